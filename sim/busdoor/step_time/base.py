@@ -1,0 +1,45 @@
+"""What the simulator asks of a step-time model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.batch import Batch
+
+
+class StepTime(ABC):
+    """Seconds that an iteration takes.
+
+    A batch that repeats grows by one context token a row and repetition. A model that is linear in that growth says
+    so with `line`, and the simulator sums the stretch in closed form; any other model gives `durations_s` alone and is
+    summed by vector. Write your own by subclassing and implementing `durations_s`.
+    """
+
+    @abstractmethod
+    def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
+        """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
+
+    def line(self, batch: Batch) -> tuple[float, float] | None:
+        """Seconds of the first iteration, and how many more each repetition takes; None if that is no line."""
+        return None
+
+    def duration_s(self, batch: Batch) -> float:
+        """Seconds that one iteration of the batch takes."""
+        line = self.line(batch)
+        return line[0] if line else float(self.durations_s(batch, 1)[0])
+
+
+class LinearStepTime(StepTime):
+    """A model whose duration is linear in the decodes' context: implement `line` alone."""
+
+    @abstractmethod
+    def line(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of the first iteration, and how many more each repetition takes."""
+
+    def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
+        """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
+        first_s, growth_s = self.line(batch)
+        return first_s + growth_s * np.arange(repeat)

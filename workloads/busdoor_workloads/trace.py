@@ -1,0 +1,180 @@
+"""The one table every part reads: when requests arrive and how long they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
+_SECONDS_COLUMNS = ("think_time_s", "timeout_s")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trace:
+    """Arrivals and lengths of requests, one array a column, in order of arrival.
+
+    Parameters
+    ----------
+    arrival_s : array of float, shape (n,)
+        Seconds from the trace's start. In a closed loop and for later turns of a session this is a lower bound:
+        the request arrives when the one before it has been answered and `think_time_s` has passed.
+    input_tokens, output_tokens : array of int, shape (n,)
+        Prompt length, and the number of tokens the request really generates (both at least 1).
+    max_output_tokens : array of int, shape (n,), optional
+        The cap the client asked for; what a reserving policy sees. At least `output_tokens`.
+    priority : array of int, shape (n,), optional
+        Smaller is served first.
+    session_id, turn : array of int, shape (n,), optional
+        Conversation, and place in it (0 first). Turn k arrives after turn k-1 has been answered.
+    think_time_s : array of float, shape (n,), optional
+        Seconds between the previous answer (of the session, or of the closed loop's user) and this request.
+    timeout_s : array of float, shape (n,), optional
+        The client gives up so long after arrival; NaN or infinity never.
+    hash_ids : sequence of tuples of int, length n, optional
+        Equal ids are equal prompt blocks of `block_size` tokens; the last block may be partly filled.
+        An empty tuple shares nothing with any other request.
+    block_size : int, optional
+        Tokens a hash id stands for.
+    concurrency : int, optional
+        Closed loop: so many users, each sending its next request (taken in trace order) after the answer.
+    name : str
+        What tables and plots call this trace.
+    metadata : dict
+        Where it came from and what the reader did to it (rows dropped, jitter, seed).
+
+    Raises
+    ------
+    ValueError
+        One sentence that names the column, the row and the value.
+
+    Examples
+    --------
+    >>> trace = Trace(arrival_s=[0.0, 0.5], input_tokens=[100, 200], output_tokens=[10, 20])
+    >>> len(trace), trace.output_tokens.sum().item()
+    (2, 30)
+    """
+
+    arrival_s: FloatArray
+    input_tokens: IntArray
+    output_tokens: IntArray
+    max_output_tokens: IntArray | None = None
+    priority: IntArray | None = None
+    session_id: IntArray | None = None
+    turn: IntArray | None = None
+    think_time_s: FloatArray | None = None
+    timeout_s: FloatArray | None = None
+    hash_ids: Sequence[tuple[int, ...]] | None = None
+    block_size: int | None = None
+    concurrency: int | None = None
+    name: str = "trace"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "arrival_s", _floats("arrival_s", self.arrival_s))
+        for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS):
+            if (values := getattr(self, column)) is not None:
+                set_field(self, column, _integers(column, values))
+        for column in _SECONDS_COLUMNS:
+            if (values := getattr(self, column)) is not None:
+                set_field(self, column, _floats(column, values))
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def _check(self) -> None:
+        for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids"):
+            values = getattr(self, column)
+            if values is not None and len(values) != len(self):
+                raise ValueError(f"{column} has {len(values)} rows but arrival_s has {len(self)}; they must agree")
+        _require("arrival_s", self.arrival_s, np.isfinite(self.arrival_s) & (self.arrival_s >= 0), "0 or later")
+        _require("arrival_s", self.arrival_s, np.diff(self.arrival_s, prepend=0) >= 0, "in order of arrival")
+        _require("input_tokens", self.input_tokens, self.input_tokens >= 1, "at least 1")
+        _require("output_tokens", self.output_tokens, self.output_tokens >= 1, "at least 1")
+        if self.max_output_tokens is not None:
+            fits = self.max_output_tokens >= self.output_tokens
+            _require("max_output_tokens", self.max_output_tokens, fits, "at least output_tokens")
+        if self.think_time_s is not None:
+            _require("think_time_s", self.think_time_s, ~(self.think_time_s < 0), "0 or more")
+        if self.timeout_s is not None:
+            _require("timeout_s", self.timeout_s, ~(self.timeout_s <= 0), "more than 0")
+        if self.hash_ids is not None and not self.block_size:
+            raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise ValueError(f"concurrency is {self.concurrency}; a closed loop needs at least 1 user")
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first arrival to the last."""
+        return float(self.arrival_s[-1] - self.arrival_s[0]) if len(self) else 0.0
+
+    @property
+    def request_rate(self) -> float:
+        """Requests per second over the trace's duration; infinity for a burst."""
+        return (len(self) - 1) / self.duration_s if self.duration_s > 0 else float("inf")
+
+    def select(self, rows: ArrayLike) -> Trace:
+        """Take some rows, given as indices, a mask or a slice, into a new trace.
+
+        Examples
+        --------
+        >>> Trace(arrival_s=[0, 1, 2], input_tokens=[5, 6, 7], output_tokens=[1, 1, 1]).select([0, 2]).input_tokens
+        array([5, 7])
+        """
+        columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS)
+        taken = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
+        if self.hash_ids is not None:
+            taken["hash_ids"] = [self.hash_ids[i] for i in np.arange(len(self))[rows]]
+        return replace(self, **taken)
+
+    def with_arrivals(self, arrival_s: ArrayLike) -> Trace:
+        """Return the same requests at other times."""
+        return replace(self, arrival_s=np.asarray(arrival_s))
+
+    def scale_time(self, time_scale: float) -> Trace:
+        """Stretch time: 2 makes arrivals twice as far apart, so halves the rate."""
+        if not time_scale > 0:
+            raise ValueError(f"time_scale is {time_scale}; it must be more than 0")
+        return self.with_arrivals(self.arrival_s * time_scale)
+
+    def at_rate(self, request_rate: float) -> Trace:
+        """Stretch time so that requests arrive at `request_rate` per second on average."""
+        if not request_rate > 0:
+            raise ValueError(f"request_rate is {request_rate}; it must be more than 0")
+        if not np.isfinite(self.request_rate):
+            raise ValueError(f"{self.name} is a burst, which has no rate to scale; give it an arrival process")
+        return self.scale_time(self.request_rate / request_rate)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table as a data frame of the columns that are present."""
+        columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids")
+        return pd.DataFrame({c: getattr(self, c) for c in columns if getattr(self, c) is not None})
+
+
+def _integers(column: str, values: ArrayLike) -> IntArray:
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        _require(column, array, array == np.floor(array), "a whole number")
+    return array.astype(np.int64)
+
+
+def _floats(column: str, values: ArrayLike) -> FloatArray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{column} holds a value that is no number: {error}") from None
+
+
+def _require(column: str, values: NDArray[Any], good: NDArray[np.bool_], wanted: str) -> None:
+    if not good.all():
+        row = int(np.argmin(good))
+        raise ValueError(f"{column} in row {row} is {values[row].item()}; it must be {wanted}")
