@@ -1,0 +1,102 @@
+"""What a format's reader hands over: our columns, taken from the file but not yet checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from busdoor_workloads.formats.table import Table
+from busdoor_workloads.nearest import did_you_mean
+
+TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
+
+UNITS_PER_SECOND: Mapping[str, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How a file is to be read; see `read_trace` for the meaning of each."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    time_unit: TimeUnit = "s"
+    time_scale: float = 1.0
+    start_s: float = 0.0
+    duration_s: float = np.inf
+    max_requests: int | None = None
+    max_total_tokens: int | None = None
+    too_long: Literal["drop", "clip"] = "drop"
+    skip_bad: bool = False
+    jitter: bool = True
+    seed: int = 0
+    model: str | None = None
+    normalize_duration: bool = False
+    name: str | None = None
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """Raw values under our names; the frame's index is the record they came from.
+
+    Parameters
+    ----------
+    table : Table
+        The file, which knows the line of a record.
+    frame : DataFrame
+        Raw values, one column for each of ours that the file has.
+    names : dict
+        What the file calls each column, for error sentences.
+    time_unit : str
+        Unit of `arrival_s` (and of `think_time_s`); "datetime" for timestamps with a date.
+    relative : bool
+        The clock has no zero of its own: the first arrival is 0.
+    in_order : bool
+        The file promises order of arrival, so disorder is an error instead of being sorted away.
+    number_turns : bool
+        Turns are to be counted within each session, in order of arrival.
+    quantised : bool
+        Timestamps may sit on coarse ticks, within which arrivals are then spread.
+    block_size, metadata
+        As in `Trace`.
+    """
+
+    table: Table
+    frame: pd.DataFrame
+    names: Mapping[str, str]
+    time_unit: TimeUnit = "s"
+    relative: bool = False
+    in_order: bool = False
+    number_turns: bool = False
+    quantised: bool = False
+    block_size: int | None = None
+    concurrency: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any) -> Draft:
+    """Take columns from a table under our names.
+
+    Parameters
+    ----------
+    table : Table
+        The file.
+    needed, optional : mapping
+        From our column name to the file's. A missing optional column is left out.
+    **kw
+        Further fields of the draft.
+
+    Raises
+    ------
+    ValueError
+        A needed column is missing; the sentence names it and the nearest one there is.
+    """
+    present = list(table.frame.columns)
+    if missing := [column for column in needed.values() if column not in present]:
+        hint = did_you_mean(missing[0], present).replace("it is one of", "it has")
+        raise ValueError(f"{table.path.name} has no column {missing[0]}; {hint}")
+    names = {**needed, **{ours: theirs for ours, theirs in (optional or {}).items() if theirs in present}}
+    frame = pd.DataFrame({ours: table.frame[theirs] for ours, theirs in names.items()})
+    return Draft(table=table, frame=frame, names=names, **kw)

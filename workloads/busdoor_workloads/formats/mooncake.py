@@ -1,0 +1,63 @@
+"""Mooncake traces (kvcache-ai/Mooncake, FAST'25 release): milliseconds and ids of 512-token blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from busdoor_workloads.formats.base import Format
+from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.formats.table import read_jsonl
+from busdoor_workloads.trace import Trace
+
+BLOCK_SIZE = 512  # FAST25-release/README.md: one hash id stands for 512 tokens
+_COLUMNS = {"arrival_s": "timestamp", "input_tokens": "input_length", "output_tokens": "output_length"}
+
+
+def _read(path: Path, options: ReadOptions) -> Draft:
+    table = read_jsonl(path, skip_bad=options.skip_bad)
+    draft = draft_of(table, _COLUMNS, {"hash_ids": "hash_ids"}, time_unit="ms", quantised=True)
+    draft.block_size = BLOCK_SIZE if "hash_ids" in draft.frame else None
+    return draft
+
+
+def _write(trace: Trace, file: TextIO) -> None:
+    blocks = [()] * len(trace) if trace.hash_ids is None else _in_mooncake_blocks(trace.hash_ids, trace.block_size or 0)
+    rows = zip(trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.output_tokens.tolist(), blocks, strict=True)
+    for arrival_s, input_tokens, output_tokens, ids in rows:
+        record = {
+            "timestamp": _milliseconds(arrival_s),
+            "input_length": input_tokens,
+            "output_length": output_tokens,
+            "hash_ids": ids,
+        }
+        file.write(json.dumps(record) + "\n")
+
+
+def _milliseconds(seconds: float) -> float:
+    # Mooncake's own files have whole milliseconds; ours keep what is finer.
+    return int(milliseconds) if (milliseconds := seconds * 1e3).is_integer() else milliseconds
+
+
+def _in_mooncake_blocks(hash_ids: Sequence[tuple[int, ...]], block_size: int) -> Sequence[tuple[int, ...]]:
+    """Join smaller blocks into blocks of 512 tokens, with a new id for every distinct run of old ones."""
+    if block_size == BLOCK_SIZE:
+        return hash_ids
+    if BLOCK_SIZE % block_size:
+        raise ValueError(f"blocks of {block_size} tokens cannot be joined into Mooncake's {BLOCK_SIZE}")
+    joined, known = BLOCK_SIZE // block_size, dict[tuple[int, ...], int]()
+    runs = ([ids[i : i + joined] for i in range(0, len(ids), joined)] for ids in hash_ids)
+    return [tuple(known.setdefault(run, len(known)) for run in row) for row in runs]
+
+
+MOONCAKE = Format(
+    name="mooncake",
+    title="Mooncake JSONL: milliseconds, 512-token blocks",
+    container="jsonl",
+    marks=frozenset(_COLUMNS.values()),
+    read=_read,
+    write=_write,
+    keeps=("hash_ids", "block_size"),
+)
