@@ -1,0 +1,24 @@
+"""Figures of results: one look, one identity for each policy, matplotlib loaded only when something is drawn."""
+
+from busdoor.plots.compare import plot_compare
+from busdoor.plots.curves import plot_gain, plot_latency_throughput
+from busdoor.plots.kv import plot_kv
+from busdoor.plots.latency import plot_latency_cdf
+from busdoor.plots.occupancy import plot_occupancy
+from busdoor.plots.style import identity, save_figure
+from busdoor.plots.timeline import plot_bus_and_door, plot_timeline
+from busdoor.plots.waste import plot_waste
+
+__all__ = [
+    "identity",
+    "plot_bus_and_door",
+    "plot_compare",
+    "plot_gain",
+    "plot_kv",
+    "plot_latency_cdf",
+    "plot_latency_throughput",
+    "plot_occupancy",
+    "plot_timeline",
+    "plot_waste",
+    "save_figure",
+]

@@ -1,0 +1,128 @@
+"""Where the slot-iterations and the KV cache of a run went."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from busdoor.plots.phases import stay_phases
+from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots
+
+SLOT_PARTS = ("useful", "padding", "stalled", "finished", "empty")
+"""Parts of all slot-iterations, from what was wanted to what was not."""
+KV_PARTS = ("used", "promised", "unused", "holes", "free")
+"""Parts of the KV cache, from what holds a token to what anyone could take."""
+
+
+def slot_account(run: Run) -> dict[str, float]:
+    """Split all slot-iterations (slots times iterations) by what the slot did.
+
+    Parameters
+    ----------
+    run : Run
+        A result.
+
+    Returns
+    -------
+    dict of str to float
+        Slot-iterations; they add up to slots times iterations.
+        useful: yielded a wanted token or computed a prompt; padding: the share of prefilling rows spent on prompt
+        padding; stalled: held by a request that this iteration left out (another's prefill ran, or the token budget
+        was spent); finished: held by a request that had finished; empty: held by nobody.
+    """
+    iterations = run.iterations
+    repeat = iterations["repeat"].to_numpy(float)
+    working = ((iterations["num_requests"] - iterations["num_idle_rows"]).to_numpy(float) * repeat).sum()
+    padding = float((_padded_rows(iterations) * repeat).sum())
+    held, finished = _held(run)
+    total = count_slots(run) * repeat.sum()
+    stalled = max(0.0, held - finished - working)
+    empty = max(0.0, total - working - stalled - finished)
+    return dict(zip(SLOT_PARTS, (working - padding, padding, stalled, finished, empty), strict=True))
+
+
+def bubble_share(run: Run) -> float:
+    """Share of all slot-iterations that made no wanted token (a prefill is no bubble, nor is its padding)."""
+    parts = slot_account(run)
+    return (parts["stalled"] + parts["finished"] + parts["empty"]) / sum(parts.values())
+
+
+def _padded_rows(iterations: pd.DataFrame) -> FloatArray:
+    """Prefilling rows of each iteration, weighted by the share of their positions that is padding."""
+    rows = iterations["num_requests"] - iterations["num_decode_tokens"] - iterations["num_idle_rows"]
+    padding = (iterations["num_padded_tokens"] - iterations["num_idle_rows"]).to_numpy(float)
+    positions = np.maximum(iterations["num_prefill_tokens"].to_numpy(float) + padding, 1.0)
+    return rows.to_numpy(float) * padding / positions
+
+
+def _held(run: Run) -> tuple[float, float]:
+    """Slot-iterations held by anyone, and those held by requests that had finished."""
+    held = finished = 0.0
+    for replica, stays in stay_phases(run).groupby("replica"):
+        clock = IterationClock(run.iterations[run.iterations["replica"] == replica])
+        enter, done, leave = (clock.count(stays[column]) for column in ("enter_s", "done_s", "leave_s"))
+        held += float((leave - enter).sum())
+        finished += float((leave - done).sum())
+    return held, finished
+
+
+def kv_capacity_tokens(run: Run) -> float:
+    """Tokens that one server's KV cache holds."""
+    return float(run.meta["num_blocks"]) * float(run.meta["block_size"])
+
+
+def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float) -> pd.DataFrame:
+    """KV tokens by what they are for, at the start and at the last repetition of every stretch.
+
+    Parameters
+    ----------
+    iterations : DataFrame
+        One server's iterations.
+    block_size : int
+        Tokens a block holds.
+    capacity_tokens : float
+        Tokens that the cache holds.
+
+    Returns
+    -------
+    DataFrame
+        Two rows a stretch: `time_s` and one column in tokens for each of `KV_PARTS`, adding up to the capacity.
+    """
+    first, last = _kv_at_first(iterations), _kv_at_last(iterations, block_size)
+    start_s, end_s = iterations["start_s"], iterations["start_s"] + iterations["duration_s"]
+    both = pd.concat([first.assign(time_s=start_s), last.assign(time_s=end_s)])
+    both = both.sort_index(kind="stable").reset_index(drop=True)
+    taken = both["reserved"] + both["holes"]
+    both["promised"] = (both["reserved"] - both["used"] - both["unused"]).clip(lower=0.0)
+    both["free"] = (capacity_tokens - taken).clip(lower=0.0)
+    return both[["time_s", *KV_PARTS]]
+
+
+def _kv_at_first(iterations: pd.DataFrame) -> pd.DataFrame:
+    names = {"kv_reserved_tokens": "reserved", "kv_used_tokens": "used", "kv_unused_tokens": "unused"}
+    return iterations[[*names, "kv_hole_tokens"]].rename(columns={**names, "kv_hole_tokens": "holes"}).astype(float)
+
+
+def _kv_at_last(iterations: pd.DataFrame, block_size: int) -> pd.DataFrame:
+    """Carry the first repetition's tokens on: decodes write one each, paged blocks are taken as they fill."""
+    table = _kv_at_first(iterations)
+    table["reserved"] += block_size * (iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"])
+    written = iterations["context_tokens_last"] - iterations["context_tokens"]
+    table["used"] = np.minimum(table["used"] + written, table["reserved"])
+    table["unused"] = np.minimum(table["unused"], table["reserved"] - table["used"])
+    return table
+
+
+def kv_account(run: Run) -> dict[str, float]:
+    """Split the KV cache by what it held, averaged over the time in which iterations ran.
+
+    Returns
+    -------
+    dict of str to float
+        Tokens of one server's cache, adding up to its capacity. used: holds a token; promised: reserved and will be
+        written; unused: reserved, never written; holes: free, but too scattered to be given out; free: the rest.
+    """
+    capacity = kv_capacity_tokens(run)
+    curves = kv_curves(run.iterations, int(run.meta["block_size"]), capacity)
+    weight = np.repeat(run.iterations["duration_s"].to_numpy(float) / 2, 2)  # trapezia: half at each end
+    return {part: float(np.average(curves[part], weights=weight)) for part in KV_PARTS}

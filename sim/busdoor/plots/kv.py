@@ -1,0 +1,83 @@
+"""What the KV cache held over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from busdoor.plots.accounts import kv_capacity_tokens, kv_curves
+from busdoor.plots.runs import Run, of_replica
+from busdoor.plots.style import INK, axes_or_new, identity, styled, tint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_TIMES = 2000  # vertices of each curve
+
+KV_LABELS = {
+    "used": "used (holds a token)",
+    "promised": "promised (will be written)",
+    "unused": "never written",
+    "holes": "holes (too scattered to use)",
+    "free": "free",
+}
+
+
+def kv_look(part: str, color: str) -> dict[str, object]:
+    """Return the patch properties of a part of the cache: waste is hatched, wherever it is drawn."""
+    looks: dict[str, dict[str, object]] = {
+        "used": {"facecolor": color},
+        "promised": {"facecolor": tint(color, 0.42)},
+        "unused": {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////"},
+        "holes": {"facecolor": "white", "edgecolor": INK, "hatch": "xxxx"},
+        "free": {"facecolor": "white"},
+    }
+    return {"linewidth": 0, **looks[part]}
+
+
+@styled
+def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
+    """Draw KV tokens used, promised, never written and lost in holes over time, stacked, under the capacity.
+
+    Parameters
+    ----------
+    result : Run
+        A result with its `iterations`; `meta` says `num_blocks` and `block_size`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+    replica : int
+        Which server.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One collection for each part that occurs, labelled with its mean share of the cache.
+    """
+    ax = axes_or_new(ax)
+    iterations, _ = of_replica(result, replica)
+    capacity = kv_capacity_tokens(result)
+    curves = _thinned(kv_curves(iterations, int(result.meta["block_size"]), capacity))
+    color = identity(str(result.meta["policy"]))["color"]
+    floor = np.zeros(len(curves))
+    for part, label in KV_LABELS.items():
+        if part != "free" and curves[part].any():
+            top = floor + curves[part].to_numpy()
+            ax.fill_between(curves["time_s"], floor, top, label=label, **kv_look(part, color))  # type: ignore[arg-type]
+            floor = top
+    ax.axhline(capacity, color=INK, linewidth=1.0, label=f"capacity {capacity:,.0f}")
+    ax.set(xlim=tuple(curves["time_s"].iloc[[0, -1]]), ylim=(0, 1.32 * capacity))
+    ax.set(xlabel="time (s)", ylabel="KV cache (tokens)")
+    ax.yaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
+    ax.legend(loc="upper right", ncols=2, borderaxespad=0.1, handlelength=1.6)
+    return ax
+
+
+def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
+    """Sample long curves at equal distances in time; several vertices a pixel would draw the same."""
+    if len(curves) <= MAX_TIMES:
+        return curves
+    time_s = np.maximum.accumulate(curves["time_s"].to_numpy())
+    times = np.linspace(time_s[0], time_s[-1], MAX_TIMES)
+    return pd.DataFrame({name: np.interp(times, time_s, curves[name]) for name in curves})

@@ -1,0 +1,120 @@
+"""How long requests waited: the distribution of each latency metric, by policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from busdoor.plots.phases import released_whole
+from busdoor.plots.runs import FloatArray, Run, Runs, named
+from busdoor.plots.style import axes_or_new, identity, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Metric = Literal["ttft", "tpot", "e2e", "normalized"]
+METRIC_LABELS: dict[Metric, str] = {
+    "ttft": "time to first token (TTFT)",
+    "tpot": "time per output token after the first (TPOT)",
+    "e2e": "end-to-end latency (E2E)",
+    "normalized": "normalised latency (E2E / output tokens)",
+}
+
+
+def latency_s(run: Run, metric: Metric) -> FloatArray:
+    """Return one latency a finished request, in seconds, as vLLM's benchmark defines it.
+
+    Parameters
+    ----------
+    run : Run
+        A result with its `requests`.
+    metric : {"ttft", "tpot", "e2e", "normalized"}
+        TTFT = first token - arrival; E2E = finish - arrival; TPOT = (E2E - TTFT) / (n - 1), left out where n = 1 or
+        where all tokens came at once (a static batch released whole); normalised = E2E / n, as in Orca's paper.
+
+    Returns
+    -------
+    array of float
+        Sorted, without NaN.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown.
+    """
+    if metric not in METRIC_LABELS:
+        raise ValueError(f"metric is {metric!r}, which is none of {', '.join(METRIC_LABELS)}")
+    requests = run.requests
+    e2e_s = (requests["finish_s"] - requests["arrival_s"]).to_numpy(float)
+    ttft_s = (requests["first_token_s"] - requests["arrival_s"]).to_numpy(float)
+    tokens = requests["output_tokens"].to_numpy(float)
+    streamed = (tokens > 1) & ~released_whole(requests)
+    tpot_s = np.where(streamed, (e2e_s - ttft_s) / np.maximum(tokens - 1, 1), np.nan)
+    values = {"ttft": ttft_s, "tpot": tpot_s, "e2e": e2e_s, "normalized": e2e_s / tokens}[metric]
+    return np.sort(values[~np.isnan(values)])
+
+
+@styled
+def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = None) -> Axes:
+    """Draw the share of requests answered within a latency, one line a policy, on a logarithmic time axis.
+
+    Parameters
+    ----------
+    results : Run, sequence of Run, or mapping of str to Run
+        What to compare; a mapping's keys are the names shown.
+    metric : {"ttft", "tpot", "e2e", "normalized"}
+        See `latency_s`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One line a policy; a policy without this metric says so in the legend. A dotted line marks the median.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown.
+    """
+    ax = axes_or_new(ax)
+    for name, run in named(results).items():
+        _cdf(ax, name, latency_s(run, metric), metric)
+    ax.axhline(50, color="#afb8c1", linewidth=0.9, linestyle=":", label="_median", zorder=1)
+    ax.set(xscale="log", ylim=(0, 101), xlabel=METRIC_LABELS[metric], ylabel="requests (%)")
+    ax.xaxis.set_major_formatter(duration_text)
+    ax.xaxis.set_minor_formatter("")
+    ax.legend(loc="best")
+    return ax
+
+
+def _cdf(ax: Axes, name: str, values_s: FloatArray, metric: Metric) -> None:
+    look = identity(name)
+    if not len(values_s):
+        why = "answers come whole, no TPOT" if metric == "tpot" else "no finished request"
+        ax.plot([], [], **{**look, "label": f"{name}: {why}"})  # type: ignore[arg-type]
+        return
+    share = 100 * np.arange(1, len(values_s) + 1) / len(values_s)
+    curve = _thinned(np.column_stack([np.r_[values_s[0], values_s], np.r_[0.0, share]]))
+    ax.plot(curve[:, 0], curve[:, 1], drawstyle="steps-post", markevery=0.12, **look)  # type: ignore[arg-type]
+
+
+def _thinned(points: FloatArray, at_most: int = 2000) -> FloatArray:
+    """Keep so many of a sorted curve's points, both ends among them: more would be drawn in the same pixels."""
+    keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), at_most)).round().astype(int))
+    return points[keep]
+
+
+def duration_text(seconds: float, _: object = None) -> str:
+    """Write a duration with the unit that fits it.
+
+    Examples
+    --------
+    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
+    ('500 µs', '250 ms', '30 s', '600 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:,.4g} {unit}"
+    return f"{seconds / 1e-6:,.4g} µs"

@@ -1,0 +1,99 @@
+"""How full the batch was, and how many waited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica
+from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled, tint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_STEPS = 1200  # two vertices a step: well under what a page can show
+
+
+def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return a quantity that holds during each stretch, and is zero in between, as a step function of time.
+
+    Parameters
+    ----------
+    iterations : DataFrame
+        One server's iterations, in order of time.
+    values : array of float, shape (rows,)
+        The quantity during each row.
+
+    Returns
+    -------
+    edges_s : array of float, shape (k + 1,)
+        Where the steps are.
+    heights : array of float, shape (k,)
+        The value between them. Where there would be more than 1,200 steps, the mean over as many equal spans, so that
+        the area under the curve stays what it was.
+    """
+    start_s = iterations["start_s"].to_numpy(float)
+    end_s = start_s + iterations["duration_s"].to_numpy(float)
+    edges_s = np.maximum.accumulate(np.column_stack([start_s, end_s]).ravel())
+    heights = np.column_stack([values, np.zeros(len(values))]).ravel()[:-1]
+    wide = np.diff(edges_s) > 1e-9 * max(1.0, float(edges_s[-1]))
+    edges_s, heights = np.r_[edges_s[0], edges_s[1:][wide]], heights[wide]
+    return (edges_s, heights) if len(heights) <= MAX_STEPS else _averaged(edges_s, heights)
+
+
+def _averaged(edges_s: FloatArray, heights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    area = np.r_[0.0, np.cumsum(heights * np.diff(edges_s))]
+    coarse_s = np.linspace(edges_s[0], edges_s[-1], MAX_STEPS + 1)
+    return coarse_s, np.diff(np.interp(coarse_s, edges_s, area)) / np.diff(coarse_s)
+
+
+@styled
+def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
+    """Draw the requests in the batch over time, and beneath it those waiting.
+
+    Parameters
+    ----------
+    result : Run
+        A result with its `iterations`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw the batch; the queue hangs below it in an axes of its own. A new figure's by default.
+    replica : int
+        Which server.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The batch: working requests filled, finished ones that still hold a row hatched, the slots as a line. The
+        queue's axes are its child (`ax.child_axes[0]`).
+    """
+    ax = axes_or_new(ax, 7.0, 4.2)
+    iterations, _ = of_replica(result, replica)
+    color = identity(str(result.meta["policy"]))["color"]
+    idle = iterations["num_idle_rows"].to_numpy(float)
+    working = iterations["num_requests"].to_numpy(float) - idle
+    edges_s, low = steps(iterations, working)
+    ax.stairs(low, edges_s, fill=True, color=tint(color, 0.42), label="working")
+    if idle.any():
+        high = low + steps(iterations, idle)[1]
+        hatched = {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////", "linewidth": 0}
+        ax.stairs(high, edges_s, baseline=low, fill=True, label="finished, still in the batch", **hatched)
+    _limits(ax, edges_s, count_slots(result))
+    _queue(ax, *steps(iterations, iterations["num_waiting"].to_numpy(float)))
+    return ax
+
+
+def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
+    ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots")
+    ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1.28 * slots), ylabel="requests\nin the batch")
+    ax.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    ax.tick_params(axis="x", labelbottom=False)
+    ax.legend(loc="upper right", ncols=3, borderaxespad=0.1, handlelength=1.6)
+
+
+def _queue(ax: Axes, edges_s: FloatArray, waiting: FloatArray) -> None:
+    below = ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)
+    below.stairs(waiting, edges_s, fill=True, color=PALE, label="waiting")
+    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel="time (s)", ylabel="requests\nwaiting")
+    below.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]

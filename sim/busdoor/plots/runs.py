@@ -1,0 +1,103 @@
+"""What the plots ask of a result, and the clock that its iterations make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class Run(Protocol):
+    """A finished run, simulated or measured: the tables of `busdoor.result.Result`."""
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row a request."""
+
+    @property
+    def iterations(self) -> pd.DataFrame:
+        """One row a stretch of identical iterations."""
+
+    @property
+    def stays(self) -> pd.DataFrame:
+        """One row a stay of a request in a slot."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Policy, slots, KV size and how the run was made."""
+
+
+Runs = Run | Sequence[Run] | Mapping[str, Run]
+
+
+def named(runs: Runs) -> dict[str, Run]:
+    """Give every run a name: the mapping's, or its policy's (numbered where two are the same)."""
+    if isinstance(runs, Mapping):
+        return dict(runs)
+    result: dict[str, Run] = {}
+    for run in runs if isinstance(runs, Sequence) else [runs]:
+        name = str(run.meta["policy"])
+        count = sum(key.split(" (")[0] == name for key in result)
+        result[f"{name} ({count + 1})" if count else name] = run
+    return result
+
+
+def of_replica(run: Run, replica: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the iterations and the stays of one server."""
+    return tuple(table[table["replica"] == replica] for table in (run.iterations, run.stays))  # type: ignore[return-value]
+
+
+def count_slots(run: Run) -> int:
+    """Return how many slots a server has; what was used where the result does not say."""
+    slots = run.meta.get("num_slots")
+    return int(slots) if slots else int(run.stays["slot"].max()) + 1
+
+
+class IterationClock:
+    """Translates seconds to iterations run and back, on one server.
+
+    Parameters
+    ----------
+    iterations : DataFrame
+        One server's iterations, in order of time: `start_s`, `duration_s`, `repeat`.
+
+    Examples
+    --------
+    >>> clock = IterationClock(pd.DataFrame(dict(start_s=[0.0, 3.0], duration_s=[2.0, 1.0], repeat=[4, 1])))
+    >>> clock.count([1.0, 2.5, 4.0])        # idle from 2 to 3
+    array([2., 4., 5.])
+    >>> clock.time_s([4.0, 5.0])            # when that many had run
+    array([2., 4.])
+    """
+
+    def __init__(self, iterations: pd.DataFrame) -> None:
+        start_s = iterations["start_s"].to_numpy(float)
+        self.end_s: FloatArray = start_s + iterations["duration_s"].to_numpy(float)
+        done = np.cumsum(iterations["repeat"].to_numpy(float))
+        # An iteration may start a rounding error before the one before it ends; interpolation wants order.
+        self._time_s = np.maximum.accumulate(np.column_stack([start_s, self.end_s]).ravel())
+        self._count = np.column_stack([np.concatenate([[0.0], done[:-1]]), done]).ravel()
+        self._done, self._start_s = done, start_s
+
+    def count(self, time_s: ArrayLike) -> FloatArray:
+        """Iterations run by then; fractional inside a stretch."""
+        return np.interp(time_s, self._time_s, self._count)
+
+    def time_s(self, count: ArrayLike) -> FloatArray:
+        """Seconds at which so many iterations had run."""
+        wanted = np.asarray(count, dtype=float)
+        row = np.clip(np.searchsorted(self._done, wanted - 1e-6), 0, len(self._done) - 1)
+        before = self._count[2 * row]
+        share = (wanted - before) / (self._done[row] - before)
+        return self._start_s[row] + np.clip(share, 0.0, 1.0) * (self.end_s[row] - self._start_s[row])
+
+    def busy_spans_s(self) -> FloatArray:
+        """Intervals in which iterations follow one another without a pause, shape (spans, 2)."""
+        gap = self._start_s[1:] - self.end_s[:-1] > 1e-9 * np.maximum(1.0, self.end_s[:-1])
+        first, last = np.flatnonzero(np.r_[True, gap]), np.flatnonzero(np.r_[gap, True])
+        return np.column_stack([self._start_s[first], self.end_s[last]])

@@ -1,0 +1,155 @@
+"""What every figure shares: the style file, a fixed identity for each policy, and how a figure is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib import RcParams
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Identity(TypedDict):
+    """How one policy looks in every figure."""
+
+    color: str
+    marker: str
+    linestyle: str
+    label: str
+
+
+# Two families: the bus (static, dynamic) is warm, square and solid; the door (everything that admits at each
+# iteration) is cool, round and broken. No two colours are closer than 5 units of CIE lightness, so that they stay
+# apart in greyscale; warm against cool stays apart under every common colour blindness.
+_LOOKS: dict[str, tuple[str, str, str]] = {
+    "static": ("#c4501b", "s", "-"),
+    "dynamic": ("#f2b25a", "D", "-"),
+    "vllm": ("#0b3c78", "o", "--"),
+    "trtllm": ("#4a4a9c", "h", "-."),
+    "prefill_first": ("#0a6e7c", "p", (0, (5, 1))),  # type: ignore[dict-item]  # matplotlib's dash tuple
+    "orca": ("#3f92c4", "8", ":"),
+    "tgi": ("#58afa0", "H", (0, (3, 1, 1, 1, 1, 1))),  # type: ignore[dict-item]
+}
+_FAMILIES = {"continuous": "vllm"}  # what a caller may say instead of a policy
+_UNKNOWN = ("#7d8590", "o", "--")  # a user's own policy
+
+INK = "#24292f"
+"""Text, and marks that belong to no policy."""
+PALE = "#afb8c1"
+"""Lines that should not draw the eye."""
+
+
+def identity(policy_name: str) -> Identity:
+    """Colour, marker, line style and label of a policy, the same in every figure.
+
+    Parameters
+    ----------
+    policy_name : str
+        A policy's name; anything after its first space is kept in the label and ignored otherwise.
+
+    Returns
+    -------
+    Identity
+        Keys `color`, `marker`, `linestyle` and `label`, as matplotlib's `plot` takes them. A name that is not a
+        built-in policy is grey, round and dashed.
+
+    Examples
+    --------
+    >>> identity("static")
+    {'color': '#c4501b', 'marker': 's', 'linestyle': '-', 'label': 'static'}
+    >>> identity("static (tuned)")["color"] == identity("static")["color"]
+    True
+    """
+    base = (policy_name.split() or [""])[0].lower()
+    color, marker, linestyle = _LOOKS.get(_FAMILIES.get(base, base), _UNKNOWN)
+    return Identity(color=color, marker=marker, linestyle=linestyle, label=policy_name)
+
+
+def tint(color: str, strength: float) -> str:
+    """Mix a colour with white: `strength` 1 is the colour, 0 is white.
+
+    Examples
+    --------
+    >>> tint("#000000", 0.5)
+    '#808080'
+    """
+    channels = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(255 - strength * (255 - channel)):02x}" for channel in channels)
+
+
+@cache
+def _rc() -> RcParams:
+    from matplotlib import rc_params_from_file
+
+    with as_file(files("busdoor.plots") / "busdoor.mplstyle") as path:
+        return rc_params_from_file(path, use_default_template=False)
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function under the style file, leaving the caller's settings as they were."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        from matplotlib import rc_context
+
+        with rc_context(dict(_rc())):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def axes_or_new(ax: Axes | None, width_in: float = 7.0, height_in: float = 3.4) -> Axes:
+    """Return the given axes, or the axes of a new figure that a notebook shows by itself."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    new: Axes = plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
+    return new
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """Return an empty figure that a notebook shows by itself."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(width_in, height_in), layout="constrained")
+
+
+@styled
+def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
+    """Write a figure as PNG and as SVG; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        What to write. It need not belong to pyplot.
+    path_without_suffix : str or Path
+        Where, without `.png` and `.svg`. The folder is created.
+
+    Returns
+    -------
+    list of Path
+        The two files.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from tempfile import mkdtemp
+    >>> [path.name for path in save_figure(Figure(), Path(mkdtemp()) / "empty")]
+    ['empty.png', 'empty.svg']
+    """
+    stem = Path(path_without_suffix)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    metadata: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}}
+    paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
+    for path in paths:
+        figure.savefig(path, metadata=metadata[path.suffix])
+    return paths

@@ -1,0 +1,235 @@
+"""Who sat in which slot when: the bus above, the door below."""
+
+from __future__ import annotations
+
+from string import ascii_uppercase
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from busdoor.plots.accounts import bubble_share
+from busdoor.plots.phases import stay_phases
+from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica
+from busdoor.plots.style import INK, PALE, axes_or_new, identity, new_figure, styled, tint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_STAYS = 2000  # more bars than this are thinner than a pixel: the picture stops there and says so
+MAX_SLOTS = 64  # rows that still are a millimetre high on a page
+MAX_TRIANGLES = 80  # more of them would merge into a bar
+BAR_HEIGHT = 0.78  # of a row; the rest separates the slots
+
+
+@styled
+def plot_timeline(
+    run: Run, ax: Axes | None = None, *, window_s: tuple[float, float] | None = None, replica: int = 0
+) -> Axes:
+    """Draw slots against time: one bar a stay, dark while it prefills, light while it decodes, bubbles hatched.
+
+    Parameters
+    ----------
+    run : Run
+        A result with its `requests`, `iterations` and `stays`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+    window_s : tuple of float, optional
+        Seconds from and to; by default the whole run, or its first 2,000 stays.
+    replica : int
+        Which server.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Its collections are labelled prefill, decode, finished and empty; each rectangle is slot by seconds.
+        A triangle above the slots marks each moment at which somebody entered.
+    """
+    stays = stay_phases(run)
+    stays = stays[(stays["replica"] == replica) & (stays["slot"] < MAX_SLOTS)]
+    begin_s, end_s = window_s or _default_window_s(run, stays)
+    shown = stays[(stays["leave_s"] > begin_s) & (stays["enter_s"] < end_s)]
+    slots = min(count_slots(run), MAX_SLOTS)
+    ax = axes_or_new(ax, 9.0, _height_in(slots))
+    color = identity(str(run.meta["policy"]))["color"]
+    empty = _empty_spans(run, replica, stays, slots)
+    _bars(ax, empty["slot"], empty["start_s"], empty["end_s"], "empty", color)
+    for kind, start, end in _PIECES:
+        _bars(ax, shown["slot"], shown[start], shown[end], kind, color)
+    _ticks(ax, shown[shown["enter_s"] >= begin_s], color)
+    _names(ax, shown, (begin_s, end_s), len(run.requests))
+    _frame(ax, slots, (begin_s, end_s), bool(end_s < stays["leave_s"].max()))
+    return ax
+
+
+_PIECES = (
+    ("prefill", "enter_s", "prefill_end_s"),
+    ("decode", "prefill_end_s", "done_s"),
+    ("finished", "done_s", "leave_s"),
+)
+LABELS = {
+    "prefill": "prefill (reads the prompt)",
+    "decode": "decode (writes the answer)",
+    "finished": "bubble: finished, but still holds its slot",
+    "empty": "bubble: empty slot",
+}
+
+
+def _look(kind: str, color: str) -> dict[str, object]:
+    """Return the patch properties of a kind of piece."""
+    if kind == "finished":
+        return {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////"}
+    if kind == "empty":
+        return {"facecolor": "white", "edgecolor": PALE, "hatch": "....."}
+    return {"facecolor": color if kind == "prefill" else tint(color, 0.42), "edgecolor": "none"}
+
+
+def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
+    """Add one collection of rectangles, a row a slot."""
+    from matplotlib.collections import PolyCollection
+
+    left, right = np.asarray(start_s, float), np.asarray(end_s, float)
+    low, high = np.asarray(slot, float) - BAR_HEIGHT / 2, np.asarray(slot, float) + BAR_HEIGHT / 2
+    corners = np.stack([left, low, right, low, right, high, left, high], axis=-1).reshape(-1, 4, 2)
+    corners = corners[right > left]
+    ax.add_collection(PolyCollection(list(corners), linewidth=0, label=kind, **_look(kind, color)))  # type: ignore[arg-type]
+
+
+def _ticks(ax: Axes, stays: pd.DataFrame, color: str) -> None:
+    """Mark where each request ended, and above the slots whenever the door let somebody in."""
+    ends = stays[stays["ends_request"]]
+    low, high = ends["slot"] - BAR_HEIGHT / 2, ends["slot"] + BAR_HEIGHT / 2
+    ax.vlines(ends["done_s"], low, high, colors=INK, linewidth=1.1, label="last token")
+    _door(ax, np.unique(stays["enter_s"]), color)
+
+
+def _door(ax: Axes, entered_s: FloatArray, color: str) -> None:
+    from matplotlib.transforms import offset_copy
+
+    above = offset_copy(ax.get_xaxis_transform(), ax.figure, y=4.5, units="points")
+    marker = "v" if len(entered_s) <= MAX_TRIANGLES else "|"
+    height = np.ones(len(entered_s))
+    ax.plot(entered_s, height, marker, color=color, markersize=5, clip_on=False, transform=above, label="door")
+
+
+def _names(ax: Axes, stays: pd.DataFrame, window_s: tuple[float, float], num_requests: int) -> None:
+    """Write A, B, C in bars that have room, where the alphabet lasts."""
+    if num_requests > len(ascii_uppercase):
+        return
+    for stay in stays.itertuples():
+        left, right = max(stay.prefill_end_s, window_s[0]), min(stay.done_s, window_s[1])
+        if right - left > 0.015 * (window_s[1] - window_s[0]):  # a letter is about a hundredth of the width
+            place = ((left + right) / 2, stay.slot)
+            ax.annotate(ascii_uppercase[stay.request_id], place, ha="center", va="center_baseline", fontweight="bold")
+
+
+def _frame(ax: Axes, slots: int, window_s: tuple[float, float], cut: bool) -> None:
+    ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot")
+    ax.set_xlabel(f"time (s); the run goes on after {window_s[1]:.3g} s" if cut else "time (s)")
+    step = -(-slots // 8)  # at most eight numbers
+    ax.set_yticks(range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False)
+    ax.spines["left"].set_visible(False)
+
+
+def _default_window_s(run: Run, stays: pd.DataFrame) -> tuple[float, float]:
+    if stays.empty:
+        return 0.0, 1.0
+    begin_s = float(stays["enter_s"].min())
+    if len(stays) <= MAX_STAYS:
+        return begin_s, float(stays["leave_s"].max())
+    return begin_s, float(np.partition(stays["enter_s"].to_numpy(float), MAX_STAYS)[MAX_STAYS])
+
+
+def _height_in(slots: int) -> float:
+    """Return a height that gives a letter room in few slots, and keeps many slots on a page."""
+    return 0.9 + min(4.6, max(0.9, 0.27 * slots))
+
+
+def _empty_spans(run: Run, replica: int, stays: pd.DataFrame, slots: int) -> pd.DataFrame:
+    """Find the spans in which iterations ran and nobody held the slot."""
+    iterations, _ = of_replica(run, replica)
+    busy_s = IterationClock(iterations).busy_spans_s()
+    spans = [(slot, *gap) for slot in range(slots) for gap in _gaps_s(stays[stays["slot"] == slot], busy_s)]
+    return pd.DataFrame(spans, columns=["slot", "start_s", "end_s"])
+
+
+def _gaps_s(stays: pd.DataFrame, busy_s: FloatArray) -> list[tuple[float, float]]:
+    """Return the parts of the busy spans that no stay covers; the stays are in order of time."""
+    starts = np.r_[-np.inf, stays["leave_s"].to_numpy(float)]
+    ends = np.r_[stays["enter_s"].to_numpy(float), np.inf]
+    gaps = []
+    for begin_s, end_s in busy_s:
+        first, last = np.searchsorted(ends, begin_s, side="right"), np.searchsorted(starts, end_s)
+        left, right = np.maximum(starts[first:last], begin_s), np.minimum(ends[first:last], end_s)
+        wide = right - left > 1e-9 * max(1.0, end_s)
+        gaps += list(zip(left[wide].tolist(), right[wide].tolist(), strict=True))
+    return gaps
+
+
+@styled
+def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -> Figure:
+    """Draw the same requests served by a static batch (the bus) and by continuous batching (the door).
+
+    Parameters
+    ----------
+    static, continuous : Run
+        Two results on the same requests, best with the same number of slots.
+    fig : matplotlib.figure.Figure, optional
+        Where to draw; a new one by default.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two timelines over one time axis. The titles say which share of all slot-iterations was useful.
+    """
+    heights = [_height_in(min(count_slots(run), MAX_SLOTS)) for run in (static, continuous)]
+    fig = fig or new_figure(10.0, min(10.0, sum(heights) + 0.5))
+    upper, lower = fig.subplots(2, 1, height_ratios=heights)
+    plot_timeline(static, upper)
+    plot_timeline(continuous, lower)
+    ends_s = [upper.get_xlim()[1], lower.get_xlim()[1]]
+    _title(upper, static, "The bus: static batching")
+    _title(lower, continuous, "The door: continuous batching")
+    upper.sharex(lower)
+    upper.set(xlim=(min(upper.get_xlim()[0], lower.get_xlim()[0]), max(ends_s)), xlabel="")
+    upper.tick_params(axis="x", labelbottom=False)
+    _finish_line(lower, ends_s)
+    _legend(fig, upper, lower)
+    return fig
+
+
+def _title(ax: Axes, run: Run, text: str) -> None:
+    bubbles = bubble_share(run)
+    ax.set_title(text, color=identity(str(run.meta["policy"]))["color"], fontsize=12, pad=16)
+    shares = f"useful share {1 - bubbles:.0%}   ·   bubble share {bubbles:.0%}"
+    ax.set_title(shares, loc="right", fontsize=10.5, fontweight="normal", pad=16)
+
+
+def _finish_line(ax: Axes, ends_s: list[float]) -> None:
+    """Say in the empty space behind the faster run how much sooner everyone was answered."""
+    bus_s, door_s = ends_s
+    if bus_s - door_s < 0.15 * bus_s:  # no room for the words
+        return
+    middle = (ax.get_ylim()[0] + ax.get_ylim()[1]) / 2
+    ax.annotate("", (bus_s, middle), (door_s, middle), arrowprops={"arrowstyle": "<->", "color": INK, "lw": 1.0})
+    words = f"everyone answered\n{bus_s - door_s:.1f} s sooner"
+    ax.text((bus_s + door_s) / 2, middle, words, ha="center", va="center", color=INK, backgroundcolor="white")
+
+
+def _legend(fig: Figure, upper: Axes, lower: Axes) -> None:
+    """One key for both panels: each swatch shows the bus's colour beside the door's."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    colors = [line.get_color() for ax in (upper, lower) for line in ax.get_lines() if line.get_label() == "door"]
+    pairs = [tuple(Patch(**_look(kind, str(color)), linewidth=0) for color in colors) for kind in LABELS]  # type: ignore[arg-type]
+    doors = tuple(Line2D([], [], marker="v", linestyle="", color=color) for color in colors)
+    end = Line2D([], [], marker="|", linestyle="", color=INK, markersize=9, markeredgewidth=1.1)
+    handles, labels = [doors, *pairs, end], ["the door opens", *LABELS.values(), "last token of an answer"]
+    pad = {tuple: HandlerTuple(ndivide=None, pad=0.15)}
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, handler_map=pad, handlelength=3.2)  # type: ignore[arg-type]

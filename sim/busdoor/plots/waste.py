@@ -1,0 +1,135 @@
+"""From everything a server had to what it made of it: the waste waterfall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from busdoor.plots.accounts import KV_PARTS, SLOT_PARTS, kv_account, slot_account
+from busdoor.plots.kv import KV_LABELS, kv_look
+from busdoor.plots.runs import Runs, named
+from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled, tint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SLOT_LABELS = {
+    "useful": "useful",
+    "padding": "prompt padding",
+    "stalled": "stalled (left out of the iteration)",
+    "finished": "finished, still holds its slot",
+    "empty": "empty",
+}
+NEGLIGIBLE = 5e-4  # would be written as 0.0 %
+_FIRST = ("useful", "used")  # always drawn, even at zero
+
+
+def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, dict[str, float]]:
+    """Return by policy the share of every part, largest good first; the shares of a policy add up to 1.
+
+    Parameters
+    ----------
+    results : Run, sequence of Run, or mapping of str to Run
+        What to compare.
+    what : {"slots", "kv"}
+        All slot-iterations, or the KV cache averaged over time.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Parts as in `busdoor.plots.accounts`.
+
+    Raises
+    ------
+    ValueError
+        If `what` is neither.
+    """
+    if what not in ("slots", "kv"):
+        raise ValueError(f"what is {what!r}, which is neither 'slots' nor 'kv'")
+    accounts = {name: (slot_account if what == "slots" else kv_account)(run) for name, run in named(results).items()}
+    return {name: {part: x / sum(parts.values()) for part, x in parts.items()} for name, parts in accounts.items()}
+
+
+@styled
+def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes | None = None) -> Axes:
+    """Draw one waterfall a policy: from all that the server had, down to what was useful.
+
+    Parameters
+    ----------
+    results : Run, sequence of Run, or mapping of str to Run
+        What to compare; a mapping's keys are the names shown.
+    what : {"slots", "kv"}
+        "slots": all slot-iterations (slots times iterations). "kv": the KV cache, averaged over time.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        One bar a part, as wide as its share in per cent, hanging where the part before it ends.
+
+    Raises
+    ------
+    ValueError
+        If `what` is neither.
+    """
+    table = shares(results, what)
+    parts = SLOT_PARTS if what == "slots" else KV_PARTS
+    drawn = {name: [p for p in parts if row[p] >= NEGLIGIBLE or p in _FIRST] for name, row in table.items()}
+    rows = sum(len(own) + 1 for own in drawn.values())
+    ax = axes_or_new(ax, 7.5, 0.7 + 0.26 * rows)
+    top, labels = 0.0, {}
+    for name, own in drawn.items():
+        _waterfall(ax, name, {part: 100 * table[name][part] for part in own}, what, top)
+        labels[top + (len(own) - 1) / 2] = name
+        top += len(own) + 0.9
+    _frame(ax, labels, top, what)
+    return ax
+
+
+def _waterfall(ax: Axes, name: str, percent: dict[str, float], what: str, top: float) -> None:
+    """Draw the parts from the last (waste, at the right) in the top row to the useful one in the bottom row."""
+    color = identity(name)["color"]
+    ends = dict(zip(percent, _running(list(percent.values())), strict=True))
+    for row, part in enumerate(reversed(percent)):
+        left = ends[part] - percent[part]
+        ax.barh(top + row, percent[part], left=left, height=0.78, label=f"{name}: {part}", **_look(part, color))  # type: ignore[arg-type]
+        label = {**SLOT_LABELS, **KV_LABELS}[part] if what == "kv" else SLOT_LABELS[part]
+        _label(ax, top + row, left, ends[part], f"{label} {percent[part]:.1f}%", part in _FIRST)
+        if left > 0:
+            ax.plot([left, left], [top + row - 0.39, top + row + 1.39], color=PALE, linewidth=0.8)
+
+
+def _running(values: list[float]) -> list[float]:
+    return [sum(values[: i + 1]) for i in range(len(values))]
+
+
+def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool) -> None:
+    """Write beside the bar, on the side that has more room."""
+    place = {"ha": "right", "x": left, "dx": -5} if left > 100 - right else {"ha": "left", "x": right, "dx": 5}
+    weight = "bold" if bold else "normal"
+    offset = {"xytext": (place["dx"], 0), "textcoords": "offset points"}
+    ax.annotate(text, (place["x"], y), ha=place["ha"], va="center", fontweight=weight, color=INK, fontsize=8.5, **offset)  # type: ignore[arg-type]
+
+
+def _look(part: str, color: str) -> dict[str, object]:
+    """Return the patch properties of a part: what the timeline and the KV plot show the same way."""
+    edge = {"edgecolor": tint(color, 0.6), "linewidth": 0}
+    looks: dict[str, dict[str, object]] = {
+        "useful": {"facecolor": color},
+        "padding": {"facecolor": tint(color, 0.42), "hatch": "....", "edgecolor": "white"},
+        "stalled": {"facecolor": tint(color, 0.25), "hatch": "----", **edge},
+        "finished": {"facecolor": tint(color, 0.10), "hatch": "/////", **edge},
+        "empty": {"facecolor": "white", "hatch": ".....", **edge, "edgecolor": PALE},
+    }
+    return looks.get(part) or {**kv_look(part, color), **({"edgecolor": PALE, "linewidth": 0.8} if part == "free" else {})}
+
+
+def _frame(ax: Axes, labels: dict[float, str], bottom: float, what: str) -> None:
+    ax.set_yticks(list(labels), list(labels.values()))
+    for tick in ax.get_yticklabels():
+        tick.set(color=identity(tick.get_text())["color"], fontweight="bold", fontsize=10)
+    whole = "all slot-iterations (slots × iterations)" if what == "slots" else "the KV cache, averaged over time"
+    ax.set(xlim=(0, 100), ylim=(bottom - 0.4, -0.6), xlabel=f"% of {whole}")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(False, axis="y")
+    ax.spines["left"].set_visible(False)
