@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ class StepTime(ABC):
     A batch that repeats grows by one context token a row and repetition. A model that is linear in that growth says
     so with `line`, and the simulator sums the stretch in closed form; any other model gives `durations_s` alone and is
     summed by vector. Write your own by subclassing and implementing `durations_s`.
+
+    Examples
+    --------
+    >>> class Wave(StepTime):
+    ...     def durations_s(self, batch, repeat):
+    ...         return 0.01 + 1e-4 * np.sin(batch.decode_context_tokens + np.arange(repeat)) ** 2
+    >>> round(Wave().duration_s(Batch(num_decode_tokens=1)), 4)
+    0.01
     """
 
     @abstractmethod
@@ -31,8 +40,12 @@ class StepTime(ABC):
         line = self.line(batch)
         return line[0] if line else float(self.durations_s(batch, 1)[0])
 
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them."""
+        return {"name": f"{type(self).__module__}:{type(self).__qualname__}"}
 
-class LinearStepTime(StepTime):
+
+class LineStepTime(StepTime):
     """A model whose duration is linear in the decodes' context: implement `line` alone."""
 
     @abstractmethod
@@ -42,4 +55,4 @@ class LinearStepTime(StepTime):
     def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
         """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
         first_s, growth_s = self.line(batch)
-        return first_s + growth_s * np.arange(repeat)
+        return first_s + growth_s * np.arange(repeat, dtype=np.float64)

@@ -1,0 +1,28 @@
+"""GPUs and models by name, with sources, and what fits where."""
+
+from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
+from busdoor.catalog.gpus import GPU, gpu, gpu_names
+from busdoor.catalog.memory import (
+    MemoryPlan,
+    default_max_num_batched_tokens,
+    default_max_num_seqs,
+    kv_capacity,
+    memory_plan,
+)
+from busdoor.catalog.models import ModelShape, model, model_names
+
+__all__ = [
+    "BYTES_PER_VALUE",
+    "GPU",
+    "Dtype",
+    "MemoryPlan",
+    "ModelShape",
+    "default_max_num_batched_tokens",
+    "default_max_num_seqs",
+    "gpu",
+    "gpu_names",
+    "kv_capacity",
+    "memory_plan",
+    "model",
+    "model_names",
+]

@@ -1,0 +1,215 @@
+"""What fits: GPU memory less weights and working space, in KV blocks; and vLLM's defaults that go with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype, lm_head_dtype
+from busdoor.catalog.gpus import GIB, GPU, gpu
+from busdoor.catalog.models import ModelShape, model
+
+# Working space of vLLM, fitted to what its logs report beside weights and KV cache (tests/sim/test_catalog.py):
+# the CUDA context, cuBLAS workspaces and NCCL (0.12 to 0.35 GiB without tp) ...
+RUNTIME_BYTES = 0.35 * GIB
+# ... and the sampler's profiling run over max_num_seqs rows of logits: 16 and 32-bit logits, probabilities, and a sort.
+SAMPLER_BYTES_PER_LOGIT = 17.0
+ACTIVATION_BYTES = BYTES_PER_VALUE["bf16"]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where one GPU's memory goes, in bytes.
+
+    Attributes
+    ----------
+    usable_bytes : float
+        Memory times `gpu_memory_utilization`.
+    weight_bytes, reserve_bytes : float
+        This GPU's share of the weights; working space.
+    block_bytes : float
+        One KV block on this GPU.
+    num_blocks : int
+        KV blocks in what is left; negative where nothing is.
+    """
+
+    usable_bytes: float
+    weight_bytes: float
+    reserve_bytes: float
+    block_bytes: float
+
+    @property
+    def kv_bytes(self) -> float:
+        """Bytes left for the KV cache."""
+        return self.usable_bytes - self.weight_bytes - self.reserve_bytes
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks in what is left; negative where nothing is."""
+        return int(self.kv_bytes // self.block_bytes)
+
+
+def default_max_num_batched_tokens(card: GPU, offline: bool = False) -> int:
+    """Token budget of an iteration where the user gives none, as vLLM chooses it.
+
+    Parameters
+    ----------
+    card : GPU
+        The GPU: 70 GiB or more and not an A100 gets the larger budget.
+    offline : bool
+        vLLM's `LLM` class instead of its server.
+
+    References
+    ----------
+    vllm-project/vllm, `vllm/engine/arg_utils.py`, `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
+
+    Examples
+    --------
+    >>> default_max_num_batched_tokens(gpu("h100")), default_max_num_batched_tokens(gpu("a100-80gb"))
+    (8192, 2048)
+    """
+    server = 8192 if _large(card) else 2048
+    return {8192: 16384, 2048: 8192}[server] if offline else server
+
+
+def default_max_num_seqs(card: GPU) -> int:
+    """Most requests in a batch where the user gives none, as vLLM chooses it (source as above).
+
+    Examples
+    --------
+    >>> default_max_num_seqs(gpu("h100")), default_max_num_seqs(gpu("l40s"))
+    (1024, 256)
+    """
+    return 1024 if _large(card) else 256
+
+
+def _large(card: GPU) -> bool:
+    return card.memory_gib >= 70 and "a100" not in card.name
+
+
+def reserve_bytes(shape: ModelShape, max_num_batched_tokens: int, max_num_seqs: int, tp: int = 1) -> float:
+    """Working space that vLLM keeps free of KV blocks, bytes.
+
+    The larger of two peaks of its profiling run, which do not fall together: the forward pass of a full token budget
+    (the residual stream twice, and the MLP's input and output, at 16 bits) and the sampler over `max_num_seqs` rows;
+    plus what the runtime takes. CUDA graphs are not in it: vLLM captures them in the memory outside its share.
+
+    Examples
+    --------
+    >>> round(reserve_bytes(model("llama-3.1-8b"), 8192, 1024) / 2**30, 2)
+    2.43
+    """
+    width = 2 * shape.hidden_size + 3 * shape.intermediate_size / tp
+    forward = max_num_batched_tokens * width * ACTIVATION_BYTES
+    return RUNTIME_BYTES + max(forward, max_num_seqs * shape.vocab_size * SAMPLER_BYTES_PER_LOGIT)
+
+
+def memory_plan(
+    card: str | GPU,
+    shape: str | ModelShape,
+    *,
+    gpu_memory_utilization: float = 0.9,
+    weight_dtype: Dtype = "bf16",
+    kv_dtype: Dtype | None = None,
+    tp: int = 1,
+    block_size: int = 16,
+    max_num_batched_tokens: int | None = None,
+    max_num_seqs: int | None = None,
+) -> MemoryPlan:
+    """Split a GPU's memory as vLLM does, whether or not the model fits.
+
+    Parameters
+    ----------
+    card, shape : str, GPU or ModelShape
+        GPU and model, or their names.
+    gpu_memory_utilization : float
+        Share of the memory that the engine may take (0.9 is vLLM's default of the versions compared with).
+    weight_dtype, kv_dtype : str
+        Formats; the KV cache is at 16 bits unless said otherwise.
+    tp : int
+        GPUs that share the model.
+    block_size : int
+        Tokens of a KV block.
+    max_num_batched_tokens, max_num_seqs : int
+        Limits that the working space depends on; vLLM's defaults for the GPU unless given.
+
+    Raises
+    ------
+    ValueError
+        If a name is not known, `tp` does not divide the heads, or the utilisation is not in (0, 1].
+
+    Examples
+    --------
+    >>> plan = memory_plan("h100", "llama-3.1-8b")
+    >>> [round(part / 2**30, 1) for part in (plan.usable_bytes, plan.weight_bytes, plan.reserve_bytes, plan.kv_bytes)]
+    [71.2, 15.0, 2.4, 53.8]
+    """
+    card, shape = gpu(card), model(shape)
+    shape.check_tp(tp)
+    if not 0 < gpu_memory_utilization <= 1:
+        raise ValueError(f"gpu_memory_utilization = {gpu_memory_utilization} has to be over 0 and at most 1")
+    tokens = max_num_batched_tokens or default_max_num_batched_tokens(card)
+    return MemoryPlan(
+        usable_bytes=card.memory_bytes * gpu_memory_utilization,
+        weight_bytes=shape.weight_bytes(weight_dtype) / tp,
+        reserve_bytes=reserve_bytes(shape, tokens, max_num_seqs or default_max_num_seqs(card), tp),
+        block_bytes=block_size * shape.kv_bytes_per_token(kv_dtype or lm_head_dtype(weight_dtype), tp),
+    )
+
+
+def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int:
+    """KV blocks that a GPU (or each of `tp`) holds beside the model.
+
+    Parameters
+    ----------
+    card, shape : str, GPU or ModelShape
+        GPU and model, or their names.
+    **options
+        As `memory_plan`: gpu_memory_utilization, weight_dtype, kv_dtype, tp, block_size, max_num_batched_tokens,
+        max_num_seqs.
+
+    Returns
+    -------
+    int
+        Blocks of `block_size` tokens. With `tp`, every GPU holds its heads' part of each of them.
+
+    Raises
+    ------
+    ValueError
+        If the model does not fit; the message names the sizes and the smallest `tp`, or a weight format, that would.
+
+    Examples
+    --------
+    >>> kv_capacity("h100", "llama-3.1-8b") * 16
+    440816
+    >>> kv_capacity("h100", "llama-3.1-70b")
+    Traceback (most recent call last):
+    ValueError: llama-3.1-70b (131.4 GiB of bf16 weights and 2.4 GiB of working space) does not fit the 71.2 GiB ...
+    """
+    card, shape = gpu(card), model(shape)
+    plan = memory_plan(card, shape, **options)
+    if plan.num_blocks < 1:
+        raise ValueError(_does_not_fit(card, shape, plan, options))
+    return plan.num_blocks
+
+
+def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[str, Any]) -> str:
+    tp, dtype = options.get("tp", 1), options.get("weight_dtype", "bf16")
+    each = f" on each of {tp} GPUs" if tp > 1 else ""
+    return (
+        f"{shape.name} ({plan.weight_bytes / GIB:.1f} GiB of {dtype} weights and {plan.reserve_bytes / GIB:.1f} GiB of "
+        f"working space{each}) does not fit the {plan.usable_bytes / GIB:.1f} GiB that {card.name} lends with "
+        f"gpu_memory_utilization = {options.get('gpu_memory_utilization', 0.9)}; use {_way_out(card, shape, options)}"
+    )
+
+
+def _way_out(card: GPU, shape: ModelShape, options: dict[str, Any]) -> str:
+    def fits(**change: Any) -> bool:
+        try:
+            return memory_plan(card, shape, **{**options, **change}).num_blocks >= 1
+        except ValueError:  # the heads cannot be dealt out to so many
+            return False
+
+    ways = [f"tp = {tp}" for tp in (2, 4, 8, 16, 32) if tp > options.get("tp", 1) and fits(tp=tp)][:1]
+    ways += [f"weight_dtype = '{dtype}'" for dtype in ("fp8", "int4") if fits(weight_dtype=dtype)][:1]
+    return " or ".join(ways) or "a larger GPU"

@@ -1,0 +1,59 @@
+"""The data files of the catalogue, and looking a name up in them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from busdoor.names import unknown
+
+Table = dict[str, Any]
+
+# What a published model's name carries without changing its shape.
+_SUFFIX = re.compile(r"-(instruct|chat|base|hf|it|fp16|bf16)(?=-|$)")
+
+
+@cache
+def read_tables(file: str) -> Mapping[str, Table]:
+    """Tables of a data file of the catalogue, each with its key as `name`; cached, so not to be changed."""
+    text = resources.files("busdoor.catalog").joinpath(file).read_text(encoding="utf-8")
+    return {name: {"name": name, **table} for name, table in tomllib.loads(text).items()}
+
+
+def plain(name: str) -> str:
+    """Bring a name to the form that the tables use.
+
+    Examples
+    --------
+    >>> plain("meta-llama/Llama-3.1-8B-Instruct"), plain("NVIDIA H100 SXM")
+    ('llama-3.1-8b', 'h100-sxm')
+    """
+    last = name.lower().rpartition("/")[2]
+    dashed = re.sub(r"[\s_]+", "-", last.strip())
+    return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|meta)-", "", dashed))
+
+
+def find(file: str, what: str, name: str) -> Table:
+    """Look up the table of a name or alias, in any case.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message has the nearest name.
+    """
+    tables = read_tables(file)
+    wanted = plain(name)
+    for key, table in tables.items():
+        if wanted == key or wanted in table.get("aliases", ()):
+            return table
+    raise unknown(what, name, tables)
+
+
+def complete(file: str, table: Mapping[str, Any]) -> Table:
+    """Fill a user's table from the catalogue entry of the same name, if there is one."""
+    known = read_tables(file).get(plain(str(table.get("name", ""))), {})
+    return {"name": "custom", **known, **table}

@@ -1,0 +1,141 @@
+"""Seconds of each unit of a roofline's work, worked out once so that an iteration costs a few multiplications."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from busdoor.catalog import BYTES_PER_VALUE, ModelShape
+from busdoor.catalog.dtypes import lm_head_dtype
+
+if TYPE_CHECKING:
+    from busdoor.step_time.roofline import RooflineStepTime
+
+# GEMM tiles have 128 rows on Ampere and Hopper (cuBLAS and CUTLASS), of which the last is half empty on average;
+# kernels with shorter tiles take over below that, so that never more than as many rows again are wasted. Against
+# aiconfigurator's h100_sxm sweep (N = 6144, K = 4096) it is 11 % short at M = 256 and 9 % long at 512.
+HALF_TILE_ROWS = 64
+FLOP_PER_PARAMETER = 2  # a multiply and an add
+ACTIVATION_BYTES = 2  # bf16 between kernels whatever the weights' format
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds of a unit of work on one GPU.
+
+    Attributes
+    ----------
+    fixed_s, request_s, token_s : float
+        Whatever the batch; a request; a position (activations, and with `tp` its share of the all-reduces).
+    activation_s, all_reduce_s : float
+        The part of `token_s` that is activations; the part of `fixed_s` that is latency of all-reduces.
+    dense_read_s, dense_row_s : float
+        Reading the dense weights once; multiplying one row by them.
+    head_read_s, head_row_s : float
+        The same of the LM head.
+    num_experts, experts_per_tok, expert_read_s, expert_row_s
+        Experts of a layer; those that a token visits; reading one expert of every layer; multiplying one row by it.
+    prefill_key_s, prefill_pair_s, decode_pair_s : float
+        Reading a prefill's key and value; a prefill's query-key pair; a decode's, read or computed.
+    """
+
+    fixed_s: float
+    request_s: float
+    token_s: float
+    activation_s: float
+    all_reduce_s: float
+    dense_read_s: float
+    dense_row_s: float
+    head_read_s: float
+    head_row_s: float
+    num_experts: int
+    experts_per_tok: int
+    expert_read_s: float
+    expert_row_s: float
+    prefill_key_s: float
+    prefill_pair_s: float
+    decode_pair_s: float
+
+    @classmethod
+    def of(cls, roofline: RooflineStepTime) -> Costs:
+        """Work the costs out for a model on a GPU."""
+        card, shape, tp = roofline.gpu, roofline.model, roofline.tp
+        head_dtype = lm_head_dtype(roofline.weight_dtype)
+        gemm = roofline.gemm_efficiency or card.gemm_efficiency
+        bandwidth = card.bandwidth_bytes_per_s * (roofline.memory_efficiency or card.memory_efficiency)
+        kv_bandwidth = card.bandwidth_bytes_per_s * (roofline.kv_efficiency or card.kv_efficiency)
+        read_s = BYTES_PER_VALUE[roofline.weight_dtype] / tp / bandwidth
+        row_s = FLOP_PER_PARAMETER / tp / (card.rate(roofline.weight_dtype) * gemm)
+        key_s = shape.kv_bytes_per_token(roofline.kv_dtype or head_dtype, tp) / kv_bandwidth
+        pair_s = shape.attention_flop_per_pair / tp / card.rate("bf16")
+        activation_s = activation_bytes(shape, tp) / bandwidth
+        ring_s, latency_s = _all_reduce(roofline)
+        return cls(
+            fixed_s=roofline.step_overhead_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
+            request_s=roofline.request_overhead_s,
+            token_s=activation_s + ring_s,
+            activation_s=activation_s,
+            all_reduce_s=latency_s,
+            dense_read_s=shape.dense_parameters * read_s,
+            dense_row_s=shape.dense_parameters * row_s,
+            head_read_s=shape.lm_head_parameters * BYTES_PER_VALUE[head_dtype] / tp / bandwidth,
+            head_row_s=shape.lm_head_parameters * FLOP_PER_PARAMETER / tp / (card.rate(head_dtype) * gemm),
+            num_experts=shape.num_experts,
+            experts_per_tok=shape.num_experts_per_tok,
+            expert_read_s=shape.expert_parameters * read_s,
+            expert_row_s=shape.expert_parameters * row_s,
+            prefill_key_s=key_s,
+            prefill_pair_s=pair_s / roofline.attention_efficiency,
+            # Decode kernels pack the query heads of a KV head into the rows of one tile: far from the matrix rate, so
+            # the same share of it as a prefill's is generous, and it is the bytes that count on every GPU listed.
+            decode_pair_s=max(key_s, pair_s / roofline.attention_efficiency),
+        )
+
+    def gemm_s(self, rows: float, read_s: float, row_s: float) -> float:
+        """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` a row."""
+        return max(read_s, (rows + min(rows, HALF_TILE_ROWS)) * row_s)
+
+    def experts_s(self, tokens: int) -> float:
+        """Seconds of the experts that so many positions are expected to visit; 0 in a dense model."""
+        if self.num_experts == 1:
+            return 0.0
+        distinct = distinct_experts(tokens, self.num_experts, self.experts_per_tok)
+        visits, half_tiles = tokens * self.experts_per_tok, HALF_TILE_ROWS * distinct
+        compute_s = (visits + (visits if visits < half_tiles else half_tiles)) * self.expert_row_s
+        read_s = distinct * self.expert_read_s
+        return read_s if read_s > compute_s else compute_s
+
+
+def distinct_experts(tokens: int, num_experts: int, experts_per_tok: int) -> float:
+    """Experts of a layer that `tokens` positions are expected to visit, each choosing evenly and on its own.
+
+    Examples
+    --------
+    >>> [round(distinct_experts(tokens, 8, 2), 2) for tokens in (0, 1, 4, 32)]
+    [0.0, 2.0, 5.47, 8.0]
+    """
+    missed: float = (1.0 - experts_per_tok / num_experts) ** tokens
+    return num_experts * (1.0 - missed)
+
+
+def activation_bytes(shape: ModelShape, tp: int) -> float:
+    """Bytes that a position moves in all layers between the GEMMs, which keep their own inputs and outputs in flight.
+
+    Per layer: two norms with residual (four reads or writes of the width each), rotary embedding and KV write (queries,
+    keys and values read and written), and the activation function (its inputs read, its output written).
+    """
+    heads = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
+    mlp = (3 if shape.mlp == "gated" else 2) * shape.intermediate_size * shape.num_experts_per_tok
+    values = 8 * shape.hidden_size + (2 * heads + mlp) / tp
+    return shape.num_hidden_layers * values * ACTIVATION_BYTES
+
+
+def _all_reduce(roofline: RooflineStepTime) -> tuple[float, float]:
+    """Seconds a position, and seconds of latency, of two ring all-reduces a layer."""
+    tp, shape = roofline.tp, roofline.model
+    if tp == 1:
+        return 0.0, 0.0
+    rings = 2 * shape.num_hidden_layers
+    sent_bytes = 2 * (tp - 1) / tp * shape.hidden_size * ACTIVATION_BYTES
+    rate = roofline.gpu.link_bytes_per_s * roofline.link_efficiency
+    return rings * sent_bytes / rate, rings * roofline.all_reduce_latency_s

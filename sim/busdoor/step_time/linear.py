@@ -1,0 +1,66 @@
+"""The step time of the golden cases: linear in requests, tokens and query-key pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, NonNegativeFloat
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.step_time.base import LineStepTime
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LinearStepTime(LineStepTime):
+    """An iteration takes base + per_request·B + per_token·Σn + per_context·Σ n·(c + (n + 1)/2) seconds.
+
+    The sums are over the requests of the iteration: n tokens of a request, after c that are in the KV cache. Whatever
+    the policy computes counts: prompt padding, and finished rows of a static batch that still run.
+
+    Parameters
+    ----------
+    base_s : float
+        Seconds of any iteration (reading the weights, launching the kernels).
+    per_token_s : float
+        Seconds more for each position computed.
+    per_context_s : float
+        Seconds more for each query-key pair.
+    per_request_s : float
+        Seconds more for each request in the batch.
+
+    Examples
+    --------
+    Three decodes with 30 tokens in the cache compute 3 positions and 33 pairs; the next iteration has 3 pairs more.
+
+    >>> step_time = LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6)
+    >>> batch = Batch(num_decode_tokens=3, decode_context_tokens=30)
+    >>> step_time.line(batch)
+    (0.005183, 3e-06)
+    >>> step_time.durations_s(batch, repeat=2)
+    array([0.005183, 0.005186])
+    """
+
+    base_s: NonNegativeFloat
+    per_token_s: NonNegativeFloat = 0.0
+    per_context_s: NonNegativeFloat = 0.0
+    per_request_s: NonNegativeFloat = 0.0
+
+    def line(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of the first iteration, and how many more each repetition takes."""
+        rows = batch.num_decode_tokens + batch.num_idle_rows
+        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+        pairs = batch.prefill_attention + (batch.decode_context_tokens + rows)
+        requests = len(batch.chunks) + rows
+        fixed_s = self.base_s + self.per_request_s * requests
+        return fixed_s + self.per_token_s * tokens + self.per_context_s * pairs, self.per_context_s * rows
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them."""
+        return {
+            "name": "linear",
+            "base_s": self.base_s,
+            "per_token_s": self.per_token_s,
+            "per_context_s": self.per_context_s,
+            "per_request_s": self.per_request_s,
+        }

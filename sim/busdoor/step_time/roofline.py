@@ -1,0 +1,165 @@
+"""The step time of a model shape on a GPU that nobody has measured: bytes over bandwidth, FLOP over rate."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.catalog import GPU, Dtype, ModelShape, gpu, model
+from busdoor.catalog.gpus import Share
+from busdoor.step_time.base import LineStepTime
+from busdoor.step_time.costs import HALF_TILE_ROWS, Costs
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RooflineStepTime(LineStepTime):
+    """Each part of an iteration takes the longer of its bytes over the bandwidth and its FLOP over the rate.
+
+    The parts add, because a layer's kernels run one after the other and each waits for the one before: attention does
+    not overlap the GEMMs of its own layer. They are
+
+    - dense: all weights but embeddings, LM head and experts, once a step; 2 FLOP a parameter and position;
+    - experts: the expected number of distinct experts that T positions visit, E·(1 − (1 − k/E)^T), read once each;
+    - lm_head: for the last position of every request, as vLLM computes it;
+    - prefill_attention: the keys and values of each chunk's context, or 4·heads·head_dim FLOP a pair and layer;
+    - decode_attention: likewise for the rows that decode: bytes and FLOP both grow with the context, so that the longer
+      of the two stays the longer, and a stretch of decodes is exactly a line;
+    - activations: what norms, rotary embedding, KV write and activation function read and write;
+    - all_reduce: with `tp`, two rings a layer over the GPUs' links (underestimates messages of 0.1 to 1 MB on NVLink by
+      2 or 3, see sglang PR 2904);
+    - overhead: a constant a step, a layer and a request.
+
+    A GEMM of M rows computes M + min(M, 64) rows: its 128-row tiles are half empty on average (see `costs`).
+    `tp` divides weights, FLOP and KV heads. Embeddings and LM head stay at 16 bits under quantised weights.
+
+    Parameters
+    ----------
+    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
+        What runs what.
+    tp : int
+        GPUs that share the model.
+    weight_dtype, kv_dtype : str
+        Formats; the KV cache is at 16 bits unless said otherwise.
+    memory_efficiency, kv_efficiency, gemm_efficiency : float, optional
+        In place of the catalogue's for the GPU.
+    attention_efficiency : float
+        Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100: 0.39, 0.53 and 0.61
+        at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM 0.24).
+    step_overhead_s : float
+        Host time of a step that the GPU does not hide. 0.5 ms brings the decode of one request to what SGLang reaches.
+    layer_overhead_s : float
+        Launch gaps and ramps of a layer's kernels (BLIS's fit on an H100: 32.1 µs).
+    request_overhead_s : float
+        Host time of a request in a step (BLIS's fit on an H100: 4.42 µs).
+    all_reduce_latency_s : float
+        Latency of one all-reduce (vLLM's custom kernel on an H100: 9 µs at tp 2, 4 and 8; sglang PR 2904).
+    link_efficiency : float
+        Share of the link bandwidth that an all-reduce reaches (NCCL rings: about 0.8).
+
+    Notes
+    -----
+    How far off it is, against published measurements on one H100 in bf16 (tests/sim/test_step_time_anchors.py):
+    Qwen3-8B, one request: 6.76 against SGLang's 6.94 ms at 1k of context (−3 %), 8.4 against 9.04 ms at 32k (−7 %: the
+    bandwidth that attention reaches with one request is less); Llama-2-7B at the loads of BLIS's training set: TPOT
+    within 8 %. Prefill is optimistic below 2k tokens, where kernels are shorter than their launches. A PCIe A100 with
+    the engine of 2023 (Sarathi-Serve's Yi-34B) prefilled within 25 %, but decoded half as fast as this: its host was
+    the limit.
+
+    Examples
+    --------
+    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"))
+    >>> batch = Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024)
+    >>> first_s, growth_s = step_time.line(batch)
+    >>> round(first_s * 1e3, 2), round(growth_s * 1e6, 2)
+    (9.69, 2.69)
+    >>> {part: round(float(time_s[0]) * 1e3, 2) for part, time_s in step_time.parts_s(batch, 1).items()}
+    {'dense': 4.66, 'experts': 0.0, 'lm_head': 0.35, 'prefill_attention': 0.0, 'decode_attention': 2.76,
+     'activations': 0.12, 'all_reduce': 0.0, 'overhead': 1.81}
+    """
+
+    gpu: Annotated[GPU, BeforeValidator(gpu)]
+    model: Annotated[ModelShape, BeforeValidator(model)]
+    tp: PositiveInt = 1
+    weight_dtype: Dtype = "bf16"
+    kv_dtype: Dtype | None = None
+    memory_efficiency: Share | None = None
+    kv_efficiency: Share | None = None
+    gemm_efficiency: Share | None = None
+    attention_efficiency: Share = 0.55
+    step_overhead_s: NonNegativeFloat = 0.5e-3
+    layer_overhead_s: NonNegativeFloat = 32e-6
+    request_overhead_s: NonNegativeFloat = 4.42e-6
+    all_reduce_latency_s: NonNegativeFloat = 9e-6
+    link_efficiency: Share = 0.8
+
+    def __post_init__(self) -> None:
+        self.model.check_tp(self.tp)
+        weights = self.model.weight_bytes(self.weight_dtype) / self.tp
+        if weights > self.gpu.memory_bytes:
+            raise ValueError(
+                f"{self.model.name}'s {weights / 2**30:.1f} GiB of {self.weight_dtype} weights a GPU do not fit the "
+                f"{self.gpu.memory_gib:.1f} GiB of {self.gpu.name}; use tp = {2 * self.tp} or a smaller weight_dtype"
+            )
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Seconds of each unit of work on this GPU."""
+        return Costs.of(self)
+
+    def line(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of the first iteration, and how many more each repetition takes."""
+        # The simulator's hot loop: plain floats, one attribute each.
+        cost = self.costs
+        rows = batch.num_decode_tokens + batch.num_idle_rows
+        requests = rows + len(batch.chunks)
+        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+        pair_s = cost.decode_pair_s
+        seconds = cost.fixed_s + requests * cost.request_s + tokens * cost.token_s
+        seconds += (batch.decode_context_tokens + rows) * pair_s
+        read_s = cost.dense_read_s
+        compute_s = (tokens + (tokens if tokens < HALF_TILE_ROWS else HALF_TILE_ROWS)) * cost.dense_row_s
+        seconds += read_s if read_s > compute_s else compute_s
+        read_s = cost.head_read_s
+        compute_s = (requests + (requests if requests < HALF_TILE_ROWS else HALF_TILE_ROWS)) * cost.head_row_s
+        seconds += read_s if read_s > compute_s else compute_s
+        if cost.num_experts > 1:
+            seconds += cost.experts_s(tokens)
+        if batch.prefill_attention:
+            read_s = batch.prefill_context_tokens * cost.prefill_key_s
+            compute_s = batch.prefill_attention * cost.prefill_pair_s
+            seconds += read_s if read_s > compute_s else compute_s
+        return seconds, rows * pair_s
+
+    def parts_s(self, batch: Batch, repeat: int) -> dict[str, NDArray[np.float64]]:
+        """Seconds of each part in each of `repeat` iterations of a batch, arrays of shape (repeat,), by name."""
+        cost, tokens, requests = self.costs, batch.num_tokens, batch.num_requests
+        pairs = batch.decode_attention + batch.num_decode_rows * np.arange(repeat)
+        constant = {
+            "dense": cost.gemm_s(tokens, cost.dense_read_s, cost.dense_row_s),
+            "experts": cost.experts_s(tokens),
+            "lm_head": cost.gemm_s(requests, cost.head_read_s, cost.head_row_s),
+            "prefill_attention": max(
+                batch.prefill_context_tokens * cost.prefill_key_s, batch.prefill_attention * cost.prefill_pair_s
+            ),
+            "activations": tokens * cost.activation_s,
+            "all_reduce": cost.all_reduce_s + tokens * (cost.token_s - cost.activation_s),
+            "overhead": cost.fixed_s - cost.all_reduce_s + requests * cost.request_s,
+        }
+        parts = {part: np.full(repeat, seconds) for part, seconds in constant.items()}
+        return {**parts, "decode_attention": pairs * cost.decode_pair_s}
+
+    def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
+        """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
+        return sum(self.parts_s(batch, repeat).values(), np.zeros(repeat))
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them; GPU and model by name."""
+        fields = self.__dataclass_fields__
+        parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+        return {"name": "roofline", **parameters, "gpu": self.gpu.name, "model": self.model.name}
