@@ -31,6 +31,10 @@ class Batch:
         The prefill pieces; none of them in a repeated iteration after the first.
     admitted, preempted : list of Request
         Who entered and who was thrown out when this batch was decided.
+    released : list of Request, optional
+        Whose slots became free when it completed, where that is not just whoever finished (static batches).
+    grown_blocks : int
+        KV blocks begun in the repetitions after the first; known when it has completed.
     num_prefill_tokens : int
         Prompt tokens computed, padding not counted.
     prefill_attention : float
@@ -56,6 +60,8 @@ class Batch:
     chunks: list[Chunk] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
+    released: list[Request] | None = None
+    grown_blocks: int = 0
     num_prefill_tokens: int = 0
     prefill_attention: float = 0.0
     prefill_context_tokens: int = 0

@@ -1,0 +1,172 @@
+"""Clients as SimPy processes: they send a trace's requests to a server, on time or after the answer before."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from math import isfinite
+from typing import Any, Protocol
+
+import numpy as np
+import simpy
+from busdoor_workloads import Trace
+
+from busdoor.request import Request
+from busdoor.server import EARLY
+
+Process = Generator[simpy.Event, Any, None]
+_CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
+
+
+class Submits(Protocol):
+    """Whoever takes requests: a server, or a router before several."""
+
+    def submit(self, request: Request) -> None:
+        """Let a request arrive now."""
+
+    def abandon(self, request: Request) -> None:
+        """Say that a request's client has gone."""
+
+    def close(self) -> None:
+        """Say that no request will arrive any more."""
+
+
+class Clients:
+    """Send every request of a trace to a server.
+
+    A plain request is sent at its `arrival_s`. In a closed loop (`trace.concurrency`) each of so many users sends the
+    next one when its last has been answered and the think time has passed. A later turn of a session is sent so after
+    the turn before it. A client with a timeout gives up.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        Where they live.
+    trace : Trace
+        What they send.
+    kv_block_size : int
+        Tokens in the server's KV blocks: the trace's `hash_ids` are expressed in them.
+
+    Notes
+    -----
+    Call `start(server)`, and make the server call `left` for every request that leaves it.
+    """
+
+    def __init__(self, env: simpy.Environment, trace: Trace, kv_block_size: int = 16) -> None:
+        self.env = env
+        self.trace = trace
+        self._hash_scale = _hash_scale(trace, kv_block_size)
+        self._answered: dict[int, simpy.Event] = {}
+        self._to_send = len(trace)
+        self._server: Submits | None = None
+
+    def start(self, server: Submits) -> None:
+        """Begin to send."""
+        self._server = server
+        if self._to_send == 0:
+            server.close()
+        elif self.trace.concurrency:
+            rows = iter(range(len(self.trace)))
+            for _ in range(self.trace.concurrency):
+                self.env.process(self._converse(rows))
+        else:
+            first_turns, later_turns = _turns(self.trace)
+            for rows in later_turns:
+                self._answered[rows[0]] = self.env.event()
+                self.env.process(self._converse(iter(rows[1:]), self._answered[rows[0]]))
+            self.env.process(self._send_on_time(first_turns))
+
+    def left(self, request: Request) -> None:
+        """Learn that a request has left the server."""
+        event = self._answered.pop(request.request_id, None) if self._answered else None
+        if event is not None:
+            event.succeed()
+
+    def _send_on_time(self, rows: np.ndarray) -> Process:
+        env = self.env
+        for start in range(0, len(rows), _CHUNK):
+            for request in self._requests(rows[start : start + _CHUNK]):
+                wait_s = request.arrival_s * (1 - EARLY) - env.now
+                if wait_s > 0:
+                    yield env.timeout(wait_s)
+                self._send(request)
+
+    def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
+        """Send requests one after another, each after the answer to the one before."""
+        env = self.env
+        for row in rows:
+            if answer is not None:
+                yield answer
+            (request,) = self._requests(np.array([row]))
+            think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
+            wait_s = max(think_s if answer is not None else 0.0, request.arrival_s * (1 - EARLY) - env.now)
+            if wait_s > 0:
+                yield env.timeout(wait_s)
+            request.arrival_s = max(env.now, request.arrival_s)
+            answer = self._answered[row] = env.event()
+            self._send(request)
+
+    def _send(self, request: Request) -> None:
+        assert self._server is not None
+        if self.trace.timeout_s is not None:
+            patience_s = float(self.trace.timeout_s[request.request_id])
+            if isfinite(patience_s):
+                self.env.process(self._give_up(request, patience_s))
+        self._to_send -= 1
+        self._server.submit(request)
+        if not self._to_send:
+            self._server.close()
+
+    def _give_up(self, request: Request, patience_s: float) -> Process:
+        assert self._server is not None
+        yield self.env.timeout(patience_s)
+        if request.status in ("waiting", "running"):
+            self._server.abandon(request)
+
+    def _requests(self, rows: np.ndarray) -> Iterator[Request]:
+        trace = self.trace
+        caps = trace.output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
+        for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
+            zip(
+                rows.tolist(),
+                trace.arrival_s[rows].tolist(),
+                trace.input_tokens[rows].tolist(),
+                trace.output_tokens[rows].tolist(),
+                caps[rows].tolist(),
+                strict=True,
+            )
+        ):
+            priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
+            yield Request(row, arrival_s, inputs, outputs, cap, priority, self._hashes(row))
+
+    def _hashes(self, row: int) -> tuple[int, ...]:
+        if self.trace.hash_ids is None:
+            return ()
+        scale = self._hash_scale
+        ids = self.trace.hash_ids[row]
+        return ids if scale == 1 else tuple(i * scale + part for i in ids for part in range(scale))
+
+
+def _turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:
+    """Rows that are sent on time, and the rows of each session that has later turns, in order."""
+    rows = np.arange(len(trace))
+    if trace.session_id is None or trace.turn is None:
+        return rows, []
+    sessions: dict[int, list[int]] = defaultdict(list)
+    for row in np.lexsort((trace.turn, trace.session_id)).tolist():
+        sessions[int(trace.session_id[row])].append(row)
+    later = [turns for turns in sessions.values() if len(turns) > 1]
+    firsts = np.array(sorted(turns[0] for turns in sessions.values()), dtype=np.int64)
+    return firsts, later
+
+
+def _hash_scale(trace: Trace, kv_block_size: int) -> int:
+    if trace.hash_ids is None or trace.block_size is None:
+        return 1
+    if trace.block_size % kv_block_size:
+        raise ValueError(
+            f"the trace's hash_ids stand for {trace.block_size} tokens, which is no multiple of the KV block_size "
+            f"{kv_block_size}; choose a block_size that divides it"
+        )
+    return trace.block_size // kv_block_size
+

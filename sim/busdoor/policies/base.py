@@ -1,0 +1,96 @@
+"""A policy: the scheduler as a state machine that reads no clock itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import inf
+from typing import NamedTuple, TypeAlias
+
+from busdoor.batch import Batch
+from busdoor.request import Request
+
+Item: TypeAlias = tuple[Request, int]
+
+
+class KVUse(NamedTuple):
+    """KV memory at one moment, in tokens but for the blocks.
+
+    `reserved` is taken by requests; `used` holds keys and values; `unused` is reserved and will never be written;
+    `hole` is free but in pieces too small to count on. What is reserved and neither used nor unused will be written later.
+    """
+
+    blocks: int
+    reserved: int
+    used: int
+    unused: int
+    hole: int
+
+
+class Policy(ABC):
+    """What the simulator and the engine drive: who runs in the next iteration.
+
+    The executor calls `add` for every arrival, `schedule` for the next batch, `stretch` to learn for how many
+    iterations that batch would come again, and `complete` when it has run so often. The policy allocates KV memory,
+    admits and preempts; it stamps no times.
+
+    Attributes
+    ----------
+    num_slots : int
+        Most requests that run at once.
+    streams : bool
+        Whether tokens leave the server as they are made; otherwise an answer appears whole.
+    """
+
+    num_slots: int
+    streams: bool = True
+
+    @abstractmethod
+    def add(self, request: Request) -> None:
+        """Take in a request that has arrived; one that can never be served gets a status "refused: <reason>"."""
+
+    def close(self) -> None:
+        """Learn that no arrival is left."""
+        return
+
+    @abstractmethod
+    def schedule(self, now_s: float) -> Batch | None:
+        """Decide the next iteration; None when there is nothing to run now."""
+
+    @abstractmethod
+    def stretch(self, batch: Batch) -> int:
+        """For how many iterations `schedule` would return this batch again if nobody arrived (itself included)."""
+
+    @abstractmethod
+    def complete(self, batch: Batch, repeat: int) -> list[Request]:
+        """Learn that the batch has run `repeat` times; return who has finished, in order."""
+
+    def next_wakeup_s(self) -> float:
+        """When it wants to be asked again though nobody arrives; infinity for never."""
+        return inf
+
+    def would_admit(self, request: Request) -> bool:
+        """Whether a request that arrives now might change the batch that is running: ask before `add`."""
+        return True
+
+    @abstractmethod
+    def abandon(self, request: Request) -> None:
+        """Drop a request, waiting or running (then between two iterations), whose client has gone."""
+
+    @abstractmethod
+    def items(self, batch: Batch) -> Iterator[Item]:
+        """Every request of the batch that was just decided and its number of tokens, in scheduling order."""
+
+    @property
+    @abstractmethod
+    def num_waiting(self) -> int:
+        """Requests that have arrived and hold no slot."""
+
+    @property
+    @abstractmethod
+    def num_running(self) -> int:
+        """Requests that hold a slot."""
+
+    @abstractmethod
+    def kv_use(self) -> KVUse:
+        """KV memory as the batch that was just decided takes it in its first iteration."""

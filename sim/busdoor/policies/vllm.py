@@ -1,0 +1,190 @@
+"""vLLM V1's scheduler: running requests first, then waiting ones, under one token budget."""
+
+from __future__ import annotations
+
+from busdoor.batch import Batch
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.request import Request
+
+
+class VllmPolicy(ContinuousPolicy):
+    """Continuous batching with paged KV as vLLM 0.32 decides it (the golden cases of the tests).
+
+    There are no phases: a request has computed tokens and known tokens, and every iteration computes some of the
+    difference, one for a decode. When a running request finds no block, the last one (or the worst priority) is
+    preempted: its blocks are freed and it is computed anew later. Whoever waits is admitted only in iterations that
+    preempt nobody.
+
+    Parameters
+    ----------
+    kv : PagedKV
+        The blocks.
+    max_num_seqs, max_num_batched_tokens, max_model_len : int
+        Most running requests; the token budget of an iteration; longest input + output.
+    chunked_prefill : bool
+        Whether a prompt may be cut to the budget that is left.
+    long_prefill_token_threshold : int
+        Longest piece of one prefill in an iteration while there are other requests; 0 for no limit.
+    queue : {"fcfs", "priority"}
+        Order of admission, and who is preempted: the last admitted, or the worst (priority, arrival).
+    watermark : float
+        Share of the blocks that an admission leaves free while others run.
+    reserve_full_prompt : bool
+        Admit only when the whole prompt fits, not just its first piece (vLLM's scheduler_reserve_full_isl).
+
+    Examples
+    --------
+    >>> policy = VllmPolicy(PagedKV(64, 16), max_num_seqs=4, max_num_batched_tokens=32, max_model_len=512)
+    >>> for i in range(2):
+    ...     policy.add(Request(i, 0.0, input_tokens=20, output_tokens=3))
+    >>> batch = policy.schedule(0.0)
+    >>> [(chunk.request.request_id, chunk.num_tokens) for chunk in batch.chunks]
+    [(0, 20), (1, 12)]
+    """
+
+    def __init__(
+        self,
+        kv: PagedKV,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_model_len: int,
+        *,
+        chunked_prefill: bool = True,
+        long_prefill_token_threshold: int = 0,
+        queue: str = "fcfs",
+        watermark: float = 0.0,
+        reserve_full_prompt: bool = True,
+    ) -> None:
+        super().__init__(kv, max_num_seqs, max_model_len, queue)
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.chunked_prefill = chunked_prefill
+        self.long_prefill_token_threshold = long_prefill_token_threshold or max_num_batched_tokens
+        self._most_prefill = max_num_batched_tokens  # of one request, in the iteration that is being decided
+        self.by_priority = queue == "priority"
+        self.watermark_blocks = int(watermark * kv.num_blocks)
+        self.reserve_full_prompt = reserve_full_prompt
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Decide the next iteration: everybody who runs, then whoever may enter."""
+        batch = Batch()
+        # The threshold protects others from a long prompt; a request that is alone is spared it (vLLM PR 57951).
+        alone = len(self.running) + len(self.waiting) <= 1
+        self._most_prefill = self.max_num_batched_tokens if alone else self.long_prefill_token_threshold
+        plan = self._plan()
+        budget = self._walk(batch) if plan is None else self._follow(plan, batch)
+        if not batch.preempted and len(self.waiting):
+            self._admit(batch, budget)
+        return batch if batch.num_decode_tokens or batch.chunks else None
+
+    def _plan(self) -> list[tuple[Request, int]] | None:
+        """Pieces of the running prefills, if everybody runs; None when blocks or budget make the order matter."""
+        free = self.kv.num_free_blocks - len(self.decodes.crossing())
+        if not self.prefilling:
+            return [] if free >= 0 else None
+        plan = []
+        left = self.max_num_batched_tokens - self.decodes.count
+        for request in self.prefilling:
+            wanted = self._wanted(request)
+            if wanted > left and not self._prefills_come_last():
+                return None
+            num_tokens = min(wanted, left)
+            if num_tokens:
+                plan.append((request, num_tokens))
+                free -= self.kv.needed(request, request.computed_tokens + num_tokens)
+                left -= num_tokens
+        return plan if free >= 0 else None
+
+    def _wanted(self, request: Request) -> int:
+        remaining = request.input_tokens + request.generated_tokens - request.computed_tokens
+        return min(remaining, self._most_prefill)
+
+    def _prefills_come_last(self) -> bool:
+        """Whether all decodes were admitted before all prefills, so that they have their tokens first."""
+        last = reversed(self.running)
+        return all(next(last) in self.prefilling for _ in self.prefilling)
+
+    def _follow(self, plan: list[tuple[Request, int]], batch: Batch) -> int:
+        """Let everybody run; return the budget that is left."""
+        decodes = self.decodes
+        if decodes.count:
+            batch.num_decode_tokens = decodes.count
+            batch.decode_context_tokens = decodes.context_tokens
+            self.kv.grow_decodes(decodes, 1)
+        for request, num_tokens in plan:
+            self.kv.grow(request, request.computed_tokens + num_tokens)
+            batch.add_chunk(request, num_tokens, request.computed_tokens)
+        return self.max_num_batched_tokens - decodes.count - batch.num_prefill_tokens
+
+    def _walk(self, batch: Batch) -> int:
+        """Go through the running requests in order, preempting for those who find no block; return what budget is left."""
+        scheduled = self._schedule_in_order(batch)
+        for request in list(self.running):
+            num_tokens = scheduled.get(request, 0)
+            if request in self.prefilling:
+                if num_tokens:
+                    batch.add_chunk(request, num_tokens, request.computed_tokens)
+            elif num_tokens:
+                batch.num_decode_tokens += 1
+                batch.decode_context_tokens += self.decodes.context_of(request)
+            else:
+                self.decodes.leave(request)
+                self._starved.append(request)
+        return self.max_num_batched_tokens - batch.num_prefill_tokens - batch.num_decode_tokens
+
+    def _schedule_in_order(self, batch: Batch) -> dict[Request, int]:
+        scheduled: dict[Request, int] = {}
+        budget = self.max_num_batched_tokens
+        for request in list(self.running):
+            if request not in self.running:
+                continue
+            if not budget:
+                break
+            decoding = request not in self.prefilling
+            context = self.decodes.context_of(request) if decoding else request.computed_tokens
+            num_tokens = 1 if decoding else min(self._wanted(request), budget)
+            self.kv.settle(request, context)
+            for victim in self._make_room(request, context + num_tokens, batch):
+                budget += scheduled.pop(victim, 0)
+            if request not in self.running:
+                break
+            self.kv.grow(request, context + num_tokens)
+            scheduled[request] = num_tokens
+            budget -= num_tokens
+        return scheduled
+
+    def _make_room(self, request: Request, num_tokens: int, batch: Batch) -> list[Request]:
+        """Preempt until the request can hold `num_tokens` tokens, or is preempted itself; return the victims."""
+        victims = []
+        while request in self.running and self.kv.needed(request, num_tokens) > self.kv.num_free_blocks:
+            victim = self._victim()
+            self._preempt(victim, batch)
+            victims.append(victim)
+        return victims
+
+    def _victim(self) -> Request:
+        if self.by_priority:
+            return max(self.running, key=lambda request: (request.priority, request.arrival_s))
+        return next(reversed(self.running))
+
+    def _admit(self, batch: Batch, budget: int) -> None:
+        while len(self.waiting) and budget > 0 and len(self.running) < self.num_slots:
+            request = self.waiting.head()
+            cached_tokens = self.kv.lookup(request)
+            wanted = min(request.known_tokens - cached_tokens, self._most_prefill)
+            if wanted > budget and not self.chunked_prefill:
+                break
+            num_tokens = min(wanted, budget)
+            if not self._has_room(request, cached_tokens, num_tokens):
+                break
+            self.waiting.pop()
+            self.kv.grow(request, cached_tokens + num_tokens, cached_tokens)
+            self._seat(request, cached_tokens)
+            batch.admitted.append(request)
+            batch.add_chunk(request, num_tokens, cached_tokens)
+            budget -= num_tokens
+
+    def _has_room(self, request: Request, cached_tokens: int, num_tokens: int) -> bool:
+        spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
+        wanted = request.known_tokens if self.reserve_full_prompt else cached_tokens + num_tokens
+        return self.kv.needed(request, wanted, cached_tokens) <= spare

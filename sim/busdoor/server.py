@@ -1,0 +1,231 @@
+"""The simulator's executor: a SimPy process that drives a policy with a step-time model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from math import isnan, nan
+from typing import Any, Protocol
+
+import simpy
+
+from busdoor.batch import Batch
+from busdoor.policies.base import Policy
+from busdoor.request import Request
+from busdoor.step_time.base import StepTime
+from busdoor.stretch import Stretch, make_stretch
+
+Process = Generator[simpy.Event, Any, None]
+
+# An arrival so little (relatively) after the end of an iteration counts as before it, so that rounding, which differs
+# between summing a stretch at once and step by step, cannot change a batch (DESIGN §3).
+EARLY = 1e-12
+
+
+class Recorder(Protocol):
+    """Who writes down what happens; see `busdoor.record`."""
+
+    def begin(self, batch: Batch, now_s: float) -> None:
+        """Learn that a batch begins, before its first iteration."""
+
+    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
+        """Learn that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
+
+    def left(self, request: Request, now_s: float) -> None:
+        """Learn that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""
+
+
+class Server:
+    """One model replica in a SimPy environment.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        Where it runs; put it beside your own processes.
+    policy : Policy
+        The scheduler.
+    step_time : StepTime
+        Seconds that an iteration takes.
+    lookahead : {0, 1}
+        When an iteration is decided: at the end of the one before, or while the one before still runs.
+    step_by_step : bool
+        Whether every iteration is an event of its own. The results are the same; it is the slow oracle.
+    recorder : Recorder, optional
+        Who writes down what happens.
+    on_leave : callable, optional
+        Called with every request that finishes, is refused or abandoned: for closed loops and your own models.
+
+    Examples
+    --------
+    >>> from busdoor.kv.paged import PagedKV
+    >>> from busdoor.policies.vllm import VllmPolicy
+    >>> from busdoor.step_time.linear import Linear
+    >>> env = simpy.Environment()
+    >>> policy = VllmPolicy(PagedKV(64, 16), max_num_seqs=4, max_num_batched_tokens=512, max_model_len=512)
+    >>> server = Server(env, policy, Linear(base_s=0.010))
+    >>> request = Request(0, 0.0, input_tokens=20, output_tokens=5)
+    >>> server.submit(request)
+    >>> env.run()
+    >>> round(request.first_token_s, 3), round(request.finish_s, 3)
+    (0.01, 0.05)
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        policy: Policy,
+        step_time: StepTime,
+        *,
+        lookahead: int = 0,
+        step_by_step: bool = False,
+        recorder: Recorder | None = None,
+        on_leave: Callable[[Request], None] | None = None,
+    ) -> None:
+        if lookahead not in (0, 1):
+            raise ValueError(f"lookahead is {lookahead}; it must be 0 or 1")
+        self.env = env
+        self.policy = policy
+        self.step_time = step_time
+        self.lookahead = lookahead
+        self.step_by_step = step_by_step
+        self.recorder = recorder
+        self.on_leave = on_leave
+        self._interruptible = False
+        self._gone: list[Request] = []  # running requests whose clients went away during an iteration
+        self._process = env.process(self._run_ahead() if lookahead else self._run())
+
+    def submit(self, request: Request) -> None:
+        """Let a request arrive now."""
+        cuts = self._interruptible and self.policy.would_admit(request)
+        self.policy.add(request)
+        if request.status != "waiting":
+            self._leave(request)
+        elif cuts:
+            self._interrupt()
+
+    def close(self) -> None:
+        """Say that no request will arrive any more."""
+        self.policy.close()
+        if self._interruptible:
+            self._interrupt()
+
+    def abandon(self, request: Request) -> None:
+        """Say that a request's client has gone; one that runs stops at the end of the iteration."""
+        if request.status == "running":
+            self._gone.append(request)
+            if self._interruptible:
+                self._interrupt()
+        elif request.status == "waiting":
+            self.policy.abandon(request)
+            self._leave(request)
+
+    def _interrupt(self) -> None:
+        self._interruptible = False
+        self._process.interrupt()
+
+    def _run(self) -> Process:
+        """Decide an iteration at the end of the one before."""
+        while True:
+            batch = yield from self._next_batch()
+            stretch, repeat = self._begin(batch)
+            repeat = yield from self._ride(stretch, repeat)
+            firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
+            finished = self.policy.complete(batch, repeat)
+            self._end(batch, stretch, repeat, firsts, finished)
+            self._drop_gone()
+
+    def _run_ahead(self) -> Process:
+        """Decide an iteration while the one before still runs: at the start of its last repetition."""
+        following: Batch | None = None
+        while True:
+            batch = following or (yield from self._next_batch())
+            stretch, repeat = self._begin(batch)
+            repeat = 1 + (yield from self._ride(stretch, repeat - 1))
+            firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
+            finished = self.policy.complete(batch, repeat)
+            self._drop_gone()
+            following = self.policy.schedule(self.env.now)
+            yield self.env.timeout(max(0.0, stretch.end_s(repeat) - self.env.now))
+            self._end(batch, stretch, repeat, firsts, finished)
+
+    def _next_batch(self) -> Generator[simpy.Event, Any, Batch]:
+        """Ask the policy for a batch, sleeping while it has none."""
+        while (batch := self.policy.schedule(self.env.now)) is None:
+            wakeup_s = self.policy.next_wakeup_s()
+            sleep: simpy.Event = (
+                self.env.event() if wakeup_s == float("inf") else self.env.timeout(max(0.0, wakeup_s - self.env.now))
+            )
+            self._interruptible = True
+            try:
+                yield sleep
+            except simpy.Interrupt:
+                pass
+            self._interruptible = False
+        return batch
+
+    def _ride(self, stretch: Stretch, repeat: int) -> Generator[simpy.Event, Any, int]:
+        """Let `repeat` iterations pass, or fewer: up to the end of the one in which somebody interrupts."""
+        if not repeat:
+            return 0
+        self._interruptible = repeat > 1
+        try:
+            yield self.env.timeout(stretch.end_s(repeat) - self.env.now)
+        except simpy.Interrupt:
+            repeat = stretch.repeats_until(self.env.now, repeat)
+            yield self.env.timeout(max(0.0, stretch.end_s(repeat) - self.env.now))
+        self._interruptible = False
+        return repeat
+
+    def _begin(self, batch: Batch) -> tuple[Stretch, int]:
+        """Stamp who enters and who is thrown out; time the batch."""
+        now = self.env.now
+        repeat = 1 if self.step_by_step else self.policy.stretch(batch)
+        for request in batch.admitted:
+            if isnan(request.first_scheduled_s):
+                request.first_scheduled_s = max(now, request.arrival_s)
+        for request in batch.preempted:
+            if isnan(request.last_token_s) and request.generated_tokens:
+                request.last_token_s = now
+        if self.recorder:
+            self.recorder.begin(batch, now)
+        return make_stretch(self.step_time, batch, now, repeat), repeat
+
+    def _end(
+        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]
+    ) -> None:
+        """Stamp the tokens that are out, and let go of who has finished."""
+        now = self.env.now
+        if self.recorder:
+            self.recorder.end(batch, stretch, repeat, firsts, now)
+        if self.policy.streams:
+            _stamp_first_tokens(firsts, now)
+        else:
+            _stamp_first_tokens(finished, now)
+        for request in finished:
+            request.finish_s = now
+            if self.on_leave:
+                self.on_leave(request)
+        for request in finished if batch.released is None else batch.released:
+            request.released_s = now
+            if self.recorder:
+                self.recorder.left(request, now)
+
+    def _drop_gone(self) -> None:
+        while self._gone:
+            request = self._gone.pop()
+            if request.status in ("running", "waiting"):
+                self.policy.abandon(request)
+                self._leave(request)
+
+    def _leave(self, request: Request) -> None:
+        """Let go of a request that was refused or abandoned."""
+        if self.recorder:
+            self.recorder.left(request, self.env.now)
+        if self.on_leave:
+            self.on_leave(request)
+
+
+def _stamp_first_tokens(requests: list[Request], now_s: float) -> None:
+    for request in requests:
+        if isnan(request.first_token_s):
+            request.first_token_s = now_s
+        request.last_token_s = nan  # it runs again: its next gap is the iteration's
