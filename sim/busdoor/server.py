@@ -58,10 +58,10 @@ class Server:
     --------
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy
-    >>> from busdoor.step_time.linear import Linear
+    >>> from busdoor.step_time.linear import LinearStepTime
     >>> env = simpy.Environment()
     >>> policy = VllmPolicy(PagedKV(64, 16), max_num_seqs=4, max_num_batched_tokens=512, max_model_len=512)
-    >>> server = Server(env, policy, Linear(base_s=0.010))
+    >>> server = Server(env, policy, LinearStepTime(base_s=0.010))
     >>> request = Request(0, 0.0, input_tokens=20, output_tokens=5)
     >>> server.submit(request)
     >>> env.run()

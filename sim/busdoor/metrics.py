@@ -1,0 +1,323 @@
+"""Metrics as vLLM's benchmark defines them, and what shows where the seats and the memory went.
+
+For a request with n output tokens: TTFT is its first token's time less its arrival, E2E its last token's less its
+arrival, TPOT (E2E - TTFT) / (n - 1) (requests of one token are left out), normalised latency E2E / n (Orca's and
+vLLM's papers). ITL pools every gap between two tokens over all requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# The metrics an SLO may bound, and the latency column each one reads.
+SLO_METRICS = ("ttft", "tpot", "e2e", "normalized")
+
+
+def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
+    """Compute the latencies of the finished requests.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        The table of a result.
+    streams : bool
+        Whether tokens left the server as they were made; otherwise there is no time per token.
+
+    Returns
+    -------
+    DataFrame
+        Columns ttft, tpot, e2e, normalized, queue (seconds), indexed as `requests`.
+
+    Examples
+    --------
+    >>> done = pd.DataFrame({"arrival_s": [1.0], "first_scheduled_s": [1.5], "first_token_s": [2.0],
+    ...                      "finish_s": [4.0], "output_tokens": [5], "status": ["finished"]})
+    >>> latencies(done).to_dict("records")
+    [{'ttft': 1.0, 'tpot': 0.5, 'e2e': 3.0, 'normalized': 0.6, 'queue': 0.5}]
+    """
+    done = requests[requests["status"] == "finished"]
+    ttft = done["first_token_s"] - done["arrival_s"]
+    e2e = done["finish_s"] - done["arrival_s"]
+    gaps = (done["output_tokens"] - 1).where(done["output_tokens"] > 1)
+    return pd.DataFrame(
+        {
+            "ttft": ttft,
+            "tpot": (e2e - ttft) / gaps if streams else np.nan,
+            "e2e": e2e,
+            "normalized": e2e / done["output_tokens"],
+            "queue": done["first_scheduled_s"] - done["arrival_s"],
+        }
+    )
+
+
+def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True) -> pd.Series[bool]:
+    """Tell which finished requests meet every limit (at or under it).
+
+    A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was released whole meets
+    none, since it has no time per token.
+
+    Raises
+    ------
+    ValueError
+        For a limit on something that is no metric.
+    """
+    for name in limits_s:
+        if name not in SLO_METRICS:
+            raise ValueError(f"slo {name!r} is no latency; it must be one of {', '.join(SLO_METRICS)}")
+    times = latencies(requests, streams)
+    if streams:
+        times["tpot"] = times["tpot"].fillna(0.0)
+    good = np.ones(len(times), dtype=bool)
+    for name, limit in limits_s.items():
+        good &= (times[name] <= limit).to_numpy()
+    return pd.Series(good, index=times.index)
+
+
+def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+    """Collect all gaps between tokens: their lengths in seconds, and how many tokens had each.
+
+    A decode's gap is the iteration that made it, and whatever ran before it in which the request stood still (a
+    prefill iteration of `prefill_first`, or the time that it was preempted).
+    """
+    table = iterations[["start_s", "duration_s", "repeat", "first_duration_s", "last_duration_s"]].to_numpy()
+    start, total, repeat, first, last = table.T
+    decodes = iterations["num_decode_tokens"].to_numpy()
+    count = np.where(decodes > 0, repeat, 0).astype(np.int64)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    slope = np.divide(last - first, repeat - 1, out=np.zeros_like(first), where=repeat > 1)
+    gaps = np.repeat(first, count) + np.repeat(slope, count) * within
+    weights = np.repeat(decodes, count)
+    late_gaps, late_weights, early = _stalls(iterations, start + total)
+    weights[(np.cumsum(count) - count)[early]] = 0  # their first iterations are in late_gaps instead
+    resumed = iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
+    return (
+        np.concatenate([gaps, late_gaps, resumed[0] / np.maximum(resumed[1], 1)]),
+        np.concatenate([weights, late_weights, resumed[1].astype(np.int64)]),
+    )
+
+
+def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Gaps of decodes that stood still while other iterations ran, and the rows in which they went on."""
+    decodes = iterations["num_decode_tokens"].to_numpy()
+    joined = iterations["num_joined"].to_numpy()
+    after_pause = np.flatnonzero((decodes > 0) & (np.concatenate([[1], decodes[:-1]]) == 0))
+    gaps: list[float] = []
+    weights: list[int] = []
+    first_end_s = (iterations["start_s"] + iterations["first_duration_s"]).to_numpy()
+    for row in after_pause.tolist():
+        left = int(decodes[row])
+        before = row - 1
+        while left > 0 and before >= 0 and decodes[before] == 0:
+            new = min(left, int(joined[before]))
+            gaps.append(first_end_s[row] - end_s[before])
+            weights.append(new)
+            left -= new
+            before -= 1
+        gaps.append(first_end_s[row] - (end_s[before] if before >= 0 else iterations["start_s"].iloc[row]))
+        weights.append(left)
+    return np.array(gaps, dtype=np.float64), np.array(weights, dtype=np.int64), after_pause
+
+
+def weighted_percentile(values: Floats, weights: NDArray[np.int64], percent: float) -> float:
+    """Percentile by linear interpolation, as numpy's of the values repeated `weights` times.
+
+    Examples
+    --------
+    >>> weighted_percentile(np.array([3.0, 1.0]), np.array([1, 3]), 75)
+    1.5
+    """
+    order = np.argsort(values)
+    counts = np.cumsum(weights[order])
+    if not len(counts) or not counts[-1]:
+        return float("nan")
+    place = percent / 100 * (counts[-1] - 1)
+    low, high = values[order][np.searchsorted(counts, [np.floor(place), np.ceil(place)], side="right")]
+    return float(low + (high - low) * (place - np.floor(place)))
+
+
+def summarize(
+    requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any]
+) -> pd.Series[Any]:
+    """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
+    summary = {
+        **_throughput(requests, iterations, meta),
+        **_latency_keys(requests, iterations, bool(meta.get("streams", True))),
+        **_saturated(requests),
+        **_seats(iterations, stays, meta, requests),
+        **_memory(iterations, meta),
+        "num_preemptions": int(requests["num_preemptions"].sum()),
+        "cached_tokens": int(requests["cached_tokens"].sum()),
+        "num_refused": int(requests["status"].str.startswith("refused").sum()),
+        "num_abandoned": int((requests["status"] == "abandoned").sum()),
+        "saturated": is_saturated(requests, meta),
+        "offered_load": meta.get("offered_load", np.nan),
+    }
+    return pd.Series(summary, dtype=object, name=meta.get("policy"))
+
+
+def _throughput(requests: pd.DataFrame, iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Any]:
+    done = requests[requests["status"] == "finished"]
+    duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0
+    tokens_in, tokens_out = int(done["input_tokens"].sum()), int(done["output_tokens"].sum())
+    per_s = 1 / duration if duration > 0 else np.nan
+    slo = meta.get("slo")
+    good = meets_slo(requests, slo, bool(meta.get("streams", True))).sum() if slo else np.nan
+    return {
+        "completed": len(done),
+        "failed": len(requests) - len(done),
+        "duration": duration,
+        "total_input_tokens": tokens_in,
+        "total_output_tokens": tokens_out,
+        "request_throughput": len(done) * per_s,
+        "request_goodput": good * per_s,
+        "output_throughput": tokens_out * per_s,
+        "total_token_throughput": (tokens_in + tokens_out) * per_s,
+        "max_output_tokens_per_s": _peak_tokens_per_s(iterations),
+        "max_concurrent_requests": _most_at_once(done["arrival_s"].to_numpy(), done["finish_s"].to_numpy()),
+    }
+
+
+def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
+    """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
+    if not len(iterations):
+        return float("nan")
+    made = iterations["num_decode_tokens"] * iterations["repeat"] + iterations["num_first_tokens"]
+    start = iterations["start_s"].to_numpy()
+    end = start + iterations["duration_s"].to_numpy()
+    times = np.column_stack([start, end]).ravel()
+    total = np.cumsum(made.to_numpy())
+    totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
+    seconds = np.arange(0, np.ceil(end[-1]) + 1)
+    return float(np.diff(np.interp(seconds, times, totals)).max())
+
+
+def _most_at_once(begin: Floats, end: Floats) -> int:
+    if not len(begin):
+        return 0
+    times = np.concatenate([begin, end])
+    steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])
+    order = np.lexsort((steps, times))
+    return int(np.cumsum(steps[order]).max())
+
+
+def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:
+    times = latencies(requests, streams) * 1e3
+    keys: dict[str, float] = {}
+    for name, column in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", None), ("e2el", "e2e"), ("normalized", "normalized")):
+        if column is None:
+            keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
+        else:
+            keys |= _statistics(name, times[column].dropna().to_numpy())
+    queue = times["queue"].to_numpy()
+    keys["mean_queue_ms"] = float(queue.mean()) if len(queue) else np.nan
+    keys["p99_queue_ms"] = float(np.percentile(queue, 99)) if len(queue) else np.nan
+    return keys
+
+
+def _statistics(name: str, values: Floats) -> dict[str, float]:
+    if not len(values):
+        return {f"{kind}_{name}_ms": np.nan for kind in ("mean", "median", "std", "p90", "p99")}
+    median, p90, p99 = np.percentile(values, [50, 90, 99])
+    return {
+        f"mean_{name}_ms": float(values.mean()),
+        f"median_{name}_ms": float(median),
+        f"std_{name}_ms": float(values.std()),
+        f"p90_{name}_ms": float(p90),
+        f"p99_{name}_ms": float(p99),
+    }
+
+
+def _itl_keys(iterations: pd.DataFrame) -> dict[str, float]:
+    gaps, weights = token_gaps(iterations)
+    gaps = gaps * 1e3
+    if not weights.sum():
+        return _statistics("itl", np.array([]))
+    mean = float(np.average(gaps, weights=weights))
+    return {
+        "mean_itl_ms": mean,
+        "median_itl_ms": weighted_percentile(gaps, weights, 50),
+        "std_itl_ms": float(np.sqrt(np.average((gaps - mean) ** 2, weights=weights))),
+        "p90_itl_ms": weighted_percentile(gaps, weights, 90),
+        "p99_itl_ms": weighted_percentile(gaps, weights, 99),
+    }
+
+
+def _saturated(requests: pd.DataFrame) -> dict[str, float]:
+    """Rates while the queue lasted: completions up to the last admission, so that the drain does not count."""
+    done = requests[requests["status"] == "finished"]
+    start, until = requests["arrival_s"].min(), done["first_scheduled_s"].max()
+    counted = done[done["finish_s"] <= until]
+    span = until - start if len(counted) else np.nan
+    return {
+        "saturated_output_throughput": float(counted["output_tokens"].sum() / span),
+        "saturated_request_throughput": float(len(counted) / span),
+    }
+
+
+def _seats(
+    iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any], requests: pd.DataFrame
+) -> dict[str, float]:
+    keys = ("slot_use", "useful_share", "bubble_share", "padding_share", "mean_batch_size_time", "mean_batch_size_iterations")
+    if not len(iterations):
+        return dict.fromkeys(keys, np.nan)
+    repeat, duration = iterations["repeat"], iterations["duration_s"]
+    useful = ((iterations["num_requests"] - iterations["num_idle_rows"]) * repeat).sum()
+    taken = (iterations["num_running"] * repeat).sum()
+    padded = (iterations["num_padded_tokens"] * repeat).sum()
+    tokens = ((iterations["num_prefill_tokens"] + iterations["num_decode_tokens"]) * repeat).sum() + padded
+    span = float((iterations["start_s"] + duration).max() - requests["arrival_s"].min())
+    held = float((stays["leave_s"] - stays["enter_s"]).sum())
+    values = (
+        held / (span * meta["num_slots"]) if span else np.nan,
+        useful / taken,
+        1 - useful / taken,
+        padded / tokens,
+        (iterations["num_requests"] * duration).sum() / duration.sum(),
+        (iterations["num_requests"] * repeat).sum() / repeat.sum(),
+    )
+    return {key: float(value) for key, value in zip(keys, values, strict=True)}
+
+
+def _memory(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of the KV memory while the server was busy, weighted by time."""
+    busy = iterations["duration_s"].sum() if len(iterations) else 0.0
+    if not busy:
+        return dict.fromkeys(("kv_used_share", "kv_reserved_share", "kv_wasted_share"), np.nan)
+    capacity = meta["num_blocks"] * meta["block_size"]
+    grown = iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"]
+    rows = (iterations["context_tokens_last"] - iterations["context_tokens"]) / 2
+    weights = iterations["duration_s"] / busy
+    reserved = ((iterations["kv_reserved_tokens"] + grown * meta["block_size"] / 2) * weights).sum()
+    used = ((iterations["kv_used_tokens"] + rows) * weights).sum()
+    holes = (iterations["kv_hole_tokens"] * weights).sum()
+    taken = reserved + holes
+    return {
+        "kv_used_share": float(used / capacity),
+        "kv_reserved_share": float(reserved / capacity),
+        "kv_wasted_share": float(1 - used / taken) if taken else np.nan,
+    }
+
+
+def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
+    """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
+
+    The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
+    by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
+    """
+    if meta.get("offered_load", 0.0) >= 1:
+        return True
+    arrival = requests["arrival_s"]
+    span = float(arrival.max() - arrival.min())
+    if not span > 0 or len(requests) < 40:
+        return len(requests) > meta.get("num_slots", np.inf) and not span > 0
+    wait = (requests["first_scheduled_s"] - arrival).fillna(0.0)
+    early = wait[arrival.between(arrival.min() + span / 4, arrival.min() + span / 2)]
+    late = wait[arrival > arrival.min() + span * 3 / 4]
+    return bool(late.mean() - early.mean() > span / 2 / 20)

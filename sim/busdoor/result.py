@@ -1,0 +1,177 @@
+"""What a run leaves: tables, a summary, plots; the same from the simulator and from hardware."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from busdoor import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TABLES = ("requests", "iterations", "stays")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A run's tables. Times are seconds from the trace's start.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        One row a request, in the trace's order: request_id, arrival_s, input_tokens, output_tokens, max_output_tokens,
+        first_scheduled_s, first_token_s, finish_s, released_s, num_preemptions, cached_tokens, replica, status.
+    iterations : DataFrame
+        One row a stretch of `repeat` iterations with the same batch: start_s, duration_s (of all of them), the
+        durations of the first and last, tokens, requests, context, KV memory and queue; see DESIGN.
+    stays : DataFrame
+        Who held which slot when: request_id, slot, enter_s, leave_s, replica.
+    meta : mapping
+        What ran: policy, step time, memory, versions, and whatever a stranger needs to repeat it.
+
+    Examples
+    --------
+    >>> result = Result.example()
+    >>> result.summary["completed"], round(result.summary["mean_e2el_ms"])
+    (4, 45000)
+    """
+
+    requests: pd.DataFrame
+    iterations: pd.DataFrame
+    stays: pd.DataFrame
+    meta: Mapping[str, Any]
+
+    @classmethod
+    def example(cls) -> Result:
+        """Run the introductory scenario: requests of 10, 20, 50 and 100 tokens in four slots, an iteration a second."""
+        from busdoor_workloads import Trace
+
+        from busdoor.kv.paged import PagedKV
+        from busdoor.policies.vllm import VllmPolicy
+        from busdoor.simulate import simulate
+        from busdoor.step_time.linear import LinearStepTime
+
+        trace = Trace(arrival_s=[0, 0, 0, 0], input_tokens=[8, 8, 8, 8], output_tokens=[10, 20, 50, 100], name="intro")
+        policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
+        return simulate(trace, policy, LinearStepTime(base_s=1.0))
+
+    @cached_property
+    def summary(self) -> pd.Series[Any]:
+        """Every metric of the run, keys as in `vllm bench serve` where it has one."""
+        return metrics.summarize(self.requests, self.iterations, self.stays, self.meta)
+
+    @cached_property
+    def latencies(self) -> pd.DataFrame:
+        """TTFT, TPOT, E2E, normalised latency and queueing time of the finished requests, in seconds."""
+        return metrics.latencies(self.requests, bool(self.meta.get("streams", True)))
+
+    def slo(self, **limits_s: float) -> float:
+        """Share of all requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
+
+        Examples
+        --------
+        >>> Result.example().slo(e2e=50.0)
+        0.75
+        """
+        good = metrics.meets_slo(self.requests, limits_s, bool(self.meta.get("streams", True)))
+        return float(good.sum()) / len(self.requests) if len(self.requests) else float("nan")
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the result into a folder (made if need be): meta.json, summary.json and the tables.
+
+        `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed, else CSV.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "meta.json").write_text(_to_json(dict(self.meta)))
+        (folder / "summary.json").write_text(_to_json(self.summary.to_dict()))
+        self.requests.to_csv(folder / "requests.csv", index=False)
+        for name in _TABLES[1:]:
+            _write_table(getattr(self, name), folder / name)
+        return folder
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Result:
+        """Read a result back.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no result.
+        """
+        folder = Path(directory)
+        if not (folder / "meta.json").exists():
+            raise ValueError(f"{folder} holds no result: it has no meta.json")
+        tables = {name: _read_table(folder / name) for name in _TABLES}
+        return cls(**tables, meta=json.loads((folder / "meta.json").read_text()))
+
+    def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
+        """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
+        from busdoor.perfetto import to_perfetto
+
+        return to_perfetto(self, path)
+
+    def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
+        """Draw who sat in which slot when."""
+        from busdoor import plots
+
+        return plots.plot_timeline(self, ax=ax)
+
+    def plot_latency_cdf(self, metric: str = "e2e", *, ax: Axes | None = None) -> Axes:
+        """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
+        from busdoor import plots
+
+        return plots.plot_latency_cdf(self, metric=metric, ax=ax)
+
+    def plot_occupancy(self, *, ax: Axes | None = None) -> Axes:
+        """Draw batch size and queue over time."""
+        from busdoor import plots
+
+        return plots.plot_occupancy(self, ax=ax)
+
+    def plot_kv(self, *, ax: Axes | None = None) -> Axes:
+        """Draw KV memory in use, reserved and wasted over time."""
+        from busdoor import plots
+
+        return plots.plot_kv(self, ax=ax)
+
+    def plot_waste(self, *, ax: Axes | None = None) -> Axes:
+        """Draw where the slot-iterations went."""
+        from busdoor import plots
+
+        return plots.plot_waste(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        return self.summary.to_frame().to_html()
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, indent=2, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy scalars and arrays into what JSON knows."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _write_table(table: pd.DataFrame, stem: Path) -> None:
+    if find_spec("pyarrow"):
+        table.to_parquet(stem.with_suffix(".parquet"), index=False)
+    else:
+        table.to_csv(stem.with_suffix(".csv"), index=False)
+
+
+def _read_table(stem: Path) -> pd.DataFrame:
+    if stem.with_suffix(".parquet").exists():
+        return pd.read_parquet(stem.with_suffix(".parquet"))
+    if stem.with_suffix(".csv").exists():
+        return pd.read_csv(stem.with_suffix(".csv"), float_precision="round_trip")
+    raise ValueError(f"{stem.parent} holds no table {stem.name!r}; the result is incomplete")

@@ -1,0 +1,133 @@
+"""One run: a trace, a policy and a step-time model in; a result out."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import simpy
+from busdoor_workloads import Trace
+
+from busdoor._version import __version__
+from busdoor.arrivals import Clients
+from busdoor.policies.base import Policy
+from busdoor.record import TableRecorder
+from busdoor.request import Request
+from busdoor.result import Result
+from busdoor.server import Server
+from busdoor.step_time.base import StepTime
+
+Progress = Callable[[int, int], None]
+_PROGRESS_EVERY = 1000  # requests between two reports: often enough for a bar, too seldom to cost time
+
+
+def simulate(
+    trace: Trace,
+    policy: Policy,
+    step_time: StepTime,
+    *,
+    lookahead: int = 0,
+    step_by_step: bool = False,
+    iterations: bool = True,
+    meta: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a trace through a policy until every request has left.
+
+    Parameters
+    ----------
+    trace : Trace
+        Who arrives when.
+    policy : Policy
+        A fresh scheduler; it serves one run.
+    step_time : StepTime
+        Seconds that an iteration takes.
+    lookahead : {0, 1}
+        When an iteration is decided: at the end of the one before, or while the one before still runs.
+    step_by_step : bool
+        Make every iteration an event: slow, with the same results.
+    iterations : bool
+        Keep the tables of iterations and stays (needed for ITL, seats, memory and most plots).
+    meta : mapping, optional
+        What else the result's `meta` should say (gpu, model, seed, slo limits in seconds ...).
+    progress : callable, optional
+        Called now and then with the number of requests that have left, and of all.
+
+    Returns
+    -------
+    Result
+
+    Examples
+    --------
+    Four requests, four slots, an iteration a second: continuous batching answers the first after 10 iterations.
+
+    >>> from busdoor.kv.paged import PagedKV
+    >>> from busdoor.policies.vllm import VllmPolicy
+    >>> from busdoor.step_time.linear import LinearStepTime
+    >>> trace = Trace(arrival_s=[0, 0, 0, 0], input_tokens=[8, 8, 8, 8], output_tokens=[10, 20, 50, 100])
+    >>> policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
+    >>> simulate(trace, policy, LinearStepTime(base_s=1.0)).requests["finish_s"].tolist()
+    [10.0, 20.0, 50.0, 100.0]
+    """
+    env = simpy.Environment()
+    kv = getattr(policy, "kv", None)
+    recorder = TableRecorder(policy, iterations)
+    clients = Clients(env, trace, getattr(kv, "block_size", 16))
+    on_leave = _reporting(clients.left, len(trace), progress) if progress else clients.left
+    server = Server(
+        env, policy, step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder, on_leave=on_leave
+    )
+    clients.start(server)
+    env.run()
+    return Result(
+        requests=recorder.requests(),
+        iterations=recorder.iterations(),
+        stays=recorder.stays(),
+        meta=describe_run(trace, policy, step_time, lookahead) | dict(meta or {}),
+    )
+
+
+def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> dict[str, Any]:
+    """Say what ran, as a result's meta.json keeps it."""
+    kv = getattr(policy, "kv", None)
+    return {
+        "policy": type(policy).__name__.removesuffix("Policy").lower(),
+        "streams": policy.streams,
+        "num_slots": policy.num_slots,
+        "num_blocks": getattr(kv, "num_blocks", 0),
+        "block_size": getattr(kv, "block_size", 1),
+        "max_model_len": getattr(policy, "max_model_len", None),
+        "step_time": step_time.describe(),
+        "lookahead": lookahead,
+        "trace": trace.name,
+        "trace_metadata": dict(trace.metadata),
+        "num_requests": len(trace),
+        "trace_duration_s": trace.duration_s,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of busdoor, Python and what the numbers depend on."""
+    found = {"busdoor": __version__, "python": platform.python_version()}
+    for name in ("simpy", "numpy", "pandas"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _reporting(left: Callable[[Request], None], total: int, progress: Progress) -> Callable[[Request], None]:
+    done = 0
+
+    def leave(request: Request) -> None:
+        nonlocal done
+        done += 1
+        if done % _PROGRESS_EVERY == 0 or done == total:
+            progress(done, total)
+        left(request)
+
+    return leave
