@@ -1,0 +1,35 @@
+"""Arrival processes, named by `process` in configuration files."""
+
+from busdoor_workloads.arrivals.base import AnyArrivals, Arrivals, as_arrivals
+from busdoor_workloads.arrivals.modulated import MMPP2, Diurnal, Modulated, Ramp, Spike
+from busdoor_workloads.arrivals.renewal import (
+    Burst,
+    Constant,
+    GammaArrivals,
+    GapTable,
+    Poisson,
+    Renewal,
+    WeibullArrivals,
+)
+from busdoor_workloads.arrivals.replay import ClosedLoop, Measured, Replay
+
+__all__ = [
+    "MMPP2",
+    "AnyArrivals",
+    "Arrivals",
+    "Burst",
+    "ClosedLoop",
+    "Constant",
+    "Diurnal",
+    "GammaArrivals",
+    "GapTable",
+    "Measured",
+    "Modulated",
+    "Poisson",
+    "Ramp",
+    "Renewal",
+    "Replay",
+    "Spike",
+    "WeibullArrivals",
+    "as_arrivals",
+]

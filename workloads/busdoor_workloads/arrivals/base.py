@@ -1,0 +1,64 @@
+"""What every arrival process can do: say when n requests arrive, and be set to another rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import PlainValidator
+
+from busdoor_workloads.config import pick
+from busdoor_workloads.trace import FloatArray
+
+
+class Arrivals(ABC):
+    """A process that says when requests arrive.
+
+    Subclasses have a name `process`, under which configuration files find them, and give `times` and `at_rate`.
+    """
+
+    process: ClassVar[str]
+
+    @abstractmethod
+    def times(self, n: int, rng: np.random.Generator) -> FloatArray:
+        """Draw the first `n` arrival times, in seconds from 0, not decreasing, shape (n,)."""
+
+    @abstractmethod
+    def at_rate(self, request_rate: float) -> Arrivals:
+        """Return the same kind of process at `request_rate` requests per second on average."""
+
+
+def as_arrivals(value: object) -> Arrivals:
+    """Turn what a configuration file says into an arrival process: a number is a Poisson rate.
+
+    Parameters
+    ----------
+    value : float, mapping or Arrivals
+        ``4.0`` (requests per second) or ``{"process": "gamma", "request_rate": 4.0, "burstiness": 0.5}``.
+
+    Raises
+    ------
+    ValueError
+        Unknown process or key, with the nearest right name; a value out of range.
+
+    Examples
+    --------
+    >>> as_arrivals(4.0)
+    Poisson(request_rate=4.0, normalize_duration=False)
+    >>> as_arrivals({"process": "gamma", "request_rate": 4, "burstyness": 1})
+    Traceback (most recent call last):
+        ...
+    ValueError: gamma has no 'burstyness'; did you mean 'burstiness'?
+    """
+    if isinstance(value, Arrivals):
+        return value
+    if isinstance(value, Mapping):
+        return pick(Arrivals, "process", value)  # type: ignore[type-abstract]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return pick(Arrivals, "process", {"process": "poisson", "request_rate": value})  # type: ignore[type-abstract]
+    raise ValueError(f"{value!r} is neither a request rate nor a table with a 'process'")
+
+
+AnyArrivals = Annotated[Arrivals, PlainValidator(as_arrivals)]

@@ -1,0 +1,138 @@
+"""Draw a trace from a workload: one step for each property of a request, each with its own random stream."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from busdoor_workloads.arrivals import ClosedLoop
+from busdoor_workloads.durations import draw_seconds
+from busdoor_workloads.sessions import (
+    Sessions,
+    accumulated_inputs,
+    block_ids,
+    deal,
+    lower_bounds_s,
+    sessions_of,
+)
+from busdoor_workloads.streams import stream
+from busdoor_workloads.trace import FloatArray, IntArray, Trace
+from busdoor_workloads.workload import Workload
+
+Columns = dict[str, Any]
+
+
+def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
+    """Draw `num_requests` requests of `workload`; see `Workload.generate`.
+
+    Parameters
+    ----------
+    workload : Workload
+        The laws.
+    seed : int
+        Of every random stream.
+    num_requests : int
+        How many, 0 or more.
+
+    Returns
+    -------
+    Trace
+        In order of arrival.
+
+    Raises
+    ------
+    ValueError
+        `num_requests` or `seed` is negative.
+    """
+    if num_requests < 0:
+        raise ValueError(f"num_requests is {num_requests}; it must be 0 or more")
+    rng = partial(stream, seed)
+    inputs, outputs = workload.pairs.sample(num_requests, rng("input_tokens"), rng("output_tokens"))
+    columns = _caps(workload, outputs)
+    columns |= _when(workload, seed, num_requests)
+    columns |= _prompts(workload, seed, inputs, columns)
+    columns |= _clients(workload, seed, num_requests)
+    return _in_order(columns, workload, seed)
+
+
+def _caps(workload: Workload, outputs: IntArray) -> Columns:
+    if workload.max_output_tokens is not None:
+        cap = np.full(len(outputs), workload.max_output_tokens)
+        return {"output_tokens": np.minimum(outputs, cap), "max_output_tokens": cap}
+    if workload.max_output_factor is not None:
+        asked = np.ceil(outputs * workload.max_output_factor).astype(np.int64)
+        return {"output_tokens": outputs, "max_output_tokens": asked}
+    return {"output_tokens": outputs}
+
+
+def _when(workload: Workload, seed: int, n: int) -> Columns:
+    arrival_s = workload.arrival.times(n, stream(seed, "arrivals"))
+    if workload.multi_turn is not None:
+        return _sessions(workload, seed, arrival_s)
+    if isinstance(workload.arrival, ClosedLoop):
+        think_time_s = draw_seconds(workload.arrival.think_time_s, n, stream(seed, "think_time"))
+        return {"arrival_s": arrival_s, "think_time_s": think_time_s, "concurrency": workload.arrival.concurrency}
+    return {"arrival_s": arrival_s}
+
+
+def _sessions(workload: Workload, seed: int, arrival_s: FloatArray) -> Columns:
+    assert workload.multi_turn is not None
+    n = len(arrival_s)
+    turns = workload.multi_turn.turns.sample(n, stream(seed, "turns"))
+    sessions = sessions_of(turns, n)
+    # A random choice of the arrivals starts a session: it thins the process without changing its kind or its span.
+    starts = np.sort(stream(seed, "session_starts").choice(n, size=len(sessions), replace=False))
+    think_time_s = draw_seconds(workload.multi_turn.think_time_s, n, stream(seed, "think_time"))
+    think_time_s[sessions.turn == 0] = 0.0
+    return {
+        "arrival_s": lower_bounds_s(sessions, arrival_s[starts], think_time_s),
+        "think_time_s": think_time_s,
+        "session_id": sessions.session_id,
+        "turn": sessions.turn,
+    }
+
+
+def _prompts(workload: Workload, seed: int, new_tokens: IntArray, columns: Columns) -> Columns:
+    """Put the shared prefix and the session's history before what is new."""
+    turns, prefix, n = workload.multi_turn, workload.shared_prefix, len(new_tokens)
+    inputs, owner = new_tokens, np.arange(n)
+    if turns is not None:
+        sessions = Sessions(columns["session_id"], columns["turn"])
+        inputs, owner = accumulated_inputs(sessions, new_tokens, columns["output_tokens"]), sessions.session_id
+    group, prefix_tokens = np.zeros(n, np.int64), np.zeros(1, np.int64)
+    if prefix is not None:
+        group = deal(int(owner.max(initial=-1)) + 1, prefix.num_groups, stream(seed, "prefix_groups"))[owner]
+        prefix_tokens = prefix.prefix_tokens.sample(prefix.num_groups, stream(seed, "prefix_tokens"))
+        inputs = inputs + prefix_tokens[group]
+    block_size = prefix.block_size if prefix is not None else turns.block_size if turns is not None else None
+    if block_size is None:
+        return {"input_tokens": inputs}
+    hash_ids = block_ids(inputs, owner, group, prefix_tokens, block_size)
+    return {"input_tokens": inputs, "hash_ids": hash_ids, "block_size": block_size}
+
+
+def _clients(workload: Workload, seed: int, n: int) -> Columns:
+    columns: Columns = {}
+    if workload.timeout_s is not None:
+        drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
+        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # nobody gives up before asking
+    if workload.priorities:
+        weights = np.array([one.weight for one in workload.priorities])
+        classes = np.array([one.priority for one in workload.priorities])
+        columns["priority"] = stream(seed, "priority").choice(classes, size=n, p=weights / weights.sum())
+    return columns
+
+
+def _in_order(columns: Columns, workload: Workload, seed: int) -> Trace:
+    order = np.argsort(columns["arrival_s"], kind="stable")
+    rows = {name: _taken(values, order) for name, values in columns.items()}
+    said = {key: text for key in ("source", "licence", "note") if (text := getattr(workload, key))}
+    return Trace(**rows, name=workload.name, metadata={"workload": workload.name, "seed": seed} | said)
+
+
+def _taken(values: Any, order: IntArray) -> Any:
+    if isinstance(values, np.ndarray):
+        return values[order]
+    return [values[row] for row in order] if isinstance(values, list) else values

@@ -1,0 +1,246 @@
+"""Prompt and answer lengths drawn together: independent, in weighted pairs, from a trace, from a fitted table."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field, PlainValidator
+
+from busdoor_workloads.config import NonNegative, config, pick
+from busdoor_workloads.lengths.base import AnyLengths, Lengths
+from busdoor_workloads.lengths.families import Quantiles
+from busdoor_workloads.lengths.mixtures import Mixture
+from busdoor_workloads.lengths.whole import Histogram
+from busdoor_workloads.trace import FloatArray, IntArray
+
+
+class Pairs(ABC):
+    """A joint distribution of input and output tokens.
+
+    Subclasses have a name `type`, under which configuration files find them.
+    """
+
+    type: ClassVar[str]
+
+    @abstractmethod
+    def sample(
+        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Lengths:
+        """The law of the input lengths alone."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Lengths:
+        """The law of the output lengths alone."""
+
+
+@config
+class Independent(Pairs):
+    """Inputs and outputs that know nothing of each other.
+
+    Parameters
+    ----------
+    input_tokens, output_tokens : Lengths, table or int
+        The two laws.
+    """
+
+    type: ClassVar[str] = "independent"
+    input_tokens: AnyLengths
+    output_tokens: AnyLengths
+
+    def sample(
+        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
+        return self.input_tokens.sample(n, input_rng), self.output_tokens.sample(n, output_rng)
+
+    @property
+    def inputs(self) -> Lengths:
+        """The law of the input lengths alone."""
+        return self.input_tokens
+
+    @property
+    def outputs(self) -> Lengths:
+        """The law of the output lengths alone."""
+        return self.output_tokens
+
+
+@config
+class WeightedPairs(Pairs):
+    """Kinds of request, each with its own laws: short questions with long answers, long ones with short answers.
+
+    Parameters
+    ----------
+    pairs : list of Independent or tables of input_tokens and output_tokens
+        The kinds.
+    weights : list of float
+        Their shares, in any unit; equal ones if left out.
+
+    Examples
+    --------
+    >>> kinds = WeightedPairs(pairs=[{"input_tokens": 1024, "output_tokens": 128},
+    ...                              {"input_tokens": 128, "output_tokens": 1024}], weights=[3, 1])
+    >>> kinds.outputs.mean_tokens
+    352.0
+    """
+
+    type: ClassVar[str] = "pairs"
+    pairs: Annotated[tuple[Independent, ...], Field(min_length=1)]
+    weights: tuple[NonNegative, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.outputs.longest  # the mixture checks the weights
+
+    def sample(
+        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
+        weights = np.array(self.weights or (1.0,) * len(self.pairs))
+        kind = input_rng.choice(len(self.pairs), size=n, p=weights / weights.sum())
+        inputs, outputs = np.empty(n, np.int64), np.empty(n, np.int64)
+        for index, pair in enumerate(self.pairs):
+            rows = np.flatnonzero(kind == index)
+            inputs[rows], outputs[rows] = pair.sample(rows.size, input_rng, output_rng)
+        return inputs, outputs
+
+    @property
+    def inputs(self) -> Lengths:
+        """The law of the input lengths alone."""
+        return Mixture(components=tuple(pair.input_tokens for pair in self.pairs), weights=self.weights)
+
+    @property
+    def outputs(self) -> Lengths:
+        """The law of the output lengths alone."""
+        return Mixture(components=tuple(pair.output_tokens for pair in self.pairs), weights=self.weights)
+
+
+@config
+class Resample(Pairs):
+    """Rows of a trace, drawn with replacement, input and output together.
+
+    Parameters
+    ----------
+    input_tokens, output_tokens : tuple of int
+        The trace's columns.
+
+    Examples
+    --------
+    >>> trace_rows = Resample(input_tokens=(10, 2000), output_tokens=(500, 5))
+    >>> trace_rows.sample(4, np.random.default_rng(0), np.random.default_rng(1))
+    (array([2000, 2000, 2000,   10]), array([  5,   5,   5, 500]))
+    """
+
+    type: ClassVar[str] = "resample"
+    input_tokens: Annotated[tuple[int, ...], Field(min_length=1)]
+    output_tokens: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if len(self.input_tokens) != len(self.output_tokens):
+            raise ValueError(
+                f"{len(self.output_tokens)} output_tokens do not fit {len(self.input_tokens)} input_tokens"
+            )
+
+    def sample(
+        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
+        rows = input_rng.integers(len(self.input_tokens), size=n)
+        return np.array(self.input_tokens)[rows], np.array(self.output_tokens)[rows]
+
+    @property
+    def inputs(self) -> Lengths:
+        """The law of the input lengths alone."""
+        return Histogram(values=self.input_tokens)
+
+    @property
+    def outputs(self) -> Lengths:
+        """The law of the output lengths alone."""
+        return Histogram(values=self.output_tokens)
+
+
+@config
+class Conditional(Pairs):
+    """Inputs from a table of quantiles, outputs from a table that depends on where in the inputs' order it fell.
+
+    Parameters
+    ----------
+    probabilities : tuple of float
+        Of every table, from 0 to 1, increasing.
+    input_values : tuple of float
+        Quantiles of the input, in tokens.
+    output_values : tuple of tuples of float
+        Quantiles of the output in each of k equally likely bins of the input, shortest inputs first.
+
+    Examples
+    --------
+    >>> table = Conditional(probabilities=(0, 1), input_values=(1, 1000), output_values=[(100, 200), (1, 10)])
+    >>> inputs, outputs = table.sample(1000, np.random.default_rng(0), np.random.default_rng(1))
+    >>> outputs[inputs < 400].min() >= 100, outputs[inputs > 600].max() <= 10
+    (np.True_, np.True_)
+    """
+
+    type: ClassVar[str] = "conditional"
+    probabilities: tuple[float, ...]
+    input_values: tuple[float, ...]
+    output_values: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        _ = self.inputs, self.outputs  # the tables check themselves
+
+    def sample(
+        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
+        place, chance = input_rng.random(n), output_rng.random(n)
+        kind = (place * len(self.output_values)).astype(np.int64)
+        outputs = np.empty(n)
+        for index, values in enumerate(self.output_values):
+            rows = np.flatnonzero(kind == index)
+            outputs[rows] = np.interp(chance[rows], self.probabilities, values)
+        return _tokens(np.interp(place, self.probabilities, self.input_values)), _tokens(outputs)
+
+    @property
+    def inputs(self) -> Lengths:
+        """The law of the input lengths alone."""
+        return Quantiles(probabilities=self.probabilities, values=self.input_values)
+
+    @property
+    def outputs(self) -> Lengths:
+        """The law of the output lengths alone."""
+        tables = (Quantiles(probabilities=self.probabilities, values=values) for values in self.output_values)
+        return Mixture(components=tuple(tables))
+
+
+def _tokens(values: FloatArray) -> IntArray:
+    return np.maximum(np.rint(values), 1).astype(np.int64)
+
+
+def as_pairs(value: object) -> Pairs:
+    """Turn what a configuration file says into a joint distribution.
+
+    Parameters
+    ----------
+    value : mapping or Pairs
+        A table with a `type`.
+
+    Raises
+    ------
+    ValueError
+        Unknown type or key, with the nearest right name; a value out of range.
+    """
+    if isinstance(value, Pairs):
+        return value
+    if isinstance(value, Mapping):
+        return pick(Pairs, "type", value)  # type: ignore[type-abstract]
+    raise ValueError(f"{value!r} is not a table with a 'type'")
+
+
+AnyPairs = Annotated[Pairs, PlainValidator(as_pairs)]

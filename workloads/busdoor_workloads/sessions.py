@@ -1,0 +1,172 @@
+"""Requests that share their prompts' beginnings: conversations of several turns, and groups with a common prefix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from busdoor_workloads.config import Tokens, config
+from busdoor_workloads.durations import AnySeconds
+from busdoor_workloads.lengths import AnyLengths
+from busdoor_workloads.trace import FloatArray, IntArray
+
+# vLLM's default KV block, so that a block of ids is a block of the cache.
+DEFAULT_BLOCK_SIZE = 16
+
+Values = TypeVar("Values", IntArray, FloatArray)
+
+
+@config
+class MultiTurn:
+    """Conversations: each turn's prompt is all that was said before, and something new.
+
+    Parameters
+    ----------
+    turns : Lengths, table or int
+        Requests in a session.
+    think_time_s : float or distribution
+        Seconds between an answer and the session's next request.
+    block_size : int, optional
+        Tokens a block id stands for; None: no ids, so nothing for a prefix cache to find.
+
+    Notes
+    -----
+    The workload's `input_tokens` are the new tokens of a turn. Its arrival process starts sessions, at the request
+    rate over the mean number of turns, so that `request_rate` stays a rate of requests.
+    """
+
+    turns: AnyLengths
+    think_time_s: AnySeconds = 0.0
+    block_size: Tokens | None = DEFAULT_BLOCK_SIZE
+
+
+@config
+class SharedPrefix:
+    """Groups of requests (or of sessions) whose prompts begin with the same tokens.
+
+    Parameters
+    ----------
+    num_groups : int
+        Requests are dealt to the groups evenly and in random order.
+    prefix_tokens : Lengths, table or int
+        The common beginning, one length a group; the workload's `input_tokens` come after it.
+    block_size : int
+        Tokens a block id stands for.
+    """
+
+    num_groups: Annotated[int, Field(ge=1)]
+    prefix_tokens: AnyLengths
+    block_size: Tokens = DEFAULT_BLOCK_SIZE
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Which session each request belongs to, session by session and turn by turn.
+
+    Parameters
+    ----------
+    session_id, turn : array of int, shape (n,)
+        Session, in order of start, and place in it, 0 first.
+    """
+
+    session_id: IntArray
+    turn: IntArray
+
+    def __len__(self) -> int:
+        """Return the number of sessions."""
+        return int(self.session_id[-1]) + 1 if self.session_id.size else 0
+
+    def running_total(self, values: Values) -> Values:
+        """Sum `values` from the session's first turn up to and including each, shape (n,).
+
+        Examples
+        --------
+        >>> sessions_of(np.array([2, 3])).running_total(np.array([1, 2, 10, 20, 30]))
+        array([ 1,  3, 10, 30, 60])
+        """
+        total = np.cumsum(values)
+        first = np.flatnonzero(self.turn == 0)
+        return total - (total - values)[first][self.session_id]
+
+
+def sessions_of(turns: IntArray, num_requests: int | None = None) -> Sessions:
+    """Lay out sessions of so many `turns` one after another, cut off after `num_requests` rows.
+
+    Examples
+    --------
+    >>> sessions_of(np.array([2, 3]), 4)
+    Sessions(session_id=array([0, 0, 1, 1]), turn=array([0, 1, 0, 1]))
+    """
+    session_id = np.repeat(np.arange(len(turns)), turns)[:num_requests]
+    first = np.cumsum(turns) - turns
+    return Sessions(session_id, np.arange(len(session_id)) - first[session_id])
+
+
+def accumulated_inputs(sessions: Sessions, new_tokens: IntArray, output_tokens: IntArray) -> IntArray:
+    """Return each turn's whole prompt: everything said in the session before, and the turn's new tokens, shape (n,).
+
+    Examples
+    --------
+    >>> accumulated_inputs(sessions_of(np.array([3])), np.array([100, 10, 10]), np.array([50, 50, 50]))
+    array([100, 160, 220])
+    """
+    return sessions.running_total(new_tokens + output_tokens) - output_tokens
+
+
+def lower_bounds_s(sessions: Sessions, start_s: FloatArray, think_time_s: FloatArray) -> FloatArray:
+    """Return the earliest each turn can arrive, had the server answered at once, in seconds, shape (n,)."""
+    return start_s[sessions.session_id] + sessions.running_total(think_time_s)
+
+
+def deal(num_owners: int, num_groups: int, rng: np.random.Generator) -> IntArray:
+    """Deal owners to groups evenly, in random order, shape (num_owners,).
+
+    Examples
+    --------
+    >>> np.bincount(deal(10, 4, np.random.default_rng(0)))
+    array([3, 3, 2, 2])
+    """
+    return rng.permutation(np.arange(num_owners) % num_groups)
+
+
+def block_ids(
+    input_tokens: IntArray, owner: IntArray, group: IntArray, prefix_tokens: IntArray, block_size: int
+) -> list[tuple[int, ...]]:
+    """Name every prompt's blocks so that equal names are equal tokens.
+
+    Parameters
+    ----------
+    input_tokens : array of int, shape (n,)
+        Whole prompts.
+    owner : array of int, shape (n,)
+        Whose context each prompt is the beginning of: a session, or the request itself.
+    group : array of int, shape (n,)
+        The prefix that it starts with.
+    prefix_tokens : array of int, shape (groups,)
+        Each prefix's length.
+    block_size : int
+        Tokens in a block; the last one of a prompt may be partly filled.
+
+    Returns
+    -------
+    list of tuples of int
+        One a request. Only blocks that lie wholly in the prefix are the group's.
+
+    Examples
+    --------
+    >>> block_ids(np.array([40, 40, 60]), np.array([0, 1, 1]), np.array([0, 0, 0]), np.array([20]), 16)
+    [(0, 1, 2), (0, 3, 4), (0, 3, 4, 5)]
+    """
+    blocks = -(-input_tokens // block_size)
+    shared_of_group = prefix_tokens // block_size
+    shared = shared_of_group[group]
+    own = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.int64)
+    np.maximum.at(own, owner, blocks - shared)
+    group_first = np.cumsum(shared_of_group) - shared_of_group
+    own_first = int(shared_of_group.sum()) + np.cumsum(own) - own
+    columns = (group_first[group], shared, own_first[owner], blocks - shared)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [(*range(start, start + common), *range(mine, mine + rest)) for start, common, mine, rest in rows]

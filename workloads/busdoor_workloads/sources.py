@@ -1,0 +1,232 @@
+"""The public traces that profiles are fitted to: how to read each, whose it is, what its profile leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor_workloads import fit
+from busdoor_workloads.streams import stream
+from busdoor_workloads.trace import FloatArray, IntArray
+
+Columns = tuple[FloatArray | None, IntArray, IntArray]
+
+# Mooncake's conversation trace is quantised to ticks of so many seconds (its README); arrivals are spread over them.
+_MOONCAKE_TICK_S = 3.0
+# Rows drawn from a published histogram before it is tabulated: p99's own error is then about 0.2 %.
+_HISTOGRAM_ROWS = 1_000_000
+# An hour of ServeGen's six 10-minute windows is long enough to see its bursts and short enough to be stationary.
+_SERVEGEN_WINDOWS = 6
+_SERVEGEN_WINDOW_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A public trace.
+
+    Parameters
+    ----------
+    name : str
+        Of the profile.
+    read : callable
+        From the traces' folder to arrivals (None where there are none), input tokens and output tokens.
+    attribution, licence, note : str
+        What the profile says about itself.
+    file : str
+        In the traces' folder.
+    arrivals : callable, optional
+        From the traces' folder to arrivals, where they are published apart from the lengths.
+    bins : int
+        Of the input, for the outputs' tables; 1 where lengths were published without their correlation.
+    """
+
+    name: str
+    read: Callable[[Path], Columns]
+    attribution: str
+    licence: str
+    file: str
+    note: str = ""
+    arrivals: Callable[[Path], FloatArray] | None = None
+    bins: int = fit.BINS
+
+    def fit_lengths(self, traces: Path) -> dict[str, Any]:
+        """Fit the lengths' tables."""
+        return fit.fit_lengths(*self.read(traces / self.file)[1:], self.bins)
+
+    def fit_arrivals(self, traces: Path) -> dict[str, Any] | None:
+        """Fit the arrivals; None where the trace has none."""
+        arrival_s = self.arrivals(traces) if self.arrivals else self.read(traces / self.file)[0]
+        return None if arrival_s is None else fit.fit_arrivals(arrival_s)
+
+
+def read_azure(path: Path) -> Columns:
+    """Read an Azure 2023 trace: seconds from its first row, input and output tokens."""
+    rows = pd.read_csv(path, parse_dates=["TIMESTAMP"])
+    seconds = (rows["TIMESTAMP"] - rows["TIMESTAMP"].min()).dt.total_seconds()
+    return _columns(np.sort(seconds), rows["ContextTokens"], rows["GeneratedTokens"])
+
+
+def read_mooncake(path: Path, tick_s: float = 0.0) -> Columns:
+    """Read a Mooncake trace, its arrivals spread evenly over ticks of `tick_s` seconds."""
+    rows = pd.read_json(path, lines=True, convert_dates=False)
+    spread = stream(0, "ticks").random(len(rows)) * tick_s
+    return _columns(np.sort(rows["timestamp"] / 1000 + spread), rows["input_length"], rows["output_length"])
+
+
+def read_vidur(path: Path) -> Columns:
+    """Read Vidur's lengths; they have no arrivals."""
+    rows = pd.read_csv(path)
+    return _columns(None, rows["num_prefill_tokens"], rows["num_decode_tokens"])
+
+
+def read_simple(path: Path) -> Columns:
+    """Read a CSV with our own column names."""
+    rows = pd.read_csv(path)
+    return _columns(rows["arrival_s"], rows["input_tokens"], rows["output_tokens"])
+
+
+def read_weka(path: Path) -> Columns:
+    """Read the Weka calls' lengths."""
+    rows = pd.read_parquet(path, columns=["input_tokens", "output_tokens"])
+    return _columns(None, rows["input_tokens"].clip(lower=1), rows["output_tokens"].clip(lower=1))
+
+
+def read_servegen(path: Path, model: str) -> Columns:
+    """Draw lengths of a ServeGen model from its published histograms."""
+    rows = pd.read_parquet(path)
+    drawn = []
+    for field in ("input_tokens", "output_tokens"):
+        chosen = rows[(rows["model"] == model) & (rows["field"] == field)]
+        weights = chosen["prob"].to_numpy(float)
+        values = chosen["value"].to_numpy(float)
+        # Evenly spaced probabilities instead of random ones: no noise in the table.
+        places = (np.arange(_HISTOGRAM_ROWS) + 0.5) / _HISTOGRAM_ROWS
+        order = np.argsort(values)
+        cumulative = np.cumsum(weights[order]) / weights.sum()
+        drawn.append(values[order][np.minimum(np.searchsorted(cumulative, places), len(values) - 1)])
+    return _columns(None, np.maximum(drawn[0], 1), np.maximum(drawn[1], 1))
+
+
+def servegen_arrivals(traces: Path, model: str) -> FloatArray:
+    """Draw the hour of a ServeGen model whose rate is nearest the mean, client by client and window by window."""
+    rows = pd.read_parquet(traces / "servegen_client_windows.parquet")
+    rows = rows[rows["model"] == model]
+    hour = rows["window_start_s"] // (_SERVEGEN_WINDOWS * _SERVEGEN_WINDOW_S)
+    rates = rows.groupby(hour)["rate_rps"].sum()
+    chosen = rows[hour == (rates - rates.mean()).abs().idxmin()]
+    rng = stream(0, "servegen")
+    drawn = [_client_window(row, rng) for row in chosen.itertuples()]
+    return np.sort(np.concatenate(drawn))
+
+
+def _client_window(row: Any, rng: np.random.Generator) -> FloatArray:
+    # Half a window again of gaps beyond the expected number, and some: bursts may need more than the mean says.
+    n = int(2 * row.rate_rps * _SERVEGEN_WINDOW_S) + 50
+    gaps = rng.weibull(row.shape, n) if row.iat_family == "Weibull" else rng.gamma(row.shape, size=n)
+    arrival_s = np.cumsum(gaps * row.scale)
+    return np.asarray(row.window_start_s + arrival_s[arrival_s < _SERVEGEN_WINDOW_S], dtype=np.float64)
+
+
+def _columns(arrival_s: Any, input_tokens: Any, output_tokens: Any) -> Columns:
+    seconds = None if arrival_s is None else np.asarray(arrival_s, dtype=np.float64)
+    return seconds, np.asarray(input_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
+
+
+_AZURE = "Patel et al., Splitwise, ISCA 2024; Azure/AzurePublicDataset @ b469a113 : data/{}"
+_MOONCAKE = "Qin et al., Mooncake, FAST 2025; kvcache-ai/Mooncake @ 3b5a5941 : FAST25-release/traces/{}"
+_SERVEGEN = "Xiang et al., ServeGen, arXiv 2505.09999; alibaba/ServeGen @ f891d118 : data/{}"
+_NO_PREFIXES = "shared prefixes (hash_ids) are not modelled"
+
+SOURCES = (
+    Source(
+        name="azure-conv",
+        read=read_azure,
+        file="azure_llm_2023_conv.csv.gz",
+        attribution=_AZURE.format("AzureLLMInferenceTrace_conv.csv"),
+        licence="CC-BY-4.0",
+    ),
+    Source(
+        name="azure-code",
+        read=read_azure,
+        file="azure_llm_2023_code.csv.gz",
+        attribution=_AZURE.format("AzureLLMInferenceTrace_code.csv"),
+        licence="CC-BY-4.0",
+    ),
+    Source(
+        name="mooncake-conversation",
+        read=lambda path: read_mooncake(path, _MOONCAKE_TICK_S),
+        file="mooncake_fast25_conversation.jsonl.gz",
+        attribution=_MOONCAKE.format("conversation_trace.jsonl"),
+        licence="Apache-2.0",
+        note=f"arrivals fitted after spreading the trace's 3 s ticks; {_NO_PREFIXES}",
+    ),
+    Source(
+        name="mooncake-synthetic",
+        read=read_mooncake,
+        file="mooncake_fast25_synthetic.jsonl.gz",
+        attribution=_MOONCAKE.format("synthetic_trace.jsonl"),
+        licence="Apache-2.0",
+        note=_NO_PREFIXES,
+    ),
+    Source(
+        name="arxiv-summarization",
+        read=read_vidur,
+        file="vidur_arxiv_summarization_lengths.csv.gz",
+        attribution=(
+            "Agrawal et al., Vidur, MLSys 2024 (Copyright Microsoft); microsoft/vidur @ 7d475133 : "
+            "data/processed_traces/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv"
+        ),
+        licence="MIT",
+        note="the source has no arrivals: all at once unless a rate is given; totals are cut at 4,096 tokens",
+    ),
+    Source(
+        name="sharegpt-llama31",
+        read=read_simple,
+        file="llmservingsim_sharegpt_llama31_8b_lengths.csv.gz",
+        attribution=(
+            "LLMServingSim (Copyright 2024 CASYS Lab at KAIST); casys-kaist/LLMServingSim @ 5daddb21 : "
+            "workloads/sharegpt-llama-3.1-8b-300-sps10.jsonl"
+        ),
+        licence="MIT",
+        note="300 requests filtered to answers of 512 tokens or more, so lengths hardly vary: static looks good on it",
+    ),
+    Source(
+        name="weka-agentic",
+        read=read_weka,
+        file="weka_kv_cache_tester_requests.parquet",
+        attribution="Weka agentic coding traces; callanjfox/kv-cache-tester @ 94f60463 : traces/trace_*.json",
+        licence="Apache-2.0",
+        note=(
+            "lengths of single calls, from 710 of 739 sessions; sessions, pauses and prefix reuse (96 % of tokens) are "
+            "not modelled (see the preset agentic); all at once unless a rate is given"
+        ),
+    ),
+    Source(
+        name="servegen-m-large",
+        read=lambda path: read_servegen(path, "language/m-large"),
+        file="servegen_length_hists.parquet",
+        arrivals=lambda traces: servegen_arrivals(traces, "language/m-large"),
+        bins=1,
+        attribution=_SERVEGEN.format("language/m-large"),
+        licence="Apache-2.0",
+        note=(
+            "lengths are PARTIAL: 15 of 162 clients with about 37 % of the requests are missing; inputs and outputs "
+            "are drawn independently; arrivals are those of an hour of mean rate"
+        ),
+    ),
+    Source(
+        name="servegen-deepseek-r1",
+        read=lambda path: read_servegen(path, "reason/deepseek-r1"),
+        file="servegen_length_hists.parquet",
+        arrivals=lambda traces: servegen_arrivals(traces, "reason/deepseek-r1"),
+        bins=1,
+        attribution=_SERVEGEN.format("reason/deepseek-r1"),
+        licence="Apache-2.0",
+        note="inputs and outputs are drawn independently; arrivals are those of an hour of mean rate",
+    ),
+)
