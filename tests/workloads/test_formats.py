@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 COLUMNS = (
-    "arrival_s input_tokens output_tokens max_output_tokens priority session_id turn think_time_s timeout_s".split()
+    *("arrival_s", "input_tokens", "output_tokens", "max_output_tokens", "priority"),
+    *("session_id", "turn", "think_time_s", "timeout_s"),
 )
 TOKENS = st.integers(1, 2**31)
 SECONDS = st.floats(0, 1e9)

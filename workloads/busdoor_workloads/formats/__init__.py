@@ -11,19 +11,41 @@ from typing import Literal
 import numpy as np
 
 from busdoor_workloads.formats.azure import AZURE
+from busdoor_workloads.formats.bailian import BAILIAN
 from busdoor_workloads.formats.base import Format
+from busdoor_workloads.formats.burstgpt import BURSTGPT
 from busdoor_workloads.formats.check import checked
 from busdoor_workloads.formats.draft import UNITS_PER_SECOND, ReadOptions, TimeUnit
 from busdoor_workloads.formats.finish import finished
+from busdoor_workloads.formats.llmservingsim import LLMSERVINGSIM
 from busdoor_workloads.formats.mooncake import MOONCAKE
 from busdoor_workloads.formats.own import CSV, JSONL
+from busdoor_workloads.formats.servegen import SERVEGEN
+from busdoor_workloads.formats.splitwise import SPLITWISE
 from busdoor_workloads.formats.table import sniff
+from busdoor_workloads.formats.vidur import VIDUR
+from busdoor_workloads.formats.vllm_bench import VLLM_BENCH
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.trace import Trace
 
 __all__ = ["FORMATS", "Format", "detect_format", "read_trace", "write_trace"]
 
-FORMATS: Mapping[str, Format] = {format.name: format for format in (CSV, JSONL, AZURE, MOONCAKE)}
+FORMATS: Mapping[str, Format] = {
+    format.name: format
+    for format in (
+        CSV,
+        JSONL,
+        AZURE,
+        MOONCAKE,
+        BURSTGPT,
+        BAILIAN,
+        SERVEGEN,
+        VIDUR,
+        SPLITWISE,
+        VLLM_BENCH,
+        LLMSERVINGSIM,
+    )
+}
 
 
 def read_trace(

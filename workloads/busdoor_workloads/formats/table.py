@@ -6,10 +6,10 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -21,6 +21,8 @@ Container = Literal["csv", "jsonl", "json", "folder"]
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 _EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
+# Records parsed at a time: enough to spread a call's overhead, few enough to hold as dictionaries.
+_CHUNK_LINES = 20_000
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
@@ -103,7 +105,8 @@ def sniff(path: Path) -> tuple[Container, tuple[str, ...]]:
         keys = tuple(json.loads(first))
     except json.JSONDecodeError:
         return "json", ()
-    return ("json" if "input_lens" in keys else "jsonl"), keys
+    is_vllm_result = {"input_lens", "request_throughput"} & set(keys)
+    return ("json" if is_vllm_result else "jsonl"), keys
 
 
 def read_csv(path: Path, *, skip_bad: bool = False) -> Table:
@@ -165,20 +168,36 @@ def read_jsonl(path: Path, *, skip_bad: bool = False) -> Table:
     ValueError
         The file and line of the first line that is no JSON object.
     """
-    records, lines, num_malformed = [], [], 0
-    with open_text(path) as file:
-        for line, text in enumerate(file, 1):
-            if text.isspace():
-                continue
-            record = _json_object(text)
+    columns, lines, num_malformed = _Columns(), [], 0
+    for chunk in _chunks(path):
+        records = _json_objects([text for _, text in chunk])
+        for (line, _), record in zip(chunk, records, strict=True):
             if isinstance(record, dict):
-                records.append(record)
                 lines.append(line)
             elif skip_bad:
                 num_malformed += 1
             else:
                 raise ValueError(f"{path.name} line {line}: {record}")
-    return Table(path=path, frame=frame_of(records), line=lines.__getitem__, num_malformed=num_malformed)
+        columns.add([record for record in records if isinstance(record, dict)])
+    return Table(path=path, frame=columns.frame(), line=lines.__getitem__, num_malformed=num_malformed)
+
+
+def _chunks(path: Path) -> Iterator[list[tuple[int, str]]]:
+    with open_text(path) as file:
+        numbered = ((line, text) for line, text in enumerate(file, 1) if not text.isspace())
+        while chunk := list(islice(numbered, _CHUNK_LINES)):
+            yield chunk
+
+
+def _json_objects(texts: list[str]) -> list[dict[str, Any] | str]:
+    """Parse lines; one that is no object becomes the complaint about it."""
+    try:  # one call for all lines is several times faster than a call for each
+        records = json.loads(f"[{','.join(texts)}]")
+    except json.JSONDecodeError:
+        records = []
+    if len(records) == len(texts) and all(type(record) is dict for record in records):
+        return records  # type: ignore[no-any-return]
+    return [_json_object(text) for text in texts]
 
 
 def _json_object(text: str) -> dict[str, Any] | str:
@@ -189,10 +208,22 @@ def _json_object(text: str) -> dict[str, Any] | str:
     return record if isinstance(record, dict) else f"{text.strip()[:40]} is no JSON object"
 
 
-def frame_of(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Make a frame of records that need not all have the same keys."""
-    keys: Mapping[str, None] = {key: None for record in records for key in record}
-    return pd.DataFrame({key: [record.get(key) for record in records] for key in keys})
+class _Columns:
+    """Columns that grow by records which need not all have the same keys."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Any]] = {}
+        self._num_rows = 0
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        for key in {key: None for record in records for key in record}:
+            self._values.setdefault(key, [None] * self._num_rows)
+        for key, values in self._values.items():
+            values.extend([record.get(key) for record in records])
+        self._num_rows += len(records)
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self._values, index=range(self._num_rows))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,53 @@
+"""Workloads of LLMServingSim (casys-kaist/LLMServingSim `workloads/`): nanoseconds; requests or agents' calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busdoor_workloads.formats.base import Format
+from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.formats.table import Table, read_jsonl
+
+_COLUMNS = {"arrival_s": "arrival_time_ns", "input_tokens": "input_toks", "output_tokens": "output_toks"}
+_CALLS = {**_COLUMNS, "session_id": "session_id", "turn": "turn", "think_time_s": "tool_duration_ns"}
+
+
+def _read(path: Path, options: ReadOptions) -> Draft:
+    table = read_jsonl(path, skip_bad=options.skip_bad)
+    if "sub_requests" not in table.frame:
+        return draft_of(table, _COLUMNS, time_unit="ns")
+    records = table.frame.to_dict("records")
+    calls = pd.DataFrame([call for record, row in enumerate(records) for call in _calls(record, row)])
+    frame = calls.set_index("record").rename(columns={theirs: ours for ours, theirs in _CALLS.items()})
+    return Draft(table=Table(path=path, frame=table.frame, line=table.line), frame=frame, names=_CALLS, time_unit="ns")
+
+
+def _calls(record: int, row: dict[Any, Any]) -> Iterator[dict[str, Any]]:
+    """List a session's calls; each waits for the tool that the call before it started."""
+    subs = row["sub_requests"] if isinstance(row["sub_requests"], list) else [row]
+    earliest, tool = row.get("arrival_time_ns"), 0
+    for turn, sub in enumerate(subs):
+        earliest = earliest + tool if isinstance(earliest, int | float) else None
+        yield {
+            "record": record,
+            "arrival_time_ns": earliest,
+            "input_toks": sub.get("input_toks"),
+            "output_toks": sub.get("output_toks"),
+            "session_id": record,
+            "turn": turn,
+            "tool_duration_ns": tool,
+        }
+        tool = sub.get("tool_duration_ns") or 0
+
+
+LLMSERVINGSIM = Format(
+    name="llmservingsim",
+    title="LLMServingSim JSONL: nanoseconds, agents' sessions",
+    container="jsonl",
+    marks=frozenset({"arrival_time_ns"}),
+    read=_read,
+)
