@@ -1,0 +1,248 @@
+"""Fetch public traces from their publishers, verified by hash and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from busdoor_workloads.nearest import did_you_mean
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes at hand and the bytes in all (None while unknown)."""
+
+_CHUNK_BYTES = 1 << 18  # a few updates of the bar a second on a slow line, few calls on a fast one
+_TIMEOUT_S = 30.0  # of silence, not of the whole download
+_RANGE_NOT_SATISFIABLE = 416  # RFC 9110, section 15.5.17
+_PARTIAL_CONTENT = 206  # RFC 9110, section 15.3.7
+
+_AZURE = "https://raw.githubusercontent.com/Azure/AzurePublicDataset/b469a113cedca53ddc3bdea71a143dc4b7d8700c/data/"
+_MOONCAKE = (
+    "https://raw.githubusercontent.com/kvcache-ai/Mooncake/3b5a594133958449a1feaf1c9e0fc1b553e34a28/FAST25-release/"
+)
+_VIDUR = (
+    "https://raw.githubusercontent.com/microsoft/vidur/7d47513363ec447a741ac5e47241580b47724fbf/data/processed_traces/"
+)
+
+_AZURE_PAPER = 'Azure LLM inference trace 2023: Patel et al., "Splitwise", ISCA 2024'
+_MOONCAKE_PAPER = 'Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025'
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicTrace:
+    """A trace file that its publisher offers, and the hash that proves it is that file.
+
+    Parameters
+    ----------
+    name : str
+        What the user calls it.
+    url : str
+        The publisher's address, at a fixed commit or release.
+    sha256 : str
+        Of the file as published.
+    licence, attribution : str
+        Under what terms, and whom to name.
+    num_requests : int, optional
+        Rows in the file.
+    """
+
+    name: str
+    url: str
+    sha256: str
+    licence: str
+    attribution: str
+    num_requests: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The file's name in the cache, which tells traces of one upstream name apart."""
+        return f"{self.name}{Path(self.url).suffix}"
+
+
+PUBLIC_TRACES: Mapping[str, PublicTrace] = {
+    trace.name: trace
+    for trace in (
+        PublicTrace(
+            name="azure-2023-conv",
+            url=_AZURE + "AzureLLMInferenceTrace_conv.csv",
+            sha256="2f1e5b666d4e3055fdbba98598ce2ec307767b9064e03e2fa46676dbcc7d0bf8",
+            licence="CC-BY-4.0",
+            attribution=_AZURE_PAPER,
+            num_requests=19_366,
+        ),
+        PublicTrace(
+            name="azure-2023-code",
+            url=_AZURE + "AzureLLMInferenceTrace_code.csv",
+            sha256="54e9a6d2a4bd06ba1e060304b900abbc74cbea53de96506e60fe5bb4f2277fb6",
+            licence="CC-BY-4.0",
+            attribution=_AZURE_PAPER,
+            num_requests=8_819,
+        ),
+        PublicTrace(
+            name="mooncake-conversation",
+            url=_MOONCAKE + "traces/conversation_trace.jsonl",
+            sha256="b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
+            licence="Apache-2.0",
+            attribution=_MOONCAKE_PAPER,
+            num_requests=12_031,
+        ),
+        PublicTrace(
+            name="mooncake-synthetic",
+            url=_MOONCAKE + "traces/synthetic_trace.jsonl",
+            sha256="bd070915a98fc0ed264d7cfef2ce746002eb3076a695ec31ba2674c0111ec131",
+            licence="Apache-2.0",
+            attribution=_MOONCAKE_PAPER,
+            num_requests=3_993,
+        ),
+        PublicTrace(
+            name="mooncake-toolagent",
+            url=_MOONCAKE + "traces/toolagent_trace.jsonl",
+            sha256="48a2db1a13d3bc05e6330140c64f604ba366df20d3c9e128b5c35a01c1fa5f71",
+            licence="Apache-2.0",
+            attribution=_MOONCAKE_PAPER,
+            num_requests=23_608,
+        ),
+        PublicTrace(
+            name="mooncake-arxiv",
+            url=_MOONCAKE + "arxiv-trace/mooncake_trace.jsonl",
+            sha256="b434f1816a707f4bac697235588184ebc374c9907cb981bb65fb0643471fe711",
+            licence="Apache-2.0",
+            attribution=_MOONCAKE_PAPER,
+        ),
+        PublicTrace(
+            name="vidur-arxiv",
+            url=_VIDUR + "arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv",
+            sha256="9d3580538d915ca75e4aaaa54590b42dbb17abc6d74c8913310cf07c232adcdc",
+            licence="MIT",
+            attribution='Agrawal et al., "Vidur", MLSys 2024 (Copyright Microsoft)',
+            num_requests=28_257,
+        ),
+        PublicTrace(
+            name="burstgpt-1",
+            url="https://github.com/HPMLL/BurstGPT/releases/download/v1.1/BurstGPT_1.csv",
+            sha256="4bb3783693d0a435686fbfc885615d2349bd067239079fa4b749f2e679e12122",
+            licence="CC-BY-4.0",
+            attribution='Wang et al., "BurstGPT", arXiv 2401.17644',
+        ),
+    )
+}
+
+
+def public_trace(name: str) -> PublicTrace:
+    """Look a public trace up by its name.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name; the nearest is given.
+
+    Examples
+    --------
+    >>> public_trace("azure-2023-conv").licence
+    'CC-BY-4.0'
+    """
+    if name not in PUBLIC_TRACES:
+        raise ValueError(f"no public trace is called {name!r}; {did_you_mean(name, PUBLIC_TRACES)}")
+    return PUBLIC_TRACES[name]
+
+
+def cache_folder() -> Path:
+    """Return where fetched files are kept: BUSDOOR_CACHE, or the platform's folder for caches."""
+    if chosen := os.environ.get("BUSDOOR_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "busdoor" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "busdoor"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "busdoor"
+
+
+def fetch(
+    name: str, cache_dir: str | Path | None = None, url: str | None = None, progress: Progress | None = None
+) -> Path:
+    """Download a public trace once; afterwards it comes from the cache.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PUBLIC_TRACES`.
+    cache_dir : str or Path, optional
+        Where to keep it; `cache_folder()` by default.
+    url : str, optional
+        A mirror to take it from; the hash must still be the publisher's.
+    progress : callable, optional
+        Called as ``progress(bytes_at_hand, bytes_in_all)`` while downloading.
+
+    Returns
+    -------
+    Path
+        The verified file, which `read_trace` reads.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown, or what came is not the publisher's file (it is then thrown away).
+    OSError
+        The download failed; what came so far is kept, and the next call goes on from there.
+    """
+    trace = public_trace(name)
+    folder = Path(cache_dir) if cache_dir is not None else cache_folder()
+    target = folder / trace.filename
+    if target.exists() and _sha256(target) == trace.sha256:
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    source = url or trace.url
+    _download(source, part, progress or _silent)
+    if (found := _sha256(part)) != trace.sha256:
+        part.unlink()
+        raise ValueError(
+            f"{source} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…"
+        )
+    part.replace(target)
+    return target
+
+
+def _silent(_at_hand: int, _in_all: int | None) -> None:
+    pass
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _download(url: str, part: Path, progress: Progress) -> None:
+    at_hand = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={at_hand}-"} if at_hand else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            _receive(response, part, at_hand, progress)
+    except urllib.error.HTTPError as error:
+        if error.code == _RANGE_NOT_SATISFIABLE and at_hand:
+            return  # nothing is left to send; the hash will tell whether that is right
+        raise OSError(f"{url} answers {error.code} {error.reason}") from None
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise OSError(f"{url} cannot be fetched: {reason}; run again to go on from what has come") from None
+
+
+def _receive(response: HTTPResponse, part: Path, at_hand: int, progress: Progress) -> None:
+    if response.status != _PARTIAL_CONTENT:
+        at_hand = 0  # the server sends the whole file whatever was asked for
+    length = response.headers.get("Content-Length")
+    in_all = at_hand + int(length) if length else None
+    with part.open("ab" if at_hand else "wb") as file:
+        progress(at_hand, in_all)
+        while chunk := response.read(_CHUNK_BYTES):
+            file.write(chunk)
+            at_hand += len(chunk)
+            progress(at_hand, in_all)
+    if in_all is not None and at_hand < in_all:
+        raise ConnectionError(f"the line broke after {at_hand} of {in_all} bytes")
