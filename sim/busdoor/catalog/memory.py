@@ -193,6 +193,15 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
     return plan.num_blocks
 
 
+def check_weights_fit(card: GPU, shape: ModelShape, weight_dtype: Dtype, tp: int) -> None:
+    """Raise ValueError, as `kv_capacity` does, if not even the weights fit the GPU's whole memory."""
+    if shape.weight_bytes(weight_dtype) / tp > card.memory_bytes:
+        options = {"weight_dtype": weight_dtype, "tp": tp}
+        raise ValueError(
+            _does_not_fit(card, shape, memory_plan(card, shape, weight_dtype=weight_dtype, tp=tp), options)
+        )
+
+
 def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[str, Any]) -> str:
     tp, dtype = options.get("tp", 1), options.get("weight_dtype", "bf16")
     each = f" on each of {tp} GPUs" if tp > 1 else ""

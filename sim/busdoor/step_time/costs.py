@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from busdoor.catalog import BYTES_PER_VALUE, ModelShape
 from busdoor.catalog.dtypes import lm_head_dtype
 
 if TYPE_CHECKING:
     from busdoor.step_time.roofline import RooflineStepTime
+
+Count = TypeVar("Count", float, NDArray[np.float64])
 
 # GEMM tiles have 128 rows on Ampere and Hopper (cuBLAS and CUTLASS), of which the last is half empty on average;
 # kernels with shorter tiles take over below that, so that never more than as many rows again are wasted. Against
@@ -35,8 +40,8 @@ class Costs:
         The same of the LM head.
     num_experts, experts_per_tok, expert_read_s, expert_row_s
         Experts of a layer; those that a token visits; reading one expert of every layer; multiplying one row by it.
-    prefill_key_s, prefill_pair_s, decode_pair_s : float
-        Reading a prefill's key and value; a prefill's query-key pair; a decode's, read or computed.
+    key_s, pair_s, decode_pair_s : float
+        Reading the key and value of a token; multiplying a query-key pair; a decode's pair, the longer of the two.
     """
 
     fixed_s: float
@@ -52,8 +57,8 @@ class Costs:
     experts_per_tok: int
     expert_read_s: float
     expert_row_s: float
-    prefill_key_s: float
-    prefill_pair_s: float
+    key_s: float
+    pair_s: float
     decode_pair_s: float
 
     @classmethod
@@ -67,7 +72,7 @@ class Costs:
         read_s = BYTES_PER_VALUE[roofline.weight_dtype] / tp / bandwidth
         row_s = FLOP_PER_PARAMETER / tp / (card.rate(roofline.weight_dtype) * gemm)
         key_s = shape.kv_bytes_per_token(roofline.kv_dtype or head_dtype, tp) / kv_bandwidth
-        pair_s = shape.attention_flop_per_pair / tp / card.rate("bf16")
+        pair_s = shape.attention_flop_per_pair / tp / (card.rate("bf16") * roofline.attention_efficiency)
         activation_s = activation_bytes(shape, tp) / bandwidth
         ring_s, latency_s = _all_reduce(roofline)
         return cls(
@@ -84,11 +89,11 @@ class Costs:
             experts_per_tok=shape.num_experts_per_tok,
             expert_read_s=shape.expert_parameters * read_s,
             expert_row_s=shape.expert_parameters * row_s,
-            prefill_key_s=key_s,
-            prefill_pair_s=pair_s / roofline.attention_efficiency,
+            key_s=key_s,
+            pair_s=pair_s,
             # Decode kernels pack the query heads of a KV head into the rows of one tile: far from the matrix rate, so
             # the same share of it as a prefill's is generous, and it is the bytes that count on every GPU listed.
-            decode_pair_s=max(key_s, pair_s / roofline.attention_efficiency),
+            decode_pair_s=max(key_s, pair_s),
         )
 
     def gemm_s(self, rows: float, read_s: float, row_s: float) -> float:
@@ -106,15 +111,15 @@ class Costs:
         return read_s if read_s > compute_s else compute_s
 
 
-def distinct_experts(tokens: int, num_experts: int, experts_per_tok: int) -> float:
+def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> Count:
     """Experts of a layer that `tokens` positions are expected to visit, each choosing evenly and on its own.
 
     Examples
     --------
-    >>> [round(distinct_experts(tokens, 8, 2), 2) for tokens in (0, 1, 4, 32)]
+    >>> [round(distinct_experts(tokens, 8, 2), 2) for tokens in (0.0, 1.0, 4.0, 32.0)]
     [0.0, 2.0, 5.47, 8.0]
     """
-    missed: float = (1.0 - experts_per_tok / num_experts) ** tokens
+    missed: Count = (1.0 - experts_per_tok / num_experts) ** tokens
     return num_experts * (1.0 - missed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -11,8 +12,9 @@ from pydantic import BeforeValidator, ConfigDict, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.batch import Batch
-from busdoor.catalog import GPU, Dtype, ModelShape, gpu, model
+from busdoor.catalog import GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
 from busdoor.catalog.gpus import Share
+from busdoor.catalog.memory import check_weights_fit
 from busdoor.step_time.base import LineStepTime
 from busdoor.step_time.costs import HALF_TILE_ROWS, Costs
 
@@ -64,12 +66,17 @@ class RooflineStepTime(LineStepTime):
 
     Notes
     -----
-    How far off it is, against published measurements on one H100 in bf16 (tests/sim/test_step_time_anchors.py):
-    Qwen3-8B, one request: 6.76 against SGLang's 6.94 ms at 1k of context (−3 %), 8.4 against 9.04 ms at 32k (−7 %: the
-    bandwidth that attention reaches with one request is less); Llama-2-7B at the loads of BLIS's training set: TPOT
-    within 8 %. Prefill is optimistic below 2k tokens, where kernels are shorter than their launches. A PCIe A100 with
-    the engine of 2023 (Sarathi-Serve's Yi-34B) prefilled within 25 %, but decoded half as fast as this: its host was
-    the limit.
+    How far off it is, against published measurements (tests/sim/test_step_time_anchors.py holds it to them):
+
+    - H100, bf16, decode of one request: Qwen3-8B 6.76 ms against SGLang's 6.94 at 1k of context, 8.26 against 9.04 at
+      32k, where attention reaches less bandwidth with one request than with many; Llama-3.1-8B 6.58.
+    - H100, vLLM, TPOT at a steady load (which includes some prefill): Llama-2-7B within 2 % at 9 to 22 requests in
+      flight, 7 % slow at 83; Llama-2-70B, Mixtral-8x7B and CodeLlama-34B on 2 or 4 GPUs within 10 %.
+    - H100, prefill: Llama-3.1-8B 40 to 43 thousand tokens/s; good engines reach 33 to 40. Optimistic below 2k tokens,
+      where attention kernels run at half the rate that they reach on long prompts.
+    - A100: 9 % faster than gpt-fast decodes Llama-3.1-8B. On two PCIe cards, Sarathi-Serve's Yi-34B prefilled within
+      30 % of this, but its decodes, bound by the host of 2023, took twice as long.
+    - Other GPUs: nothing to compare with yet; all but the MI300X borrow the H100's efficiencies.
 
     Examples
     --------
@@ -79,8 +86,8 @@ class RooflineStepTime(LineStepTime):
     >>> round(first_s * 1e3, 2), round(growth_s * 1e6, 2)
     (9.69, 2.69)
     >>> {part: round(float(time_s[0]) * 1e3, 2) for part, time_s in step_time.parts_s(batch, 1).items()}
-    {'dense': 4.66, 'experts': 0.0, 'lm_head': 0.35, 'prefill_attention': 0.0, 'decode_attention': 2.76,
-     'activations': 0.12, 'all_reduce': 0.0, 'overhead': 1.81}
+    {'dense': 4.66, 'experts': 0.0, 'lm_head': 0.35, 'prefill_attention': 0.0, 'activations': 0.12,
+     'all_reduce': 0.0, 'overhead': 1.81, 'decode_attention': 2.76}
     """
 
     gpu: Annotated[GPU, BeforeValidator(gpu)]
@@ -100,12 +107,7 @@ class RooflineStepTime(LineStepTime):
 
     def __post_init__(self) -> None:
         self.model.check_tp(self.tp)
-        weights = self.model.weight_bytes(self.weight_dtype) / self.tp
-        if weights > self.gpu.memory_bytes:
-            raise ValueError(
-                f"{self.model.name}'s {weights / 2**30:.1f} GiB of {self.weight_dtype} weights a GPU do not fit the "
-                f"{self.gpu.memory_gib:.1f} GiB of {self.gpu.name}; use tp = {2 * self.tp} or a smaller weight_dtype"
-            )
+        check_weights_fit(self.gpu, self.model, self.weight_dtype, self.tp)
 
     @cached_property
     def costs(self) -> Costs:
@@ -131,8 +133,8 @@ class RooflineStepTime(LineStepTime):
         if cost.num_experts > 1:
             seconds += cost.experts_s(tokens)
         if batch.prefill_attention:
-            read_s = batch.prefill_context_tokens * cost.prefill_key_s
-            compute_s = batch.prefill_attention * cost.prefill_pair_s
+            read_s = batch.prefill_context_tokens * cost.key_s
+            compute_s = batch.prefill_attention * cost.pair_s
             seconds += read_s if read_s > compute_s else compute_s
         return seconds, rows * pair_s
 
@@ -144,9 +146,7 @@ class RooflineStepTime(LineStepTime):
             "dense": cost.gemm_s(tokens, cost.dense_read_s, cost.dense_row_s),
             "experts": cost.experts_s(tokens),
             "lm_head": cost.gemm_s(requests, cost.head_read_s, cost.head_row_s),
-            "prefill_attention": max(
-                batch.prefill_context_tokens * cost.prefill_key_s, batch.prefill_attention * cost.prefill_pair_s
-            ),
+            "prefill_attention": max(batch.prefill_context_tokens * cost.key_s, batch.prefill_attention * cost.pair_s),
             "activations": tokens * cost.activation_s,
             "all_reduce": cost.all_reduce_s + tokens * (cost.token_s - cost.activation_s),
             "overhead": cost.fixed_s - cost.all_reduce_s + requests * cost.request_s,
@@ -159,7 +159,16 @@ class RooflineStepTime(LineStepTime):
         return sum(self.parts_s(batch, repeat).values(), np.zeros(repeat))
 
     def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them; GPU and model by name."""
-        fields = self.__dataclass_fields__
+        """Name and parameters, as a result's meta.json keeps them; GPU and model by name where the catalogue has them.
+
+        Examples
+        --------
+        >>> table = RooflineStepTime(gpu("h100"), model("qwen3-0.6b")).describe()
+        >>> table["gpu"], table["weight_dtype"]
+        ('h100', 'bf16')
+        """
+        fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model"))
         parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
-        return {"name": "roofline", **parameters, "gpu": self.gpu.name, "model": self.model.name}
+        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
+        shape = self.model.name if self.model in map(model, model_names()) else asdict(self.model)
+        return {"name": "roofline", "gpu": card, "model": shape, **parameters}

@@ -1,0 +1,276 @@
+"""The catalogue against published figures: parameter counts, bytes a token, and the KV blocks that vLLM reports."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from busdoor.catalog import (
+    GPU,
+    ModelShape,
+    default_max_num_batched_tokens,
+    default_max_num_seqs,
+    gpu,
+    gpu_names,
+    kv_capacity,
+    memory_plan,
+    model,
+    model_names,
+)
+from busdoor.catalog.dtypes import BYTES_PER_VALUE
+
+# Parameters of the published checkpoints (safetensors metadata on the Hugging Face hub; OPT's paper for the OPTs).
+PUBLISHED_PARAMETERS = {
+    "opt-13b": 12.853e9,
+    "opt-66b": 65.72e9,
+    "llama-2-7b": 6_738_415_616,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+    "codellama-34b": 33_743_970_304,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
+    "qwen3-32b": 32_762_123_264,
+    "mistral-7b": 7_248_023_552,
+    "mixtral-8x7b": 46_702_792_704,
+    "yi-34b": 34_388_917_248,
+}
+
+
+def test_every_model_has_a_published_count():
+    assert set(PUBLISHED_PARAMETERS) == set(model_names())
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
+def test_parameters_match_the_published_count(name):
+    assert model(name).num_parameters == pytest.approx(PUBLISHED_PARAMETERS[name], rel=1e-4)
+
+
+def test_a_token_meets_two_of_mixtrals_experts():
+    assert model("mixtral-8x7b").num_active_parameters == pytest.approx(12.9e9, rel=5e-3)  # Mixtral paper
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED_PARAMETERS if name != "mixtral-8x7b"])
+def test_a_token_meets_all_of_a_dense_model(name):
+    assert model(name).num_active_parameters == model(name).num_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "kib"),
+    [("opt-13b", 800), ("llama-3.1-8b", 128), ("llama-3.2-1b", 32), ("qwen3-0.6b", 112), ("qwen3-4b", 144)],
+)
+def test_kv_bytes_per_token_match_the_references(name, kib):
+    assert model(name).kv_bytes_per_token() == kib * 1024  # vLLM paper (819,200 bytes); gpu-anchors 1.3
+
+
+def test_kv_heads_are_shared_out_and_then_repeated():
+    llama = model("llama-3.1-8b")  # 8 KV heads, 32 query heads
+    assert [llama.kv_bytes_per_token(tp=tp) / 1024 for tp in (1, 2, 8, 16)] == [128, 64, 16, 16]
+
+
+def test_quantised_weights_leave_embeddings_and_lm_head_at_16_bits():
+    llama = model("llama-3.1-8b")
+    wide = 2 * 128256 * 4096
+    assert llama.weight_bytes("fp8") == 2 * wide + (llama.num_parameters - wide)
+    assert llama.weight_bytes("int4") < llama.weight_bytes("fp8") < llama.weight_bytes("bf16")
+
+
+# -- names ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("H100", "h100"),
+        ("H100-SXM", "h100"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("a100", "a100-80gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("AMD_Instinct_MI300X", "mi300x"),
+    ],
+)
+def test_gpus_answer_to_the_names_people_use(typed, name):
+    assert gpu(typed).name == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("meta-llama/Llama-3.1-8B", "llama-3.1-8b"),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b"),
+        ("Qwen/Qwen3-0.6B", "qwen3-0.6b"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+        ("facebook/opt-13b", "opt-13b"),
+    ],
+)
+def test_models_answer_to_the_names_people_use(typed, name):
+    assert model(typed).name == name
+
+
+@pytest.mark.parametrize(("look_up", "typed", "near"), [(gpu, "H10O", "h100"), (model, "lama-3.1-8b", "llama-3.1-8b")])
+def test_a_wrong_name_is_answered_with_the_nearest(look_up, typed, near):
+    with pytest.raises(ValueError, match=f"did you mean '{near}'"):
+        look_up(typed)
+
+
+def test_a_table_starts_from_the_catalogue_entry_of_its_name():
+    card = gpu({"name": "H100", "memory_gib": 93.0})
+    assert (card.memory_gib, card.bandwidth_bytes_per_s) == (93.0, gpu("h100").bandwidth_bytes_per_s)
+
+
+def test_a_table_of_ones_own_is_a_model():
+    small = model({**TINY, "name": "tiny"})
+    assert small.kv_bytes_per_token() == 2 * 2 * 2 * 16 * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"hidden": 3}, "'hidden' is not a field of it; did you mean 'hidden_size'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers = 0: input should be greater than 0"),
+        ({"num_key_value_heads": 3}, "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3"),
+        ({"num_experts_per_tok": 2}, "num_experts_per_tok = 2 > num_experts = 1"),
+    ],
+)
+def test_a_wrong_model_table_is_one_sentence(table, says):
+    with pytest.raises(ValueError) as error:
+        model({**TINY, **table})
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gpu_table_without_a_bf16_rate_is_one_sentence():
+    with pytest.raises(ValueError, match=r"flop_per_s of mine has no bf16 rate"):
+        gpu({"name": "mine", "memory_gib": 8, "bandwidth_bytes_per_s": 1e12, "flop_per_s": {"fp16": 1e12}} | LINK)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(ValueError, match=r"\[model\]: \w+ is missing"):
+        model({"name": "mine"})
+
+
+TINY = {
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    "vocab_size": 256,
+    "max_position_embeddings": 512,
+}
+LINK = {"link_bytes_per_s": 1e9}
+
+
+@pytest.mark.parametrize("name", gpu_names())
+def test_every_figure_of_a_gpu_has_its_source(name):
+    figures = {"memory_gib", "bandwidth_bytes_per_s", "flop_per_s", "link_bytes_per_s"}
+    sources = set(gpu(name).sources)
+    assert figures <= sources
+    assert sources & {"efficiencies", "memory_efficiency"}
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_has_its_source(name):
+    assert model(name).source
+
+
+# -- what fits ------------------------------------------------------------------------------------------------------
+
+# KV tokens that vLLM reported on an "NVIDIA H100 NVL" (93.0 GiB) with max_num_seqs 1024 and max_num_batched_tokens 4096
+# (a public capacity table); one constant of the working space was fitted to these four.
+H100_NVL = {"llama-3.1-8b": 542_960, "qwen3-8b": 478_560, "qwen3-14b": 350_304, "qwen3-32b": 81_648}
+
+
+@pytest.mark.parametrize("name", H100_NVL)
+def test_kv_capacity_matches_what_vllm_reports(name):
+    nvl = gpu({"name": "h100", "memory_gib": 93.0})
+    blocks = kv_capacity(nvl, name, max_num_seqs=1024, max_num_batched_tokens=4096)
+    assert blocks * 16 == pytest.approx(H100_NVL[name], rel=0.005)
+
+
+def test_kv_capacity_matches_an_older_vllm_on_an_a100():
+    blocks = kv_capacity("a100-80gb", "llama-2-7b", max_num_seqs=256, max_num_batched_tokens=4096)
+    assert blocks == pytest.approx(7351, rel=0.015)  # vllm PR 2031
+
+
+def test_opt_13b_on_an_a100_40gb_has_the_vllm_papers_slots():
+    # The paper gives 15.7K slots, not the utilisation: its first release's limits, at 0.9 and 0.95, lie on both sides.
+    limits = {"max_num_seqs": 256, "max_num_batched_tokens": 2560, "weight_dtype": "fp16"}
+    slots = [16 * kv_capacity("a100-40gb", "opt-13b", gpu_memory_utilization=u, **limits) for u in (0.9, 0.95)]
+    assert slots[0] < 15_700 < slots[1]
+    assert slots == pytest.approx([15_700, 15_700], rel=0.1)
+
+
+def test_vllms_defaults_follow_the_gpu():
+    assert (default_max_num_batched_tokens(gpu("h100")), default_max_num_seqs(gpu("h100"))) == (8192, 1024)
+    assert (default_max_num_batched_tokens(gpu("a100")), default_max_num_seqs(gpu("a100"))) == (2048, 256)
+    assert default_max_num_batched_tokens(gpu("h200"), offline=True) == 16384
+    assert default_max_num_batched_tokens(gpu("l40s"), offline=True) == 8192
+
+
+@pytest.mark.parametrize(
+    ("card", "name", "options", "way_out"),
+    [
+        ("h100", "llama-3.1-70b", {}, "use tp = 2 or weight_dtype = 'fp8'"),
+        ("rtx-4090", "llama-3.1-70b", {}, "use tp = 8$"),
+        ("rtx-4090", "opt-13b", {}, "use tp = 2 or weight_dtype = 'fp8'"),
+        ("rtx-4090", "qwen3-32b", {"weight_dtype": "fp8"}, "use tp = 2 or weight_dtype = 'int4'"),
+    ],
+)
+def test_a_model_that_does_not_fit_says_what_would(card, name, options, way_out):
+    with pytest.raises(ValueError, match=way_out) as error:
+        kv_capacity(card, name, **options)
+    assert "\n" not in str(error.value)
+    assert f"{memory_plan(card, name, **options).weight_bytes / 2**30:.1f} GiB" in str(error.value)
+
+
+def test_a_tp_that_does_not_divide_the_heads_is_refused():
+    with pytest.raises(ValueError, match=r"tp = 3 cannot share out llama-3.1-8b's 32 query and 8 KV heads"):
+        kv_capacity("h100", "llama-3.1-8b", tp=3)
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1])
+def test_a_utilisation_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="gpu_memory_utilization"):
+        kv_capacity("h100", "llama-3.1-8b", gpu_memory_utilization=share)
+
+
+@given(
+    card=st.sampled_from(gpu_names()),
+    name=st.sampled_from(model_names()),
+    weight_dtype=st.sampled_from(list(BYTES_PER_VALUE)),
+    kv_dtype=st.sampled_from([None, *BYTES_PER_VALUE]),
+    tp=st.sampled_from([1, 2, 4, 8]),
+    block_size=st.sampled_from([8, 16, 32]),
+    share=st.floats(0.3, 1.0),
+)
+def test_weights_reserve_and_blocks_fill_the_share_and_no_more(
+    card, name, weight_dtype, kv_dtype, tp, block_size, share
+):
+    if model(name).num_attention_heads % tp:
+        return
+    plan = memory_plan(
+        card,
+        name,
+        gpu_memory_utilization=share,
+        weight_dtype=weight_dtype,
+        kv_dtype=kv_dtype,
+        tp=tp,
+        block_size=block_size,
+    )
+    taken = plan.weight_bytes + plan.reserve_bytes + plan.num_blocks * plan.block_bytes
+    assert taken <= plan.usable_bytes < taken + plan.block_bytes
+    assert plan.usable_bytes <= gpu(card).memory_bytes
+
+
+def test_catalogue_objects_are_frozen():
+    assert isinstance(gpu("h100"), GPU)
+    assert isinstance(model("qwen3-4b"), ModelShape)
+    with pytest.raises(Exception, match=r"frozen|assign"):
+        gpu("h100").memory_gib = 1  # type: ignore[misc]
