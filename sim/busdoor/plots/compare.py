@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from busdoor.plots.kv import plot_kv
-from busdoor.plots.latency import METRIC_LABELS, Metric, plot_latency_cdf
+from busdoor.plots.latency import Metric, plot_latency_cdf
+from busdoor.plots.looks import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, legend_below
 from busdoor.plots.occupancy import plot_occupancy
-from busdoor.plots.runs import Run
-from busdoor.plots.style import identity, new_figure, styled
+from busdoor.plots.runs import Run, count_slots
+from busdoor.plots.style import INK, PALE, identity, new_figure, styled
 from busdoor.plots.timeline import plot_timeline
 from busdoor.plots.waste import plot_waste
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+
+FILLS_SHOWN = 4  # the timelines end when every policy has filled its slots so often; more would be too fine to see
 
 
 @styled
@@ -32,35 +35,96 @@ def plot_compare(results: Mapping[str, Run]) -> Figure:
     matplotlib.figure.Figure
         One page; save it with `save_figure`.
     """
-    columns = len(results)
-    fig = new_figure(max(9.5, 3.6 * columns), 16.5)
-    latency, slots, batch, cache, waste = fig.subfigures(5, 1, height_ratios=[3.2, 3.2, 3.4, 2.9, 3.8])
+    fig = new_figure(max(10.0, 3.3 * len(results)), 18.0)
+    latency, slots, batch, cache, waste = fig.subfigures(5, 1, height_ratios=[3.2, 3.4, 3.4, 3.0, 4.0])
     _latencies(latency, results)
-    _column_each(slots, results, "Who held which slot", plot_timeline)
-    _column_each(batch, results, "Batch and queue", plot_occupancy)
-    _column_each(cache, results, "KV cache", plot_kv)
+    _timelines(slots, results)
+    _batches(batch, results)
+    _caches(cache, results)
     _wastes(waste, results)
     return fig
 
 
 def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
-    fig.suptitle("How long requests waited", x=0.01, ha="left")
+    _heading(fig, "How long requests waited")
     metrics: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
-    for ax, metric in zip(fig.subplots(1, len(metrics), sharey=True), metrics, strict=True):
+    panels = list(fig.subplots(1, len(metrics), sharey=True))
+    for ax, metric in zip(panels, metrics, strict=True):
         plot_latency_cdf(results, metric, ax)
-        ax.set_xlabel(METRIC_LABELS[metric])
+        ax.label_outer(remove_inner_ticks=True)
+        ax.get_legend().remove()
+        absent = [str(line.get_label()) for line in ax.get_lines() if not len(line.get_xdata())]
+        ax.set_title("\n".join(absent), fontsize=8.5, fontweight="normal", pad=3)
+    legend_below(fig, {}, dict(zip(results, panels[-1].get_lines(), strict=False)))
 
 
-def _column_each(fig: SubFigure, results: Mapping[str, Run], title: str, draw: Callable[[Run, Axes], Axes]) -> None:
-    fig.suptitle(title, x=0.01, ha="left")
-    row = fig.subplots(1, len(results), squeeze=False)[0]
-    for ax, (name, run) in zip(row, results.items(), strict=True):
-        draw(run, ax)
-        ax.set_title(name, color=identity(name)["color"], pad=12)
+def _timelines(fig: SubFigure, results: Mapping[str, Run]) -> None:
+    from matplotlib.lines import Line2D
+
+    _heading(fig, "Who held which slot")
+    window_s = (0.0, max(_fills_s(run) for run in results.values()))
+    _panels(fig, results, lambda run, ax: plot_timeline(run, ax, window_s=window_s))
+    door = Line2D([], [], marker="v", linestyle="", color=NEUTRAL)
+    legend_below(fig, SLOT_LABELS, {"somebody enters": door})
+
+
+def _fills_s(run: Run) -> float:
+    """When the slots had been filled so often; the end of the run if they never were."""
+    entered_s = run.stays["enter_s"].sort_values().to_numpy(float)
+    last = FILLS_SHOWN * count_slots(run)
+    return float(entered_s[last] if last < len(entered_s) else run.stays["leave_s"].max())
+
+
+def _batches(fig: SubFigure, results: Mapping[str, Run]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    _heading(fig, "Batch and queue")
+    panels = _panels(fig, results, plot_occupancy)
+    _share_time(panels)
+    queues = [ax for ax in fig.axes if ax.get_label() == "queue"]
+    longest = max(ax.get_ylim()[1] for ax in queues)
+    for ax in queues:
+        ax.set_ylim(0, longest)
+    legend_below(fig, BATCH_LABELS, {"slots": Line2D([], [], color=INK), "waiting": Patch(color=PALE)})
+
+
+def _caches(fig: SubFigure, results: Mapping[str, Run]) -> None:
+    from matplotlib.lines import Line2D
+
+    _heading(fig, "KV cache")
+    panels = _panels(fig, results, plot_kv)
+    _share_time(panels)
+    drawn = {label for ax in panels for label in ax.get_legend_handles_labels()[1]}
+    parts = {part: label for part, label in KV_LABELS.items() if label in drawn}
+    legend_below(fig, parts, {"capacity": Line2D([], [], color=INK)})
 
 
 def _wastes(fig: SubFigure, results: Mapping[str, Run]) -> None:
-    fig.suptitle("Where slots and memory went", x=0.01, ha="left")
+    _heading(fig, "Where slots and memory went")
     left, right = fig.subplots(1, 2)
     plot_waste(results, "slots", left)
     plot_waste(results, "kv", right)
+
+
+def _heading(fig: SubFigure, text: str) -> None:
+    fig.suptitle(text, x=0.008, ha="left")
+
+
+def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axes], Axes]) -> list[Axes]:
+    """Draw one panel a policy, under its name; the row's legend replaces each panel's own."""
+    row = list(fig.subplots(1, len(results), squeeze=False)[0])
+    for ax, (name, run) in zip(row, results.items(), strict=True):
+        draw(run, ax)
+        ax.set_title(name, color=identity(name)["color"], pad=12)
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
+    return row
+
+
+def _share_time(panels: list[Axes]) -> None:
+    """Give every panel the slowest policy's time axis, so that the faster ones are seen to end sooner."""
+    ends_s = [ax.get_xlim() for ax in panels]
+    for ax in panels:
+        ax.set_xlim(min(low for low, _ in ends_s), max(high for _, high in ends_s))

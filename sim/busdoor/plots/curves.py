@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from busdoor.plots.latency import duration_text
-from busdoor.plots.style import INK, axes_or_new, identity, styled, tint
+from busdoor.plots.style import INK, axes_or_new, identity, label_durations, styled, tint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,10 +71,10 @@ def plot_latency_throughput(
             ax.fill_between(own[x], own["ci_low"], own["ci_high"], color=tint(look["color"], 0.25), linewidth=0, zorder=1)
         ax.plot(own[x], own[value], **look)  # type: ignore[arg-type]
     label = "requests offered per second" if x == "request_rate" else "output tokens served per second"
-    ax.set(yscale="log", xlabel=label, ylabel=ylabel or f"latency, {value}")
+    ax.set(xlabel=label, ylabel=ylabel or f"latency, {value}")
     ax.set_xlim(left=0)
-    ax.yaxis.set_major_formatter(duration_text)
-    ax.yaxis.set_minor_formatter("")
+    drawn = points[[column for column in (value, "ci_low", "ci_high") if column in points]]
+    label_durations(ax.yaxis, float(drawn.min().min()), float(drawn.max().max()))
     ax.legend(loc="best")
     return ax
 

@@ -8,34 +8,14 @@ import numpy as np
 import pandas as pd
 
 from busdoor.plots.accounts import kv_capacity_tokens, kv_curves
+from busdoor.plots.looks import KV_LABELS, look
 from busdoor.plots.runs import Run, of_replica
-from busdoor.plots.style import INK, axes_or_new, identity, styled, tint
+from busdoor.plots.style import INK, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_TIMES = 2000  # vertices of each curve
-
-KV_LABELS = {
-    "used": "used (holds a token)",
-    "promised": "promised (will be written)",
-    "unused": "never written",
-    "holes": "holes (too scattered to use)",
-    "free": "free",
-}
-
-
-def kv_look(part: str, color: str) -> dict[str, object]:
-    """Return the patch properties of a part of the cache: waste is hatched, wherever it is drawn."""
-    looks: dict[str, dict[str, object]] = {
-        "used": {"facecolor": color},
-        "promised": {"facecolor": tint(color, 0.42)},
-        "unused": {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////"},
-        "holes": {"facecolor": "white", "edgecolor": INK, "hatch": "xxxx"},
-        "free": {"facecolor": "white"},
-    }
-    return {"linewidth": 0, **looks[part]}
-
 
 @styled
 def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
@@ -53,7 +33,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        One collection for each part that occurs, labelled with its mean share of the cache.
+        One collection for each part that occurs, by its name.
     """
     ax = axes_or_new(ax)
     iterations, _ = of_replica(result, replica)
@@ -64,7 +44,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     for part, label in KV_LABELS.items():
         if part != "free" and curves[part].any():
             top = floor + curves[part].to_numpy()
-            ax.fill_between(curves["time_s"], floor, top, label=label, **kv_look(part, color))  # type: ignore[arg-type]
+            ax.fill_between(curves["time_s"], floor, top, label=label, **look(part, color))
             floor = top
     ax.axhline(capacity, color=INK, linewidth=1.0, label=f"capacity {capacity:,.0f}")
     ax.set(xlim=tuple(curves["time_s"].iloc[[0, -1]]), ylim=(0, 1.32 * capacity))

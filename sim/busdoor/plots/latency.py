@@ -8,7 +8,7 @@ import numpy as np
 
 from busdoor.plots.phases import released_whole
 from busdoor.plots.runs import FloatArray, Run, Runs, named
-from busdoor.plots.style import axes_or_new, identity, styled
+from busdoor.plots.style import PALE, axes_or_new, identity, label_durations, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,12 +79,14 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
         If the metric is unknown.
     """
     ax = axes_or_new(ax)
-    for name, run in named(results).items():
-        _cdf(ax, name, latency_s(run, metric), metric)
-    ax.axhline(50, color="#afb8c1", linewidth=0.9, linestyle=":", label="_median", zorder=1)
-    ax.set(xscale="log", ylim=(0, 101), xlabel=METRIC_LABELS[metric], ylabel="requests (%)")
-    ax.xaxis.set_major_formatter(duration_text)
-    ax.xaxis.set_minor_formatter("")
+    values_s = {name: latency_s(run, metric) for name, run in named(results).items()}
+    for name, own_s in values_s.items():
+        _cdf(ax, name, own_s, metric)
+    ax.axhline(50, color=PALE, linewidth=0.9, linestyle=":", label="_median", zorder=1)
+    ax.set(ylim=(0, 103), xlabel=METRIC_LABELS[metric], ylabel="requests (%)")
+    drawn_s = np.concatenate(list(values_s.values()))
+    if len(drawn_s):
+        label_durations(ax.xaxis, drawn_s.min(), drawn_s.max())
     ax.legend(loc="best")
     return ax
 
@@ -92,7 +94,7 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
 def _cdf(ax: Axes, name: str, values_s: FloatArray, metric: Metric) -> None:
     look = identity(name)
     if not len(values_s):
-        why = "answers come whole, no TPOT" if metric == "tpot" else "no finished request"
+        why = "no TPOT (answers come whole)" if metric == "tpot" else "no finished request"
         ax.plot([], [], **{**look, "label": f"{name}: {why}"})  # type: ignore[arg-type]
         return
     share = 100 * np.arange(1, len(values_s) + 1) / len(values_s)
@@ -104,17 +106,3 @@ def _thinned(points: FloatArray, at_most: int = 2000) -> FloatArray:
     """Keep so many of a sorted curve's points, both ends among them: more would be drawn in the same pixels."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), at_most)).round().astype(int))
     return points[keep]
-
-
-def duration_text(seconds: float, _: object = None) -> str:
-    """Write a duration with the unit that fits it.
-
-    Examples
-    --------
-    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
-    ('500 µs', '250 ms', '30 s', '600 s')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(seconds) >= size:
-            return f"{seconds / size:,.4g} {unit}"
-    return f"{seconds / 1e-6:,.4g} µs"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from busdoor.plots.looks import BATCH_LABELS, look
 from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica
-from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled, tint
+from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
     result : Run
         A result with its `iterations`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw the batch; the queue hangs below it in an axes of its own. A new figure's by default.
+        Where to draw; its lower part becomes an axes of its own for the queue. A new figure's by default.
     replica : int
         Which server.
 
@@ -66,7 +67,7 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
     -------
     matplotlib.axes.Axes
         The batch: working requests filled, finished ones that still hold a row hatched, the slots as a line. The
-        queue's axes are its child (`ax.child_axes[0]`).
+        queue's axes share the figure and are labelled queue.
     """
     ax = axes_or_new(ax, 7.0, 4.2)
     iterations, _ = of_replica(result, replica)
@@ -74,26 +75,39 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
     idle = iterations["num_idle_rows"].to_numpy(float)
     working = iterations["num_requests"].to_numpy(float) - idle
     edges_s, low = steps(iterations, working)
-    ax.stairs(low, edges_s, fill=True, color=tint(color, 0.42), label="working")
+    _area(ax, "working", color, edges_s, low)
     if idle.any():
         high = low + steps(iterations, idle)[1]
-        hatched = {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////", "linewidth": 0}
-        ax.stairs(high, edges_s, baseline=low, fill=True, label="finished, still in the batch", **hatched)
+        _area(ax, "finished", color, edges_s, high, low)
     _limits(ax, edges_s, count_slots(result))
     _queue(ax, *steps(iterations, iterations["num_waiting"].to_numpy(float)))
     return ax
 
 
+def _area(ax: Axes, part: str, color: str, edges_s: FloatArray, high: FloatArray, low: FloatArray | float = 0) -> None:
+    ax.stairs(high, edges_s, baseline=low, fill=True, label=BATCH_LABELS[part], **look(part, color))
+
+
 def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
     ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots")
-    ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1.28 * slots), ylabel="requests\nin the batch")
-    ax.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1.28 * slots), ylabel="in the batch")
+    ax.locator_params(axis="y", integer=True, nbins=5)
     ax.tick_params(axis="x", labelbottom=False)
     ax.legend(loc="upper right", ncols=3, borderaxespad=0.1, handlelength=1.6)
 
 
 def _queue(ax: Axes, edges_s: FloatArray, waiting: FloatArray) -> None:
-    below = ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)
+    below = _axes_below(ax)
     below.stairs(waiting, edges_s, fill=True, color=PALE, label="waiting")
-    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel="time (s)", ylabel="requests\nwaiting")
-    below.yaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel="time (s)", ylabel="waiting", label="queue")
+    below.locator_params(axis="y", integer=True, nbins=4)
+
+
+def _axes_below(ax: Axes) -> Axes:
+    """Give the lower part of the axes' place to a second one with the same time axis."""
+    figure, place = ax.get_figure(root=False), ax.get_subplotspec()
+    if place is None or figure is None:  # placed by hand: there is no layout to ask for room
+        return ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)
+    upper, lower = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0)
+    ax.set_subplotspec(upper)
+    return figure.add_subplot(lower, sharex=ax)

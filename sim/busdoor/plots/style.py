@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib.resources import as_file, files
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib import RcParams
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -117,10 +119,62 @@ def axes_or_new(ax: Axes | None, width_in: float = 7.0, height_in: float = 3.4) 
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Return an empty figure that a notebook shows by itself."""
-    import matplotlib.pyplot as plt
+    """Return an empty figure that belongs to nobody but the caller."""
+    from matplotlib.figure import Figure
 
-    return plt.figure(figsize=(width_in, height_in), layout="constrained")
+    class Page(Figure):
+        """A figure that a notebook shows as a cell's last value; one of pyplot's would be shown twice."""
+
+        def _repr_png_(self) -> bytes:
+            png = BytesIO()
+            self.savefig(png, format="png")
+            return png.getvalue()
+
+    return Page(figsize=(width_in, height_in), layout="constrained")
+
+
+def label_durations(axis: Axis, low_s: float, high_s: float) -> None:
+    """Make an axis logarithmic, from a round duration below to one above, and write units at its ticks.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        Which axis.
+    low_s, high_s : float
+        What must be inside, in seconds, above 0.
+    """
+    from matplotlib.ticker import LogLocator
+
+    set_scale, set_limits = (
+        (axis.axes.set_xscale, axis.axes.set_xlim) if axis.axis_name == "x" else (axis.axes.set_yscale, axis.axes.set_ylim)
+    )
+    set_scale("log")
+    steps = [s * 10.0**e for e in range(-9, 10) for s in (1, 2, 5)]
+    begin = max(step for step in steps if step <= low_s)
+    end = min(step for step in steps if step >= high_s and step > begin)
+    set_limits(begin, end)
+    subs = next(subs for ratio, subs in _TICKS if end / begin <= ratio)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(duration_text)
+    axis.set_minor_formatter("")
+
+
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: four to six labels in all.
+_TICKS = ((10.0, (1, 2, 3, 4, 5, 7)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
+
+
+def duration_text(seconds: float, _: object = None) -> str:
+    """Write a duration with the unit that fits it.
+
+    Examples
+    --------
+    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
+    ('500 µs', '250 ms', '30 s', '600 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if abs(seconds) >= 0.999 * size:
+            return f"{seconds / size:,.4g} {unit}"
+    return f"{seconds / 1e-6:,.4g} µs"
 
 
 @styled

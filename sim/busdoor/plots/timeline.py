@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from busdoor.plots.accounts import bubble_share
+from busdoor.plots.looks import SLOT_LABELS, legend_below, look
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica
-from busdoor.plots.style import INK, PALE, axes_or_new, identity, new_figure, styled, tint
+from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 MAX_STAYS = 2000  # more bars than this are thinner than a pixel: the picture stops there and says so
 MAX_SLOTS = 64  # rows that still are a millimetre high on a page
@@ -49,10 +50,10 @@ def plot_timeline(
     """
     stays = stay_phases(run)
     stays = stays[(stays["replica"] == replica) & (stays["slot"] < MAX_SLOTS)]
-    begin_s, end_s = window_s or _default_window_s(run, stays)
+    begin_s, end_s = window_s or _default_window_s(stays)
     shown = stays[(stays["leave_s"] > begin_s) & (stays["enter_s"] < end_s)]
     slots = min(count_slots(run), MAX_SLOTS)
-    ax = axes_or_new(ax, 9.0, _height_in(slots))
+    alone, ax = ax is None, axes_or_new(ax, 9.0, _height_in(slots) + 0.4)
     color = identity(str(run.meta["policy"]))["color"]
     empty = _empty_spans(run, replica, stays, slots)
     _bars(ax, empty["slot"], empty["start_s"], empty["end_s"], "empty", color)
@@ -60,7 +61,11 @@ def plot_timeline(
         _bars(ax, shown["slot"], shown[start], shown[end], kind, color)
     _ticks(ax, shown[shown["enter_s"] >= begin_s], color)
     _names(ax, shown, (begin_s, end_s), len(run.requests))
-    _frame(ax, slots, (begin_s, end_s), bool(end_s < stays["leave_s"].max()))
+    _frame(ax, slots, (begin_s, end_s))
+    _say_what_is_left_out(ax, run, stays)
+    if alone:
+        _title(ax, run, str(run.meta["policy"]))
+        _legend(ax.get_figure(root=False), [ax])
     return ax
 
 
@@ -69,22 +74,6 @@ _PIECES = (
     ("decode", "prefill_end_s", "done_s"),
     ("finished", "done_s", "leave_s"),
 )
-LABELS = {
-    "prefill": "prefill (reads the prompt)",
-    "decode": "decode (writes the answer)",
-    "finished": "bubble: finished, but still holds its slot",
-    "empty": "bubble: empty slot",
-}
-
-
-def _look(kind: str, color: str) -> dict[str, object]:
-    """Return the patch properties of a kind of piece."""
-    if kind == "finished":
-        return {"facecolor": tint(color, 0.10), "edgecolor": tint(color, 0.6), "hatch": "/////"}
-    if kind == "empty":
-        return {"facecolor": "white", "edgecolor": PALE, "hatch": "....."}
-    return {"facecolor": color if kind == "prefill" else tint(color, 0.42), "edgecolor": "none"}
-
 
 def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
     """Add one collection of rectangles, a row a slot."""
@@ -94,7 +83,7 @@ def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind:
     low, high = np.asarray(slot, float) - BAR_HEIGHT / 2, np.asarray(slot, float) + BAR_HEIGHT / 2
     corners = np.stack([left, low, right, low, right, high, left, high], axis=-1).reshape(-1, 4, 2)
     corners = corners[right > left]
-    ax.add_collection(PolyCollection(list(corners), linewidth=0, label=kind, **_look(kind, color)))  # type: ignore[arg-type]
+    ax.add_collection(PolyCollection(list(corners), label=kind, **look(kind, color)))
 
 
 def _ticks(ax: Axes, stays: pd.DataFrame, color: str) -> None:
@@ -125,9 +114,8 @@ def _names(ax: Axes, stays: pd.DataFrame, window_s: tuple[float, float], num_req
             ax.annotate(ascii_uppercase[stay.request_id], place, ha="center", va="center_baseline", fontweight="bold")
 
 
-def _frame(ax: Axes, slots: int, window_s: tuple[float, float], cut: bool) -> None:
-    ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot")
-    ax.set_xlabel(f"time (s); the run goes on after {window_s[1]:.3g} s" if cut else "time (s)")
+def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
+    ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot", xlabel="time (s)")
     step = -(-slots // 8)  # at most eight numbers
     ax.set_yticks(range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)])
     ax.tick_params(axis="y", length=0)
@@ -135,7 +123,15 @@ def _frame(ax: Axes, slots: int, window_s: tuple[float, float], cut: bool) -> No
     ax.spines["left"].set_visible(False)
 
 
-def _default_window_s(run: Run, stays: pd.DataFrame) -> tuple[float, float]:
+def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
+    last_s = float(stays["leave_s"].max())
+    if last_s > ax.get_xlim()[1]:
+        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:.3g} of {last_s:.3g}")
+    if count_slots(run) > MAX_SLOTS:
+        ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
+
+
+def _default_window_s(stays: pd.DataFrame) -> tuple[float, float]:
     if stays.empty:
         return 0.0, 1.0
     begin_s = float(stays["enter_s"].min())
@@ -188,17 +184,16 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
     """
     heights = [_height_in(min(count_slots(run), MAX_SLOTS)) for run in (static, continuous)]
     fig = fig or new_figure(10.0, min(10.0, sum(heights) + 0.5))
-    upper, lower = fig.subplots(2, 1, height_ratios=heights)
-    plot_timeline(static, upper)
-    plot_timeline(continuous, lower)
-    ends_s = [upper.get_xlim()[1], lower.get_xlim()[1]]
+    upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=heights)
+    windows_s = [_default_window_s(stay_phases(run)) for run in (static, continuous)]
+    window_s = (min(begin for begin, _ in windows_s), max(end for _, end in windows_s))
+    for run, ax in ((static, upper), (continuous, lower)):
+        plot_timeline(run, ax, window_s=window_s)
     _title(upper, static, "The bus: static batching")
     _title(lower, continuous, "The door: continuous batching")
-    upper.sharex(lower)
-    upper.set(xlim=(min(upper.get_xlim()[0], lower.get_xlim()[0]), max(ends_s)), xlabel="")
-    upper.tick_params(axis="x", labelbottom=False)
-    _finish_line(lower, ends_s)
-    _legend(fig, upper, lower)
+    upper.set_xlabel("")
+    _finish_line(lower, *(end for _, end in windows_s))
+    _legend(fig, [upper, lower])
     return fig
 
 
@@ -209,9 +204,8 @@ def _title(ax: Axes, run: Run, text: str) -> None:
     ax.set_title(shares, loc="right", fontsize=10.5, fontweight="normal", pad=16)
 
 
-def _finish_line(ax: Axes, ends_s: list[float]) -> None:
+def _finish_line(ax: Axes, bus_s: float, door_s: float) -> None:
     """Say in the empty space behind the faster run how much sooner everyone was answered."""
-    bus_s, door_s = ends_s
     if bus_s - door_s < 0.15 * bus_s:  # no room for the words
         return
     middle = (ax.get_ylim()[0] + ax.get_ylim()[1]) / 2
@@ -220,16 +214,11 @@ def _finish_line(ax: Axes, ends_s: list[float]) -> None:
     ax.text((bus_s + door_s) / 2, middle, words, ha="center", va="center", color=INK, backgroundcolor="white")
 
 
-def _legend(fig: Figure, upper: Axes, lower: Axes) -> None:
-    """One key for both panels: each swatch shows the bus's colour beside the door's."""
-    from matplotlib.legend_handler import HandlerTuple
+def _legend(fig: Figure | SubFigure | None, panels: list[Axes]) -> None:
+    """One key for all panels: each swatch shows every panel's colour."""
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
-    colors = [line.get_color() for ax in (upper, lower) for line in ax.get_lines() if line.get_label() == "door"]
-    pairs = [tuple(Patch(**_look(kind, str(color)), linewidth=0) for color in colors) for kind in LABELS]  # type: ignore[arg-type]
+    colors = [str(line.get_color()) for ax in panels for line in ax.get_lines() if line.get_label() == "door"]
     doors = tuple(Line2D([], [], marker="v", linestyle="", color=color) for color in colors)
     end = Line2D([], [], marker="|", linestyle="", color=INK, markersize=9, markeredgewidth=1.1)
-    handles, labels = [doors, *pairs, end], ["the door opens", *LABELS.values(), "last token of an answer"]
-    pad = {tuple: HandlerTuple(ndivide=None, pad=0.15)}
-    fig.legend(handles, labels, loc="outside lower center", ncols=3, handler_map=pad, handlelength=3.2)  # type: ignore[arg-type]
+    legend_below(fig, SLOT_LABELS, {"the door opens": doors, "last token of an answer": end}, colors)

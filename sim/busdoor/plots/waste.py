@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from busdoor.plots.accounts import KV_PARTS, SLOT_PARTS, kv_account, slot_account
-from busdoor.plots.kv import KV_LABELS, kv_look
+from busdoor.plots.looks import KV_LABELS, look
 from busdoor.plots.runs import Runs, named
-from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled, tint
+from busdoor.plots.style import PALE, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SLOT_LABELS = {
-    "useful": "useful",
-    "padding": "prompt padding",
-    "stalled": "stalled (left out of the iteration)",
-    "finished": "finished, still holds its slot",
-    "empty": "empty",
-}
+LABELS = {**KV_LABELS, "padding": "prompt padding", "stalled": "left out of the iteration",
+          "finished": "finished, riding along", "empty": "empty slots"}  # fmt: skip
 NEGLIGIBLE = 5e-4  # would be written as 0.0 %
+ROOM = 33  # per cent of the width that a label needs in the narrowest panel
 _FIRST = ("useful", "used")  # always drawn, even at zero
 
 
@@ -79,49 +76,34 @@ def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes |
     ax = axes_or_new(ax, 7.5, 0.7 + 0.26 * rows)
     top, labels = 0.0, {}
     for name, own in drawn.items():
-        _waterfall(ax, name, {part: 100 * table[name][part] for part in own}, what, top)
+        _waterfall(ax, name, {part: 100 * table[name][part] for part in own}, top)
         labels[top + (len(own) - 1) / 2] = name
         top += len(own) + 0.9
     _frame(ax, labels, top, what)
     return ax
 
 
-def _waterfall(ax: Axes, name: str, percent: dict[str, float], what: str, top: float) -> None:
+def _waterfall(ax: Axes, name: str, percent: dict[str, float], top: float) -> None:
     """Draw the parts from the last (waste, at the right) in the top row to the useful one in the bottom row."""
     color = identity(name)["color"]
-    ends = dict(zip(percent, _running(list(percent.values())), strict=True))
+    ends = dict(zip(percent, accumulate(percent.values()), strict=True))
     for row, part in enumerate(reversed(percent)):
-        left = ends[part] - percent[part]
-        ax.barh(top + row, percent[part], left=left, height=0.78, label=f"{name}: {part}", **_look(part, color))  # type: ignore[arg-type]
-        label = {**SLOT_LABELS, **KV_LABELS}[part] if what == "kv" else SLOT_LABELS[part]
-        _label(ax, top + row, left, ends[part], f"{label} {percent[part]:.1f}%", part in _FIRST)
-        if left > 0:
-            ax.plot([left, left], [top + row - 0.39, top + row + 1.39], color=PALE, linewidth=0.8)
-
-
-def _running(values: list[float]) -> list[float]:
-    return [sum(values[: i + 1]) for i in range(len(values))]
+        left, y = ends[part] - percent[part], top + row
+        ax.barh(y, percent[part], left=left, height=0.78, label=f"{name}: {part}", **look(part, color))
+        _label(ax, y, left, ends[part], f"{percent[part]:.1f}% {LABELS.get(part, part)}", part in _FIRST)
+        if part not in _FIRST:  # lead the eye to where the next part ends
+            ax.plot([left, left], [y - 0.39, y + 1.39], color=PALE, linewidth=0.8)
 
 
 def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool) -> None:
-    """Write beside the bar, on the side that has more room."""
-    place = {"ha": "right", "x": left, "dx": -5} if left > 100 - right else {"ha": "left", "x": right, "dx": 5}
-    weight = "bold" if bold else "normal"
-    offset = {"xytext": (place["dx"], 0), "textcoords": "offset points"}
-    ax.annotate(text, (place["x"], y), ha=place["ha"], va="center", fontweight=weight, color=INK, fontsize=8.5, **offset)  # type: ignore[arg-type]
-
-
-def _look(part: str, color: str) -> dict[str, object]:
-    """Return the patch properties of a part: what the timeline and the KV plot show the same way."""
-    edge = {"edgecolor": tint(color, 0.6), "linewidth": 0}
-    looks: dict[str, dict[str, object]] = {
-        "useful": {"facecolor": color},
-        "padding": {"facecolor": tint(color, 0.42), "hatch": "....", "edgecolor": "white"},
-        "stalled": {"facecolor": tint(color, 0.25), "hatch": "----", **edge},
-        "finished": {"facecolor": tint(color, 0.10), "hatch": "/////", **edge},
-        "empty": {"facecolor": "white", "hatch": ".....", **edge, "edgecolor": PALE},
-    }
-    return looks.get(part) or {**kv_look(part, color), **({"edgecolor": PALE, "linewidth": 0.8} if part == "free" else {})}
+    """Write beside the bar, where there is more room, or on it where neither side has enough."""
+    weight, room = "bold" if bold else "normal", max(left, 100 - right)
+    x, offset, side = (left, -5, "right") if left > 100 - right else (right, 5, "left")
+    box = None
+    if room < ROOM:
+        x, offset, side, box = (left + right) / 2, 0, "center", {"facecolor": "white", "pad": 1.5, "linewidth": 0}
+    ax.annotate(text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, va="center", bbox=box,
+                fontweight=weight, fontsize=8.5)  # fmt: skip
 
 
 def _frame(ax: Axes, labels: dict[float, str], bottom: float, what: str) -> None:
