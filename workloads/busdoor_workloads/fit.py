@@ -10,11 +10,12 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from busdoor_workloads.arrivals import GapTable
+from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import FloatArray, IntArray
 
 # Every other percentile, and a tail fine enough for p99 and for the mean of heavy-tailed lengths.
@@ -26,6 +27,8 @@ PROBABILITIES = (
 # Bins of the input for which outputs are tabulated: enough for the correlation, few enough for bins of 500 rows.
 BINS = 8
 _ROWS_A_BIN = 150
+# A rank to one in 100,000: finer than the tables' last step, 1 - 0.9995.
+_RANK_DIGITS = 5
 # Windows in which the dispersion of counts is matched: within and beyond an answer's usual duration, seconds.
 _WINDOWS_S = (10.0, 60.0)
 # Counts no more dispersed than this in the longer window are taken for Poisson's (1).
@@ -35,33 +38,38 @@ _TABLE_CV = 2.0
 
 
 def fit_lengths(input_tokens: IntArray, output_tokens: IntArray, bins: int = BINS) -> dict[str, Any]:
-    """Tabulate lengths: quantiles of the input, and of the output in equally likely bins of the input.
+    """Tabulate lengths: quantiles of both, and of the output's rank in equally likely bins of the input.
 
     Parameters
     ----------
     input_tokens, output_tokens : array of int, shape (n,)
         The trace's columns.
     bins : int
-        At most so many; fewer where they would hold less than 150 rows.
+        At most so many, fewer where they would hold less than 150 rows; 1: independent.
 
     Returns
     -------
     dict
-        A table for `busdoor_workloads.lengths.pairs.Conditional`.
+        A table for `busdoor_workloads.lengths.pairs.RankTable`.
 
     Examples
     --------
-    >>> fit_lengths(np.arange(1, 1001), np.full(1000, 7))["output_values"][0][:3]
+    >>> fit_lengths(np.arange(1, 1001), np.full(1000, 7))["output_values"][:3]
     [7, 7, 7]
     """
-    order = np.argsort(input_tokens, kind="stable")
-    parts = np.array_split(output_tokens[order], max(1, min(bins, len(order) // _ROWS_A_BIN)))
-    return {
-        "type": "conditional",
+    bins = max(1, min(bins, len(input_tokens) // _ROWS_A_BIN))
+    table: dict[str, Any] = {
+        "type": "rank_table",
         "probabilities": list(PROBABILITIES),
-        "input_values": _table(input_tokens),
-        "output_values": [_table(part) for part in parts],
+        "input_values": [round(value) for value in _quantiles(input_tokens)],
+        "output_values": [round(value) for value in _quantiles(output_tokens)],
     }
+    if bins > 1:
+        order = np.argsort(input_tokens, kind="stable")
+        parts = np.array_split(_ranks(output_tokens)[order], bins)
+        # Hazen's plotting positions, (k - 1/2) / n, are those of the ranks: no half row is lost at the ends.
+        table["output_ranks"] = [[round(rank, _RANK_DIGITS) for rank in _quantiles(part, "hazen")] for part in parts]
+    return table
 
 
 def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
@@ -140,9 +148,16 @@ def _gap_table(gaps: FloatArray) -> dict[str, Any]:
     return {"probabilities": list(PROBABILITIES), "gaps_s": list(table(last).gaps_s)}
 
 
-def _table(tokens: IntArray) -> list[float]:
-    """Return the quantiles as whole tokens: values of a coarse trace stay exact, others lose less than one token."""
-    return [round(float(value)) for value in np.quantile(tokens, PROBABILITIES)]
+def _ranks(values: IntArray) -> FloatArray:
+    """Return each value's rank between 0 and 1; equal values share theirs out at random."""
+    order = np.lexsort((stream(0, "ties").random(len(values)), values))
+    ranks = np.empty(len(values))
+    ranks[order] = (np.arange(len(values)) + 0.5) / len(values)
+    return ranks
+
+
+def _quantiles(values: IntArray | FloatArray, method: Literal["linear", "hazen"] = "linear") -> list[float]:
+    return [float(value) for value in np.quantile(values, PROBABILITIES, method=method)]
 
 
 def write_profile(path: Path, table: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field, PlainValidator
 
-from busdoor_workloads.config import NonNegative, config, pick
+from busdoor_workloads.config import NonNegative, Share, config, pick
 from busdoor_workloads.lengths.base import AnyLengths, Lengths
 from busdoor_workloads.lengths.families import Quantiles
 from busdoor_workloads.lengths.mixtures import Mixture
@@ -167,30 +167,37 @@ class Resample(Pairs):
 
 
 @config
-class Conditional(Pairs):
-    """Inputs from a table of quantiles, outputs from a table that depends on where in the inputs' order it fell.
+class RankTable(Pairs):
+    """A table of quantiles for inputs, one for outputs, and how an output's rank depends on the input's.
 
     Parameters
     ----------
     probabilities : tuple of float
         Of every table, from 0 to 1, increasing.
-    input_values : tuple of float
-        Quantiles of the input, in tokens.
-    output_values : tuple of tuples of float
-        Quantiles of the output in each of k equally likely bins of the input, shortest inputs first.
+    input_values, output_values : tuple of float
+        Quantiles of either, in tokens.
+    output_ranks : tuple of tuples of float
+        Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of the input, shortest
+        inputs first. None: the two are independent.
+
+    Notes
+    -----
+    Ranks, because a heavy tail leaves them smooth: straight lines between their quantiles keep the outputs' own law.
 
     Examples
     --------
-    >>> table = Conditional(probabilities=(0, 1), input_values=(1, 1000), output_values=[(100, 200), (1, 10)])
+    >>> table = RankTable(probabilities=(0, 1), input_values=(1, 100), output_values=(1, 200),
+    ...                   output_ranks=[(0.5, 1), (0, 0.5)])                    # long inputs have short outputs
     >>> inputs, outputs = table.sample(1000, np.random.default_rng(0), np.random.default_rng(1))
-    >>> outputs[inputs < 400].min() >= 100, outputs[inputs > 600].max() <= 10
+    >>> outputs[inputs < 50].min() >= 100, outputs[inputs > 51].max() <= 101
     (np.True_, np.True_)
     """
 
-    type: ClassVar[str] = "conditional"
+    type: ClassVar[str] = "rank_table"
     probabilities: tuple[float, ...]
     input_values: tuple[float, ...]
-    output_values: Annotated[tuple[tuple[float, ...], ...], Field(min_length=1)]
+    output_values: tuple[float, ...]
+    output_ranks: tuple[tuple[Share, ...], ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.inputs, self.outputs  # the tables check themselves
@@ -200,12 +207,11 @@ class Conditional(Pairs):
     ) -> tuple[IntArray, IntArray]:
         """Draw `n` pairs: input and output tokens, each of shape (n,)."""
         place, chance = input_rng.random(n), output_rng.random(n)
-        kind = (place * len(self.output_values)).astype(np.int64)
-        outputs = np.empty(n)
-        for index, values in enumerate(self.output_values):
+        kind = (place * len(self.output_ranks)).astype(np.int64)
+        for index, ranks in enumerate(self.output_ranks):
             rows = np.flatnonzero(kind == index)
-            outputs[rows] = np.interp(chance[rows], self.probabilities, values)
-        return _tokens(np.interp(place, self.probabilities, self.input_values)), _tokens(outputs)
+            chance[rows] = np.interp(chance[rows], self.probabilities, ranks)
+        return self._values(place, self.input_values), self._values(chance, self.output_values)
 
     @property
     def inputs(self) -> Lengths:
@@ -215,12 +221,20 @@ class Conditional(Pairs):
     @property
     def outputs(self) -> Lengths:
         """The law of the output lengths alone."""
-        tables = (Quantiles(probabilities=self.probabilities, values=values) for values in self.output_values)
-        return Mixture(components=tuple(tables))
+        whole = Quantiles(probabilities=self.probabilities, values=self.output_values)
+        return (
+            Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks)) if self.output_ranks else whole
+        )
 
+    def _bin(self, ranks: tuple[float, ...]) -> Quantiles:
+        """Join two tables into one: its bends are those of the ranks and, seen through them, those of the values."""
+        own = np.array(self.probabilities)
+        bends = np.unique(np.concatenate([own, np.interp(own, ranks, own)]))
+        values = np.interp(np.interp(bends, own, ranks), own, self.output_values)
+        return Quantiles(probabilities=tuple(bends), values=tuple(values))
 
-def _tokens(values: FloatArray) -> IntArray:
-    return np.maximum(np.rint(values), 1).astype(np.int64)
+    def _values(self, place: FloatArray, values: tuple[float, ...]) -> IntArray:
+        return np.maximum(np.rint(np.interp(place, self.probabilities, values)), 1).astype(np.int64)
 
 
 def as_pairs(value: object) -> Pairs:
