@@ -125,14 +125,14 @@ class Clients:
 
     def _requests(self, rows: np.ndarray) -> Iterator[Request]:
         trace = self.trace
-        caps = trace.output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
+        caps = [0] * len(rows) if trace.max_output_tokens is None else trace.max_output_tokens[rows].tolist()
         for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
             zip(
                 rows.tolist(),
                 trace.arrival_s[rows].tolist(),
                 trace.input_tokens[rows].tolist(),
                 trace.output_tokens[rows].tolist(),
-                caps[rows].tolist(),
+                caps,
                 strict=True,
             )
         ):

@@ -17,7 +17,7 @@ class Request:
     input_tokens, output_tokens : int
         Prompt length, and the tokens that will be generated (known to the executor, not to a policy's reservations).
     max_output_tokens : int
-        The cap that the client asked for: what a reserving policy reserves.
+        The cap that the client asked for, which a reserving policy reserves; 0 where it asked for none.
     priority : int
         Smaller is served first.
     hash_ids : tuple of int
@@ -75,7 +75,7 @@ class Request:
         arrival_s: float,
         input_tokens: int,
         output_tokens: int,
-        max_output_tokens: int | None = None,
+        max_output_tokens: int = 0,
         priority: int = 0,
         hash_ids: tuple[int, ...] = (),
     ) -> None:
@@ -83,7 +83,7 @@ class Request:
         self.arrival_s = arrival_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
-        self.max_output_tokens = output_tokens if max_output_tokens is None else max_output_tokens
+        self.max_output_tokens = max_output_tokens
         self.priority = priority
         self.hash_ids = hash_ids
         self.computed_tokens = 0

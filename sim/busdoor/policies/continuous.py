@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 
 from busdoor.batch import Batch, Chunk
-from busdoor.kv.paged import PagedKV
-from busdoor.policies.base import Item, KVUse, Policy
+from busdoor.policies.base import Item, Policy
 from busdoor.policies.decodes import Decodes
 from busdoor.policies.queues import QUEUES, Queue
 from busdoor.request import Request
@@ -15,7 +15,16 @@ from busdoor.request import Request
 class ContinuousPolicy(Policy):
     """Running requests in order of admission; those that decode are kept as sums in `decodes`.
 
-    A subclass says in `schedule` whom it admits and what a batch holds.
+    A subclass says in `schedule` whom it admits and what a batch holds, and keeps the KV memory.
+
+    Parameters
+    ----------
+    max_num_seqs, max_model_len : int
+        Most running requests; longest input + output.
+    queue : {"fcfs", "priority"}
+        Order of admission.
+    block_size : int
+        Tokens in a KV block, for a subclass that has to know when a decode begins one.
 
     Attributes
     ----------
@@ -29,14 +38,13 @@ class ContinuousPolicy(Policy):
         The others.
     """
 
-    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str = "fcfs") -> None:
-        self.kv = kv
+    def __init__(self, max_num_seqs: int, max_model_len: int, queue: str = "fcfs", block_size: int = 1) -> None:
         self.num_slots = max_num_seqs
         self.max_model_len = max_model_len
         self.waiting: Queue = QUEUES[queue]()
         self.running: dict[Request, None] = {}
         self.prefilling: dict[Request, None] = {}
-        self.decodes = Decodes(kv.block_size)
+        self.decodes = Decodes(block_size)
         self._starved: list[Request] = []  # decoding, but left out of the batch that is running
         self._next_seat = 0
 
@@ -53,29 +61,18 @@ class ContinuousPolicy(Policy):
         total = request.input_tokens + request.output_tokens
         if total > self.max_model_len:
             return f"{total} tokens exceed max_model_len {self.max_model_len}"
-        blocks = self.kv.blocks_for(request.kv_tokens)
-        if blocks > self.kv.num_blocks:
-            return f"its KV of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
         return ""
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next finish or the last free block; a batch with prefill or a preemption does not repeat."""
-        if batch.chunks or batch.preempted:
-            return 1
-        decodes = self.decodes
-        repeat = decodes.until_finish()
-        free = self.kv.num_free_blocks
-        # Every request begins at most one block in block_size iterations, and one more: mostly that is far away.
-        if repeat * decodes.count > (free - decodes.count) * self.kv.block_size:
-            repeat = min(repeat, 1 + decodes.affordable(free, ahead=1))
-        return int(repeat)
+        """Until the next finish; a batch with prefill or a preemption does not repeat."""
+        return 1 if batch.chunks or batch.preempted else int(self.decodes.until_finish())
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
         """Advance everybody in the batch, and free the KV of whoever has finished."""
         finished: list[Request] = []
         if batch.num_decode_tokens:
             if repeat > 1:
-                batch.grown_blocks = self.kv.grow_decodes(self.decodes, repeat - 1, ahead=1)
+                batch.grown_blocks = self._grow(repeat - 1)
             self.decodes.advance(repeat)
             finished = self.decodes.pop_finished()
         for chunk in batch.chunks:
@@ -103,8 +100,15 @@ class ContinuousPolicy(Policy):
     def _release(self, request: Request, status: str) -> None:
         request.status = status
         del self.running[request]
-        self.kv.settle(request, request.computed_tokens)
-        self.kv.free(request)
+        self._free(request)
+
+    def _grow(self, repeat: int) -> int:
+        """Take the blocks that `repeat` iterations after the scheduled one begin, if they do; return how many."""
+        return 0
+
+    @abstractmethod
+    def _free(self, request: Request) -> None:
+        """Take back the KV memory of a request that leaves its slot."""
 
     def _seat(self, request: Request, cached_tokens: int) -> None:
         """Give a slot to a request that leaves the waiting line."""
@@ -163,14 +167,6 @@ class ContinuousPolicy(Policy):
     def num_running(self) -> int:
         """Requests that hold a slot."""
         return len(self.running)
-
-    def kv_use(self) -> KVUse:
-        """Whole blocks are reserved; the last one of a request is partly empty."""
-        kv = self.kv
-        blocks = kv.num_blocks - kv.num_free_blocks
-        reserved = blocks * kv.block_size
-        used = self.decodes.context_tokens + sum([request.computed_tokens for request in self.prefilling])
-        return KVUse(blocks, reserved, min(used, reserved), 0, 0)
 
 
 def _seat(request: Request) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from busdoor.batch import Batch
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.paged import PagedPolicy
 from busdoor.request import Request
 
 
-class VllmPolicy(ContinuousPolicy):
+class VllmPolicy(PagedPolicy):
     """Continuous batching with paged KV as vLLM 0.32 decides it (the golden cases of the tests).
 
     There are no phases: a request has computed tokens and known tokens, and every iteration computes some of the
@@ -61,7 +61,6 @@ class VllmPolicy(ContinuousPolicy):
         self.chunked_prefill = chunked_prefill
         self.long_prefill_token_threshold = long_prefill_token_threshold or max_num_batched_tokens
         self._most_prefill = max_num_batched_tokens  # of one request, in the iteration that is being decided
-        self.by_priority = queue == "priority"
         self.watermark_blocks = int(watermark * kv.num_blocks)
         self.reserve_full_prompt = reserve_full_prompt
 
@@ -152,20 +151,6 @@ class VllmPolicy(ContinuousPolicy):
             scheduled[request] = num_tokens
             budget -= num_tokens
         return scheduled
-
-    def _make_room(self, request: Request, num_tokens: int, batch: Batch) -> list[Request]:
-        """Preempt until the request can hold `num_tokens` tokens, or is preempted itself; return the victims."""
-        victims = []
-        while request in self.running and self.kv.needed(request, num_tokens) > self.kv.num_free_blocks:
-            victim = self._victim()
-            self._preempt(victim, batch)
-            victims.append(victim)
-        return victims
-
-    def _victim(self) -> Request:
-        if self.by_priority:
-            return max(self.running, key=lambda request: (request.priority, request.arrival_s))
-        return next(reversed(self.running))
 
     def _admit(self, batch: Batch, budget: int) -> None:
         while len(self.waiting) and budget > 0 and len(self.running) < self.num_slots:

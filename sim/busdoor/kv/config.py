@@ -1,0 +1,35 @@
+"""How much KV memory a server has, as the table [kv] of a configuration says."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class KVConfig:
+    """KV memory of one replica.
+
+    Parameters
+    ----------
+    num_blocks : int
+        Usable KV blocks.
+    max_model_len : int
+        Longest input + output of a request, in tokens.
+    block_size : int
+        Tokens in a block; 16 is vLLM's default.
+
+    Examples
+    --------
+    >>> KVConfig(num_blocks=400, max_model_len=2048).num_tokens
+    6400
+    """
+
+    num_blocks: PositiveInt
+    max_model_len: PositiveInt
+    block_size: PositiveInt = 16
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the blocks hold: the slots of a cache without pages."""
+        return self.num_blocks * self.block_size
