@@ -92,6 +92,25 @@ def named_subclasses(base: type[T], key: str) -> dict[str, type[T]]:
     return {vars(cls)[key]: cls for cls in _descendants(base) if isinstance(vars(cls).get(key), str)}
 
 
+def with_columns_of_path(given: Any, *columns: str) -> Any:
+    """Replace the argument ``path`` of a constructor by columns of the trace in that file.
+
+    Parameters
+    ----------
+    given : pydantic_core.ArgsKwargs
+        What a validator that runs before all others is handed.
+    *columns : str
+        Names of columns of a `Trace`.
+    """
+    from busdoor_workloads.formats import read_trace
+
+    keys = dict(given.kwargs or {})
+    if "path" not in keys:
+        return given
+    trace = read_trace(keys.pop("path"))
+    return {column: getattr(trace, column).tolist() for column in columns} | keys
+
+
 def to_table(value: Any) -> Any:
     """Turn a configuration into what TOML or JSON can hold, from which it can be built again.
 

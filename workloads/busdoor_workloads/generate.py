@@ -57,6 +57,24 @@ def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
     return _in_order(columns, workload, seed)
 
 
+def generate_until(workload: Workload, seed: int, duration_s: float) -> Trace:
+    """Draw what arrives before `duration_s`, in seconds; see `Workload.generate`.
+
+    Raises
+    ------
+    ValueError
+        Everything arrives at once, so that no number of requests fills the time.
+    """
+    n = max(1, workload.num_requests)
+    while (trace := generate(workload, seed, n)).arrival_s[-1] < duration_s:
+        if trace.arrival_s[-1] == 0:
+            raise ValueError(
+                f"workload {workload.name!r} arrives all at once, so duration_s says no number of requests"
+            )
+        n *= 2
+    return trace.select(trace.arrival_s < duration_s)
+
+
 def _caps(workload: Workload, outputs: IntArray) -> Columns:
     if workload.max_output_tokens is not None:
         cap = np.full(len(outputs), workload.max_output_tokens)

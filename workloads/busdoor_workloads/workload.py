@@ -11,8 +11,7 @@ from pydantic import Field
 from busdoor_workloads.arrivals import AnyArrivals, Burst, ClosedLoop
 from busdoor_workloads.config import Positive, Tokens, config
 from busdoor_workloads.durations import AnySeconds
-from busdoor_workloads.lengths import AnyLengths
-from busdoor_workloads.lengths.pairs import AnyPairs, Independent, Pairs
+from busdoor_workloads.lengths import AnyLengths, AnyPairs, Independent, Pairs
 from busdoor_workloads.sessions import MultiTurn, SharedPrefix
 from busdoor_workloads.trace import Trace
 
@@ -43,6 +42,8 @@ class Workload:
         What tables and plots call it.
     num_requests : int
         How many to generate unless `generate` is told otherwise (vLLM's `--num-prompts`, same default).
+    duration_s : float, optional
+        Generate as many as arrive in so many seconds instead.
     input_tokens, output_tokens : Lengths, table or int
         The two laws, independent of each other. In a session or after a shared prefix, the input is what is new.
     lengths : Pairs or table
@@ -81,6 +82,7 @@ class Workload:
 
     name: str = "workload"
     num_requests: Annotated[int, Field(ge=0)] = 1000
+    duration_s: Positive | None = None
     input_tokens: AnyLengths | None = None
     output_tokens: AnyLengths | None = None
     lengths: AnyPairs | None = None
@@ -127,7 +129,7 @@ class Workload:
         seed : int
             Same seed, same bytes.
         num_requests : int, optional
-            How many; the workload's own number if left out.
+            How many; the workload's own number, or what arrives in its `duration_s`, if left out.
         request_rate : float, optional
             Requests per second, as by `at_rate`; the workload's own arrivals if left out. The lengths do not change.
 
@@ -136,9 +138,11 @@ class Workload:
         Trace
             In order of arrival.
         """
-        from busdoor_workloads.generate import generate
+        from busdoor_workloads.generate import generate, generate_until
 
         workload = self if request_rate is None else self.at_rate(request_rate)
+        if num_requests is None and self.duration_s is not None:
+            return generate_until(workload, seed, self.duration_s)
         return generate(workload, seed, self.num_requests if num_requests is None else num_requests)
 
     @classmethod

@@ -1,12 +1,12 @@
 """Arrival processes, named by `process` in configuration files."""
 
 from busdoor_workloads.arrivals.base import AnyArrivals, Arrivals, as_arrivals
+from busdoor_workloads.arrivals.gap_table import GapTable
 from busdoor_workloads.arrivals.modulated import MMPP2, Diurnal, Modulated, Ramp, Spike
 from busdoor_workloads.arrivals.renewal import (
     Burst,
     Constant,
     GammaArrivals,
-    GapTable,
     Poisson,
     Renewal,
     WeibullArrivals,

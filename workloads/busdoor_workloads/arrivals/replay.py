@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from busdoor_workloads.arrivals.base import AnyArrivals, Arrivals
 from busdoor_workloads.arrivals.renewal import Poisson
-from busdoor_workloads.config import NonNegative, Positive, config
+from busdoor_workloads.config import NonNegative, Positive, config, with_columns_of_path
 from busdoor_workloads.durations import AnySeconds
 from busdoor_workloads.trace import FloatArray
 
@@ -23,6 +23,8 @@ class Replay(Arrivals):
     ----------
     arrival_s : tuple of float
         In seconds, in order.
+    path : str
+        Instead of `arrival_s`: a trace file to read them from.
     time_scale : float
         2 makes the gaps twice as long, so halves the rate.
 
@@ -35,6 +37,11 @@ class Replay(Arrivals):
     process: ClassVar[str] = "trace"
     arrival_s: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
     time_scale: Positive = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        return with_columns_of_path(given, "arrival_s")
 
     def __post_init__(self) -> None:
         if np.any(np.diff(self.arrival_s) < 0):

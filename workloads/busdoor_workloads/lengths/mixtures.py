@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from busdoor_workloads.config import NonNegative, Positive, Share, config
 from busdoor_workloads.lengths.base import AnyLengths, Lengths
-from busdoor_workloads.lengths.families import LogNormal, Pareto
+from busdoor_workloads.lengths.families import Pareto
+from busdoor_workloads.lengths.normal import LogNormal
 from busdoor_workloads.trace import FloatArray, IntArray
 
 

@@ -1,20 +1,19 @@
-"""Prompt and answer lengths drawn together: independent, in weighted pairs, from a trace, from a fitted table."""
+"""Prompt and answer lengths drawn together: independent, in weighted pairs, from a trace."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
-from busdoor_workloads.config import NonNegative, Share, config, pick
+from busdoor_workloads.config import NonNegative, config, pick, with_columns_of_path
 from busdoor_workloads.lengths.base import AnyLengths, Lengths
-from busdoor_workloads.lengths.families import Quantiles
 from busdoor_workloads.lengths.mixtures import Mixture
-from busdoor_workloads.lengths.whole import Histogram
-from busdoor_workloads.trace import FloatArray, IntArray
+from busdoor_workloads.lengths.tables import Histogram
+from busdoor_workloads.trace import IntArray
 
 
 class Pairs(ABC):
@@ -130,6 +129,8 @@ class Resample(Pairs):
     ----------
     input_tokens, output_tokens : tuple of int
         The trace's columns.
+    path : str
+        Instead of the two: a trace file to read them from.
 
     Examples
     --------
@@ -141,6 +142,11 @@ class Resample(Pairs):
     type: ClassVar[str] = "resample"
     input_tokens: Annotated[tuple[int, ...], Field(min_length=1)]
     output_tokens: Annotated[tuple[int, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        return with_columns_of_path(given, "input_tokens", "output_tokens")
 
     def __post_init__(self) -> None:
         if len(self.input_tokens) != len(self.output_tokens):
@@ -164,77 +170,6 @@ class Resample(Pairs):
     def outputs(self) -> Lengths:
         """The law of the output lengths alone."""
         return Histogram(values=self.output_tokens)
-
-
-@config
-class RankTable(Pairs):
-    """A table of quantiles for inputs, one for outputs, and how an output's rank depends on the input's.
-
-    Parameters
-    ----------
-    probabilities : tuple of float
-        Of every table, from 0 to 1, increasing.
-    input_values, output_values : tuple of float
-        Quantiles of either, in tokens.
-    output_ranks : tuple of tuples of float
-        Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of the input, shortest
-        inputs first. None: the two are independent.
-
-    Notes
-    -----
-    Ranks, because a heavy tail leaves them smooth: straight lines between their quantiles keep the outputs' own law.
-
-    Examples
-    --------
-    >>> table = RankTable(probabilities=(0, 1), input_values=(1, 100), output_values=(1, 200),
-    ...                   output_ranks=[(0.5, 1), (0, 0.5)])                    # long inputs have short outputs
-    >>> inputs, outputs = table.sample(1000, np.random.default_rng(0), np.random.default_rng(1))
-    >>> outputs[inputs < 50].min() >= 100, outputs[inputs > 51].max() <= 101
-    (np.True_, np.True_)
-    """
-
-    type: ClassVar[str] = "rank_table"
-    probabilities: tuple[float, ...]
-    input_values: tuple[float, ...]
-    output_values: tuple[float, ...]
-    output_ranks: tuple[tuple[Share, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        _ = self.inputs, self.outputs  # the tables check themselves
-
-    def sample(
-        self, n: int, input_rng: np.random.Generator, output_rng: np.random.Generator
-    ) -> tuple[IntArray, IntArray]:
-        """Draw `n` pairs: input and output tokens, each of shape (n,)."""
-        place, chance = input_rng.random(n), output_rng.random(n)
-        kind = (place * len(self.output_ranks)).astype(np.int64)
-        for index, ranks in enumerate(self.output_ranks):
-            rows = np.flatnonzero(kind == index)
-            chance[rows] = np.interp(chance[rows], self.probabilities, ranks)
-        return self._values(place, self.input_values), self._values(chance, self.output_values)
-
-    @property
-    def inputs(self) -> Lengths:
-        """The law of the input lengths alone."""
-        return Quantiles(probabilities=self.probabilities, values=self.input_values)
-
-    @property
-    def outputs(self) -> Lengths:
-        """The law of the output lengths alone."""
-        whole = Quantiles(probabilities=self.probabilities, values=self.output_values)
-        return (
-            Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks)) if self.output_ranks else whole
-        )
-
-    def _bin(self, ranks: tuple[float, ...]) -> Quantiles:
-        """Join two tables into one: its bends are those of the ranks and, seen through them, those of the values."""
-        own = np.array(self.probabilities)
-        bends = np.unique(np.concatenate([own, np.interp(own, ranks, own)]))
-        values = np.interp(np.interp(bends, own, ranks), own, self.output_values)
-        return Quantiles(probabilities=tuple(bends), values=tuple(values))
-
-    def _values(self, place: FloatArray, values: tuple[float, ...]) -> IntArray:
-        return np.maximum(np.rint(np.interp(place, self.probabilities, values)), 1).astype(np.int64)
 
 
 def as_pairs(value: object) -> Pairs:

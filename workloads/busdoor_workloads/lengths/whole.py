@@ -1,4 +1,4 @@
-"""Families of whole numbers: fixed, uniform, the range-ratio flag, geometric, Zipf, histogram."""
+"""Families of whole numbers: fixed, uniform, the range-ratio flag, geometric."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from busdoor_workloads.config import NonNegative, Share, Tokens, config
+from busdoor_workloads.config import Share, Tokens, config
 from busdoor_workloads.lengths.base import MAX_TOKENS, Lengths
 from busdoor_workloads.trace import FloatArray, IntArray
 
@@ -165,99 +165,3 @@ class Geometric(Lengths):
         """Return P(length > k) for whole numbers k, in the shape of k."""
         k = np.asarray(k, dtype=float)
         return np.where(k >= self.max, 0.0, (1 - 1 / self.mean) ** np.maximum(k, 0.0))
-
-
-class _Table(Lengths):
-    """A finite list of lengths and their probabilities."""
-
-    @property
-    def table(self) -> tuple[IntArray, FloatArray]:
-        """Lengths in increasing order, and the probability of each."""
-        raise NotImplementedError
-
-    @property
-    def longest(self) -> int:
-        """No sample is longer, in tokens."""
-        return int(self.table[0][-1])
-
-    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
-        """Draw `n` lengths, shape (n,), in tokens."""
-        lengths, probability = self.table
-        cumulative = np.cumsum(probability)
-        # Dividing by the sum keeps a draw near 1 inside the table in spite of rounding.
-        return lengths[np.searchsorted(cumulative / cumulative[-1], rng.random(n), side="right")]
-
-    def survival(self, k: ArrayLike) -> FloatArray:
-        """Return P(length > k) for whole numbers k, in the shape of k."""
-        lengths, probability = self.table
-        above = np.append(np.cumsum(probability[::-1])[::-1], 0.0) / probability.sum()
-        return np.asarray(above[np.searchsorted(lengths, np.asarray(k), side="right")])
-
-
-@config
-class Zipf(_Table):
-    """Zipf's law on `min`..`max`: P(k) is proportional to k^-theta.
-
-    Parameters
-    ----------
-    theta : float
-        The exponent (Vidur's default is 0.6).
-    min, max : int
-        Shortest and longest length, in tokens.
-
-    Examples
-    --------
-    >>> round(Zipf(theta=1, max=3).survival(1).item(), 4)      # (1/2 + 1/3) / (1 + 1/2 + 1/3)
-    0.4545
-    """
-
-    type: ClassVar[str] = "zipf"
-    theta: NonNegative
-    max: Annotated[int, Field(ge=1, le=10_000_000)]  # the table is held in memory
-    min: Tokens = 1
-
-    def __post_init__(self) -> None:
-        if self.min > self.max:
-            raise ValueError(f"min is {self.min}, which is more than max, {self.max}")
-
-    @property
-    def table(self) -> tuple[IntArray, FloatArray]:
-        """Lengths in increasing order, and the probability of each."""
-        lengths = np.arange(self.min, self.max + 1, dtype=np.int64)
-        weights = lengths.astype(float) ** -self.theta
-        return lengths, weights / weights.sum()
-
-
-@config
-class Histogram(_Table):
-    """An empirical histogram.
-
-    Parameters
-    ----------
-    values : tuple of int
-        Lengths, in tokens.
-    weights : tuple of float
-        Their counts or probabilities, in any unit; equal ones if left out.
-
-    Examples
-    --------
-    >>> Histogram(values=(10, 20, 50, 100)).mean_tokens
-    45.0
-    """
-
-    type: ClassVar[str] = "histogram"
-    values: Annotated[tuple[Tokens, ...], Field(min_length=1)]
-    weights: tuple[NonNegative, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and len(self.weights) != len(self.values):
-            raise ValueError(f"{len(self.weights)} weights do not fit {len(self.values)} values")
-        if self.weights is not None and not sum(self.weights) > 0:
-            raise ValueError("weights are all 0; at least one must be more")
-
-    @property
-    def table(self) -> tuple[IntArray, FloatArray]:
-        """Lengths in increasing order, and the probability of each."""
-        lengths, place = np.unique(np.array(self.values, dtype=np.int64), return_inverse=True)
-        weights = np.bincount(place, self.weights, minlength=len(lengths)).astype(float)
-        return lengths, weights / weights.sum()
