@@ -22,50 +22,32 @@ class Queue(Protocol):
     def head(self) -> Request:
         """Show who is next."""
 
-    def pop(self) -> Request:
+    def pop_head(self) -> Request:
         """Take who is next."""
 
     def precedes(self, request: Request) -> bool:
         """Whether a request that joined now would be next."""
 
-    def remove(self, request: Request) -> None:
+    def remove(self, request: Request, /) -> None:
         """Let a request go from wherever it stands."""
 
     def __len__(self) -> int: ...
 
 
-class FcfsQueue:
+class FcfsQueue(deque[Request]):
     """First come, first served; whoever was preempted goes to the front."""
 
-    def __init__(self) -> None:
-        self._line: deque[Request] = deque()
-
-    def push(self, request: Request) -> None:
-        """Let a new request join."""
-        self._line.append(request)
-
-    def push_back(self, request: Request) -> None:
-        """Let a preempted request come back to the front."""
-        self._line.appendleft(request)
+    push = deque.append
+    push_back = deque.appendleft
+    pop_head = deque.popleft
 
     def head(self) -> Request:
         """Show who is next."""
-        return self._line[0]
-
-    def pop(self) -> Request:
-        """Take who is next."""
-        return self._line.popleft()
+        return self[0]
 
     def precedes(self, request: Request) -> bool:
         """Whether a request that joined now would be next: only in an empty line."""
-        return not self._line
-
-    def remove(self, request: Request) -> None:
-        """Let a request go from wherever it stands."""
-        self._line.remove(request)
-
-    def __len__(self) -> int:
-        return len(self._line)
+        return not self
 
 
 class PriorityQueue:
@@ -85,7 +67,7 @@ class PriorityQueue:
         """Show who is next."""
         return self._heap[0][-1]
 
-    def pop(self) -> Request:
+    def pop_head(self) -> Request:
         """Take who is next."""
         return heappop(self._heap)[-1]
 

@@ -162,7 +162,7 @@ class VllmPolicy(PagedPolicy):
             num_tokens = min(wanted, budget)
             if not self._has_room(request, cached_tokens, num_tokens):
                 break
-            self.waiting.pop()
+            self.waiting.pop_head()
             self.kv.grow(request, cached_tokens + num_tokens, cached_tokens)
             self._seat(request, cached_tokens)
             batch.admitted.append(request)
