@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor_workloads.formats.draft import Draft, ReadOptions
+from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import FloatArray, Trace
 
 
@@ -73,7 +74,7 @@ def _spread(arrival_s: FloatArray, seed: int, notes: dict[str, Any]) -> FloatArr
     lengths_s, times_seen = np.unique(gaps_s[gaps_s > 0], return_counts=True)
     tick_s = float(lengths_s[np.argmax(times_seen)])
     notes["jitter"] = {"tick_s": tick_s, "seed": seed}
-    offsets_s = np.random.default_rng(np.random.SeedSequence(seed)).uniform(0, tick_s, len(arrival_s))
+    offsets_s = stream(seed, "jitter").uniform(0, tick_s, len(arrival_s))
     return np.sort(arrival_s + offsets_s)
 
 

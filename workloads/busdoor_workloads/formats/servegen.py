@@ -21,6 +21,7 @@ from scipy.special import gamma as gamma_function
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions
 from busdoor_workloads.formats.table import Table, open_text
+from busdoor_workloads.streams import stream
 
 WINDOW_S = 600.0  # length of a row's window in chunk-N-trace.csv
 _ROW = ("start_s", "rate", "cv", "family", "shape", "scale")
@@ -91,8 +92,7 @@ def _refuse_too_many(path: Path, windows: dict[Path, list[_Window]]) -> None:
 
 
 def _client(file: Path, windows: list[_Window], options: ReadOptions) -> pd.DataFrame:
-    client = int(file.name.split("-")[1])
-    rng = np.random.default_rng(np.random.SeedSequence([options.seed, client]))
+    rng = stream(options.seed, file.name)
     draw = _fitted_windows if options.normalize_duration else _renewals
     times = [np.empty(0), *draw(windows, rng)]
     arrival_s = np.concatenate(times)
