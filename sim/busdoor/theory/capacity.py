@@ -1,0 +1,152 @@
+"""What rate a policy can carry with any step-time model: the yardstick of the overload flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import floor, inf, isinf
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from busdoor.batch import Batch
+from busdoor.step_time.base import StepTime
+from busdoor.theory.kv import kv_limited_batch, kv_token_steps, reserved_token_steps
+from busdoor.theory.static import expected_max
+
+Floats = NDArray[np.float64]
+
+
+def continuous_capacity_rps(
+    step_time: StepTime,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    max_num_seqs: float,
+    kv_tokens: float = inf,
+    max_num_batched_tokens: float = inf,
+    reserved_tokens: ArrayLike | None = None,
+) -> float:
+    """Estimate the requests per second that an iteration-level policy can carry.
+
+    Parameters
+    ----------
+    step_time : StepTime
+        Any model.
+    input_tokens, output_tokens : array of int, shape (n,)
+        Lengths of the requests.
+    max_num_seqs : float
+        Slots.
+    kv_tokens : float
+        Tokens that the KV cache holds.
+    max_num_batched_tokens : float
+        Token budget of an iteration.
+    reserved_tokens : array of int, shape (n,), optional
+        KV tokens that each request reserves at admission; on demand if left out.
+
+    Returns
+    -------
+    float
+        X_c at the mean batch that slots, memory and budget let run.
+
+    Notes
+    -----
+    Approximations: the batch is taken at its mean, with the prefill spread evenly over iterations (exact for a linear
+    step time); the KV's limit is a mean too, without blocks' empty parts, fragmentation and preemptions. Good to a few
+    per cent where slots decide, to about 10 % where memory does.
+
+    Examples
+    --------
+    >>> from busdoor.step_time import LinearStepTime
+    >>> step_time = LinearStepTime(base_s=0.020, per_request_s=0.0005)
+    >>> round(continuous_capacity_rps(step_time, [512], [128], max_num_seqs=8), 4)
+    2.6042
+    """
+    prompts, answers = _lengths(input_tokens, output_tokens)
+    steps = kv_token_steps(prompts, answers)
+    held = steps if reserved_tokens is None else reserved_token_steps(reserved_tokens, answers)
+    mean_answer = float(answers.mean())
+    # A slot's mean share of the budget: one token, and its prompt's others once in E[N] iterations.
+    slot_tokens = 1 + (float(prompts.mean()) - 1) / mean_answer
+    slots = min(max_num_seqs, kv_limited_batch(kv_tokens, held, mean_answer), max_num_batched_tokens / slot_tokens)
+    if isinf(slots):
+        raise ValueError("nothing bounds the batch; give max_num_seqs, kv_tokens or max_num_batched_tokens")
+    return _between(lambda rows: _iteration_rps(step_time, prompts, answers, rows, steps), max(1.0, slots))
+
+
+def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float) -> float:
+    """Return requests per second if every iteration is the mean one: one token a slot, as many prompts as answers."""
+    admitted = slots / float(answers.mean())
+    batch = Batch(num_decode_tokens=slots)  # a prompt's last position counts among these
+    batch.num_prefill_tokens = round(admitted * float(prompts.mean() - 1))
+    batch.prefill_attention = admitted * float(np.mean(prompts * (prompts + 1) / 2))
+    batch.prefill_context_tokens = round(admitted * float(prompts.mean()))
+    # Contexts without the rows' own positions, and without the prompts just counted.
+    batch.decode_context_tokens = round(admitted * (token_steps - float(prompts.mean())) - slots)
+    return admitted / step_time.duration_s(batch)
+
+
+def static_capacity_rps(
+    step_time: StepTime,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    batch_size: int,
+    finished_rows: Literal["compute", "skip"] = "compute",
+    pad_to: Literal["batch", "dataset"] = "batch",
+) -> float:
+    """Estimate the requests per second that a static server can carry: X_s with any step-time model.
+
+    Parameters
+    ----------
+    step_time, input_tokens, output_tokens
+        As `continuous_capacity_rps`.
+    batch_size : int
+        Rows, as many as fit.
+    finished_rows : {"compute", "skip"}
+        Whether a row that has its answer still costs.
+    pad_to : {"batch", "dataset"}
+        Whether prompts and answers run to the batch's longest, or to the longest of all requests.
+
+    Notes
+    -----
+    Approximations: a batch of the mean longest prompt and answer stands for all; with `skip`, the rows fall evenly.
+
+    Examples
+    --------
+    >>> from busdoor.step_time import LinearStepTime
+    >>> step_time = LinearStepTime(base_s=0.020, per_request_s=0.0005)
+    >>> round(static_capacity_rps(step_time, [512, 512], [100, 200], batch_size=8), 4)   # E[max] = 199.6
+    1.6699
+    """
+    prompts, answers = _lengths(input_tokens, output_tokens)
+    draws = inf if pad_to == "dataset" else batch_size
+    prompt, answer = (expected_max(lengths, draws) for lengths in (prompts, answers))
+    rows = batch_size * float(answers.mean()) / answer if finished_rows == "skip" else float(batch_size)
+    decode_s = _between(lambda rows: _mean_decode_s(step_time, rows, prompt, answer), max(1.0, rows)) * (answer - 1)
+    return batch_size / (_prefill_s(step_time, batch_size, prompt) + decode_s)
+
+
+def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
+    # Rows count as decodes, for their requests; the context of -1 each leaves the pairs to prefill_attention.
+    batch = Batch(num_decode_tokens=rows, decode_context_tokens=-rows)
+    batch.num_prefill_tokens = round(rows * (prompt - 1))
+    batch.prefill_attention = rows * prompt * (prompt + 1) / 2
+    batch.prefill_context_tokens = round(rows * prompt)
+    return step_time.duration_s(batch)
+
+
+def _mean_decode_s(step_time: StepTime, rows: int, prompt: float, answer: float) -> float:
+    batch = Batch(num_decode_tokens=rows, decode_context_tokens=round(rows * prompt))
+    return float(step_time.durations_s(batch, max(1, round(answer) - 1)).mean())
+
+
+def _lengths(input_tokens: ArrayLike, output_tokens: ArrayLike) -> tuple[Floats, Floats]:
+    return np.asarray(input_tokens, dtype=np.float64), np.asarray(output_tokens, dtype=np.float64)
+
+
+def _between(function: Callable[[int], float], number: float) -> float:
+    """Evaluate a function of whole numbers at a real one, on the line between its neighbours."""
+    low = floor(number)
+    share = number - low
+    return function(low) if share == 0 else (1 - share) * function(low) + share * function(low + 1)

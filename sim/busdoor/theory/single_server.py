@@ -1,0 +1,236 @@
+"""One request at a time, or a few: the classical queues that a server with one slot, or c of them, must reproduce."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+Floats = NDArray[np.float64]
+
+
+def mg1_wait_s(rate_rps: float, mean_service_s: float, service_cv: float) -> float:
+    """Mean wait of Poisson arrivals before one server with any service times (Pollaczek-Khinchine).
+
+    Parameters
+    ----------
+    rate_rps : float
+        Arrivals per second.
+    mean_service_s, service_cv : float
+        Mean service time in seconds, and its standard deviation over its mean.
+
+    Returns
+    -------
+    float
+        Seconds in the queue, service not counted; infinity when the load is 1 or more.
+
+    References
+    ----------
+    Kleinrock, Queueing Systems, vol. 1 (1975), section 5.6.
+
+    Examples
+    --------
+    >>> round(mg1_wait_s(0.8, 1.0, 0.0), 3), round(mg1_wait_s(0.8, 1.0, 1.0), 3)
+    (2.0, 4.0)
+    """
+    load = rate_rps * mean_service_s
+    return load * mean_service_s * (1 + service_cv**2) / (2 * (1 - load)) if load < 1 else inf
+
+
+def md1_wait_s(rate_rps: float, service_s: float) -> float:
+    """Mean wait of Poisson arrivals before one server whose service takes a fixed time; units as `mg1_wait_s`.
+
+    Examples
+    --------
+    >>> round(md1_wait_s(0.8, 1.0), 3)
+    2.0
+    """
+    return mg1_wait_s(rate_rps, service_s, 0.0)
+
+
+def mm1_wait_s(rate_rps: float, mean_service_s: float) -> float:
+    """Mean wait of Poisson arrivals before one server with exponential service; units as `mg1_wait_s`.
+
+    Examples
+    --------
+    >>> round(mm1_wait_s(0.8, 1.0), 3)
+    4.0
+    """
+    return mg1_wait_s(rate_rps, mean_service_s, 1.0)
+
+
+def erlang_c(num_servers: int, offered_load: float) -> float:
+    """Share of Poisson arrivals that find all servers busy, service being exponential and the queue one (M/M/c).
+
+    Parameters
+    ----------
+    num_servers : int
+        Servers; slots of a continuous batch whose step time does not depend on its size.
+    offered_load : float
+        Arrival rate times mean service time, in servers.
+
+    Returns
+    -------
+    float
+        A share; 1 when the load is `num_servers` or more.
+
+    References
+    ----------
+    Erlang (1917), by the recursion of Erlang B, which does not overflow.
+
+    Examples
+    --------
+    >>> round(erlang_c(8, 6.4), 4)
+    0.4576
+    """
+    if offered_load >= num_servers:
+        return 1.0
+    blocked = 1.0
+    for servers in range(1, num_servers + 1):
+        blocked = offered_load * blocked / (servers + offered_load * blocked)
+    return num_servers * blocked / (num_servers - offered_load * (1 - blocked))
+
+
+def mmc_wait_s(rate_rps: float, mean_service_s: float, num_servers: int) -> float:
+    """Mean wait of Poisson arrivals before `num_servers` exponential servers with one queue; units as `mg1_wait_s`.
+
+    Examples
+    --------
+    >>> round(mmc_wait_s(6.4, 1.0, 8), 3)
+    0.286
+    """
+    load = rate_rps * mean_service_s
+    return erlang_c(num_servers, load) * mean_service_s / (num_servers - load) if load < num_servers else inf
+
+
+def gm1_sigma(load: float, burstiness: float) -> float:
+    """Share of gamma arrivals that have to wait before one exponential server.
+
+    It is the root below 1 of sigma = A*(mu (1 - sigma)), A* being the transform of the gaps.
+
+    Parameters
+    ----------
+    load : float
+        Arrival rate times mean service time, below 1.
+    burstiness : float
+        Shape of the gamma gaps: 1 is Poisson, less is burstier (their CV is 1 / sqrt(burstiness)).
+
+    References
+    ----------
+    Kleinrock, Queueing Systems, vol. 1 (1975), section 6.4.
+
+    Examples
+    --------
+    >>> round(gm1_sigma(0.8, 1.0), 6)
+    0.8
+    """
+    from scipy.optimize import brentq
+
+    def excess(sigma: float) -> float:
+        return float(sigma - (1 + (1 - sigma) / (load * burstiness)) ** -burstiness)
+
+    # 1 is always a root; at a load below 1 the other lies below it, and `excess` is positive in between.
+    return float(brentq(excess, 0.0, 1 - 0.1 * (1 - load) * min(1.0, burstiness)))
+
+
+def gm1_wait_s(rate_rps: float, mean_service_s: float, burstiness: float) -> float:
+    """Mean wait of gamma arrivals before one exponential server, exactly; units as `mg1_wait_s`.
+
+    Examples
+    --------
+    >>> [round(gm1_wait_s(0.8, 1.0, 1 / cv**2), 2) for cv in (1, 2, 4)]
+    [4.0, 10.96, 38.8]
+    """
+    if rate_rps * mean_service_s >= 1:
+        return inf
+    sigma = gm1_sigma(rate_rps * mean_service_s, burstiness)
+    return sigma * mean_service_s / (1 - sigma)
+
+
+def kingman_wait_s(rate_rps: float, mean_service_s: float, gap_cv: float, service_cv: float) -> float:
+    """Mean wait before one server, approximately: neither a bound nor exact unless arrivals are Poisson.
+
+    Parameters
+    ----------
+    rate_rps, mean_service_s, service_cv : float
+        As `mg1_wait_s`.
+    gap_cv : float
+        Standard deviation of the gaps between arrivals over their mean.
+
+    Returns
+    -------
+    float
+        Seconds in the queue; right in heavy traffic. Infinity when the load is 1 or more.
+
+    References
+    ----------
+    Kingman, "The single server queue in heavy traffic" (1961).
+
+    Examples
+    --------
+    >>> [round(kingman_wait_s(0.8, 1.0, cv, 1.0), 1) for cv in (0.5, 1, 2, 4)]
+    [2.5, 4.0, 10.0, 34.0]
+    """
+    load = rate_rps * mean_service_s
+    return load / (1 - load) * (gap_cv**2 + service_cv**2) / 2 * mean_service_s if load < 1 else inf
+
+
+def fixed_batch_wait_s(rate_rps: float, batch_size: int, service_s: Floats, probability: Floats) -> float:
+    """Mean wait of full batches for one server that serves exactly `batch_size` Poisson arrivals together (E_b/G/1).
+
+    It is counted from the arrival of a batch's last request; `fill_wait_s` is what its requests wait before that.
+
+    Parameters
+    ----------
+    rate_rps : float
+        Requests (not batches) per second.
+    batch_size : int
+        Requests that make a batch.
+    service_s, probability : array of float, shape (n,)
+        The law of a batch's service time: its values in seconds, and their probabilities.
+
+    Returns
+    -------
+    float
+        Seconds; infinity when `rate_rps` times the mean service time is `batch_size` or more.
+
+    Notes
+    -----
+    The number of requests that a departing batch leaves behind has the generating function of Bailey's and Downton's
+    bulk queue; its mean contains the roots inside the unit circle of z^b = H*(rate (1 - z)), and by Poisson arrivals
+    it equals rate · (wait + service).
+
+    References
+    ----------
+    Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and 17.
+
+    Examples
+    --------
+    With one request a batch it is Pollaczek-Khinchine; halves of 0.5 and 1.5 s have CV 0.5.
+
+    >>> service_s, probability = np.array([0.5, 1.5]), np.array([0.5, 0.5])
+    >>> round(fixed_batch_wait_s(0.8, 1, service_s, probability), 6), round(mg1_wait_s(0.8, 1.0, 0.5), 6)
+    (2.5, 2.5)
+    """
+    first, second = (float(probability @ (rate_rps * service_s) ** power) for power in (1, 2))
+    if first >= batch_size:
+        return inf
+    roots = _bulk_roots(batch_size, rate_rps * service_s, probability)
+    waiting = (1 / (1 - roots)).sum().real + (second - batch_size * (batch_size - 1)) / (2 * (batch_size - first))
+    return float(waiting) / rate_rps
+
+
+def _bulk_roots(batch_size: int, mean_arrivals: Floats, probability: Floats) -> NDArray[np.complex128]:
+    """Roots of z^b = E[exp(-a (1 - z))] inside the unit circle, but for z = 1, by Newton's method on each branch."""
+    unity = np.exp(2j * np.pi * np.arange(1, batch_size) / batch_size)
+    roots: NDArray[np.complex128] = 0.5 * unity
+    for _ in range(100):
+        # On the branch z = w H(z)^(1/b); the map contracts, so plain iteration brings Newton near enough.
+        powers = np.exp(-(1 - roots)[:, None] * mean_arrivals[None, :])
+        transform = powers @ probability
+        target = unity * np.exp(np.log(transform) / batch_size)
+        slope = target * (powers @ (probability * mean_arrivals)) / transform / batch_size
+        roots = roots - (roots - target) / (1 - slope)
+    return roots
