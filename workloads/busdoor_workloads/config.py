@@ -142,7 +142,8 @@ def _descendants(base: type[T]) -> Iterator[type[T]]:
 
 
 def _sentence(error: ValidationError, cls: type[Any]) -> str:
-    first = error.errors()[0]
+    # A key that is unknown explains a key that is missing, so it is said first.
+    first = min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
     where = _label(cls)
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":

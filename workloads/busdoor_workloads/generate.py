@@ -66,13 +66,16 @@ def generate_until(workload: Workload, seed: int, duration_s: float) -> Trace:
         Everything arrives at once, so that no number of requests fills the time.
     """
     n = max(1, workload.num_requests)
-    while (trace := generate(workload, seed, n)).arrival_s[-1] < duration_s:
-        if trace.arrival_s[-1] == 0:
-            raise ValueError(
-                f"workload {workload.name!r} arrives all at once, so duration_s says no number of requests"
-            )
+    while _last_start_s(trace := generate(workload, seed, n)) < duration_s:
+        if _last_start_s(trace) == 0:
+            raise ValueError(f"workload {workload.name!r} arrives all at once; a duration_s sets no number of requests")
         n *= 2
     return trace.select(trace.arrival_s < duration_s)
+
+
+def _last_start_s(trace: Trace) -> float:
+    """Return the last arrival that the arrival process made: later turns of sessions do not count."""
+    return float(trace.arrival_s[-1] if trace.turn is None else trace.arrival_s[trace.turn == 0][-1])
 
 
 def _caps(workload: Workload, outputs: IntArray) -> Columns:

@@ -32,5 +32,5 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     'it is one of fixed, lognormal'
     """
     known = sorted(names)
-    near = get_close_matches(str(word).lower(), known, n=1, cutoff=_CUTOFF)
+    near = get_close_matches(word.lower(), known, n=1, cutoff=_CUTOFF) or [name for name in known if word in name]
     return f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(known)}"

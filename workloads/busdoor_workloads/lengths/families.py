@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from busdoor_workloads.config import Positive, Tokens, config
 from busdoor_workloads.lengths.base import Continuous
@@ -58,8 +59,8 @@ class TruncatedExponential(Exponential):
     """
 
     type: ClassVar[str] = "truncated_exponential"
-    max: Tokens
-    truncate: Literal["clip", "reject"]
+    max: Tokens = Field()  # without a default, unlike the base class's
+    truncate: Literal["clip", "reject"] = Field()
 
 
 @config
