@@ -44,7 +44,7 @@ def _lengths(axes: Axes, trace: Trace, summary: pd.Series[float]) -> None:
         weights = [1 / len(trace)] * len(trace)
         axes.hist(
             getattr(trace, column),
-            bins,
+            bins.tolist(),
             weights=weights,
             color=color,
             label=f"{name}: mean {mean:,.0f}, p99 {p99:,.0f}",

@@ -163,6 +163,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "busdoor"
 
 
+def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
+    """Return a public trace's file if it has been fetched, else None.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    """
+    path = _target(public_trace(name), cache_dir)
+    return path if path.exists() else None
+
+
+def _target(trace: PublicTrace, cache_dir: str | Path | None) -> Path:
+    return (Path(cache_dir) if cache_dir is not None else cache_folder()) / trace.filename
+
+
 def fetch(
     name: str, cache_dir: str | Path | None = None, url: str | None = None, progress: Progress | None = None
 ) -> Path:
@@ -192,11 +208,10 @@ def fetch(
         The download failed; what came so far is kept, and the next call goes on from there.
     """
     trace = public_trace(name)
-    folder = Path(cache_dir) if cache_dir is not None else cache_folder()
-    target = folder / trace.filename
+    target = _target(trace, cache_dir)
     if target.exists() and _sha256(target) == trace.sha256:
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     source = url or trace.url
     _download(source, part, progress or _silent)

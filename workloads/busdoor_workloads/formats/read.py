@@ -1,0 +1,173 @@
+"""Reading a trace file of any known format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from busdoor_workloads.formats.base import Format
+from busdoor_workloads.formats.check import checked
+from busdoor_workloads.formats.draft import UNITS_PER_SECOND, ReadOptions, TimeUnit
+from busdoor_workloads.formats.finish import finished
+from busdoor_workloads.formats.registry import FORMATS, known_format
+from busdoor_workloads.formats.table import sniff
+from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.trace import Trace
+
+
+def read_trace(
+    path: str | Path,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    time_unit: TimeUnit = "s",
+    time_scale: float = 1.0,
+    start_s: float = 0.0,
+    duration_s: float = np.inf,
+    max_requests: int | None = None,
+    max_total_tokens: int | None = None,
+    too_long: Literal["drop", "clip"] = "drop",
+    skip_bad: bool = False,
+    jitter: bool = True,
+    seed: int = 0,
+    model: str | None = None,
+    normalize_duration: bool = False,
+    name: str | None = None,
+) -> Trace:
+    r"""Read a trace file (or ServeGen folder), compressed with gzip or not.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Requests need not be sorted, except in our own formats.
+    format : str, optional
+        A key of `FORMATS`; found out from the file's first record where absent.
+    columns : mapping, optional
+        For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens": "prompt_len"}``.
+    time_unit : {"s", "ms", "us", "ns", "datetime"}
+        Unit of `arrival_s` in a file read with `columns`.
+    time_scale : float
+        Stretches time: 2 halves the rate.
+    start_s, duration_s : float
+        Window of the file to take, in seconds from its start; its beginning becomes time 0.
+    max_requests : int, optional
+        Take the first so many.
+    max_total_tokens : int, optional
+        Longest request, prompt and output together.
+    too_long : {"drop", "clip"}
+        What to do with longer ones: leave them out, or cut the output (and the prompt where it alone is too long).
+    skip_bad : bool
+        Leave bad rows out and count them instead of refusing the file.
+    jitter : bool
+        Spread arrivals over the tick where a Mooncake file's timestamps are so coarse that most gaps are 0.
+    seed : int
+        For the jitter, and for ServeGen, whose folders hold distributions to draw from.
+    model : str, optional
+        Take only this model's requests (BurstGPT).
+    normalize_duration : bool
+        Rescale gaps so that each ServeGen window holds exactly its expected number of requests, as its authors do.
+    name : str, optional
+        What to call the trace; the file's name by default.
+
+    Returns
+    -------
+    Trace
+        In order of arrival. Its metadata says how many rows were read, dropped, clipped or jittered.
+
+    Raises
+    ------
+    ValueError
+        A bad row (file, line, column, value, what would be right), or an unknown format or column (nearest right name).
+    FileNotFoundError
+        The file is absent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "two.csv"
+    >>> _ = path.write_text("arrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n")
+    >>> read_trace(path).output_tokens
+    array([10, 20])
+    """
+    path = Path(path)
+    _require_sense(time_unit, time_scale, duration_s, max_requests, max_total_tokens, too_long)
+    options = ReadOptions(
+        columns=columns or {},
+        time_unit=time_unit,
+        time_scale=time_scale,
+        start_s=start_s,
+        duration_s=duration_s,
+        max_requests=max_requests,
+        max_total_tokens=max_total_tokens,
+        too_long=too_long,
+        skip_bad=skip_bad,
+        jitter=jitter,
+        seed=seed,
+        model=model,
+        normalize_duration=normalize_duration,
+        name=name,
+    )
+    kind = known_format(format) if format else _detected(path, bool(columns))
+    return _read(path, kind, options)
+
+
+def _read(path: Path, kind: Format, options: ReadOptions) -> Trace:
+    draft = kind.read(path, options)
+    frame, num_bad = checked(draft, skip_bad=options.skip_bad)
+    notes = {"source": path.name, "format": kind.name, "rows_read": len(draft.table.frame) + draft.table.num_malformed}
+    if num_bad + draft.table.num_malformed:
+        notes["rows_dropped_bad"] = num_bad + draft.table.num_malformed
+    draft.metadata = notes | draft.metadata
+    return finished(draft, frame, options)
+
+
+def detect_format(path: str | Path) -> str:
+    """Tell the format of a file from its first record.
+
+    Returns
+    -------
+    str
+        A key of `FORMATS`; "csv" or "jsonl" where the file is of no format known.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        The file cannot be read.
+    """
+    return _detected(Path(path), False).name
+
+
+def _detected(path: Path, mapped: bool) -> Format:
+    container, columns = sniff(path)
+    fitting = [f for f in FORMATS.values() if f.container == container and f.marks <= set(columns)]
+    if fitting and not mapped:
+        return max(fitting, key=lambda f: len(f.marks))  # the more a format asks for, the surer the match
+    if container not in ("csv", "jsonl"):
+        raise ValueError(f"{path.name} is of no format known: {', '.join(FORMATS)}")
+    return FORMATS[container]
+
+
+def _require_sense(
+    time_unit: str,
+    time_scale: float,
+    duration_s: float,
+    max_requests: int | None,
+    max_total_tokens: int | None,
+    too_long: str,
+) -> None:
+    units = (*UNITS_PER_SECOND, "datetime")
+    if time_unit not in units:
+        raise ValueError(f"time_unit is {time_unit!r}; {did_you_mean(time_unit, units)}")
+    if too_long not in ("drop", "clip"):
+        raise ValueError(f"too_long is {too_long!r}; it is drop or clip")
+    for key, value, least in (
+        ("time_scale", time_scale, 0),
+        ("duration_s", duration_s, 0),
+        ("max_requests", max_requests, 0),
+        ("max_total_tokens", max_total_tokens, 1),
+    ):
+        if value is not None and not value > least:
+            raise ValueError(f"{key} is {value}; it must be more than {least}")
