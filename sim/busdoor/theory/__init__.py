@@ -17,6 +17,7 @@ from busdoor.theory.continuous import (
 )
 from busdoor.theory.kv import kv_limited_batch, kv_occupancy_tokens, kv_token_steps, reserved_token_steps
 from busdoor.theory.line import StepLine
+from busdoor.theory.load import capacity_rps, offered_load
 from busdoor.theory.single_server import (
     erlang_c,
     fixed_batch_wait_s,
@@ -44,6 +45,7 @@ __all__ = [
     "CappedSharing",
     "StepLine",
     "batch_time_s",
+    "capacity_rps",
     "capped_sharing",
     "continuous_capacity_rps",
     "erlang_c",
@@ -63,6 +65,7 @@ __all__ = [
     "mm1_wait_s",
     "mmc_wait_s",
     "multi_bin_max",
+    "offered_load",
     "reserved_token_steps",
     "saturated_continuous_rps",
     "saturated_static_rps",

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from busdoor.batch import Batch
 from busdoor.step_time.base import StepTime
 from busdoor.theory.kv import kv_limited_batch, kv_token_steps, reserved_token_steps
-from busdoor.theory.static import expected_max
 
 Floats = NDArray[np.float64]
 
@@ -88,43 +87,48 @@ def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots:
 
 def static_capacity_rps(
     step_time: StepTime,
-    input_tokens: ArrayLike,
-    output_tokens: ArrayLike,
     *,
     batch_size: int,
+    mean_output_tokens: float,
+    longest_input_tokens: float,
+    longest_output_tokens: float,
     finished_rows: Literal["compute", "skip"] = "compute",
-    pad_to: Literal["batch", "dataset"] = "batch",
 ) -> float:
     """Estimate the requests per second that a static server can carry: X_s with any step-time model.
 
     Parameters
     ----------
-    step_time, input_tokens, output_tokens
-        As `continuous_capacity_rps`.
+    step_time : StepTime
+        Any model.
     batch_size : int
         Rows, as many as fit.
+    mean_output_tokens : float
+        E[N].
+    longest_input_tokens, longest_output_tokens : float
+        What prompts and answers are padded to: E[max P] and E[max N] over a batch.
     finished_rows : {"compute", "skip"}
         Whether a row that has its answer still costs.
-    pad_to : {"batch", "dataset"}
-        Whether prompts and answers run to the batch's longest, or to the longest of all requests.
 
     Notes
     -----
-    Approximations: a batch of the mean longest prompt and answer stands for all; with `skip`, the rows fall evenly.
+    Approximations: a batch of the mean longest prompt and answer stands for all; with `skip`, one of the mean number
+    of rows for all iterations. Both are exact for a step time that is linear in the rows and without context.
 
     Examples
     --------
     >>> from busdoor.step_time import LinearStepTime
     >>> step_time = LinearStepTime(base_s=0.020, per_request_s=0.0005)
-    >>> round(static_capacity_rps(step_time, [512, 512], [100, 200], batch_size=8), 4)   # E[max] = 199.6
-    1.6699
+    >>> lengths = {"mean_output_tokens": 128, "longest_input_tokens": 512, "longest_output_tokens": 347}
+    >>> round(static_capacity_rps(step_time, batch_size=8, **lengths), 4)
+    0.9606
     """
-    prompts, answers = _lengths(input_tokens, output_tokens)
-    draws = inf if pad_to == "dataset" else batch_size
-    prompt, answer = (expected_max(lengths, draws) for lengths in (prompts, answers))
-    rows = batch_size * float(answers.mean()) / answer if finished_rows == "skip" else float(batch_size)
-    decode_s = _between(lambda rows: _mean_decode_s(step_time, rows, prompt, answer), max(1.0, rows)) * (answer - 1)
-    return batch_size / (_prefill_s(step_time, batch_size, prompt) + decode_s)
+    rows = float(batch_size)
+    if finished_rows == "skip":
+        rows = max(1.0, rows * (mean_output_tokens - 1) / max(1.0, longest_output_tokens - 1))
+    decode_s = _between(lambda rows: _mean_decode_s(step_time, rows, longest_input_tokens, longest_output_tokens), rows)
+    return batch_size / (
+        _prefill_s(step_time, batch_size, longest_input_tokens) + decode_s * (longest_output_tokens - 1)
+    )
 
 
 def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
