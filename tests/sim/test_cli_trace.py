@@ -25,7 +25,7 @@ def own(tmp_path):
 def test_describe_prints_tables_and_draws_when_asked(own, tmp_path, capsys):
     run("describe", own, "--out", tmp_path / "pictures")
     printed = capsys.readouterr().out
-    for word in ("mine", "3 requests", "input", "decode", "CV of gaps"):
+    for word in ("mine", "3 requests", "input", "E[N] / E[max of b]", "CV of gaps"):
         assert word in printed
     assert (tmp_path / "pictures" / "mine.png").stat().st_size > 10_000
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ _LENGTHS = ("mean", "p50", "p90", "p99", "max", "cv")
 def print_description(trace: Trace, summary: pd.Series[float]) -> None:
     """Print a trace's statistics as three small tables."""
     console = Console()
-    console.print(f"[bold]{trace.name}[/]: {len(trace):,} requests over {_number(summary['span_s'])} s")
+    console.print(f"[bold]{escape(trace.name)}[/]: {len(trace):,} requests over {_number(summary['span_s'])} s")
     for table in (_lengths(summary), _arrivals(summary), _efficiency(summary)):
+        console.print()
         console.print(table)
     if notes := _notes(trace):
-        console.print(f"Read as: {notes}", style="dim")
+        console.print(f"\nRead as: {escape(notes)}", style="dim")
 
 
 def _lengths(summary: pd.Series[float]) -> Table:
@@ -56,7 +58,7 @@ def _efficiency(summary: pd.Series[float]) -> Table:
     sizes = [key.removeprefix("decode_efficiency_b") for key in map(str, summary.index) if key.startswith("decode_")]
     table = _table("Useful share of a static batch of", *sizes)
     for part, title in (("decode", "decode slot-steps: E[N] / E[max of b]"), ("prefill", "prefill, padded prompts")):
-        table.add_row(title, *(f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes))
+        table.add_row(escape(title), *(f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes))
     return table
 
 
