@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,10 @@ def read_azure(path: Path) -> Columns:
 
 def read_mooncake(path: Path, tick_s: float = 0.0) -> Columns:
     """Read a Mooncake trace, its arrivals spread evenly over ticks of `tick_s` seconds."""
-    rows = pd.read_json(path, lines=True, convert_dates=False)
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = pd.DataFrame(
+            [json.loads(line) for line in lines], columns=["timestamp", "input_length", "output_length"]
+        )
     spread = stream(0, "ticks").random(len(rows)) * tick_s
     return _columns(np.sort(rows["timestamp"] / 1000 + spread), rows["input_length"], rows["output_length"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Real
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -119,6 +120,10 @@ class Workload:
 
         A parametric process keeps its shape; a burst, a closed loop and a process fitted to a trace become Poisson.
         """
+        if not (isinstance(request_rate, Real) and request_rate > 0):
+            raise ValueError(
+                f"request_rate is {request_rate!r}; it must be a number of requests per second, more than 0"
+            )
         return replace(self, arrival=self.arrival.at_rate(request_rate))
 
     def generate(self, seed: int = 0, *, num_requests: int | None = None, request_rate: float | None = None) -> Trace:
