@@ -86,8 +86,9 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float 
 
 
 def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Interval of the ratio of two policies that ran on the same draws: the geometric mean, t interval of its logarithm.
+    """Interval of the ratio of two policies that ran on the same draws.
 
+    It is the geometric mean over the replications, with the t interval of its logarithm.
     The reciprocal has the reciprocal interval, so that it does not matter which policy is called the baseline.
 
     Parameters

@@ -1,0 +1,201 @@
+"""The tables [kv], [gpu] and [slo] of a configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.catalog import GPU, Dtype, ModelShape, kv_capacity
+from busdoor.catalog import gpu as find_gpu
+from busdoor.catalog import model as find_model
+from busdoor.metrics import SLO_METRICS
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+_DURATION = re.compile(r"\s*([0-9.eE+-]+)\s*(us|ms|s|min|h)?\s*")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
+_SLO_KEY = re.compile(rf"({'|'.join(SLO_METRICS)})(?:_p(\d{{1,2}}(?:\.\d+)?))?")
+
+
+def parse_seconds(value: float | str) -> float:
+    """Read a duration: a number of seconds, or a string with a unit.
+
+    Examples
+    --------
+    >>> parse_seconds("200ms"), parse_seconds(3), parse_seconds("2 min")
+    (0.2, 3.0, 120.0)
+    >>> parse_seconds("2 sec")
+    Traceback (most recent call last):
+    ValueError: '2 sec' is no duration; write a number of seconds, or one with a unit: '200ms', '2s', '5min', '1h'
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if match:
+            return float(match[1]) * _SECONDS[match[2]]
+    except ValueError:
+        pass
+    raise ValueError(
+        f"{value!r} is no duration; write a number of seconds, or one with a unit: '200ms', '2s', '5min', '1h'"
+    )
+
+
+Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
+
+
+def reject_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError for the first key that is not known, with the nearest right one.
+
+    Examples
+    --------
+    >>> reject_unknown("[kv]", ["block_sise"], ["block_size", "num_blocks"])
+    Traceback (most recent call last):
+    ValueError: [kv] block_sise: unknown; did you mean block_size?
+    >>> reject_unknown("[kv]", ["colour"], ["block_size", "num_blocks"])
+    Traceback (most recent call last):
+    ValueError: [kv] colour: unknown; it may have block_size, num_blocks
+    """
+    names = sorted(known)
+    for key in keys:
+        if key not in names:
+            near = get_close_matches(key.lower(), names, n=1, cutoff=0.5)  # as `busdoor.names.unknown`
+            guess = f"did you mean {near[0]}?" if near else f"it may have {', '.join(names)}"
+            raise ValueError(f"{where} {key}: unknown; {guess}".strip())
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class KVTable:
+    """[kv]: the memory for keys and values, the same for every policy.
+
+    Parameters
+    ----------
+    block_size : int
+        Tokens of a block.
+    num_blocks : int, optional
+        Blocks; by default what the GPU holds beside the model.
+    max_model_len : int, optional
+        Longest request, prompt and answer together; by default the smallest power of two that holds the workload's
+        longest, within what the model can.
+    """
+
+    block_size: PositiveInt = 16
+    num_blocks: PositiveInt | None = None
+    max_model_len: PositiveInt | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GPUTable:
+    """[gpu]: what runs which model.
+
+    Parameters
+    ----------
+    name, model : str or table
+        From the catalogue, or tables of your own.
+    tp : int
+        GPUs that share the model.
+    weight_dtype, kv_dtype : str
+        Formats; the KV cache is at 16 bits unless said otherwise.
+    gpu_memory_utilization : float
+        Share of the memory that the engine may take.
+    price_per_hour : float, optional
+        Of one GPU, in your currency: the table then says what the load costs.
+    """
+
+    name: Annotated[GPU, BeforeValidator(find_gpu)] = Field(default_factory=lambda: find_gpu("h100"))
+    model: Annotated[ModelShape, BeforeValidator(find_model)] = Field(
+        default_factory=lambda: find_model("llama-3.1-8b")
+    )
+    tp: PositiveInt = 1
+    weight_dtype: Dtype = "bf16"
+    kv_dtype: Dtype | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    price_per_hour: PositiveFloat | None = None
+
+    def num_blocks(self, block_size: int) -> int:
+        """KV blocks that it holds; ValueError if the model does not fit.
+
+        Examples
+        --------
+        >>> GPUTable().num_blocks(block_size=16)
+        27551
+        """
+        return kv_capacity(
+            self.name,
+            self.model,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            weight_dtype=self.weight_dtype,
+            kv_dtype=self.kv_dtype,
+            tp=self.tp,
+            block_size=block_size,
+        )
+
+    def roofline(self) -> dict[str, Any]:
+        """Fields of the roofline step time on this GPU."""
+        fields = {"gpu": self.name, "model": self.model, "tp": self.tp, "weight_dtype": self.weight_dtype}
+        return fields if self.kv_dtype is None else fields | {"kv_dtype": self.kv_dtype}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SLO:
+    """[slo]: what is promised. A plain limit is for every request, one with a percentile for that share of them.
+
+    Parameters
+    ----------
+    limits_s : dict of str to float
+        By `ttft`, `tpot`, `e2e` or `normalized`, alone or as in `ttft_p99`; seconds.
+
+    Examples
+    --------
+    >>> slo = SLO.from_table({"ttft_p99": "2s", "tpot": "100ms"})
+    >>> slo.limits_s, slo.per_request_s
+    ({'ttft_p99': 2.0, 'tpot': 0.1}, {'ttft': 2.0, 'tpot': 0.1})
+    """
+
+    limits_s: Mapping[str, Seconds] = Field(default_factory=dict)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> SLO:
+        """Build it from the table; ValueError names a key that is no latency, or a value that is no duration."""
+        limits = {}
+        for key, value in table.items():
+            if not _SLO_KEY.fullmatch(key):
+                known = [metric + rest for metric in SLO_METRICS for rest in ("", "_p99")]
+                reject_unknown("[slo]", [key], known)
+            try:
+                limits[key] = parse_seconds(value)
+            except ValueError as error:
+                raise ValueError(f"[slo] {key}: {error}") from None
+            if not limits[key] > 0:
+                raise ValueError(f"[slo] {key} = {value!r}: it has to be over 0 seconds")
+        return cls(limits_s=limits)
+
+    @property
+    def per_request_s(self) -> dict[str, float]:
+        """The tightest limit on each latency: what a request has to meet to count as goodput."""
+        limits: dict[str, float] = {}
+        for key, limit in self.limits_s.items():
+            metric = _parts(key)[0]
+            limits[metric] = min(limit, limits.get(metric, limit))
+        return limits
+
+    def shares(self) -> dict[str, tuple[str, float, float]]:
+        """By key: the latency, its limit in seconds, and the share of all requests that has to meet it.
+
+        Examples
+        --------
+        >>> SLO.from_table({"ttft_p99": 2, "tpot": 0.1}).shares()
+        {'ttft_p99': ('ttft', 2.0, 0.99), 'tpot': ('tpot', 0.1, 1.0)}
+        """
+        return {key: (_parts(key)[0], limit, _parts(key)[1]) for key, limit in self.limits_s.items()}
+
+
+def _parts(key: str) -> tuple[str, float]:
+    match = _SLO_KEY.fullmatch(key)
+    assert match  # from_table saw to it
+    return match[1], float(match[2]) / 100 if match[2] else 1.0

@@ -1,0 +1,134 @@
+"""Reading TOML so that whatever is wrong with a value can be said with its file and line."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""")
+
+
+@dataclass(frozen=True)
+class Document:
+    r"""A TOML file, or the flags of a command, as nested tables that know their lines.
+
+    Parameters
+    ----------
+    data : dict
+        The tables.
+    file : str
+        The file's name; empty where the tables come from elsewhere.
+    lines : dict
+        Line numbers from 1, by (table, index of it in an array of tables, key); key "" is the table's header.
+
+    Examples
+    --------
+    >>> document = parse_toml("seed = 1\n[kv]\nblock_size = 16\nnum_blocks = 0", "a.toml")
+    >>> document.data["kv"]
+    {'block_size': 16, 'num_blocks': 0}
+    >>> with document.blame("kv"):
+    ...     raise ValueError("[kv] num_blocks = 0: has to be 1 or more")
+    Traceback (most recent call last):
+    ValueError: a.toml, line 4: [kv] num_blocks = 0: has to be 1 or more
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    file: str = ""
+    lines: Mapping[tuple[str, int, str], int] = field(default_factory=dict)
+
+    @contextmanager
+    def blame(self, table: str = "", index: int = 0) -> Iterator[None]:
+        """Put the file and the line before what a ValueError raised inside says about a table.
+
+        Parameters
+        ----------
+        table : str
+            Its name; "" for the keys outside any table.
+        index : int
+            Which of several tables of that name.
+        """
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(self.where(table, index, str(error)) + str(error)) from error
+
+    def where(self, table: str, index: int, message: str) -> str:
+        """File and line of the first key of a table that a message mentions; of the table where it mentions none."""
+        if not self.file:
+            return ""
+        words = set(re.findall(r"[\w-]+", message.split(";")[0]))
+        own = {key: line for (name, place, key), line in self.lines.items() if (name, place) == (table, index)}
+        line = min((line for key, line in own.items() if key in words), default=own.get(""))
+        return f"{self.file}, line {line}: " if line else f"{self.file}: "
+
+
+def read_toml(path: str | Path) -> Document:
+    """Read a TOML file.
+
+    Raises
+    ------
+    ValueError
+        If it is no TOML; the message has the line.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file, so no TOML: {error.reason} at byte {error.start}") from error
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, file: str = "") -> Document:
+    """Parse TOML text; `file` is what messages call it.
+
+    Examples
+    --------
+    >>> parse_toml("seed = = 3", "a.toml")
+    Traceback (most recent call last):
+    ValueError: a.toml is not valid TOML: invalid value (at line 1, column 8)
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        raise ValueError(f"{file or 'the text'} is not valid TOML: {said[0].lower()}{said[1:]}") from error
+    return Document(data, file, _lines(text))
+
+
+def parse_value(text: str) -> Any:
+    """Read one value as TOML would; a bare word is a string.
+
+    Examples
+    --------
+    >>> parse_value("16"), parse_value("true"), parse_value("oracle"), parse_value("[1, 2]")
+    (16, True, 'oracle', [1, 2])
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _lines(text: str) -> dict[tuple[str, int, str], int]:
+    """Find where tables and keys stand; a line inside a multi-line value may be taken for a key, which harms nobody."""
+    lines: dict[tuple[str, int, str], int] = {}
+    table, index = "", 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = header[2]
+            index = sum(name == table and not key for name, _, key in lines) if header[1] == "[[" else 0
+            lines[table, index, ""] = number
+            if "." in table:  # [workload.input_tokens]: a key of [workload] too
+                parent, _, key = table.partition(".")
+                lines.setdefault((parent, 0, key), number)
+        elif key_match := _KEY.match(line):
+            lines.setdefault((table, index, key_match[1]), number)
+    return lines

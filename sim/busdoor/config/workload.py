@@ -1,0 +1,224 @@
+"""The table [workload]: a profile, a file or laws of your own, and the traces that it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.config.tables import STRICT, Seconds, reject_unknown
+from busdoor.names import checked, unknown
+
+if TYPE_CHECKING:
+    from busdoor_workloads import Trace, Workload
+
+DEFAULT_WORKLOAD = "azure-conv"
+
+# What `busdoor_workloads.formats.read_trace` takes beside what this table has under the same or another name.
+READ_OPTIONS = (
+    "format", "columns", "time_unit", "start_s", "duration_s", "max_total_tokens", "too_long", "skip_bad", "jitter",
+    "model", "normalize_duration",
+)  # fmt: skip
+_OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
+# A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
+_BURST_REQUESTS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class WorkloadTable:
+    """[workload]: who arrives when, and how long they are.
+
+    Parameters
+    ----------
+    name : str, optional
+        A profile or preset; or what to call laws of your own.
+    path : str, optional
+        A trace file instead.
+    num_requests : int, optional
+        How many; by default as many as the profile, the preset or the file has.
+    request_rate : float, optional
+        Requests per second; infinity for all at once. A file's arrivals are stretched; where it has none, they are
+        drawn as Poisson.
+    time_scale : float, optional
+        Instead: stretches time by this factor.
+    timeout_s : float or str, optional
+        Clients give up after so long.
+    max_output_tokens : int, optional
+        The cap that clients ask for; longer answers stop there.
+    seed : int, optional
+        Of the draws; the configuration's by default.
+    laws : dict
+        The other keys: laws as in `busdoor_workloads.Workload`, or for a file options of `read_trace`.
+
+    Examples
+    --------
+    >>> table = WorkloadTable.from_table({"name": "azure-conv", "request_rate": 4.0, "num_requests": 3})
+    >>> table.trace(seed=1).arrival_s.round(1)
+    array([0. , 0.3, 0.9])
+    >>> WorkloadTable.from_table({"nam": "azure-conv"})
+    Traceback (most recent call last):
+    ValueError: [workload] nam: unknown; did you mean name?
+    """
+
+    name: str | None = None
+    path: str | None = None
+    num_requests: PositiveInt | None = None
+    request_rate: PositiveFloat | None = None
+    time_scale: PositiveFloat | None = None
+    timeout_s: Seconds | None = None
+    max_output_tokens: PositiveInt | None = None
+    seed: NonNegativeInt | None = None
+    laws: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], folder: str | Path = ".") -> WorkloadTable:
+        """Build it from a TOML table; `folder` is where a relative `path` starts."""
+        own = {key: value for key, value in table.items() if key in _OWN}
+        laws = {key: value for key, value in table.items() if key not in _OWN}
+        reject_unknown("[workload]", laws, (*_OWN, *(READ_OPTIONS if "path" in own else _law_names())))
+        if isinstance(own.get("path"), str):
+            own["path"] = str(Path(folder) / Path(own["path"]).expanduser())
+        made = checked(cls, {**own, "laws": laws}, "[workload]")
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Raise ValueError if keys contradict each other, or name what does not exist."""
+        if self.request_rate is not None and self.time_scale is not None:
+            raise ValueError("[workload] request_rate and time_scale both set the rate; give one of them")
+        if self.path is None:
+            _ = self.workload
+        elif not Path(self.path).exists():
+            raise ValueError(f"[workload] path: there is no file {self.path}")
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The laws (not for a file)."""
+        from busdoor_workloads import Workload, workload_names
+
+        table: dict[str, Any] = {"name" if self._is_label else "base": self.name or DEFAULT_WORKLOAD, **self.laws}
+        table |= {key: value for key in ("timeout_s", "max_output_tokens") if (value := getattr(self, key)) is not None}
+        if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
+            raise ValueError(f"[workload] name: {unknown('a profile or preset', table['base'], workload_names())}")
+        try:
+            return Workload.from_table(table)
+        except ValueError as error:
+            raise ValueError(f"[workload] {str(error).removeprefix('Workload, ')}") from error
+
+    @property
+    def _is_label(self) -> bool:
+        """Whether the laws are complete without a profile."""
+        return "base" in self.laws or "lengths" in self.laws or {"input_tokens", "output_tokens"} <= set(self.laws)
+
+    @cached_property
+    def _file(self) -> Trace:
+        from busdoor_workloads.formats import read_trace
+
+        assert self.path is not None
+        options = {"time_scale": self.time_scale or 1.0, "name": self.name, "seed": self.seed or 0, **self.laws}
+        return self.apply(read_trace(self.path, max_requests=self.num_requests, **options))
+
+    def apply(self, trace: Trace) -> Trace:
+        """Give a finished trace this table's rate, timeout and cap."""
+        if self.num_requests is not None and self.num_requests < len(trace):
+            trace = trace.select(np.arange(self.num_requests))
+        if self.request_rate is not None:
+            trace = _at_rate(trace, self.request_rate, self.seed or 0)
+        if self.timeout_s is not None:
+            trace = replace(trace, timeout_s=np.full(len(trace), self.timeout_s))
+        if self.max_output_tokens is not None:
+            cap = np.full(len(trace), self.max_output_tokens)
+            trace = replace(trace, output_tokens=np.minimum(trace.output_tokens, cap), max_output_tokens=cap)
+        return trace
+
+    def trace(self, seed: int = 0, replication: int = 0) -> Trace:
+        """Draw one replication; the same arguments give the same trace.
+
+        Parameters
+        ----------
+        seed : int
+            Unless the table has its own.
+        replication : int
+            0 is the run itself. Of a file, which is one draw of its traffic, further replications keep the arrivals and
+            draw the other columns anew from the file's rows, with replacement.
+        """
+        from busdoor_workloads import replication_seed
+
+        own = seed if self.seed is None else self.seed
+        if self.path is not None:
+            return resampled(self._file, own, replication)
+        trace = self.workload.generate(
+            replication_seed(own, replication), num_requests=self.num_requests, request_rate=self.request_rate
+        )
+        return trace if self.time_scale is None else trace.scale_time(self.time_scale)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as TOML or JSON would hold it."""
+        from busdoor_workloads.config import to_table
+
+        own = {key: value for key in _OWN if (value := getattr(self, key)) is not None}
+        return own | {key: to_table(value) for key, value in self.laws.items()}
+
+
+def resampled(trace: Trace, seed: int, replication: int) -> Trace:
+    """Draw a replication of a recorded trace: same arrivals, rows drawn with replacement; number 0 is the trace itself.
+
+    Raises
+    ------
+    ValueError
+        If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one by one.
+    """
+    from busdoor_workloads import stream
+
+    if replication == 0:
+        return trace
+    if not is_replicable(trace):
+        raise ValueError(
+            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can be run only once; "
+            "use replications = 1"
+        )
+    rows = stream(seed, f"resample {replication}").integers(len(trace), size=len(trace))
+    return trace.select(rows).with_arrivals(trace.arrival_s)
+
+
+def is_replicable(trace: Trace) -> bool:
+    """Whether a recorded trace's rows can be drawn anew one by one."""
+    return trace.session_id is None and trace.hash_ids is None
+
+
+def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
+    """All requests at once, repeated until there are enough to keep any server full; nobody gives up.
+
+    Examples
+    --------
+    >>> from busdoor_workloads import Trace
+    >>> two = Trace(arrival_s=[0.0, 9.0], input_tokens=[5, 6], output_tokens=[1, 2])
+    >>> burst(two, at_least=3).input_tokens
+    array([5, 6, 5, 6])
+    """
+    copies = 1 if trace.hash_ids is not None else -(-at_least // max(1, len(trace)))
+    rows = np.tile(np.arange(len(trace)), copies)
+    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s", "concurrency"))
+    return replace(trace.with_arrivals(np.zeros(len(trace))).select(rows), **alone)
+
+
+def _at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
+    from busdoor_workloads import stream
+
+    if np.isinf(request_rate):
+        return trace.with_arrivals(np.zeros(len(trace)))
+    if np.isfinite(trace.request_rate):
+        return trace.at_rate(request_rate)
+    return trace.with_arrivals(np.cumsum(stream(seed, "arrivals").exponential(1 / request_rate, len(trace))))
+
+
+def _law_names() -> list[str]:
+    from busdoor_workloads import Workload
+
+    return ["base", *Workload.__dataclass_fields__]
