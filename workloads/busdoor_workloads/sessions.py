@@ -161,12 +161,18 @@ def block_ids(
     [(0, 1, 2), (0, 3, 4), (0, 3, 4, 5)]
     """
     blocks = -(-input_tokens // block_size)
-    shared_of_group = prefix_tokens // block_size
-    shared = shared_of_group[group]
-    own = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.int64)
-    np.maximum.at(own, owner, blocks - shared)
-    group_first = np.cumsum(shared_of_group) - shared_of_group
-    own_first = int(shared_of_group.sum()) + np.cumsum(own) - own
-    columns = (group_first[group], shared, own_first[owner], blocks - shared)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [(*range(start, start + common), *range(mine, mine + rest)) for start, common, mine, rest in rows]
+    shared = prefix_tokens // block_size
+    own, group_of = np.zeros((2, int(owner.max(initial=-1)) + 1), dtype=np.int64)
+    group_of[owner] = group
+    np.maximum.at(own, owner, blocks - shared[group])
+    prefixes = _number(shared, 0)
+    rests = _number(own, int(shared.sum()))
+    contexts = [prefixes[its_group] + rest for its_group, rest in zip(group_of.tolist(), rests, strict=True)]
+    # Slices share their numbers with the context: a long session costs a pointer a block and turn.
+    return [contexts[its][:count] for its, count in zip(owner.tolist(), blocks.tolist(), strict=True)]
+
+
+def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
+    """Number so many blocks each, one after another, from `first` on."""
+    ends = first + np.cumsum(counts)
+    return [tuple(range(end - count, end)) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
