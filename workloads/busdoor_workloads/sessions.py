@@ -173,6 +173,6 @@ def block_ids(
 
 
 def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
-    """Number so many blocks each, one after another, from `first` on."""
+    """Give each so many numbers, one after another, from `first` on."""
     ends = first + np.cumsum(counts)
     return [tuple(range(end - count, end)) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
