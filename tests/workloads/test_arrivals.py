@@ -4,6 +4,9 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from busdoor_workloads.arrivals import (
     MMPP2,
     Burst,
@@ -22,8 +25,6 @@ from busdoor_workloads.arrivals import (
 )
 from busdoor_workloads.config import to_table
 from busdoor_workloads.fit import dispersion
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PROCESSES = [
     Burst(),

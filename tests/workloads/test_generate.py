@@ -4,10 +4,11 @@ import tomllib
 
 import numpy as np
 import pytest
-from busdoor_workloads import PriorityClass, Workload, replication_seed, stream
-from busdoor_workloads.sessions import block_ids, sessions_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from busdoor_workloads import PriorityClass, Workload, replication_seed, stream
+from busdoor_workloads.sessions import block_ids, sessions_of
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens", "max_output_tokens", "priority", "session_id", "turn")
 CHAT = {

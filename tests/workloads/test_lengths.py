@@ -4,6 +4,9 @@ import tomllib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from busdoor_workloads.config import to_table
 from busdoor_workloads.lengths import (
     MAX_TOKENS,
@@ -30,8 +33,6 @@ from busdoor_workloads.lengths import (
     as_lengths,
     as_pairs,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LAWS = [
     Fixed(tokens=17),

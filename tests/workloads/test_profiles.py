@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from busdoor_workloads import Trace, fit, preset, preset_names, profile, profile_names, resolve, workload_names
 from busdoor_workloads.sources import SOURCES
 
