@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import simpy
-from busdoor_workloads import Trace
 
 from busdoor.request import Request
 from busdoor.server import EARLY
+from busdoor_workloads import Trace
 
 Process = Generator[simpy.Event, Any, None]
 _CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
@@ -66,9 +66,9 @@ class Clients:
         if self._to_send == 0:
             server.close()
         elif self.trace.concurrency:
-            rows = iter(range(len(self.trace)))
+            line = iter(range(len(self.trace)))
             for _ in range(self.trace.concurrency):
-                self.env.process(self._converse(rows))
+                self.env.process(self._converse(line))
         else:
             first_turns, later_turns = _turns(self.trace)
             for rows in later_turns:
@@ -169,4 +169,3 @@ def _hash_scale(trace: Trace, kv_block_size: int) -> int:
             f"{kv_block_size}; choose a block_size that divides it"
         )
     return trace.block_size // kv_block_size
-

@@ -74,10 +74,10 @@ def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bo
     times = latencies(requests, streams)
     if streams:
         times["tpot"] = times["tpot"].fillna(0.0)
-    good = np.ones(len(times), dtype=bool)
+    good: NDArray[np.bool_] = np.ones(len(times), dtype=bool)
     for name, limit in limits_s.items():
         good &= (times[name] <= limit).to_numpy()
-    return pd.Series(good, index=times.index)
+    return pd.Series(good, index=times.index, dtype=bool)
 
 
 def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
@@ -210,7 +210,13 @@ def _most_at_once(begin: Floats, end: Floats) -> int:
 def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:
     times = latencies(requests, streams) * 1e3
     keys: dict[str, float] = {}
-    for name, column in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", None), ("e2el", "e2e"), ("normalized", "normalized")):
+    for name, column in (
+        ("ttft", "ttft"),
+        ("tpot", "tpot"),
+        ("itl", None),
+        ("e2el", "e2e"),
+        ("normalized", "normalized"),
+    ):
         if column is None:
             keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
         else:
@@ -264,7 +270,14 @@ def _saturated(requests: pd.DataFrame) -> dict[str, float]:
 def _seats(
     iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any], requests: pd.DataFrame
 ) -> dict[str, float]:
-    keys = ("slot_use", "useful_share", "bubble_share", "padding_share", "mean_batch_size_time", "mean_batch_size_iterations")
+    keys = (
+        "slot_use",
+        "useful_share",
+        "bubble_share",
+        "padding_share",
+        "mean_batch_size_time",
+        "mean_batch_size_iterations",
+    )
     if not len(iterations):
         return dict.fromkeys(keys, np.nan)
     repeat, duration = iterations["repeat"], iterations["duration_s"]

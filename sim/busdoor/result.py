@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from busdoor import metrics
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Latency = Literal["ttft", "tpot", "e2e", "normalized"]
 _TABLES = ("requests", "iterations", "stays")
 
 
@@ -52,14 +53,20 @@ class Result:
     @classmethod
     def example(cls) -> Result:
         """Run the introductory scenario: requests of 10, 20, 50 and 100 tokens in four slots, an iteration a second."""
-        from busdoor_workloads import Trace
+        import numpy as np
 
         from busdoor.kv.paged import PagedKV
         from busdoor.policies.vllm import VllmPolicy
         from busdoor.simulate import simulate
         from busdoor.step_time.linear import LinearStepTime
+        from busdoor_workloads import Trace
 
-        trace = Trace(arrival_s=[0, 0, 0, 0], input_tokens=[8, 8, 8, 8], output_tokens=[10, 20, 50, 100], name="intro")
+        trace = Trace(
+            arrival_s=np.zeros(4),
+            input_tokens=np.full(4, 8),
+            output_tokens=np.array([10, 20, 50, 100]),
+            name="intro",
+        )
         policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
         return simulate(trace, policy, LinearStepTime(base_s=1.0))
 
@@ -125,7 +132,7 @@ class Result:
 
         return plots.plot_timeline(self, ax=ax)
 
-    def plot_latency_cdf(self, metric: str = "e2e", *, ax: Axes | None = None) -> Axes:
+    def plot_latency_cdf(self, metric: Latency = "e2e", *, ax: Axes | None = None) -> Axes:
         """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
         from busdoor import plots
 

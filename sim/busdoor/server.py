@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from math import isnan, nan
+from contextlib import suppress
+from math import inf, isnan, nan
 from typing import Any, Protocol
 
 import simpy
@@ -124,56 +125,58 @@ class Server:
 
     def _run(self) -> Process:
         """Decide an iteration at the end of the one before."""
+        env, policy = self.env, self.policy
         while True:
-            batch = yield from self._next_batch()
+            batch = policy.schedule(env.now)
+            if batch is None:
+                yield from self._sleep()
+                continue
             stretch, repeat = self._begin(batch)
-            repeat = yield from self._ride(stretch, repeat)
+            self._interruptible = repeat > 1
+            try:
+                yield env.timeout(stretch.end_s(repeat) - env.now)
+            except simpy.Interrupt:
+                repeat = stretch.repeats_until(env.now, repeat)
+                yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
+            self._interruptible = False
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            finished = self.policy.complete(batch, repeat)
-            self._end(batch, stretch, repeat, firsts, finished)
-            self._drop_gone()
+            self._end(batch, stretch, repeat, firsts, policy.complete(batch, repeat))
+            if self._gone:
+                self._drop_gone()
 
     def _run_ahead(self) -> Process:
         """Decide an iteration while the one before still runs: at the start of its last repetition."""
-        following: Batch | None = None
+        env, policy = self.env, self.policy
+        batch: Batch | None = None
         while True:
-            batch = following or (yield from self._next_batch())
+            batch = batch or policy.schedule(env.now)
+            if batch is None:
+                yield from self._sleep()
+                continue
             stretch, repeat = self._begin(batch)
-            repeat = 1 + (yield from self._ride(stretch, repeat - 1))
+            if repeat > 1:
+                self._interruptible = True
+                try:
+                    yield env.timeout(stretch.end_s(repeat - 1) - env.now)
+                except simpy.Interrupt:
+                    repeat = min(repeat, 1 + stretch.repeats_until(env.now, repeat))
+                    yield env.timeout(max(0.0, stretch.end_s(repeat - 1) - env.now))
+                self._interruptible = False
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            finished = self.policy.complete(batch, repeat)
+            finished = policy.complete(batch, repeat)
             self._drop_gone()
-            following = self.policy.schedule(self.env.now)
-            yield self.env.timeout(max(0.0, stretch.end_s(repeat) - self.env.now))
+            following = policy.schedule(env.now)
+            yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
+            batch = following
 
-    def _next_batch(self) -> Generator[simpy.Event, Any, Batch]:
-        """Ask the policy for a batch, sleeping while it has none."""
-        while (batch := self.policy.schedule(self.env.now)) is None:
-            wakeup_s = self.policy.next_wakeup_s()
-            sleep: simpy.Event = (
-                self.env.event() if wakeup_s == float("inf") else self.env.timeout(max(0.0, wakeup_s - self.env.now))
-            )
-            self._interruptible = True
-            try:
-                yield sleep
-            except simpy.Interrupt:
-                pass
-            self._interruptible = False
-        return batch
-
-    def _ride(self, stretch: Stretch, repeat: int) -> Generator[simpy.Event, Any, int]:
-        """Let `repeat` iterations pass, or fewer: up to the end of the one in which somebody interrupts."""
-        if not repeat:
-            return 0
-        self._interruptible = repeat > 1
-        try:
-            yield self.env.timeout(stretch.end_s(repeat) - self.env.now)
-        except simpy.Interrupt:
-            repeat = stretch.repeats_until(self.env.now, repeat)
-            yield self.env.timeout(max(0.0, stretch.end_s(repeat) - self.env.now))
+    def _sleep(self) -> Process:
+        """Wait for an arrival, or for the time at which the policy wants to be asked again."""
+        wakeup_s = self.policy.next_wakeup_s()
+        self._interruptible = True
+        with suppress(simpy.Interrupt):
+            yield self.env.timeout(max(0.0, wakeup_s - self.env.now)) if wakeup_s < inf else self.env.event()
         self._interruptible = False
-        return repeat
 
     def _begin(self, batch: Batch) -> tuple[Stretch, int]:
         """Stamp who enters and who is thrown out; time the batch."""
@@ -189,25 +192,21 @@ class Server:
             self.recorder.begin(batch, now)
         return make_stretch(self.step_time, batch, now, repeat), repeat
 
-    def _end(
-        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]
-    ) -> None:
+    def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]) -> None:
         """Stamp the tokens that are out, and let go of who has finished."""
-        now = self.env.now
-        if self.recorder:
-            self.recorder.end(batch, stretch, repeat, firsts, now)
-        if self.policy.streams:
-            _stamp_first_tokens(firsts, now)
-        else:
-            _stamp_first_tokens(finished, now)
+        now, recorder = self.env.now, self.recorder
+        if recorder:
+            recorder.end(batch, stretch, repeat, firsts, now)
+        if firsts or finished:
+            _stamp_first_tokens(firsts if self.policy.streams else finished, now)
         for request in finished:
             request.finish_s = now
             if self.on_leave:
                 self.on_leave(request)
         for request in finished if batch.released is None else batch.released:
             request.released_s = now
-            if self.recorder:
-                self.recorder.left(request, now)
+            if recorder:
+                recorder.left(request, now)
 
     def _drop_gone(self) -> None:
         while self._gone:

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import simpy
-from busdoor_workloads import Trace
 
 from busdoor._version import __version__
 from busdoor.arrivals import Clients
@@ -18,6 +17,7 @@ from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.server import Server
 from busdoor.step_time.base import StepTime
+from busdoor_workloads import Trace
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY = 1000  # requests between two reports: often enough for a bar, too seldom to cost time

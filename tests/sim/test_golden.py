@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simpy
-from busdoor_workloads import Trace
 
 from busdoor.arrivals import Clients
 from busdoor.kv.paged import PagedKV
@@ -15,6 +14,7 @@ from busdoor.policies.vllm import VllmPolicy
 from busdoor.server import Server
 from busdoor.simulate import simulate
 from busdoor.step_time import LinearStepTime
+from busdoor_workloads import Trace
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted(path for path in (ROOT / "tests" / "golden").glob("*.json") if not path.name.endswith(".out.json"))
@@ -33,7 +33,9 @@ def load(path):
     order = sorted(range(len(requests)), key=lambda row: requests[row][0])
 
     def column(i, default):
-        return [requests[row][i] if len(requests[row]) > i and requests[row][i] is not None else default for row in order]
+        return [
+            requests[row][i] if len(requests[row]) > i and requests[row][i] is not None else default for row in order
+        ]
 
     trace = Trace(
         arrival_s=column(0, 0.0),

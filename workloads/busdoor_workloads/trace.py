@@ -123,7 +123,7 @@ class Trace:
         return (len(self) - 1) / self.duration_s if self.duration_s > 0 else float("inf")
 
     def select(self, rows: ArrayLike) -> Trace:
-        """Take some rows, given as indices, a mask or a slice, into a new trace.
+        """Take some rows, given as indices or a mask, into a new trace.
 
         Examples
         --------
@@ -131,9 +131,9 @@ class Trace:
         array([5, 7])
         """
         columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS)
-        taken = {c: getattr(self, c)[rows] for c in columns if getattr(self, c) is not None}
+        taken = {c: getattr(self, c)[np.asarray(rows)] for c in columns if getattr(self, c) is not None}
         if self.hash_ids is not None:
-            taken["hash_ids"] = [self.hash_ids[i] for i in np.arange(len(self))[rows]]
+            taken["hash_ids"] = [self.hash_ids[i] for i in np.arange(len(self))[np.asarray(rows)]]
         return replace(self, **taken)
 
     def with_arrivals(self, arrival_s: ArrayLike) -> Trace:

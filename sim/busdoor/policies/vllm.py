@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
 from busdoor.batch import Batch
+from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
+from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, check_budget
 from busdoor.policies.paged import PagedPolicy
 from busdoor.request import Request
+from busdoor_workloads import Trace
 
 
 class VllmPolicy(PagedPolicy):
@@ -173,3 +181,58 @@ class VllmPolicy(PagedPolicy):
         spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
         wanted = request.known_tokens if self.reserve_full_prompt else cached_tokens + num_tokens
         return self.kv.needed(request, wanted, cached_tokens) <= spare
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class VllmConfig:
+    """Settings of the policy `vllm`; see `VllmPolicy` for the fields, and `PrefixCachedKV` for `prefix_caching`.
+
+    Examples
+    --------
+    >>> VllmConfig(chunked_prefill=False).build(KVConfig(num_blocks=4096, max_model_len=16384))
+    Traceback (most recent call last):
+    ValueError: chunked_prefill = false needs max_num_batched_tokens of at least max_model_len 16384, not 8192
+    """
+
+    name: Literal["vllm"] = "vllm"
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
+    chunked_prefill: bool = True
+    long_prefill_token_threshold: NonNegativeInt = 0
+    queue: Literal["fcfs", "priority"] = "fcfs"
+    watermark: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    reserve_full_prompt: bool = True
+    prefix_caching: bool = False
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_num_batched_tokens, self.max_num_seqs)
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> VllmPolicy:
+        """Make the policy for a server with this memory.
+
+        Raises
+        ------
+        ValueError
+            Where vLLM refuses to start: whole prompts that exceed the budget, or a threshold over `max_model_len`.
+        """
+        if not self.chunked_prefill and self.max_num_batched_tokens < kv.max_model_len:
+            raise ValueError(
+                f"chunked_prefill = false needs max_num_batched_tokens of at least max_model_len {kv.max_model_len}, "
+                f"not {self.max_num_batched_tokens}"
+            )
+        if self.long_prefill_token_threshold > kv.max_model_len:
+            raise ValueError(
+                f"long_prefill_token_threshold {self.long_prefill_token_threshold} exceeds max_model_len "
+                f"{kv.max_model_len}"
+            )
+        return VllmPolicy(
+            kv.paged(self.prefix_caching),
+            self.max_num_seqs,
+            self.max_num_batched_tokens,
+            kv.max_model_len,
+            chunked_prefill=self.chunked_prefill,
+            long_prefill_token_threshold=self.long_prefill_token_threshold,
+            queue=self.queue,
+            watermark=self.watermark,
+            reserve_full_prompt=self.reserve_full_prompt,
+        )
