@@ -210,17 +210,9 @@ def _most_at_once(begin: Floats, end: Floats) -> int:
 def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:
     times = latencies(requests, streams) * 1e3
     keys: dict[str, float] = {}
-    for name, column in (
-        ("ttft", "ttft"),
-        ("tpot", "tpot"),
-        ("itl", None),
-        ("e2el", "e2e"),
-        ("normalized", "normalized"),
-    ):
-        if column is None:
-            keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
-        else:
-            keys |= _statistics(name, times[column].dropna().to_numpy())
+    for name, column in (("ttft", "ttft"), ("tpot", "tpot"), ("e2el", "e2e"), ("normalized", "normalized")):
+        keys |= _statistics(name, times[column].dropna().to_numpy())
+    keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
     queue = times["queue"].to_numpy()
     keys["mean_queue_ms"] = float(queue.mean()) if len(queue) else np.nan
     keys["p99_queue_ms"] = float(np.percentile(queue, 99)) if len(queue) else np.nan

@@ -17,7 +17,7 @@ class KVUse(NamedTuple):
     """KV memory at one moment, in tokens but for the blocks.
 
     `reserved` is taken by requests; `used` holds keys and values; `unused` is reserved and will never be written;
-    `hole` is free but in pieces too small to count on. What is reserved and neither used nor unused will be written later.
+    `hole` is free but in pieces too small to count on. The rest of what is reserved will be written later.
     """
 
     blocks: int

@@ -124,7 +124,7 @@ class VllmPolicy(PagedPolicy):
         return self.max_num_batched_tokens - decodes.count - batch.num_prefill_tokens
 
     def _walk(self, batch: Batch) -> int:
-        """Go through the running requests in order, preempting for those who find no block; return what budget is left."""
+        """Go through the running requests in order, preempting for whoever finds no block; return the budget left."""
         scheduled = self._schedule_in_order(batch)
         for request in list(self.running):
             num_tokens = scheduled.get(request, 0)
