@@ -129,7 +129,7 @@ def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
 def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
-        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:.3g} of {last_s:.3g}")
+        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:,.4g} of {last_s:,.4g}")
     if count_slots(run) > MAX_SLOTS:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
