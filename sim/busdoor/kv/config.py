@@ -44,4 +44,4 @@ class KVConfig:
 
     def contiguous(self) -> ContiguousKV:
         """Make the memory as one range of token slots."""
-        return ContiguousKV(self.num_tokens)
+        return ContiguousKV(self.num_tokens, self.block_size)

@@ -49,6 +49,7 @@ class DynamicPolicy(StaticPolicy):
     def __init__(self, *args: Any, sort_window: int = SORT_WINDOW, sort_by: str = "input", **options: Any) -> None:
         super().__init__(*args, **options)
         self.sort_window = sort_window
+        self.sort_by = sort_by
         self._length = _output_tokens if sort_by == "output" else _input_tokens
 
     def _candidates(self) -> Iterable[Request]:

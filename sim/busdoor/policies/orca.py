@@ -37,8 +37,6 @@ class OrcaPolicy(ContinuousPolicy):
         Most tokens of an iteration; without it as many prompts as may enter are computed at once.
     queue : {"fcfs", "priority"}
         Order of admission.
-    block_size : int
-        Tokens in a block, to report the memory in.
 
     Examples
     --------
@@ -58,13 +56,11 @@ class OrcaPolicy(ContinuousPolicy):
         reservation: str = "max",
         max_num_batched_tokens: int | None = None,
         queue: str = "fcfs",
-        block_size: int = 16,
     ) -> None:
         super().__init__(max_num_seqs, max_model_len, queue)
         self.kv = kv
         self.reservation = reservation
         self.max_num_batched_tokens = max_num_batched_tokens
-        self.block_size = block_size
         self._needed_tokens = 0  # what all who run will write in the end
 
     def reserved_tokens(self, request: Request) -> int:
@@ -124,10 +120,9 @@ class OrcaPolicy(ContinuousPolicy):
 
     def kv_use(self) -> KVUse:
         """Split reservations into used, to be used, and beyond the true need; holes but the largest are fragmentation."""
-        reserved = self.kv.num_tokens - self.kv.num_free_tokens
-        blocks = -(-reserved // self.block_size)
+        kv, reserved = self.kv, self.kv.num_reserved_tokens
         unused = reserved - self._needed_tokens
-        return KVUse(blocks, reserved, self.decodes.context_tokens, unused, self.kv.fragmented_tokens)
+        return KVUse(kv.blocks_for(reserved), reserved, self.decodes.context_tokens, unused, kv.fragmented_tokens)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -171,5 +166,4 @@ class OrcaConfig:
             reservation=self.reservation,
             max_num_batched_tokens=self.max_num_batched_tokens,
             queue=self.queue,
-            block_size=kv.block_size,
         )

@@ -20,7 +20,7 @@ class Ride:
     Parameters
     ----------
     rows : list of Request
-        Who rides, in order of arrival.
+        Who rides, in order of boarding.
     input_tokens : int
         Length that the prompts are padded to.
     output_tokens : int
@@ -114,7 +114,7 @@ class Ride:
         return end - self.clock
 
     def advance(self, repeat: int) -> list[Request]:
-        """Let `repeat` iterations pass; return who has just made the last token, in order of arrival."""
+        """Let `repeat` iterations pass; return who has just made the last token, in order of boarding."""
         if not self.clock:
             for row in self.rows:
                 row.computed_tokens, row.generated_tokens = row.input_tokens, 1
@@ -142,7 +142,7 @@ class Ride:
             row.computed_tokens, row.generated_tokens = row.input_tokens + self.clock - 1, self.clock
 
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every row that computes and its number of tokens, in order of arrival."""
+        """Every row that computes and its number of tokens, in order of boarding."""
         for row in self.rows:
             if batch.chunks:
                 yield row, row.input_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -38,8 +39,6 @@ class StaticPolicy(Policy):
         Cap on the output of requests that come without one.
     pad_input_tokens, pad_output_tokens : int, optional
         Prompt and output length of every batch, whoever is in it (given together or not at all).
-    block_size : int
-        Tokens in a block, to report the region in.
 
     Examples
     --------
@@ -65,7 +64,6 @@ class StaticPolicy(Policy):
         max_output_tokens: int | None = None,
         pad_input_tokens: int | None = None,
         pad_output_tokens: int | None = None,
-        block_size: int = 16,
     ) -> None:
         self.kv = kv
         self.num_slots = batch_size
@@ -75,7 +73,6 @@ class StaticPolicy(Policy):
         self.streams = release == "request"
         self.max_output_tokens = max_output_tokens
         self.padding = (pad_input_tokens, pad_output_tokens) if pad_input_tokens and pad_output_tokens else None
-        self.block_size = block_size
         self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that anybody can leave
         self._ride: Ride | None = None
         self._closed = False
@@ -94,11 +91,12 @@ class StaticPolicy(Policy):
         total = request.input_tokens + request.output_tokens
         if total > self.max_model_len:
             return f"{total} tokens exceed max_model_len {self.max_model_len}"
-        if request.output_tokens > self.cap(request):
-            return f"{request.output_tokens} output tokens exceed max_output_tokens {self.cap(request)}"
+        cap = self.cap(request)
+        if request.output_tokens > cap:
+            return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
         if self.padding and (request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]):
             return f"its lengths exceed those that every batch is padded to, {self.padding[0]} and {self.padding[1]}"
-        region = self._region([request])
+        region = sum(self.padding or (request.input_tokens, cap)) - 1
         if region > self.kv.num_tokens:
             return f"its KV of {region} tokens exceeds the cache's {self.kv.num_tokens}"
         return ""
@@ -132,7 +130,7 @@ class StaticPolicy(Policy):
 
     def _board(self) -> Ride:
         """Let whoever goes along leave the line and take the batch's region."""
-        rows = self._fitting(self._candidates())
+        rows = self._fitting()
         for row in rows:
             del self._waiting[row]
             row.status = "running"
@@ -149,17 +147,12 @@ class StaticPolicy(Policy):
         """Who would go along, the oldest first; whoever comes late may find no memory."""
         return islice(self._waiting, self.num_slots)
 
-    def _fitting(self, candidates: Iterable[Request]) -> list[Request]:
+    def _fitting(self) -> list[Request]:
         """Return as many of the candidates as have room together."""
-        rows: list[Request] = []
-        longest_input, longest_cap = self.padding or (0, 0)
-        for request in candidates:
-            if not self.padding:
-                longest_input = max(longest_input, request.input_tokens)
-                longest_cap = max(longest_cap, self.cap(request))
-            if not self.kv.fits((len(rows) + 1) * (longest_input + longest_cap - 1)):
-                break
-            rows.append(request)
+        rows = list(self._candidates())
+        if not self.kv.fits(self._region(rows)):
+            fewer = range(1, len(rows))
+            del rows[bisect_right(fewer, self.kv.largest_hole, key=lambda number: self._region(rows[:number])) :]
         return rows
 
     def _region(self, rows: list[Request]) -> int:
@@ -208,7 +201,7 @@ class StaticPolicy(Policy):
         request.status = "abandoned"
 
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every row that computes and its number of tokens, in order of arrival."""
+        """Every row that computes and its number of tokens, in order of boarding."""
         return self._ride.items(batch) if self._ride else iter(())
 
     @property
@@ -225,6 +218,5 @@ class StaticPolicy(Policy):
         """Count the region as reserved; padding, and what lies beyond the true lengths, will hold no wanted token."""
         if self._ride is None:
             return KVUse(0, 0, 0, 0, 0)
-        reserved = self.kv.num_tokens - self.kv.num_free_tokens
-        blocks = -(-reserved // self.block_size)
-        return KVUse(blocks, reserved, self._ride.used_tokens, reserved - self._ride.kv_tokens, 0)
+        reserved = self.kv.num_reserved_tokens
+        return KVUse(self.kv.blocks_for(reserved), reserved, self._ride.used_tokens, reserved - self._ride.kv_tokens, 0)

@@ -74,7 +74,6 @@ class WholeBatchConfig:
             "max_output_tokens": self.max_output_tokens,
             "pad_input_tokens": padding and padding[0],
             "pad_output_tokens": padding and padding[1],
-            "block_size": kv.block_size,
         }
 
     def _padding(self, trace: Trace | None) -> tuple[int, int] | None:
