@@ -158,8 +158,8 @@ def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: fl
     axis.set_minor_formatter("")
 
 
-# Which multiples of a power of ten are labelled, by the ratio that the axis spans: four to six labels in all.
-_TICKS = ((10.0, (1, 2, 3, 4, 5, 7)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five labels in all.
+_TICKS = ((10.0, (1, 2, 3, 5)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
 
 
 def duration_text(seconds: float, _: object = None) -> str:
