@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 from busdoor_workloads import Trace
@@ -32,7 +32,7 @@ class DynamicPolicy(StaticPolicy):
     *args, **options
         As `StaticPolicy`.
     sort_window : int
-        How many of the line are looked at; with no more than `batch_size` it is first come, first served.
+        How many of the line are looked at; whoever stands behind them comes after them. 0: first come, first served.
     sort_by : {"input", "output"}
         Length that is compared: the prompt's, which a server sees, or the true output's, which only an oracle does.
 
@@ -54,12 +54,12 @@ class DynamicPolicy(StaticPolicy):
 
     def _candidates(self) -> Iterable[Request]:
         """Return the oldest, then its likes; among equals who came first."""
-        seen = list(islice(self._waiting, max(self.sort_window, self.num_slots)))
-        if len(seen) > self.num_slots:
-            length = self._length
+        length, line = self._length, iter(self._waiting)
+        seen = list(islice(line, self.sort_window))
+        if seen:
             mine = length(seen[0])
             seen.sort(key=lambda request: abs(length(request) - mine))
-        return seen[: self.num_slots]
+        return islice(chain(seen, line), self.num_slots)
 
 
 def _input_tokens(request: Request) -> int:
