@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -100,7 +101,7 @@ def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: i
     """Say what ran, as a result's meta.json keeps it."""
     kv = getattr(policy, "kv", None)
     return {
-        "policy": type(policy).__name__.removesuffix("Policy").lower(),
+        "policy": re.sub(r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")).lower(),
         "streams": policy.streams,
         "num_slots": policy.num_slots,
         "num_blocks": getattr(kv, "num_blocks", 0),
