@@ -81,14 +81,14 @@ def simulate(
     kv = getattr(policy, "kv", None)
     recorder = TableRecorder(policy, iterations)
     clients = Clients(env, trace, getattr(kv, "block_size", 16))
-    on_leave = _reporting(clients.left, len(trace), progress) if progress else clients.left
+    on_leave = reporting(clients.left, len(trace), progress)
     server = Server(
         env, policy, step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder, on_leave=on_leave
     )
     clients.start(server)
     env.run()
     table = recorder.iterations()
-    described = describe_run(trace, policy, step_time, lookahead) | _utilisation(step_time, table)
+    described = describe_run(trace, policy, step_time, lookahead) | utilisation(step_time, table)
     return Result(
         requests=recorder.requests(),
         iterations=table,
@@ -128,14 +128,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
+def utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
     """Shares of the GPU's matrix rate and bandwidth that the model needed, where the step time knows the GPU."""
     if not isinstance(step_time, RooflineStepTime) or not len(iterations):
         return {}
     return run_utilisation(step_time, iterations)._asdict()
 
 
-def _reporting(left: Callable[[Request], None], total: int, progress: Progress) -> Callable[[Request], None]:
+def reporting(left: Callable[[Request], None], total: int, progress: Progress | None) -> Callable[[Request], None]:
+    """Let `progress` hear now and then of the requests that have left, if anybody wants to know."""
+    if progress is None:
+        return left
     done = 0
 
     def leave(request: Request) -> None:
