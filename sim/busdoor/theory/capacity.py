@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from busdoor.batch import Batch
+from busdoor.batch import Batch, Chunk
+from busdoor.request import Request
 from busdoor.step_time.base import StepTime
 from busdoor.theory.kv import kv_limited_batch, kv_token_steps, reserved_token_steps
 
@@ -81,7 +82,7 @@ def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots:
     batch.prefill_attention = admitted * float(np.mean(prompts * (prompts + 1) / 2))
     batch.prefill_context_tokens = round(admitted * float(prompts.mean()))
     # Contexts without the rows' own positions, and without the prompts just counted.
-    batch.decode_context_tokens = round(admitted * (token_steps - float(prompts.mean())) - slots)
+    batch.decode_context_tokens = max(0, round(admitted * (token_steps - float(prompts.mean())) - slots))
     return admitted / step_time.duration_s(batch)
 
 
@@ -132,9 +133,8 @@ def static_capacity_rps(
 
 
 def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
-    # Rows count as decodes, for their requests; the context of -1 each leaves the pairs to prefill_attention.
-    batch = Batch(num_decode_tokens=rows, decode_context_tokens=-rows)
-    batch.num_prefill_tokens = round(rows * (prompt - 1))
+    batch = Batch(chunks=[Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * rows)
+    batch.num_prefill_tokens = round(rows * prompt)
     batch.prefill_attention = rows * prompt * (prompt + 1) / 2
     batch.prefill_context_tokens = round(rows * prompt)
     return step_time.duration_s(batch)
