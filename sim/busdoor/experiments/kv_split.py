@@ -61,9 +61,10 @@ def kv_split(dataset: Dataset = "sharegpt", num_requests: int = 2000, seed: int 
     -------
     DataFrame
         One row a system, indexed by its name: `batch`, the mean number of running requests while others wait (the
-        first quarter of that time left out), and `published`, that of the paper; then shares of the KV memory in that time: `used` (holding keys and values),
-        `later` (reserved, to be written), `unused` (reserved, never to be written), `partial` (empty ends of blocks),
-        `holes` (free in too small pieces) and `free`; and `num_preemptions`.
+        first quarter of that time left out), and `published`, that of the paper; then
+        shares of the KV memory in that time: `used` (holding keys and values), `later` (reserved, to be written),
+        `unused` (reserved, never to be written), `partial` (empty ends of blocks), `holes` (free in too small pieces)
+        and `free`; and `num_preemptions`.
 
     Notes
     -----

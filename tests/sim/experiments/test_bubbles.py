@@ -1,4 +1,4 @@
-"""The survey's table of static efficiency (§1.3), from the profiles that ship and, where it is at hand, from a trace."""
+"""The survey's table of static efficiency (§1.3), from the profiles that ship and, if at hand, from a trace."""
 
 from pathlib import Path
 
