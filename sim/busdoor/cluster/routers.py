@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from heapq import heapify, heapreplace
 from itertools import accumulate
 
 from busdoor.cluster.router import Router, promised_tokens
@@ -30,17 +31,17 @@ class RoundRobin(Router):
 
     def prepare(self) -> None:
         """Nobody has been sent anything."""
-        self._turns = [0] * len(self.servers)
+        self._line = [(1 / weight, index, 1) for index, weight in enumerate(self.weights)]
+        heapify(self._line)
 
     def foretell(self) -> int:
-        """Whose turn it is: the least (turns + 1) / weight."""
-        shares = [(turns + 1) / weight for turns, weight in zip(self._turns, self.weights, strict=True)]
-        return shares.index(min(shares))
+        """Whose turn it is: whoever has the least turns, this one included, for its weight."""
+        return self._line[0][1]
 
     def choose(self, request: Request) -> int:
         """Whose turn it is."""
-        index = self.foretell()
-        self._turns[index] += 1
+        _, index, turn = self._line[0]
+        heapreplace(self._line, ((turn + 1) / self.weights[index], index, turn + 1))
         return index
 
 
