@@ -51,7 +51,7 @@ class Experiment:
         self.capacities: dict[Key, pd.Series[float]] = {}
         self.tuned: PolicyTable | None = None
         self.report = report or (lambda share, what: None)
-        self._to_tune = next((policy for policy in config.policies if policy.name == "static"), None)
+        self._to_tune = next((policy for policy in config.policies if _wants_tuning(policy)), None)
         # The search is about as long as a replication.
         self._weight = 1 / (config.replications + (self._to_tune is not None))
         self._done = 0.0
@@ -104,7 +104,7 @@ class Experiment:
             return
         best_size, best, idle, size = 1, 0.0, 0, 1
         sizes = MAX_BATCH_SIZE.bit_length()
-        while size <= MAX_BATCH_SIZE and idle < 2:
+        while size <= min(MAX_BATCH_SIZE, policy.config.max_num_seqs) and idle < 2:
             self._advance(self._weight / sizes, f"{policy.label}: trying a batch size of {size}")
             tokens_per_s = self._capacity(policy.with_fields(policy.label, batch_size=size), full)["output_throughput"]
             idle = 0 if tokens_per_s > best else idle + 1
@@ -148,6 +148,11 @@ def saturated_rates(result: Result) -> pd.Series[float]:
     return pd.Series(
         {"request_throughput": len(counted) / span, "output_throughput": counted["output_tokens"].sum() / span}
     )
+
+
+def _wants_tuning(policy: PolicyTable) -> bool:
+    """Whether it is static batching whose batch size nobody has chosen."""
+    return policy.name == "static" and policy.config.batch_size is None
 
 
 def _rate(trace: Trace) -> float:

@@ -103,7 +103,8 @@ class WorkloadTable:
         """The laws (not for a file)."""
         from busdoor_workloads import Workload, workload_names
 
-        table: dict[str, Any] = {"name" if self._is_label else "base": self.name or DEFAULT_WORKLOAD, **self.laws}
+        named = {"name": self.name or "workload"} if self._is_label else {"base": self.name or DEFAULT_WORKLOAD}
+        table: dict[str, Any] = {**named, **self.laws}
         table |= {key: value for key in ("timeout_s", "max_output_tokens") if (value := getattr(self, key)) is not None}
         if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
             raise ValueError(f"[workload] name: {unknown('a profile or preset', table['base'], workload_names())}")
@@ -165,6 +166,14 @@ class WorkloadTable:
 
         own = {key: value for key in _OWN if (value := getattr(self, key)) is not None}
         return own | {key: to_table(value) for key, value in self.laws.items()}
+
+
+def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stays of a table when another profile or file takes its place: what goes with any workload."""
+    if "name" not in changes and "path" not in changes:
+        return dict(table)
+    kept = set(_OWN) - {"name", "path"} | (set(READ_OPTIONS) if "path" in changes else set())
+    return {key: value for key, value in table.items() if key in kept}
 
 
 def resampled(trace: Trace, seed: int, replication: int) -> Trace:
