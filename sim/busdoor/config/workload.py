@@ -203,7 +203,9 @@ def is_replicable(trace: Trace) -> bool:
 
 
 def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
-    """All requests at once, repeated until there are enough to keep any server full; nobody gives up.
+    """All requests at once, repeated until there are enough to keep any server full; nobody thinks or gives up.
+
+    In a closed loop, "at once" is as many as there are users.
 
     Examples
     --------
@@ -214,7 +216,7 @@ def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
     """
     copies = 1 if trace.hash_ids is not None else -(-at_least // max(1, len(trace)))
     rows = np.tile(np.arange(len(trace)), copies)
-    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s", "concurrency"))
+    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s"))
     return replace(_take(trace, rows, np.zeros(len(rows))), **alone)
 
 
