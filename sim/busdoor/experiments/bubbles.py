@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BATCH_SIZES = (2, 4, 8, 16, 32, 64)
+LABEL_GAP = 0.055  # least distance of two names at the lines' ends, of the axis
 NUM_REQUESTS = 20_000  # drawn of each profile: the error of E[N] / E[max of 64] is below 1 % for its widest law
 
 
@@ -69,15 +70,17 @@ def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     @styled
     def draw() -> Axes:
         axes = axes_or_new(ax)
-        sizes = [column for column in table.columns if not isinstance(column, str)]
-        for name, row in table.iterrows():
+        sizes = [int(column) for column in table.columns if not isinstance(column, str)]
+        height = 0.0
+        for name in table[sizes[-1]].sort_values().index:
+            row = table.loc[name]
             axes.plot(sizes, row[sizes], marker="o", color=INK, alpha=0.6)
-            axes.annotate(
-                str(name), (sizes[-1], row[sizes[-1]]), xytext=(5, 0), textcoords="offset points", va="center"
-            )
+            height = max(float(row[sizes[-1]]), height + LABEL_GAP)
+            axes.annotate(str(name), (sizes[-1] * 1.15, height), va="center", fontsize=8)
         axes.set(xlabel="requests in a static batch", ylabel="useful slot-steps", xscale="log", ylim=(0, 1))
         axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.margins(x=0.25)
+        axes.minorticks_off()
+        axes.set_xlim(right=sizes[-1] * 5)  # room for the names
         return axes
 
     return draw()

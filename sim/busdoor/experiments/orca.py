@@ -128,7 +128,8 @@ def plot_orca(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     from busdoor.plots import plot_latency_throughput
 
     axes = plot_latency_throughput(table, ax, value="p50", ylabel="median latency per output token")
-    axes.get_legend().remove()  # three lines are static's: their names stand at their ends instead
+    if legend := axes.get_legend():
+        legend.remove()  # three lines are static's: their names stand at their ends instead
     for line in axes.get_lines():
         end = (float(np.asarray(line.get_xdata())[-1]), float(np.asarray(line.get_ydata())[-1]))
         axes.annotate(str(line.get_label()), end, xytext=(8, 0), textcoords="offset points", va="center", fontsize=8)

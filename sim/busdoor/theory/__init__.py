@@ -15,12 +15,12 @@ from busdoor.theory.continuous import (
     sharing_load,
     sharing_tpot_s,
 )
+from busdoor.theory.full_batches import fixed_batch_wait_s
 from busdoor.theory.kv import kv_limited_batch, kv_occupancy_tokens, kv_token_steps, reserved_token_steps
 from busdoor.theory.line import StepLine
 from busdoor.theory.load import capacity_rps, offered_load
 from busdoor.theory.single_server import (
     erlang_c,
-    fixed_batch_wait_s,
     gm1_sigma,
     gm1_wait_s,
     kingman_wait_s,

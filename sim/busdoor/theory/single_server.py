@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-
 
 def mg1_wait_s(rate_rps: float, mean_service_s: float, service_cv: float) -> float:
     """Mean wait of Poisson arrivals before one server with any service times (Pollaczek-Khinchine).
@@ -174,62 +169,3 @@ def kingman_wait_s(rate_rps: float, mean_service_s: float, gap_cv: float, servic
     """
     load = rate_rps * mean_service_s
     return load / (1 - load) * (gap_cv**2 + service_cv**2) / 2 * mean_service_s if load < 1 else inf
-
-
-def fixed_batch_wait_s(rate_rps: float, batch_size: int, service_s: Floats, probability: Floats) -> float:
-    """Mean wait of full batches for one server that serves exactly `batch_size` Poisson arrivals together (E_b/G/1).
-
-    It is counted from the arrival of a batch's last request; `fill_wait_s` is what its requests wait before that.
-
-    Parameters
-    ----------
-    rate_rps : float
-        Requests (not batches) per second.
-    batch_size : int
-        Requests that make a batch.
-    service_s, probability : array of float, shape (n,)
-        The law of a batch's service time: its values in seconds, and their probabilities.
-
-    Returns
-    -------
-    float
-        Seconds; infinity when `rate_rps` times the mean service time is `batch_size` or more.
-
-    Notes
-    -----
-    The number of requests that a departing batch leaves behind has the generating function of Bailey's and Downton's
-    bulk queue; its mean contains the roots inside the unit circle of z^b = H*(rate (1 - z)), and by Poisson arrivals
-    it equals rate · (wait + service).
-
-    References
-    ----------
-    Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and 17.
-
-    Examples
-    --------
-    With one request a batch it is Pollaczek-Khinchine; halves of 0.5 and 1.5 s have CV 0.5.
-
-    >>> service_s, probability = np.array([0.5, 1.5]), np.array([0.5, 0.5])
-    >>> round(fixed_batch_wait_s(0.8, 1, service_s, probability), 6), round(mg1_wait_s(0.8, 1.0, 0.5), 6)
-    (2.5, 2.5)
-    """
-    first, second = (float(probability @ (rate_rps * service_s) ** power) for power in (1, 2))
-    if first >= batch_size:
-        return inf
-    roots = _bulk_roots(batch_size, rate_rps * service_s, probability)
-    waiting = (1 / (1 - roots)).sum().real + (second - batch_size * (batch_size - 1)) / (2 * (batch_size - first))
-    return float(waiting) / rate_rps
-
-
-def _bulk_roots(batch_size: int, mean_arrivals: Floats, probability: Floats) -> NDArray[np.complex128]:
-    """Roots of z^b = E[exp(-a (1 - z))] inside the unit circle, but for z = 1, by Newton's method on each branch."""
-    unity = np.exp(2j * np.pi * np.arange(1, batch_size) / batch_size)
-    roots: NDArray[np.complex128] = 0.5 * unity
-    for _ in range(100):
-        # On the branch z = w H(z)^(1/b); the map contracts, so plain iteration brings Newton near enough.
-        powers = np.exp(-(1 - roots)[:, None] * mean_arrivals[None, :])
-        transform = powers @ probability
-        target = unity * np.exp(np.log(transform) / batch_size)
-        slope = target * (powers @ (probability * mean_arrivals)) / transform / batch_size
-        roots = roots - (roots - target) / (1 - slope)
-    return roots

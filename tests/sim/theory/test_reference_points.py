@@ -70,6 +70,22 @@ def test_13_full_batches(batch_size, fill_s, queue_s):
         assert theory.kingman_wait_s(batches_rps, mean_s, batch_size**-0.5, cv) == approx(3.60, rel=0.005)
 
 
+@pytest.mark.parametrize("load", [0.01, 0.5, 0.9, 0.999])
+def test_13_a_batch_of_one_is_pollaczek_khinchine(load):
+    service_s, share = np.array([0.2, 0.9, 3.0]), np.array([0.5, 0.4, 0.1])
+    mean_s = share @ service_s
+    cv = (share @ service_s**2 / mean_s**2 - 1) ** 0.5
+    found = theory.fixed_batch_wait_s(load / mean_s, 1, service_s, share)
+    assert found == approx(theory.mg1_wait_s(load / mean_s, mean_s, cv), rel=1e-7)
+
+
+def test_13_large_batches_hardly_queue():
+    service_s, share = np.array([1.0]), np.array([1.0])
+    waits = [theory.fixed_batch_wait_s(0.9 * b, b, service_s, share) for b in (1, 4, 16, 64, 256)]
+    assert waits[0] == approx(4.5)
+    assert (np.diff(waits) < 0).all() and 0 < waits[-1] < 0.01
+
+
 @pytest.mark.parametrize(
     ("rate", "simulated_s", "bound_s"),
     [(2, 0.1352, 0.1356), (10, 0.1978, 0.2104), (20, 0.2764, 0.2786), (40, 0.827, 0.8278)],

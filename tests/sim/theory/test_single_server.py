@@ -9,7 +9,7 @@ from busdoor.step_time import LinearStepTime
 from busdoor.theory import erlang_c, gm1_wait_s, md1_wait_s, mg1_wait_s, mm1_wait_s, mmc_wait_s
 from busdoor_workloads.lengths import Fixed, Geometric, TruncatedExponential
 
-NUM_REQUESTS = 40_000
+NUM_REQUESTS = 30_000
 
 
 def steady_waits(served, step_s, mean_gap_s, mean_service_s):
