@@ -209,7 +209,8 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
 
 
 def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
-    made = iterations["num_decode_tokens"] * iterations["repeat"] + iterations["num_first_tokens"]
+    of_prefills = iterations["num_first_tokens"] + iterations["num_resumed"]
+    made = iterations["num_decode_tokens"] * iterations["repeat"] + of_prefills
     start = iterations["start_s"].to_numpy()
     end = start + iterations["duration_s"].to_numpy()
     times = np.column_stack([start, end]).ravel()

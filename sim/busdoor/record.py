@@ -12,6 +12,7 @@ from busdoor.batch import Batch
 from busdoor.policies.base import KVUse, Policy
 from busdoor.request import Request
 from busdoor.stretch import Stretch
+from busdoor_workloads import Trace
 
 REQUEST_COLUMNS = (
     "request_id",
@@ -159,6 +160,18 @@ class TableRecorder:
         enter_s = self._entered.pop(request, nan)
         if enter_s == enter_s:
             self._stays += _pack_stay(request.request_id, enter_s, now_s)
+
+    def stop(self, trace: Trace, now_s: float) -> None:
+        """Write a row for every request that has not left: those that run as they are, the others as they will come."""
+        running = {request.request_id: request for request in self._entered}
+        left = set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist())
+        for row in range(len(trace)):
+            if row not in left:
+                request = running.get(row) or Request(
+                    row, float(trace.arrival_s[row]), int(trace.input_tokens[row]), int(trace.output_tokens[row])
+                )
+                request.status = "unfinished"
+                self.left(request, now_s)
 
     def requests(self) -> pd.DataFrame:
         """One row a request, in the trace's order."""

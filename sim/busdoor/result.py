@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from busdoor import metrics
+from busdoor_workloads.formats.table import EXACT_FLOATS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,5 +181,5 @@ def _read_table(stem: Path) -> pd.DataFrame:
     if stem.with_suffix(".parquet").exists():
         return pd.read_parquet(stem.with_suffix(".parquet"))
     if stem.with_suffix(".csv").exists():
-        return pd.read_csv(stem.with_suffix(".csv"), float_precision="round_trip")
+        return pd.read_csv(stem.with_suffix(".csv"), **EXACT_FLOATS)
     raise ValueError(f"{stem.parent} holds no table {stem.name!r}; the result is incomplete")

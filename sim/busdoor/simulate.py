@@ -28,6 +28,14 @@ Progress = Callable[[int, int], None]
 _PROGRESS_EVERY = 1000  # requests between two reports: often enough for a bar, too seldom to cost time
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run that somebody stopped; `result` has what was done until then, the rest with status "unfinished"."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests")
+        self.result = result
+
+
 def simulate(
     trace: Trace,
     policy: Policy,
@@ -64,6 +72,11 @@ def simulate(
     -------
     Result
 
+    Raises
+    ------
+    Interrupted
+        A KeyboardInterrupt that carries what was done until then.
+
     Examples
     --------
     Four requests, four slots, an iteration a second: continuous batching answers the first after 10 iterations.
@@ -86,15 +99,19 @@ def simulate(
         env, policy, step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder, on_leave=on_leave
     )
     clients.start(server)
-    env.run()
-    table = recorder.iterations()
-    described = describe_run(trace, policy, step_time, lookahead) | utilisation(step_time, table)
-    return Result(
-        requests=recorder.requests(),
-        iterations=table,
-        stays=recorder.stays(),
-        meta=described | {"offered_load": load} | dict(meta or {}),
-    )
+    described = describe_run(trace, policy, step_time, lookahead) | {"offered_load": load}
+
+    def result() -> Result:
+        table = recorder.iterations()
+        meta_of_run = described | utilisation(step_time, table) | dict(meta or {})
+        return Result(requests=recorder.requests(), iterations=table, stays=recorder.stays(), meta=meta_of_run)
+
+    try:
+        env.run()
+    except KeyboardInterrupt:
+        recorder.stop(trace, env.now)
+        raise Interrupted(result()) from None
+    return result()
 
 
 def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> dict[str, Any]:

@@ -187,7 +187,6 @@ def test_demo_tells_the_introductory_scenario(folder, capsys):
 
 
 SENTENCES = {
-    "compre": 'Unknown command "compre". Did you mean "compare"? Available commands: compare, simulate, demo, plot, '
     "trace.",
     "compare --rte 3": "Unknown option: --rte. Did you mean --rate?",
     "compare --rate abc": 'Invalid value for --rate: unable to convert "abc" into float.',
@@ -203,6 +202,14 @@ SENTENCES = {
     "plot nodir": "nodir is not a folder; name one that busdoor compare or simulate wrote",
     "plot .": ". holds neither a comparison (comparison.json) nor a result (meta.json)",
 }
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    assert main(["compre"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith('busdoor: Unknown command "compre". Did you mean "compare"?')
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", SENTENCES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -78,7 +79,7 @@ def simulate(
     settled = configured(config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
         raise ValueError(f"simulate runs one policy, but the configuration has {len(settled.policies)}; use compare")
-    result = _run(settled, step_by_step)
+    result, code = _run(settled, step_by_step)
     folder = result.save(fresh_folder("simulate", out))
     print_summary(result)
     print(f"Result: {folder}")
@@ -87,7 +88,7 @@ def simulate(
         print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
     if json:
         print(_line(result))
-    return 0
+    return code
 
 
 def _line(result: Result) -> str:
@@ -99,17 +100,24 @@ def _line(result: Result) -> str:
     return json.dumps({key: value if isfinite(value) else None for key, value in plain})
 
 
-def _run(settled: Config, step_by_step: bool) -> Result:
+def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
+    """Run, and return the result and the exit code: 130 with what was done, if somebody stopped it."""
     from busdoor.cli.progress import progress_bar
     from busdoor.run import limits_for, run
+    from busdoor.simulate import Interrupted
 
     trace = settled.workload.trace(settled.seed)
-    with progress_bar() as report:
-        return run(
-            settled,
-            settled.policies[0],
-            trace,
-            limits_for(settled, [trace]),
-            step_by_step=step_by_step,
-            progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
-        )
+    try:
+        with progress_bar() as report:
+            done = run(
+                settled,
+                settled.policies[0],
+                trace,
+                limits_for(settled, [trace]),
+                step_by_step=step_by_step,
+                progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
+            )
+    except Interrupted as stopped:
+        print(f"{stopped}; the rest is written as unfinished", file=sys.stderr)
+        return stopped.result, 130
+    return done, 0

@@ -19,7 +19,7 @@ Container = Literal["csv", "jsonl", "json", "folder"]
 
 # What was written as a double must come back as the same double: pandas does so by itself from 3.1 on.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
-_EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
 # Records parsed at a time: enough to spread a call's overhead, few enough to hold as dictionaries.
 _CHUNK_LINES = 20_000
@@ -120,7 +120,7 @@ def read_csv(path: Path, *, skip_bad: bool = False) -> Table:
     try:
         with open_text(path) as file:
             frame = pd.read_csv(
-                file, sep=_delimiter(path), skipinitialspace=True, low_memory=False, index_col=False, **_EXACT_FLOATS
+                file, sep=_delimiter(path), skipinitialspace=True, low_memory=False, index_col=False, **EXACT_FLOATS
             )
         return Table(path=path, frame=frame.rename(columns=str.strip), line=lambda record: _csv_line(path, record))
     except pd.errors.EmptyDataError:
