@@ -67,7 +67,7 @@ class ToyServer:
     @property
     def num_blocks(self):
         longest = max(p for p, _ in self.lengths) + 2 * max(n for _, n in self.lengths)
-        return -(-self.slots * longest // BLOCK_SIZE)
+        return self.slots * -(-longest // BLOCK_SIZE)
 
     def admit(self):
         if not self.riders and self.waiting:

@@ -187,7 +187,6 @@ def test_demo_tells_the_introductory_scenario(folder, capsys):
 
 
 SENTENCES = {
-    "trace.",
     "compare --rte 3": "Unknown option: --rte. Did you mean --rate?",
     "compare --rate abc": 'Invalid value for --rate: unable to convert "abc" into float.',
     "compare --rate -3": "[workload] request_rate = -3.0: input should be greater than 0",
