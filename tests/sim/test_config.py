@@ -115,7 +115,7 @@ def test_limits_that_vllm_chooses_by_the_gpu_are_chosen_so_where_the_table_is_si
 SENTENCES = {
     '[policy]\nname = "vllm"\nmax_num_seq = 16': "line 3: [policy] max_num_seq: unknown; did you mean max_num_seqs?",
     '[policy]\nname = "vlm"': "line 2: [policy] name: 'vlm' is not a policy; did you mean 'vllm'? "
-    "(known: dynamic, orca, prefill_first, static, vllm)",
+    "(known: dynamic, multi_bin, orca, prefill_first, static, tgi, trtllm, vllm)",
     '[[policy]]\nname = "static"\n\n[[policy]]\nname = "vllm"\nmax_num_seqs = 0': "line 6: [policy] max_num_seqs = 0: "
     "input should be greater than 0",
     "[policy]\nmax_num_seqs = 3": 'line 1: [policy] name = None: it has to name a policy, as in name = "vllm"',

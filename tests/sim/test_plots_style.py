@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from busdoor.plots import identity, plot_bus_and_door, plot_compare, plot_gain, plot_latency_throughput, save_figure
 
 mpl.use("Agg")
-BUILT_IN = ["static", "dynamic", "orca", "vllm", "prefill_first", "tgi", "trtllm"]
+WHOLE = ["static", "dynamic", "multi_bin"]
+CONTINUOUS = ["orca", "vllm", "prefill_first", "tgi", "trtllm"]
+BUILT_IN = WHOLE + CONTINUOUS
 MIXED = [(30, 12), (60, 3), (10, 40), (25, 7), (80, 1), (5, 22), (44, 9)]
 
 
@@ -43,14 +45,14 @@ class TestIdentity:
     def test_static_is_solid_and_square_continuous_is_not(self):
         assert identity("static")["linestyle"] == "-"
         assert identity("static")["marker"] == "s"
-        for name in BUILT_IN[2:]:
+        for name in CONTINUOUS:
             assert identity(name)["linestyle"] != "-"
             assert identity(name)["marker"] not in "sD"
 
     def test_no_two_policies_share_colour_marker_or_line(self):
         for key in ("color", "marker"):
             assert len({identity(name)[key] for name in BUILT_IN}) == len(BUILT_IN)
-        assert len({str(identity(name)["linestyle"]) for name in BUILT_IN[2:]}) == len(BUILT_IN) - 2
+        assert len({str(identity(name)["linestyle"]) for name in CONTINUOUS}) == len(CONTINUOUS)
 
     def test_underscores_do_not_matter(self):
         assert identity("prefillfirst")["color"] == identity("prefill_first")["color"] != identity("other")["color"]

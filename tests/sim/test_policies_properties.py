@@ -49,6 +49,12 @@ whole_batches = {
 POLICIES = {
     "static": whole_batches,
     "dynamic": whole_batches | {"sort_window": st.integers(0, 8), "sort_by": st.sampled_from(["input", "output"])},
+    "multi_bin": whole_batches
+    | {
+        "num_bins": st.integers(1, 4),
+        "by": st.sampled_from(["input", "output"]),
+        "spacing": st.sampled_from(["probability", "width"]),
+    },
     "orca": {
         "max_num_seqs": seats,
         "max_num_batched_tokens": st.one_of(st.none(), budgets),
@@ -70,7 +76,24 @@ POLICIES = {
         "watermark": st.sampled_from([0.0, 0.1]),
         "prefix_caching": st.booleans(),
     },
+    "tgi": {
+        "max_num_seqs": seats,
+        "waiting_served_ratio": st.sampled_from([0.0, 0.3, 0.7, 1.2]),
+        "max_waiting_tokens": st.sampled_from([0, 3, 7, 20]),
+        "max_batch_prefill_tokens": st.one_of(st.none(), budgets),
+        "max_batch_total_tokens": st.sampled_from([None, 60, 130, 500]),
+        "max_output_tokens": st.sampled_from([None, 20, 40]),
+    },
+    "trtllm": {
+        "capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]),
+        "max_num_seqs": seats,
+        "max_num_tokens": budgets,
+        "chunked_prefill": st.booleans(),
+        "max_output_tokens": st.sampled_from([None, 20, 40]),
+        "queue": queues,
+    },
 }
+WHOLE = ("static", "dynamic", "multi_bin")
 # From just one longest request to ample.
 memories = st.builds(
     lambda block_size, tokens: KVConfig(
@@ -190,8 +213,9 @@ def test_tokens_and_memory_are_conserved_and_caps_kept(trace, config, kv, step_t
     policy, gone = auditor.policy, auditor.gone
     assert sorted(request.request_id for request in gone) == list(range(len(trace)))
     assert (policy.num_waiting, policy.num_running) == (0, 0)
-    free = policy.kv.num_free_tokens if config.name in ("static", "dynamic", "orca") else policy.kv.num_free_blocks
-    assert free == (policy.kv.num_tokens if config.name in ("static", "dynamic", "orca") else policy.kv.num_blocks)
+    contiguous = config.name in (*WHOLE, "orca")
+    free = policy.kv.num_free_tokens if contiguous else policy.kv.num_free_blocks
+    assert free == (policy.kv.num_tokens if contiguous else policy.kv.num_blocks)
     assert auditor.tokens == sum(request.generated_tokens for request in gone)
     for request in gone:
         assert request.status in ("finished", "abandoned") or request.status.startswith("refused: ")
@@ -222,7 +246,7 @@ def run(trace, name, step_time=SECONDS, kv=AMPLE, **fields):
     return simulate(trace, policy_config(name, **fields).build(kv, trace), step_time)
 
 
-CONTINUOUS = ("orca", "vllm", "prefill_first")
+CONTINUOUS = tuple(name for name in POLICIES if name not in WHOLE)
 
 
 @settings(max_examples=40, deadline=None)
@@ -267,7 +291,7 @@ def test_stretching_all_times_stretches_all_latencies(trace, config, kv, scale):
     np.testing.assert_allclose(after[TIMES], before[TIMES] * scale, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["orca", "vllm", "prefill_first"])
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_more_seats_never_slow_a_saturated_server(name):
     rng = np.random.default_rng(7)
     number = 300

@@ -27,13 +27,14 @@ class Identity(TypedDict):
     label: str
 
 
-# Two families: the bus (static, dynamic) is warm, square and solid; the door (everything that admits at each
+# Two families: the bus (static, dynamic, multi_bin) is warm, square and solid; the door (everything that admits at each
 # iteration) is cool, round and broken. No two colours are closer than 5 units of CIE lightness, so that they stay
 # apart in greyscale; warm against cool stays apart under every common colour blindness.
 # Keys are policy names without underscores.
 _LOOKS: dict[str, tuple[str, str, str]] = {
     "static": ("#c4501b", "s", "-"),
     "dynamic": ("#f2b25a", "D", "-"),
+    "multibin": ("#5c160d", "d", "-"),
     "vllm": ("#0b3c78", "o", "--"),
     "trtllm": ("#4a4a9c", "h", "-."),
     "prefillfirst": ("#0a6e7c", "p", (0, (5, 1))),  # type: ignore[dict-item]  # matplotlib's dash tuple

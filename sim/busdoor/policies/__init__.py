@@ -12,34 +12,50 @@ from busdoor.names import checked, unknown
 from busdoor.policies.base import KVUse, Policy
 from busdoor.policies.config import ImportedPolicy, PolicyConfig
 from busdoor.policies.dynamic import DynamicConfig, DynamicPolicy
+from busdoor.policies.multibin import MultiBinConfig, MultiBinPolicy
 from busdoor.policies.orca import OrcaConfig, OrcaPolicy
 from busdoor.policies.prefill_first import PrefillFirstConfig, PrefillFirstPolicy
+from busdoor.policies.reserving import ReservingPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import StaticConfig
+from busdoor.policies.tgi import TgiConfig, TgiPolicy
+from busdoor.policies.trtllm import GuaranteedNoEvictPolicy, InFlightPolicy, MaxUtilizationPolicy, TrtllmConfig
 from busdoor.policies.vllm import VllmConfig, VllmPolicy
 
 POLICIES: Mapping[str, Callable[..., PolicyConfig]] = {
     "static": StaticConfig,
     "dynamic": DynamicConfig,
+    "multi_bin": MultiBinConfig,
     "orca": OrcaConfig,
     "vllm": VllmConfig,
     "prefill_first": PrefillFirstConfig,
+    "tgi": TgiConfig,
+    "trtllm": TrtllmConfig,
 }
 
 __all__ = [
     "POLICIES",
     "DynamicConfig",
     "DynamicPolicy",
+    "GuaranteedNoEvictPolicy",
     "ImportedPolicy",
+    "InFlightPolicy",
     "KVUse",
+    "MaxUtilizationPolicy",
+    "MultiBinConfig",
+    "MultiBinPolicy",
     "OrcaConfig",
     "OrcaPolicy",
     "Policy",
     "PolicyConfig",
     "PrefillFirstConfig",
     "PrefillFirstPolicy",
+    "ReservingPolicy",
     "StaticConfig",
     "StaticPolicy",
+    "TgiConfig",
+    "TgiPolicy",
+    "TrtllmConfig",
     "VllmConfig",
     "VllmPolicy",
     "policy_config",
@@ -72,7 +88,7 @@ def policy_config(name: str, **fields: Any) -> PolicyConfig:
     8
     >>> policy_config("vlm")
     Traceback (most recent call last):
-    ValueError: 'vlm' is not a policy; did you mean 'vllm'? (known: dynamic, orca, prefill_first, static, vllm)
+    ValueError: 'vlm' is not a policy; did you mean 'vllm'? (known: ...)
     >>> policy_config("vllm", max_num_seq=8)
     Traceback (most recent call last):
     ValueError: [policy]: 'max_num_seq' is not a field of it; did you mean 'max_num_seqs'? (known: ...)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from busdoor.policies.base import Policy
 from busdoor.policies.dynamic import DynamicPolicy
+from busdoor.policies.multibin import MultiBinPolicy
 from busdoor.policies.orca import OrcaPolicy
 from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.reserving import ReservingPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps
@@ -48,20 +50,20 @@ def capacity_rps(trace: Trace, policy: Policy, step_time: StepTime) -> float:
     trace : Trace
         Whose lengths arrive.
     policy : Policy
-        Whole batches (`static`, `dynamic`), or any that decides at every iteration. One that is neither of ours is
-        taken for the latter, with nothing but its `num_slots`.
+        Whole batches (`static`, `dynamic`, `multi_bin`), or any that decides at every iteration. One that is none of
+        ours is taken for the latter, with nothing but its `num_slots`.
     step_time : StepTime
         Any model.
 
     Notes
     -----
     See `continuous_capacity_rps` and `static_capacity_rps` for the approximations. Moreover a static batch is taken to
-    leave full; `prefill_first` is given the capacity of prompts that run beside decodes, which is a little too much;
-    and nothing is known of the prefix cache, so that a trace with hits can be carried beyond a load of 1.
+    leave full; `prefill_first` and `tgi` are given the capacity of prompts that run beside decodes, which is a little
+    too much, and the slots that `tgi` leaves empty until enough wait are counted as taken; and nothing is known of the
+    prefix cache, so that a trace with hits can be carried beyond a load of 1.
     """
     if isinstance(policy, StaticPolicy):
         return _whole_batches_rps(trace, policy, step_time)
-    reserved = _reserved(trace, policy) if isinstance(policy, OrcaPolicy) else None
     return continuous_capacity_rps(
         step_time,
         trace.input_tokens,
@@ -69,17 +71,23 @@ def capacity_rps(trace: Trace, policy: Policy, step_time: StepTime) -> float:
         max_num_seqs=policy.num_slots,
         kv_tokens=_kv_tokens(policy),
         max_num_batched_tokens=getattr(policy, "max_num_batched_tokens", None) or inf,
-        reserved_tokens=reserved,
+        reserved_tokens=_reserved(trace, policy),
     )
 
 
 def _kv_tokens(policy: Policy) -> float:
-    if isinstance(policy, PagedPolicy):
+    if isinstance(policy, PagedPolicy | ReservingPolicy):
         return policy.kv.num_blocks * policy.kv.block_size
     return policy.kv.num_tokens if isinstance(policy, OrcaPolicy) else inf
 
 
-def _reserved(trace: Trace, policy: OrcaPolicy) -> Ints:
+def _reserved(trace: Trace, policy: Policy) -> Ints | None:
+    if isinstance(policy, ReservingPolicy):
+        return policy.reservations(trace)
+    return _orca_reserved(trace, policy) if isinstance(policy, OrcaPolicy) else None
+
+
+def _orca_reserved(trace: Trace, policy: OrcaPolicy) -> Ints:
     if policy.reservation == "max":
         return np.full(len(trace), policy.max_model_len)
     if policy.reservation == "oracle":
@@ -124,8 +132,10 @@ def _caps(trace: Trace, policy: StaticPolicy) -> Ints:
 
 
 def _boarding_order(trace: Trace, policy: StaticPolicy) -> Ints:
-    """Rows in the order in which they board under load: of arrival, or by length within a full window."""
+    """Rows in the order in which they board under load: of arrival, bin by bin, or by length within a full window."""
     rows = np.arange(len(trace))
+    if isinstance(policy, MultiBinPolicy):
+        return np.argsort(policy.bins_of(trace), kind="stable")
     if not isinstance(policy, DynamicPolicy) or policy.sort_window <= policy.num_slots:
         return rows
     lengths = trace.output_tokens if getattr(policy, "sort_by", "input") == "output" else trace.input_tokens

@@ -5,7 +5,7 @@ import pytest
 
 from busdoor.catalog import gpu, model
 from busdoor.kv.config import KVConfig
-from busdoor.policies import policy_config
+from busdoor.policies import POLICIES, policy_config
 from busdoor.simulate import simulate
 from busdoor.step_time import LinearStepTime, RooflineStepTime
 from busdoor.theory import capacity_rps, offered_load
@@ -41,6 +41,12 @@ def burst():
         ("vllm", {"max_num_seqs": 256}, SCARCE, 0.15),
         ("vllm", {"max_num_seqs": 256, "max_num_batched_tokens": 256}, AMPLE, 0.10),
         ("prefill_first", {"max_num_seqs": 32}, AMPLE, 0.10),
+        ("multi_bin", {"batch_size": 16}, AMPLE, 0.05),
+        ("tgi", {"max_num_seqs": 32}, AMPLE, 0.10),
+        ("tgi", {"max_num_seqs": 256}, SCARCE, 0.15),
+        ("trtllm", {"max_num_seqs": 32}, AMPLE, 0.05),
+        ("trtllm", {"max_num_seqs": 256}, SCARCE, 0.15),
+        ("trtllm", {"max_num_seqs": 256, "capacity": "max_utilization"}, SCARCE, 0.15),
     ],
 )
 def test_capacity_is_the_saturated_rate(burst, name, fields, kv, tolerance, step_time):
@@ -50,12 +56,13 @@ def test_capacity_is_the_saturated_rate(burst, name, fields, kv, tolerance, step
     assert expected == pytest.approx(found, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["static", "dynamic", "orca", "vllm", "prefill_first"])
+@pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("load", [0.7, 1.3])
 def test_overload_is_flagged_and_nothing_else(name, load):
     """Over capacity the load says so at once, also where the trace is too short for a queue to show it."""
     trace = profile("azure-conv").generate(seed=1, num_requests=1000)
-    policy = policy_config(name, **({"batch_size": 16} if name in ("static", "dynamic") else {"max_num_seqs": 16}))
+    whole = name in ("static", "dynamic", "multi_bin")
+    policy = policy_config(name, **({"batch_size": 16} if whole else {"max_num_seqs": 16}))
     rate = load * capacity_rps(trace, policy.build(AMPLE, trace), ROOFLINE)
     offered = trace.at_rate(rate)
     assert offered_load(offered, policy.build(AMPLE, trace), ROOFLINE) == pytest.approx(load)

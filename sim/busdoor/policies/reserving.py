@@ -1,0 +1,93 @@
+"""What policies that promise a request all its KV blocks before it enters have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.base import KVUse
+from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.queues import Queue
+from busdoor.request import Request
+from busdoor_workloads import Trace
+
+
+class ReservingPolicy(ContinuousPolicy):
+    """A request takes its blocks to the end when it enters, so that nobody is ever thrown out.
+
+    Paging spares it the unbroken range, not the over-reservation: it takes blocks for its prompt and for as many tokens
+    as it may generate, less one, for the last is never fed back. That is the `max_output_tokens` that its client asked
+    for, else the policy's, else all that `max_model_len` leaves it.
+
+    Parameters
+    ----------
+    kv : PagedKV
+        The blocks.
+    max_num_seqs, max_model_len : int
+        Most running requests; longest input + output.
+    max_output_tokens : int, optional
+        Cap on the output of requests that come without one.
+    queue : {"fcfs", "priority", "sjf"} or Queue
+        Order of admission.
+    """
+
+    def __init__(
+        self,
+        kv: PagedKV,
+        max_num_seqs: int,
+        max_model_len: int,
+        max_output_tokens: int | None = None,
+        queue: str | Queue = "fcfs",
+    ) -> None:
+        super().__init__(max_num_seqs, max_model_len, queue)
+        self.kv = kv
+        self.max_output_tokens = max_output_tokens
+        self._needed_tokens = 0  # what all who run will write in the end
+
+    def cap(self, request: Request) -> int:
+        """Most tokens that a request may generate, as far as the policy knows."""
+        left = self.max_model_len - request.input_tokens
+        return min(request.max_output_tokens or self.max_output_tokens or left, left)
+
+    def reserved_blocks(self, request: Request) -> int:
+        """Blocks that a request takes when it enters."""
+        return self.kv.blocks_for(request.input_tokens + self.cap(request) - 1)
+
+    def reservations(self, trace: Trace) -> NDArray[np.int64]:
+        """Tokens that each request of a trace reserves, whole blocks; shape (n,)."""
+        left = self.max_model_len - trace.input_tokens
+        asked = self.max_output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
+        caps = left if asked is None else np.minimum(asked, left)
+        block_size = self.kv.block_size
+        reserved: NDArray[np.int64] = -(-(trace.input_tokens + caps - 1) // block_size) * block_size
+        return reserved
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        reason = super().refusal(request)
+        if reason:
+            return reason
+        cap, blocks = self.cap(request), self.reserved_blocks(request)
+        if request.output_tokens > cap:
+            return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
+        if blocks > self.kv.num_blocks:
+            return f"its reservation of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
+        return ""
+
+    def _reserve(self, request: Request) -> None:
+        """Take all blocks of a request that enters."""
+        self.kv.grow(request, request.input_tokens + self.cap(request) - 1)
+        self._needed_tokens += request.kv_tokens
+
+    def _free(self, request: Request) -> None:
+        self.kv.free(request)
+        self._needed_tokens -= request.kv_tokens
+
+    def kv_use(self) -> KVUse:
+        """Split whole blocks into used, to be used, and more than needed: nothing that is free is unusable."""
+        kv = self.kv
+        blocks = kv.num_blocks - kv.num_free_blocks
+        reserved = blocks * kv.block_size
+        used = self.decodes.context_tokens + sum([request.computed_tokens for request in self.prefilling])
+        return KVUse(blocks, reserved, used, reserved - self._needed_tokens, 0)

@@ -1,0 +1,249 @@
+"""Text Generation Inference's router: waiting requests are prefilled apart, then join the batch that decodes."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import Literal
+
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.kv.config import KVConfig
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.config import MAX_NUM_SEQS
+from busdoor.policies.reserving import ReservingPolicy
+from busdoor.request import Request
+from busdoor_workloads import Trace
+
+# What text-generation-launcher takes where nothing is said (TGI 2 and 3, launcher/src/main.rs); TGI 1 waited for more,
+# with a ratio of 1.2.
+WAITING_SERVED_RATIO = 0.3
+MAX_WAITING_TOKENS = 20
+# The prefill budget of TGI 1; TGI 2 and 3 take 50 tokens beyond the longest prompt that is served.
+MAX_BATCH_PREFILL_TOKENS = 4096
+PREFILL_EDGE_TOKENS = 50
+
+
+class TgiPolicy(ReservingPolicy):
+    """An iteration is a prefill of newcomers or a decode of everybody, and newcomers come in groups.
+
+    While a batch runs, a new one is sought before a decode: of at least floor(running × `waiting_served_ratio`)
+    requests, or of any size once `max_waiting_tokens` decodes have passed since the last prefill. Requests are taken
+    in order while the budgets and the free blocks last; if they are too few, all go back. A new batch is prefilled in
+    an iteration of its own, which yields its first tokens; it joins, and a decode follows before another is sought.
+
+    Parameters
+    ----------
+    kv : PagedKV
+        The blocks; a request takes those of prompt + max output − 1 tokens when it enters.
+    max_num_seqs, max_model_len : int
+        Most running requests (TGI's max_batch_size); longest input + output.
+    max_batch_prefill_tokens : int
+        Most prompt tokens of a prefill.
+    max_batch_total_tokens : int, optional
+        Most tokens of prompts and max outputs of all who run together; what the blocks hold unless given.
+    waiting_served_ratio : float
+        How many must come in for each that decodes, to be worth a pause.
+    max_waiting_tokens : int
+        Decodes after which a new batch may be small.
+    max_output_tokens : int, optional
+        Cap on the output of requests that come without one.
+
+    Notes
+    -----
+    TGI's own counter starts at 1 with the token that the prefill yields, so that its `max_waiting_tokens` stands for
+    one decode less. It also rounds the prefill budget up to whole blocks.
+
+    References
+    ----------
+    huggingface/text-generation-inference, backends/v3/src/backend.rs (`batching_task`) and queue.rs (`next_batch`).
+
+    Examples
+    --------
+    >>> policy = TgiPolicy(PagedKV(64, 16), 8, 512, max_batch_prefill_tokens=32, max_output_tokens=20)
+    >>> for i in range(3):
+    ...     policy.add(Request(i, 0.0, input_tokens=16, output_tokens=3))
+    >>> for _ in range(4):
+    ...     batch = policy.schedule(0.0)
+    ...     print(batch.num_prefill_tokens, batch.num_decode_tokens, policy.complete(batch, 1))
+    32 0 []
+    16 0 []
+    0 3 []
+    0 3 [Request(0, 16 in, 3 out, finished), Request(1, 16 in, 3 out, finished), Request(2, 16 in, 3 out, finished)]
+    """
+
+    def __init__(
+        self,
+        kv: PagedKV,
+        max_num_seqs: int,
+        max_model_len: int,
+        *,
+        max_batch_prefill_tokens: int,
+        max_batch_total_tokens: int | None = None,
+        waiting_served_ratio: float = WAITING_SERVED_RATIO,
+        max_waiting_tokens: int = MAX_WAITING_TOKENS,
+        max_output_tokens: int | None = None,
+    ) -> None:
+        super().__init__(kv, max_num_seqs, max_model_len, max_output_tokens)
+        self.max_batch_prefill_tokens = max_batch_prefill_tokens
+        self.max_batch_total_tokens = max_batch_total_tokens or kv.num_blocks * kv.block_size
+        self.waiting_served_ratio = waiting_served_ratio
+        self.max_waiting_tokens = max_waiting_tokens
+        self._total_tokens = 0  # prompts and max outputs of all who run
+        self._num_decodes = 0  # since the last prefill
+        self._joined = False  # whether newcomers to a batch that runs were just prefilled: a decode is due
+        self._sought = True  # whether newcomers were sought for the iteration that was just decided
+
+    def total_tokens(self, request: Request) -> int:
+        """Prompt and max output of a request, in tokens."""
+        return request.input_tokens + self.cap(request)
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        reason = super().refusal(request)
+        if reason:
+            return reason
+        if request.input_tokens > self.max_batch_prefill_tokens:
+            most = self.max_batch_prefill_tokens
+            return f"its prompt of {request.input_tokens} tokens exceeds max_batch_prefill_tokens {most}"
+        total = self.total_tokens(request)
+        if total > self.max_batch_total_tokens:
+            most = self.max_batch_total_tokens
+            return f"its prompt and max output of {total} tokens exceed max_batch_total_tokens {most}"
+        return ""
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Decide the next iteration: a prefill of a new batch if one is found, else everybody's next token."""
+        batch = Batch()
+        num_decodes = self.decodes.count
+        self._sought = not (self._joined and num_decodes)
+        if self._sought:
+            self._seek(batch)
+        self._joined = bool(batch.chunks) and num_decodes > 0
+        if not batch.chunks:
+            batch.num_decode_tokens = num_decodes
+            batch.decode_context_tokens = self.decodes.context_tokens
+        return batch if batch.chunks or num_decodes else None
+
+    def _fewest(self) -> int:
+        """How many a new batch must have."""
+        if self._num_decodes >= self.max_waiting_tokens:
+            return 0
+        return floor(len(self.running) * self.waiting_served_ratio)
+
+    def _seek(self, batch: Batch) -> None:
+        """Let a new batch enter, if it is large enough."""
+        fewest = self._fewest()
+        if len(self.waiting) < max(1, fewest):
+            return
+        taken = self._take()
+        if len(taken) < fewest:
+            for request in reversed(taken):
+                self.waiting.push_back(request)
+            return
+        for request in taken:
+            self._reserve(request)
+            self._total_tokens += self.total_tokens(request)
+            self._seat(request, cached_tokens=0)
+            batch.admitted.append(request)
+            batch.add_chunk(request, request.input_tokens, 0)
+
+    def _take(self) -> list[Request]:
+        """Take from the line, in order, whoever fits together with those before."""
+        taken: list[Request] = []
+        prompts = total = blocks = 0
+        while len(self.waiting) and len(self.running) + len(taken) < self.num_slots:
+            request = self.waiting.head()
+            prompts += request.input_tokens
+            total += self.total_tokens(request)
+            blocks += self.reserved_blocks(request)
+            if not self._has_room(prompts, total, blocks):
+                break
+            taken.append(self.waiting.pop_head())
+        return taken
+
+    def _has_room(self, prompts: int, total: int, blocks: int) -> bool:
+        """Whether newcomers with so many tokens in all and blocks fit beside those who run."""
+        return (
+            prompts <= self.max_batch_prefill_tokens
+            and total <= self.max_batch_total_tokens - self._total_tokens
+            and blocks <= self.kv.num_free_blocks
+        )
+
+    def _fits(self, request: Request) -> bool:
+        """Whether a request could be the first of a new batch."""
+        needs = request.input_tokens, self.total_tokens(request), self.reserved_blocks(request)
+        return len(self.running) < self.num_slots and self._has_room(*needs)
+
+    def stretch(self, batch: Batch) -> int:
+        """Until the next finish, or until those who wait may come in."""
+        repeat = super().stretch(batch)
+        if repeat == 1 or not len(self.waiting) or not self._fits(self.waiting.head()):
+            return repeat
+        if not self._sought and len(self.waiting) >= self._fewest():
+            return 1
+        return min(repeat, self.max_waiting_tokens - self._num_decodes)
+
+    def complete(self, batch: Batch, repeat: int) -> list[Request]:
+        """Advance everybody in the batch, and count the decodes since the last prefill."""
+        self._num_decodes = 0 if batch.chunks else self._num_decodes + repeat
+        return super().complete(batch, repeat)
+
+    def would_admit(self, request: Request) -> bool:
+        """Only if it is the first of the line and fits, or makes the line long enough for a batch."""
+        if not len(self.waiting):
+            return self._fits(request)
+        return len(self.waiting) + 1 == self._fewest() and self._fits(self.waiting.head())
+
+    def _free(self, request: Request) -> None:
+        super()._free(request)
+        self._total_tokens -= self.total_tokens(request)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TgiConfig:
+    """Settings of the policy `tgi`; see `TgiPolicy` for the fields.
+
+    Parameters
+    ----------
+    max_batch_prefill_tokens : int, optional
+        Unless given, 4,096, or 50 beyond the longest prompt of the trace where that is more.
+    max_batch_total_tokens : int, optional
+        Unless given, what the KV memory holds: TGI measures that when it starts.
+
+    Examples
+    --------
+    >>> policy = TgiConfig().build(KVConfig(num_blocks=1000, max_model_len=16384))
+    >>> policy.max_batch_prefill_tokens, policy.max_batch_total_tokens
+    (4096, 16000)
+    """
+
+    name: Literal["tgi"] = "tgi"
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    waiting_served_ratio: NonNegativeFloat = WAITING_SERVED_RATIO
+    max_waiting_tokens: NonNegativeInt = MAX_WAITING_TOKENS
+    max_batch_prefill_tokens: PositiveInt | None = None
+    max_batch_total_tokens: PositiveInt | None = None
+    max_output_tokens: PositiveInt | None = None
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> TgiPolicy:
+        """Make the policy for a server with this memory."""
+        return TgiPolicy(
+            kv.paged(),
+            self.max_num_seqs,
+            kv.max_model_len,
+            max_batch_prefill_tokens=self.max_batch_prefill_tokens or _prefill_tokens(kv, trace),
+            max_batch_total_tokens=self.max_batch_total_tokens,
+            waiting_served_ratio=self.waiting_served_ratio,
+            max_waiting_tokens=self.max_waiting_tokens,
+            max_output_tokens=self.max_output_tokens,
+        )
+
+
+def _prefill_tokens(kv: KVConfig, trace: Trace | None) -> int:
+    """Return the prefill budget of a server that was launched for prompts like the trace's."""
+    if trace is None or not len(trace):
+        return MAX_BATCH_PREFILL_TOKENS
+    longest = min(int(trace.input_tokens.max()), kv.max_model_len)
+    return max(MAX_BATCH_PREFILL_TOKENS, longest + PREFILL_EDGE_TOKENS)

@@ -1,0 +1,229 @@
+"""TensorRT-LLM's in-flight batching: decodes first, then context, under one of two rules for the memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.kv.config import KVConfig
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.config import MAX_NUM_SEQS, QueueFields
+from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.reserving import ReservingPolicy
+from busdoor.request import Request
+from busdoor_workloads import Trace
+
+# TensorRT-LLM's default, whatever the GPU (tensorrt_llm.llmapi, BuildConfig.max_num_tokens).
+MAX_NUM_TOKENS = 8192
+
+
+class InFlightPolicy(ContinuousPolicy):
+    """What both rules share: every decode runs, then context in order of admission, up to `max_num_batched_tokens`.
+
+    Parameters
+    ----------
+    *args, **options
+        Of the class that keeps the memory.
+    max_num_batched_tokens : int
+        Most tokens of an iteration: TensorRT-LLM's max_num_tokens.
+    chunked_prefill : bool
+        Whether a prompt may be cut to the tokens that are left; otherwise it waits until it fits whole.
+
+    References
+    ----------
+    NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager: capacityScheduler.cpp, microBatchScheduler.cpp. Not modelled:
+    chunks are not rounded down to whole blocks, and there is no block reuse.
+    """
+
+    kv: PagedKV
+
+    def __init__(
+        self, *args: Any, max_num_batched_tokens: int = MAX_NUM_TOKENS, chunked_prefill: bool = True, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.chunked_prefill = chunked_prefill
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        reason = super().refusal(request)
+        longest = self._longest_context(request)
+        if not reason and not self.chunked_prefill and longest > self.max_num_batched_tokens:
+            most = self.max_num_batched_tokens
+            reason = f"a context of {longest} tokens exceeds max_num_tokens {most}; chunked_prefill would cut it"
+        return reason
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Decide the next iteration: everybody's next token, context that has begun, then whoever may enter."""
+        batch = Batch()
+        if self.decodes.count:
+            self._decode(batch)
+            batch.num_decode_tokens = self.decodes.count
+            batch.decode_context_tokens = self.decodes.context_tokens
+        for request in self.prefilling:
+            self._add_context(batch, request)
+        if len(self.waiting) and not batch.preempted:
+            self._admit(batch)
+        return batch if batch.num_decode_tokens or batch.chunks else None
+
+    def _left(self, batch: Batch) -> int:
+        return self.max_num_batched_tokens - batch.num_decode_tokens - batch.num_prefill_tokens
+
+    def _add_context(self, batch: Batch, request: Request) -> None:
+        num_tokens = min(request.known_tokens - request.computed_tokens, self._left(batch))
+        if num_tokens:
+            batch.add_chunk(request, num_tokens, request.computed_tokens)
+
+    def _admit(self, batch: Batch) -> None:
+        while len(self.waiting) and len(self.running) < self.num_slots:
+            request = self.waiting.head()
+            if not (self._has_tokens(request, self._left(batch)) and self._has_room(request)):
+                break
+            self.waiting.pop_head()
+            self._hold(request)
+            self._seat(request, self.kv.lookup(request))
+            batch.admitted.append(request)
+            self._add_context(batch, request)
+
+    def _has_tokens(self, request: Request, left: int) -> bool:
+        """Whether its context, or a piece of it, fits the tokens that are left."""
+        return left >= (1 if self.chunked_prefill else request.known_tokens - request.computed_tokens)
+
+    def would_admit(self, request: Request) -> bool:
+        """Only if a slot, tokens and blocks are free and nobody stands before it."""
+        left = self.max_num_batched_tokens - self.decodes.count
+        return super().would_admit(request) and self._has_tokens(request, left) and self._has_room(request)
+
+    @abstractmethod
+    def _longest_context(self, request: Request) -> int:
+        """Count the tokens of the longest context that may have to be computed for a request at once."""
+
+    @abstractmethod
+    def _decode(self, batch: Batch) -> None:
+        """See to it that everybody who decodes has a block for the next token."""
+
+    @abstractmethod
+    def _has_room(self, request: Request) -> bool:
+        """Whether the blocks that a request needs to enter are free."""
+
+    @abstractmethod
+    def _hold(self, request: Request) -> None:
+        """Take the blocks that a request needs to enter."""
+
+
+class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
+    """A request enters when blocks are left for all that everybody may come to write, and is never paused.
+
+    TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. Nobody else can have it
+    either way; here it is taken at once. Parameters are those of `ReservingPolicy` and `InFlightPolicy`.
+
+    Examples
+    --------
+    >>> policy = GuaranteedNoEvictPolicy(PagedKV(6, 16), 8, 512, max_num_batched_tokens=64, max_output_tokens=17)
+    >>> for i in range(3):
+    ...     policy.add(Request(i, 0.0, input_tokens=16, output_tokens=3))
+    >>> policy.schedule(0.0).num_requests, policy.kv.num_free_blocks     # each may write 16 + 17 - 1 tokens
+    (3, 0)
+    """
+
+    def _longest_context(self, request: Request) -> int:
+        return request.input_tokens
+
+    def _decode(self, batch: Batch) -> None:
+        """Everybody holds all blocks already."""
+
+    def _has_room(self, request: Request) -> bool:
+        return self.reserved_blocks(request) <= self.kv.num_free_blocks
+
+    def _hold(self, request: Request) -> None:
+        self._reserve(request)
+
+
+class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
+    """A request enters when there are blocks for its context; when a decode finds none, the newest is paused.
+
+    Whoever is paused gives all blocks back and is computed anew later; in that iteration nobody enters. Parameters are
+    those of `PagedPolicy` and `InFlightPolicy`.
+
+    Examples
+    --------
+    >>> policy = MaxUtilizationPolicy(PagedKV(6, 16), 8, 512, max_num_batched_tokens=128)
+    >>> for i in range(7):
+    ...     policy.add(Request(i, 0.0, input_tokens=16, output_tokens=3))
+    >>> batch = policy.schedule(0.0)
+    >>> batch.num_requests, policy.complete(batch, 1)
+    (6, [])
+    >>> batch = policy.schedule(0.0)     # every decode begins a block: three make room for three
+    >>> batch.num_requests, [request.request_id for request in batch.preempted]
+    (3, [5, 4, 3])
+    """
+
+    def _longest_context(self, request: Request) -> int:
+        return request.kv_tokens  # paused just before its last token
+
+    def _decode(self, batch: Batch) -> None:
+        while len(self.decodes.crossing()) > self.kv.num_free_blocks:
+            self._preempt(self._victim(), batch)
+        self.kv.grow_decodes(self.decodes, 1)
+
+    def _has_room(self, request: Request) -> bool:
+        return self.kv.needed(request, request.known_tokens) <= self.kv.num_free_blocks
+
+    def _hold(self, request: Request) -> None:
+        self.kv.grow(request, request.known_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TrtllmConfig(QueueFields):
+    """Settings of the policy `trtllm`; see `InFlightPolicy` and `QueueFields` for the fields.
+
+    Parameters
+    ----------
+    capacity : {"guaranteed_no_evict", "max_utilization"}
+        The rule for the memory: `GuaranteedNoEvictPolicy` (TensorRT-LLM's default) or `MaxUtilizationPolicy`.
+    max_num_seqs : int
+        Most running requests: TensorRT-LLM's max_batch_size.
+    max_num_tokens : int
+        Most tokens of an iteration.
+    chunked_prefill : bool
+        Whether prompts may be cut. TensorRT-LLM does that if asked; otherwise it refuses those over `max_num_tokens`.
+    max_output_tokens : int, optional
+        With `guaranteed_no_evict`: cap on the output of requests that come without one.
+
+    Examples
+    --------
+    >>> type(TrtllmConfig().build(KVConfig(num_blocks=100, max_model_len=512))).__name__
+    'GuaranteedNoEvictPolicy'
+    """
+
+    name: Literal["trtllm"] = "trtllm"
+    capacity: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    max_num_tokens: PositiveInt = MAX_NUM_TOKENS
+    chunked_prefill: bool = True
+    max_output_tokens: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_num_tokens < self.max_num_seqs:
+            raise ValueError(
+                f"max_num_tokens {self.max_num_tokens} is less than max_num_seqs {self.max_num_seqs}; every running "
+                f"request may decode a token"
+            )
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> InFlightPolicy:
+        """Make the policy for a server with this memory."""
+        shared: dict[str, Any] = {
+            "queue": self.make_queue(),
+            "max_num_batched_tokens": self.max_num_tokens,
+            "chunked_prefill": self.chunked_prefill,
+        }
+        if self.capacity == "max_utilization":
+            return MaxUtilizationPolicy(kv.paged(), self.max_num_seqs, kv.max_model_len, **shared)
+        shared["max_output_tokens"] = self.max_output_tokens
+        return GuaranteedNoEvictPolicy(kv.paged(), self.max_num_seqs, kv.max_model_len, **shared)
