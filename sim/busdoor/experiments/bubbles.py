@@ -65,7 +65,7 @@ def bubble_table(
 
 def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw the useful share over the batch size, one line a data set."""
-    from busdoor.plots.style import INK, axes_or_new, styled
+    from busdoor.plots.style import INK, PALE, axes_or_new, styled
 
     @styled
     def draw() -> Axes:
@@ -76,7 +76,9 @@ def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             row = table.loc[name]
             axes.plot(sizes, row[sizes], marker="o", color=INK, alpha=0.6)
             height = max(float(row[sizes[-1]]), height + LABEL_GAP)
-            axes.annotate(str(name), (sizes[-1] * 1.15, height), va="center", fontsize=8)
+            end, beside = (sizes[-1], float(row[sizes[-1]])), (sizes[-1] * 1.5, height)
+            leader = {"arrowstyle": "-", "color": PALE, "shrinkA": 0}
+            axes.annotate(str(name), end, beside, va="center", fontsize=8, arrowprops=leader)
         axes.set(xlabel="requests in a static batch", ylabel="useful slot-steps", xscale="log", ylim=(0, 1))
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
