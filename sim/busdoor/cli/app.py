@@ -14,9 +14,11 @@ app = App(
 )
 COMMANDS = {
     "compare": "Run policies side by side, and say what continuous batching is worth.",
+    "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
     "demo": "Show the difference on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison or result again.",
+    "report": "Tell a saved comparison or result as one HTML page, with the timelines to be played.",
     "trace": "Describe, generate, convert and fetch request traces.",
 }
 for name, purpose in COMMANDS.items():

@@ -1,0 +1,23 @@
+"""`busdoor report`: one HTML page to keep, send and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def report(directory: Path, /, *, out: Path | None = None) -> int:
+    """Tell a saved comparison or result as one HTML page: verdict, tables, figures, and the timelines to be played.
+
+    The page needs no network and no server; open it in any browser.
+
+    Parameters
+    ----------
+    directory
+        A folder that compare or simulate wrote.
+    out
+        File for the page; by default report.html in the folder.
+    """
+    from busdoor.report import page_of
+
+    print(page_of(directory).write(out or directory / "report.html"))
+    return 0

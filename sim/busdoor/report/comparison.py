@@ -1,0 +1,69 @@
+"""The report of a comparison."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from busdoor.report.figures import figure
+from busdoor.report.page import Page, Section
+from busdoor.report.parts import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.report.tables import gain_rows, html_table
+
+if TYPE_CHECKING:
+    from busdoor.comparison import Comparison
+    from busdoor.result import Result
+
+GAIN_HEIGHT_IN = 4.3  # as high as it is wide
+_PLAY = (
+    "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer is written. The bus "
+    "takes nobody on before its last stop; at the door, whoever is done leaves and whoever waits enters."
+)
+
+
+def comparison_page(comparison: Comparison) -> Page:
+    """Tell a comparison as a page.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of one or more policies.
+    """
+    from rich.text import Text
+
+    from busdoor.cli.tables import heading
+
+    results = comparison.results
+    sections = [
+        timelines("The bus and the door", _PLAY, bus_and_door(comparison)),
+        _numbers(comparison),
+        latency_plots(results),
+        waste_plots(results),
+        course_plots(results),
+        words_used(),
+        provenance(comparison.config.to_dict(), next(iter(results.values())).meta.get("versions", {})),
+    ]
+    facts = Text.from_markup(heading(comparison)).plain.strip()
+    return Page(_title(comparison), facts, comparison.verdict, tuple(sections))
+
+
+def _title(comparison: Comparison) -> str:
+    policies = [policy.label for policy in comparison.config.policies if policy.label in comparison.policies]
+    return " or ".join([", ".join(policies[:-1]), policies[-1]] if len(policies) > 1 else policies) + "?"
+
+
+def bus_and_door(comparison: Comparison) -> dict[str, Result]:
+    """Choose what is played side by side: static batching, and the last other policy."""
+    results = comparison.results
+    others = [name for name in results if name != comparison.static]
+    return {name: results[name] for name in (comparison.static, *others[-1:]) if name in results}
+
+
+def _numbers(comparison: Comparison) -> Section:
+    from busdoor.cli.tables import comparison_rows
+
+    table = html_table(comparison_rows(comparison), comparison.policies, "Means over the replications.")
+    if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(axis=None):
+        return Section("The numbers", table)
+    plot = figure(lambda ax: comparison.plot_gain(ax=ax), "Saturated tokens/s against static batching", GAIN_HEIGHT_IN)
+    gains = html_table(gain_rows(comparison), comparison.policies, "Ratios of saturated tokens/s, with 95 % intervals.")
+    return Section("The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}')

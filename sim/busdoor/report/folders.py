@@ -1,0 +1,57 @@
+"""What is in a folder, and which page tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from busdoor.report.page import Page
+
+
+def page_of(folder: Path) -> Page:
+    """Make the report of a folder that a command of busdoor wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        What `busdoor compare` or `busdoor simulate` wrote.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, or nothing in it that can be told.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; name one that {_and(WRITERS)} wrote")
+    for marker, (_, tell) in KINDS.items():
+        if (folder / marker).exists():
+            return tell(folder)
+    known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in KINDS.items())
+    raise ValueError(f"{folder} holds neither {known}")
+
+
+def _comparison(folder: Path) -> Page:
+    from busdoor.comparison import Comparison
+    from busdoor.report.comparison import comparison_page
+
+    return comparison_page(Comparison.load(folder))
+
+
+def _result(folder: Path) -> Page:
+    from busdoor.report.result import result_page
+    from busdoor.result import Result
+
+    return result_page(Result.load(folder))
+
+
+# By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind
+# is one more line.
+KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
+    "comparison.json": ("comparison", _comparison),
+    "meta.json": ("result", _result),
+}
+WRITERS = ("busdoor compare", "busdoor simulate")
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " or ".join(names)

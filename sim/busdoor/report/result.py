@@ -1,0 +1,62 @@
+"""The report of a single run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from busdoor.report.page import Page, Section
+from busdoor.report.parts import course_plots, kind_of, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.report.tables import html_table
+
+if TYPE_CHECKING:
+    from busdoor.result import Result
+
+_PLAY = "Press play: each row is a slot, and fills as its answer is written."
+
+
+def result_page(result: Result) -> Page:
+    """Tell a run as a page.
+
+    Parameters
+    ----------
+    result : Result
+        Simulated or measured.
+    """
+    policy, meta = str(result.meta["policy"]), result.meta
+    runs = {policy: result}
+    sections = (
+        timelines("Who held which slot", _PLAY, runs),
+        _numbers(result),
+        latency_plots(runs),
+        waste_plots(runs),
+        course_plots(runs),
+        words_used(),
+        provenance(meta.get("config", meta.get("policy_config", {})), meta.get("versions", {})),
+    )
+    family = "static" if kind_of(result) == "bus" else "continuous"
+    return Page(f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result, family), sections)
+
+
+def _facts(result: Result) -> str:
+    meta = result.meta
+    where = f", on {meta['gpu']} with {meta['model']}" if "gpu" in meta else ""
+    return f"{len(result.requests):,} requests{where}"
+
+
+def _verdict(result: Result, family: str) -> str:
+    from busdoor.cli.tables import duration, number, percent
+
+    summary = result.summary
+    served = f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
+    served += f"{number(summary['output_throughput'])} output tokens/s, half of them within "
+    served += f"{duration(summary['median_e2el_ms'])}; {percent(summary['bubble_share'])} of the held slots are bubbles."
+    late = " The server cannot keep up: its queue grows as long as requests come." if summary["saturated"] else ""
+    return served + late
+
+
+def _numbers(result: Result) -> Section:
+    from busdoor.cli.tables import refusals, summary_rows
+
+    rows = [(title, [value]) for title, value in summary_rows(result.summary)]
+    rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result).items()]
+    return Section("The numbers", html_table(rows))

@@ -1,0 +1,81 @@
+"""Tables as HTML; wide ones scroll by themselves, the page does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from busdoor.plots.style import identity
+from busdoor.report.palette import variable
+
+if TYPE_CHECKING:
+    from busdoor.comparison import Comparison
+
+
+def html_table(rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str] = (), caption: str = "") -> str:
+    """Return rows as a table.
+
+    Parameters
+    ----------
+    rows : iterable of (str, sequence of str)
+        What a row is about, and its cells. May have rich's markup.
+    columns : sequence of str
+        Policies, each shown in its colour; none for a table without a head.
+    caption : str
+        What the table says.
+
+    Examples
+    --------
+    >>> html_table([("TTFT <p50>", ["35 ms"])])
+    '<div class="scroll" tabindex="0"><table><tbody><tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr></tbody></table></div>'
+    """
+    body = "".join(
+        f'<tr><th scope="row">{_plain(title)}</th>{"".join(f"<td>{_plain(cell)}</td>" for cell in cells)}</tr>'
+        for title, cells in rows
+    )
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns)}<tbody>{body}</tbody></table></div>'
+
+
+def _head(columns: Sequence[str]) -> str:
+    if not columns:
+        return ""
+    cells = "".join(
+        f'<th scope="col" style="--policy: {variable(identity(name)["color"])}">'
+        f"<span>{escape(name).replace(' (', '<br>(')}</span></th>"
+        for name in columns
+    )
+    return f'<thead><tr><th scope="col"></th>{cells}</tr></thead>'
+
+
+def _plain(markup: str) -> str:
+    """Drop the terminal's markup."""
+    from rich.text import Text
+
+    return escape(Text.from_markup(markup).plain)
+
+
+def gain_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
+    names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
+    return [
+        (title, [_interval(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
+        for name, title in names.items()
+        if name in comparison.gain
+    ]
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """Write a ratio with its interval.
+
+    Examples
+    --------
+    >>> _interval(7.04, 6.71, 7.2), _interval(1.0, 1.0, 1.0), _interval(2.0, float("nan"), float("nan"))
+    ('7.04× (6.71 to 7.20)', '1', '2.00×')
+    """
+    if low == high == value:
+        return "1"
+    if value != value:
+        return "–"
+    return f"{value:.2f}×" if low != low else f"{value:.2f}× ({low:.2f} to {high:.2f})"
