@@ -46,14 +46,13 @@ FULL = (*QUICK, Case("vllm, a million", num_requests=1_000_000, runs=1, iteratio
 
 def run(case: Case) -> dict[str, Any]:
     """Time one case in this process."""
-    from busdoor_workloads import profile
-
     from busdoor.catalog import kv_capacity
     from busdoor.kv.config import KVConfig
     from busdoor.policies import policy_config
     from busdoor.simulate import simulate
     from busdoor.step_time import make_step_time
     from busdoor.theory.load import capacity_rps
+    from busdoor_workloads import profile
 
     step_time = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
     kv = KVConfig(block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max_model_len=20_000)

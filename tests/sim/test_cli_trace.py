@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from busdoor.cli.trace import trace as app
 from busdoor_workloads.fetch import PUBLIC_TRACES
 from busdoor_workloads.formats import read_trace

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from busdoor_workloads import Trace
 
 trace = App(name="trace", help="Describe, generate, convert and fetch request traces.")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
+
     from busdoor_workloads import Trace
     from busdoor_workloads.fetch import Progress
 
