@@ -77,7 +77,7 @@ def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             axes.plot(sizes, row[sizes], marker="o", color=INK, alpha=0.6)
             height = max(float(row[sizes[-1]]), height + LABEL_GAP)
             end, beside = (sizes[-1], float(row[sizes[-1]])), (sizes[-1] * 1.5, height)
-            leader = {"arrowstyle": "-", "color": PALE, "shrinkA": 0}
+            leader = {"arrowstyle": "-", "color": PALE, "linewidth": 0.8, "shrinkA": 0}
             axes.annotate(str(name), end, beside, va="center", fontsize=8, arrowprops=leader)
         axes.set(xlabel="requests in a static batch", ylabel="useful slot-steps", xscale="log", ylim=(0, 1))
         axes.set_xticks(sizes, [str(size) for size in sizes])
