@@ -19,7 +19,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import Launch
 
-_OPTIONS = ("num_warps", "num_stages")
+_OPTIONS = ("num_warps", "num_stages", "maxnreg")
 # 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing finer.
 _DIVISOR = 16
 _POINTERS = {

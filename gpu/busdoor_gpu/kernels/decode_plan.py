@@ -98,7 +98,7 @@ def _plan_kernel(
 ):
     seq = tl.arange(0, BLOCK_SEQS)
     length = tl.load(seq_lens + seq, mask=seq < num_seqs, other=0)
-    # An empty sequence owns one tile, all masked, so that its zeros are written like any other output.
+    # An empty sequence owns one tile, which reads nothing, so that its zeros are written like any other output.
     tiles = tl.where(seq < num_seqs, tl.maximum(tl.cdiv(length, TILE), 1), 0)
     ends = tl.cumsum(tiles, 0)
     share = tl.maximum(tl.cdiv(tl.sum(tiles, 0) * NUM_KV_HEADS, NUM_PROGRAMS), MIN_SHARE)

@@ -34,6 +34,7 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
+_MAX_REGISTERS = 128  # a thread's, so that 4 programs of 128 threads share a multiprocessor's 65,536; sm_80 takes 162 unless told
 _JOIN_PIECES = 16  # partials joined at a time: [16, 128] floats are 16 registers a thread of 4 warps
 
 
@@ -87,12 +88,12 @@ def _decode_kernel(
         acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
         top = tl.full([ROWS], -1e30, tl.float32)
         total = tl.zeros([ROWS], tl.float32)
-        for tile in range(low, high):
+        for tile in range(low, tl.minimum(high, tl.cdiv(length, TILE))):  # none of an empty sequence
             acc, top, total = attend(
                 q, k_cache, v_cache, table, tile, length, row * 0 + length - 1, acc, top, total, scale_log2e,
                 head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, True,
             )  # fmt: skip
-        acc = acc / total[:, None]
+        acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
 
         if high - low == num_tiles:
             place = seq.to(tl.int64) * NUM_KV_HEADS * GROUP * HEAD_DIM + element
@@ -205,7 +206,7 @@ def paged_decode(
     launch(
         _decode_kernel, (plan.num_programs,), query, k_cache, v_cache, block_table, seq_lens, out, *shared,
         (scale or head_dim**-0.5) * math.log2(math.e), num_seqs, query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
-        **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile, num_warps=4, num_stages=3,
+        **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile, num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS,
     )  # fmt: skip
     launch(
         _join_kernel, (plan.num_programs, group), out, *shared, num_seqs, **shape, PIECES=_JOIN_PIECES, num_warps=4

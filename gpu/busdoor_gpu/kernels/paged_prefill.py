@@ -20,13 +20,20 @@ import numpy as np
 import torch
 
 from busdoor_gpu.kernels._attend import attend
-from busdoor_gpu.kernels._launch import compute_dtype, jit, launch, tl
+from busdoor_gpu.kernels._launch import capability, compute_dtype, jit, launch, tl
 from busdoor_gpu.kernels.cache import check_cache, gather_kv
 
 _ROWS = 128  # two warpgroups of 64 rows: the largest tile that compiled without spills (gpu-anchors 2.7: 128 x 64, 8 warps)
-_TILE = 64
 _NUM_WARPS = 8
-_NUM_STAGES = 2  # 98 KiB of shared memory at head_dim 128
+
+
+def _tile_and_stages(device: torch.device) -> tuple[int, int]:
+    """Keys a tile, and pipeline stages, that fit the registers without spills.
+
+    With wgmma, the products' operands stay in shared memory: 64 keys, and a stage each for the block numbers, the K and V they lead to,
+    and the products. Without it, operands pass through registers: half the keys, and block numbers read as they are needed.
+    """
+    return (64, 3) if capability(device)[0] == 9 else (32, 2)
 
 
 @jit
@@ -175,11 +182,12 @@ def paged_prefill(
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device) if out is None else out
     if plan.shape[0] == 0:
         return out
+    tile, num_stages = _tile_and_stages(query.device)
     launch(
         _prefill_kernel, (num_kv_heads, plan.shape[0]), query, k_cache, v_cache, block_table, seq_lens, query_starts, plan, out,
         (scale or head_dim**-0.5) * math.log2(math.e), query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
-        NUM_KV_HEADS=num_kv_heads, GROUP=group, ROWS=_ROWS, HEAD_DIM=head_dim, PAGE=page, TILE=_TILE,
-        num_warps=_NUM_WARPS, num_stages=_NUM_STAGES,
+        NUM_KV_HEADS=num_kv_heads, GROUP=group, ROWS=_ROWS, HEAD_DIM=head_dim, PAGE=page, TILE=tile,
+        num_warps=_NUM_WARPS, num_stages=num_stages,
     )  # fmt: skip
     return out
 
