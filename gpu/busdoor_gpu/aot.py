@@ -22,6 +22,10 @@ from busdoor_gpu.kernels._launch import Launch
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
 # 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing finer.
 _DIVISOR = 16
+# CUDA programming guide, technical specifications by compute capability: the same for A100 and H100 but for shared memory.
+_REGISTERS_PER_SM = 65536
+_WARPS_PER_SM = 64
+SHARED_PER_SM = {(8, 0): 164 * 1024, (9, 0): 228 * 1024}
 _POINTERS = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
@@ -45,6 +49,8 @@ class Resources:
         Per program, static and dynamic.
     num_warps : int
         Warps of a program.
+    capability : tuple of int
+        Compute capability that it was compiled for.
     opcodes : Counter
         Instructions in the code by name without modifiers: HMMA, HGMMA, LDGSTS, STL, ...
     """
@@ -54,22 +60,22 @@ class Resources:
     local_bytes: int
     shared_bytes: int
     num_warps: int
+    capability: tuple[int, int]
     opcodes: Counter[str]
 
     @property
     def programs_per_sm(self) -> int:
-        """Programs that fit one multiprocessor beside each other, by registers, shared memory and warps (Hopper's limits).
+        """Programs that fit one multiprocessor beside each other, by registers, shared memory and warps.
 
         Examples
         --------
-        >>> Resources(104, 0, 0, 40_000, 4, Counter()).programs_per_sm
+        >>> Resources(104, 0, 0, 40_000, 4, (9, 0), Counter()).programs_per_sm
         4
         """
-        # CUDA programming guide, compute capability 9.0: 65,536 registers given out by 8 a thread, 228 KiB of shared memory with
-        # 1 KiB a program taken by the system, 64 warps.
-        by_registers = 65536 // (-(-self.registers // 8) * 8 * 32 * self.num_warps)
-        by_shared = 228 * 1024 // (self.shared_bytes + 1024)
-        return min(by_registers, by_shared, 64 // self.num_warps)
+        # Registers are given out by 8 a thread; the system takes 1 KiB of shared memory for each program.
+        by_registers = _REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * 32 * self.num_warps)
+        by_shared = SHARED_PER_SM[self.capability] // (self.shared_bytes + 1024)
+        return min(by_registers, by_shared, _WARPS_PER_SM // self.num_warps)
 
 
 def compile_launch(launch: Launch, capability: tuple[int, int]) -> Resources:
@@ -89,7 +95,7 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Resources:
     options = {name: launch.meta[name] for name in _OPTIONS if name in launch.meta}
     target = GPUTarget("cuda", capability[0] * 10 + capability[1], 32)
     compiled = triton.compile(source, target=target, options=options)
-    return _read_cubin(compiled.asm["cubin"], compiled.metadata.shared, compiled.metadata.num_warps)
+    return _read_cubin(compiled.asm["cubin"], compiled.metadata.shared, compiled.metadata.num_warps, capability)
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
@@ -118,7 +124,7 @@ def _type_of(value: Any) -> str:
     return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
-def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int) -> Resources:
+def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int, capability: tuple[int, int]) -> Resources:
     from triton import knobs
 
     with tempfile.TemporaryDirectory() as folder:
@@ -132,5 +138,5 @@ def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int) -> Resources:
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)}
     # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ..." : a predicate may precede the opcode, modifiers follow it after dots.
     opcodes = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]+)", dump.stdout)
-    shared = max(used["SHARED"], 0) + dynamic_shared
-    return Resources(used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, Counter(opcodes))
+    shared = used["SHARED"] + dynamic_shared
+    return Resources(used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, capability, Counter(opcodes))
