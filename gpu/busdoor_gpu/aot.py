@@ -1,8 +1,8 @@
 """Compile recorded launches ahead of time, with no GPU and no driver, and read what they use from the machine code.
 
-`triton.compile` makes a cubin for a named target; the Triton wheel ships `cuobjdump`, which tells its registers, stack and shared memory and
-disassembles it. A launch is specialised as Triton's own launcher would: a tensor or integer divisible by 16 is marked so, None and 1 are
-compile-time constants.
+`triton.compile` makes a cubin for a named target; the Triton wheel ships `cuobjdump`, which tells its registers, stack
+and shared memory and disassembles it. A launch is specialised as Triton's own launcher would: a tensor or integer
+divisible by 16 is marked so, None and 1 are compile-time constants.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import torch
 from busdoor_gpu.kernels._launch import Launch
 
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
-# 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing finer.
+# 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing
+# finer.
 _DIVISOR = 16
-# CUDA programming guide, technical specifications by compute capability: the same for A100 and H100 but for shared memory.
+# CUDA programming guide, technical specifications by compute capability: the same for A100 and H100 but for shared
+# memory.
 _REGISTERS_PER_SM = 65536
 _WARPS_PER_SM = 64
 SHARED_PER_SM = {(8, 0): 164 * 1024, (9, 0): 228 * 1024}
@@ -86,9 +88,9 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Resources:
     RuntimeError
         From the compiler or `cuobjdump`, with its message.
     """
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+    import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    from triton.compiler import ASTSource  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     signature, constants, attrs = _specialise(launch)
     source = ASTSource(launch.kernel, signature, constants, attrs)
@@ -125,7 +127,7 @@ def _type_of(value: Any) -> str:
 
 
 def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int, capability: tuple[int, int]) -> Resources:
-    from triton import knobs
+    from triton import knobs  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
@@ -136,7 +138,8 @@ def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int, capability: t
     if dump.returncode:
         raise RuntimeError(f"cuobjdump could not read the cubin: {dump.stderr.strip()}")
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)}
-    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ..." : a predicate may precede the opcode, modifiers follow it after dots.
+    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ..." : a predicate may precede the opcode, modifiers follow it after
+    # dots.
     opcodes = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]+)", dump.stdout)
     shared = used["SHARED"] + dynamic_shared
     return Resources(used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, capability, Counter(opcodes))

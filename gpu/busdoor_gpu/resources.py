@@ -1,7 +1,7 @@
 """`python -m busdoor_gpu.resources`: registers, shared memory and instruction mix of every shipped kernel, with no GPU.
 
-Each variant is what a wrapper launches for a real model shape: the wrapper runs on meta tensors, its launches are recorded and compiled for the
-target, and the cubin is read (`busdoor_gpu.aot`).
+Each variant is what a wrapper launches for a real model shape: the wrapper runs on meta tensors, its launches are
+recorded and compiled for the target, and the cubin is read (`busdoor_gpu.aot`).
 """
 
 from __future__ import annotations
@@ -111,9 +111,15 @@ def _step(shape: Shape, page: int) -> None:
     step_inputs.commit_step(table, _ints(_ROWS), _ints(_ROWS + 1), _ints(_ROWS))
 
 
-# What is shipped: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both half types; the rest once per form it takes.
+_ATTENTION = (_decode, _prefill)
+# What is shipped: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both half types; the rest
+# once per form it takes.
 _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
-    *((op, shape, 16) for op in (_decode, _prefill) for shape in (LLAMA_8B, LLAMA_1B, QWEN3_06B, QWEN3_14B, LLAMA_8B_FP16)),
+    *(
+        (op, shape, 16)
+        for op in (_decode, _prefill)
+        for shape in (LLAMA_8B, LLAMA_1B, QWEN3_06B, QWEN3_14B, LLAMA_8B_FP16)
+    ),
     *((op, shape, 64) for op in (_decode, _prefill) for shape in (LLAMA_8B, LLAMA_1B)),
     *((_rope, shape, 16) for shape in (LLAMA_8B, LLAMA_1B, QWEN3_06B)),
     *((_elementwise, shape, 16) for shape in (LLAMA_8B, QWEN3_4B)),
@@ -151,27 +157,28 @@ def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]
 
 
 def table(capability: tuple[int, int]) -> str:
-    """The report in Markdown, one row a variant."""
+    """Write the report in Markdown, one row a variant."""
     lines = [
         f"# Resources of the kernels on sm_{capability[0]}{capability[1]}",
         "",
         "Read from the machine code by `python -m busdoor_gpu.resources`; no GPU was used and nothing here is a time.",
-        "Instructions are counted in the code, not as executed. `programs/SM` is by registers, shared memory and warps.",
+        "Instructions are counted in the code, not as executed. `per SM`: programs by registers, shared memory, warps.",
         "",
-        "| kernel | launched for | warps | registers | stack | shared KiB | programs/SM | HGMMA | HMMA | LDGSTS | LDG | STG |",
+        "| kernel | launched for | warps | registers | stack | shared KiB | per SM | HGMMA | HMMA | LDGSTS | LDG | STG |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for variant, used in compile_all(variants(capability)):
         mix = [used.opcodes[name] for name in ("HGMMA", "HMMA", "LDGSTS", "LDG", "STG")]
-        cells = [used.num_warps, used.registers, used.stack_bytes, f"{used.shared_bytes / 1024:.1f}", used.programs_per_sm]
-        lines.append(f"| {variant.name} | " + " | ".join(map(str, [*cells, *mix])) + " |")
+        shared = f"{used.shared_bytes / 1024:.1f}"
+        cells = [used.num_warps, used.registers, used.stack_bytes, shared, used.programs_per_sm, *mix]
+        lines.append(f"| {variant.name} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Write one report a target."""
     parser = argparse.ArgumentParser(prog="python -m busdoor_gpu.resources", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gpu/results"), help="folder for resources-sm80.md and -sm90.md")
+    parser.add_argument("--out", type=Path, default=Path("gpu/results"), help="folder of the reports")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for capability in ((8, 0), (9, 0)):

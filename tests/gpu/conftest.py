@@ -1,4 +1,4 @@
-"""Where kernel tests run: on a GPU if there is one, else in the Triton interpreter (in a process of its own, see test_interpreter.py)."""
+"""Kernel tests run on a GPU if there is one, else in Triton's interpreter, in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests under kernels/ need a GPU, unless this process interprets."""
     here = Path(__file__).parent / "kernels"
     kernel_tests = [item for item in items if here in item.path.parents]
     for item in kernel_tests:
-        if INTERPRETED and HAS_TRITON:  # its loop bounds are arrays of one element, which numpy 2.3 takes with a warning
+        if INTERPRETED and HAS_TRITON:  # its loop bounds are one-element arrays, numpy 2.3 warns
             item.add_marker(pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning"))
             continue
         item.add_marker(pytest.mark.gpu)
-        if not (HAS_TRITON and kernel_tests and _cuda()):
+        if not (HAS_TRITON and _cuda()):
             item.add_marker(pytest.mark.skip(reason="no GPU; test_interpreter.py runs it in Triton's interpreter"))
 
 
@@ -46,7 +47,7 @@ def device() -> str:
 
 
 def half_types() -> list[str]:
-    """The interpreter multiplies bfloat16's bit patterns (triton issue 11584), so it never sees any; a GPU sees what is shipped."""
+    """A GPU sees what is shipped; the interpreter multiplies bfloat16's bit patterns (triton issue 11584)."""
     return ["float32", "float16"] if INTERPRETED else ["bfloat16", "float16"]
 
 

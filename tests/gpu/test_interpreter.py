@@ -1,4 +1,7 @@
-"""The kernels compute what their references do: tests/gpu/kernels, run in Triton's interpreter, which must be chosen before Triton is imported."""
+"""The kernels compute what their references do: tests/gpu/kernels in Triton's interpreter.
+
+The interpreter has to be chosen before Triton is imported, hence a process of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Batches to check and time attention with: random tensors in a shuffled paged cache whose every unused place is NaN.
 
-Tests and benchmarks share them. NaN spreads to whatever touches it, so a kernel that reads a place it should not cannot pass.
+Tests and benchmarks share them. NaN spreads to whatever touches it, so a kernel that reads a place it should not cannot
+pass.
 """
 
 from __future__ import annotations
@@ -35,10 +36,8 @@ class Case:
     query_starts: torch.Tensor
 
     def to(self, dtype: torch.dtype) -> Case:
-        """The same values in another floating type: float64 for the reference."""
-        return replace(
-            self, query=self.query.to(dtype), k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype)
-        )
+        """Convert the values to another floating type: float64 for the reference."""
+        return replace(self, query=self.query.to(dtype), k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype))
 
     @property
     def decode_args(self) -> tuple[torch.Tensor, ...]:
@@ -121,6 +120,6 @@ def error(result: torch.Tensor, reference: torch.Tensor) -> float:
     return float(difference / reference.double().abs().max().clamp(min=1e-6))
 
 
-# Rounding of the products' inputs and of the output: a few units in the last place of the type (2^-8 for bfloat16's 8 bits, 2^-11 for float16's
-# 11). float32 products are exact in the interpreter and TF32 (11 bits) on a GPU.
+# Rounding of the products' inputs and of the output: a few units in the last place of the type (2^-8 for bfloat16's 8
+# bits, 2^-11 for float16's 11). float32 products are exact in the interpreter and TF32 (11 bits) on a GPU.
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 4 * 2**-11, torch.bfloat16: 4 * 2**-8}

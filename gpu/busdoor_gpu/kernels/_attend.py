@@ -1,5 +1,6 @@
 """What paged decode and paged prefill share: one tile of keys in an online softmax."""
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ def attend(
     TILE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """One tile of keys in the online softmax: running output `acc`, maximum `top` and sum `total` of each row, base 2."""
+    """Add a tile of keys to the online softmax: output `acc`, maximum `top` and sum `total` of each row, base 2."""
     token = tile * TILE + tl.arange(0, TILE)
     dim = tl.arange(0, HEAD_DIM)
-    # Slots past the end may hold anything, and weight 0 times NaN is NaN: what is masked reads the last token again instead (in cache, and
-    # 30 registers fewer than masked loads: 4 decode programs an SM, not 3).
+    # Slots past the end may hold anything, and weight 0 times NaN is NaN: what is masked reads the last token again
+    # instead (in cache, and 30 registers fewer than masked loads: 4 decode programs an SM, not 3).
     read = tl.minimum(token, length - 1) if MASKED else token
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
     block = tl.load(table + read // PAGE).to(tl.int64)

@@ -1,7 +1,8 @@
 """Triton where it is installed, and one way to launch its kernels.
 
-Every wrapper launches through `launch`, so that `recording` can collect the launches of meta tensors instead of running them: what is
-compiled ahead of time (`busdoor_gpu.resources`) is then what the wrappers ship, tile sizes and all, with no GPU.
+Every wrapper launches through `launch`, so that `recording` can collect the launches of meta tensors instead of running
+them: what is compiled ahead of time (`busdoor_gpu.resources`) is then what the wrappers ship, tile sizes and all, with
+no GPU.
 """
 
 from __future__ import annotations
@@ -14,10 +15,24 @@ from typing import Any, NamedTuple
 import torch
 
 try:
-    import triton
-    import triton.language as tl
+    import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]
 except ImportError:  # Triton has wheels for Linux only; the torch backend does without
     triton = tl = None
+
+
+__all__ = [
+    "Launch",
+    "capability",
+    "cdiv",
+    "compute_dtype",
+    "jit",
+    "launch",
+    "next_power_of_2",
+    "num_sms",
+    "recording",
+    "tl",
+]
 
 
 class Launch(NamedTuple):
@@ -114,7 +129,7 @@ def next_power_of_2(n: int) -> int:
 
 
 def cdiv(a: int, b: int) -> int:
-    """`a / b` rounded up.
+    """Divide, rounding up.
 
     >>> cdiv(9, 4)
     3

@@ -1,12 +1,13 @@
 """The paged KV cache: its layout, contiguous batches as a block table, and how a reference reads it.
 
-One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is `cache[:, 0]`, V is `cache[:, 1]`,
-so a block is one contiguous piece (to copy, to swap) and the tokens of one head within a block are too (4 KiB for 16 tokens of 128
-half-precision elements), which is what one program of attention reads. The kernels take K and V as
-[num_blocks, num_kv_heads, block_size, head_dim] with any strides as long as head_dim is contiguous and both agree; a token-major cache is a
-`transpose` of the same call.
+One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is `cache[:, 0]`, V is
+`cache[:, 1]`, so a block is one contiguous piece (to copy, to swap) and the tokens of one head within a block are too
+(4 KiB for 16 tokens of 128 half-precision elements), which is what one program of attention reads. The kernels take K
+and V as [num_blocks, num_kv_heads, block_size, head_dim] with any strides as long as head_dim is contiguous and both
+agree; a token-major cache is a `transpose` of the same call.
 
-`block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is block * block_size + offset.
+`block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is block * block_size +
+offset.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def allocate_kv_cache(
 def identity_block_table(
     num_seqs: int, max_tokens: int, block_size: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """The block table of a contiguous (static) batch: sequence s owns the s-th run of blocks.
+    """Lay out a contiguous (static) batch as a block table: sequence s owns the s-th run of blocks.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def identity_block_table(
 
 
 def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """The first `num_tokens` of one sequence, dense: [num_kv_heads, num_tokens, head_dim].
+    """Gather the first `num_tokens` of one sequence: [num_kv_heads, num_tokens, head_dim].
 
     Parameters
     ----------
@@ -87,8 +88,8 @@ def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tenso
         raise ValueError(f"head_dim is {head_dim}; the kernels are written for 64 and 128 (16 and 32 in tests)")
     if k_cache.shape != v_cache.shape or k_cache.stride() != v_cache.stride():
         raise ValueError(
-            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}, v_cache {tuple(v_cache.shape)} and "
-            f"{v_cache.stride()}; they have to agree"
+            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}, "
+            f"v_cache {tuple(v_cache.shape)} and {v_cache.stride()}; they have to agree"
         )
     if k_cache.shape[-1] != head_dim or k_cache.stride(-1) != 1:
         raise ValueError(

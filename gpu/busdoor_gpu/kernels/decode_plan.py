@@ -1,5 +1,6 @@
-"""How paged decode shares its work: every program an equal stretch of the line of tiles (see `busdoor_gpu.kernels.paged_decode`)."""
+"""How paged decode shares its work: every program an equal stretch of the line of tiles (see `paged_decode`)."""
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class DecodePlan:
     share : Tensor
         int32 [1]: tiles in a stretch.
     partial_out, partial_lse : Tensor
-        float32 [num_programs, 2, group, head_dim] and [num_programs, 2, group]: output and log2 of the softmax sum of a cut pair; the
-        program's first piece, and any later one.
+        float32 [num_programs, 2, group, head_dim] and [num_programs, 2, group]: output and log2 of the softmax sum of a
+        cut pair; the program's first piece, and any later one.
     tile : int
         Tokens in a tile.
     num_kv_heads : int
@@ -113,7 +114,20 @@ def _plan_kernel(
 
 
 def plan_decode(plan: DecodePlan, seq_lens: torch.Tensor) -> None:
-    """Share out the tiles of sequences of `seq_lens` tokens (int32, on the device), in place: once a step, for all layers."""
+    """Share out the tiles of the sequences, in place: once a step, for all layers.
+
+    Parameters
+    ----------
+    plan : DecodePlan
+        Written in place.
+    seq_lens : Tensor
+        int32 [num_seqs], on the plan's device; 0 is allowed.
+
+    Raises
+    ------
+    ValueError
+        If there are more sequences than the plan was allocated for.
+    """
     num_seqs = seq_lens.shape[0]
     if num_seqs >= plan.tile_starts.shape[0]:
         raise ValueError(f"{num_seqs} sequences do not fit a plan for {plan.tile_starts.shape[0] - 1}; allocate more")

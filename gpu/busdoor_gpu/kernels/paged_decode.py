@@ -2,23 +2,25 @@ r"""Attention of one query token per sequence over a paged KV cache.
 
     out[s, h] = sum_t softmax_t(scale * query[s, h] . K[s, h // group, t]) V[s, h // group, t],   t < seq_lens[s]
 
-Decode reads every key and value once and does little with them, so the work is to keep all of the GPU's memory pipes busy for the same time,
-whatever the lengths. The KV cache is cut into tiles of `tile` tokens; all tiles of all (sequence, KV head) pairs stand in one line,
-and each of a fixed number of programs takes an equal stretch of it. A pair that falls within one stretch is written at once; of a pair that
-is cut, every program writes a partial (its output and the log of its softmax sum), and a second kernel joins them:
+Decode reads every key and value once and does little with them, so the work is to keep all of the GPU's memory pipes
+busy for the same time, whatever the lengths. The KV cache is cut into tiles of `tile` tokens; all tiles of all
+(sequence, KV head) pairs stand in one line, and each of a fixed number of programs takes an equal stretch of it. A pair
+that falls within one stretch is written at once; of a pair that is cut, every program writes a partial (its output and
+the log of its softmax sum), and a second kernel joins them:
 
     tile line   | s0 h0 ------ | s0 h1 ------ | s1 h0 - | s1 h1 - | s2 h0 -------------------- | ...
     programs    |   p0  |   p1  |   p2  |   p3  |   p4  |   p5  |   p6  |   p7  |
 
-A program cuts at most two pairs (where it starts, where it ends), so the partials need 2 rows a program however long a sequence is, and
-both grids depend on the number of programs alone: one CUDA graph serves any lengths. The plan (where each sequence starts on the line,
-which one a program starts in) is made on the device, once a step for all layers.
+A program cuts at most two pairs (where it starts, where it ends), so the partials need 2 rows a program however long a
+sequence is, and both grids depend on the number of programs alone: one CUDA graph serves any lengths. The plan (where
+each sequence starts on the line, which one a program starts in) is made on the device, once a step for all layers.
 
-The query heads that share a KV head are the rows of one matrix product, so K and V cross the memory bus once.
-Softmax runs in base 2 with `scale * log2(e)` folded in: exp2 is one instruction. Masked scores are -1e30, not -inf: a row that is
-all masked must not become inf - inf.
+The query heads that share a KV head are the rows of one matrix product, so K and V cross the memory bus once. Softmax
+runs in base 2 with `scale * log2(e)` folded in: exp2 is one instruction. Masked scores are -1e30, not -inf: a row that
+is all masked must not become inf - inf.
 """
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
-_MAX_REGISTERS = 128  # a thread's, so that 4 programs of 128 threads share a multiprocessor's 65,536; sm_80 takes 162 unless told
+_MAX_REGISTERS = 128  # a thread's: 4 programs of 128 threads share an SM's 65,536; sm_80 takes 162 unless told
 _JOIN_PIECES = 16  # partials joined at a time: [16, 128] floats are 16 registers a thread of 4 warps
 
 
@@ -205,12 +207,12 @@ def paged_decode(
     shape: dict[str, Any] = {"NUM_KV_HEADS": num_kv_heads, "GROUP": group, "HEAD_DIM": head_dim}
     launch(
         _decode_kernel, (plan.num_programs,), query, k_cache, v_cache, block_table, seq_lens, out, *shared,
-        (scale or head_dim**-0.5) * math.log2(math.e), num_seqs, query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
-        **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile, num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS,
+        (scale or head_dim**-0.5) * math.log2(math.e), num_seqs,
+        query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
+        **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile,
+        num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS,
     )  # fmt: skip
-    launch(
-        _join_kernel, (plan.num_programs, group), out, *shared, num_seqs, **shape, PIECES=_JOIN_PIECES, num_warps=4
-    )
+    launch(_join_kernel, (plan.num_programs, group), out, *shared, num_seqs, **shape, PIECES=_JOIN_PIECES, num_warps=4)
     return out
 
 
@@ -224,6 +226,6 @@ def paged_decode_reference(
     scale: float | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `paged_decode`, in plain PyTorch: a prefill whose every sequence has one query token; the plan is not needed."""
+    """As `paged_decode`, in plain PyTorch: a prefill of one query token a sequence; the plan is not needed."""
     starts = torch.arange(query.shape[0] + 1, dtype=torch.int32)
     return paged_prefill_reference(query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out)

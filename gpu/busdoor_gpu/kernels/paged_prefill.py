@@ -1,15 +1,18 @@
-r"""Causal attention of several query tokens per sequence over a paged KV cache: prefill, its chunks, and decodes among them.
+"""Causal attention of several query tokens per sequence over a paged KV cache: prefill, chunks, decodes among them.
 
-    out[t, h] = sum_u softmax_u(scale * query[t, h] . K[s, h // group, u]) V[s, h // group, u],   u <= position of t in its sequence s
+    out[t, h] = sum_u softmax_u(scale * query[t, h] . K[s, h // group, u]) V[s, h // group, u],   u <= position of t
 
-The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that end at seq_lens[s], their K and V already in
-the cache. A whole prompt, a chunk of one after cached context and a single decoding token are the same case.
+The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that end at seq_lens[s],
+their K and V already in the cache. A whole prompt, a chunk of one after cached context and a single decoding token are
+the same case.
 
-A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough rows for Hopper's warpgroup product
-(wgmma needs 64). It walks the keys in tiles: those that every row may see without a mask, then the one or two at the diagonal with it.
-The list of programs is made by the host, which knows the lengths anyway, longest first: what starts last should be short.
+A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough rows for Hopper's
+warpgroup product (wgmma needs 64). It walks the keys in tiles: those that every row may see without a mask, then the
+one or two at the diagonal with it. The list of programs is made by the host, which knows the lengths anyway, longest
+first: what starts last should be short.
 """
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -23,15 +26,16 @@ from busdoor_gpu.kernels._attend import attend
 from busdoor_gpu.kernels._launch import capability, compute_dtype, jit, launch, tl
 from busdoor_gpu.kernels.cache import check_cache, gather_kv
 
-_ROWS = 128  # two warpgroups of 64 rows: the largest tile that compiled without spills (gpu-anchors 2.7: 128 x 64, 8 warps)
+_ROWS = 128  # two warpgroups of 64; with 64 keys on 8 warps the largest that does not spill at head_dim 128
 _NUM_WARPS = 8
 
 
 def _tile_and_stages(device: torch.device) -> tuple[int, int]:
     """Keys a tile, and pipeline stages, that fit the registers without spills.
 
-    With wgmma, the products' operands stay in shared memory: 64 keys, and a stage each for the block numbers, the K and V they lead to,
-    and the products. Without it, operands pass through registers: half the keys, and block numbers read as they are needed.
+    With wgmma, the products' operands stay in shared memory: 64 keys, and a stage each for the block numbers, the K and
+    V they lead to, and the products. Without it, operands pass through registers: half the keys, and block numbers read
+    as they are needed.
     """
     return (64, 3) if capability(device)[0] == 9 else (32, 2)
 
@@ -97,7 +101,7 @@ def _prefill_kernel(
 def plan_prefill(
     query_lens: Sequence[int], seq_lens: Sequence[int], group: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """The programs of one step's prefill attention, longest first, for all layers.
+    """List the programs of one step's prefill attention, longest first, for all layers.
 
     Parameters
     ----------
@@ -184,7 +188,8 @@ def paged_prefill(
         return out
     tile, num_stages = _tile_and_stages(query.device)
     launch(
-        _prefill_kernel, (num_kv_heads, plan.shape[0]), query, k_cache, v_cache, block_table, seq_lens, query_starts, plan, out,
+        _prefill_kernel, (num_kv_heads, plan.shape[0]),
+        query, k_cache, v_cache, block_table, seq_lens, query_starts, plan, out,
         (scale or head_dim**-0.5) * math.log2(math.e), query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
         NUM_KV_HEADS=num_kv_heads, GROUP=group, ROWS=_ROWS, HEAD_DIM=head_dim, PAGE=page, TILE=tile,
         num_warps=_NUM_WARPS, num_stages=num_stages,
@@ -223,4 +228,4 @@ def _attention(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: flo
     position = torch.arange(length - num_tokens, length, device=query.device)
     hidden = torch.arange(length, device=query.device)[None, :] > position[:, None]
     weights = scores.masked_fill(hidden, -math.inf).softmax(-1)
-    return torch.einsum("ghtu,gud->tghd", weights, v.to(dtype)).reshape(num_tokens, num_q_heads, head_dim).to(query.dtype)
+    return torch.einsum("ghtu,gud->tghd", weights, v.to(dtype)).reshape(query.shape).to(query.dtype)

@@ -1,12 +1,13 @@
-"""Rotary embedding of Q and K, after their optional RMS norm, and the write of K and V to the paged cache: one launch a layer.
+"""Rotary embedding of Q and K, after their optional RMS norm, and the write of K and V to the paged cache.
 
     n = x / sqrt(mean(x^2) + eps) * weight            per head of Q and K, where the model has that norm (Qwen3)
-    y[:d/2] = n[:d/2] * cos(p) - n[d/2:] * sin(p)     p: the token's position; angles p * inv_freq, half-split ("rotate half")
+    y[:d/2] = n[:d/2] * cos(p) - n[d/2:] * sin(p)     p: the token's position; angles p * inv_freq, halves paired
     y[d/2:] = n[d/2:] * cos(p) + n[:d/2] * sin(p)
 
 Q goes to a buffer of its own, K and V to the token's slot of the cache; slot -1 (padding) writes neither.
 """
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -144,7 +145,8 @@ def rope_kv_write(
     num_q = width // head_dim - 2 * num_kv
     out = torch.empty(num_tokens, num_q, head_dim, dtype=qkv.dtype, device=qkv.device) if out is None else out
     launch(
-        _rope_kv_write_kernel, (num_tokens, cdiv(num_q + 2 * num_kv, _HEADS)), qkv, out, *caches, positions, slot_mapping, table,
+        _rope_kv_write_kernel, (num_tokens, cdiv(num_q + 2 * num_kv, _HEADS)),
+        qkv, out, *caches, positions, slot_mapping, table,
         *(norm or (None, None, 0.0)), qkv.stride(0), *k_cache.stride()[:3],
         NUM_Q=num_q, NUM_KV=num_kv, HEAD_DIM=head_dim, PAGE=page, HEADS=_HEADS, num_warps=4,
     )  # fmt: skip
@@ -164,7 +166,7 @@ def rope_kv_write_reference(
     k_cache, v_cache = caches
     num_kv, page, head_dim = k_cache.shape[1:]
     heads = qkv.view(qkv.shape[0], -1, head_dim).to(compute_dtype(qkv))
-    q, k, v = heads.split([heads.shape[1] - 2 * num_kv, num_kv, num_kv], dim=1)
+    q, k, v = torch.split(heads, [heads.shape[1] - 2 * num_kv, num_kv, num_kv], dim=1)
     if norm is not None:
         q, k = _head_norm(q, norm.q_weight, norm.eps), _head_norm(k, norm.k_weight, norm.eps)
     cos, sin = table[positions.long(), None].to(q.dtype).chunk(2, dim=-1)

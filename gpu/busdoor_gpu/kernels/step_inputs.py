@@ -7,13 +7,15 @@ For row r of the batch, in slot s with c tokens computed, and its token number i
     kv slot   = block_table[s, position // block_size] * block_size + position % block_size
     seq_len   = c + query_lens[r]
 
-and when the step is done (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes token_ids[s, known[s]]
-and known[s] grows by one. The token is fed back without the host: the next step finds it in the table. A chunk that does not
-complete its prefill, and a recomputation of tokens already generated, sample a token that nobody keeps.
+and when the step is done (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
+token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step finds it in the
+table. A chunk that does not complete its prefill, and a recomputation of tokens already generated, sample a token that
+nobody keeps.
 
 The host sends changes only: a prompt when a request enters, block numbers as they are given out, which rows run.
 """
 # ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -58,12 +60,12 @@ class SlotTable:
         >>> tuple(table.token_ids.shape), tuple(table.block_table.shape)
         ((4, 100), (4, 7))
         """
-        int32 = {"dtype": torch.int32, "device": device}
+        token_ids = torch.zeros(num_slots, max_model_len, dtype=torch.int32, device=device)
         return cls(
-            token_ids=torch.zeros(num_slots, max_model_len, **int32),  # type: ignore[call-overload]
-            num_computed=torch.zeros(num_slots, **int32),  # type: ignore[call-overload]
-            num_known=torch.zeros(num_slots, **int32),  # type: ignore[call-overload]
-            block_table=torch.zeros(num_slots, cdiv(max_model_len, block_size), **int32),  # type: ignore[call-overload]
+            token_ids=token_ids,
+            num_computed=token_ids.new_zeros(num_slots),
+            num_known=token_ids.new_zeros(num_slots),
+            block_table=token_ids.new_zeros(num_slots, cdiv(max_model_len, block_size)),
             block_size=block_size,
         )
 
@@ -92,13 +94,18 @@ class StepInputs:
     def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
         """Buffers for `num_tokens` tokens of `num_rows` rows, on the table's device."""
         tokens = torch.zeros(3, num_tokens, dtype=torch.int32, device=table.token_ids.device)
-        rows = tokens.new_zeros(num_rows)
-        return cls(*tokens.unbind(), rows, tokens.new_zeros(num_rows, table.block_table.shape[1]))
+        block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
+        return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
 
     def narrow(self, num_tokens: int, num_rows: int) -> StepInputs:
-        """The first of these buffers, for a smaller step; no copy."""
-        tokens = (self.input_ids[:num_tokens], self.positions[:num_tokens], self.slot_mapping[:num_tokens])
-        return StepInputs(*tokens, self.seq_lens[:num_rows], self.block_table[:num_rows])
+        """Take the first of these buffers, for a smaller step; no copy."""
+        return StepInputs(
+            self.input_ids[:num_tokens],
+            self.positions[:num_tokens],
+            self.slot_mapping[:num_tokens],
+            self.seq_lens[:num_rows],
+            self.block_table[:num_rows],
+        )
 
 
 @jit
@@ -176,7 +183,8 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
     num_rows, max_blocks = step.block_table.shape
     width = max(step.input_ids.shape[0], max_blocks)  # the longest row there can be
     launch(
-        _prepare_kernel, (num_rows, cdiv(width, _BLOCK)), slots, query_starts, table.token_ids, table.num_computed, table.block_table,
+        _prepare_kernel, (num_rows, cdiv(width, _BLOCK)),
+        slots, query_starts, table.token_ids, table.num_computed, table.block_table,
         step.input_ids, step.positions, step.slot_mapping, step.seq_lens, step.block_table,
         table.token_ids.stride(0), table.block_table.stride(0), step.block_table.stride(0),
         PAGE=table.block_size, BLOCK=_BLOCK, num_warps=4,
@@ -216,8 +224,9 @@ def commit_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tenso
     """
     num_rows = slots.shape[0]
     launch(
-        _commit_kernel, (cdiv(num_rows, _BLOCK),), slots, query_starts, sampled, table.token_ids, table.num_computed, table.num_known,
-        num_rows, table.token_ids.stride(0), BLOCK=_BLOCK, num_warps=4,
+        _commit_kernel, (cdiv(num_rows, _BLOCK),),
+        slots, query_starts, sampled, table.token_ids, table.num_computed, table.num_known, num_rows,
+        table.token_ids.stride(0), BLOCK=_BLOCK, num_warps=4,
     )  # fmt: skip
 
 

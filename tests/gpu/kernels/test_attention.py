@@ -1,4 +1,4 @@
-"""Paged decode and prefill equal dense attention in float64, whatever the lengths, chunks, groups, block sizes and plans."""
+"""Paged decode and prefill equal dense attention in float64: any lengths, chunks, groups, block sizes and plans."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from busdoor_gpu.bench.cases import TOLERANCE, error, make_case
 from busdoor_gpu.kernels.cache import allocate_kv_cache, identity_block_table
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode, plan_decode_reference
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
 from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 GPU = torch.cuda.is_available()
 # A GPU runs an example in a millisecond once compiled, the interpreter in up to a second.
@@ -46,7 +45,8 @@ def prefill_error(case):
 
 
 def test_the_reference_is_dense_attention():
-    # torch's own attention over the same tokens laid out densely is the outside witness; contiguous blocks make the layout plain.
+    # torch's own attention over the same tokens laid out densely is the outside witness; contiguous blocks make the
+    # layout plain.
     case = make_case([37, 37], query_lens=[37, 37], num_q_heads=6, num_kv_heads=2, dtype=torch.float64)
     k, v = (
         torch.stack([cache[row.long()].transpose(0, 1).flatten(1, 2)[:, :37] for row in case.block_table[:, :3]])

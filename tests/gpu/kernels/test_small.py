@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from busdoor_gpu.bench.cases import TOLERANCE, error
 from busdoor_gpu.kernels.argmax import argmax, argmax_reference
 from busdoor_gpu.kernels.cache import allocate_kv_cache
@@ -21,6 +18,8 @@ from busdoor_gpu.kernels.step_inputs import (
     prepare_step_reference,
 )
 from busdoor_gpu.kernels.swiglu import swiglu, swiglu_reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 EXAMPLES = settings(
     max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -118,7 +117,9 @@ def filled_table(device, seed, num_slots=6, max_model_len=90, block_size=16):
 )
 def test_step_inputs_and_feedback(device, seed, slots, padded, lens):
     lens = (lens + [1] * 6)[:6]
-    rows = torch.tensor([-1 if row < padded else slot for row, slot in enumerate(slots)], dtype=torch.int32, device=device)
+    rows = torch.tensor(
+        [-1 if row < padded else slot for row, slot in enumerate(slots)], dtype=torch.int32, device=device
+    )
     starts = torch.tensor([0, *lens], device=device).cumsum(0).int()
     sampled = torch.arange(2000, 2006, dtype=torch.int32, device=device)
     results = []
