@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ class Submits(Protocol):
 
     def abandon(self, request: Request) -> None:
         """Say that a request's client has gone."""
+
+    def expect(self, arrival_s: float) -> None:
+        """Learn when the next request may arrive, if known; a hint that may be ignored."""
 
     def close(self) -> None:
         """Say that no request will arrive any more."""
@@ -83,13 +86,16 @@ class Clients:
             event.succeed()
 
     def _send_on_time(self, rows: np.ndarray) -> Process:
-        env = self.env
+        env, server = self.env, self._server
+        assert server is not None
         for start in range(0, len(rows), _CHUNK):
             for request in self._requests(rows[start : start + _CHUNK]):
-                wait_s = request.arrival_s * (1 - EARLY) - env.now
-                if wait_s > 0:
-                    yield env.timeout(wait_s)
+                arrival_s = request.arrival_s * (1 - EARLY)
+                if arrival_s > env.now:
+                    server.expect(arrival_s)
+                    yield env.timeout(arrival_s - env.now)
                 self._send(request)
+        server.expect(inf)
 
     def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
         """Send requests one after another, each after the answer to the one before."""

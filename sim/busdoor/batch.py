@@ -18,7 +18,8 @@ class Chunk(NamedTuple):
     @property
     def completes(self) -> bool:
         """Whether the prefill ends here, so that the iteration yields a token for the request."""
-        return self.context_tokens + self.num_tokens == self.request.known_tokens
+        request = self.request
+        return self.context_tokens + self.num_tokens == request.input_tokens + request.generated_tokens
 
 
 @dataclass(slots=True, eq=False)

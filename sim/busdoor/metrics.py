@@ -158,6 +158,8 @@ def summarize(
         "num_abandoned": int((requests["status"] == "abandoned").sum()),
         "saturated": is_saturated(requests, meta),
         "offered_load": meta.get("offered_load", np.nan),
+        "mfu": meta.get("mfu", np.nan),
+        "mbu": meta.get("mbu", np.nan),
     }
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
 
@@ -313,10 +315,12 @@ def _memory(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, floa
 def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
     """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
 
+    The offered load knows nothing of a prefix cache, and is not asked where that had hits.
+
     The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
     by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
     """
-    if meta.get("offered_load", 0.0) >= 1:
+    if meta.get("offered_load", 0.0) >= 1 and not requests["cached_tokens"].any():
         return True
     arrival = requests["arrival_s"]
     span = float(arrival.max() - arrival.min())

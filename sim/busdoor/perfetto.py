@@ -13,9 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import Run, count_slots
+from busdoor.plots.runs import FloatArray, Run, count_slots
 
 Event = dict[str, Any]
 ITERATIONS_TRACK = 1  # thread ids: iterations first, the slots after it
@@ -46,7 +47,8 @@ def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[s
     """
     events = [*_names(result), *_stays(result)]
     for replica, iterations in result.iterations.groupby("replica"):
-        events += [*_iterations(iterations, int(replica)), *_counters(iterations, int(replica))]  # type: ignore[call-overload]
+        number = int(str(replica))
+        events += [*_iterations(iterations, number), *_counters(iterations, number)]
     other = {key: result.meta[key] for key in ("policy", "trace", "gpu", "model", "seed") if key in result.meta}
     trace = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {key: str(x) for key, x in other.items()}}
     _write(trace, file)
@@ -111,28 +113,24 @@ def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
         work = "prefill" if row["num_prefill_tokens"] else "decode"
         mixed = work == "prefill" and row["num_decode_tokens"] > 0
         name = ("prefill + decode" if mixed else work) + (f" × {row['repeat']}" if row["repeat"] > 1 else "")
-        yield _slice(name, replica, ITERATIONS_TRACK, begin, end, row)
+        yield _slice(name, replica, ITERATIONS_TRACK, begin, end, {str(key): number for key, number in row.items()})
 
 
 def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
     """Counters at the start of every stretch, and of KV blocks once more at the last repetition; only changes."""
     end_s = iterations["start_s"] + iterations["duration_s"]
     last_s = end_s - iterations["last_duration_s"]
-    tracks = {
-        "batch size": [("start_s", "num_requests")],
-        "queue length": [("start_s", "num_waiting")],
-        "KV blocks used": [("start_s", "kv_blocks_used"), ("last_s", "kv_blocks_used_last")],
-    }
-    table = iterations.assign(last_s=last_s)
-    for name, columns in tracks.items():
-        yield from _counter(name, replica, *(np.stack([table[c] for c in pair], axis=1).ravel() for pair in zip(*columns, strict=True)))
-        if name == "batch size":
-            yield {"ph": "C", "name": name, "pid": replica, "ts": _ns(float(end_s.iloc[-1])) / 1e3, "args": {"value": 0}}
+    start_s, stop_s = iterations["start_s"].to_numpy(float), end_s.to_numpy(float)
+    blocks = iterations[["kv_blocks_used", "kv_blocks_used_last"]].to_numpy().ravel()
+    yield from _counter("KV blocks used", replica, np.column_stack([start_s, last_s]).ravel(), blocks)
+    yield from _counter("queue length", replica, start_s, iterations["num_waiting"].to_numpy())
+    size = np.append(iterations["num_requests"].to_numpy(), 0)  # the batch is empty when all is done
+    yield from _counter("batch size", replica, np.append(start_s, stop_s[-1]), size)
 
 
-def _counter(name: str, replica: int, time_s: np.ndarray, values: np.ndarray) -> Iterator[Event]:
+def _counter(name: str, replica: int, time_s: FloatArray, values: NDArray[np.int64]) -> Iterator[Event]:
     """One event for each change of the value."""
-    times_s = np.maximum.accumulate(time_s.astype(float))
+    times_s = np.maximum.accumulate(time_s)
     changes = np.flatnonzero(np.diff(values.astype(float), prepend=np.nan) != 0)
     for at_s, value in zip(times_s[changes].tolist(), values[changes].tolist(), strict=True):
-        yield {"ph": "C", "name": name, "pid": replica, "ts": _ns(at_s) / 1e3, "args": {"value": int(value)}}
+        yield {"ph": "C", "name": name, "pid": replica, "ts": _ns(at_s) / 1e3, "args": {"value": value}}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.batch import Batch
-from busdoor.policies.base import Policy
+from busdoor.policies.base import KVUse, Policy
 from busdoor.request import Request
 from busdoor.stretch import Stretch
 
@@ -82,7 +82,8 @@ class TableRecorder:
         self._iterations = bytearray()
         self._stays = bytearray()
         self._entered: dict[Request, float] = {}
-        self._state: tuple[float, ...] = ()
+        self._kv_use = KVUse(0, 0, 0, 0, 0)
+        self._queue = (0, 0)
 
     def begin(self, batch: Batch, now_s: float) -> None:
         """Note who enters and leaves, and the state of the queue and of the memory."""
@@ -93,14 +94,15 @@ class TableRecorder:
         for request in batch.admitted:
             self._entered[request] = now_s
         policy = self._policy
-        self._state = (*policy.kv_use(), policy.num_waiting, policy.num_running, len(batch.preempted))
+        self._kv_use = policy.kv_use()
+        self._queue = (policy.num_waiting, policy.num_running)
 
     def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
         """Write the row of a stretch."""
         if not self._keep:
             return
         num_joined, num_resumed, resumed_gap_s = _joined(firsts, now_s) if firsts else (0, 0, 0.0)
-        blocks, reserved, used, unused, hole, waiting, running, preempted = self._state
+        blocks, *kv_tokens = self._kv_use
         start_s, context = stretch.start_s, batch.decode_context_tokens
         decodes, idle = batch.num_decode_tokens, batch.num_idle_rows
         self._iterations += _pack_iteration(
@@ -122,13 +124,9 @@ class TableRecorder:
             context + (repeat - 1) * (decodes + idle),
             blocks,
             blocks + batch.grown_blocks,
-            reserved,
-            used,
-            unused,
-            hole,
-            waiting,
-            running,
-            preempted,
+            *kv_tokens,
+            *self._queue,
+            len(batch.preempted),
             num_resumed,
             resumed_gap_s,
         )

@@ -90,37 +90,45 @@ class Server:
         self.step_by_step = step_by_step
         self.recorder = recorder
         self.on_leave = on_leave
-        self._interruptible = False
+        self._fixed_from_s = -inf  # from when on an interruption would not change how long the process sleeps
+        self._expected_s = inf
         self._gone: list[Request] = []  # running requests whose clients went away during an iteration
         self._process = env.process(self._run_ahead() if lookahead else self._run())
 
     def submit(self, request: Request) -> None:
         """Let a request arrive now."""
-        cuts = self._interruptible and self.policy.would_admit(request)
+        cuts = self.env.now < self._fixed_from_s and self.policy.would_admit(request)
         self.policy.add(request)
         if request.status != "waiting":
             self._leave(request)
         elif cuts:
             self._interrupt()
 
+    def expect(self, arrival_s: float) -> None:
+        """Learn when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
+
+        A hint that saves time, no more: whoever comes unannounced interrupts, and nothing is lost if nobody comes.
+        """
+        self._expected_s = arrival_s
+
     def close(self) -> None:
         """Say that no request will arrive any more."""
         self.policy.close()
-        if self._interruptible:
+        if self.env.now < self._fixed_from_s:
             self._interrupt()
 
     def abandon(self, request: Request) -> None:
         """Say that a request's client has gone; one that runs stops at the end of the iteration."""
         if request.status == "running":
             self._gone.append(request)
-            if self._interruptible:
+            if self.env.now < self._fixed_from_s:
                 self._interrupt()
         elif request.status == "waiting":
             self.policy.abandon(request)
             self._leave(request)
 
     def _interrupt(self) -> None:
-        self._interruptible = False
+        self._fixed_from_s = -inf
         self._process.interrupt()
 
     def _run(self) -> Process:
@@ -132,13 +140,12 @@ class Server:
                 yield from self._sleep()
                 continue
             stretch, repeat = self._begin(batch)
-            self._interruptible = repeat > 1
             try:
                 yield env.timeout(stretch.end_s(repeat) - env.now)
             except simpy.Interrupt:
                 repeat = stretch.repeats_until(env.now, repeat)
                 yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
-            self._interruptible = False
+            self._fixed_from_s = -inf
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             self._end(batch, stretch, repeat, firsts, policy.complete(batch, repeat))
             if self._gone:
@@ -155,13 +162,12 @@ class Server:
                 continue
             stretch, repeat = self._begin(batch)
             if repeat > 1:
-                self._interruptible = True
                 try:
                     yield env.timeout(stretch.end_s(repeat - 1) - env.now)
                 except simpy.Interrupt:
                     repeat = min(repeat, 1 + stretch.repeats_until(env.now, repeat))
                     yield env.timeout(max(0.0, stretch.end_s(repeat - 1) - env.now))
-                self._interruptible = False
+            self._fixed_from_s = -inf
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             finished = policy.complete(batch, repeat)
             self._drop_gone()
@@ -173,15 +179,14 @@ class Server:
     def _sleep(self) -> Process:
         """Wait for an arrival, or for the time at which the policy wants to be asked again."""
         wakeup_s = self.policy.next_wakeup_s()
-        self._interruptible = True
+        self._fixed_from_s = inf
         with suppress(simpy.Interrupt):
             yield self.env.timeout(max(0.0, wakeup_s - self.env.now)) if wakeup_s < inf else self.env.event()
-        self._interruptible = False
+        self._fixed_from_s = -inf
 
     def _begin(self, batch: Batch) -> tuple[Stretch, int]:
         """Stamp who enters and who is thrown out; time the batch."""
         now = self.env.now
-        repeat = 1 if self.step_by_step else self.policy.stretch(batch)
         for request in batch.admitted:
             if isnan(request.first_scheduled_s):
                 request.first_scheduled_s = max(now, request.arrival_s)
@@ -190,7 +195,21 @@ class Server:
                 request.last_token_s = now
         if self.recorder:
             self.recorder.begin(batch, now)
-        return make_stretch(self.step_time, batch, now, repeat), repeat
+        repeat = 1 if self.step_by_step else self.policy.stretch(batch)
+        stretch = make_stretch(self.step_time, batch, now, repeat)
+        if repeat > 1:
+            repeat = self._until_expected(stretch, repeat)
+            self._fixed_from_s = stretch.end_s(repeat - 1 - self.lookahead) if repeat > 1 + self.lookahead else -inf
+        return stretch, repeat
+
+    def _until_expected(self, stretch: Stretch, repeat: int) -> int:
+        """Let a stretch end in the iteration in which the next request is expected, if it could enter at once."""
+        policy = self.policy
+        if not stretch.start_s < self._expected_s < stretch.end_s(repeat):
+            return repeat
+        if policy.num_waiting or policy.num_running >= policy.num_slots:
+            return repeat
+        return min(repeat, stretch.repeats_until(self._expected_s, repeat) + self.lookahead)
 
     def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]) -> None:
         """Stamp the tokens that are out, and let go of who has finished."""

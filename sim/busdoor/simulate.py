@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import pandas as pd
 import simpy
 
 from busdoor._version import __version__
@@ -17,6 +18,9 @@ from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.server import Server
 from busdoor.step_time.base import StepTime
+from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.step_time.utilisation import run_utilisation
+from busdoor.theory.load import offered_load
 from busdoor_workloads import Trace
 
 Progress = Callable[[int, int], None]
@@ -71,6 +75,7 @@ def simulate(
     >>> simulate(trace, policy, LinearStepTime(base_s=1.0)).requests["finish_s"].tolist()
     [10.0, 20.0, 50.0, 100.0]
     """
+    load = offered_load(trace, policy, step_time)
     env = simpy.Environment()
     kv = getattr(policy, "kv", None)
     recorder = TableRecorder(policy, iterations)
@@ -81,11 +86,13 @@ def simulate(
     )
     clients.start(server)
     env.run()
+    table = recorder.iterations()
+    described = describe_run(trace, policy, step_time, lookahead) | _utilisation(step_time, table)
     return Result(
         requests=recorder.requests(),
-        iterations=recorder.iterations(),
+        iterations=table,
         stays=recorder.stays(),
-        meta=describe_run(trace, policy, step_time, lookahead) | dict(meta or {}),
+        meta=described | {"offered_load": load} | dict(meta or {}),
     )
 
 
@@ -118,6 +125,13 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
+    """Shares of the GPU's matrix rate and bandwidth that the model needed, where the step time knows the GPU."""
+    if not isinstance(step_time, RooflineStepTime) or not len(iterations):
+        return {}
+    return run_utilisation(step_time, iterations)._asdict()
 
 
 def _reporting(left: Callable[[Request], None], total: int, progress: Progress) -> Callable[[Request], None]:

@@ -62,7 +62,7 @@ class VectorStretch(Stretch):
 
     def end_s(self, repeat: int) -> float:
         """When the iteration number `repeat` (from 1) ends."""
-        return float(self._ends_s[repeat - 1])
+        return float(self._ends_s[repeat - 1]) if repeat else self.start_s
 
     def last_s(self, repeat: int) -> float:
         """How long the iteration number `repeat` takes."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.kv.contiguous import ContiguousKV
+from busdoor.kv.paged import PagedKV
+from busdoor.kv.prefix import PrefixCachedKV
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class KVConfig:
@@ -33,3 +37,11 @@ class KVConfig:
     def num_tokens(self) -> int:
         """Tokens that the blocks hold: the slots of a cache without pages."""
         return self.num_blocks * self.block_size
+
+    def paged(self, prefix_caching: bool = False) -> PagedKV:
+        """Make the memory as blocks, with or without a prefix cache."""
+        return (PrefixCachedKV if prefix_caching else PagedKV)(self.num_blocks, self.block_size)
+
+    def contiguous(self) -> ContiguousKV:
+        """Make the memory as one range of token slots."""
+        return ContiguousKV(self.num_tokens, self.block_size)

@@ -15,6 +15,8 @@ class ContiguousKV:
     ----------
     num_tokens : int
         Token slots in all.
+    block_size : int
+        Token slots that tables count as a block, so that they compare with paged memory.
 
     Examples
     --------
@@ -29,10 +31,12 @@ class ContiguousKV:
     0
     """
 
-    def __init__(self, num_tokens: int) -> None:
+    def __init__(self, num_tokens: int, block_size: int = 1) -> None:
         if num_tokens < 1:
             raise ValueError(f"a cache of {num_tokens} tokens holds nothing; it must be 1 or more")
         self.num_tokens = num_tokens
+        self.block_size = block_size
+        self.num_blocks = num_tokens // block_size
         self.num_free_tokens = num_tokens
         self.largest_hole = num_tokens
         self._offsets = [0]  # of the holes, in order; no two of them touch
@@ -40,9 +44,18 @@ class ContiguousKV:
         self._taken: dict[Hashable, tuple[int, int]] = {}
 
     @property
+    def num_reserved_tokens(self) -> int:
+        """Slots that somebody holds."""
+        return self.num_tokens - self.num_free_tokens
+
+    @property
     def fragmented_tokens(self) -> int:
         """Free slots outside the largest hole."""
         return self.num_free_tokens - self.largest_hole
+
+    def blocks_for(self, num_tokens: int) -> int:
+        """Blocks that so many tokens fill, the last perhaps partly."""
+        return -(-num_tokens // self.block_size)
 
     def fits(self, num_tokens: int) -> bool:
         """Whether so many slots are free in one piece."""
@@ -91,6 +104,10 @@ class ContiguousKV:
 
     def _replace(self, low: int, high: int, offset: int, size: int) -> None:
         """Put one hole, or none if its size is 0, in place of those from `low` to `high`."""
+        largest_goes = self.largest_hole in self._sizes[low:high]
         self._offsets[low:high] = [offset] if size else []
         self._sizes[low:high] = [size] if size else []
-        self.largest_hole = max(self._sizes, default=0)
+        if size >= self.largest_hole:
+            self.largest_hole = size
+        elif largest_goes:
+            self.largest_hole = max(self._sizes, default=0)

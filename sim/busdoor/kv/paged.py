@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from busdoor.policies.decodes import Decodes
 from busdoor.request import Request
+
+if TYPE_CHECKING:  # the policies import the memory
+    from busdoor.policies.decodes import Decodes
 
 
 @dataclass(slots=True)
@@ -43,7 +46,9 @@ class PagedKV:
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         if num_blocks < 1 or block_size < 1:
-            raise ValueError(f"a cache of {num_blocks} blocks of {block_size} tokens holds nothing; both must be 1 or more")
+            raise ValueError(
+                f"a cache of {num_blocks} blocks of {block_size} tokens holds nothing; both must be 1 or more"
+            )
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.num_free_blocks = num_blocks

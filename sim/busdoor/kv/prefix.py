@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.decodes import Decodes
 from busdoor.request import Request
+
+if TYPE_CHECKING:  # the policies import the memory
+    from busdoor.policies.decodes import Decodes
 
 Key = int  # stands for a block's content and everything before it
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots
+from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, served
 
 SLOT_PARTS = ("useful", "padding", "stalled", "finished", "empty")
 """Parts of all slot-iterations, from what was wanted to what was not."""
@@ -42,9 +42,13 @@ def slot_account(run: Run) -> dict[str, float]:
 
 
 def bubble_share(run: Run) -> float:
-    """Share of all slot-iterations that made no wanted token (a prefill is no bubble, nor is its padding)."""
+    """Share of the held slot-iterations that made no wanted token (a prefill is no bubble, nor is its padding).
+
+    The same number as `Result.summary["bubble_share"]`; what was empty is not in it.
+    """
     parts = slot_account(run)
-    return (parts["stalled"] + parts["finished"] + parts["empty"]) / sum(parts.values())
+    held = sum(parts.values()) - parts["empty"]
+    return (parts["stalled"] + parts["finished"]) / held if held else float("nan")
 
 
 def _padded_rows(iterations: pd.DataFrame) -> FloatArray:
@@ -52,7 +56,8 @@ def _padded_rows(iterations: pd.DataFrame) -> FloatArray:
     rows = iterations["num_requests"] - iterations["num_decode_tokens"] - iterations["num_idle_rows"]
     padding = (iterations["num_padded_tokens"] - iterations["num_idle_rows"]).to_numpy(float)
     positions = np.maximum(iterations["num_prefill_tokens"].to_numpy(float) + padding, 1.0)
-    return rows.to_numpy(float) * padding / positions
+    padded: FloatArray = rows.to_numpy(float) * padding / positions
+    return padded
 
 
 def _held(run: Run) -> tuple[float, float]:
@@ -123,6 +128,6 @@ def kv_account(run: Run) -> dict[str, float]:
         written; unused: reserved, never written; holes: free, but too scattered to be given out; free: the rest.
     """
     capacity = kv_capacity_tokens(run)
-    curves = kv_curves(run.iterations, int(run.meta["block_size"]), capacity)
+    curves = kv_curves(served(run).iterations, int(run.meta["block_size"]), capacity)
     weight = np.repeat(run.iterations["duration_s"].to_numpy(float) / 2, 2)  # trapezia: half at each end
     return {part: float(np.average(curves[part], weights=weight)) for part in KV_PARTS}

@@ -36,12 +36,10 @@ def plot_compare(results: Mapping[str, Run]) -> Figure:
         One page; save it with `save_figure`.
     """
     fig = new_figure(max(10.0, 3.3 * len(results)), 18.0)
-    latency, slots, batch, cache, waste = fig.subfigures(5, 1, height_ratios=[3.2, 3.4, 3.4, 3.0, 4.0])
-    _latencies(latency, results)
-    _timelines(slots, results)
-    _batches(batch, results)
-    _caches(cache, results)
-    _wastes(waste, results)
+    draws = {_latencies: 3.2, _timelines: 3.4, _batches: 3.4, _caches: 3.0, _wastes: 4.0}
+    strips = fig.subfigures(len(draws), 1, squeeze=False, height_ratios=list(draws.values()))
+    for draw, strip in zip(draws, strips[:, 0], strict=True):
+        draw(strip, results)
     return fig
 
 

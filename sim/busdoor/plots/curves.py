@@ -68,13 +68,14 @@ def plot_latency_throughput(
         own = own.sort_values("request_rate" if "request_rate" in own else x)
         look = identity(str(name))
         if {"ci_low", "ci_high"} <= set(own):
-            ax.fill_between(own[x], own["ci_low"], own["ci_high"], color=tint(look["color"], 0.25), linewidth=0, zorder=1)
-        ax.plot(own[x], own[value], **look)  # type: ignore[arg-type]
+            pale = tint(look["color"], 0.25)
+            ax.fill_between(own[x], own["ci_low"], own["ci_high"], color=pale, linewidth=0, zorder=1)
+        ax.plot(own[x], own[value], **look)
     label = "requests offered per second" if x == "request_rate" else "output tokens served per second"
     ax.set(xlabel=label, ylabel=ylabel or f"latency, {value}")
     ax.set_xlim(left=0)
     drawn = points[[column for column in (value, "ci_low", "ci_high") if column in points]]
-    label_durations(ax.yaxis, float(drawn.min().min()), float(drawn.max().max()))
+    label_durations(ax, "y", float(drawn.min().min()), float(drawn.max().max()))
     ax.legend(loc="best")
     return ax
 
@@ -124,13 +125,14 @@ def plot_gain(points: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def _gain_line(ax: Axes, policy: str, x: np.ndarray, own: pd.DataFrame, *, joined: bool) -> None:
     look = identity(policy)
-    line = look["linestyle"] if joined else "none"
-    ax.plot(x, own["gain"], **{**look, "linestyle": line}, zorder=3)  # type: ignore[arg-type]
+    if not joined:
+        look["linestyle"] = "none"
+    ax.plot(x, own["gain"], zorder=3, **look)
     if {"ci_low", "ci_high"} <= set(own):
         ax.vlines(x, own["ci_low"], own["ci_high"], color=look["color"], linewidth=1.4)
     if "theory" in own:
         style = {"linewidth": 1.0} if joined else {"linestyle": "none", "marker": "x"}
-        ax.plot(x, own["theory"], color=tint(look["color"], 0.55), label=f"{policy}: closed form", **style)  # type: ignore[arg-type]
+        ax.plot(x, own["theory"], color=tint(look["color"], 0.55), label=f"{policy}: closed form", **style)
 
 
 def _gain_frame(ax: Axes, names: list[str], points: pd.DataFrame) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_TIMES = 2000  # vertices of each curve
 
+
 @styled
 def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     """Draw KV tokens used, promised, never written and lost in holes over time, stacked, under the capacity.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from busdoor.plots.phases import released_whole
+from busdoor.metrics import latencies
 from busdoor.plots.runs import FloatArray, Run, Runs, named
 from busdoor.plots.style import PALE, axes_or_new, identity, label_durations, styled
 
@@ -23,15 +23,14 @@ METRIC_LABELS: dict[Metric, str] = {
 
 
 def latency_s(run: Run, metric: Metric) -> FloatArray:
-    """Return one latency a finished request, in seconds, as vLLM's benchmark defines it.
+    """Return one latency of every finished request that has it, in seconds.
 
     Parameters
     ----------
     run : Run
         A result with its `requests`.
     metric : {"ttft", "tpot", "e2e", "normalized"}
-        TTFT = first token - arrival; E2E = finish - arrival; TPOT = (E2E - TTFT) / (n - 1), left out where n = 1 or
-        where all tokens came at once (a static batch released whole); normalised = E2E / n, as in Orca's paper.
+        As `busdoor.metrics.latencies` defines them. A static batch released whole has no TPOT.
 
     Returns
     -------
@@ -45,14 +44,8 @@ def latency_s(run: Run, metric: Metric) -> FloatArray:
     """
     if metric not in METRIC_LABELS:
         raise ValueError(f"metric is {metric!r}, which is none of {', '.join(METRIC_LABELS)}")
-    requests = run.requests
-    e2e_s = (requests["finish_s"] - requests["arrival_s"]).to_numpy(float)
-    ttft_s = (requests["first_token_s"] - requests["arrival_s"]).to_numpy(float)
-    tokens = requests["output_tokens"].to_numpy(float)
-    streamed = (tokens > 1) & ~released_whole(requests)
-    tpot_s = np.where(streamed, (e2e_s - ttft_s) / np.maximum(tokens - 1, 1), np.nan)
-    values = {"ttft": ttft_s, "tpot": tpot_s, "e2e": e2e_s, "normalized": e2e_s / tokens}[metric]
-    return np.sort(values[~np.isnan(values)])
+    table = latencies(run.requests, bool(run.meta.get("streams", True)))
+    return np.sort(table[metric].dropna().to_numpy(float))
 
 
 @styled
@@ -86,7 +79,7 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
     ax.set(ylim=(0, 103), xlabel=METRIC_LABELS[metric], ylabel="requests (%)")
     drawn_s = np.concatenate(list(values_s.values()))
     if len(drawn_s):
-        label_durations(ax.xaxis, drawn_s.min(), drawn_s.max())
+        label_durations(ax, "x", drawn_s.min(), drawn_s.max())
     ax.legend(loc="best")
     return ax
 
@@ -99,10 +92,11 @@ def _cdf(ax: Axes, name: str, values_s: FloatArray, metric: Metric) -> None:
         return
     share = 100 * np.arange(1, len(values_s) + 1) / len(values_s)
     curve = _thinned(np.column_stack([np.r_[values_s[0], values_s], np.r_[0.0, share]]))
-    ax.plot(curve[:, 0], curve[:, 1], drawstyle="steps-post", markevery=0.12, **look)  # type: ignore[arg-type]
+    ax.plot(curve[:, 0], curve[:, 1], drawstyle="steps-post", markevery=0.12, **look)
 
 
 def _thinned(points: FloatArray, at_most: int = 2000) -> FloatArray:
     """Keep so many of a sorted curve's points, both ends among them: more would be drawn in the same pixels."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), at_most)).round().astype(int))
-    return points[keep]
+    kept: FloatArray = points[keep]
+    return kept

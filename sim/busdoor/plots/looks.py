@@ -20,7 +20,7 @@ SLOT_LABELS = {
     "prefill": "prefill (reads the prompt)",
     "decode": "decode (writes the answer)",
     "finished": "bubble: finished, but still holds its slot",
-    "empty": "bubble: empty slot",
+    "empty": "empty slot",
 }
 BATCH_LABELS = {"working": "working", "finished": "finished, still in the batch"}
 KV_LABELS = {

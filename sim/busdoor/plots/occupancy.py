@@ -105,9 +105,9 @@ def _queue(ax: Axes, edges_s: FloatArray, waiting: FloatArray) -> None:
 
 def _axes_below(ax: Axes) -> Axes:
     """Give the lower part of the axes' place to a second one with the same time axis."""
-    figure, place = ax.get_figure(root=False), ax.get_subplotspec()
-    if place is None or figure is None:  # placed by hand: there is no layout to ask for room
+    place = ax.get_subplotspec()
+    if place is None:  # placed by hand: there is no layout to ask for room
         return ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)
-    upper, lower = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0)
-    ax.set_subplotspec(upper)
-    return figure.add_subplot(lower, sharex=ax)
+    grid = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0)
+    ax.set_subplotspec(grid[0])
+    return ax.figure.add_subplot(grid[1], sharex=ax)

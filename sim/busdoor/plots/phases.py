@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from busdoor.plots.runs import FloatArray, IterationClock, Run
+from busdoor.plots.runs import FloatArray, IterationClock, Run, served
 
 
 def stay_phases(run: Run) -> pd.DataFrame:
@@ -19,9 +19,15 @@ def stay_phases(run: Run) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The stays in order of replica, slot and time, with the requests' columns and three more:
+        The stays in order of replica, slot and time, with the requests' columns and four more:
         `prefill_end_s` (its first token of this stay is out), `done_s` (its last wanted token is out, or it was
-        thrown out) and `ends_request`. Always enter_s <= prefill_end_s <= done_s <= leave_s.
+        thrown out), `ends_request`, and `whole` (its tokens were released all at once).
+        Always enter_s <= prefill_end_s <= done_s <= leave_s.
+
+    Raises
+    ------
+    ValueError
+        If the run has no iterations.
 
     Notes
     -----
@@ -29,9 +35,10 @@ def stay_phases(run: Run) -> pd.DataFrame:
     finished. The iterations do: a row has finished after one iteration for each of its tokens. The prefill that
     repeats after a preemption ends with the first iteration of the stay that completes a prefill.
     """
-    stays = run.stays.merge(run.requests.drop(columns=["replica"], errors="ignore"), on="request_id", how="left")
-    parts = [_phases_of_replica(part, run.iterations) for _, part in stays.groupby("replica")]
-    phases = pd.concat(parts) if parts else stays.assign(prefill_end_s=[], done_s=[], ends_request=[])
+    requests = run.requests.drop(columns=["replica"], errors="ignore")
+    stays = served(run).stays.merge(requests, on="request_id", how="left")
+    stays["whole"] = released_whole(stays) | (not run.meta.get("streams", True))
+    phases = pd.concat([_phases_of_replica(part, run.iterations) for _, part in stays.groupby("replica")])
     return phases.sort_values(["replica", "slot", "enter_s"], ignore_index=True)
 
 
@@ -39,7 +46,7 @@ def _phases_of_replica(stays: pd.DataFrame, iterations: pd.DataFrame) -> pd.Data
     own = iterations[iterations["replica"] == stays["replica"].iloc[0]]
     enter_s, leave_s = stays["enter_s"].to_numpy(float), stays["leave_s"].to_numpy(float)
     first_token_s, finish_s = stays["first_token_s"].to_numpy(float), stays["finish_s"].to_numpy(float)
-    whole = released_whole(stays)
+    whole = stays["whole"].to_numpy(bool)
     completing_s = _next_prefill_end_s(own, enter_s)
     known = ~whole & (first_token_s > enter_s) & (first_token_s <= leave_s)
     prefill_end_s = np.where(known, first_token_s, np.minimum(np.fmin(completing_s, leave_s), leave_s))
@@ -57,7 +64,7 @@ def released_whole(requests: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np
 
 def _next_prefill_end_s(iterations: pd.DataFrame, after_s: FloatArray) -> FloatArray:
     """When the next iteration that completes a prefill has run its first repetition; NaN if none does."""
-    completing = iterations[iterations["num_first_tokens"] > 0]
+    completing = iterations[iterations["num_first_tokens"] + iterations["num_resumed"] > 0]
     end_s = (completing["start_s"] + completing["first_duration_s"]).to_numpy(float)
     row = np.searchsorted(end_s, after_s, side="right")
     return np.append(end_s, np.nan)[row]

@@ -28,7 +28,7 @@ class Run(Protocol):
         """One row a stay of a request in a slot."""
 
     @property
-    def meta(self) -> dict[str, Any]:
+    def meta(self) -> Mapping[str, Any]:
         """Policy, slots, KV size and how the run was made."""
 
 
@@ -47,9 +47,23 @@ def named(runs: Runs) -> dict[str, Run]:
     return result
 
 
+def served(run: Run) -> Run:
+    """Return the run if it kept what was served.
+
+    Raises
+    ------
+    ValueError
+        If it has no iterations to draw.
+    """
+    if len(run.iterations):
+        return run
+    raise ValueError("the result has no iterations to draw: nothing was served, or it was run with iterations=False")
+
+
 def of_replica(run: Run, replica: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the iterations and the stays of one server."""
-    return tuple(table[table["replica"] == replica] for table in (run.iterations, run.stays))  # type: ignore[return-value]
+    iterations = served(run).iterations
+    return iterations[iterations["replica"] == replica], run.stays[run.stays["replica"] == replica]
 
 
 def count_slots(run: Run) -> int:
@@ -85,19 +99,22 @@ class IterationClock:
         self._done, self._start_s = done, start_s
 
     def count(self, time_s: ArrayLike) -> FloatArray:
-        """Iterations run by then; fractional inside a stretch."""
-        return np.interp(time_s, self._time_s, self._count)
+        """Count the iterations run by then; fractional inside a stretch."""
+        counts: FloatArray = np.interp(np.asarray(time_s, dtype=float), self._time_s, self._count)
+        return counts
 
     def time_s(self, count: ArrayLike) -> FloatArray:
-        """Seconds at which so many iterations had run."""
+        """Tell at which second so many iterations had run."""
         wanted = np.asarray(count, dtype=float)
         row = np.clip(np.searchsorted(self._done, wanted - 1e-6), 0, len(self._done) - 1)
         before = self._count[2 * row]
         share = (wanted - before) / (self._done[row] - before)
-        return self._start_s[row] + np.clip(share, 0.0, 1.0) * (self.end_s[row] - self._start_s[row])
+        ran_s: FloatArray = np.clip(share, 0.0, 1.0) * (self.end_s[row] - self._start_s[row])
+        times_s: FloatArray = self._start_s[row] + ran_s
+        return times_s
 
     def busy_spans_s(self) -> FloatArray:
-        """Intervals in which iterations follow one another without a pause, shape (spans, 2)."""
+        """Find the intervals in which iterations follow one another without a pause, shape (spans, 2)."""
         gap = self._start_s[1:] - self.end_s[:-1] > 1e-9 * np.maximum(1.0, self.end_s[:-1])
         first, last = np.flatnonzero(np.r_[True, gap]), np.flatnonzero(np.r_[gap, True])
         return np.column_stack([self._start_s[first], self.end_s[last]])

@@ -7,12 +7,11 @@ from functools import cache, wraps
 from importlib.resources import as_file, files
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib import RcParams
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
@@ -31,12 +30,13 @@ class Identity(TypedDict):
 # Two families: the bus (static, dynamic) is warm, square and solid; the door (everything that admits at each
 # iteration) is cool, round and broken. No two colours are closer than 5 units of CIE lightness, so that they stay
 # apart in greyscale; warm against cool stays apart under every common colour blindness.
+# Keys are policy names without underscores.
 _LOOKS: dict[str, tuple[str, str, str]] = {
     "static": ("#c4501b", "s", "-"),
     "dynamic": ("#f2b25a", "D", "-"),
     "vllm": ("#0b3c78", "o", "--"),
     "trtllm": ("#4a4a9c", "h", "-."),
-    "prefill_first": ("#0a6e7c", "p", (0, (5, 1))),  # type: ignore[dict-item]  # matplotlib's dash tuple
+    "prefillfirst": ("#0a6e7c", "p", (0, (5, 1))),  # type: ignore[dict-item]  # matplotlib's dash tuple
     "orca": ("#3f92c4", "8", ":"),
     "tgi": ("#58afa0", "H", (0, (3, 1, 1, 1, 1, 1))),  # type: ignore[dict-item]
 }
@@ -55,7 +55,8 @@ def identity(policy_name: str) -> Identity:
     Parameters
     ----------
     policy_name : str
-        A policy's name; anything after its first space is kept in the label and ignored otherwise.
+        A policy's name, with or without underscores; anything after its first space is kept in the label and ignored
+        otherwise.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def identity(policy_name: str) -> Identity:
     >>> identity("static (tuned)")["color"] == identity("static")["color"]
     True
     """
-    base = (policy_name.split() or [""])[0].lower()
+    base = (policy_name.split() or [""])[0].lower().replace("_", "").replace("-", "")
     color, marker, linestyle = _LOOKS.get(_FAMILIES.get(base, base), _UNKNOWN)
     return Identity(color=color, marker=marker, linestyle=linestyle, label=policy_name)
 
@@ -102,7 +103,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         from matplotlib import rc_context
 
-        with rc_context(dict(_rc())):  # type: ignore[arg-type]
+        with rc_context(dict(_rc())):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -133,34 +134,32 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return Page(figsize=(width_in, height_in), layout="constrained")
 
 
-def label_durations(axis: Axis, low_s: float, high_s: float) -> None:
+def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: float) -> None:
     """Make an axis logarithmic, from a round duration below to one above, and write units at its ticks.
 
     Parameters
     ----------
-    axis : matplotlib.axis.Axis
+    ax : matplotlib.axes.Axes
+        Whose axis.
+    which : {"x", "y"}
         Which axis.
     low_s, high_s : float
         What must be inside, in seconds, above 0.
     """
     from matplotlib.ticker import LogLocator
 
-    set_scale, set_limits = (
-        (axis.axes.set_xscale, axis.axes.set_xlim) if axis.axis_name == "x" else (axis.axes.set_yscale, axis.axes.set_ylim)
-    )
-    set_scale("log")
-    steps = [s * 10.0**e for e in range(-9, 10) for s in (1, 2, 5)]
-    begin = max(step for step in steps if step <= low_s)
-    end = min(step for step in steps if step >= high_s and step > begin)
-    set_limits(begin, end)
-    subs = next(subs for ratio, subs in _TICKS if end / begin <= ratio)
-    axis.set_major_locator(LogLocator(subs=subs))
+    rounds = [step * 10.0**power for power in range(-9, 10) for step in (1, 2, 5)]
+    begin = max(step for step in rounds if step <= low_s)
+    end = min(step for step in rounds if step >= high_s and step > begin)
+    ax.set(**{f"{which}scale": "log", f"{which}lim": (begin, end)})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=next(subs for ratio, subs in _TICKS if end / begin <= ratio)))
     axis.set_major_formatter(duration_text)
     axis.set_minor_formatter("")
 
 
-# Which multiples of a power of ten are labelled, by the ratio that the axis spans: four to six labels in all.
-_TICKS = ((10.0, (1, 2, 3, 4, 5, 7)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five labels in all.
+_TICKS = ((10.0, (1, 2, 3, 5)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
 
 
 def duration_text(seconds: float, _: object = None) -> str:

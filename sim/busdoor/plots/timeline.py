@@ -45,7 +45,7 @@ def plot_timeline(
     Returns
     -------
     matplotlib.axes.Axes
-        Its collections are labelled prefill, decode, finished and empty; each rectangle is slot by seconds.
+        Its patches are labelled prefill, decode, finished and empty; each is a path of rectangles, slot by seconds.
         A triangle above the slots marks each moment at which somebody entered.
     """
     stays = stay_phases(run)
@@ -55,17 +55,18 @@ def plot_timeline(
     slots = min(count_slots(run), MAX_SLOTS)
     alone, ax = ax is None, axes_or_new(ax, 9.0, _height_in(slots) + 0.4)
     color = identity(str(run.meta["policy"]))["color"]
-    empty = _empty_spans(run, replica, stays, slots)
+    empty = _empty_spans(run, replica, shown, slots, (begin_s, end_s))
     _bars(ax, empty["slot"], empty["start_s"], empty["end_s"], "empty", color)
     for kind, start, end in _PIECES:
         _bars(ax, shown["slot"], shown[start], shown[end], kind, color)
-    _ticks(ax, shown[shown["enter_s"] >= begin_s], color)
+    _last_tokens(ax, shown)
+    _door(ax, np.unique(shown["enter_s"][shown["enter_s"] >= begin_s]), color)
     _names(ax, shown, (begin_s, end_s), len(run.requests))
     _frame(ax, slots, (begin_s, end_s))
     _say_what_is_left_out(ax, run, stays)
     if alone:
         _title(ax, run, str(run.meta["policy"]))
-        _legend(ax.get_figure(root=False), [ax])
+        _legend(ax.figure, [ax])
     return ax
 
 
@@ -75,29 +76,31 @@ _PIECES = (
     ("finished", "done_s", "leave_s"),
 )
 
+
 def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
-    """Add one collection of rectangles, a row a slot."""
-    from matplotlib.collections import PolyCollection
+    """Add rectangles, a row a slot, as one path: a hatch is then drawn once, not once for each."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     left, right = np.asarray(start_s, float), np.asarray(end_s, float)
     low, high = np.asarray(slot, float) - BAR_HEIGHT / 2, np.asarray(slot, float) + BAR_HEIGHT / 2
-    corners = np.stack([left, low, right, low, right, high, left, high], axis=-1).reshape(-1, 4, 2)
-    corners = corners[right > left]
-    ax.add_collection(PolyCollection(list(corners), label=kind, **look(kind, color)))
+    corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=-1)[right > left]
+    codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(corners))
+    ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), label=kind, **look(kind, color)))
 
 
-def _ticks(ax: Axes, stays: pd.DataFrame, color: str) -> None:
-    """Mark where each request ended, and above the slots whenever the door let somebody in."""
+def _last_tokens(ax: Axes, stays: pd.DataFrame) -> None:
+    """Mark where each request had its last token."""
     ends = stays[stays["ends_request"]]
     low, high = ends["slot"] - BAR_HEIGHT / 2, ends["slot"] + BAR_HEIGHT / 2
     ax.vlines(ends["done_s"], low, high, colors=INK, linewidth=1.1, label="last token")
-    _door(ax, np.unique(stays["enter_s"]), color)
 
 
 def _door(ax: Axes, entered_s: FloatArray, color: str) -> None:
+    """Mark above the slots whenever the door let somebody in."""
     from matplotlib.transforms import offset_copy
 
-    above = offset_copy(ax.get_xaxis_transform(), ax.figure, y=4.5, units="points")
+    above = offset_copy(ax.get_xaxis_transform(), ax.get_figure(root=True), y=4.5, units="points")
     marker = "v" if len(entered_s) <= MAX_TRIANGLES else "|"
     height = np.ones(len(entered_s))
     ax.plot(entered_s, height, marker, color=color, markersize=5, clip_on=False, transform=above, label="door")
@@ -107,11 +110,11 @@ def _names(ax: Axes, stays: pd.DataFrame, window_s: tuple[float, float], num_req
     """Write A, B, C in bars that have room, where the alphabet lasts."""
     if num_requests > len(ascii_uppercase):
         return
-    for stay in stays.itertuples():
-        left, right = max(stay.prefill_end_s, window_s[0]), min(stay.done_s, window_s[1])
+    for stay in stays[["request_id", "slot", "prefill_end_s", "done_s"]].to_dict("records"):
+        left, right = max(stay["prefill_end_s"], window_s[0]), min(stay["done_s"], window_s[1])
         if right - left > 0.015 * (window_s[1] - window_s[0]):  # a letter is about a hundredth of the width
-            place = ((left + right) / 2, stay.slot)
-            ax.annotate(ascii_uppercase[stay.request_id], place, ha="center", va="center_baseline", fontweight="bold")
+            letter, place = ascii_uppercase[int(stay["request_id"])], ((left + right) / 2, stay["slot"])
+            ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 
 
 def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
@@ -126,14 +129,12 @@ def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
 def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
-        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:.3g} of {last_s:.3g}")
+        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:,.4g} of {last_s:,.4g}")
     if count_slots(run) > MAX_SLOTS:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
 
 def _default_window_s(stays: pd.DataFrame) -> tuple[float, float]:
-    if stays.empty:
-        return 0.0, 1.0
     begin_s = float(stays["enter_s"].min())
     if len(stays) <= MAX_STAYS:
         return begin_s, float(stays["leave_s"].max())
@@ -145,10 +146,13 @@ def _height_in(slots: int) -> float:
     return 0.9 + min(4.6, max(0.9, 0.27 * slots))
 
 
-def _empty_spans(run: Run, replica: int, stays: pd.DataFrame, slots: int) -> pd.DataFrame:
+def _empty_spans(
+    run: Run, replica: int, stays: pd.DataFrame, slots: int, window_s: tuple[float, float]
+) -> pd.DataFrame:
     """Find the spans in which iterations ran and nobody held the slot."""
     iterations, _ = of_replica(run, replica)
-    busy_s = IterationClock(iterations).busy_spans_s()
+    busy_s = np.clip(IterationClock(iterations).busy_spans_s(), *window_s)
+    busy_s = busy_s[busy_s[:, 1] > busy_s[:, 0]]
     spans = [(slot, *gap) for slot in range(slots) for gap in _gaps_s(stays[stays["slot"] == slot], busy_s)]
     return pd.DataFrame(spans, columns=["slot", "start_s", "end_s"])
 
@@ -180,7 +184,7 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
     Returns
     -------
     matplotlib.figure.Figure
-        Two timelines over one time axis. The titles say which share of all slot-iterations was useful.
+        Two timelines over one time axis. The titles say which share of the held slot-iterations was useful.
     """
     heights = [_height_in(min(count_slots(run), MAX_SLOTS)) for run in (static, continuous)]
     fig = fig or new_figure(10.0, min(10.0, sum(heights) + 0.5))
@@ -214,7 +218,7 @@ def _finish_line(ax: Axes, bus_s: float, door_s: float) -> None:
     ax.text((bus_s + door_s) / 2, middle, words, ha="center", va="center", color=INK, backgroundcolor="white")
 
 
-def _legend(fig: Figure | SubFigure | None, panels: list[Axes]) -> None:
+def _legend(fig: Figure | SubFigure, panels: list[Axes]) -> None:
     """One key for all panels: each swatch shows every panel's colour."""
     from matplotlib.lines import Line2D
 

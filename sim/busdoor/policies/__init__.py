@@ -1,1 +1,84 @@
-"""."""
+"""Policies: who runs in the next iteration.
+
+A policy is named in a configuration by a name of `POLICIES`, or by the import path of a class or function of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from busdoor.names import checked, unknown
+from busdoor.policies.base import KVUse, Policy
+from busdoor.policies.config import ImportedPolicy, PolicyConfig
+from busdoor.policies.dynamic import DynamicConfig, DynamicPolicy
+from busdoor.policies.orca import OrcaConfig, OrcaPolicy
+from busdoor.policies.prefill_first import PrefillFirstConfig, PrefillFirstPolicy
+from busdoor.policies.static import StaticPolicy
+from busdoor.policies.static_config import StaticConfig
+from busdoor.policies.vllm import VllmConfig, VllmPolicy
+
+POLICIES: Mapping[str, Callable[..., PolicyConfig]] = {
+    "static": StaticConfig,
+    "dynamic": DynamicConfig,
+    "orca": OrcaConfig,
+    "vllm": VllmConfig,
+    "prefill_first": PrefillFirstConfig,
+}
+
+__all__ = [
+    "POLICIES",
+    "DynamicConfig",
+    "DynamicPolicy",
+    "ImportedPolicy",
+    "KVUse",
+    "OrcaConfig",
+    "OrcaPolicy",
+    "Policy",
+    "PolicyConfig",
+    "PrefillFirstConfig",
+    "PrefillFirstPolicy",
+    "StaticConfig",
+    "StaticPolicy",
+    "VllmConfig",
+    "VllmPolicy",
+    "policy_config",
+]
+
+
+def policy_config(name: str, **fields: Any) -> PolicyConfig:
+    """Check the settings of a policy, as the table [policy] of a configuration says.
+
+    Parameters
+    ----------
+    name : str
+        A name of `POLICIES`, or "package.module:Name" of something that takes a `KVConfig` and the fields.
+    **fields
+        The policy's own.
+
+    Returns
+    -------
+    PolicyConfig
+        Its `build(kv, trace)` makes the policy.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known or a field is wrong, in one sentence.
+
+    Examples
+    --------
+    >>> policy_config("static", batch_size=8).batch_size
+    8
+    >>> policy_config("vlm")
+    Traceback (most recent call last):
+    ValueError: 'vlm' is not a policy; did you mean 'vllm'? (known: dynamic, orca, prefill_first, static, vllm)
+    >>> policy_config("vllm", max_num_seq=8)
+    Traceback (most recent call last):
+    ValueError: [policy]: 'max_num_seq' is not a field of it; did you mean 'max_num_seqs'? (known: ...)
+    """
+    if ":" in name:
+        return ImportedPolicy(name, fields)
+    if name not in POLICIES:
+        raise unknown("a policy", name, POLICIES)
+    return checked(POLICIES[name], fields, "[policy]")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pytest
 
 BLOCK_SIZE = 16
 
@@ -60,7 +61,8 @@ class ToyServer:
             self.step(self.admit())
         requests, iterations, stays = (pd.DataFrame(rows) for rows in (self.requests, self.rows, self.stays))
         meta = {"policy": "static" if self.bus else "vllm", "num_slots": self.slots, "num_blocks": self.num_blocks}
-        return Sample(requests, iterations, stays, meta | {"block_size": BLOCK_SIZE, "trace_name": "toy"})
+        meta |= {"block_size": BLOCK_SIZE, "streams": not (self.bus and self.release == "batch"), "trace": "toy"}
+        return Sample(requests, iterations, stays, meta)
 
     @property
     def num_blocks(self):
@@ -110,7 +112,7 @@ class ToyServer:
             "num_requests": len(self.riders), "num_first_tokens": len(prefilling),
             "context_tokens": 0, "context_tokens_last": (repeat - 1) * decoding,
             "num_waiting": sum(self.arrival_s[r.request_id] <= self.now_s for r in self.waiting),
-            "num_running": len(self.riders), "num_preempted": 0, "replica": 0, **kv,
+            "num_running": len(self.riders), "num_preempted": 0, "num_resumed": 0, "replica": 0, **kv,
         }  # fmt: skip
 
     def kv(self, repeat):
@@ -142,6 +144,19 @@ class ToyServer:
                     request["first_token_s"] = request["finish_s"] = self.now_s
 
 
-def sample_run(lengths, slots, bus, arrival_s=None, **settings):
+def serve(lengths, slots, bus, arrival_s=None, **settings):
     """Serve (input, output) token pairs; all at time 0 unless arrivals are given."""
     return ToyServer(list(lengths), slots, bus, list(arrival_s or [0.0] * len(lengths)), **settings).run()
+
+
+@pytest.fixture(scope="session")
+def toy_run():
+    """`serve`: lengths, slots and bus or door in, a result out."""
+    return serve
+
+
+@pytest.fixture
+def intro(toy_run):
+    """The introductory scenario: the bus with four passengers, the door with a fifth who comes at once."""
+    lengths = [(1, 10), (1, 20), (1, 50), (1, 100)]
+    return toy_run(lengths, 4, bus=True), toy_run([*lengths, (1, 30)], 4, bus=False)

@@ -1,0 +1,169 @@
+"""Iteration-level scheduling before paging: whoever enters reserves all the KV it may ever need."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from busdoor_workloads import Trace
+from pydantic import ConfigDict, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.kv.config import KVConfig
+from busdoor.kv.contiguous import ContiguousKV
+from busdoor.policies.base import KVUse
+from busdoor.policies.config import MAX_NUM_SEQS, check_budget
+from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.request import Request
+
+
+class OrcaPolicy(ContinuousPolicy):
+    """Requests enter and leave at every iteration, in order, while slots and one unbroken range of KV can be had.
+
+    Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al., OSDI 2022). Nobody is
+    ever thrown out. How much a request reserves is one of the three that the vLLM paper (Kwon et al., SOSP 2023)
+    compares with.
+
+    Parameters
+    ----------
+    kv : ContiguousKV
+        The memory.
+    max_num_seqs, max_model_len : int
+        Most running requests; longest input + output.
+    reservation : {"max", "pow2", "oracle"}
+        What a request reserves: `max_model_len`; its prompt and the next power of two of its true output; or just
+        what it will write, prompt + output − 1, for the last token is never fed back.
+    max_num_batched_tokens : int, optional
+        Most tokens of an iteration; without it as many prompts as may enter are computed at once.
+    queue : {"fcfs", "priority"}
+        Order of admission.
+
+    Examples
+    --------
+    >>> policy = OrcaPolicy(ContiguousKV(1000), max_num_seqs=8, max_model_len=512, reservation="pow2")
+    >>> policy.add(Request(0, 0.0, input_tokens=100, output_tokens=25))
+    >>> batch = policy.schedule(0.0)
+    >>> policy.kv_use().reserved
+    132
+    """
+
+    def __init__(
+        self,
+        kv: ContiguousKV,
+        max_num_seqs: int,
+        max_model_len: int,
+        *,
+        reservation: str = "max",
+        max_num_batched_tokens: int | None = None,
+        queue: str = "fcfs",
+    ) -> None:
+        super().__init__(max_num_seqs, max_model_len, queue)
+        self.kv = kv
+        self.reservation = reservation
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self._needed_tokens = 0  # what all who run will write in the end
+
+    def reserved_tokens(self, request: Request) -> int:
+        """Tokens of KV that a request takes when it enters."""
+        if self.reservation == "oracle":
+            return request.kv_tokens
+        if self.reservation == "pow2":
+            power = 1 << (request.output_tokens - 1).bit_length()
+            return min(request.input_tokens + power, self.max_model_len)
+        return self.max_model_len
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        reason = super().refusal(request)
+        if reason:
+            return reason
+        budget = self.max_num_batched_tokens
+        if budget and request.input_tokens > budget:
+            return f"its prompt of {request.input_tokens} tokens exceeds max_num_batched_tokens {budget}"
+        reserved = self.reserved_tokens(request)
+        if reserved > self.kv.num_tokens:
+            return f"its reservation of {reserved} tokens exceeds the cache's {self.kv.num_tokens}"
+        return ""
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Let everybody go on, and enter who can."""
+        decodes = self.decodes
+        batch = Batch(num_decode_tokens=decodes.count, decode_context_tokens=decodes.context_tokens)
+        if len(self.waiting):
+            self._admit(batch)
+        return batch if batch.num_decode_tokens or batch.chunks else None
+
+    def _admit(self, batch: Batch) -> None:
+        while len(self.waiting) and len(self.running) < self.num_slots:
+            request = self.waiting.head()
+            if not self._has_budget(batch, request):
+                break
+            if self.kv.reserve(request, self.reserved_tokens(request)) is None:
+                break
+            self.waiting.pop_head()
+            self._needed_tokens += request.kv_tokens
+            self._seat(request, cached_tokens=0)
+            batch.admitted.append(request)
+            batch.add_chunk(request, request.input_tokens, 0)
+
+    def _has_budget(self, batch: Batch, request: Request) -> bool:
+        budget = self.max_num_batched_tokens
+        return not budget or batch.num_decode_tokens + batch.num_prefill_tokens + request.input_tokens <= budget
+
+    def would_admit(self, request: Request) -> bool:
+        """Only if a slot and a hole are free and nobody stands before it."""
+        return super().would_admit(request) and self.kv.fits(self.reserved_tokens(request))
+
+    def _free(self, request: Request) -> None:
+        self.kv.free(request)
+        self._needed_tokens -= request.kv_tokens
+
+    def kv_use(self) -> KVUse:
+        """Split reservations into used, to be used, and beyond the true need; holes but the largest are fragmentation."""
+        kv, reserved = self.kv, self.kv.num_reserved_tokens
+        unused = reserved - self._needed_tokens
+        return KVUse(kv.blocks_for(reserved), reserved, self.decodes.context_tokens, unused, kv.fragmented_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class OrcaConfig:
+    """Settings of the policy `orca`; see `OrcaPolicy` for the fields.
+
+    Examples
+    --------
+    >>> OrcaConfig(reservation="max").build(KVConfig(num_blocks=10, max_model_len=200))
+    Traceback (most recent call last):
+    ValueError: reservation = "max" takes max_model_len 200 tokens a request, more than the cache's 160
+    """
+
+    name: Literal["orca"] = "orca"
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    max_num_batched_tokens: PositiveInt | None = None
+    reservation: Literal["max", "pow2", "oracle"] = "max"
+    queue: Literal["fcfs", "priority"] = "fcfs"
+
+    def __post_init__(self) -> None:
+        if self.max_num_batched_tokens is not None:
+            check_budget(self.max_num_batched_tokens, self.max_num_seqs)
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> OrcaPolicy:
+        """Make the policy for a server with this memory.
+
+        Raises
+        ------
+        ValueError
+            If the memory holds not even one reservation of the longest kind.
+        """
+        if self.reservation == "max" and kv.max_model_len > kv.num_tokens:
+            raise ValueError(
+                f'reservation = "max" takes max_model_len {kv.max_model_len} tokens a request, more than the cache\'s '
+                f"{kv.num_tokens}"
+            )
+        return OrcaPolicy(
+            kv.contiguous(),
+            self.max_num_seqs,
+            kv.max_model_len,
+            reservation=self.reservation,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            queue=self.queue,
+        )

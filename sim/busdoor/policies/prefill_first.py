@@ -1,0 +1,147 @@
+"""Prefill before decode: an iteration is one or the other, as in vLLM V0 and nano-vllm."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from busdoor_workloads import Trace
+from pydantic import ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.batch import Batch
+from busdoor.kv.config import KVConfig
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, check_budget
+from busdoor.policies.paged import PagedPolicy
+from busdoor.request import Request
+
+# Share of the blocks that vLLM V0's block manager kept free, against preempting at once whom it had just let in.
+WATERMARK = 0.01
+
+
+class PrefillFirstPolicy(PagedPolicy):
+    """While anybody can enter, iterations compute prompts alone and every decode stands still.
+
+    Prompts are computed whole, as many as the budget takes; only one that exceeds the budget by itself is cut. An
+    admission takes the blocks of the whole prompt; decodes take theirs on demand, and when none is free the last
+    admitted is thrown out, to be computed anew.
+
+    Parameters
+    ----------
+    kv : PagedKV
+        The blocks.
+    max_num_seqs, max_num_batched_tokens, max_model_len : int
+        Most running requests; most prompt tokens of an iteration; longest input + output.
+    queue : {"fcfs", "priority"}
+        Order of admission, and who is preempted: the last admitted, or the worst (priority, arrival).
+    watermark : float
+        Share of the blocks that an admission leaves free while others run.
+
+    Examples
+    --------
+    >>> policy = PrefillFirstPolicy(PagedKV(64, 16), max_num_seqs=4, max_num_batched_tokens=32, max_model_len=512)
+    >>> for i in range(2):
+    ...     policy.add(Request(i, 0.0, input_tokens=20, output_tokens=3))
+    >>> for _ in range(3):
+    ...     batch = policy.schedule(0.0)
+    ...     print(batch.num_prefill_tokens, batch.num_decode_tokens, policy.complete(batch, 1))
+    20 0 []
+    20 0 []
+    0 2 []
+    """
+
+    def __init__(
+        self,
+        kv: PagedKV,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        max_model_len: int,
+        *,
+        queue: str = "fcfs",
+        watermark: float = 0.0,
+    ) -> None:
+        super().__init__(kv, max_num_seqs, max_model_len, queue)
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.watermark_blocks = int(watermark * kv.num_blocks)
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Decide the next iteration: prompts if there are any that can be computed, else everybody's next token."""
+        batch = Batch()
+        for request in self.prefilling:  # at most one, cut before
+            num_tokens = min(request.known_tokens - request.computed_tokens, self.max_num_batched_tokens)
+            batch.add_chunk(request, num_tokens, request.computed_tokens)
+        if len(self.waiting):
+            self._admit(batch)
+        if not batch.chunks and self.decodes.count:
+            self._decode(batch)
+        return batch if batch.num_decode_tokens or batch.chunks else None
+
+    def _admit(self, batch: Batch) -> None:
+        while len(self.waiting) and len(self.running) < self.num_slots:
+            request = self.waiting.head()
+            cached_tokens = self.kv.lookup(request)
+            wanted = request.known_tokens - cached_tokens
+            left = self.max_num_batched_tokens - batch.num_prefill_tokens
+            if (wanted > left and batch.chunks) or not self._has_room(request, cached_tokens):
+                break
+            self.waiting.pop_head()
+            self.kv.grow(request, request.known_tokens, cached_tokens)
+            self._seat(request, cached_tokens)
+            batch.admitted.append(request)
+            batch.add_chunk(request, min(wanted, left), cached_tokens)
+
+    def _has_room(self, request: Request, cached_tokens: int) -> bool:
+        spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
+        return self.kv.needed(request, request.known_tokens, cached_tokens) <= spare
+
+    def _decode(self, batch: Batch) -> None:
+        """Give everybody room for a token, preempting where there is none."""
+        decodes = self.decodes
+        if self.kv.num_free_blocks >= len(decodes.crossing()):
+            self.kv.grow_decodes(decodes, 1)
+        else:
+            self._decode_in_order(batch)
+        batch.num_decode_tokens = decodes.count
+        batch.decode_context_tokens = decodes.context_tokens
+
+    def _decode_in_order(self, batch: Batch) -> None:
+        for request in list(self.running):
+            if request not in self.running:
+                continue
+            num_tokens = self.decodes.context_of(request) + 1
+            self.kv.settle(request, num_tokens - 1)
+            self._make_room(request, num_tokens, batch)
+            if request in self.running:
+                self.kv.grow(request, num_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PrefillFirstConfig:
+    """Settings of the policy `prefill_first`; see `PrefillFirstPolicy` for the fields.
+
+    Examples
+    --------
+    >>> PrefillFirstConfig().build(KVConfig(num_blocks=1000, max_model_len=2048)).watermark_blocks
+    10
+    """
+
+    name: Literal["prefill_first"] = "prefill_first"
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
+    queue: Literal["fcfs", "priority"] = "fcfs"
+    watermark: Annotated[float, Field(ge=0, lt=1)] = WATERMARK
+    prefix_caching: bool = False
+
+    def __post_init__(self) -> None:
+        check_budget(self.max_num_batched_tokens, self.max_num_seqs)
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> PrefillFirstPolicy:
+        """Make the policy for a server with this memory."""
+        return PrefillFirstPolicy(
+            kv.paged(self.prefix_caching),
+            self.max_num_seqs,
+            self.max_num_batched_tokens,
+            kv.max_model_len,
+            queue=self.queue,
+            watermark=self.watermark,
+        )

@@ -1,0 +1,222 @@
+"""Static batching: the batch leaves full, and nobody enters before it has arrived."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import inf
+
+from busdoor.batch import Batch
+from busdoor.kv.contiguous import ContiguousKV
+from busdoor.policies.base import Item, KVUse, Policy
+from busdoor.policies.ride import Ride
+from busdoor.request import Request
+
+
+class StaticPolicy(Policy):
+    """One batch at a time, in order of arrival, padded to its longest prompt and run until its longest output.
+
+    A batch leaves when the server is idle and `batch_size` requests wait, or the oldest has waited `max_wait_s`, or no
+    arrival is left. It takes one contiguous region of KV: rows × (longest prompt + longest output cap − 1) tokens, for
+    the last token is never fed back; where that does not fit it takes fewer rows. The cap of a request is the
+    `max_output_tokens` that its client asked for, else the policy's, else all that `max_model_len` leaves it.
+
+    Parameters
+    ----------
+    kv : ContiguousKV
+        The memory.
+    batch_size, max_model_len : int
+        Most rows; longest input + output.
+    max_wait_s : float
+        Seconds after which the oldest request leaves in a batch that is not full.
+    finished_rows : {"compute", "skip"}
+        Whether a finished row still costs an iteration's work; it keeps its slot and KV either way.
+    release : {"batch", "request"}
+        Whether answers appear when the batch ends, or each token as it is made.
+    max_output_tokens : int, optional
+        Cap on the output of requests that come without one.
+    pad_input_tokens, pad_output_tokens : int, optional
+        Prompt and output length of every batch, whoever is in it (given together or not at all).
+
+    Examples
+    --------
+    >>> policy = StaticPolicy(ContiguousKV(6400), batch_size=2, max_model_len=512)
+    >>> policy.add(Request(0, 0.0, input_tokens=20, output_tokens=3))
+    >>> policy.schedule(0.0) is None      # not full
+    True
+    >>> policy.add(Request(1, 0.0, input_tokens=30, output_tokens=5))
+    >>> batch = policy.schedule(0.0)
+    >>> batch.num_prefill_tokens, batch.num_padded_tokens
+    (50, 10)
+    """
+
+    def __init__(
+        self,
+        kv: ContiguousKV,
+        batch_size: int,
+        max_model_len: int,
+        *,
+        max_wait_s: float = inf,
+        finished_rows: str = "compute",
+        release: str = "batch",
+        max_output_tokens: int | None = None,
+        pad_input_tokens: int | None = None,
+        pad_output_tokens: int | None = None,
+    ) -> None:
+        self.kv = kv
+        self.num_slots = batch_size
+        self.max_model_len = max_model_len
+        self.max_wait_s = max_wait_s
+        self.skip_finished = finished_rows == "skip"
+        self.streams = release == "request"
+        self.max_output_tokens = max_output_tokens
+        self.padding = (pad_input_tokens, pad_output_tokens) if pad_input_tokens and pad_output_tokens else None
+        self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that anybody can leave
+        self._ride: Ride | None = None
+        self._closed = False
+        self._next_seat = 0
+
+    def add(self, request: Request) -> None:
+        """Take in a request that has arrived, or refuse it with its reason in `status`."""
+        reason = self.refusal(request)
+        if reason:
+            request.status = f"refused: {reason}"
+        else:
+            self._waiting[request] = None
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        total = request.input_tokens + request.output_tokens
+        if total > self.max_model_len:
+            return f"{total} tokens exceed max_model_len {self.max_model_len}"
+        cap = self.cap(request)
+        if request.output_tokens > cap:
+            return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
+        if self.padding and (request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]):
+            return f"its lengths exceed those that every batch is padded to, {self.padding[0]} and {self.padding[1]}"
+        region = sum(self.padding or (request.input_tokens, cap)) - 1
+        if region > self.kv.num_tokens:
+            return f"its KV of {region} tokens exceeds the cache's {self.kv.num_tokens}"
+        return ""
+
+    def cap(self, request: Request) -> int:
+        """Most tokens that a request may generate, as far as the policy knows."""
+        left = self.max_model_len - request.input_tokens
+        return min(request.max_output_tokens or self.max_output_tokens or left, left)
+
+    def close(self) -> None:
+        """Learn that no arrival is left: the next batch need not be full."""
+        self._closed = True
+
+    def schedule(self, now_s: float) -> Batch | None:
+        """Go on with the batch that runs, or let one leave if it is time."""
+        if self._ride is not None:
+            return self._ride.batch()
+        if not self._leaves(now_s):
+            return None
+        self._ride = self._board()
+        batch = self._ride.batch()
+        batch.admitted = list(self._ride.rows)
+        return batch
+
+    def _leaves(self, now_s: float) -> bool:
+        waiting = len(self._waiting)
+        return waiting > 0 and (waiting >= self.num_slots or self._closed or now_s >= self._departure_s())
+
+    def _departure_s(self) -> float:
+        return next(iter(self._waiting)).arrival_s + self.max_wait_s
+
+    def _board(self) -> Ride:
+        """Let whoever goes along leave the line and take the batch's region."""
+        rows = self._fitting()
+        for row in rows:
+            del self._waiting[row]
+            row.status = "running"
+            row.seat = self._next_seat
+            self._next_seat += 1
+        self.kv.reserve(self, self._region(rows))
+        longest_input, longest_output = self.padding or (
+            max([row.input_tokens for row in rows]),
+            max([row.output_tokens for row in rows]),
+        )
+        return Ride(rows, longest_input, longest_output, self.skip_finished)
+
+    def _candidates(self) -> Iterable[Request]:
+        """Who would go along, the oldest first; whoever comes late may find no memory."""
+        return islice(self._waiting, self.num_slots)
+
+    def _fitting(self) -> list[Request]:
+        """Return as many of the candidates as have room together."""
+        rows = list(self._candidates())
+        if not self.kv.fits(self._region(rows)):
+            fewer = range(1, len(rows))
+            del rows[bisect_right(fewer, self.kv.largest_hole, key=lambda number: self._region(rows[:number])) :]
+        return rows
+
+    def _region(self, rows: list[Request]) -> int:
+        """Tokens of KV that a batch takes."""
+        longest_input, longest_cap = self.padding or (
+            max([row.input_tokens for row in rows]),
+            max([self.cap(row) for row in rows]),
+        )
+        return len(rows) * (longest_input + longest_cap - 1)
+
+    def stretch(self, batch: Batch) -> int:
+        """Until the next row finishes."""
+        return self._ride.stretch() if self._ride else 1
+
+    def complete(self, batch: Batch, repeat: int) -> list[Request]:
+        """Advance all rows; return whose answers are out, and let go of the slots when the last is."""
+        ride = self._ride
+        assert ride is not None
+        answered = [row for row in ride.advance(repeat) if row.status == "running"]
+        batch.released = []
+        if ride.done:
+            batch.released = [row for row in ride.rows if row.status != "abandoned"]
+            self.kv.free(self)
+            self._ride = None
+        if not self.streams:
+            answered = batch.released
+        for row in answered:
+            row.status = "finished"
+        return answered
+
+    def next_wakeup_s(self) -> float:
+        """When the oldest request has waited long enough."""
+        return self._departure_s() if self._ride is None and self._waiting else inf
+
+    def would_admit(self, request: Request) -> bool:
+        """Only an idle server has an ear: for the first of a line, and for the one that makes it full."""
+        waiting = len(self._waiting)
+        return self._ride is None and (not waiting or waiting + 1 >= self.num_slots)
+
+    def abandon(self, request: Request) -> None:
+        """Drop a request whose client has gone; one that runs keeps its row, but nobody is answered."""
+        if request.status == "waiting":
+            del self._waiting[request]
+        elif self._ride is not None:
+            self._ride.drop(request)
+        request.status = "abandoned"
+
+    def items(self, batch: Batch) -> Iterator[Item]:
+        """Every row that computes and its number of tokens, in order of boarding."""
+        return self._ride.items(batch) if self._ride else iter(())
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that have arrived and hold no slot."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Rows of the batch, finished or not."""
+        return len(self._ride.rows) if self._ride else 0
+
+    def kv_use(self) -> KVUse:
+        """Count the region as reserved; padding, and what lies beyond the true lengths, will hold no wanted token."""
+        if self._ride is None:
+            return KVUse(0, 0, 0, 0, 0)
+        reserved = self.kv.num_reserved_tokens
+        return KVUse(self.kv.blocks_for(reserved), reserved, self._ride.used_tokens, reserved - self._ride.kv_tokens, 0)
