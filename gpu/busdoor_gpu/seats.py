@@ -65,11 +65,10 @@ class ContiguousBlocks:
     that there is a block more for every slot than the policy's tokens fill.
     """
 
-    def __init__(self, policy: Policy, kv: ContiguousKV, block_size: int) -> None:
+    def __init__(self, policy: Policy, kv: ContiguousKV) -> None:
         self._policy = policy
         self._kv = kv
-        self._block_size = block_size
-        self.num_blocks = kv.num_tokens // block_size + policy.num_slots
+        self.num_blocks = kv.num_blocks + policy.num_slots
         self._free = list(range(self.num_blocks))
         self._held: dict[Request, list[int]] = {}
 
@@ -77,7 +76,7 @@ class ContiguousBlocks:
         """Ids of all blocks of the request's range, which it takes when it is first asked for."""
         if request not in self._held:
             reserved = max(num_tokens, self._reserved_tokens(request))
-            self._held[request] = [heappop(self._free) for _ in range(-(-reserved // self._block_size))]
+            self._held[request] = [heappop(self._free) for _ in range(self._kv.blocks_for(reserved))]
         return self._held[request]
 
     def _reserved_tokens(self, request: Request) -> int:
@@ -108,16 +107,15 @@ class Seats:
         self.policy = policy
         self.row_tokens = row_tokens
         kv = getattr(policy, "kv", None)
-        self.block_size: int = getattr(policy, "block_size", 16)
         if isinstance(kv, PagedKV):
-            self.block_size = kv.block_size
             self.source: PagedBlocks | ContiguousBlocks = PagedBlocks(kv)
         elif isinstance(kv, ContiguousKV):
-            self.source = ContiguousBlocks(policy, kv, self.block_size)
+            self.source = ContiguousBlocks(policy, kv)
         else:
             raise EngineError(
-                f"{type(policy).__name__}.kv is {type(kv).__name__}; the engine places tokens by a PagedKV or a ContiguousKV"
+                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens by a PagedKV or a ContiguousKV"
             )
+        self.block_size = kv.block_size
         self._slot_of: dict[Request, int] = {}
         self._free_slots = list(range(policy.num_slots))
         heapify(self._free_slots)
