@@ -128,6 +128,12 @@ def policies():
     return POLICIES
 
 
+@pytest.fixture(params=POLICIES)
+def new_policy(request):
+    """Each of them in turn."""
+    return POLICIES[request.param]
+
+
 @pytest.fixture(scope="session")
 def new_trace():
     """See `make_trace`."""
