@@ -105,10 +105,10 @@ class Clients:
                 yield answer
             (request,) = self._requests(np.array([row]))
             think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
-            wait_s = max(think_s if answer is not None else 0.0, request.arrival_s * (1 - EARLY) - env.now)
+            request.arrival_s = max(env.now + (think_s if answer is not None else 0.0), request.arrival_s)
+            wait_s = request.arrival_s * (1 - EARLY) - env.now
             if wait_s > 0:
                 yield env.timeout(wait_s)
-            request.arrival_s = max(env.now, request.arrival_s)
             answer = self._answered[row] = env.event()
             self._send(request)
 
@@ -143,7 +143,8 @@ class Clients:
             )
         ):
             priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
-            yield Request(row, arrival_s, inputs, outputs, cap, priority, self._hashes(row))
+            session = -1 if trace.session_id is None else int(trace.session_id[row])
+            yield Request(row, arrival_s, inputs, outputs, cap, priority, self._hashes(row), session)
 
     def _hashes(self, row: int) -> tuple[int, ...]:
         if self.trace.hash_ids is None:

@@ -25,6 +25,7 @@ REQUEST_COLUMNS = (
     "released_s",
     "num_preemptions",
     "cached_tokens",
+    "replica",
 )
 ITERATION_COLUMNS = (
     "start_s",
@@ -72,11 +73,14 @@ class TableRecorder:
         Whose queue and KV memory are read when a batch begins.
     iterations : bool
         Whether to keep the stretches and stays; without them a run of a million requests takes little memory.
+    replica : int
+        Number of the server, where there are several.
     """
 
-    def __init__(self, policy: Policy, iterations: bool = True) -> None:
+    def __init__(self, policy: Policy, iterations: bool = True, replica: int = 0) -> None:
         self._policy = policy
         self._keep = iterations
+        self._replica = replica
         self._requests = bytearray()
         self._statuses: dict[int, str] = {}
         self._iterations = bytearray()
@@ -145,6 +149,7 @@ class TableRecorder:
             request.released_s,
             request.num_preemptions,
             request.cached_tokens,
+            request.replica,
         )
         if request.status != "finished":
             self._statuses[request.request_id] = request.status
@@ -158,7 +163,6 @@ class TableRecorder:
     def requests(self) -> pd.DataFrame:
         """One row a request, in the trace's order."""
         frame = _frame(self._requests, REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
-        frame["replica"] = 0
         status = pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
         frame["status"] = status.to_numpy()
         return frame
@@ -166,7 +170,7 @@ class TableRecorder:
     def iterations(self) -> pd.DataFrame:
         """One row a stretch, in order of time."""
         frame = _frame(self._iterations, ITERATION_COLUMNS)
-        frame["replica"] = 0
+        frame["replica"] = self._replica
         return frame
 
     def stays(self) -> pd.DataFrame:
@@ -174,7 +178,7 @@ class TableRecorder:
         frame = _frame(self._stays, STAY_COLUMNS)
         frame = frame.sort_values(["enter_s", "request_id"], ignore_index=True)
         frame.insert(1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy()))
-        frame["replica"] = 0
+        frame["replica"] = self._replica
         return frame
 
 

@@ -22,6 +22,8 @@ class Request:
         Smaller is served first.
     hash_ids : tuple of int
         Ids of the prompt's blocks; equal ids are equal blocks. Empty: shares nothing.
+    session_id : int
+        The conversation it belongs to; -1 for none.
 
     Attributes
     ----------
@@ -37,6 +39,8 @@ class Request:
         Times it was thrown out of the running batch; prompt tokens found in the prefix cache at first admission.
     status : str
         waiting, running, finished, abandoned, or "refused: <reason>".
+    replica : int
+        The server that it was sent to.
 
     Examples
     --------
@@ -64,8 +68,10 @@ class Request:
         "output_tokens",
         "priority",
         "released_s",
+        "replica",
         "request_id",
         "seat",
+        "session_id",
         "status",
     )
 
@@ -78,6 +84,7 @@ class Request:
         max_output_tokens: int = 0,
         priority: int = 0,
         hash_ids: tuple[int, ...] = (),
+        session_id: int = -1,
     ) -> None:
         self.request_id = request_id
         self.arrival_s = arrival_s
@@ -86,6 +93,7 @@ class Request:
         self.max_output_tokens = max_output_tokens
         self.priority = priority
         self.hash_ids = hash_ids
+        self.session_id = session_id
         self.computed_tokens = 0
         self.generated_tokens = 0
         self.first_scheduled_s = self.first_token_s = self.last_token_s = nan
@@ -93,6 +101,7 @@ class Request:
         self.num_preemptions = 0
         self.cached_tokens = 0
         self.status = "waiting"
+        self.replica = 0
         # Owned by the policy and its KV manager while the request runs.
         self.decode_clock = -1  # the decode clock when it joined the decodes; -1: not decoding
         self.finish_clock = -1  # the decode clock at which its last token is out

@@ -92,17 +92,20 @@ class Server:
         self.on_leave = on_leave
         self._fixed_from_s = -inf  # from when on an interruption would not change how long the process sleeps
         self._expected_s = inf
+        self._stale = False  # whether the batch that comes next was decided before the last change that matters to it
+        self._stretch: Stretch | None = None  # the one that runs, and its repetitions: for whoever asks where it is
+        self._repeat = 1
         self._gone: list[Request] = []  # running requests whose clients went away during an iteration
         self._process = env.process(self._run_ahead() if lookahead else self._run())
 
     def submit(self, request: Request) -> None:
         """Let a request arrive now."""
-        cuts = self.env.now < self._fixed_from_s and self.policy.would_admit(request)
+        matters = (self.lookahead or self.env.now < self._fixed_from_s) and self.policy.would_admit(request)
         self.policy.add(request)
         if request.status != "waiting":
             self._leave(request)
-        elif cuts:
-            self._interrupt()
+        elif matters:
+            self._cut()
 
     def expect(self, arrival_s: float) -> None:
         """Learn when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
@@ -114,22 +117,31 @@ class Server:
     def close(self) -> None:
         """Say that no request will arrive any more."""
         self.policy.close()
-        if self.env.now < self._fixed_from_s:
-            self._interrupt()
+        self._cut()
 
     def abandon(self, request: Request) -> None:
         """Say that a request's client has gone; one that runs stops at the end of the iteration."""
         if request.status == "running":
             self._gone.append(request)
-            if self.env.now < self._fixed_from_s:
-                self._interrupt()
+            self._cut()
         elif request.status == "waiting":
             self.policy.abandon(request)
             self._leave(request)
+            if self.policy.num_running < self.policy.num_slots:  # it may have stood before one that can enter
+                self._cut()
 
-    def _interrupt(self) -> None:
-        self._fixed_from_s = -inf
-        self._process.interrupt()
+    def kv_blocks(self) -> int:
+        """KV blocks that are taken in the iteration that runs now."""
+        stretch = self._stretch
+        return self.policy.kv_blocks(stretch.repeats_until(self.env.now, self._repeat) if stretch else 1)
+
+    def _cut(self) -> None:
+        """Let what has been decided come to an end, so that the policy is asked again."""
+        if self.env.now < self._fixed_from_s:
+            self._fixed_from_s = -inf
+            self._process.interrupt()
+        else:
+            self._stale = True
 
     def _run(self) -> Process:
         """Decide an iteration at the end of the one before."""
@@ -156,7 +168,7 @@ class Server:
         env, policy = self.env, self.policy
         batch: Batch | None = None
         while True:
-            batch = batch or policy.schedule(env.now)
+            batch = batch or self._schedule_ahead()
             if batch is None:
                 yield from self._sleep()
                 continue
@@ -170,11 +182,16 @@ class Server:
             self._fixed_from_s = -inf
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             finished = policy.complete(batch, repeat)
+            self._stretch = None  # from here on the policy speaks of the next batch
             self._drop_gone()
-            following = policy.schedule(env.now)
+            following = self._schedule_ahead()
             yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
             batch = following
+
+    def _schedule_ahead(self) -> Batch | None:
+        self._stale = False
+        return self.policy.schedule(self.env.now)
 
     def _sleep(self) -> Process:
         """Wait for an arrival, or for the time at which the policy wants to be asked again."""
@@ -195,11 +212,12 @@ class Server:
                 request.last_token_s = now
         if self.recorder:
             self.recorder.begin(batch, now)
-        repeat = 1 if self.step_by_step else self.policy.stretch(batch)
+        repeat = 1 if self.step_by_step or (self._stale and self.lookahead) else self.policy.stretch(batch)
         stretch = make_stretch(self.step_time, batch, now, repeat)
         if repeat > 1:
             repeat = self._until_expected(stretch, repeat)
             self._fixed_from_s = stretch.end_s(repeat - 1 - self.lookahead) if repeat > 1 + self.lookahead else -inf
+        self._stretch, self._repeat = stretch, repeat
         return stretch, repeat
 
     def _until_expected(self, stretch: Stretch, repeat: int) -> int:

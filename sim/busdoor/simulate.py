@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -80,14 +81,14 @@ def simulate(
     kv = getattr(policy, "kv", None)
     recorder = TableRecorder(policy, iterations)
     clients = Clients(env, trace, getattr(kv, "block_size", 16))
-    on_leave = _reporting(clients.left, len(trace), progress) if progress else clients.left
+    on_leave = reporting(clients.left, len(trace), progress)
     server = Server(
         env, policy, step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder, on_leave=on_leave
     )
     clients.start(server)
     env.run()
     table = recorder.iterations()
-    described = describe_run(trace, policy, step_time, lookahead) | _utilisation(step_time, table)
+    described = describe_run(trace, policy, step_time, lookahead) | utilisation(step_time, table)
     return Result(
         requests=recorder.requests(),
         iterations=table,
@@ -100,7 +101,7 @@ def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: i
     """Say what ran, as a result's meta.json keeps it."""
     kv = getattr(policy, "kv", None)
     return {
-        "policy": type(policy).__name__.removesuffix("Policy").lower(),
+        "policy": re.sub(r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")).lower(),
         "streams": policy.streams,
         "num_slots": policy.num_slots,
         "num_blocks": getattr(kv, "num_blocks", 0),
@@ -127,14 +128,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
+def utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
     """Shares of the GPU's matrix rate and bandwidth that the model needed, where the step time knows the GPU."""
     if not isinstance(step_time, RooflineStepTime) or not len(iterations):
         return {}
     return run_utilisation(step_time, iterations)._asdict()
 
 
-def _reporting(left: Callable[[Request], None], total: int, progress: Progress) -> Callable[[Request], None]:
+def reporting(left: Callable[[Request], None], total: int, progress: Progress | None) -> Callable[[Request], None]:
+    """Let `progress` hear now and then of the requests that have left, if anybody wants to know."""
+    if progress is None:
+        return left
     done = 0
 
     def leave(request: Request) -> None:

@@ -60,8 +60,8 @@ class PagedKV:
         return -(-num_tokens // self.block_size)
 
     def lookup(self, request: Request) -> int:
-        """Tokens of the request that are in the cache already: none without a prefix cache."""
-        return 0
+        """Tokens of the request that need not be computed: without a prefix cache only those that it brings."""
+        return request.computed_tokens
 
     def needed(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> int:
         """Free blocks that it takes for a request to hold `num_tokens` tokens."""

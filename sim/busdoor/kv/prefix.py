@@ -50,8 +50,8 @@ class PrefixCachedKV(PagedKV):
         self._keys: dict[tuple[Key, int, int], Key] = {}  # chained content: no two prefixes share a key
 
     def lookup(self, request: Request) -> int:
-        """Tokens at the request's beginning that are in the cache; at least its last token is left to compute."""
-        return len(self._hits(request)) * self.block_size
+        """Tokens at its beginning that are in the cache or that it brings; at least its last is left to compute."""
+        return max(request.computed_tokens, len(self._hits(request)) * self.block_size)
 
     def needed(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> int:
         """Free blocks that it takes to hold `num_tokens` tokens, found blocks that nobody holds among them."""

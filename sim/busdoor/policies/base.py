@@ -94,3 +94,7 @@ class Policy(ABC):
     @abstractmethod
     def kv_use(self) -> KVUse:
         """KV memory as the batch that was just decided takes it in its first iteration."""
+
+    def kv_blocks(self, repeat: int) -> int:
+        """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
+        return self.kv_use().blocks

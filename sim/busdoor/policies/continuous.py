@@ -114,7 +114,7 @@ class ContinuousPolicy(Policy):
         """Give a slot to a request that leaves the waiting line."""
         request.status = "running"
         request.computed_tokens = cached_tokens
-        if not request.num_preemptions:
+        if not (request.num_preemptions or request.generated_tokens):  # the first time
             request.cached_tokens = cached_tokens
         request.seat = self._next_seat
         self._next_seat += 1

@@ -68,6 +68,11 @@ class PagedPolicy(ContinuousPolicy):
             return max(self.running, key=lambda request: (request.priority, request.arrival_s))
         return next(reversed(self.running))
 
+    def kv_blocks(self, repeat: int) -> int:
+        """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
+        kv = self.kv
+        return kv.num_blocks - kv.num_free_blocks + self.decodes.new_blocks(repeat - 1, ahead=1)
+
     def kv_use(self) -> KVUse:
         """Whole blocks are reserved; the last one of a request is partly empty."""
         kv = self.kv

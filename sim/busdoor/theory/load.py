@@ -85,7 +85,8 @@ def _reserved(trace: Trace, policy: OrcaPolicy) -> Ints:
     if policy.reservation == "oracle":
         return trace.input_tokens + trace.output_tokens - 1
     powers = np.exp2(np.ceil(np.log2(trace.output_tokens))).astype(np.int64)
-    return np.minimum(trace.input_tokens + powers, policy.max_model_len)
+    reserved: Ints = np.minimum(trace.input_tokens + powers, policy.max_model_len)
+    return reserved
 
 
 def _whole_batches_rps(trace: Trace, policy: StaticPolicy, step_time: StepTime) -> float:
