@@ -22,6 +22,7 @@ from busdoor_gpu.backend import load_backend  # noqa: E402
 from busdoor_gpu.kernels.rope_kv_write import _rotate  # noqa: E402
 from busdoor_gpu.model import load_model  # noqa: E402
 from busdoor_gpu.prompts import prompt_tokens  # noqa: E402
+from busdoor_gpu.replay import replay  # noqa: E402
 
 LIMITS = {"max_num_seqs": 4, "max_model_len": 96}
 TIGHT, AMPLE = 20, 200  # blocks of 4 tokens: 4 requests of up to 96 tokens fit the one, not the other
@@ -49,10 +50,10 @@ POLICIES = {
 }
 
 
-def make_trace(num_requests: int = 10, seed: int = 0, spread_s: float = 0.02) -> Trace:
+def make_trace(num_requests: int = 9, seed: int = 0, spread_s: float = 0.01) -> Trace:
     """Requests of all lengths from one token up, arriving over some iterations; some prompts begin alike."""
     draw = np.random.default_rng(seed)
-    inputs, outputs = draw.integers(1, 50, num_requests), draw.integers(1, 30, num_requests)
+    inputs, outputs = draw.integers(1, 50, num_requests), draw.integers(1, 20, num_requests)
     families = draw.integers(0, 3, num_requests)
     return Trace(
         arrival_s=np.sort(draw.uniform(0, spread_s, num_requests)),
@@ -128,10 +129,15 @@ def policies():
     return POLICIES
 
 
-@pytest.fixture(params=POLICIES)
-def new_policy(request):
-    """Each of them in turn."""
-    return POLICIES[request.param]
+@pytest.fixture(scope="session", params=[(name, lookahead) for name in POLICIES for lookahead in (0, 1)], ids=str)
+def run(request, models, torch_backend):
+    """A trace replayed under each policy in turn: the trace, what makes the policy, the lookahead and the result."""
+    name, lookahead = request.param
+    trace = make_trace()
+    result = replay(
+        trace, POLICIES[name](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu", keep_outputs=True
+    )
+    return trace, POLICIES[name], lookahead, result
 
 
 @pytest.fixture(scope="session")

@@ -38,12 +38,12 @@ def fail_after(num_steps, error, monkeypatch):
 def test_a_device_that_fails_leaves_what_was_measured(
     error, sentence, policies, models, torch_backend, new_trace, monkeypatch
 ):
-    fail_after(12, error, monkeypatch)
+    fail_after(25, error, monkeypatch)
     with pytest.raises(ReplayError, match=sentence) as caught:
         replay(new_trace(spread_s=0.0), policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu")
     assert "\n" not in str(caught.value)
     result = caught.value.result
-    assert len(result.iterations) == 12
+    assert len(result.iterations) == 25
     assert set(result.requests["status"]) == {"finished", "unfinished"}
     assert result.meta["error"] == str(caught.value)
 
@@ -62,7 +62,7 @@ class Restless(Deaf):
 def test_a_policy_that_schedules_nothing_while_requests_wait(cls, models, torch_backend, new_trace, policies):
     policy = policies["vllm"]()
     policy.__class__ = cls
-    with pytest.raises(ReplayError, match=f"{cls.__name__} schedules nothing while 10 requests wait and 0 hold a slot"):
+    with pytest.raises(ReplayError, match=f"{cls.__name__} schedules nothing while 9 requests wait and 0 hold a slot"):
         replay(new_trace(spread_s=0.0), policy, models["tiny-llama"], torch_backend, clock="cpu")
 
 

@@ -13,20 +13,17 @@ from busdoor_gpu.engine import Engine  # noqa: E402
 from busdoor_gpu.replay import replay  # noqa: E402
 
 
-def serve(trace, policy, model, backend, lookahead=1):
-    result = replay(trace, policy, model, backend, lookahead=lookahead, clock="cpu", keep_outputs=True)
+def serve(trace, policy, model, backend):
+    result = replay(trace, policy, model, backend, clock="cpu", keep_outputs=True)
     assert (result.requests["status"] == "finished").all()
     return result
 
 
-@pytest.mark.parametrize("lookahead", [0, 1])
-def test_every_policy_answers_each_request_as_if_it_were_alone(
-    new_policy, lookahead, models, torch_backend, new_trace, alone
-):
-    trace = new_trace()
-    outputs = serve(trace, new_policy(), models["tiny-llama"], torch_backend, lookahead).meta["outputs"]
+def test_every_policy_answers_each_request_as_if_it_were_alone(run, alone):
+    trace, _, _, result = run
+    assert (result.requests["status"] == "finished").all()
     for row in range(len(trace)):
-        assert outputs[row] == alone("tiny-llama", trace, row), f"request {row}"
+        assert result.meta["outputs"][row] == alone("tiny-llama", trace, row), f"request {row}"
 
 
 @pytest.mark.parametrize("name", ["vllm preempting", "static"])
@@ -91,11 +88,13 @@ def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(policies, models,
     monkeypatch.setattr(busdoor_gpu.replay, "Engine", PoisoningEngine)
     trace = new_trace(num_requests=4, spread_s=0.0)
     serve(trace, policies["static"](), models["tiny-llama"], torch_backend)
-    table = PoisoningEngine.last.table.block_table[:4]
-    most = trace.input_tokens.max() + trace.output_tokens.max() - 1
-    used = table[:, : -(-int(most) // 4)]
-    width = int(used[1, 0])
-    assert used.tolist() == [[row * width + i for i in range(used.shape[1])] for row in range(4)]
+    longest_input, longest_output = int(trace.input_tokens.max()), int(trace.output_tokens.max())
+    longest_cap = 96 - int(trace.input_tokens.min())  # clients named none: all that max_model_len leaves
+    width = -(-(longest_input + longest_cap - 1) // 4)
+    for row, inputs in enumerate(trace.input_tokens.tolist()):
+        used = -(-max(longest_input, inputs + longest_output - 1) // 4)
+        blocks = PoisoningEngine.last.table.block_table[row, :used].tolist()
+        assert blocks == list(range(row * width, row * width + used))
 
 
 def test_a_long_step_runs_in_several_passes_with_the_same_answers(
