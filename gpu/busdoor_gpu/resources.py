@@ -23,6 +23,8 @@ from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 
 _ROWS, _TOKENS, _LENGTH = 64, 512, 4096  # any sizes: they do not reach the code, only whether they divide by 16 does
+# Products by warpgroup and by warp, copies to shared memory that do not wait, loads, stores.
+_COUNTED = ("HGMMA", "HMMA", "LDGSTS", "LDG", "STG")
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,11 @@ def table(capability: tuple[int, int]) -> str:
         "Read from the machine code by `python -m busdoor_gpu.resources`; no GPU was used and nothing here is a time.",
         "Instructions are counted in the code, not as executed. `per SM`: programs by registers, shared memory, warps.",
         "",
-        "| kernel | launched for | warps | registers | stack | shared KiB | per SM | HGMMA | HMMA | LDGSTS | LDG | STG |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| kernel | launched for | warps | registers | stack | shared KiB | per SM | " + " | ".join(_COUNTED) + " |",
+        "|---|---" + "|---:" * (5 + len(_COUNTED)) + "|",
     ]
     for variant, used in compile_all(variants(capability)):
-        mix = [used.opcodes[name] for name in ("HGMMA", "HMMA", "LDGSTS", "LDG", "STG")]
+        mix = [used.opcodes[name] for name in _COUNTED]
         shared = f"{used.shared_bytes / 1024:.1f}"
         cells = [used.num_warps, used.registers, used.stack_bytes, shared, used.programs_per_sm, *mix]
         lines.append(f"| {variant.name} | " + " | ".join(map(str, cells)) + " |")

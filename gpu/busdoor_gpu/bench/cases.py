@@ -40,12 +40,14 @@ class Case:
         return replace(self, query=self.query.to(dtype), k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype))
 
     @property
-    def decode_args(self) -> tuple[torch.Tensor, ...]:
+    def decode_args(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Arguments of `paged_decode`."""
         return self.query, self.k_cache, self.v_cache, self.block_table, self.seq_lens
 
     @property
-    def prefill_args(self) -> tuple[torch.Tensor, ...]:
+    def prefill_args(
+        self,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Arguments of `paged_prefill`."""
         return *self.decode_args, self.query_starts
 

@@ -249,5 +249,5 @@ def commit_step_reference(
     known = table.num_known[slot]
     grows = (table.num_computed[slot] == known) & (query_len > 0) & (known < table.token_ids.shape[1])
     slot, row, known = slot[grows], row[grows], known[grows]
-    table.token_ids[slot, known.long()] = sampled[row]
+    table.token_ids[slot, known.long()] = sampled[row].to(torch.int32)
     table.num_known[slot] = known + 1
