@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from busdoor.request import Request
 
@@ -22,7 +21,6 @@ class Chunk(NamedTuple):
         return self.context_tokens + self.num_tokens == request.input_tokens + request.generated_tokens
 
 
-@dataclass(slots=True, eq=False)
 class Batch:
     """One iteration, which may repeat unchanged (each decode's context growing by one a time).
 
@@ -58,9 +56,10 @@ class Batch:
     (3, 3, 33)
     """
 
-    chunks: list[Chunk] = field(default_factory=list)
-    admitted: list[Request] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
+    chunks: list[Chunk]
+    admitted: list[Request]
+    preempted: list[Request]
+    # Defaults live in the class: a batch is made at every event, and most of its sums stay what they are here.
     released: list[Request] | None = None
     grown_blocks: int = 0
     num_prefill_tokens: int = 0
@@ -70,6 +69,13 @@ class Batch:
     num_idle_rows: int = 0
     num_padded_tokens: int = 0
     decode_context_tokens: int = 0
+
+    def __init__(self, **given: Any) -> None:
+        self.chunks = []
+        self.admitted = []
+        self.preempted = []
+        if given:
+            vars(self).update(given)
 
     def add_chunk(self, request: Request, num_tokens: int, context_tokens: int) -> None:
         """Add a piece of prefill and its share of the sums."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from busdoor_workloads import Trace
 
 from busdoor.config import Config, PolicyTable
 from busdoor.kv.config import KVConfig
 from busdoor.result import Result
 from busdoor.simulate import Progress, simulate
+from busdoor_workloads import Trace
 
 
 @dataclass(frozen=True)

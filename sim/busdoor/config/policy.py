@@ -15,10 +15,9 @@ from busdoor.config.toml import parse_value
 from busdoor.policies import policy_config
 
 if TYPE_CHECKING:
-    from busdoor_workloads import Trace
-
     from busdoor.kv.config import KVConfig
     from busdoor.policies.base import Policy
+    from busdoor_workloads import Trace
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -27,7 +27,7 @@ READ_OPTIONS = (
 )  # fmt: skip
 _OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
 # A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
-_BURST_REQUESTS = 2000
+_BURST_REQUESTS = 4000
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -84,11 +84,13 @@ class Decodes:
 
     def pop_finished(self) -> list[Request]:
         """Let go of the requests that have just made their last token, in order of admission."""
-        finished = []
-        while self.until_finish() <= 0:
-            request = heappop(self._ending)[2]
-            self.leave(request)
-            finished.append(request)
+        finished: list[Request] = []
+        ending, clock = self._ending, self.clock
+        while ending and ending[0][0] <= clock:
+            finish_clock, _, request = heappop(ending)
+            if request.finish_clock == finish_clock:
+                self.leave(request)
+                finished.append(request)
         return finished
 
     def crossing(self, ahead: int = 0) -> dict[Request, None]:
@@ -97,6 +99,8 @@ class Decodes:
 
     def new_blocks(self, repeat: int, ahead: int = 0) -> int:
         """KV blocks that `repeat` iterations begin, from the one that is `ahead` of the next."""
+        if repeat == 1:
+            return len(self.phases[-(self.clock + ahead) % self.block_size])
         cycles, rest = divmod(repeat, self.block_size)
         blocks = cycles * self.count
         if rest:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from busdoor.batch import Batch
+from busdoor.batch import Batch, Chunk
+from busdoor.request import Request
 from busdoor.step_time.base import StepTime
 from busdoor.theory.kv import kv_limited_batch, kv_token_steps, reserved_token_steps
 
@@ -50,9 +51,9 @@ def continuous_capacity_rps(
 
     Notes
     -----
-    Approximations: the batch is taken at its mean, with the prefill spread evenly over iterations (exact for a linear
-    step time); the KV's limit is a mean too, without blocks' empty parts, fragmentation and preemptions. Good to a few
-    per cent where slots decide, to about 10 % where memory does.
+    Approximations: the batch is taken at its mean, and as few iterations as can be compute prompts (exact for a linear
+    step time, however they fall); the KV's limit is a mean too, without blocks' empty parts, fragmentation and
+    preemptions. Good to a few per cent where slots decide, to about 15 % where memory does.
 
     Examples
     --------
@@ -74,15 +75,17 @@ def continuous_capacity_rps(
 
 
 def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float) -> float:
-    """Return requests per second if every iteration is the mean one: one token a slot, as many prompts as answers."""
+    """Return requests per second when as many prompts begin as answers end: few iterations compute any."""
     admitted = slots / float(answers.mean())
-    batch = Batch(num_decode_tokens=slots)  # a prompt's last position counts among these
-    batch.num_prefill_tokens = round(admitted * float(prompts.mean() - 1))
-    batch.prefill_attention = admitted * float(np.mean(prompts * (prompts + 1) / 2))
-    batch.prefill_context_tokens = round(admitted * float(prompts.mean()))
-    # Contexts without the rows' own positions, and without the prompts just counted.
-    batch.decode_context_tokens = round(admitted * (token_steps - float(prompts.mean())) - slots)
-    return admitted / step_time.duration_s(batch)
+    share, begun = min(1.0, admitted), max(1.0, admitted)
+    # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
+    context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
+    decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
+    mixed = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
+    mixed.num_prefill_tokens = round(begun * float(prompts.mean() - 1))  # a prompt's last position is among the decodes
+    mixed.prefill_attention = begun * float(np.mean(prompts * (prompts + 1) / 2))
+    mixed.prefill_context_tokens = round(begun * float(prompts.mean()))
+    return admitted / (share * step_time.duration_s(mixed) + (1 - share) * step_time.duration_s(decode))
 
 
 def static_capacity_rps(
@@ -132,9 +135,8 @@ def static_capacity_rps(
 
 
 def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
-    # Rows count as decodes, for their requests; the context of -1 each leaves the pairs to prefill_attention.
-    batch = Batch(num_decode_tokens=rows, decode_context_tokens=-rows)
-    batch.num_prefill_tokens = round(rows * (prompt - 1))
+    batch = Batch(chunks=[Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * rows)
+    batch.num_prefill_tokens = round(rows * prompt)
     batch.prefill_attention = rows * prompt * (prompt + 1) / 2
     batch.prefill_context_tokens = round(rows * prompt)
     return step_time.duration_s(batch)

@@ -6,7 +6,6 @@ from bisect import bisect_right
 from math import inf, nan
 
 import numpy as np
-from busdoor_workloads import Trace
 from numpy.typing import NDArray
 
 from busdoor.policies.base import Policy
@@ -16,6 +15,7 @@ from busdoor.policies.paged import PagedPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps
+from busdoor_workloads import Trace
 
 Ints = NDArray[np.int64]
 

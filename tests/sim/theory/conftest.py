@@ -1,16 +1,16 @@
-"""What the checks against theory share: servers with all the memory they like, and means with their confidence intervals."""
+"""What the checks against theory share: servers with all the memory they like, and means with their intervals."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from busdoor_workloads import Trace
 
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.vllm import VllmPolicy
 from busdoor.simulate import simulate
+from busdoor_workloads import Trace
 
 PLENTY = 10**9  # blocks, tokens, slots: so many that they never matter
 NUM_BATCHES = 20  # batch means of a confidence interval

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from busdoor_workloads.lengths import Bimodal, Fixed, Geometric, LogNormal, Uniform
 
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
@@ -18,6 +17,7 @@ from busdoor.theory import (
     sharing_latency_s,
     sharing_tpot_s,
 )
+from busdoor_workloads.lengths import Bimodal, Fixed, Geometric, Uniform
 
 BASE_S, PER_REQUEST_S = 0.020, 0.0005
 LINE = StepLine(BASE_S, PER_REQUEST_S)
@@ -141,7 +141,7 @@ GAINS = [
 
 @pytest.mark.parametrize(("law", "slots", "per_token_s"), GAINS)
 def test_23_the_gain_at_saturation_is_x_c_over_x_s(continuous, static, serve, rng, law, slots, per_token_s):
-    """Without prefill it is E[max N] / E[N], the inverse of static batching's efficiency; constant lengths gain nothing."""
+    """Without prefill it is E[max N] / E[N], the inverse of static batching's efficiency."""
     n, prefill, lengths = 32 * 300, 512, LAWS[law]
     drawn = lengths.sample(n, rng)
     step_time = LinearStepTime(base_s=BASE_S, per_request_s=PER_REQUEST_S - per_token_s, per_token_s=per_token_s)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from busdoor_workloads.lengths import Exponential, Geometric, LogNormal, TruncatedExponential, Uniform
 
 from busdoor import theory
 from busdoor.theory import StepLine
+from busdoor_workloads.lengths import Exponential, Geometric, LogNormal, TruncatedExponential, Uniform
 
 LINE = StepLine(base_s=0.020, per_request_s=0.0005)
 approx = pytest.approx

@@ -4,10 +4,10 @@ from heapq import heapreplace
 
 import numpy as np
 import pytest
-from busdoor_workloads.lengths import Fixed, Geometric, TruncatedExponential
 
 from busdoor.step_time import LinearStepTime
 from busdoor.theory import erlang_c, gm1_wait_s, md1_wait_s, mg1_wait_s, mm1_wait_s, mmc_wait_s
+from busdoor_workloads.lengths import Fixed, Geometric, TruncatedExponential
 
 NUM_REQUESTS = 40_000
 

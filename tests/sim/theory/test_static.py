@@ -1,8 +1,7 @@
-"""Checks 9-14: the longest of a batch, the wait for it to fill, taking all who wait, and the rate that saturates it."""
+"""Checks 9-14: the longest of a batch, its wait to fill, taking all who wait, and the rate that saturates it."""
 
 import numpy as np
 import pytest
-from busdoor_workloads.lengths import Exponential, Fixed, Geometric, LogNormal, Uniform
 
 from busdoor.step_time import LinearStepTime
 from busdoor.theory import (
@@ -14,6 +13,7 @@ from busdoor.theory import (
     saturated_static_rps,
     take_all_latency_s,
 )
+from busdoor_workloads.lengths import Exponential, Fixed, Geometric, LogNormal, Uniform
 
 LAWS = {
     "exponential": Exponential(mean=128),

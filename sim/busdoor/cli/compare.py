@@ -1,0 +1,133 @@
+"""`busdoor compare`: policies side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.comparison import Comparison
+    from busdoor.experiment import Experiment
+
+Flag = Parameter(negative="")
+
+
+def compare(
+    *,
+    policy: list[str] | None = None,
+    workload: str | None = None,
+    rate: float | None = None,
+    num_requests: int | None = None,
+    gpu: str | None = None,
+    model: str | None = None,
+    config: Path | None = None,
+    seed: int | None = None,
+    replications: int | None = None,
+    lookahead: Literal[0, 1] | None = None,
+    timeout: str | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Flag] = False,
+    perfetto: Path | None = None,
+) -> int:
+    """Run policies side by side on the same requests, and say what continuous batching is worth.
+
+    Without flags: static, dynamic, orca and vllm on 2,000 requests of Azure's conversation trace at 12 requests/s, with
+    llama-3.1-8b on one H100. Prints a table and a verdict, and writes tables and plots into a folder.
+
+    Parameters
+    ----------
+    policy
+        A policy to compare, with fields after commas: --policy static,batch_size=16 --policy vllm. The others are
+        measured against the first.
+    workload
+        A profile (azure-conv, azure-code ...) or a trace file.
+    rate
+        Requests per second, in place of the workload's own arrivals; inf for all at once.
+    num_requests
+        Requests of each replication.
+    gpu
+        GPU of the catalogue: h100, a100-80gb, l40s ...
+    model
+        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+    config
+        TOML file with any of these and more; flags override it.
+    seed
+        Of every random stream: the same seed gives the same numbers.
+    replications
+        Draws of the workload; every policy has the same ones.
+    lookahead
+        1: the next batch is decided while the one before still runs.
+    timeout
+        Clients give up after so long: 30, 30s, 2min.
+    out
+        Folder for tables and plots; by default a fresh busdoor-compare-001.
+    json
+        Print the numbers once more, as one line of JSON, last.
+    perfetto
+        File for a timeline to load in https://ui.perfetto.dev.
+    """
+    from busdoor.cli.flags import configured, overrides
+    from busdoor.experiment import Experiment
+    from busdoor.study import DEFAULT_JOB, draws
+
+    tables = overrides(
+        policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model, seed=seed,
+        replications=replications, lookahead=lookahead, timeout=timeout,
+    )  # fmt: skip
+    settled = configured(config, tables, DEFAULT_JOB)
+    experiment = Experiment(settled, draws(settled))
+    finished = _run(experiment)
+    if not experiment.summaries:
+        raise KeyboardInterrupt
+    _deliver(experiment, finished, out, json, perfetto)
+    return 0 if finished else 130
+
+
+def _run(experiment: Experiment) -> bool:
+    """Run under a progress bar; whether it came to its end."""
+    from busdoor.cli.progress import progress_bar
+
+    with progress_bar() as report:
+        experiment.report = report
+        try:
+            experiment.run()
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _deliver(experiment: Experiment, finished: bool, out: Path | None, json: bool, perfetto: Path | None) -> None:
+    from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.tables import print_comparison
+    from busdoor.comparison import Comparison
+    from busdoor.comparison_files import to_perfetto
+
+    comparison = Comparison.of(experiment)
+    print_comparison(comparison)
+    if not finished:
+        print(f"Interrupted after {len(experiment.summaries)} runs; this is what they say.")
+    folder = fresh_folder("compare", out)
+    _save(comparison, folder)
+    print(f"Tables and plots: {folder}")
+    if perfetto is not None:
+        to_perfetto(comparison, perfetto)
+        print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
+    if json:
+        print(_line(comparison))
+
+
+def _save(comparison: Comparison, folder: Path) -> None:
+    from busdoor.cli.progress import progress_bar
+
+    with progress_bar() as report:
+        comparison.save(folder, report)
+
+
+def _line(comparison: Comparison) -> str:
+    import json
+
+    from busdoor.comparison_files import to_json
+
+    return json.dumps(to_json(comparison))

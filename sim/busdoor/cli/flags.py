@@ -1,0 +1,98 @@
+"""What the commands share: from flags to a configuration, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from busdoor.config import Config
+
+
+def overrides(
+    *,
+    workload: str | None = None,
+    rate: float | None = None,
+    num_requests: int | None = None,
+    timeout: str | None = None,
+    policy: list[str] | None = None,
+    gpu: str | None = None,
+    model: str | None = None,
+    **plain: Any,
+) -> dict[str, Any]:
+    """Turn flags into the tables of a configuration; what was not given is absent.
+
+    Examples
+    --------
+    >>> overrides(rate=4.0, policy=["static,batch_size=8", "vllm"], seed=1)
+    {'workload': {'request_rate': 4.0}, 'policy': [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}], 'seed': 1}
+    """
+    from busdoor.config import parse_policy
+    from busdoor.study import workload_key
+
+    arrivals = {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
+    if workload is not None:
+        arrivals[workload_key(workload)] = workload
+    tables: dict[str, Any] = {
+        "workload": _given(arrivals),
+        "policy": [parse_policy(text) for text in policy] if policy else None,
+        "gpu": _given({"name": gpu, "model": model}),
+        **plain,
+    }
+    return {key: value for key, value in _given(tables).items() if value != {}}
+
+
+def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> Config:
+    """Read the configuration file, if there is one, and put the flags over it; what neither has is the default's."""
+    from busdoor.config import Document, merge, parse_config, read_toml
+
+    document = Document() if config is None else read_toml(config)
+    data = absolute(document.data, Path() if config is None else config.parent)
+    for key, value in defaults.items():
+        if key not in data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
+            data[key] = value
+    return parse_config(Document(merge(data, tables), document.file, document.lines))
+
+
+def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Let a relative [workload] path start at the folder of the file that names it; a flag's starts where we are."""
+    workload = data.get("workload")
+    if not isinstance(workload, Mapping) or not isinstance(workload.get("path"), str):
+        return dict(data)
+    return {**data, "workload": {**workload, "path": str(folder / Path(workload["path"]).expanduser())}}
+
+
+def fresh_folder(command: str, out: Path | None) -> Path:
+    """Return the folder for a command's results: the one asked for, else the first free number.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> os.chdir(tempfile.mkdtemp())
+    >>> fresh_folder("compare", None).name, fresh_folder("compare", None).name
+    ('busdoor-compare-001', 'busdoor-compare-002')
+    """
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    number = 1
+    while True:
+        folder = Path(f"busdoor-{command}-{number:03}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _given(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _number(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text

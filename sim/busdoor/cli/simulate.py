@@ -1,0 +1,106 @@
+"""`busdoor simulate`: one policy on one trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.config import Config
+    from busdoor.result import Result
+
+Flag = Parameter(negative="")
+
+
+def simulate(
+    trace: str,
+    /,
+    *,
+    config: Path | None = None,
+    out: Path | None = None,
+    policy: str | None = None,
+    rate: float | None = None,
+    num_requests: int | None = None,
+    gpu: str | None = None,
+    model: str | None = None,
+    seed: int | None = None,
+    lookahead: Literal[0, 1] | None = None,
+    timeout: str | None = None,
+    step_by_step: Annotated[bool, Flag] = False,
+    json: Annotated[bool, Flag] = False,
+    perfetto: Path | None = None,
+) -> int:
+    """Run one policy on one trace, and write what happened to every request.
+
+    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots, summary.json, and
+    meta.json, from which the run can be repeated.
+
+    Parameters
+    ----------
+    trace
+        A trace file (JSONL, CSV or a public format), or a profile to draw from.
+    config
+        TOML file with [policy], [kv], [step_time], [gpu] ...; flags override it.
+    out
+        Folder for the result; by default a fresh busdoor-simulate-001.
+    policy
+        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+    rate
+        Requests per second, in place of the trace's own arrivals; inf for all at once.
+    num_requests
+        Take the first so many requests.
+    gpu
+        GPU of the catalogue.
+    model
+        Model of the catalogue.
+    seed
+        Of what is drawn.
+    lookahead
+        1: the next batch is decided while the one before still runs.
+    timeout
+        Clients give up after so long: 30, 30s, 2min.
+    step_by_step
+        Make every iteration an event of its own: the slow oracle, with the same results.
+    json
+        Print the summary once more, as one line of JSON, last.
+    perfetto
+        File for a timeline to load in https://ui.perfetto.dev.
+    """
+    from busdoor.cli.flags import configured, fresh_folder, overrides
+    from busdoor.cli.tables import print_summary
+
+    tables = overrides(
+        policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
+        model=model, seed=seed, lookahead=lookahead, timeout=timeout,
+    )  # fmt: skip
+    settled = configured(config, tables, {"policy": "vllm"})
+    if len(settled.policies) != 1:
+        raise ValueError(f"simulate runs one policy, but the configuration has {len(settled.policies)}; use compare")
+    result = _run(settled, step_by_step)
+    folder = result.save(fresh_folder("simulate", out))
+    print_summary(result)
+    print(f"Result: {folder}")
+    if perfetto is not None:
+        result.to_perfetto(perfetto)
+        print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
+    if json:
+        print(result.summary.to_json(double_precision=15))
+    return 0
+
+
+def _run(settled: Config, step_by_step: bool) -> Result:
+    from busdoor.cli.progress import progress_bar
+    from busdoor.run import limits_for, run
+
+    trace = settled.workload.trace(settled.seed)
+    with progress_bar() as report:
+        return run(
+            settled,
+            settled.policies[0],
+            trace,
+            limits_for(settled, [trace]),
+            step_by_step=step_by_step,
+            progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
+        )

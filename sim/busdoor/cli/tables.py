@@ -1,0 +1,181 @@
+"""What `busdoor compare` and `busdoor simulate` show in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from busdoor.comparison import Comparison
+    from busdoor.result import Result
+
+NOTHING = "–"
+LATENCIES = {"TTFT": "ttft", "TPOT": "tpot", "E2E": "e2el"}
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print a comparison: a column a policy, then the verdict."""
+    console = Console()
+    console.print(heading(comparison))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in comparison.policies:
+        table.add_column(escape(name.replace(" (", "\n(")), justify="right")
+    for title, cells in comparison_rows(comparison):
+        table.add_row(title, *cells, end_section=False)
+    console.print(table)
+    console.print()
+    console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
+
+
+def heading(comparison: Comparison) -> str:
+    """Say what was compared."""
+    first = next(iter(comparison.results.values()))
+    config, rate = comparison.config, comparison.request_rate
+    count = int(comparison.summaries.groupby("policy").size().max())
+    arrivals = "all at once" if isnan(rate) else f"{rate:.3g}/s"
+    gpus = f"{config.gpu.tp} × " if config.gpu.tp > 1 else ""
+    return (
+        f"[bold]{escape(first.meta['trace'])}[/], {first.meta['num_requests']:,} requests, {arrivals}, on {gpus}"
+        f"{config.gpu.name.name} with {escape(config.gpu.model.name)}; mean of {count} replication{'s' * (count > 1)}\n"
+    )
+
+
+def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the lines of the table: a title, and a cell a policy."""
+    table = comparison.table
+
+    def line(title: str, cell: Callable[[pd.Series[Any]], str]) -> tuple[str, list[str]]:
+        return title, [cell(row) for _, row in table.iterrows()]
+
+    rows = [
+        line("requests answered/s", lambda row: number(row["request_throughput"])),
+        line("output tokens/s", lambda row: number(row["output_throughput"])),
+    ]
+    for short, key in LATENCIES.items():
+        for name, kind in (("p50", "median"), ("p99", "p99")):
+            rows.append(line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key])))  # type: ignore[misc]
+    rows += [
+        line("slots held (mean)", _held),
+        line("bubbles in them", lambda row: percent(row["bubble_share"])),
+        line("padding computed", lambda row: percent(row["padding_share"])),
+        line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
+        ("[bold]saturated[/]: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
+        ("gain over static", [_gain(comparison, name) for name in comparison.policies]),
+        line("load, of what it carries", lambda row: percent(row["offered_load"], 0)),
+        line("GPUs for this load", lambda row: number(row["gpus"])),
+    ]
+    if "cost_per_hour" in table:
+        rows.append(line("their price an hour", lambda row: f"{row['cost_per_hour']:.2f}"))
+    if "slo_met" in table:
+        rows.append(line("goodput, requests/s", lambda row: number(row["request_goodput"])))
+        rows.append(line("promises kept", lambda row: "yes" if row["slo_met"] == 1 else "no"))
+    return rows
+
+
+def _held(row: pd.Series[Any]) -> str:
+    """Mean number of slots that were held, of how many."""
+    return NOTHING if isnan(row["slot_use"]) else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
+
+
+def _capacity(comparison: Comparison, name: str) -> str:
+    ends = comparison.intervals.to_dict()
+    mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
+    return number(mean) if isnan(low) else f"{number(mean)} ±{number((high - low) / 2)}"
+
+
+def _gain(comparison: Comparison, name: str) -> str:
+    gain = float(comparison.gain["over_static"][name])
+    return NOTHING if isnan(gain) else f"{gain:.2f}×"
+
+
+def print_summary(result: Result) -> None:
+    """Print what one run came to."""
+    summary = result.summary
+    console = Console()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for title, value in summary_rows(summary):
+        table.add_row(title, value)
+    console.print(table)
+    for reason, count in refusals(result).items():
+        console.print(f"refused {count:,} requests: {escape(reason)}", style="yellow")
+    if summary["saturated"]:
+        console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
+
+
+def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
+    """Return the lines of a run's summary."""
+    rows = [
+        ("requests answered", f"{summary['completed']:,} of {summary['completed'] + summary['failed']:,}"),
+        ("duration", duration(summary["duration"] * 1e3)),
+        ("requests/s", number(summary["request_throughput"])),
+        ("output tokens/s", number(summary["output_throughput"])),
+    ]
+    for short, key in {**LATENCIES, "ITL": "itl"}.items():
+        values = [summary[f"{kind}_{key}_ms"] for kind in ("median", "p90", "p99")]
+        rows.append((f"{short} p50, p90, p99", "  ".join(map(duration, values))))
+    shares = {"slot_use": "slots held", "bubble_share": "bubbles in them", "padding_share": "padding computed",
+              "kv_wasted_share": "KV memory wasted"}  # fmt: skip
+    rows += [(title, percent(summary[key])) for key, title in shares.items()]
+    rows.append(("preemptions", f"{summary['num_preemptions']:,}"))
+    return rows
+
+
+def refusals(result: Result) -> dict[str, int]:
+    """Count the refused requests by reason, numbers left out."""
+    import re
+
+    status = result.requests["status"]
+    reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
+    counts = reasons.map(lambda reason: re.sub(r"\d+", "N", reason, count=1)).value_counts()
+    return {str(reason): int(count) for reason, count in counts.items()}
+
+
+def number(value: float) -> str:
+    """Write a number with three digits or more.
+
+    Examples
+    --------
+    >>> number(4.0), number(12345.6), number(3.14159), number(float("nan"))
+    ('4', '12,346', '3.14', '–')
+    """
+    if isnan(value):
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.3g}"
+
+
+def duration(milliseconds: float) -> str:
+    """Write a duration in the unit that suits it.
+
+    Examples
+    --------
+    >>> duration(0.5), duration(34.6), duration(1590), duration(255742)
+    ('0.5 ms', '35 ms', '1.6 s', '4.3 min')
+    """
+    if isnan(milliseconds):
+        return NOTHING
+    for unit, size in (("h", 3.6e6), ("min", 1.2e5), ("s", 1e3)):
+        if milliseconds >= size:
+            per = {"h": 3.6e6, "min": 6e4, "s": 1e3}[unit]
+            return f"{milliseconds / per:.1f} {unit}"
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Write a share in per cent.
+
+    Examples
+    --------
+    >>> percent(0.3061), percent(0.0)
+    ('30.6 %', '0 %')
+    """
+    if isnan(share):
+        return NOTHING
+    return "0 %" if share == 0 else f"{100 * share:.{digits}f} %"

@@ -1,0 +1,211 @@
+"""Policies side by side on the same draws: the table, the intervals, the gain and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+
+from busdoor.config import Config
+from busdoor.experiment import Experiment, Report
+from busdoor.result import Result
+from busdoor.statistics import mean_interval, paired_difference, paired_ratio
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from busdoor.plots.latency import Metric
+
+# Columns of the table: metrics of `Result.summary`, means over the replications.
+METRICS = (
+    "output_throughput", "request_throughput",
+    "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms", "median_e2el_ms", "p99_e2el_ms",
+    "num_slots", "slot_use", "mean_batch_size_time", "padding_share", "bubble_share", "kv_wasted_share",
+)  # fmt: skip
+_ENDS = ("", "_low", "_high")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What policies did on the same draws.
+
+    Parameters
+    ----------
+    config : Config
+        What was compared; `Config.to_dict` of it repeats the comparison.
+    results : dict of str to Result
+        By policy, of the first replication.
+    summaries : DataFrame
+        One row a policy and replication, with every metric of `Result.summary` at the load offered.
+    capacities : DataFrame
+        Likewise `request_throughput` and `output_throughput` (per second) with everybody there from the start.
+    """
+
+    config: Config
+    results: Mapping[str, Result]
+    summaries: pd.DataFrame
+    capacities: pd.DataFrame
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Comparison:
+        """Take what an experiment has done so far."""
+        return cls(experiment.config, experiment.results, _frame(experiment.summaries), _frame(experiment.capacities))
+
+    @property
+    def policies(self) -> list[str]:
+        """Names of the rows, in order."""
+        return list(dict.fromkeys(self.summaries.index.get_level_values("policy")))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a policy: means over the replications.
+
+        Columns as in `Result.summary` (times in ms); `saturated_output_throughput` and `saturated_request_throughput`,
+        what one server carries at most, per second; `offered_load`, the rate offered over it; `gpus`, how many GPUs the
+        load needs: the least whose capacities together exceed it; with a price, `cost_per_hour`; with an [slo],
+        `request_goodput` and `slo_met`, the share of replications that kept every promise.
+        """
+        means = self.summaries.groupby("policy", sort=False).mean()
+        capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
+        table = means[list(METRICS)].join(capacity)
+        table["offered_load"] = self.request_rate / table["saturated_request_throughput"]
+        table["gpus"] = np.ceil(table["offered_load"]) * self.config.gpu.tp
+        if self.config.gpu.price_per_hour is not None:
+            table["cost_per_hour"] = table["gpus"] * self.config.gpu.price_per_hour
+        return table if not self.config.slo.limits_s else table.join(means[["request_goodput", "slo_met"]])
+
+    @cached_property
+    def intervals(self) -> pd.DataFrame:
+        """95 % intervals over the replications, one row a policy and metric.
+
+        `mean`, `low`, `high` of the metric itself; `ratio`, `ratio_low`, `ratio_high` and `difference`,
+        `difference_low`, `difference_high` against the first policy, paired by replication.
+        """
+        rows = {}
+        for metric, values in self._by_replication().items():
+            first = values[self.policies[0]]
+            for policy in self.policies:
+                ours, theirs = _shared(values[policy], first)
+                parts = mean_interval(values[policy]), paired_ratio(ours, theirs), paired_difference(ours, theirs)
+                rows[policy, metric] = [end for part in parts for end in part]
+        ends = ["mean", "low", "high", *(f"{name}{end}" for name in ("ratio", "difference") for end in _ENDS)]
+        frame = pd.DataFrame(list(rows.values()), columns=ends)
+        frame.index = pd.MultiIndex.from_tuples(rows, names=["policy", "metric"])
+        return frame
+
+    def _by_replication(self) -> dict[str, dict[str, pd.Series[float]]]:
+        """Return the values of each metric and policy, by replication."""
+        numbers = self.summaries[list(METRICS)].join(self.capacities.add_prefix("saturated_"))
+        return {
+            str(metric): {policy: numbers[metric].xs(policy, level="policy") for policy in self.policies}
+            for metric in numbers
+        }
+
+    @cached_property
+    def gain(self) -> pd.DataFrame:
+        """Ratios of saturated output tokens per second, by policy, with paired 95 % intervals.
+
+        `over_static`, `over_static_low`, `over_static_high`: against static batching as configured (against the first
+        policy, if there is none); `over_best_static` ...: against static batching at its best batch size.
+        """
+        tokens_per_s = self._by_replication()["saturated_output_throughput"]
+        columns: dict[str, list[float]] = {}
+        for name, base in (("over_static", self.static), ("over_best_static", self.best_static)):
+            if base is not None:
+                rows = [paired_ratio(*_shared(values, tokens_per_s[base])) for values in tokens_per_s.values()]
+                for end, values in zip(_ENDS, zip(*rows, strict=True), strict=True):
+                    columns[name + end] = list(values)
+        return pd.DataFrame(columns, index=pd.Index(self.policies, name="policy"))
+
+    @property
+    def request_rate(self) -> float:
+        """Requests per second offered: as configured, else the mean of the draws; NaN in a burst or a closed loop."""
+        drawn = float(self.summaries["request_rate"].mean())
+        wanted = self.config.workload.request_rate
+        return drawn if wanted is None or np.isnan(drawn) else wanted
+
+    @property
+    def static(self) -> str:
+        """The row that gains are measured against: the first static policy, else the first of all."""
+        named = {policy.label: policy.name for policy in self.config.policies}
+        statics = [label for label, name in named.items() if name == "static" and label in self.policies]
+        return statics[0] if statics else self.policies[0]
+
+    @property
+    def best_static(self) -> str | None:
+        """The row of static batching at its best batch size, if it was looked for."""
+        return next((name for name in self.policies if name.startswith(f"{self.static} (best batch")), None)
+
+    @property
+    def verdict(self) -> str:
+        """What it comes to, in words."""
+        from busdoor.verdict import verdict
+
+        return verdict(self)
+
+    def plot(self) -> Figure:
+        """Draw everything on one page."""
+        from busdoor import plots
+
+        return plots.plot_compare(self.results)
+
+    def plot_timeline(self) -> Figure:
+        """Draw who sat in which slot: the bus above (static), the door below (the last other policy)."""
+        from busdoor import plots
+
+        others = [name for name in self.results if name != self.static] or [self.static]
+        return plots.plot_bus_and_door(self.results[self.static], self.results[others[-1]])
+
+    def plot_latency_cdf(self, metric: Metric = "e2e", *, ax: Axes | None = None) -> Axes:
+        """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
+        from busdoor import plots
+
+        return plots.plot_latency_cdf(self.results, metric, ax=ax)
+
+    def plot_waste(self, *, ax: Axes | None = None) -> Axes:
+        """Draw where the slot-iterations went."""
+        from busdoor import plots
+
+        return plots.plot_waste(self.results, ax=ax)
+
+    def plot_gain(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the gain of each policy over static batching, with its interval."""
+        from busdoor import plots
+
+        points = self.gain.reset_index().rename(columns={"over_static": "gain"})
+        points = points.rename(columns={"over_static_low": "ci_low", "over_static_high": "ci_high"})
+        name = next(iter(self.results.values())).meta["trace"]
+        return plots.plot_gain(points[points["policy"] != self.static].assign(name=name), ax=ax)
+
+    def save(self, directory: str | Path, report: Report | None = None) -> Path:
+        """Write tables (CSV, JSON), the results of the first replication, and the plots (PNG, SVG) into a folder."""
+        from busdoor.comparison_files import save
+
+        return save(self, Path(directory), report)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Comparison:
+        """Read a saved comparison back; ValueError if the folder holds none."""
+        from busdoor.comparison_files import load
+
+        return load(Path(directory))
+
+    def _repr_html_(self) -> str:
+        return f"{self.table.round(3).T.to_html()}<p>{self.verdict}</p>"
+
+
+def _frame(rows: Mapping[tuple[str, int], pd.Series[Any]]) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(rows, names=["policy", "replication"])
+    return cast(pd.DataFrame, pd.DataFrame(list(rows.values()), index=index).apply(pd.to_numeric))
+
+
+def _shared(ours: pd.Series[float], theirs: pd.Series[float]) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return the values of two policies for the replications that both have run."""
+    both = ours.index.intersection(theirs.index)
+    return ours.loc[both], theirs.loc[both]

@@ -1,0 +1,121 @@
+"""Comparisons as folders of tables, results and pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busdoor.comparison import Comparison
+from busdoor.config import Config
+from busdoor.experiment import Report
+from busdoor.result import Result
+from busdoor.simulate import versions
+
+_COMPARISON = "comparison.json"
+
+
+def save(comparison: Comparison, folder: Path, report: Report | None = None) -> Path:
+    """Write a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What to write.
+    folder : Path
+        Where to; made if need be. It gets comparison.json (verdict, table, gain and configuration), the tables
+        table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, a folder in results/ for each policy's
+        first replication, and the pictures in plots/.
+    report : callable, optional
+        Told about progress.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _COMPARISON).write_text(json.dumps(to_json(comparison), indent=2) + "\n", encoding="utf-8")
+    comparison.table.to_csv(folder / "table.csv")
+    comparison.intervals.to_csv(folder / "intervals.csv")
+    comparison.gain.to_csv(folder / "gain.csv")
+    comparison.summaries.to_csv(folder / "replications.csv")
+    comparison.capacities.to_csv(folder / "capacities.csv")
+    for name, result in comparison.results.items():
+        result.save(folder / "results" / slug(name))
+    save_plots(comparison, folder / "plots", report)
+    return folder
+
+
+def save_plots(comparison: Comparison, folder: Path, report: Report | None = None) -> list[Path]:
+    """Draw a comparison into a folder, as PNG and SVG."""
+    from busdoor.plots import save_figure
+
+    draws: dict[str, Callable[[], Any]] = {"compare": comparison.plot, "timeline": comparison.plot_timeline}
+    if comparison.gain.drop(index=comparison.static).notna().all(axis=None) and len(comparison.gain) > 1:
+        draws["gain"] = lambda: comparison.plot_gain().figure
+    files: list[Path] = []
+    for number, (name, draw) in enumerate(draws.items()):
+        if report:
+            report(number / len(draws), f"drawing {name}")
+        files += save_figure(draw(), folder / name)
+    return files
+
+
+def load(folder: Path) -> Comparison:
+    """Read a saved comparison back.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+    """
+    if not (folder / _COMPARISON).exists():
+        raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
+    about = json.loads((folder / _COMPARISON).read_text(encoding="utf-8"))
+    labels = {name: folder / "results" / slug(name) for name in about["results"]}
+    return Comparison(
+        config=Config.from_table(about["config"]),
+        results={name: Result.load(path) for name, path in labels.items()},
+        summaries=_read(folder / "replications.csv"),
+        capacities=_read(folder / "capacities.csv"),
+    )
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison's numbers as JSON has them: what is not a number is null."""
+    return {
+        "verdict": comparison.verdict,
+        "policies": _records(comparison.table),
+        "gain": _records(comparison.gain),
+        "results": list(comparison.results),
+        "replications": int(comparison.summaries.groupby("policy").size().max()),
+        "config": comparison.config.to_dict(),
+        "versions": versions(),
+    }
+
+
+def to_perfetto(comparison: Comparison, file: str | Path) -> None:
+    """Write the first replication of every policy into one Chrome trace, a process each."""
+    events: list[dict[str, Any]] = []
+    for number, result in enumerate(comparison.results.values()):
+        events += [event | {"pid": number} for event in result.to_perfetto()["traceEvents"]]
+    Path(file).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+
+
+def slug(name: str) -> str:
+    """Make a file name of a policy's label.
+
+    Examples
+    --------
+    >>> slug("static (batch_size 16)")
+    'static-batch_size-16'
+    """
+    return re.sub(r"[^\w.]+", "-", name).strip("-")
+
+
+def _records(table: pd.DataFrame) -> dict[str, Any]:
+    return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, index_col=["policy", "replication"], float_precision="round_trip")

@@ -1,0 +1,100 @@
+"""What a comparison comes to, in a few plain sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from busdoor.comparison import Comparison
+
+WHOLE_BATCH = ("static", "dynamic")
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say how many times the tokens the best policy serves, what that saves in GPUs, and who cannot keep up.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of one or more policies.
+
+    Returns
+    -------
+    str
+        Sentences, ready to print.
+    """
+    best = best_policy(comparison)
+    parts = [_gain(comparison, best), _gpus(comparison, best), _overloaded(comparison), _promises(comparison)]
+    return " ".join(part for part in parts if part)
+
+
+def best_policy(comparison: Comparison) -> str:
+    """Return the policy that carries most output tokens per second."""
+    tokens_per_s = comparison.table["saturated_output_throughput"].dropna()
+    return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
+
+
+def spoken(comparison: Comparison, label: str) -> str:
+    """Name a policy in words: the iteration-level ones are continuous batching."""
+    names = {policy.label: policy.name for policy in comparison.config.policies}
+    name = names.get(label, "static")
+    if ":" in name:
+        return label
+    return f"{name} batching" if name in WHOLE_BATCH else f"continuous batching ({label})"
+
+
+def _gain(comparison: Comparison, best: str) -> str:
+    base = comparison.static
+    throughput = float(comparison.table["saturated_output_throughput"][best])
+    subject = spoken(comparison, best)
+    subject = subject[0].upper() + subject[1:]
+    if best == base or np.isnan(throughput):
+        return "" if np.isnan(throughput) else f"{subject} serves {throughput:,.0f} output tokens/s at most."
+    row = {name: float(values[best]) for name, values in comparison.gain.to_dict().items()}
+    if comparison.best_static is None or best == comparison.best_static:
+        return f"{subject} serves {row['over_static']:.1f}× the tokens of {base}{_interval(row, 'over_static')}."
+    return (
+        f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its best batch size"
+        f"{_interval(row, 'over_best_static')}, {row['over_static']:.1f}× at its default."
+    )
+
+
+def _interval(row: dict[str, float], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if np.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
+
+
+def _gpus(comparison: Comparison, best: str) -> str:
+    gpus, base = comparison.table["gpus"], comparison.static
+    if best == base or gpus[[best, base]].isna().any():
+        return ""
+    few, many = int(gpus[best]), int(gpus[base])
+    card = comparison.config.gpu.name.name.upper()
+    return f"{comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+
+
+def _overloaded(comparison: Comparison) -> str:
+    shares = comparison.summaries["saturated"].groupby("policy", sort=False).mean()
+    if comparison.table["offered_load"].isna().all():
+        return ""
+    late = [str(name) for name, share in shares.items() if share > 0.5]  # in most replications
+    late = [name for name in late if name != comparison.best_static]  # its sister stands for it
+    if not late:
+        return ""
+    servers = "one GPU" if comparison.config.gpu.tp == 1 else f"one server of {comparison.config.gpu.tp} GPUs"
+    return f"With {servers} {_and(late)} cannot keep up: queue and latencies grow as long as requests come."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _promises(comparison: Comparison) -> str:
+    if "slo_met" not in comparison.table:
+        return ""
+    met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
+    if not met:
+        return "None of them keeps the promises of the [slo]."
+    return f"The promises of the [slo] are kept by {_and(met)}" + (" alone." if len(met) == 1 else ".")
