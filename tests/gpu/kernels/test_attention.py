@@ -87,6 +87,12 @@ def test_decodes_and_chunks_in_one_launch(device, dtype):
     assert prefill_error(case) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("context", [30, 31, 32, 62, 63, 64])
+def test_no_query_sees_the_token_after_it_at_the_border_of_a_tile(device, dtype, context):
+    case = make_case([context + 2], query_lens=[2], dtype=dtype, device=device)
+    assert prefill_error(case) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_shipped_head_sizes_and_tiles(device, dtype, head_dim):
     case = make_case([130, 3], query_lens=[33, 1], head_dim=head_dim, dtype=dtype, device=device)
