@@ -57,7 +57,10 @@ def save_plots(comparison: Comparison, folder: Path, report: Report | None = Non
     for number, (name, draw) in enumerate(draws.items()):
         if report:
             report(number / len(draws), f"drawing {name}")
-        files += save_figure(draw(), folder / name)
+        figure = draw()
+        figure.draw_without_rendering()  # lays it out, once for both files
+        figure.set_layout_engine("none")
+        files += save_figure(figure, folder / name)
     return files
 
 

@@ -86,6 +86,19 @@ def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
     A decode's gap is the iteration that made it, and whatever ran before it in which the request stood still (a
     prefill iteration of `prefill_first`, or the time that it was preempted).
     """
+    gaps, weights = zip(*map(_token_gaps, _by_replica(iterations)), strict=True)
+    return np.concatenate(gaps), np.concatenate(weights)
+
+
+def _by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
+    """Split the iterations by server; in each part one follows the other."""
+    replica = iterations["replica"].to_numpy()
+    if (replica[:1] == replica).all():
+        return [iterations]
+    return [own for _, own in iterations.groupby("replica")]
+
+
+def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
     table = iterations[["start_s", "duration_s", "repeat", "first_duration_s", "last_duration_s"]].to_numpy()
     start, total, repeat, first, last = table.T
     decodes = iterations["num_decode_tokens"].to_numpy()
@@ -190,14 +203,19 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
     """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
     if not len(iterations):
         return float("nan")
+    end_s = float((iterations["start_s"] + iterations["duration_s"]).max())
+    seconds = np.arange(0, np.ceil(end_s) + 1)
+    return float(np.sum([_tokens_by_second(own, seconds) for own in _by_replica(iterations)], axis=0).max())
+
+
+def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
     made = iterations["num_decode_tokens"] * iterations["repeat"] + iterations["num_first_tokens"]
     start = iterations["start_s"].to_numpy()
     end = start + iterations["duration_s"].to_numpy()
     times = np.column_stack([start, end]).ravel()
     total = np.cumsum(made.to_numpy())
     totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
-    seconds = np.arange(0, np.ceil(end[-1]) + 1)
-    return float(np.diff(np.interp(seconds, times, totals)).max())
+    return np.diff(np.interp(seconds, times, totals))
 
 
 def _most_at_once(begin: Floats, end: Floats) -> int:
@@ -297,19 +315,30 @@ def _memory(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, floa
     busy = iterations["duration_s"].sum() if len(iterations) else 0.0
     if not busy:
         return dict.fromkeys(("kv_used_share", "kv_reserved_share", "kv_wasted_share"), np.nan)
-    capacity = meta["num_blocks"] * meta["block_size"]
+    block_size, capacity = _kv_size(iterations, meta)
     grown = iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"]
     rows = (iterations["context_tokens_last"] - iterations["context_tokens"]) / 2
     weights = iterations["duration_s"] / busy
-    reserved = ((iterations["kv_reserved_tokens"] + grown * meta["block_size"] / 2) * weights).sum()
+    reserved = ((iterations["kv_reserved_tokens"] + grown * block_size / 2) * weights).sum()
     used = ((iterations["kv_used_tokens"] + rows) * weights).sum()
     holes = (iterations["kv_hole_tokens"] * weights).sum()
     taken = reserved + holes
+    if np.ndim(capacity):
+        capacity = (capacity * weights).sum()
     return {
         "kv_used_share": float(used / capacity),
         "kv_reserved_share": float(reserved / capacity),
         "kv_wasted_share": float(1 - used / taken) if taken else np.nan,
     }
+
+
+def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Tokens in a block and in the cache of a server: one number each, or (where servers differ) one for every row."""
+    sizes = [(own["block_size"], own["num_blocks"] * own["block_size"]) for own in meta.get("replicas", [meta])]
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    of_rows = np.array(sizes)[iterations["replica"]]
+    return of_rows[:, 0], of_rows[:, 1]
 
 
 def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:

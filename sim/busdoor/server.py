@@ -131,9 +131,11 @@ class Server:
                 self._cut()
 
     def kv_blocks(self) -> int:
-        """KV blocks that are taken in the iteration that runs now."""
+        """KV blocks that are taken now: by the iteration that runs, or by the next where that is decided already."""
         stretch = self._stretch
-        return self.policy.kv_blocks(stretch.repeats_until(self.env.now, self._repeat) if stretch else 1)
+        if stretch is None:
+            return self.policy.kv_blocks(1)
+        return self.policy.kv_blocks(stretch.repeats_until(self.env.now, self._repeat) + self.lookahead)
 
     def _cut(self) -> None:
         """Let what has been decided come to an end, so that the policy is asked again."""

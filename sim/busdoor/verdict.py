@@ -52,7 +52,7 @@ def _gain(comparison: Comparison, best: str) -> str:
     subject = subject[0].upper() + subject[1:]
     if best == base or np.isnan(throughput):
         return "" if np.isnan(throughput) else f"{subject} serves {throughput:,.0f} output tokens/s at most."
-    row = {name: float(values[best]) for name, values in comparison.gain.to_dict().items()}
+    row = {str(name): float(values[best]) for name, values in comparison.gain.to_dict().items()}
     if comparison.best_static is None or best == comparison.best_static:
         return f"{subject} serves {row['over_static']:.1f}× the tokens of {base}{_interval(row, 'over_static')}."
     return (

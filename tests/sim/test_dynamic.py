@@ -1,7 +1,6 @@
 """Dynamic batching by hand: who goes along, and when; what a batch then does is test_static's."""
 
 import pytest
-from busdoor_workloads import Trace
 
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
@@ -9,6 +8,7 @@ from busdoor.policies import DynamicPolicy, policy_config
 from busdoor.request import Request
 from busdoor.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
+from busdoor_workloads import Trace
 
 
 def batches(lengths, batch_size, num_tokens=10**6, **options):

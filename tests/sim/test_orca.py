@@ -1,12 +1,12 @@
 """Iteration-level scheduling with reservations, by hand: an iteration lasts a second."""
 
 import pytest
-from busdoor_workloads import Trace
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
+from busdoor_workloads import Trace
 
 LOG = ("start_s", "repeat", "num_prefill_tokens", "num_decode_tokens", "context_tokens", "num_waiting")
 

@@ -1,11 +1,11 @@
 """What holds for every policy on every trace, memory and step time (references/workloads.md §5.5)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import simpy
-from busdoor_workloads import Trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +15,7 @@ from busdoor.policies import policy_config
 from busdoor.server import Server
 from busdoor.simulate import simulate
 from busdoor.step_time import LinearStepTime, StepTime, make_step_time
+from busdoor_workloads import Trace
 
 MAX_MODEL_LEN = 100
 TIMES = ["first_scheduled_s", "first_token_s", "finish_s", "released_s"]
@@ -259,7 +260,10 @@ def test_stretching_all_times_stretches_all_latencies(trace, config, kv, scale):
     fields = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "name"}
     slower = policy_config(config.name, **fields | waits)
     before = simulate(trace, config.build(kv, trace), SECONDS).requests
-    after = simulate(trace.scale_time(scale), slower.build(kv, trace), slow).requests
+    stretched = trace.scale_time(scale)
+    if trace.think_time_s is not None:
+        stretched = replace(stretched, think_time_s=trace.think_time_s * scale)
+    after = simulate(stretched, slower.build(kv, trace), slow).requests
     np.testing.assert_allclose(after[TIMES], before[TIMES] * scale, rtol=1e-9)
 
 
@@ -273,4 +277,4 @@ def test_more_seats_never_slow_a_saturated_server(name):
         output_tokens=rng.geometric(1 / 12, number).clip(1, 50),
     )
     makespans = [run(burst, name, max_num_seqs=seats).requests["finish_s"].max() for seats in (1, 2, 4, 8, 16, 32)]
-    assert all(more < fewer for fewer, more in zip(makespans, makespans[1:], strict=False))
+    assert all(more < fewer for fewer, more in pairwise(makespans))

@@ -4,12 +4,12 @@ from math import inf, nan
 
 import numpy as np
 import pytest
-from busdoor_workloads import Trace
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
+from busdoor_workloads import Trace
 
 SECOND = LinearStepTime(base_s=1.0)
 LOG = (
@@ -216,7 +216,7 @@ class TestSettings:
 
     def test_turns_may_leave_it_waiting(self):
         chats = trace([(1, 1)] * 2, session_id=[0, 0], turn=[0, 1])
-        with pytest.raises(ValueError, match="later turns wait for answers.*set max_wait_s"):
+        with pytest.raises(ValueError, match=r"later turns wait for answers.*set max_wait_s"):
             run(chats, batch_size=2)
 
     @pytest.mark.parametrize(

@@ -86,8 +86,17 @@ def simulate(
         result.to_perfetto(perfetto)
         print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
     if json:
-        print(result.summary.to_json(double_precision=15))
+        print(_line(result))
     return 0
+
+
+def _line(result: Result) -> str:
+    """Return the summary as JSON, which has neither NaN nor infinity: what is no number is null."""
+    import json
+    from math import isfinite
+
+    plain = ((str(key), getattr(value, "item", lambda value=value: value)()) for key, value in result.summary.items())
+    return json.dumps({key: value if isfinite(value) else None for key, value in plain})
 
 
 def _run(settled: Config, step_by_step: bool) -> Result:

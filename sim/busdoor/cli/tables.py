@@ -105,7 +105,7 @@ def print_summary(result: Result) -> None:
         table.add_row(title, value)
     console.print(table)
     for reason, count in refusals(result).items():
-        console.print(f"refused {count:,} requests: {escape(reason)}", style="yellow")
+        console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
 
@@ -129,13 +129,13 @@ def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
 
 
 def refusals(result: Result) -> dict[str, int]:
-    """Count the refused requests by reason, numbers left out."""
+    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
     import re
 
     status = result.requests["status"]
     reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
-    counts = reasons.map(lambda reason: re.sub(r"\d+", "N", reason, count=1)).value_counts()
-    return {str(reason): int(count) for reason, count in counts.items()}
+    groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
+    return {str(group.iloc[0]): len(group) for _, group in groups}
 
 
 def number(value: float) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field
+from math import isinf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -82,8 +83,8 @@ class Config:
         return parse_config(Document(dict(table)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tables, from which `from_table` builds the same configuration again."""
-        return {
+        """Return tables that strict JSON can hold and that `from_table` builds the same configuration from."""
+        tables = {
             "workload": self.workload.to_dict(),
             "policy": [policy.to_dict() for policy in self.policies],
             "kv": _said(self.kv),
@@ -92,6 +93,7 @@ class Config:
             "slo": dict(self.slo.limits_s),
             **{key: getattr(self, key) for key in _PLAIN},
         }
+        return cast(dict[str, Any], strict_json(tables))
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -221,6 +223,21 @@ def _policies(document: Document, card: GPUTable) -> tuple[PolicyTable, ...]:
     if not policies:
         raise ValueError("policy = []: name at least one")
     return label_policies(policies)
+
+
+def strict_json(value: Any) -> Any:
+    """Write infinity, which JSON does not have, as the string that reads back as one.
+
+    Examples
+    --------
+    >>> strict_json({"max_wait_s": float("inf"), "name": "static"})
+    {'max_wait_s': 'inf', 'name': 'static'}
+    """
+    if isinstance(value, dict):
+        return {key: strict_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict_json(item) for item in value]
+    return str(value) if isinstance(value, float) and isinf(value) else value
 
 
 def _said(table: Any) -> dict[str, Any]:

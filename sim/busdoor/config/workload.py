@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -184,7 +185,7 @@ def resampled(trace: Trace, seed: int, replication: int) -> Trace:
             "use replications = 1"
         )
     rows = stream(seed, f"resample {replication}").integers(len(trace), size=len(trace))
-    return trace.select(rows).with_arrivals(trace.arrival_s)
+    return _take(trace, rows, trace.arrival_s)
 
 
 def is_replicable(trace: Trace) -> bool:
@@ -205,7 +206,13 @@ def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
     copies = 1 if trace.hash_ids is not None else -(-at_least // max(1, len(trace)))
     rows = np.tile(np.arange(len(trace)), copies)
     alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s", "concurrency"))
-    return replace(trace.with_arrivals(np.zeros(len(trace))).select(rows), **alone)
+    return replace(_take(trace, rows, np.zeros(len(rows))), **alone)
+
+
+def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64]) -> Trace:
+    """Take rows in any order, to arrive at other times."""
+    at_once = trace.with_arrivals(np.zeros(len(trace)))  # rows out of order may not have times out of order
+    return at_once.select(rows).with_arrivals(arrival_s)
 
 
 def _at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:

@@ -82,7 +82,7 @@ class PagedKV:
     def grow_decodes(self, decodes: Decodes, repeat: int, ahead: int = 0) -> int:
         """Give the decoding requests the blocks that `repeat` iterations begin, from the one `ahead` of the next.
 
-        Returns how many. They are counted for all together; `settle` writes its share into a request that stops decoding.
+        Returns how many. They are counted for all together; `settle` writes its share into a request that stops.
         """
         num_blocks = decodes.new_blocks(repeat, ahead)
         self.num_free_blocks -= num_blocks

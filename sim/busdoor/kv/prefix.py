@@ -17,7 +17,7 @@ Key = int  # stands for a block's content and everything before it
 
 @dataclass(slots=True)
 class CachedPages:
-    """What a request holds: its blocks in order, how many of them are in the cache, and the key of each that is full."""
+    """What a request holds: its blocks in order, and the key of each that is full and in the cache."""
 
     block_ids: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)

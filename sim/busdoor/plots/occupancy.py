@@ -89,7 +89,7 @@ def _area(ax: Axes, part: str, color: str, edges_s: FloatArray, high: FloatArray
 
 
 def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
-    ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots")
+    ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots held at most")
     ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1.28 * slots), ylabel="in the batch")
     ax.locator_params(axis="y", integer=True, nbins=5)
     ax.tick_params(axis="x", labelbottom=False)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from busdoor_workloads import Trace
-
 from busdoor.kv.config import KVConfig
 from busdoor.names import import_object
 from busdoor.policies.base import Policy
+from busdoor_workloads import Trace
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
 # (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless told otherwise.

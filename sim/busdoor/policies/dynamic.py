@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any, Literal
 
-from busdoor_workloads import Trace
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from busdoor.kv.config import KVConfig
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import WholeBatchConfig
 from busdoor.request import Request
+from busdoor_workloads import Trace
 
 # TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take whoever is there.
 WINDOW_S = 0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from busdoor_workloads import Trace
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from busdoor.policies.base import KVUse
 from busdoor.policies.config import MAX_NUM_SEQS, check_budget
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.request import Request
+from busdoor_workloads import Trace
 
 
 class OrcaPolicy(ContinuousPolicy):
@@ -119,7 +119,7 @@ class OrcaPolicy(ContinuousPolicy):
         self._needed_tokens -= request.kv_tokens
 
     def kv_use(self) -> KVUse:
-        """Split reservations into used, to be used, and beyond the true need; holes but the largest are fragmentation."""
+        """Split reservations into used, to be used, and more than needed; holes but the largest are fragmentation."""
         kv, reserved = self.kv, self.kv.num_reserved_tokens
         unused = reserved - self._needed_tokens
         return KVUse(kv.blocks_for(reserved), reserved, self.decodes.context_tokens, unused, kv.fragmented_tokens)

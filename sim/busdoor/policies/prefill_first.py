@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from busdoor_workloads import Trace
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from busdoor.kv.paged import PagedKV
 from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, check_budget
 from busdoor.policies.paged import PagedPolicy
 from busdoor.request import Request
+from busdoor_workloads import Trace
 
 # Share of the blocks that vLLM V0's block manager kept free, against preempting at once whom it had just let in.
 WATERMARK = 0.01

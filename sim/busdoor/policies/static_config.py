@@ -6,13 +6,13 @@ from math import inf, isinf
 from typing import Any, Literal
 
 import numpy as np
-from busdoor_workloads import Trace
 from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies.config import MAX_NUM_SEQS, needs_answers
 from busdoor.policies.static import StaticPolicy
+from busdoor_workloads import Trace
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

@@ -1,0 +1,72 @@
+"""Time a cluster: N replicas at N times the load should cost N times the time of one.
+
+    python benchmarks/cluster.py                       # the default router, 1, 4 and 16 replicas
+    python benchmarks/cluster.py --router round_robin --replicas 1 8
+
+Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of the closed-form capacity of all replicas, `vllm` on the
+roofline of llama-3.1-8b on an H100; so many requests a replica. A time is the CPU time of `simulate_cluster` (and, in
+the first row, of `simulate`), the least of some runs. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from busdoor.catalog import kv_capacity
+from busdoor.cluster import ROUTERS, Replica, simulate_cluster
+from busdoor.kv.config import KVConfig
+from busdoor.policies import VllmConfig
+from busdoor.simulate import simulate
+from busdoor.step_time import make_step_time
+from busdoor.theory.load import capacity_rps
+from busdoor_workloads import Trace, profile
+
+STEP_TIME = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
+KV = KVConfig(block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max_model_len=20_000)
+
+
+def arriving(replicas: int, per_replica: int) -> Trace:
+    trace = profile("azure-conv").generate(seed=0, num_requests=replicas * per_replica, request_rate=1.0)
+    return trace.at_rate(0.8 * replicas * capacity_rps(trace, VllmConfig().build(KV), STEP_TIME))
+
+
+def one(trace: Trace) -> Any:
+    return simulate(trace, VllmConfig().build(KV), STEP_TIME)
+
+
+def many(trace: Trace, replicas: int, router: str) -> Any:
+    return simulate_cluster(trace, [Replica(VllmConfig().build(KV), STEP_TIME) for _ in range(replicas)], router)
+
+
+def least_cpu_s(run: Any, runs: int) -> tuple[float, Any]:
+    times = []
+    for _ in range(runs):
+        begin = time.process_time()
+        result = run()
+        times.append(time.process_time() - begin)
+    return min(times), result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--router", default="least_outstanding", choices=ROUTERS)
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--requests", type=int, default=4000, help="requests a replica")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    alone = arriving(1, options.requests)
+    base_s, result = least_cpu_s(lambda: one(alone), options.runs)
+    print("| replicas | requests | CPU s | over one server's, a replica | events per request |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    print(f"| one server | {len(alone):,} | {base_s:.2f} | 1.00 | {len(result.iterations) / len(alone):.2f} |")
+    for replicas in options.replicas:
+        trace = arriving(replicas, options.requests)
+        cpu_s, result = least_cpu_s(lambda t=trace, n=replicas: many(t, n, options.router), options.runs)
+        share, events = cpu_s / replicas / base_s, len(result.iterations) / len(trace)
+        print(f"| {replicas} | {len(trace):,} | {cpu_s:.2f} | {share:.2f} | {events:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

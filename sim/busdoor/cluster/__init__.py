@@ -1,0 +1,31 @@
+"""Several servers: replicas behind a router, and prefill and decode in pools of their own."""
+
+from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
+from busdoor.cluster.disaggregation import Disaggregation
+from busdoor.cluster.links import Links
+from busdoor.cluster.pools import simulate_disaggregated
+from busdoor.cluster.registry import ROUTERS, as_router, make_router
+from busdoor.cluster.replica import Replica
+from busdoor.cluster.router import Router
+from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
+from busdoor.cluster.simulate import simulate_cluster
+
+__all__ = [
+    "ROUTERS",
+    "Disaggregation",
+    "LeastKV",
+    "LeastOutstanding",
+    "Links",
+    "PowerOfTwo",
+    "PrefixAffinity",
+    "Random",
+    "Replica",
+    "RoundRobin",
+    "Router",
+    "SessionAffinity",
+    "ShortestQueue",
+    "as_router",
+    "make_router",
+    "simulate_cluster",
+    "simulate_disaggregated",
+]
