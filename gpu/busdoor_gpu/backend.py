@@ -47,10 +47,10 @@ def load_backend(name: BackendName) -> Backend:
         try:
             import_module("triton")
         except ImportError as error:
-            raise ValueError("backend triton needs the package triton, which has wheels for Linux; use torch") from error
+            raise ValueError(
+                "backend triton needs the package triton, which has wheels for Linux; use torch"
+            ) from error
     suffix = "_reference" if name == "torch" else ""
     ops = [field.name for field in fields(Backend) if field.name != "name"]
-    found = {
-        op: getattr(import_module(f"busdoor_gpu.kernels.{_MODULES.get(op, op)}"), op + suffix) for op in ops
-    }
+    found = {op: getattr(import_module(f"busdoor_gpu.kernels.{_MODULES.get(op, op)}"), op + suffix) for op in ops}
     return Backend(**found, name=name)

@@ -60,8 +60,9 @@ def measure_num_blocks(
     left = int(total * gpu_memory_utilization) - others - peak - _GRAPH_BYTES
     if left < block_bytes(model, block_size):
         raise EngineError(
-            f"{model.config.shape.name} leaves no room for KV blocks: {peak / 2**30:.1f} GiB of weights and activations, "
-            f"{others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU or gpu_memory_utilization"
+            f"{model.config.shape.name} leaves no room for KV blocks: {peak / 2**30:.1f} GiB of weights and work "
+            f"and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or raise "
+            f"gpu_memory_utilization"
         )
     return left // block_bytes(model, block_size)
 

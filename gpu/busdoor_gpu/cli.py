@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from busdoor.config import Config, PolicyTable
     from busdoor.policies.base import Policy
     from busdoor.run import Limits
-    from busdoor_workloads import Trace
-
     from busdoor_gpu.backend import Backend
     from busdoor_gpu.model import Model
+    from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
 
@@ -82,16 +81,19 @@ def replay(
         No CUDA graphs.
     """
     import torch
+
     from busdoor.cli.flags import fresh_folder
     from busdoor.cli.tables import print_summary
-
     from busdoor_gpu import replay as engine
     from busdoor_gpu.backend import load_backend
+    from busdoor_gpu.engine import guarded
     from busdoor_gpu.model import load_model
-    from busdoor_gpu.model_config import find_model
     from busdoor_gpu.seats import EngineError
 
-    settled = _configured(config, model, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed, lookahead=lookahead)  # fmt: skip
+    settled = _configured(
+        config, model, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
+        lookahead=lookahead,
+    )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
     place = device or ("cuda" if backend == "triton" else "cpu")
     if place == "cpu":
@@ -101,9 +103,8 @@ def replay(
     folder = fresh_folder("replay", out)
     try:
         kernels = load_backend(backend)
-        loaded = load_model(
-            find_model(model or settled.gpu.model.name), place, getattr(torch, dtype) if dtype else None, settled.seed
-        )
+        number_format = getattr(torch, dtype) if dtype else None
+        loaded = guarded(load_model, model or settled.gpu.model.name, place, number_format, settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
         for table in settled.policies:
             own = folder / table.label if len(settled.policies) > 1 else folder
@@ -127,7 +128,6 @@ def _configured(config: Path | None, model: str | None, **flags: Any) -> Config:
 
     from busdoor.catalog import model_names
     from busdoor.cli.flags import configured, overrides
-
     from busdoor_gpu.model_config import find_model
 
     tables = overrides(**flags)
@@ -157,7 +157,6 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
     from dataclasses import replace
 
     from busdoor.run import limits_for
-
     from busdoor_gpu.capacity import measure_num_blocks
 
     limits = limits_for(settled, [trace])

@@ -24,7 +24,11 @@ def describe_device(device: torch.device) -> dict[str, Any]:
     with suppress(PackageNotFoundError):
         versions["triton"] = version("triton")
     if device.type != "cuda":
-        return {"name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "versions": versions}
+        return {
+            "name": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "versions": versions,
+        }
     properties = torch.cuda.get_device_properties(device)
     return {
         "name": properties.name,

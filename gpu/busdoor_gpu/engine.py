@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
 from busdoor.batch import Batch
 from busdoor.policies.base import Policy
 from busdoor.request import Request
-
 from busdoor_gpu.backend import Backend
+from busdoor_gpu.graphs import DecodeGraphs
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
@@ -40,9 +41,9 @@ class Running:
 class Engine:
     """Runs a policy's batches on a model.
 
-    `submit` queues what a batch does, `finish` waits for it. On a GPU the next batch may be submitted while the one before
-    still runs: tokens are fed back on the device, so that the host need not see them. On a CPU, which
-    computes in the caller's thread, a step is computed when it is waited for.
+    `submit` queues what a batch does, `finish` waits for it. On a GPU the next batch may be submitted while the one
+    before still runs: tokens are fed back on the device, so that the host need not see them. On a CPU, which computes
+    in the caller's thread, a step is computed when it is waited for.
 
     Parameters
     ----------
@@ -71,18 +72,25 @@ class Engine:
     >>> from busdoor_gpu.backend import load_backend
     >>> from busdoor_gpu.model import load_model
     >>> policy = VllmPolicy(PagedKV(8, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=64)
-    >>> engine = Engine(load_model("tiny-llama", "cpu"), policy, load_backend("torch"), row_tokens=64, keep_outputs=True)
+    >>> model, backend = load_model("tiny-llama", "cpu"), load_backend("torch")
+    >>> engine = Engine(model, policy, backend, row_tokens=64, keep_outputs=True)
     >>> policy.add(Request(0, 0.0, input_tokens=5, output_tokens=3))
     >>> while (batch := policy.schedule(0.0)) is not None:
     ...     _ = engine.finish(engine.submit(batch))
     ...     _ = policy.complete(batch, 1)
-    >>> engine.close()
+    >>> engine.drain()
     >>> len(engine.outputs[0])
     8
     """
 
     def __init__(
-        self, model: Model, policy: Policy, backend: Backend, row_tokens: int, keep_outputs: bool = False, cuda_graphs: bool = True
+        self,
+        model: Model,
+        policy: Policy,
+        backend: Backend,
+        row_tokens: int,
+        keep_outputs: bool = False,
+        cuda_graphs: bool = True,
     ) -> None:
         shape, device = model.config.shape, model.device
         positions = model.rope.shape[0]
@@ -102,10 +110,8 @@ class Engine:
         self._keep = keep_outputs
         self._saved: dict[Request, torch.Tensor] = {}
         self._outputs: dict[int, torch.Tensor] = {}
-        self._graphs: Callable[[list[int]], None] | None = None
+        self._graphs: DecodeGraphs | None = None
         if cuda_graphs and self._asynchronous and backend.name == "triton":
-            from busdoor_gpu.graphs import DecodeGraphs
-
             self._graphs = guarded(DecodeGraphs, self.table, policy.num_slots, self.decode)
 
     @property
@@ -120,35 +126,42 @@ class Engine:
             guarded(self._launch, running)
         return running
 
-    def finish(self, running: Running) -> float:
-        """Wait until a step has run; return the seconds that it took on the device."""
+    def finish(self, running: Running) -> tuple[float, float]:
+        """Wait until a step has run; return the seconds that it took on the device, and that the host waited."""
         if self._asynchronous:
             return guarded(self._wait, running)
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         guarded(self._run, running.step)
-        return time.perf_counter() - start_s
+        passed_s = time.process_time() - start_s
+        return passed_s, passed_s
 
-    def close(self) -> None:
+    def drain(self) -> None:
         """Let everybody leave, so that `outputs` is complete."""
         guarded(self._update, self.seats.leave_all())
 
+    def close(self) -> None:
+        """Give the cache's memory back at once, whoever still refers to the engine."""
+        self.caches.clear()
+        self._graphs = None
+
     def _launch(self, running: Running) -> None:
-        start, end = running.events = tuple(torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[assignment]
+        start, end = running.events = (_event(), _event())
         start.record()
         self._run(running.step)
         end.record()
 
-    def _wait(self, running: Running) -> float:
+    def _wait(self, running: Running) -> tuple[float, float]:
         assert running.events is not None
         start, end = running.events
+        asked_s = time.perf_counter()
         end.synchronize()
-        return start.elapsed_time(end) / 1e3
+        return start.elapsed_time(end) / 1e3, time.perf_counter() - asked_s
 
     @torch.inference_mode()
     def _run(self, step: Step) -> None:
         self._update(step)
-        if self._graphs is not None and step.decodes:
-            self._graphs(step.slots)
+        if self._graphs is not None and step.decodes and self._graphs.holds(step.slots):
+            self._graphs.run(step.slots)
             return
         for low, high in _passes(step.num_tokens):
             self._pass(step, low, high)
@@ -161,7 +174,9 @@ class Engine:
             if comes_back:
                 self._saved[request] = table.token_ids[slot].clone()
             elif self._keep and request.status == "finished":
-                self._outputs[request.request_id] = table.token_ids[slot, : request.input_tokens + request.output_tokens].clone()
+                self._outputs[request.request_id] = table.token_ids[
+                    slot, : request.input_tokens + request.output_tokens
+                ].clone()
         if step.entered:
             for request, slot, _, _ in step.entered:
                 self._seat(request, slot)
@@ -185,7 +200,10 @@ class Engine:
         lens, wanted = step.num_tokens[low:high], step.num_wanted[low:high]
         starts = [0, *accumulate(lens)]
         slots, query_starts, wanted_starts, last = self._upload_ragged(
-            step.slots[low:high], starts, [0, *accumulate(wanted)], [a + n - 1 for a, n in zip(starts, wanted, strict=False)]
+            step.slots[low:high],
+            starts,
+            [0, *accumulate(wanted)],
+            [a + n - 1 for a, n in zip(starts, wanted, strict=False)],
         )
         inputs = StepInputs.allocate(starts[-1], high - low, self.table)
         if starts[-1] == high - low:
@@ -229,7 +247,11 @@ class Engine:
 
     def _upload_ragged(self, *rows: list[int]) -> tuple[torch.Tensor, ...]:
         """Send several rows in one piece."""
-        return self._upload(np.concatenate(rows)).split([len(row) for row in rows])
+        return torch.split(self._upload(np.concatenate(rows)), [len(row) for row in rows])
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _passes(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
@@ -253,7 +275,8 @@ def guarded(act: Callable[..., Out], *args: Any) -> Out:
         return act(*args)
     except torch.OutOfMemoryError as error:
         raise EngineError(
-            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower gpu_memory_utilization"
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower "
+            f"gpu_memory_utilization"
         ) from error
     except RuntimeError as error:
         if "CUDA" in str(error) or "HIP" in str(error):

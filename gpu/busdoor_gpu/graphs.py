@@ -9,6 +9,8 @@ import torch
 
 from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
 
+_LARGEST = 512  # as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
+
 Decode = Callable[[torch.Tensor, torch.Tensor, StepInputs], None]
 
 
@@ -25,7 +27,7 @@ def graph_sizes(most: int) -> list[int]:
 
 
 class DecodeGraphs:
-    """Captures `decode` at each size; called, replays the smallest that holds the rows.
+    """Captures `decode` at each size, and runs the smallest graph that holds a step's rows.
 
     Everything that changes from step to step is read on the device at a fixed place: the rows' slots from one buffer,
     the rest from the slot table. Rows that pad a batch have slot -1 and write nothing.
@@ -35,13 +37,13 @@ class DecodeGraphs:
     table : SlotTable
         That `decode` works on.
     most : int
-        Largest batch.
+        Largest batch there will be; captured up to 512.
     decode : callable
         Runs one step of `slots`, `query_starts` and buffers, without waiting for the device.
     """
 
     def __init__(self, table: SlotTable, most: int, decode: Decode) -> None:
-        device = table.token_ids.device
+        device, most = table.token_ids.device, min(most, _LARGEST)
         self._slots = torch.full((most,), -1, dtype=torch.int32, device=device)
         self._starts = torch.arange(most + 1, dtype=torch.int32, device=device)
         self._inputs = StepInputs.allocate(most, most, table)
@@ -53,7 +55,7 @@ class DecodeGraphs:
 
     def _capture(self, size: int, decode: Decode) -> None:
         args = self._slots[:size], self._starts[: size + 1], self._inputs.narrow(size, size)
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             decode(*args)  # compiles the kernels, which a capture must not
@@ -64,7 +66,11 @@ class DecodeGraphs:
             decode(*args)
         self._graphs[size] = graph
 
-    def __call__(self, slots: list[int]) -> None:
+    def holds(self, slots: list[int]) -> bool:
+        """Whether there is a graph for so many rows."""
+        return len(slots) <= self._sizes[-1]
+
+    def run(self, slots: list[int]) -> None:
         """Run one step of the rows in these slots."""
         size = self._sizes[bisect_left(self._sizes, len(slots))]
         padded = torch.tensor(slots + [-1] * (size - len(slots)), dtype=torch.int32).pin_memory()

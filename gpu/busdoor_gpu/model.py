@@ -47,7 +47,12 @@ class Model:
         return self.weights.embedding.dtype
 
     def forward(
-        self, backend: Backend, inputs: StepInputs, caches: Sequence[Caches], attend: Attention, last: torch.Tensor | None = None
+        self,
+        backend: Backend,
+        inputs: StepInputs,
+        caches: Sequence[Caches],
+        attend: Attention,
+        last: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute a step's tokens, write their keys and values, and pick the next tokens.
 
@@ -75,9 +80,7 @@ class Model:
         next_norms = [layer.input_norm for layer in weights.layers[1:]] + [weights.norm]
         for layer, cache, next_norm in zip(weights.layers, caches, next_norms, strict=True):
             qkv = linear(x, layer.qkv)
-            query = backend.rope_kv_write(
-                qkv, inputs.positions, inputs.slot_mapping, self.rope, cache, layer.head_norm
-            )
+            query = backend.rope_kv_write(qkv, inputs.positions, inputs.slot_mapping, self.rope, cache, layer.head_norm)
             x = linear(attend(query, *cache).flatten(1), layer.attention_out)
             x = backend.rmsnorm(x, layer.mlp_norm, eps, residual)
             x = linear(backend.swiglu(linear(x, layer.gate_up)), layer.down)
@@ -108,6 +111,8 @@ def load_model(
     """
     config = find_model(model) if isinstance(model, str) else model
     device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     read = config.folder is not None and any(config.folder.glob("*.safetensors"))
     weights = load_weights(config, device, dtype) if read else random_weights(config, device, dtype, seed)

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from busdoor.catalog import ModelShape, model
 
 _FAMILIES = {"LlamaForCausalLM": False, "Qwen3ForCausalLM": True}  # architecture: whether it norms queries and keys
-_TINY = {
+_NEEDED = (
+    ("num_experts", 1), ("mlp", "gated"), ("bias", "none"), ("norm_bias", False), ("learned_positions", 0),
+)  # fmt: skip
+_TINY: dict[str, Any] = {
     "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
     "intermediate_size": 128, "vocab_size": 257, "max_position_embeddings": 4096,
 }  # fmt: skip
@@ -49,11 +53,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         shape = self.shape
-        wrong = [
-            f"{name} = {getattr(shape, name)!r}"
-            for name, right in {"num_experts": 1, "mlp": "gated", "bias": "none", "norm_bias": False, "learned_positions": 0}.items()
-            if getattr(shape, name) != right
-        ]  # fmt: skip
+        wrong = [f"{name} = {getattr(shape, name)!r}" for name, right in _NEEDED if getattr(shape, name) != right]
         if wrong:
             raise ValueError(f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama or Qwen3")
 
@@ -118,7 +118,10 @@ def read_config(folder: Path) -> ModelConfig:
         bias="all" if said.get("attention_bias") or said.get("mlp_bias") else "none",
         **{key: said[key] for key in _TINY if key not in ("head_dim", "num_key_value_heads")},
     )
-    rope = said.get("rope_parameters") or {**(said.get("rope_scaling") or {}), "rope_theta": said.get("rope_theta", 1e4)}
+    rope = said.get("rope_parameters") or {
+        **(said.get("rope_scaling") or {}),
+        "rope_theta": said.get("rope_theta", 1e4),
+    }
     return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), said["rms_norm_eps"], folder)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from busdoor.request import Request
 from numpy.typing import NDArray
+
+from busdoor.request import Request
 
 _GOLDEN = 0x9E3779B97F4A7C15  # splitmix64's increment and multipliers (Steele, Lea and Flood, OOPSLA 2014)
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import simpy
+
 from busdoor.arrivals import Clients
-from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Policy
+from busdoor.policies.static import StaticPolicy
 from busdoor.record import TableRecorder
 from busdoor.result import Result
 from busdoor.simulate import describe_run
-from busdoor_workloads import Trace
-
 from busdoor_gpu.backend import Backend
 from busdoor_gpu.clocks import CLOCKS, ClockName
 from busdoor_gpu.device import describe_device, git_commit
@@ -24,6 +23,7 @@ from busdoor_gpu.engine import Engine
 from busdoor_gpu.executor import EngineServer, Measured
 from busdoor_gpu.model import Model
 from busdoor_gpu.seats import EngineError
+from busdoor_workloads import Trace
 
 
 class ReplayError(EngineError):
@@ -76,8 +76,8 @@ def replay(
     Returns
     -------
     Result
-        As the simulator's, each iteration a row, with two columns more: `device_s` (on the device, by its own events) and
-        `host_s` (the host at work, not waiting).
+        As the simulator's, each iteration a row, with two columns more: `device_s` (on the device, by its own events)
+        and `host_s` (the host at work, not waiting).
 
     Raises
     ------
@@ -106,41 +106,39 @@ def replay(
     clients = Clients(env, trace, engine.block_size)
     noted = describe_run(trace, policy, Measured(clock=clock, backend=backend.name), lookahead)
     noted |= describe_engine(engine) | dict(meta or {})
-    server = EngineServer(
-        env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left
-    )
+    server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left)
     clients.start(server)
     try:
         env.run()
         server.check_served()
-        engine.close()
+        engine.drain()
     except (EngineError, KeyboardInterrupt) as error:
         message = str(error) or "interrupted"
         for request in server.present:
             request.status = "unfinished"
             recorder.left(request, env.now)
         raise ReplayError(message, _result(server, recorder, noted | {"error": message})) from error
+    finally:
+        engine.close()
     return _result(server, recorder, noted | ({"outputs": engine.outputs} if keep_outputs else {}))
 
 
 def row_tokens(policy: Policy, trace: Trace) -> int:
-    """Most tokens that a slot has to hold: of a static batch, the longest prompt and the longest answer need not be one's.
+    """Most tokens that a slot has to hold; in a static batch, the longest prompt and the longest answer together.
 
     Examples
     --------
-    >>> from busdoor.policies.static import StaticPolicy
+    >>> from busdoor.kv.contiguous import ContiguousKV
     >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 100], output_tokens=[50, 3])
     >>> row_tokens(StaticPolicy(ContiguousKV(1000), batch_size=2, max_model_len=200), trace)
     150
     """
-    limit = getattr(policy, "max_model_len", None) or inf
-    served = (trace.input_tokens + trace.output_tokens) <= limit
+    served = trace.input_tokens + trace.output_tokens <= (getattr(policy, "max_model_len", None) or inf)
     inputs, outputs = trace.input_tokens[served], trace.output_tokens[served]
-    longest = int(np.max(inputs + outputs, initial=1))
-    if not isinstance(getattr(policy, "kv", None), ContiguousKV) or hasattr(policy, "running"):
-        return longest
-    pads = getattr(policy, "padding", None) or (0, 0)
-    return max(longest, *(int(np.max(a, initial=pad)) + int(np.max(b, initial=pads[1])) for a, b, pad in [(inputs, outputs, pads[0])]), 1)
+    if isinstance(policy, StaticPolicy):
+        padded = policy.padding or (1, 1)
+        return int(np.max(inputs, initial=padded[0]) + np.max(outputs, initial=padded[1]))
+    return int(np.max(inputs + outputs, initial=1))
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:

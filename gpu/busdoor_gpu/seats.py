@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-
 from busdoor.batch import Batch
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
@@ -113,7 +112,8 @@ class Seats:
             self.source = ContiguousBlocks(policy, kv)
         else:
             raise EngineError(
-                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens by a PagedKV or a ContiguousKV"
+                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens by a PagedKV or a "
+                f"ContiguousKV"
             )
         self.block_size = kv.block_size
         self._slot_of: dict[Request, int] = {}
@@ -138,7 +138,8 @@ class Seats:
             context = self._computed[slot]
             if contexts.get(request, context) != context:
                 raise EngineError(
-                    f"{request} has {context} tokens in the cache; {type(self.policy).__name__} takes it for {contexts[request]}"
+                    f"{request} has {context} tokens in the cache; {type(self.policy).__name__} takes it for "
+                    f"{contexts[request]}"
                 )
             num_tokens = max(wanted, width)
             self._cover(request, slot, context + num_tokens, step)
@@ -175,7 +176,9 @@ class Seats:
         if request.kv_tokens > self.row_tokens:
             raise EngineError(f"{request} needs {request.kv_tokens} tokens; the engine was made for {self.row_tokens}")
         if not self._free_slots:
-            raise EngineError(f"{type(self.policy).__name__} runs more than its num_slots = {self.policy.num_slots} requests")
+            raise EngineError(
+                f"{type(self.policy).__name__} runs more than its num_slots = {self.policy.num_slots} requests"
+            )
         slot = self._slot_of[request] = heappop(self._free_slots)
         self._computed[slot] = cached_tokens
         self._num_blocks[slot] = 0

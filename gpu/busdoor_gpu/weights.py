@@ -73,7 +73,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
 
     def read(parts: Sequence[tuple[str, tuple[int, ...]]]) -> torch.Tensor:
         made = torch.empty(sum(part[1][0] for part in parts), *parts[0][1][1:], device=device, dtype=dtype)
-        for (name, shape), part in zip(parts, made.split([part[1][0] for part in parts]), strict=True):
+        for (name, shape), part in zip(parts, torch.split(made, [part[1][0] for part in parts]), strict=True):
             full = name if name == "lm_head.weight" else f"model.{name}"
             if full not in where:
                 raise ValueError(f"{folder} has no tensor {full!r}; is it a checkpoint of {config.shape.name}?")

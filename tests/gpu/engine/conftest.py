@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
 from busdoor.kv.prefix import PrefixCachedKV
@@ -135,7 +136,13 @@ def run(request, models, torch_backend):
     name, lookahead = request.param
     trace = make_trace()
     result = replay(
-        trace, POLICIES[name](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu", keep_outputs=True
+        trace,
+        POLICIES[name](),
+        models["tiny-llama"],
+        torch_backend,
+        lookahead=lookahead,
+        clock="cpu",
+        keep_outputs=True,
     )
     return trace, POLICIES[name], lookahead, result
 

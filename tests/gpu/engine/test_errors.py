@@ -30,7 +30,10 @@ def fail_after(num_steps, error, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 ..."), "memory is full .*num_blocks"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 ..."),
+            "memory is full .*num_blocks",
+        ),
         (RuntimeError("CUDA error: an illegal memory access\nCUDA kernel errors ..."), "the GPU failed .CUDA error"),
         (KeyboardInterrupt(), "interrupted"),
     ],

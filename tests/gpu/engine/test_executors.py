@@ -11,11 +11,11 @@ import simpy
 
 pytest.importorskip("torch")
 
-from busdoor.arrivals import Clients  # noqa: E402
-from busdoor.record import TableRecorder  # noqa: E402
-from busdoor.server import Server  # noqa: E402
-from busdoor.step_time.base import LineStepTime  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+from busdoor.arrivals import Clients
+from busdoor.record import TableRecorder
+from busdoor.server import Server
+from busdoor.step_time.base import LineStepTime
+from busdoor_gpu.replay import replay
 
 
 class Recorded(LineStepTime):
@@ -89,7 +89,9 @@ def test_the_wall_clock_counts_real_seconds(policies, models, torch_backend, new
     assert result.requests["first_scheduled_s"].iloc[1] >= 0.5
 
 
-def test_device_time_is_part_of_an_iteration_and_meta_says_what_ran(policies, models, torch_backend, new_trace, tmp_path):
+def test_device_time_is_part_of_an_iteration_and_meta_says_what_ran(
+    policies, models, torch_backend, new_trace, tmp_path
+):
     result = replay(new_trace(), policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu", meta={"seed": 3})
     assert (result.iterations[["device_s", "host_s"]] >= 0).all(axis=None)
     for key in ("device", "model_shape", "git_commit", "num_blocks", "versions", "lookahead"):

@@ -45,7 +45,9 @@ def test_the_engine_runs_on_the_kernels_in_the_interpreter():
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in the process of the test above")
-@pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")  # the interpreter's loop bounds
+@pytest.mark.filterwarnings(
+    "ignore:Conversion of an array with ndim:DeprecationWarning"
+)  # the interpreter's loop bounds
 @pytest.mark.parametrize("name", ["vllm chunked", "static skipping"])
 def test_both_backends_give_the_same_tokens(name, policies):
     """One layer and a few tokens: the interpreter is slow."""
@@ -70,7 +72,9 @@ def test_graphs_give_the_tokens_of_eager_steps(name, lookahead, policies, half_m
     """All at once, so that both runs have the same batches, but for the rows that pad a graph and touch nobody."""
     trace = replace(new_trace(num_requests=12, spread_s=0.0), hash_ids=None)
     runs = [
-        outputs_of(trace, in_blocks_of_16(policies[name]), half_model, "triton", cuda_graphs=graphs, lookahead=lookahead)
+        outputs_of(
+            trace, in_blocks_of_16(policies[name]), half_model, "triton", cuda_graphs=graphs, lookahead=lookahead
+        )
         for graphs in (True, False)
     ]
     assert runs[0] == runs[1]
@@ -80,7 +84,9 @@ def in_blocks_of_16(new_policy):
     """The policy, with the blocks that the kernels are written for."""
     policy = new_policy()
     if isinstance(policy, VllmPolicy):
-        return VllmPolicy(PagedKV(policy.kv.num_blocks // 2, 16), 4, policy.max_num_batched_tokens, policy.max_model_len)
+        return VllmPolicy(
+            PagedKV(policy.kv.num_blocks // 2, 16), 4, policy.max_num_batched_tokens, policy.max_model_len
+        )
     policy.kv = ContiguousKV(policy.kv.num_tokens, 16)
     return policy
 
