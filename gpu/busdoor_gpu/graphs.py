@@ -70,9 +70,13 @@ class DecodeGraphs:
         """Whether there is a graph for so many rows."""
         return len(slots) <= self._sizes[-1]
 
+    def size_for(self, slots: list[int]) -> int:
+        """Rows of the smallest graph that holds these."""
+        return self._sizes[bisect_left(self._sizes, len(slots))]
+
     def run(self, slots: list[int]) -> None:
         """Run one step of the rows in these slots."""
-        size = self._sizes[bisect_left(self._sizes, len(slots))]
+        size = self.size_for(slots)
         padded = torch.tensor(slots + [-1] * (size - len(slots)), dtype=torch.int32).pin_memory()
         self._slots[:size].copy_(padded, non_blocking=True)
         self._graphs[size].replay()

@@ -144,13 +144,15 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
 def describe_engine(engine: Engine) -> dict[str, Any]:
     """Say what ran on what, as a result's meta.json keeps it."""
     config = engine.model.config
+    device = describe_device(engine.model.device)
     return {
+        "gpu": device["name"],
         "model": config.shape.name,
         "model_shape": asdict(config.shape),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "weights": "random" if config.folder is None else str(config.folder),
         "num_device_blocks": engine.num_blocks,
-        "device": describe_device(engine.model.device),
+        "device": device,
         "git_commit": git_commit(),
     }
 

@@ -94,6 +94,9 @@ class ContiguousBlocks:
 class Seats:
     """Gives slots to the requests of each batch, and notes what the device does not know yet.
 
+    A padded prompt is computed in full, padding behind it; the answer is then written over the padding, which no token
+    of it attends to. So static batches cost what their padding computes, and answer as if there were none.
+
     Parameters
     ----------
     policy : Policy

@@ -84,8 +84,7 @@ def test_a_request_longer_than_the_models_positions(models, torch_backend):
         replay(trace, policy, models["tiny-llama"], torch_backend, clock="cpu")
 
 
-def test_a_policy_that_loses_count_is_found_out(policies, models, torch_backend, new_trace, monkeypatch):
-    monkeypatch.setattr("busdoor.kv.prefix.PrefixCachedKV.block_table", lambda *_: [0] * 50)
+def test_a_policy_that_loses_count_is_found_out(policies, models, torch_backend, new_trace):
     policy = policies["vllm chunked"]()
     schedule = policy.schedule
 

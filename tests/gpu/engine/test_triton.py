@@ -68,16 +68,15 @@ def half_model():
 @pytest.mark.parametrize("name", ["vllm", "vllm preempting", "static"])
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_graphs_give_the_tokens_of_eager_steps(name, lookahead, policies, half_model, new_trace):
-    """All at once, so that both runs have the same batches, but for the rows that pad a graph and touch nobody."""
+def test_graphs_eager_steps_and_the_references_agree(name, lookahead, policies, half_model, new_trace):
+    """But for near ties: a padded batch or another kernel sums in another order, and half precision shows it."""
     trace = replace(new_trace(num_requests=12, spread_s=0.0), hash_ids=None)
     runs = [
-        outputs_of(
-            trace, in_blocks_of_16(policies[name]), half_model, "triton", cuda_graphs=graphs, lookahead=lookahead
-        )
-        for graphs in (True, False)
+        outputs_of(trace, in_blocks_of_16(policies[name]), half_model, backend, cuda_graphs=graphs, lookahead=lookahead)
+        for backend, graphs in (("torch", False), ("triton", False), ("triton", True))
     ]
-    assert runs[0] == runs[1]
+    for run in runs[1:]:
+        assert sum(run[row] == runs[0][row] for row in range(12)) >= 9
 
 
 def in_blocks_of_16(new_policy):
