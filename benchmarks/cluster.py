@@ -5,7 +5,9 @@
 
 Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of the closed-form capacity of all replicas, `vllm` on the
 roofline of llama-3.1-8b on an H100; so many requests a replica. A time is the CPU time of `simulate_cluster` (and, in
-the first row, of `simulate`), the least of some runs. Prints a Markdown table.
+the first row, of `simulate` with as many requests as the largest cluster), the least of some runs. Prints a Markdown
+table. A cluster has more events a request than one server has: of two arrivals within an iteration's time, which one
+server admits at once, each begins a batch of its own.
 """
 
 from __future__ import annotations
@@ -56,16 +58,22 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000, help="requests a replica")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    alone = arriving(1, options.requests)
-    base_s, result = least_cpu_s(lambda: one(alone), options.runs)
-    print("| replicas | requests | CPU s | over one server's, a replica | events per request |")
-    print("| --- | ---: | ---: | ---: | ---: |")
-    print(f"| one server | {len(alone):,} | {base_s:.2f} | 1.00 | {len(result.iterations) / len(alone):.2f} |")
+    print("| servers | requests | CPU µs a request | over one server's | events a request | CPU µs an event |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    alone = arriving(1, options.requests * max(options.replicas))
+    cpu_s, result = least_cpu_s(lambda: one(alone), options.runs)
+    base_s = cpu_s / len(alone)
+    print(row("one, without a router", cpu_s, result, base_s))
     for replicas in options.replicas:
         trace = arriving(replicas, options.requests)
         cpu_s, result = least_cpu_s(lambda t=trace, n=replicas: many(t, n, options.router), options.runs)
-        share, events = cpu_s / replicas / base_s, len(result.iterations) / len(trace)
-        print(f"| {replicas} | {len(trace):,} | {cpu_s:.2f} | {share:.2f} | {events:.2f} |", flush=True)
+        print(row(str(replicas), cpu_s, result, base_s), flush=True)
+
+
+def row(name: str, cpu_s: float, result: Any, base_s: float) -> str:
+    requests, events = len(result.requests), len(result.iterations)
+    cells = (name, f"{requests:,}", f"{cpu_s / requests * 1e6:.0f}", f"{cpu_s / requests / base_s:.2f}")
+    return f"| {' | '.join(cells)} | {events / requests:.2f} | {cpu_s / events * 1e6:.0f} |"
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Experiment:
         self.capacities: dict[Key, pd.Series[float]] = {}
         self.tuned: PolicyTable | None = None
         self.report = report or (lambda share, what: None)
-        self._to_tune = next((policy for policy in config.policies if policy.name == "static"), None)
+        self._to_tune = next((policy for policy in config.policies if _wants_tuning(policy)), None)
         # The search is about as long as a replication.
         self._weight = 1 / (config.replications + (self._to_tune is not None))
         self._done = 0.0
@@ -62,7 +62,7 @@ class Experiment:
             trace = self.draw(replication)
             full = burst(trace)
             if replication == 0:
-                self._tune(full)
+                self._tune(full, trace.concurrency)
             policies = list(self.policies())
             for policy in policies:
                 what = f"replication {replication + 1} of {self.config.replications}: {policy.label}"
@@ -97,20 +97,24 @@ class Experiment:
     def _capacity(self, policy: PolicyTable, full: Trace) -> pd.Series[float]:
         return saturated_rates(run(self.config, policy, full, self.limits, iterations=False))
 
-    def _tune(self, full: Trace) -> None:
-        """Find static's best batch size: powers of two, until two in a row bring nothing."""
+    def _tune(self, full: Trace, num_users: int | None) -> None:
+        """Find static's best batch size: its default, or a power of two; until two in a row bring nothing."""
         policy = self._to_tune
         if policy is None:
             return
-        best_size, best, idle, size = 1, 0.0, 0, 1
-        sizes = MAX_BATCH_SIZE.bit_length()
-        while size <= MAX_BATCH_SIZE and idle < 2:
-            self._advance(self._weight / sizes, f"{policy.label}: trying a batch size of {size}")
-            tokens_per_s = self._capacity(policy.with_fields(policy.label, batch_size=size), full)["output_throughput"]
-            idle = 0 if tokens_per_s > best else idle + 1
-            best_size, best = (size, tokens_per_s) if tokens_per_s > best else (best_size, best)
-            size *= 2
-        self.tuned = policy.with_fields(f"{policy.label} (best batch, {best_size})", batch_size=best_size)
+        most = min(MAX_BATCH_SIZE, policy.config.max_num_seqs, num_users or MAX_BATCH_SIZE)
+        sizes = [1 << power for power in range(most.bit_length())]
+        tokens_per_s: dict[int, float] = {}
+        for size in sizes:
+            self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
+            candidate = policy.with_fields(policy.label, batch_size=size)
+            tokens_per_s[size] = self._capacity(candidate, full)["output_throughput"]
+            if size // 4 in tokens_per_s and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4:
+                break
+        default = run(self.config, policy, full, self.limits, iterations=False)
+        tokens_per_s.setdefault(default.meta["num_slots"], saturated_rates(default)["output_throughput"])
+        best = max(tokens_per_s, key=tokens_per_s.__getitem__)
+        self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
 
     def _advance(self, share: float, what: str) -> None:
         self.report(self._done, what)
@@ -148,6 +152,11 @@ def saturated_rates(result: Result) -> pd.Series[float]:
     return pd.Series(
         {"request_throughput": len(counted) / span, "output_throughput": counted["output_tokens"].sum() / span}
     )
+
+
+def _wants_tuning(policy: PolicyTable) -> bool:
+    """Whether it is static batching whose batch size nobody has chosen."""
+    return policy.name == "static" and policy.config.batch_size is None
 
 
 def _rate(trace: Trace) -> float:

@@ -40,7 +40,7 @@ def spoken(comparison: Comparison, label: str) -> str:
     """Name a policy in words: the iteration-level ones are continuous batching."""
     names = {policy.label: policy.name for policy in comparison.config.policies}
     name = names.get(label, "static")
-    if ":" in name:
+    if ":" in name or "(" in label:
         return label
     return f"{name} batching" if name in WHOLE_BATCH else f"continuous batching ({label})"
 

@@ -13,8 +13,10 @@ from busdoor.cluster import ROUTERS, PrefixAffinity, Replica, Router, make_route
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
 from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.plots import plot_kv, plot_occupancy, plot_timeline
 from busdoor.policies import VllmPolicy, policy_config
 from busdoor.request import Request
+from busdoor.result import Result
 from busdoor.server import Server
 from busdoor.simulate import simulate
 from busdoor.step_time import LinearStepTime, make_step_time
@@ -202,6 +204,23 @@ class TestResult:
         assert result.requests["finish_s"].round(2).tolist() == [4, 0.04, 4]
         assert result.meta["policy"] == "static + vllm"
         assert result.summary.isna()["mean_tpot_ms"]  # some answers are released whole
+
+    def test_figures_show_one_replica(self):
+        from matplotlib import pyplot
+
+        arriving = trace([0, 0, 0.5], [(10, 20), (10, 30), (10, 5)])
+        result = simulate_cluster(arriving, [replica(num_blocks=10), replica(num_blocks=100)], "round_robin")
+        for plot in (plot_kv, plot_occupancy, plot_timeline):
+            plot(result, replica=1)
+        assert plot_kv(result, replica=1).get_ylim()[1] == pytest.approx(1.32 * 1600)
+        assert {event["pid"] for event in result.to_perfetto()["traceEvents"]} == {0, 1}
+        pyplot.close("all")
+
+    def test_tables_come_back_from_a_folder(self, tmp_path):
+        result = simulate_cluster(trace([0, 0], [(8, 2), (8, 3)]), [replica(), replica()])
+        back = Result.load(result.save(tmp_path))
+        pd.testing.assert_frame_equal(back.iterations, result.iterations)
+        assert back.summary["kv_used_share"] == result.summary["kv_used_share"]
 
     def test_load_is_shared(self):
         arriving = uneven(400, rate=30.0)

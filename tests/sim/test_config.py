@@ -193,10 +193,11 @@ def test_rows_that_belong_together_are_not_drawn_one_by_one():
 
 
 def test_a_burst_keeps_the_lengths_and_forgets_the_clients():
-    trace = Trace(arrival_s=[0, 9], input_tokens=[5, 6], output_tokens=[1, 2], timeout_s=[1, 1], concurrency=1)
+    trace = Trace(arrival_s=[0, 9], input_tokens=[5, 6], output_tokens=[1, 2], timeout_s=[1, 1], concurrency=3)
     full = burst(trace, at_least=5)
     assert full.input_tokens.tolist() == [5, 6] * 3
-    assert (full.arrival_s == 0).all() and full.timeout_s is None and full.concurrency is None
+    assert (full.arrival_s == 0).all() and full.timeout_s is None
+    assert full.concurrency == 3  # in a closed loop nobody but its users is there to ask
 
 
 def test_the_limits_are_those_of_an_operator_who_knows_the_traffic():

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from busdoor_workloads import Trace
 from busdoor_workloads.describe import describe, index_of_dispersion, plot_describe, static_efficiency
 from busdoor_workloads.formats import read_trace
-from hypothesis import given
-from hypothesis import strategies as st
 
 TRACES = Path(__file__).resolve().parents[2] / "../shared/traces"
 CONV, CODE = "azure_llm_2023_conv.csv.gz", "azure_llm_2023_code.csv.gz"

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from busdoor_workloads import fetch as fetching
 from busdoor_workloads.fetch import PUBLIC_TRACES, cache_folder, fetch
 from busdoor_workloads.formats import read_trace

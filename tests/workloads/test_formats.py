@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from busdoor_workloads import Trace
-from busdoor_workloads.formats import FORMATS, detect_format, read_trace, write_trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from busdoor_workloads import Trace
+from busdoor_workloads.formats import FORMATS, detect_format, read_trace, write_trace
 
 COLUMNS = (
     *("arrival_s", "input_tokens", "output_tokens", "max_output_tokens", "priority"),

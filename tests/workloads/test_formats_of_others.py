@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from busdoor_workloads import Trace
 from busdoor_workloads.formats import FORMATS, detect_format, read_trace, write_trace
 

@@ -10,6 +10,7 @@ app = App(
     name="busdoor",
     help="What continuous batching is worth against static batching, on your lengths, your arrivals and your GPU.",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # `main` answers it
 )
 COMMANDS = {
     "compare": "Run policies side by side, and say what continuous batching is worth.",

@@ -68,7 +68,7 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         line("padding computed", lambda row: percent(row["padding_share"])),
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
         ("[bold]saturated[/]: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
-        ("gain over static", [_gain(comparison, name) for name in comparison.policies]),
+        (f"gain over {escape(comparison.static)}", [_gain(comparison, name) for name in comparison.policies]),
         line("load, of what it carries", lambda row: percent(row["offered_load"], 0)),
         line("GPUs for this load", lambda row: number(row["gpus"])),
     ]

@@ -120,5 +120,5 @@ def _apart(policy: PolicyTable, index: int, policies: Sequence[PolicyTable]) -> 
     for field in fields(policy.config):
         values = [str(getattr(other.config, field.name, None)) for other in same]
         if len(set(values)) == len(same):
-            return f"{policy.label} ({field.name} {getattr(policy.config, field.name)})"
+            return f"{policy.label} ({field.name} {str(getattr(policy.config, field.name)).lower()})"
     return f"{policy.label} ({1 + sum(other.label == policy.label for other in policies[:index])})"

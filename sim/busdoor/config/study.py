@@ -15,7 +15,7 @@ from busdoor.catalog import gpu, gpu_names, model, model_names
 from busdoor.config.policy import PolicyTable, label_policies
 from busdoor.config.tables import SLO, STRICT, GPUTable, KVTable, reject_unknown
 from busdoor.config.toml import Document, read_toml
-from busdoor.config.workload import WorkloadTable
+from busdoor.config.workload import WorkloadTable, kept_keys
 from busdoor.names import checked
 from busdoor.step_time import StepTime, make_step_time, step_time_class
 
@@ -119,23 +119,23 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace single keys of a configuration's tables; [workload] name and path replace each other.
+    """Replace single keys of a configuration's tables; of another workload's laws none is left.
 
     Examples
     --------
     >>> merge({"seed": 1, "gpu": {"name": "h100", "tp": 2}}, {"gpu": {"name": "h200"}})
     {'seed': 1, 'gpu': {'name': 'h200', 'tp': 2}}
+    >>> merge({"workload": {"name": "azure-conv", "num_requests": 9}}, {"workload": {"path": "mine.csv"}})
+    {'workload': {'num_requests': 9, 'path': 'mine.csv'}}
     """
     merged = dict(table)
     for key, value in overrides.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = {**merged[key], **value}
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            kept = old if key != "workload" else kept_keys(old, value)
+            merged[key] = {**kept, **value}
         else:
             merged[key] = value
-    new = overrides.get("workload", {})
-    other = "path" if "name" in new else "name" if "path" in new else None
-    if other and other in merged["workload"] and other not in new:
-        merged["workload"] = {k: v for k, v in merged["workload"].items() if k != other}
     return merged
 
 

@@ -103,7 +103,8 @@ class WorkloadTable:
         """The laws (not for a file)."""
         from busdoor_workloads import Workload, workload_names
 
-        table: dict[str, Any] = {"name" if self._is_label else "base": self.name or DEFAULT_WORKLOAD, **self.laws}
+        named = {"name": self.name or "workload"} if self._is_label else {"base": self.name or DEFAULT_WORKLOAD}
+        table: dict[str, Any] = {**named, **self.laws}
         table |= {key: value for key in ("timeout_s", "max_output_tokens") if (value := getattr(self, key)) is not None}
         if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
             raise ValueError(f"[workload] name: {unknown('a profile or preset', table['base'], workload_names())}")
@@ -167,6 +168,14 @@ class WorkloadTable:
         return own | {key: to_table(value) for key, value in self.laws.items()}
 
 
+def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stays of a table when another profile or file takes its place: what goes with any workload."""
+    if "name" not in changes and "path" not in changes:
+        return dict(table)
+    kept = set(_OWN) - {"name", "path"} | (set(READ_OPTIONS) if "path" in changes else set())
+    return {key: value for key, value in table.items() if key in kept}
+
+
 def resampled(trace: Trace, seed: int, replication: int) -> Trace:
     """Draw a replication of a recorded trace: same arrivals, rows drawn with replacement; number 0 is the trace itself.
 
@@ -194,7 +203,9 @@ def is_replicable(trace: Trace) -> bool:
 
 
 def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
-    """All requests at once, repeated until there are enough to keep any server full; nobody gives up.
+    """All requests at once, repeated until there are enough to keep any server full; nobody thinks or gives up.
+
+    In a closed loop, "at once" is as many as there are users.
 
     Examples
     --------
@@ -205,7 +216,7 @@ def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
     """
     copies = 1 if trace.hash_ids is not None else -(-at_least // max(1, len(trace)))
     rows = np.tile(np.arange(len(trace)), copies)
-    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s", "concurrency"))
+    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s"))
     return replace(_take(trace, rows, np.zeros(len(rows))), **alone)
 
 

@@ -71,9 +71,10 @@ def _held(run: Run) -> tuple[float, float]:
     return held, finished
 
 
-def kv_capacity_tokens(run: Run) -> float:
+def kv_capacity_tokens(run: Run, replica: int = 0) -> float:
     """Tokens that one server's KV cache holds."""
-    return float(run.meta["num_blocks"]) * float(run.meta["block_size"])
+    own = run.meta["replicas"][replica] if "replicas" in run.meta else run.meta
+    return float(own["num_blocks"]) * float(own["block_size"])
 
 
 def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float) -> pd.DataFrame:

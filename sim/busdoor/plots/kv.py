@@ -38,7 +38,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     """
     ax = axes_or_new(ax)
     iterations, _ = of_replica(result, replica)
-    capacity = kv_capacity_tokens(result)
+    capacity = kv_capacity_tokens(result, replica)
     curves = _thinned(kv_curves(iterations, int(result.meta["block_size"]), capacity))
     color = identity(str(result.meta["policy"]))["color"]
     floor = np.zeros(len(curves))

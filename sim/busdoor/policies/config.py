@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from busdoor.kv.config import KVConfig
 from busdoor.names import import_object
 from busdoor.policies.base import Policy
+from busdoor.policies.queues import Queue, ShortestJobQueue
 from busdoor_workloads import Trace
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
@@ -32,6 +36,39 @@ class PolicyConfig(Protocol):
         ValueError
             If the settings do not go with the memory or the trace, in one sentence.
         """
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class QueueFields:
+    """Settings of the waiting line, which the policies that admit at every iteration share.
+
+    Parameters
+    ----------
+    queue : {"fcfs", "priority", "sjf"}
+        Who enters next: who came first, the smallest priority, or the shortest answer.
+    length_error, length_seed
+        How far off the shortest answers are predicted, and the seed of that: see `ShortestJobQueue`. 0 knows the
+        lengths.
+
+    Examples
+    --------
+    >>> QueueFields(queue="sjf", length_error=0.5).make_queue().error
+    0.5
+    """
+
+    queue: Literal["fcfs", "priority", "sjf"] = "fcfs"
+    length_error: NonNegativeFloat = 0.0
+    length_seed: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        for name in ("length_error", "length_seed"):
+            value = getattr(self, name)
+            if value and self.queue != "sjf":
+                raise ValueError(f"{name} = {value} says nothing to queue = {self.queue!r}; it needs queue = 'sjf'")
+
+    def make_queue(self) -> str | Queue:
+        """Make the waiting line, or name it where its name says all."""
+        return ShortestJobQueue(self.length_error, self.length_seed) if self.queue == "sjf" else self.queue
 
 
 @dataclass(frozen=True)

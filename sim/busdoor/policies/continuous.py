@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from busdoor.batch import Batch, Chunk
 from busdoor.policies.base import Item, Policy
 from busdoor.policies.decodes import Decodes
-from busdoor.policies.queues import QUEUES, Queue
+from busdoor.policies.queues import Queue, as_queue
 from busdoor.request import Request
 
 
@@ -21,7 +21,7 @@ class ContinuousPolicy(Policy):
     ----------
     max_num_seqs, max_model_len : int
         Most running requests; longest input + output.
-    queue : {"fcfs", "priority"}
+    queue : {"fcfs", "priority", "sjf"} or Queue
         Order of admission.
     block_size : int
         Tokens in a KV block, for a subclass that has to know when a decode begins one.
@@ -38,10 +38,10 @@ class ContinuousPolicy(Policy):
         The others.
     """
 
-    def __init__(self, max_num_seqs: int, max_model_len: int, queue: str = "fcfs", block_size: int = 1) -> None:
+    def __init__(self, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs", block_size: int = 1) -> None:
         self.num_slots = max_num_seqs
         self.max_model_len = max_model_len
-        self.waiting: Queue = QUEUES[queue]()
+        self.waiting: Queue = as_queue(queue)
         self.running: dict[Request, None] = {}
         self.prefilling: dict[Request, None] = {}
         self.decodes = Decodes(block_size)

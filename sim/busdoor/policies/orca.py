@@ -11,8 +11,9 @@ from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import KVUse
-from busdoor.policies.config import MAX_NUM_SEQS, check_budget
+from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, check_budget
 from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.queues import Queue
 from busdoor.request import Request
 from busdoor_workloads import Trace
 
@@ -35,7 +36,7 @@ class OrcaPolicy(ContinuousPolicy):
         what it will write, prompt + output − 1, for the last token is never fed back.
     max_num_batched_tokens : int, optional
         Most tokens of an iteration; without it as many prompts as may enter are computed at once.
-    queue : {"fcfs", "priority"}
+    queue : {"fcfs", "priority", "sjf"} or Queue
         Order of admission.
 
     Examples
@@ -55,7 +56,7 @@ class OrcaPolicy(ContinuousPolicy):
         *,
         reservation: str = "max",
         max_num_batched_tokens: int | None = None,
-        queue: str = "fcfs",
+        queue: str | Queue = "fcfs",
     ) -> None:
         super().__init__(max_num_seqs, max_model_len, queue)
         self.kv = kv
@@ -126,8 +127,8 @@ class OrcaPolicy(ContinuousPolicy):
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class OrcaConfig:
-    """Settings of the policy `orca`; see `OrcaPolicy` for the fields.
+class OrcaConfig(QueueFields):
+    """Settings of the policy `orca`; see `OrcaPolicy` and `QueueFields` for the fields.
 
     Examples
     --------
@@ -140,9 +141,9 @@ class OrcaConfig:
     max_num_seqs: PositiveInt = MAX_NUM_SEQS
     max_num_batched_tokens: PositiveInt | None = None
     reservation: Literal["max", "pow2", "oracle"] = "max"
-    queue: Literal["fcfs", "priority"] = "fcfs"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_num_batched_tokens is not None:
             check_budget(self.max_num_batched_tokens, self.max_num_seqs)
 
@@ -165,5 +166,5 @@ class OrcaConfig:
             kv.max_model_len,
             reservation=self.reservation,
             max_num_batched_tokens=self.max_num_batched_tokens,
-            queue=self.queue,
+            queue=self.make_queue(),
         )

@@ -6,6 +6,7 @@ from busdoor.batch import Batch
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import KVUse
 from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.queues import Queue
 from busdoor.request import Request
 
 
@@ -18,11 +19,11 @@ class PagedPolicy(ContinuousPolicy):
         The blocks.
     max_num_seqs, max_model_len : int
         Most running requests; longest input + output.
-    queue : {"fcfs", "priority"}
-        Order of admission, and who is preempted: the last admitted, or the worst (priority, arrival).
+    queue : {"fcfs", "priority", "sjf"} or Queue
+        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
     """
 
-    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str = "fcfs") -> None:
+    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs") -> None:
         super().__init__(max_num_seqs, max_model_len, queue, kv.block_size)
         self.kv = kv
         self.by_priority = queue == "priority"

@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, check_budget
+from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget
 from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.queues import Queue
 from busdoor.request import Request
 from busdoor_workloads import Trace
 
@@ -32,8 +33,8 @@ class PrefillFirstPolicy(PagedPolicy):
         The blocks.
     max_num_seqs, max_num_batched_tokens, max_model_len : int
         Most running requests; most prompt tokens of an iteration; longest input + output.
-    queue : {"fcfs", "priority"}
-        Order of admission, and who is preempted: the last admitted, or the worst (priority, arrival).
+    queue : {"fcfs", "priority", "sjf"} or Queue
+        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
     watermark : float
         Share of the blocks that an admission leaves free while others run.
 
@@ -57,7 +58,7 @@ class PrefillFirstPolicy(PagedPolicy):
         max_num_batched_tokens: int,
         max_model_len: int,
         *,
-        queue: str = "fcfs",
+        queue: str | Queue = "fcfs",
         watermark: float = 0.0,
     ) -> None:
         super().__init__(kv, max_num_seqs, max_model_len, queue)
@@ -116,8 +117,8 @@ class PrefillFirstPolicy(PagedPolicy):
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class PrefillFirstConfig:
-    """Settings of the policy `prefill_first`; see `PrefillFirstPolicy` for the fields.
+class PrefillFirstConfig(QueueFields):
+    """Settings of the policy `prefill_first`; see `PrefillFirstPolicy` and `QueueFields`.
 
     Examples
     --------
@@ -128,11 +129,11 @@ class PrefillFirstConfig:
     name: Literal["prefill_first"] = "prefill_first"
     max_num_seqs: PositiveInt = MAX_NUM_SEQS
     max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
-    queue: Literal["fcfs", "priority"] = "fcfs"
     watermark: Annotated[float, Field(ge=0, lt=1)] = WATERMARK
     prefix_caching: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_budget(self.max_num_batched_tokens, self.max_num_seqs)
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> PrefillFirstPolicy:
@@ -142,6 +143,6 @@ class PrefillFirstConfig:
             self.max_num_seqs,
             self.max_num_batched_tokens,
             kv.max_model_len,
-            queue=self.queue,
+            queue=self.make_queue(),
             watermark=self.watermark,
         )

@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, check_budget
+from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget
 from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.queues import Queue
 from busdoor.request import Request
 from busdoor_workloads import Trace
 
@@ -34,8 +35,8 @@ class VllmPolicy(PagedPolicy):
         Whether a prompt may be cut to the budget that is left.
     long_prefill_token_threshold : int
         Longest piece of one prefill in an iteration while there are other requests; 0 for no limit.
-    queue : {"fcfs", "priority"}
-        Order of admission, and who is preempted: the last admitted, or the worst (priority, arrival).
+    queue : {"fcfs", "priority", "sjf"} or Queue
+        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
     watermark : float
         Share of the blocks that an admission leaves free while others run.
     reserve_full_prompt : bool
@@ -60,7 +61,7 @@ class VllmPolicy(PagedPolicy):
         *,
         chunked_prefill: bool = True,
         long_prefill_token_threshold: int = 0,
-        queue: str = "fcfs",
+        queue: str | Queue = "fcfs",
         watermark: float = 0.0,
         reserve_full_prompt: bool = True,
     ) -> None:
@@ -184,8 +185,8 @@ class VllmPolicy(PagedPolicy):
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class VllmConfig:
-    """Settings of the policy `vllm`; see `VllmPolicy` for the fields, and `PrefixCachedKV` for `prefix_caching`.
+class VllmConfig(QueueFields):
+    """Settings of the policy `vllm`; see `VllmPolicy` and `QueueFields`, and `PrefixCachedKV` for `prefix_caching`.
 
     Examples
     --------
@@ -199,12 +200,12 @@ class VllmConfig:
     max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
     chunked_prefill: bool = True
     long_prefill_token_threshold: NonNegativeInt = 0
-    queue: Literal["fcfs", "priority"] = "fcfs"
     watermark: Annotated[float, Field(ge=0, lt=1)] = 0.0
     reserve_full_prompt: bool = True
     prefix_caching: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_budget(self.max_num_batched_tokens, self.max_num_seqs)
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> VllmPolicy:
@@ -232,7 +233,7 @@ class VllmConfig:
             kv.max_model_len,
             chunked_prefill=self.chunked_prefill,
             long_prefill_token_threshold=self.long_prefill_token_threshold,
-            queue=self.queue,
+            queue=self.make_queue(),
             watermark=self.watermark,
             reserve_full_prompt=self.reserve_full_prompt,
         )

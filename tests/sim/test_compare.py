@@ -1,0 +1,213 @@
+"""Policies side by side: the same draws for all, the table, the gain, the verdict, and what is saved."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from busdoor import Comparison, compare
+from busdoor.comparison_files import to_json, to_perfetto
+from busdoor.config import Config
+from busdoor.experiment import Experiment, saturated_rates
+from busdoor.result import Result
+from busdoor.study import draws
+from busdoor_workloads import Trace
+
+FAST = {
+    "step_time": {"name": "linear", "base_s": 0.01, "per_token_s": 1e-6},
+    "kv": {"num_blocks": 2000, "max_model_len": 1024},
+}
+LAWS = {
+    "input_tokens": {"type": "uniform", "low": 10, "high": 200},
+    "output_tokens": {"type": "exponential", "mean": 40, "max": 400},
+    "num_requests": 300,
+    "max_output_tokens": 400,
+}
+SLOTS = [{"name": "static", "max_num_seqs": 8}, {"name": "vllm", "max_num_seqs": 8}]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(
+        {**LAWS, "arrival": 6.0}, SLOTS, replications=3, seed=1, slo={"ttft_p99": "5s"}, **FAST,
+        gpu_options={"price_per_hour": 2.5},
+    )  # fmt: skip
+
+
+def test_every_policy_has_the_same_draws(comparison):
+    static, vllm = (comparison.results[name].requests for name in ("static", "vllm"))
+    columns = ["arrival_s", "input_tokens", "output_tokens"]
+    pd.testing.assert_frame_equal(static[columns], vllm[columns])
+    tokens = comparison.summaries["total_output_tokens"]
+    assert tokens["static"].tolist() == tokens["vllm"].tolist()
+    assert len(set(tokens["vllm"])) == 3  # and the replications differ
+
+
+def test_the_same_seed_gives_the_same_numbers(comparison):
+    again = compare(
+        {**LAWS, "arrival": 6.0}, SLOTS, replications=3, seed=1, slo={"ttft_p99": "5s"}, **FAST,
+        gpu_options={"price_per_hour": 2.5},
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(again.summaries, comparison.summaries)
+    pd.testing.assert_frame_equal(again.capacities, comparison.capacities)
+
+
+def test_fewer_replications_are_the_first_of_more(comparison):
+    fewer = compare({**LAWS, "arrival": 6.0}, SLOTS, replications=2, seed=1, slo={"ttft_p99": "5s"}, **FAST)
+    pd.testing.assert_frame_equal(fewer.summaries, comparison.summaries.query("replication < 2"))
+
+
+def test_static_is_shown_at_its_best_batch_size_too():
+    def tokens_per_s(**fields):
+        comparison = compare({**LAWS, "arrival": 6.0}, [{"name": "static", **fields}], replications=1, **FAST)
+        return comparison, comparison.table["saturated_output_throughput"]
+
+    comparison, tuned = tokens_per_s()
+    by_size = {2**power: tokens_per_s(batch_size=2**power)[1]["static"] for power in range(11)}
+    best = max(by_size, key=by_size.get)
+    assert comparison.policies == ["static", f"static (best batch, {best})"]
+    assert tuned.tolist() == [pytest.approx(by_size[best], rel=0.2), by_size[best]]
+
+
+def test_a_batch_size_that_somebody_chose_is_not_tuned():
+    comparison = compare(LAWS, [{"name": "static", "batch_size": 4}], replications=1, **FAST)
+    assert comparison.policies == ["static"] and comparison.best_static is None
+
+
+def test_the_gain_is_the_ratio_of_what_is_carried_at_most(comparison):
+    tokens_per_s = comparison.capacities["output_throughput"]
+    ratio = np.exp(np.log(tokens_per_s["vllm"] / tokens_per_s["static"]).mean())
+    row = comparison.gain.loc["vllm"]
+    assert row["over_static"] == pytest.approx(ratio)
+    assert row["over_static_low"] < ratio < row["over_static_high"]
+    # An iteration costs the same whoever is in it: the gain is E[max of 8] / E[N] (about 2.7 for an exponential law).
+    assert ratio == pytest.approx(2.7, rel=0.1)
+
+
+def test_a_burst_of_identical_requests_gains_nothing():
+    workload = {"input_tokens": 32, "output_tokens": 20, "num_requests": 800}
+    policies = [{"name": "static", "batch_size": 8}, {"name": "vllm", "max_num_seqs": 8}]
+    comparison = compare(workload, policies, replications=1, **FAST)
+    assert comparison.gain.loc["vllm", "over_static"] == pytest.approx(1.0, rel=1e-9)
+
+
+def test_as_many_gpus_as_carry_the_load(comparison):
+    table = comparison.table
+    carried = table["gpus"] * table["saturated_request_throughput"]
+    one_less = (table["gpus"] - 1) * table["saturated_request_throughput"]
+    assert (carried >= comparison.request_rate).all() and (one_less < comparison.request_rate).all()
+    assert (table["cost_per_hour"] == 2.5 * table["gpus"]).all()
+
+
+def test_intervals_are_paired_with_the_first_policy(comparison):
+    own = comparison.intervals.xs("output_throughput", level="metric")
+    assert own.loc["static", ["ratio", "ratio_low", "ratio_high"]].tolist() == [1, 1, 1]
+    vllm = own.loc["vllm"]
+    assert vllm["low"] < vllm["mean"] < vllm["high"]
+    assert vllm["difference"] == pytest.approx(own.loc["vllm", "mean"] - own.loc["static", "mean"])
+
+
+def test_the_verdict_is_in_plain_words(comparison):
+    gain, table = comparison.gain.loc["vllm"], comparison.table
+    expected = (
+        f"Continuous batching (vllm) serves {gain['over_best_static']:.1f}× the tokens of static batching at its best "
+        f"batch size (95 % interval {gain['over_best_static_low']:.1f} to {gain['over_best_static_high']:.1f}), "
+        f"{gain['over_static']:.1f}× at its default. "
+        f"{comparison.request_rate:.3g} requests/s need {table.loc['vllm', 'gpus']:.0f} H100 with vllm, "
+        f"{table.loc['static', 'gpus']:.0f} with static."
+    )
+    assert comparison.verdict.startswith(expected)
+
+
+def test_promises_are_kept_only_by_whom_99_per_cent_say_so(comparison):
+    result = comparison.results["vllm"]
+    share = (result.latencies["ttft"] <= 5).sum() / len(result.requests)
+    assert comparison.summaries.loc[("vllm", 0), "slo_ttft_p99"] == pytest.approx(share)
+    assert comparison.summaries.loc[("vllm", 0), "slo_met"] == (share >= 0.99)
+
+
+def test_a_trace_of_ones_own_can_be_compared():
+    trace = Trace(arrival_s=np.arange(50) / 5, input_tokens=np.full(50, 20), output_tokens=np.arange(50) % 7 + 1)
+    comparison = compare(trace, ["vllm"], request_rate=10, replications=2, **FAST)
+    first, second = (comparison.summaries.loc[("vllm", i)] for i in (0, 1))
+    assert comparison.results["vllm"].requests["arrival_s"].to_numpy() == pytest.approx(trace.arrival_s / 2)
+    assert first["total_output_tokens"] != second["total_output_tokens"]  # rows drawn anew
+    assert comparison.best_static is None and "over_best_static" not in comparison.gain
+    assert comparison.verdict.startswith("Continuous batching (vllm) serves ")
+
+
+def test_saturated_rates_leave_out_filling_and_draining():
+    # Ten answers a second, but for a slow start and a long end.
+    finish = np.concatenate([np.linspace(50, 100, 50), 100 + np.arange(1, 301) / 10, np.full(10, 500.0)])
+    admitted = np.concatenate([np.zeros(50), finish[:310] - 1e-9])
+    columns = {"first_scheduled_s": admitted, "finish_s": finish, "output_tokens": 7, "status": "finished"}
+    rates = saturated_rates(replace(Result.example(), requests=pd.DataFrame(columns)))
+    assert rates["request_throughput"] == pytest.approx(10, rel=0.01)
+    assert rates["output_throughput"] == pytest.approx(70, rel=0.01)
+
+
+def test_an_interrupted_experiment_keeps_what_it_has():
+    config = Config.from_table({"workload": LAWS, "policy": SLOTS, "replications": 3, **FAST})
+
+    def interrupt(share, what):
+        if what == "replication 2 of 3: vllm":
+            raise KeyboardInterrupt
+
+    experiment = Experiment(config, draws(config), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run()
+    comparison = Comparison.of(experiment)
+    assert comparison.summaries.groupby("policy", sort=False).size().to_dict() == {
+        "static": 2, comparison.best_static: 2, "vllm": 1,
+    }  # fmt: skip
+    assert np.isfinite(comparison.gain.loc["vllm", "over_static"])
+    assert comparison.verdict
+
+
+@pytest.fixture(scope="module")
+def saved(comparison, tmp_path_factory):
+    return comparison.save(tmp_path_factory.mktemp("saved") / "comparison")
+
+
+def test_the_folder_has_tables_results_and_pictures(saved):
+    assert sorted(path.name for path in saved.iterdir()) == [
+        "capacities.csv", "comparison.json", "gain.csv", "intervals.csv", "plots", "replications.csv", "results",
+        "table.csv",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (saved / "plots").iterdir()) == [
+        "compare.png", "compare.svg", "gain.png", "gain.svg", "timeline.png", "timeline.svg",
+    ]  # fmt: skip
+
+
+def test_what_is_saved_reads_back(saved, comparison):
+    loaded = Comparison.load(saved)
+    assert loaded.config == comparison.config
+    assert loaded.verdict == comparison.verdict
+    pd.testing.assert_frame_equal(loaded.table, comparison.table, check_dtype=False)
+    assert list(loaded.results) == ["static", "vllm"]
+
+
+def test_a_comparison_can_be_repeated_from_what_it_noted(saved, comparison):
+    config = Config.from_table(json.loads((saved / "comparison.json").read_text())["config"])
+    experiment = Experiment(config, draws(config))
+    experiment.run()
+    pd.testing.assert_frame_equal(Comparison.of(experiment).summaries, comparison.summaries)
+
+
+def test_json_has_neither_nan_nor_infinity(comparison):
+    assert json.loads(json.dumps(to_json(comparison), allow_nan=False))["results"] == ["static", "vllm"]
+
+
+def test_one_timeline_holds_all_policies(comparison, tmp_path):
+    to_perfetto(comparison, tmp_path / "all.json")
+    events = json.loads((tmp_path / "all.json").read_text())["traceEvents"]
+    processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    assert processes == {0: "static, replica 0", 1: "vllm, replica 0"}
+
+
+def test_a_folder_without_a_comparison_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError) as error:
+        Comparison.load(tmp_path)
+    assert str(error.value) == f"{tmp_path} holds no comparison: it has no comparison.json"
