@@ -54,11 +54,12 @@ class Device:
 @settings(max_examples=60, deadline=None)
 def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
     name = data.draw(st.sampled_from(sorted(policies)))
-    policy, arrivals = policies[name](), [Request(i, 0.0, n, m) for i, (n, m, _) in enumerate(rows)]
+    policy, arrivals = policies[name](), [Request(i, i / 1000, n, m) for i, (n, m, _) in enumerate(rows)]
     inputs, outputs, gaps = (np.array(column) for column in zip(*rows, strict=True))
     trace = Trace(arrival_s=np.zeros(len(rows)), input_tokens=inputs, output_tokens=outputs)
     seats, device, now_s, waiting = Seats(policy, row_tokens(policy, trace)), Device(), 0.0, list(gaps)
     while arrivals or policy.num_waiting or policy.num_running:
+        assert now_s < 5000, "it comes to an end"
         while arrivals and waiting[0] <= 0:
             policy.add(arrivals.pop(0))
             waiting.pop(0)
