@@ -1,4 +1,4 @@
-"""What the engine does on a GPU only, with stand-ins for CUDA: steps launched ahead, decodes padded to a graph's size."""
+"""What the engine does on a GPU only, with stand-ins for CUDA: steps launched ahead, decodes padded for graphs."""
 
 from __future__ import annotations
 
