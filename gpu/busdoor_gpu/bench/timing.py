@@ -1,0 +1,101 @@
+"""Time on a device, and what the device can do at most, measured in the same run."""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import torch
+
+_WARMUP = 3  # compiles, then settles clocks and allocator
+_SAMPLES = 20  # the median of 20 ignores the few that the clock governor or another stream disturbs
+_CALLS_PER_GRAPH = 32  # a graph's own launch, some 10 us, spread thin
+_COPY_BYTES = 2**30  # far beyond the L2 cache of any GPU
+_MATMUL_SIZE = 8192  # large enough for the peak rate (gpu-anchors 0)
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the device reached on the plainest work.
+
+    Attributes
+    ----------
+    gb_per_s : float
+        Bytes read and written by a large copy, 1e9 a second.
+    tflop_per_s : float
+        Half-precision product of two large square matrices, 1e12 operations a second.
+    """
+
+    gb_per_s: float
+    tflop_per_s: float
+
+
+def median_us(calls: Sequence[Callable[[], object]], device: torch.device, graph: bool = True) -> float:
+    """Measure one call in microseconds, median.
+
+    Parameters
+    ----------
+    calls : sequence of callable
+        The same work on different memory, taken in turn, so that nobody finds his data in the L2 cache.
+    device : torch.device
+        On a CPU the calls run one by one by the host's clock, on a GPU by its own.
+    graph : bool
+        On a GPU: whether the calls run in a CUDA graph, without the host's launch time; code that reads back a value
+        cannot.
+
+    Examples
+    --------
+    >>> median_us([lambda: sum(range(1000))], torch.device("cpu")) > 0
+    True
+    """
+    if device.type != "cuda":
+        return _median([_host_us(call) for call in islice(cycle(calls), 2 + _SAMPLES // 4)][2:])
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        for call in islice(cycle(calls), max(_WARMUP, len(calls))):
+            call()
+    torch.cuda.synchronize(device)
+    if not graph:
+        return _median([_event_us(call) for call in islice(cycle(calls), _SAMPLES)])
+    rounds = max(len(calls), _CALLS_PER_GRAPH)
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded, stream=stream):
+        for call in islice(cycle(calls), rounds):
+            call()
+    return _median([_event_us(recorded.replay) / rounds for _ in range(_WARMUP + _SAMPLES)][_WARMUP:])
+
+
+def _median(times: list[float]) -> float:
+    return sorted(times)[len(times) // 2]
+
+
+def _host_us(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e6
+
+
+def _event_us(call: Callable[[], object]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) * 1e3
+
+
+def measure_ceiling(device: torch.device) -> Ceiling:
+    """Copy a large tensor and multiply large matrices; small ones on a CPU, where nobody reads much into the figure."""
+    on_gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    num_bytes, size = (_COPY_BYTES, _MATMUL_SIZE) if on_gpu else (2**24, 256)
+    source = torch.ones(num_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy_us = median_us([lambda: target.copy_(source)], device)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))  # zeros would draw less power
+    product = torch.empty_like(a)
+    matmul_us = median_us([lambda: torch.mm(a, b, out=product)], device)
+    return Ceiling(2 * num_bytes / copy_us / 1e3, 2 * size**3 / matmul_us / 1e6)

@@ -1,0 +1,191 @@
+"""`busdoor replay`: a trace on real hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.config import Config, PolicyTable
+    from busdoor.policies.base import Policy
+    from busdoor.run import Limits
+    from busdoor_gpu.backend import Backend
+    from busdoor_gpu.model import Model
+    from busdoor_workloads import Trace
+
+Flag = Parameter(negative="")
+
+
+def replay(
+    trace: str,
+    /,
+    *,
+    config: Path | None = None,
+    backend: Literal["triton", "torch"] = "triton",
+    model: str | None = None,
+    out: Path | None = None,
+    policy: list[str] | None = None,
+    rate: float | None = None,
+    time_scale: float | None = None,
+    concurrency: int | None = None,
+    num_requests: int | None = None,
+    clock: Literal["wall", "cpu"] = "wall",
+    device: str | None = None,
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None,
+    seed: int | None = None,
+    lookahead: Literal[0, 1] | None = None,
+    eager: Annotated[bool, Flag] = False,
+) -> int:
+    """Serve a trace on this machine, and write what happened in the simulator's format.
+
+    Prompts are random tokens of the trace's lengths, answers are as long as the trace says, and the weights are random
+    unless the model is a checkpoint's folder: a time does not depend on what is said. The folder has
+    requests.csv, iterations (with device_s and host_s), stays, summary.json and meta.json; with several policies, a
+    folder for each.
+
+    Parameters
+    ----------
+    trace
+        A trace file (JSONL, CSV or a public format), or a profile to draw from.
+    config
+        TOML file with [policy], [kv] ...; flags override it.
+    backend
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+    model
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint.
+    out
+        Folder for the result; by default a fresh busdoor-replay-001.
+    policy
+        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+    rate
+        Requests per second, in place of the trace's own arrivals; inf for all at once, as fast as possible.
+    time_scale
+        Stretch the trace's time: 2 halves the rate.
+    concurrency
+        Closed loop: so many users, each of whom sends the next request when the last is answered.
+    num_requests
+        Take the first so many requests.
+    clock
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen.
+    device
+        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+    dtype
+        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+    seed
+        Of what is drawn.
+    lookahead
+        0: the next batch is decided only when the one before has ended; by default while it still runs.
+    eager
+        No CUDA graphs.
+    """
+    import torch
+
+    from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.tables import print_summary
+    from busdoor_gpu import replay as engine
+    from busdoor_gpu.backend import load_backend
+    from busdoor_gpu.engine import guarded
+    from busdoor_gpu.model import load_model
+    from busdoor_gpu.seats import EngineError
+
+    settled = _configured(
+        config, model, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
+        lookahead=lookahead,
+    )  # fmt: skip
+    served = _served(settled, time_scale, concurrency)
+    place = device or ("cuda" if backend == "triton" else "cpu")
+    if place == "cpu":
+        torch.set_num_threads(1)  # so that processor time is time
+    if place.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
+    folder = fresh_folder("replay", out)
+    try:
+        kernels = load_backend(backend)
+        number_format = getattr(torch, dtype) if dtype else None
+        loaded = guarded(load_model, model or settled.gpu.model.name, place, number_format, settled.seed)
+        limits, measured = _limits(settled, served, loaded, kernels)
+        for table in settled.policies:
+            own = folder / table.label if len(settled.policies) > 1 else folder
+            built = _build(table, limits, served, measured)
+            result = engine.replay(
+                served, built, loaded, kernels, lookahead=settled.lookahead, clock=clock, cuda_graphs=not eager,
+                meta=_meta(settled, table, limits),
+            )  # fmt: skip
+            print_summary(result)
+            print(f"Result: {result.save(own)}")
+    except engine.ReplayError as error:
+        raise ValueError(f"{error}; what was measured so far is in {error.result.save(own)}") from error
+    except EngineError as error:
+        raise ValueError(str(error)) from error
+    return 0
+
+
+def _configured(config: Path | None, model: str | None, **flags: Any) -> Config:
+    """Read the configuration; a model that is not in the catalogue goes into it as a table."""
+    from dataclasses import asdict
+
+    from busdoor.catalog import model_names
+    from busdoor.cli.flags import configured, overrides
+    from busdoor_gpu.model_config import find_model
+
+    tables = overrides(**flags)
+    if model is not None:
+        shape = find_model(model).shape
+        tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
+    return configured(config, tables, {"policy": "vllm", "lookahead": 1})
+
+
+def _served(settled: Config, time_scale: float | None, concurrency: int | None) -> Trace:
+    """Draw or read the trace, and put the flags about its arrivals over it."""
+    from dataclasses import replace
+
+    trace = settled.workload.trace(settled.seed)
+    for flag, value in {"--time-scale": time_scale, "--concurrency": concurrency}.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{flag} is {value}; it must be more than 0")
+    if time_scale is not None:
+        trace = trace.with_arrivals(trace.arrival_s * time_scale)
+    if concurrency is not None:
+        trace = replace(trace.with_arrivals(0 * trace.arrival_s), concurrency=concurrency)
+    return trace
+
+
+def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tuple[Limits, bool]:
+    """Settle the memory: as configured, else as much as the GPU has; and say whether it was measured."""
+    from dataclasses import replace
+
+    from busdoor.run import limits_for
+    from busdoor_gpu.capacity import measure_num_blocks
+
+    limits = limits_for(settled, [trace])
+    if settled.kv.num_blocks is not None:
+        return limits, False
+    kv, share = limits.kv, settled.gpu.gpu_memory_utilization
+    blocks = measure_num_blocks(model, backend, kv.block_size, kv.max_model_len, share)
+    return replace(limits, kv=replace(kv, num_blocks=blocks)), True
+
+
+def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:
+    """Make the policy; one without pages leaves a block for each slot, as its ranges begin anywhere."""
+    from dataclasses import replace
+
+    from busdoor.kv.paged import PagedKV
+
+    table, kv = table.capped(limits.max_output_tokens), limits.kv
+    policy = table.build(kv, trace)
+    if measured and not isinstance(getattr(policy, "kv", None), PagedKV):
+        policy = table.build(replace(kv, num_blocks=max(1, kv.num_blocks - policy.num_slots)), trace)
+    return policy
+
+
+def _meta(settled: Config, table: PolicyTable, limits: Limits) -> dict[str, Any]:
+    return {
+        "policy": table.label,
+        "policy_config": table.to_dict(),
+        "max_model_len": limits.kv.max_model_len,
+        "seed": settled.seed,
+        "slo": settled.slo.per_request_s,
+        "config": settled.to_dict() | {"policy": [table.to_dict()]},
+    }

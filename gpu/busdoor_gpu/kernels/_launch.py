@@ -1,0 +1,142 @@
+"""Triton where it is installed, and one way to launch its kernels.
+
+Every wrapper launches through `launch`, so that `recording` can collect the launches of meta tensors instead of running
+them: what is compiled ahead of time (`busdoor_gpu.resources`) is then what the wrappers ship, tile sizes and all, with
+no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+
+try:
+    import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]
+except ImportError:  # Triton has wheels for Linux only; the torch backend does without
+    triton = tl = None
+
+
+__all__ = [
+    "Launch",
+    "capability",
+    "cdiv",
+    "compute_dtype",
+    "jit",
+    "launch",
+    "next_power_of_2",
+    "num_sms",
+    "recording",
+    "tl",
+]
+
+
+class Launch(NamedTuple):
+    """One recorded launch: the kernel, its grid, its positional arguments and its compile-time ones."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    args: tuple[Any, ...]
+    meta: dict[str, Any]
+
+
+class _Recorder(NamedTuple):
+    """Where recorded launches go, and the GPU that the wrappers are to believe in."""
+
+    launches: list[Launch]
+    capability: tuple[int, int]
+    num_sms: int
+
+
+_recorder: ContextVar[_Recorder | None] = ContextVar("busdoor_gpu_recorder", default=None)
+
+
+def jit(fn: Callable[..., Any]) -> Any:
+    """`triton.jit` where Triton is installed; else the function itself, never to be called."""
+    return fn if triton is None else triton.jit(fn)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
+    """Run `kernel` on `grid`, or record that it would have been."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder.launches.append(Launch(kernel, grid, args, meta))
+        return
+    if triton is None:
+        raise ModuleNotFoundError("the triton backend needs the package triton (Linux only); use the torch backend")
+    kernel[grid](*args, **meta)
+
+
+@contextmanager
+def recording(capability: tuple[int, int] = (9, 0), num_sms: int = 132) -> Iterator[list[Launch]]:
+    """Collect launches instead of running them.
+
+    Parameters
+    ----------
+    capability : tuple of int
+        Compute capability to configure for: (8, 0) is an A100, (9, 0) an H100.
+    num_sms : int
+        Multiprocessors of that GPU; 132 is an H100 SXM's.
+
+    Yields
+    ------
+    list of Launch
+        Filled as the wrappers are called, with meta tensors.
+
+    Examples
+    --------
+    >>> from busdoor_gpu.kernels.swiglu import swiglu
+    >>> with recording() as launches:
+    ...     _ = swiglu(torch.empty(2, 64, dtype=torch.bfloat16, device="meta"))
+    >>> len(launches)
+    1
+    """
+    launches: list[Launch] = []
+    token = _recorder.set(_Recorder(launches, capability, num_sms))
+    try:
+        yield launches
+    finally:
+        _recorder.reset(token)
+
+
+def capability(device: torch.device) -> tuple[int, int]:
+    """Compute capability to configure for; the interpreter, which has none, passes for an H100."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        return recorder.capability
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
+def num_sms(device: torch.device) -> int:
+    """Multiprocessors of the device; 2 in the interpreter, whose programs run one after another."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        return recorder.num_sms
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
+def next_power_of_2(n: int) -> int:
+    """Smallest power of two that is at least `n`: a Triton tile's side.
+
+    >>> [next_power_of_2(n) for n in (1, 2, 3, 4096)]
+    [1, 2, 4, 4096]
+    """
+    return 1 << (n - 1).bit_length()
+
+
+def cdiv(a: int, b: int) -> int:
+    """Divide, rounding up.
+
+    >>> cdiv(9, 4)
+    3
+    """
+    return -(-a // b)
+
+
+def compute_dtype(x: torch.Tensor) -> torch.dtype:
+    """Where a reference computes: float32 for half types, else the tensor's own, so that float64 stays exact."""
+    return torch.promote_types(x.dtype, torch.float32)

@@ -1,0 +1,104 @@
+"""The paged KV cache: its layout, contiguous batches as a block table, and how a reference reads it.
+
+One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is `cache[:, 0]`, V is
+`cache[:, 1]`, so a block is one contiguous piece (to copy, to swap) and the tokens of one head within a block are too
+(4 KiB for 16 tokens of 128 half-precision elements), which is what one program of attention reads. The kernels take K
+and V as [num_blocks, num_kv_heads, block_size, head_dim] with any strides as long as head_dim is contiguous and both
+agree; a token-major cache is a `transpose` of the same call.
+
+`block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is block * block_size +
+offset.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from busdoor_gpu.kernels._launch import cdiv
+
+Caches = tuple[torch.Tensor, torch.Tensor]
+
+
+def allocate_kv_cache(
+    num_blocks: int,
+    num_kv_heads: int,
+    block_size: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Caches:
+    """One layer's K and V, zeroed, as two views of one tensor.
+
+    Returns
+    -------
+    k_cache, v_cache : Tensor
+        [num_blocks, num_kv_heads, block_size, head_dim] each.
+
+    Examples
+    --------
+    >>> k, v = allocate_kv_cache(10, 2, 16, 64, torch.float16, "cpu")
+    >>> tuple(k.shape), k.stride() == v.stride()
+    ((10, 2, 16, 64), True)
+    """
+    cache = torch.zeros(num_blocks, 2, num_kv_heads, block_size, head_dim, dtype=dtype, device=device)
+    return cache[:, 0], cache[:, 1]
+
+
+def identity_block_table(
+    num_seqs: int, max_tokens: int, block_size: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Lay out a contiguous (static) batch as a block table: sequence s owns the s-th run of blocks.
+
+    Examples
+    --------
+    >>> identity_block_table(2, 40, 16)
+    tensor([[0, 1, 2],
+            [3, 4, 5]], dtype=torch.int32)
+    """
+    blocks = cdiv(max_tokens, block_size)
+    return torch.arange(num_seqs * blocks, dtype=torch.int32, device=device).view(num_seqs, blocks)
+
+
+def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Gather the first `num_tokens` of one sequence: [num_kv_heads, num_tokens, head_dim].
+
+    Parameters
+    ----------
+    cache : Tensor
+        K or V of one layer.
+    blocks : Tensor
+        The sequence's row of the block table.
+    num_tokens : int
+        Tokens wanted; blocks beyond them are not touched.
+
+    Examples
+    --------
+    >>> cache = torch.arange(6.0).view(3, 1, 2, 1)
+    >>> gather_kv(cache, torch.tensor([2, 0]), 3).flatten()
+    tensor([4., 5., 0.])
+    """
+    used = blocks[: cdiv(num_tokens, cache.shape[2])].long()
+    return cache[used].transpose(0, 1).flatten(1, 2)[:, :num_tokens]
+
+
+def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
+    """Refuse what the attention kernels cannot read, naming what would be right."""
+    head_dim = query.shape[-1]
+    if head_dim not in (16, 32, 64, 128):
+        raise ValueError(f"head_dim is {head_dim}; the kernels are written for 64 and 128 (16 and 32 in tests)")
+    if k_cache.shape != v_cache.shape or k_cache.stride() != v_cache.stride():
+        raise ValueError(
+            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}, "
+            f"v_cache {tuple(v_cache.shape)} and {v_cache.stride()}; they have to agree"
+        )
+    if k_cache.shape[-1] != head_dim or k_cache.stride(-1) != 1:
+        raise ValueError(
+            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}; its last dimension has to be "
+            f"{head_dim} contiguous elements"
+        )
+    if query.shape[1] % k_cache.shape[1]:
+        raise ValueError(
+            f"{query.shape[1]} query heads do not divide into groups over {k_cache.shape[1]} KV heads; use a multiple"
+        )
+    if query.stride(1) != head_dim or query.stride(2) != 1:
+        raise ValueError(f"query has strides {query.stride()}; heads and elements of a token have to be contiguous")

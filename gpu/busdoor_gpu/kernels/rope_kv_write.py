@@ -1,0 +1,187 @@
+"""Rotary embedding of Q and K, after their optional RMS norm, and the write of K and V to the paged cache.
+
+    n = x / sqrt(mean(x^2) + eps) * weight            per head of Q and K, where the model has that norm (Qwen3)
+    y[:d/2] = n[:d/2] * cos(p) - n[d/2:] * sin(p)     p: the token's position; angles p * inv_freq, halves paired
+    y[d/2:] = n[d/2:] * cos(p) + n[:d/2] * sin(p)
+
+Q goes to a buffer of its own, K and V to the token's slot of the cache; slot -1 (padding) writes neither.
+"""
+# ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from busdoor_gpu.kernels._launch import cdiv, compute_dtype, jit, launch, tl
+from busdoor_gpu.kernels.cache import Caches
+
+_HEADS = 16  # heads a program takes: 2048 elements at head_dim 128, 16 a thread of 4 warps
+
+
+class HeadNorm(NamedTuple):
+    """Weights [head_dim] of the norms of Q and K heads, and what is added to the mean square."""
+
+    q_weight: torch.Tensor
+    k_weight: torch.Tensor
+    eps: float
+
+
+def rope_table(inv_freq: torch.Tensor, max_positions: int) -> torch.Tensor:
+    """Cosines, then sines, of every position: float32 [max_positions, head_dim].
+
+    Parameters
+    ----------
+    inv_freq : Tensor
+        [head_dim / 2], radians per position, scaled as the model wants.
+    max_positions : int
+        Rows.
+
+    Examples
+    --------
+    >>> rope_table(torch.tensor([torch.pi / 2]), 3).round()
+    tensor([[ 1.,  0.],
+            [-0.,  1.],
+            [-1., -0.]])
+    """
+    position = torch.arange(max_positions, dtype=torch.float64, device=inv_freq.device)
+    angle = position[:, None] * inv_freq.double()[None, :]
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).float()
+
+
+@jit
+def _rope_kv_write_kernel(
+    qkv,
+    query,
+    k_cache,
+    v_cache,
+    positions,
+    slot_mapping,
+    table,
+    q_weight,
+    k_weight,
+    eps,
+    stride_qkv,
+    stride_block,
+    stride_head,
+    stride_token,
+    NUM_Q: tl.constexpr,
+    NUM_KV: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    PAGE: tl.constexpr,
+    HEADS: tl.constexpr,
+):
+    HALF: tl.constexpr = HEAD_DIM // 2  # noqa: N806
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    column = tl.arange(0, HALF)[None, :]
+    is_q = (head < NUM_Q)[:, None]
+    is_v = (head >= NUM_Q + NUM_KV)[:, None]
+    exists = (head < NUM_Q + 2 * NUM_KV)[:, None]
+    source = qkv + token * stride_qkv + head[:, None] * HEAD_DIM + column
+    left = tl.load(source, mask=exists, other=0.0).to(tl.float32)
+    right = tl.load(source + HALF, mask=exists, other=0.0).to(tl.float32)
+    turned_left, turned_right = left, right
+    if q_weight is not None:
+        square = tl.sum(left * left, 1) + tl.sum(right * right, 1)
+        inverse = tl.rsqrt(square / HEAD_DIM + eps)[:, None]
+        turned_left *= inverse * tl.where(is_q, tl.load(q_weight + column), tl.load(k_weight + column)).to(tl.float32)
+        turned_right *= inverse * tl.where(
+            is_q, tl.load(q_weight + HALF + column), tl.load(k_weight + HALF + column)
+        ).to(tl.float32)
+    angle = table + tl.load(positions + token).to(tl.int64) * HEAD_DIM + column
+    cos, sin = tl.load(angle), tl.load(angle + HALF)
+    new_left = tl.where(is_v, left, turned_left * cos - turned_right * sin).to(query.dtype.element_ty)
+    new_right = tl.where(is_v, right, turned_right * cos + turned_left * sin).to(query.dtype.element_ty)
+
+    target = query + (token * NUM_Q + head[:, None]) * HEAD_DIM + column
+    tl.store(target, new_left, mask=is_q)
+    tl.store(target + HALF, new_right, mask=is_q)
+    slot = tl.load(slot_mapping + token)
+    writes = exists & (slot >= 0)
+    kv_head = tl.where(is_v, head[:, None] - NUM_Q - NUM_KV, head[:, None] - NUM_Q).to(tl.int64)
+    place = (slot // PAGE).to(tl.int64) * stride_block + kv_head * stride_head + (slot % PAGE) * stride_token + column
+    tl.store(k_cache + place, new_left, mask=writes & ~is_q & ~is_v)
+    tl.store(k_cache + place + HALF, new_right, mask=writes & ~is_q & ~is_v)
+    tl.store(v_cache + place, new_left, mask=writes & is_v)
+    tl.store(v_cache + place + HALF, new_right, mask=writes & is_v)
+
+
+def rope_kv_write(
+    qkv: torch.Tensor,
+    positions: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    table: torch.Tensor,
+    caches: Caches,
+    norm: HeadNorm | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Norm and rotate Q and K; write K and V to the cache; return Q.
+
+    Parameters
+    ----------
+    qkv : Tensor
+        [num_tokens, (num_q_heads + 2 * num_kv_heads) * head_dim], the fused projection.
+    positions, slot_mapping : Tensor
+        int32 [num_tokens]: position in the sequence; block * block_size + offset, or -1 to write nothing.
+    table : Tensor
+        From `rope_table`.
+    caches : tuple of Tensor
+        K and V of the layer, written **in place**.
+    norm : HeadNorm, optional
+        The norms of Q and K heads, where the model has them.
+    out : Tensor, optional
+        For Q, contiguous; allocated unless given.
+
+    Returns
+    -------
+    Tensor
+        Q, [num_tokens, num_q_heads, head_dim].
+    """
+    (num_tokens, width), k_cache = qkv.shape, caches[0]
+    num_kv, page, head_dim = k_cache.shape[1:]
+    num_q = width // head_dim - 2 * num_kv
+    out = torch.empty(num_tokens, num_q, head_dim, dtype=qkv.dtype, device=qkv.device) if out is None else out
+    launch(
+        _rope_kv_write_kernel, (num_tokens, cdiv(num_q + 2 * num_kv, _HEADS)),
+        qkv, out, *caches, positions, slot_mapping, table,
+        *(norm or (None, None, 0.0)), qkv.stride(0), *k_cache.stride()[:3],
+        NUM_Q=num_q, NUM_KV=num_kv, HEAD_DIM=head_dim, PAGE=page, HEADS=_HEADS, num_warps=4,
+    )  # fmt: skip
+    return out
+
+
+def rope_kv_write_reference(
+    qkv: torch.Tensor,
+    positions: torch.Tensor,
+    slot_mapping: torch.Tensor,
+    table: torch.Tensor,
+    caches: Caches,
+    norm: HeadNorm | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """As `rope_kv_write`, in plain PyTorch."""
+    k_cache, v_cache = caches
+    num_kv, page, head_dim = k_cache.shape[1:]
+    heads = qkv.view(qkv.shape[0], -1, head_dim).to(compute_dtype(qkv))
+    q, k, v = torch.split(heads, [heads.shape[1] - 2 * num_kv, num_kv, num_kv], dim=1)
+    if norm is not None:
+        q, k = _head_norm(q, norm.q_weight, norm.eps), _head_norm(k, norm.k_weight, norm.eps)
+    cos, sin = table[positions.long(), None].to(q.dtype).chunk(2, dim=-1)
+    written = slot_mapping >= 0
+    block, offset = slot_mapping[written].long() // page, slot_mapping[written].long() % page
+    k_cache[block, :, offset] = _rotate(k, cos, sin)[written].to(k_cache.dtype)
+    v_cache[block, :, offset] = v[written].to(v_cache.dtype)
+    q = _rotate(q, cos, sin)
+    return q.to(qkv.dtype) if out is None else out.copy_(q)
+
+
+def _head_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.to(x.dtype)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    left, right = x.chunk(2, dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

@@ -1,0 +1,253 @@
+"""What a step feeds the model, read on the device from a table of slots that stays there.
+
+For row r of the batch, in slot s with c tokens computed, and its token number i = 0 ... query_lens[r] - 1:
+
+    position  = c + i
+    input_id  = token_ids[s, position]
+    kv slot   = block_table[s, position // block_size] * block_size + position % block_size
+    seq_len   = c + query_lens[r]
+
+and when the step is done (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
+token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step finds it in the
+table. A chunk that does not complete its prefill, and a recomputation of tokens already generated, sample a token that
+nobody keeps.
+
+The host sends changes only: a prompt when a request enters, block numbers as they are given out, which rows run.
+"""
+# ruff: noqa: N803
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from busdoor_gpu.kernels._launch import cdiv, jit, launch, tl
+
+_BLOCK = 256  # tokens, or block-table entries, that a program copies: 2 a thread of 4 warps
+
+
+@dataclass(frozen=True)
+class SlotTable:
+    """The state of every slot; a request keeps its slot from admission to its end or its preemption.
+
+    Attributes
+    ----------
+    token_ids : Tensor
+        int32 [num_slots, max_model_len]: prompt, then what was generated.
+    num_computed, num_known : Tensor
+        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`.
+    block_table : Tensor
+        int32 [num_slots, max_blocks].
+    block_size : int
+        Tokens in a KV block.
+    """
+
+    token_ids: torch.Tensor
+    num_computed: torch.Tensor
+    num_known: torch.Tensor
+    block_table: torch.Tensor
+    block_size: int
+
+    @classmethod
+    def allocate(cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str) -> SlotTable:
+        """Empty slots.
+
+        Examples
+        --------
+        >>> table = SlotTable.allocate(4, 100, 16, "cpu")
+        >>> tuple(table.token_ids.shape), tuple(table.block_table.shape)
+        ((4, 100), (4, 7))
+        """
+        token_ids = torch.zeros(num_slots, max_model_len, dtype=torch.int32, device=device)
+        return cls(
+            token_ids=token_ids,
+            num_computed=token_ids.new_zeros(num_slots),
+            num_known=token_ids.new_zeros(num_slots),
+            block_table=token_ids.new_zeros(num_slots, cdiv(max_model_len, block_size)),
+            block_size=block_size,
+        )
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """One step's inputs; fixed addresses, so that a CUDA graph may read them.
+
+    Attributes
+    ----------
+    input_ids, positions, slot_mapping : Tensor
+        int32 [num_tokens]. A padding token has id 0, position 0, slot -1.
+    seq_lens : Tensor
+        int32 [num_rows], this step's tokens included; 0 for a padding row.
+    block_table : Tensor
+        int32 [num_rows, max_blocks]; entries past a row's length are stale.
+    """
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    slot_mapping: torch.Tensor
+    seq_lens: torch.Tensor
+    block_table: torch.Tensor
+
+    @classmethod
+    def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
+        """Buffers for `num_tokens` tokens of `num_rows` rows, on the table's device."""
+        tokens = torch.zeros(3, num_tokens, dtype=torch.int32, device=table.token_ids.device)
+        block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
+        return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
+
+    def narrow(self, num_tokens: int, num_rows: int) -> StepInputs:
+        """Take the first of these buffers, for a smaller step; no copy."""
+        return StepInputs(
+            self.input_ids[:num_tokens],
+            self.positions[:num_tokens],
+            self.slot_mapping[:num_tokens],
+            self.seq_lens[:num_rows],
+            self.block_table[:num_rows],
+        )
+
+
+@jit
+def _prepare_kernel(
+    slots,
+    query_starts,
+    token_ids,
+    num_computed,
+    block_table,
+    input_ids,
+    positions,
+    slot_mapping,
+    seq_lens,
+    row_table,
+    stride_ids,
+    stride_table,
+    stride_row_table,
+    PAGE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    slot = tl.load(slots + row).to(tl.int64)
+    start = tl.load(query_starts + row)
+    query_len = tl.load(query_starts + row + 1) - start
+    real = slot >= 0
+    computed = tl.load(num_computed + slot, mask=real, other=0)
+    seq_len = tl.where(real, computed + query_len, 0)
+    if tl.program_id(1) == 0:
+        tl.store(seq_lens + row, seq_len)
+
+    inside = index < query_len
+    position = tl.where(real, computed + index, 0)
+    token = tl.load(token_ids + slot * stride_ids + position, mask=inside & real, other=0)
+    block = tl.load(block_table + slot * stride_table + position // PAGE, mask=inside & real, other=0)
+    tl.store(input_ids + start + index, token, mask=inside)
+    tl.store(positions + start + index, position, mask=inside)
+    tl.store(slot_mapping + start + index, tl.where(real, block * PAGE + position % PAGE, -1), mask=inside)
+
+    used = index < tl.cdiv(seq_len, PAGE)
+    entry = tl.load(block_table + slot * stride_table + index, mask=used, other=0)
+    tl.store(row_table + row * stride_row_table + index, entry, mask=used)
+
+
+@jit
+def _commit_kernel(
+    slots, query_starts, sampled, token_ids, num_computed, num_known, num_rows, stride_ids, BLOCK: tl.constexpr
+):
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    slot = tl.load(slots + row, mask=row < num_rows, other=-1).to(tl.int64)
+    real = slot >= 0
+    query_len = tl.load(query_starts + row + 1, mask=real, other=0) - tl.load(query_starts + row, mask=real, other=0)
+    computed = tl.load(num_computed + slot, mask=real, other=0) + query_len
+    known = tl.load(num_known + slot, mask=real, other=0)
+    grows = real & (computed == known) & (query_len > 0) & (known < stride_ids)
+    tl.store(num_computed + slot, computed, mask=real)
+    tl.store(num_known + slot, known + 1, mask=grows)
+    tl.store(token_ids + slot * stride_ids + known, tl.load(sampled + row, mask=grows, other=0), mask=grows)
+
+
+def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs) -> None:
+    """Fill `step` from the table.
+
+    Parameters
+    ----------
+    table : SlotTable
+        Read only.
+    slots : Tensor
+        int32 [num_rows]: the slot of each row, no slot twice; -1 for a padding row.
+    query_starts : Tensor
+        int32 [num_rows + 1]: where each row's tokens start; a padding row of a decode graph has one token too.
+    step : StepInputs
+        Written in place; `query_starts` ends at its number of tokens.
+    """
+    num_rows, max_blocks = step.block_table.shape
+    width = max(step.input_ids.shape[0], max_blocks)  # the longest row there can be
+    launch(
+        _prepare_kernel, (num_rows, cdiv(width, _BLOCK)),
+        slots, query_starts, table.token_ids, table.num_computed, table.block_table,
+        step.input_ids, step.positions, step.slot_mapping, step.seq_lens, step.block_table,
+        table.token_ids.stride(0), table.block_table.stride(0), step.block_table.stride(0),
+        PAGE=table.block_size, BLOCK=_BLOCK, num_warps=4,
+    )  # fmt: skip
+
+
+def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs) -> None:
+    """As `prepare_step`, in plain PyTorch, a row at a time."""
+    starts = query_starts.tolist()
+    for row, slot in enumerate(slots.tolist()):
+        tokens = slice(starts[row], starts[row + 1])
+        step.input_ids[tokens], step.positions[tokens], step.slot_mapping[tokens], step.seq_lens[row] = 0, 0, -1, 0
+        if slot >= 0:
+            computed = int(table.num_computed[slot])
+            seq_len = computed + starts[row + 1] - starts[row]
+            position = torch.arange(computed, seq_len, dtype=torch.int32, device=slots.device)
+            used = cdiv(seq_len, table.block_size)
+            step.block_table[row, :used] = table.block_table[slot, :used]
+            step.input_ids[tokens] = table.token_ids[slot, computed:seq_len]
+            step.positions[tokens] = position
+            block = table.block_table[slot, position.long() // table.block_size]
+            step.slot_mapping[tokens] = block * table.block_size + position % table.block_size
+            step.seq_lens[row] = seq_len
+
+
+def commit_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, sampled: torch.Tensor) -> None:
+    """Count the step's tokens as computed and feed the sampled ones back, in place.
+
+    Parameters
+    ----------
+    table : SlotTable
+        Written in place; a token beyond `max_model_len` is dropped.
+    slots, query_starts : Tensor
+        As given to `prepare_step`.
+    sampled : Tensor
+        int32 [num_rows]: the token after each row's last.
+    """
+    num_rows = slots.shape[0]
+    launch(
+        _commit_kernel, (cdiv(num_rows, _BLOCK),),
+        slots, query_starts, sampled, table.token_ids, table.num_computed, table.num_known, num_rows,
+        table.token_ids.stride(0), BLOCK=_BLOCK, num_warps=4,
+    )  # fmt: skip
+
+
+def commit_step_reference(
+    table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, sampled: torch.Tensor
+) -> None:
+    """As `commit_step`, in plain PyTorch.
+
+    Examples
+    --------
+    >>> table = SlotTable.allocate(2, 8, 4, "cpu")
+    >>> table.num_known[1] = 3
+    >>> commit_step_reference(table, torch.tensor([1]), torch.tensor([0, 3]), torch.tensor([7]))
+    >>> table.num_computed[1].item(), table.num_known[1].item(), table.token_ids[1, 3].item()
+    (3, 4, 7)
+    """
+    row = (slots >= 0).nonzero().flatten()
+    slot, query_len = slots[row].long(), query_starts.diff()[row]
+    table.num_computed[slot] += query_len
+    known = table.num_known[slot]
+    grows = (table.num_computed[slot] == known) & (query_len > 0) & (known < table.token_ids.shape[1])
+    slot, row, known = slot[grows], row[grows], known[grows]
+    table.token_ids[slot, known.long()] = sampled[row].to(torch.int32)
+    table.num_known[slot] = known + 1

@@ -1,0 +1,100 @@
+"""The engine and the simulator are two executors of one scheduler: same step times and arrivals, same batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import simpy
+
+pytest.importorskip("torch")
+
+from busdoor.arrivals import Clients
+from busdoor.record import TableRecorder
+from busdoor.server import Server
+from busdoor.step_time.base import LineStepTime
+from busdoor_gpu.replay import replay
+
+
+class Recorded(LineStepTime):
+    """Durations that were measured, one after another."""
+
+    def __init__(self, durations_s):
+        self._durations_s = iter(durations_s)
+
+    def line(self, batch):
+        return next(self._durations_s), 0.0
+
+
+def assert_same_run(measured, trace, policy, lookahead):
+    """Let the simulator run it with the step times that were measured; every table is the same to the last bit."""
+    env, recorder = simpy.Environment(), TableRecorder(policy)
+    clients = Clients(env, trace, policy.kv.block_size)
+    step_time = Recorded(measured.iterations["first_duration_s"])
+    options = {"lookahead": lookahead, "step_by_step": True, "recorder": recorder, "on_leave": clients.left}
+    clients.start(Server(env, policy, step_time, **options))
+    env.run()
+    simulated = recorder.iterations()
+    pd.testing.assert_frame_equal(measured.iterations[list(simulated.columns)], simulated, check_exact=True)
+    pd.testing.assert_frame_equal(measured.requests, recorder.requests(), check_exact=True)
+    pd.testing.assert_frame_equal(measured.stays, recorder.stays(), check_exact=True)
+
+
+def test_the_simulator_fed_with_measured_step_times_runs_the_same_batches(run):
+    trace, new_policy, lookahead, result = run
+    assert_same_run(result, trace, new_policy(), lookahead)
+
+
+def closed_loop(trace):
+    think_s = np.full(len(trace), 0.002)
+    return replace(trace, arrival_s=np.zeros(len(trace)), concurrency=3, think_time_s=think_s)
+
+
+def sessions(trace):
+    rows = np.arange(len(trace))
+    return replace(trace, session_id=rows % 3, turn=rows // 3)
+
+
+def impatient(trace):
+    return replace(trace, timeout_s=np.linspace(0.002, 0.05, len(trace)))
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("clients", [closed_loop, sessions, impatient])
+@pytest.mark.parametrize("name", ["vllm preempting", "dynamic"])
+def test_also_with_clients_that_wait_for_answers_or_give_up(
+    name, clients, lookahead, policies, models, torch_backend, new_trace
+):
+    trace = clients(new_trace(seed=2))
+    measured = replay(trace, policies[name](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
+    assert_same_run(measured, trace, policies[name](), lookahead)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_also_by_the_wall_clock(lookahead, policies, models, torch_backend, new_trace):
+    trace = new_trace(num_requests=6, spread_s=0.2)
+    measured = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, lookahead=lookahead)
+    assert_same_run(measured, trace, policies["vllm"](), lookahead)
+
+
+def test_the_wall_clock_counts_real_seconds(policies, models, torch_backend, new_trace):
+    import time
+
+    trace = new_trace(num_requests=2).with_arrivals([0.0, 0.5])
+    started_s = time.perf_counter()
+    result = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend)
+    assert time.perf_counter() - started_s > 0.5
+    assert result.requests["first_scheduled_s"].iloc[1] >= 0.5
+
+
+def test_device_time_is_part_of_an_iteration_and_meta_says_what_ran(
+    policies, models, torch_backend, new_trace, tmp_path
+):
+    result = replay(new_trace(), policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu", meta={"seed": 3})
+    assert (result.iterations[["device_s", "host_s"]] >= 0).all(axis=None)
+    for key in ("device", "model_shape", "git_commit", "num_blocks", "versions", "lookahead"):
+        assert key in result.meta
+    assert result.meta["step_time"] == {"name": "measured", "clock": "cpu", "backend": "torch"}
+    assert (result.save(tmp_path) / "summary.json").exists()
