@@ -100,9 +100,12 @@ class Clients:
     def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
         """Send requests one after another, each after the answer to the one before."""
         env = self.env
-        for row in rows:
+        while True:
             if answer is not None:
                 yield answer
+            row = next(rows, None)  # not before the answer: users of a closed loop share the line
+            if row is None:
+                return
             (request,) = self._requests(np.array([row]))
             think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
             request.arrival_s = max(env.now + (think_s if answer is not None else 0.0), request.arrival_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 
 import torch
+
 from busdoor_gpu.bench.flex import flex_paged
 from busdoor_gpu.bench.kernels import attention_benchmarks, format_rows, run, write_csv
 from busdoor_gpu.kernels._launch import cdiv

@@ -10,6 +10,8 @@ from busdoor.cli.app import app
 __all__ = ["app", "main"]
 
 USAGE_ERROR = 2
+# Which extra brings what is imported only where it is needed.
+EXTRA_OF = {"torch": "gpu", "triton": "gpu", "safetensors": "gpu", "joblib": "sweep", "distributed": "sweep"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -34,6 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(_sentence(error))
     except (ValueError, OSError) as error:
         return _complain(_os_sentence(error) if isinstance(error, OSError) else str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA_OF:
+            raise
+        return _complain(
+            f"this needs {error.name}, which is not installed: pip install 'busdoor[{EXTRA_OF[error.name]}]'"
+        )
     except KeyboardInterrupt:
         print("busdoor: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -23,3 +23,5 @@ COMMANDS = {
 }
 for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
+# Of the package for hardware, which needs torch; named here, imported only when it is called.
+app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")

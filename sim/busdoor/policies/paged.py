@@ -66,7 +66,7 @@ class PagedPolicy(ContinuousPolicy):
 
     def _victim(self) -> Request:
         if self.by_priority:
-            return max(self.running, key=lambda request: (request.priority, request.arrival_s))
+            return max(self.running, key=lambda request: (request.priority, request.arrival_s, request.request_id))
         return next(reversed(self.running))
 
     def kv_blocks(self, repeat: int) -> int:

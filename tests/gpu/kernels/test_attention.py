@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from busdoor_gpu.bench.cases import TOLERANCE, error, make_case
 from busdoor_gpu.kernels.cache import allocate_kv_cache, identity_block_table
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode, plan_decode_reference
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
 from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 GPU = torch.cuda.is_available()
 # A GPU runs an example in a millisecond once compiled, the interpreter in up to a second.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from busdoor_gpu.bench.cases import TOLERANCE, error
 from busdoor_gpu.kernels.argmax import argmax, argmax_reference
 from busdoor_gpu.kernels.cache import allocate_kv_cache
@@ -18,8 +21,6 @@ from busdoor_gpu.kernels.step_inputs import (
     prepare_step_reference,
 )
 from busdoor_gpu.kernels.swiglu import swiglu, swiglu_reference
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 EXAMPLES = settings(
     max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
