@@ -1,5 +1,7 @@
 """Static batches out of length bins: who waits with whom, what leaves first, and the closed form of what it brings."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def served(arrival_s, outputs, **fields):
 
 
 class TestBins:
-    LENGTHS = [(500, 9), (10, 90), (20, 8), (510, 7), (30, 91), (520, 92)]
+    LENGTHS = ((500, 9), (10, 90), (20, 8), (510, 7), (30, 91), (520, 92))
 
     def test_likes_wait_together(self):
         assert batches(self.LENGTHS, 3, edges=[50]) == [[0, 2, 3], [1, 4, 5]]
@@ -77,8 +79,8 @@ class TestLeaving:
         assert served([0, 1, 9], [2, 9, 2], batch_size=2, edges=[5], max_wait_s=4) == [4, 6, 15]
 
     def test_a_bin_whose_time_is_up_goes_before_one_that_was_full_later(self):
-        # While the first bus is out for 20 s, the window of the short one ends at 2 + 5, and the long bin fills at 9. The
-        # last need not wait for anybody, for nobody comes any more.
+        # While the first bus is out for 20 s, the window of the short one ends at 2 + 5, and the long bin fills at 9.
+        # The last need not wait for anybody, for nobody comes any more.
         arrival_s, outputs = [0, 0, 2, 8, 9, 40], [20, 20, 2, 20, 20, 2]
         begun = served(arrival_s, outputs, batch_size=2, edges=[5], max_wait_s=5)
         assert begun == [0, 0, 20, 22, 22, 42]
@@ -112,12 +114,7 @@ class TestClosedForm:
     def test_throughput_is_a_batch_in_the_time_of_its_longest(self, num_bins):
         rate = self.saturated(num_bins=num_bins).summary["request_throughput"]
         edges = np.linspace(0, self.HIGH, num_bins + 1).astype(int)
-        longest = np.mean(
-            [
-                expected_max(np.arange(low + 1, high + 1), self.BATCH)
-                for low, high in zip(edges, edges[1:], strict=False)
-            ]
-        )
+        longest = np.mean([expected_max(np.arange(low + 1, high + 1), self.BATCH) for low, high in pairwise(edges)])
         assert rate == pytest.approx(self.BATCH / (longest * self.STEP_S), rel=0.01)
 
     def test_with_a_bin_for_every_length_nothing_is_wasted(self):
@@ -146,7 +143,7 @@ class TestSettings:
     def test_users_who_wait_for_answers_have_to_fill_some_bin(self):
         users = Trace(arrival_s=[0] * 9, input_tokens=[1] * 9, output_tokens=range(1, 10), concurrency=7)
         assert policy_config("multi_bin", num_bins=3).build(KV, users).num_slots == 3  # seven in three bins
-        with pytest.raises(ValueError, match="7 users may all wait in bins that are not full; .* at most 3"):
+        with pytest.raises(ValueError, match=r"7 users may all wait in bins that are not full; .* at most 3"):
             policy_config("multi_bin", num_bins=3, batch_size=4).build(KV, users)
         result = simulate(users, policy_config("multi_bin", num_bins=3).build(KV, users), LinearStepTime(base_s=1.0))
         assert result.requests["status"].eq("finished").all()
