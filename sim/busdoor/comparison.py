@@ -189,6 +189,12 @@ class Comparison:
 
         return save(self, Path(directory), report)
 
+    def to_html(self, file: str | Path) -> Path:
+        """Write one self-contained page: verdict, tables, figures, and the timelines to be played."""
+        from busdoor.report import comparison_page
+
+        return comparison_page(self).write(file)
+
     @classmethod
     def load(cls, directory: str | Path) -> Comparison:
         """Read a saved comparison back; ValueError if the folder holds none."""

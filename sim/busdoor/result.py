@@ -127,6 +127,12 @@ class Result:
 
         return to_perfetto(self, path)
 
+    def to_html(self, file: str | Path) -> Path:
+        """Write one self-contained page: what it came to, figures, and the timeline to be played."""
+        from busdoor.report import result_page
+
+        return result_page(self).write(file)
+
     def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
         """Draw who sat in which slot when."""
         from busdoor import plots

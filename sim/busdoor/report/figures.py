@@ -26,7 +26,9 @@ _REFERENCE = re.compile(r'(?:url\(#|href="#)([\w-]+)')
 
 
 @styled
-def figure(draw: Callable[[Axes], object], caption: str, height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN) -> str:
+def figure(
+    draw: Callable[[Axes], object], caption: str, height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN
+) -> str:
     """Draw into one panel, and return it as an HTML figure.
 
     Parameters
@@ -49,7 +51,7 @@ def figure(draw: Callable[[Axes], object], caption: str, height_in: float = HEIG
     draw(fig.subplots())
     text = StringIO()
     # Text stays text: it can be searched, read aloud, and takes the page's font.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": caption, "figure.facecolor": "none", "savefig.facecolor": "none"}):
+    with rc_context({"svg.fonttype": "none", "savefig.facecolor": "none"}):
         fig.savefig(text, format="svg", metadata={"Date": None})
     return f"<figure><figcaption>{escape(caption)}</figcaption>{inline(text.getvalue(), caption)}</figure>"
 

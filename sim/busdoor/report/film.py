@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica
+
+IntArray = NDArray[np.int64]
 
 MAX_SLOTS = 20  # rows that are still told apart on a phone
 MAX_BARS = 400  # stays shown: about a finger's width each on a desktop, a millimetre or two on a phone
@@ -100,8 +101,7 @@ class Window:
     @cached_property
     def times_s(self) -> FloatArray:
         """When each frame is, in seconds, shape (frames + 1,)."""
-        times_s: FloatArray = np.arange(self.frames + 1) * self.step_s
-        return times_s
+        return np.arange(self.frames + 1, dtype=np.float64) * self.step_s
 
 
 def round_step(seconds: float) -> float:
@@ -131,18 +131,18 @@ def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     times_s = window.times_s * (1 + ROUNDING)
     requests, entered_s = scene.requests, scene.stays["enter_s"].unique()
     come = requests[~requests["status"].str.startswith("refused")]
+    waiting = _by_then(come["arrival_s"], times_s) - _by_then(_seen_to_s(scene, come), times_s)
     return {
-        "answered": _by_then(requests["finish_s"], times_s),
-        "useful": _useful_permille(scene, times_s),
-        "waiting": (np.array(_by_then(come["arrival_s"], times_s)) - _by_then(_seen_to_s(scene, come), times_s)).tolist(),
-        "opened": _by_then(entered_s, times_s),
+        "answered": _by_then(requests["finish_s"], times_s).tolist(),
+        "useful": _useful_permille(scene, times_s).tolist(),
+        "waiting": waiting.tolist(),
+        "opened": _by_then(entered_s, times_s).tolist(),
     }
 
 
-def _by_then(moments_s: Any, times_s: FloatArray) -> list[int]:
+def _by_then(moments_s: ArrayLike, times_s: FloatArray) -> IntArray:
     """Count the moments up to each time; NaN never comes."""
-    counts: list[int] = np.searchsorted(np.sort(np.asarray(moments_s, float)), times_s, side="right").tolist()
-    return counts
+    return np.searchsorted(np.sort(np.asarray(moments_s, float)), times_s, side="right")
 
 
 def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> FloatArray:
@@ -155,7 +155,7 @@ def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> FloatArray:
     return seen_s
 
 
-def _useful_permille(scene: Scene, times_s: FloatArray) -> list[int]:
+def _useful_permille(scene: Scene, times_s: FloatArray) -> IntArray:
     clock, table = IterationClock(scene.iterations), scene.iterations
     repeat = table["repeat"].to_numpy(float)
     working = (table["num_requests"] - table["num_idle_rows"]).to_numpy(float) * repeat
@@ -165,8 +165,7 @@ def _useful_permille(scene: Scene, times_s: FloatArray) -> list[int]:
     held = _passed(now, entered) - _passed(now, left)
     share = np.divide(useful, held, out=np.full_like(held, -1e-3), where=held > 1e-9)
     # A policy may leave a slot a rounding error before its last iteration ends.
-    permille: NDArray[np.int64] = np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
-    return permille.tolist()  # type: ignore[no-any-return]
+    return np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
 
 
 def _passed(now: FloatArray, since: FloatArray) -> FloatArray:

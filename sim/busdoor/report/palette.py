@@ -36,7 +36,7 @@ def at_night(color: str) -> str:
     Examples
     --------
     >>> at_night("#ffffff"), at_night("#24292f"), at_night("#0b3c78")
-    ('#171717', '#c8cdd3', '#7db1f1')
+    ('#171717', '#c8ced5', '#80b4f3')
     """
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = rgb_to_hls(red, green, blue)

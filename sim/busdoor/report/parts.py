@@ -29,7 +29,7 @@ WASTE_WIDTH_IN = 4.5
 WASTE_HEIGHT_IN = (0.8, 0.95)  # of the axis, and of each policy
 LATENCIES: dict[Metric, str] = {
     "ttft": "TTFT: time to the first token",
-    "tpot": "TPOT: time for each token after it",
+    "tpot": "TPOT: time per token after it",
     "e2e": "E2E: time to the last token",
 }
 WORDS = {
@@ -75,9 +75,15 @@ def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
     plot_latency_cdf(runs, metric, ax)
     ax.set_xlabel("")  # the caption says it
     lines = {str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"}
-    ax.get_legend().remove()
+    _drop_legend(ax)
     if len(runs) > 1:
         legend_below(ax.figure, {}, lines)
+
+
+def _drop_legend(ax: Axes) -> None:
+    legend = ax.get_legend()
+    if legend is not None:
+        legend.remove()
 
 
 def waste_plots(runs: Mapping[str, Run]) -> Section:
@@ -87,7 +93,7 @@ def waste_plots(runs: Mapping[str, Run]) -> Section:
     height_in = base_in + each_in * len(runs)
     captions: dict[Literal["slots", "kv"], str] = {
         "slots": "Slot-iterations: what slots did",
-        "kv": "KV cache: what memory held, averaged over time",
+        "kv": "KV cache: what memory held",
     }
     plots = [
         figure(lambda ax, what=what: plot_waste(runs, what, ax), caption, height_in, WASTE_WIDTH_IN)  # type: ignore[misc]
@@ -121,9 +127,7 @@ def _course(ax: Axes, plot: Callable[..., Axes], run: Run, end_s: float) -> None
     for each in ax.figure.axes:
         each.set_xlim(0, end_s)
         each.yaxis.set_major_formatter(_thousands)
-    own = ax.get_legend()
-    if own is not None:
-        own.remove()
+    _drop_legend(ax)
 
 
 def _thousands(value: float, _: object = None) -> str:

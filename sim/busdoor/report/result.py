@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from busdoor.report.page import Page, Section
-from busdoor.report.parts import course_plots, kind_of, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.report.parts import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.report.tables import html_table
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def result_page(result: Result) -> Page:
         words_used(),
         provenance(meta.get("config", meta.get("policy_config", {})), meta.get("versions", {})),
     )
-    family = "static" if kind_of(result) == "bus" else "continuous"
-    return Page(f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result, family), sections)
+    return Page(f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result), sections)
 
 
 def _facts(result: Result) -> str:
@@ -43,20 +42,24 @@ def _facts(result: Result) -> str:
     return f"{len(result.requests):,} requests{where}"
 
 
-def _verdict(result: Result, family: str) -> str:
+def _verdict(result: Result) -> str:
     from busdoor.cli.tables import duration, number, percent
 
     summary = result.summary
-    served = f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
-    served += f"{number(summary['output_throughput'])} output tokens/s, half of them within "
-    served += f"{duration(summary['median_e2el_ms'])}; {percent(summary['bubble_share'])} of the held slots are bubbles."
-    late = " The server cannot keep up: its queue grows as long as requests come." if summary["saturated"] else ""
-    return served + late
+    sentences = [
+        f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
+        f"{number(summary['output_throughput'])} output tokens/s, half of them within "
+        f"{duration(summary['median_e2el_ms'])}.",
+        f"Of the slots held, {percent(summary['bubble_share'])} are bubbles.",
+    ]
+    if summary["saturated"]:
+        sentences.append("The server cannot keep up: its queue grows as long as requests come.")
+    return " ".join(sentences)
 
 
 def _numbers(result: Result) -> Section:
     from busdoor.cli.tables import refusals, summary_rows
 
-    rows = [(title, [value]) for title, value in summary_rows(result.summary)]
+    rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
     rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result).items()]
     return Section("The numbers", html_table(rows))
