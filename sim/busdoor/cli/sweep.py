@@ -1,0 +1,132 @@
+"""`busdoor sweep`: the what-if table of a study."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.sweep import Point, Sweep
+
+Flag = Parameter(negative="")
+SHOWN_ROWS = 40  # a screen; the files have all
+PIPED_WIDTH = 120  # columns of a file or pipe, which nobody folds
+
+
+def sweep(
+    study: Path,
+    /,
+    *,
+    jobs: int = -1,
+    cluster: str | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Flag] = False,
+) -> int:
+    """Run every combination of a study's values, and write the what-if table.
+
+    The study is a configuration file with a table [sweep] of lists by dotted keys: "gpu.name" = ["h100", "h200"],
+    "workload.request_rate" = [4, 8, 12]. Every combination is a point for each policy; with combine = "zip", first goes
+    with first, second with second. Finished points stay in the folder: the same command goes on after an interruption.
+
+    Parameters
+    ----------
+    study
+        TOML file.
+    jobs
+        Processes: 1 for none beside this one, -1 for one a core. With a running cluster: the workers to expect.
+    cluster
+        Run on Dask: the scheduler's address (tcp://host:8786), or local.
+    out
+        Folder for the table and the points; by default busdoor-sweep- and the study's name.
+    json
+        Print the table once more, as one line of JSON, last.
+    """
+    from busdoor.sweep import load_plan
+
+    points = load_plan(study)
+    folder = out or Path(f"busdoor-sweep-{study.stem}")
+    sweep, whole = _run(points, folder, jobs, cluster)
+    sweep.save(folder)
+    print_sweep(sweep)
+    print(f"Table and points: {folder}")
+    if json:
+        print(_line(sweep))
+    if whole and len(sweep.failed) == len(points):
+        raise ValueError(f"every point failed; the first: {sweep.records[points[0].key].error}")
+    return 0 if whole else 130
+
+
+def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> tuple[Sweep, bool]:
+    """Run under a progress bar; what there is, and whether it is all."""
+    from busdoor.cli.progress import progress_bar
+    from busdoor.sweep import Sweep, run_sweep
+
+    with progress_bar() as report:
+        try:
+            return run_sweep(points, folder, jobs=jobs, cluster=cluster, report=report), True
+        except KeyboardInterrupt:
+            return Sweep.load(points, folder), False
+
+
+def print_sweep(sweep: Sweep) -> None:
+    """Print what was varied and the main metrics, a line a point; then what failed or is missing."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    varied = list(dict.fromkeys(key for point in sweep.points for key in point.parameters))
+    for key in varied:
+        table.add_column(escape(re.sub("[._]", "\n", key)), no_wrap=True)
+    for title in ("requests\n/s", "tokens\n/s", "TTFT\np99", "TPOT\np99", ""):
+        table.add_column(title, justify="right", no_wrap=True)
+    for _, row in sweep.table.head(SHOWN_ROWS).iterrows():
+        table.add_row(*(escape(_value(row.get(key))) for key in varied), *_metrics(row))
+    console.print(table)
+    print("\n".join(closing(sweep)))
+
+
+def _metrics(row: Any) -> list[str]:
+    from busdoor.cli.tables import duration, number
+
+    nan = float("nan")
+    rates = [number(row.get(key, nan)) for key in ("request_throughput", "output_throughput")]
+    latencies = [duration(row.get(f"p99_{key}_ms", nan)) for key in ("ttft", "tpot")]
+    remark = row["status"] if row["status"] != "done" else "saturated" if row["saturated"] > 0 else ""
+    return [*rates, *latencies, remark]
+
+
+def _value(value: Any) -> str:
+    from busdoor.cli.tables import NOTHING
+
+    if value is None or value != value:
+        return NOTHING
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def closing(sweep: Sweep) -> list[str]:
+    """Say how many points there are, and what is wrong with those that are not done."""
+    total, failed, missing = len(sweep.points), len(sweep.failed), len(sweep.missing)
+    said = [f"... and {total - SHOWN_ROWS:,} more."] if total > SHOWN_ROWS else []
+    said.append(f"{total:,} points: {total - failed - missing:,} done, {failed:,} failed, {missing:,} not run.")
+    reasons: dict[str, int] = {}
+    for point in sweep.failed:
+        reason = sweep.records[point.key].error
+        reasons[reason] = reasons.get(reason, 0) + 1
+    said += [f"Failed ({count:,}): {reason}" for reason, count in list(reasons.items())[:5]]
+    if missing:
+        said.append("Interrupted; the same command goes on from here.")
+    return said
+
+
+def _line(sweep: Sweep) -> str:
+    """Return the table as JSON, which has neither NaN nor infinity: what is no number is null."""
+    import json
+
+    rows = json.loads(sweep.table.to_json(orient="records", double_precision=15))
+    return json.dumps({"points": len(sweep.points), "failed": len(sweep.failed), "table": rows})

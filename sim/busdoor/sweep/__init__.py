@@ -1,0 +1,18 @@
+"""Sweeps: a study's what-if table over GPUs, models, limits, rates and seeds, on one machine or many.
+
+>>> from busdoor.sweep import plan
+>>> points = plan({"policy": "vllm", "sweep": {"gpu.name": ["h100", "h200"], "workload.request_rate": [4.0, 8.0]}})
+>>> [tuple(point.parameters.values()) for point in points]
+[('h100', 4.0, 'vllm'), ('h100', 8.0, 'vllm'), ('h200', 4.0, 'vllm'), ('h200', 8.0, 'vllm')]
+
+`run_sweep(points, "folder")` runs them and gives a `Sweep`, whose `.table` has a row a point. What is finished stays in
+the folder, and the next run goes on from there.
+"""
+
+from busdoor.sweep.plan import Point, load_plan, plan
+from busdoor.sweep.run import run_sweep
+from busdoor.sweep.store import Store
+from busdoor.sweep.table import Sweep
+from busdoor.sweep.task import Record
+
+__all__ = ["Point", "Record", "Store", "Sweep", "load_plan", "plan", "run_sweep"]

@@ -1,0 +1,71 @@
+"""Handing out tasks in batches that are worth a message, and knowing which are out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from math import ceil
+
+from busdoor.sweep.task import Record, Task
+
+# A message to a worker and back costs milliseconds; of a second's work that is below a per cent.
+LEAST_BATCH_S = 1.0
+_REMEMBERED = 32  # points whose durations foretell the next ones': sweeps often go from cheap to dear ones
+
+
+class Batches:
+    """Tasks in batches. The first ones are single points; they say how many of them make a second.
+
+    Parameters
+    ----------
+    tasks : iterable of (str, dict)
+        What is to be done.
+    least_s : float
+        How long a batch should take at least.
+
+    Examples
+    --------
+    >>> batches = Batches([(key, {}) for key in "abcdef"], least_s=1.0)
+    >>> handed_out = iter(batches)
+    >>> next(handed_out)
+    [('a', {})]
+    >>> batches.done([Record("a", duration_s=0.4)])
+    >>> [key for key, _ in next(handed_out)], len(batches)
+    (['b', 'c', 'd'], 5)
+    >>> [key for key, _ in batches.take_out()], len(batches)   # a worker has died: these were out
+    (['b', 'c', 'd'], 2)
+    """
+
+    def __init__(self, tasks: Iterable[Task], least_s: float = LEAST_BATCH_S) -> None:
+        self._waiting = deque(tasks)
+        self._out: dict[str, Task] = {}
+        self._durations_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self._least_s = least_s
+
+    def __iter__(self) -> Iterator[list[Task]]:
+        """Hand out until nothing waits; asked from joblib's threads, one at a time."""
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._size(), len(self._waiting)))]
+            self._out.update({task[0]: task for task in batch})
+            yield batch
+
+    def __len__(self) -> int:
+        """Tasks that are not done."""
+        return len(self._waiting) + len(self._out)
+
+    def done(self, records: Iterable[Record]) -> None:
+        """Note what has come back."""
+        for record in records:
+            self._out.pop(record.key, None)
+            self._durations_s.append(record.duration_s)
+
+    def take_out(self) -> list[Task]:
+        """Take those that were handed out and did not come back."""
+        tasks = list(self._out.values())
+        self._out.clear()
+        return tasks
+
+    def _size(self) -> int:
+        durations = list(self._durations_s)
+        total_s = sum(durations)
+        return ceil(self._least_s * len(durations) / total_s) if total_s > 0 else 1

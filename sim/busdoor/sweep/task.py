@@ -1,0 +1,142 @@
+"""What a worker does: run points, and say what came of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busdoor.config import SLO, Config, WorkloadTable
+from busdoor.result import Result
+from busdoor.run import limits_for, run
+from busdoor_workloads import Trace
+
+Task = tuple[str, Mapping[str, Any]]  # a point's key and its configuration
+
+_WORKLOADS = 4  # kept by a worker: points in a row mostly share theirs, and reading a large file takes seconds
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of a point.
+
+    Parameters
+    ----------
+    key : str
+        The point's.
+    metrics : dict of str to list of float
+        Summary metrics, a value a replication; empty if it failed.
+    error : str
+        Why it failed, in a sentence; empty if it did not.
+    traceback : str
+        Where it failed.
+    duration_s : float
+        Seconds that it took.
+    worker : str
+        Host and process that ran it.
+    """
+
+    key: str
+    metrics: Mapping[str, list[float]] = field(default_factory=dict)
+    error: str = ""
+    traceback: str = ""
+    duration_s: float = 0.0
+    worker: str = ""
+
+
+def run_batch(tasks: Sequence[Task]) -> list[Record]:
+    """Run points one after the other, in this process."""
+    return [run_task(*task) for task in tasks]
+
+
+def run_task(key: str, table: Mapping[str, Any]) -> Record:
+    """Run a point; what goes wrong in it becomes its record.
+
+    Parameters
+    ----------
+    key : str
+        The point's name.
+    table : mapping
+        Its configuration, with one policy.
+
+    Examples
+    --------
+    >>> workload = {"name": "azure-conv", "num_requests": 20, "request_rate": 4.0}
+    >>> record = run_task("a", {"workload": workload, "policy": "vllm", "replications": 2})
+    >>> record.metrics["completed"], record.error
+    ([20.0, 20.0], '')
+    >>> run_task("b", {"policy": "vlm"}).error
+    "[policy] name: 'vlm' is not a policy; did you mean 'vllm'? (known: ...)"
+    """
+    began_s = time.perf_counter()
+    try:
+        said: dict[str, Any] = {"metrics": run_point(table)}
+    except Exception as error:  # whatever a policy of the user's own may raise: the other points go on
+        sentence = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        said = {"error": sentence or type(error).__name__, "traceback": traceback.format_exc()}
+    worker = f"{platform.node()}:{os.getpid()}"
+    return Record(key, **said, duration_s=time.perf_counter() - began_s, worker=worker)
+
+
+def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Run all replications of a configuration with one policy.
+
+    Returns
+    -------
+    dict of str to list of float
+        `Result.summary` (times in ms where the key says so), a value a replication; for every limit of [slo] the share
+        of requests within it, `slo_met`, and what a million output tokens cost if the GPU has a price.
+    """
+    config = Config.from_table(table)
+    (policy,) = config.policies
+    traces = _draw(config)
+    limits = limits_for(config, traces)
+    rows = [
+        _summary(config, run(config, policy, trace, limits, meta={"replication": replication}))
+        for replication, trace in enumerate(traces)
+    ]
+    return {key: [float(row[key]) for row in rows] for key in rows[0].index}
+
+
+def _draw(config: Config) -> list[Trace]:
+    """Draw the replications' traces. With the same seed they are the same at every point."""
+    file = config.workload.path
+    changed_ns = Path(file).stat().st_mtime_ns if file else 0
+    workload = _workload(json.dumps(config.workload.to_dict(), default=str), changed_ns)
+    return [workload.trace(config.seed, replication) for replication in range(config.replications)]
+
+
+@lru_cache(maxsize=_WORKLOADS)
+def _workload(text: str, changed_ns: int) -> WorkloadTable:
+    """Return a workload whose file has been read, if a point before had the same."""
+    return WorkloadTable.from_table(json.loads(text))
+
+
+def _summary(config: Config, result: Result) -> pd.Series[Any]:
+    about = {"num_slots": result.meta["num_slots"], "num_blocks": result.meta["num_blocks"]}
+    return pd.concat([pd.Series(about), result.summary, promises(result, config.slo), _cost(config, result)])
+
+
+def promises(result: Result, slo: SLO) -> pd.Series[Any]:
+    """Return the share of requests within each limit of the [slo], and whether all promises are kept."""
+    limits = slo.shares()
+    shares = {f"slo_{key}": result.slo(**{metric: limit}) for key, (metric, limit, _) in limits.items()}
+    met = {"slo_met": all(shares[f"slo_{key}"] >= share for key, (_, _, share) in limits.items())} if limits else {}
+    return pd.Series({**shares, **met}, dtype=object)
+
+
+def _cost(config: Config, result: Result) -> pd.Series[Any]:
+    price = config.gpu.price_per_hour
+    if price is None:
+        return pd.Series(dtype=object)
+    tokens_per_hour = 3600 * result.summary["output_throughput"]
+    return pd.Series({"cost_per_million_output_tokens": 1e6 * price * config.gpu.tp / tokens_per_hour}, dtype=object)

@@ -1,0 +1,48 @@
+"""A step-time model of somebody's own whose runs take as long as asked, fail, or kill their process; each is noted."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from busdoor.step_time import StepTime
+
+
+@dataclass
+class Probe(StepTime):
+    """`log`: a file that gets a line a run; `last_words`: a file that, while there, has its finder killed."""
+
+    number: int = 0
+    sleep_s: float = 0.0
+    log: str = ""
+    fails: bool = False
+    last_words: str = ""
+    kills: bool = False
+    begun: bool = field(default=False, init=False)
+
+    def line(self, batch):
+        if not self.begun:
+            self.begun = True
+            self._begin()
+        return 0.01, 0.0
+
+    def durations_s(self, batch, repeat):
+        raise NotImplementedError
+
+    def _begin(self):
+        if self.log:
+            with Path(self.log).open("a") as file:
+                file.write(f"{self.number} {os.getpid()}\n")
+        time.sleep(self.sleep_s)
+        if self.fails:
+            raise RuntimeError("the probe failed")
+        if self.kills or self._found():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _found(self):
+        try:
+            Path(self.last_words or "/no/words").unlink()
+        except FileNotFoundError:
+            return False
+        return True

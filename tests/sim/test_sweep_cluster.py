@@ -1,0 +1,161 @@
+"""Sweeps on a real Dask cluster: a scheduler and two workers, each a process of its own, on loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import busdoor.sweep.cluster
+from busdoor.sweep import Store, plan, run_sweep
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LOCAL = ("--host", "127.0.0.1", "--no-dashboard")
+
+
+class Cluster:
+    """Processes of Dask's own commands; `kill` and `close` end them by their id."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.file = folder / "scheduler.json"
+        self.processes = []
+        self._start("scheduler", "--port", "0")
+
+    def worker(self, **environment):
+        return self._start("worker", "--nthreads", "1", "--no-nanny", **environment)
+
+    @property
+    def address(self):
+        return json.loads(wait_for(self.file.read_text))["address"]
+
+    def kill(self, process):
+        process.kill()
+        process.wait(10)
+
+    def close(self):
+        for process in reversed(self.processes):
+            self.kill(process)
+
+    def _start(self, what, *flags, **environment):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *LOCAL, "--scheduler-file", str(self.file)]
+        paths = os.pathsep.join(map(str, (HERE, ROOT / "sim", ROOT / "workloads")))
+        settings = {**os.environ, "PYTHONPATH": paths, **environment}
+        with (self.folder / f"{what}.log").open("ab") as log:
+            process = subprocess.Popen([*command, *flags], cwd=self.folder, env=settings, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+
+def wait_for(what, seconds=30):
+    deadline_s = time.monotonic() + seconds
+    while True:
+        try:
+            return what()
+        except (OSError, ValueError):
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def points(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    workload = {"input_tokens": {"type": "uniform", "low": 9, "high": 9}, "num_requests": 3,
+                "output_tokens": {"type": "uniform", "low": 2, "high": 9}}  # fmt: skip
+
+    def make(count, special=None, **fields):
+        model = {"name": "sweep_probe:Probe", "log": str(tmp_path / "log"), **fields}
+        rows = [{**model, "number": number, **(special or {}).get(number, {})} for number in range(count)]
+        return plan({"workload": workload, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}})
+
+    return make
+
+
+@pytest.fixture
+def written(monkeypatch):
+    counts = Counter()
+    write = Store.write
+    monkeypatch.setattr(Store, "write", lambda store, record: (counts.update([record.key]), write(store, record)))
+    return counts
+
+
+def test_a_killed_worker_costs_no_result_and_doubles_none(cluster, points, written, tmp_path):
+    first, second = cluster.worker(), cluster.worker()
+    planned = points(24, {5: {"fails": True}}, sleep_s=0.15)
+
+    def kill_one(share, what):
+        if share > 0.25 and first.poll() is None:
+            cluster.kill(first)
+
+    sweep = run_sweep(planned, tmp_path, cluster=cluster.address, jobs=2, report=kill_one)
+    assert first.poll() == -signal.SIGKILL
+    assert second.poll() is None
+    assert sweep.table["status"].tolist() == ["done"] * 5 + ["failed"] + ["done"] * 18
+    assert sweep.table["key"].is_unique
+    assert written == {point.key: 1 for point in planned}
+    assert len({record.worker for record in sweep.records.values()}) == 2
+    assert f"{os.getpid()}" not in {record.worker.rpartition(":")[2] for record in sweep.records.values()}
+
+
+def test_a_worker_with_another_busdoor_is_named(cluster, points, tmp_path, monkeypatch):
+    monkeypatch.setattr(busdoor.sweep.cluster, "__version__", "99.0")
+    with pytest.raises(ValueError, match=r"worker tcp://127\.0\.0\.1:\d+ has busdoor .*, not 99\.0 as here"):
+        run_sweep(points(1), tmp_path, cluster=cluster.address)
+
+
+def test_a_cluster_that_goes_away_is_one_sentence_and_what_was_done_stays(points, tmp_path):
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.worker()
+        planned = points(40, sleep_s=0.1)
+
+        def end(share, what):
+            if share > 0.1:
+                cluster.close()
+
+        with pytest.raises(ValueError, match=r"the cluster at tcp://127\.0\.0\.1:\d+ gave up"):
+            run_sweep(planned, tmp_path, cluster=cluster.address, report=end)
+    finally:
+        cluster.close()
+    assert 0 < len(list((tmp_path / "points").glob("*.parquet"))) < 40
+
+
+def test_a_cluster_without_workers_is_one_sentence(points, tmp_path, monkeypatch):
+    monkeypatch.setattr(busdoor.sweep.cluster, "FIRST_WORKER_S", 0.2)
+    cluster = Cluster(tmp_path)
+    try:
+        with pytest.raises(ValueError, match=r"has no worker after 0\.2 s; start one: dask worker tcp://127"):
+            run_sweep(points(1), tmp_path, cluster=cluster.address)
+    finally:
+        cluster.close()
+
+
+def test_a_dead_address_is_one_sentence_within_seconds(points, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    planned = points(1)
+    began_s = time.monotonic()
+    with pytest.raises(ValueError, match=f"no Dask scheduler answers at {address} within 3 s"):
+        run_sweep(planned, tmp_path, cluster=address)
+    assert time.monotonic() - began_s < 10
+
+
+def test_an_address_has_to_be_one(points, tmp_path):
+    with pytest.raises(ValueError, match="--cluster lokal: it has to be local, or a scheduler's address"):
+        run_sweep(points(1), tmp_path, cluster="lokal")
