@@ -1,0 +1,33 @@
+"""Capacity planning: the highest rate that keeps a promise, and how many GPUs a rate needs.
+
+>>> from busdoor.capacity import Promise
+>>> print(Promise.from_table({"preset": "mlperf-llama3.1-8b-server"}))
+TTFT p99 ≤ 2 s, TPOT p99 ≤ 100 ms (mlperf-llama3.1-8b-server)
+"""
+
+from busdoor.capacity.answer import Answer
+from busdoor.capacity.api import capacity, capacity_of, make_study
+from busdoor.capacity.capacity import Capacity
+from busdoor.capacity.diurnal import daily_wave, hourly_rates
+from busdoor.capacity.plan import plan, plan_day, replicas_needed
+from busdoor.capacity.presets import PRESETS
+from busdoor.capacity.slo import Promise, Target, slo_table
+from busdoor.capacity.study import Study
+
+__all__ = [
+    "PRESETS",
+    "Answer",
+    "Capacity",
+    "Promise",
+    "Study",
+    "Target",
+    "capacity",
+    "capacity_of",
+    "daily_wave",
+    "hourly_rates",
+    "make_study",
+    "plan",
+    "plan_day",
+    "replicas_needed",
+    "slo_table",
+]

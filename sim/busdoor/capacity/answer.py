@@ -1,0 +1,112 @@
+"""What the search found for one policy, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+
+from busdoor.capacity.probe import STABLE, Outcome, Probe, Reading
+from busdoor.capacity.search import Search
+from busdoor.capacity.slo import Promise, Target
+from busdoor.plots.style import duration_text
+
+NO_TOKENS = "an answer that is released whole has no time between tokens"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The highest rate at which a policy keeps the promise.
+
+    Parameters
+    ----------
+    policy : str
+        Its label.
+    rate, low, high : float
+        Requests per second: the best guess, a rate that meets for certain, and one that misses for certain.
+    binds : str
+        Key of the target that breaks first; "stability" where the server carries no more.
+    saturated_rps : float
+        What it carries at most, whatever the latencies; NaN where no run was needed.
+    reason : str
+        Why the rate is 0, or why the bracket is wider than wanted; else empty.
+    probes : tuple of Probe
+        All rates that were tried, in order.
+    """
+
+    policy: str
+    rate: float
+    low: float
+    high: float
+    binds: str
+    saturated_rps: float
+    reason: str
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def at_low(self) -> Probe | None:
+        """The last run at the low end."""
+        return next((probe for probe in reversed(self.probes) if probe.request_rate == self.low), None)
+
+    @property
+    def num_requests(self) -> int:
+        """Requests of the longest run of a replication."""
+        return max((probe.num_requests for probe in self.probes if probe.window), default=0)
+
+    def named(self, label: str) -> Answer:
+        """Return the same answer for another label."""
+        return replace(self, policy=label)
+
+
+def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probes: tuple[Probe, ...] = ()) -> Answer:
+    """Answer that no rate keeps the promise."""
+    return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
+
+
+def found(policy: str, search: Search, saturated_rps: float, promise: Promise) -> Answer:
+    """Answer with what a search has found."""
+    probes = tuple(search.probes)
+    if search.low is None:
+        return nothing(policy, _no_rate(search, promise), saturated_rps, probes)
+    if search.high is None:
+        low = search.low.request_rate
+        return Answer(policy, low, low, inf, "", saturated_rps, "the trace is too short to fill the server", probes)
+    reason = "" if search.decided else _too_short(search)
+    binds = search.high.missed.key
+    ends = search.low.request_rate, search.high.request_rate
+    return Answer(policy, search.rate, *ends, binds, saturated_rps, reason, probes)
+
+
+def _no_rate(search: Search, promise: Promise) -> str:
+    best = min(search.probes, key=lambda probe: probe.binding.ratio)
+    at = f"at {best.request_rate:.3g} requests/s"
+    if best.outcome is not Outcome.MISSES:
+        return f"runs of {best.num_requests:,} requests are too short to decide, even {at}"
+    return f"its best is {describe(best.missed, promise)}, {at}"
+
+
+def _too_short(search: Search) -> str:
+    longest = max(probe.num_requests for probe in search.probes)
+    return f"runs of {longest:,} requests are too short to decide between the two"
+
+
+def describe(reading: Reading, promise: Promise) -> str:
+    """Put a reading in words, with its limit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> late = Reading("ttft_p99", np.array([0.5]), 0.01, 4.1, 2.05)
+    >>> describe(late, Promise.from_table({"ttft_p99": 2.0}))
+    'TTFT p99 4.1 s, over 2 s'
+    """
+    if reading.key == STABLE:
+        return "a queue that grows without end"
+    target = target_of(promise, reading.key)
+    if target.key == "goodput":
+        return f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
+    return f"{target.name} {duration_text(float(f'{reading.value:.3g}'))}, over {duration_text(target.limit_s)}"
+
+
+def target_of(promise: Promise, key: str) -> Target:
+    """Find a target by its key."""
+    return next(target for target in promise.targets if target.key == key)

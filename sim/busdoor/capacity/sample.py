@@ -1,0 +1,169 @@
+"""Runs at a rate: the same draws stretched in time, spread over processes, and what is kept of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from busdoor.config import Config, PolicyTable
+from busdoor.config.workload import burst
+from busdoor.experiment import saturated_rates
+from busdoor.metrics import latencies, token_gaps
+from busdoor.run import Limits, run
+from busdoor_workloads import Trace
+
+Floats = NDArray[np.float64]
+
+_ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
+
+
+class Task(NamedTuple):
+    """One run: what a process needs to know."""
+
+    config: Config
+    policy: PolicyTable
+    trace: Trace
+    limits: Limits
+    gaps: bool
+
+
+class Sample(NamedTuple):
+    """What is kept of a run.
+
+    `latencies_s` has a column a latency, a row a request in order of arrival: infinity without an answer, NaN where
+    there is no such time (the TPOT of a single token). `iterations` is there if gaps between tokens are wanted.
+    """
+
+    arrival_s: Floats
+    latencies_s: pd.DataFrame
+    iterations: pd.DataFrame | None
+
+    def part(self, begin: int, end: int) -> Sample:
+        """Return what came in rows begin to end, and the iterations of that time."""
+        iterations = self.iterations
+        if iterations is not None and len(self.arrival_s):
+            until = self.arrival_s[end] if end < len(self.arrival_s) else np.inf
+            iterations = iterations[iterations["start_s"].between(self.arrival_s[begin], until)]
+        return Sample(self.arrival_s[begin:end], self.latencies_s.iloc[begin:end], iterations)
+
+    def values(self, latency: str) -> tuple[Floats, NDArray[np.int64]]:
+        """Return the values of a latency in seconds, and how often each occurs."""
+        if latency == "itl":
+            assert self.iterations is not None
+            empty = np.empty(0), np.empty(0, dtype=np.int64)
+            return token_gaps(self.iterations) if len(self.iterations) else empty
+        column = self.latencies_s[latency].to_numpy()
+        column = column[~np.isnan(column)]
+        return column, np.ones(len(column), dtype=np.int64)
+
+
+def sample(task: Task) -> Sample:
+    """Run a trace and keep the latencies."""
+    result = run(task.config, task.policy, task.trace, task.limits, iterations=task.gaps)
+    order = np.argsort(result.requests["arrival_s"].to_numpy(), kind="stable")
+    requests = result.requests.iloc[order]
+    answered = (requests["status"] == "finished").to_numpy()
+    times = latencies(requests, bool(result.meta["streams"])).reindex(requests.index)
+    times[~answered] = np.inf
+    iterations = result.iterations if task.gaps else None
+    return Sample(requests["arrival_s"].to_numpy(), times.reset_index(drop=True), iterations)
+
+
+def saturated_rps(task: Task) -> float:
+    """Requests per second with everybody there from the start."""
+    return float(saturated_rates(run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)).iloc[0])
+
+
+@dataclass
+class Runs:
+    """What runs samples: every rate sees the same requests, in the same order, with gaps in the same proportions.
+
+    Parameters
+    ----------
+    config : Config
+        The server.
+    traces : sequence of Trace
+        One a replication, at one request per second, as long as any run may get. A shorter run is the beginning.
+    limits : Limits
+        Of the server.
+    gaps : bool
+        Whether to keep gaps between tokens.
+    pool : ProcessPoolExecutor, optional
+        Where they run; here, one after the other, by default.
+
+    Attributes
+    ----------
+    num_runs, num_requests : int
+        What was spent.
+    """
+
+    config: Config
+    traces: Sequence[Trace]
+    limits: Limits
+    gaps: bool = False
+    pool: ProcessPoolExecutor | None = None
+    num_runs: int = field(default=0, init=False)
+    num_requests: int = field(default=0, init=False)
+
+    @property
+    def longest(self) -> int:
+        """Requests of the longest run that every replication can make."""
+        return min(map(len, self.traces))
+
+    def at_rate(self, policy: PolicyTable, request_rate: float, num_requests: int, replications: int) -> list[Sample]:
+        """Run a policy at so many requests per second."""
+        traces = [trace.scale_time(1 / request_rate) for trace in self._first(num_requests, replications)]
+        return self._spread(sample, policy, traces)
+
+    def alone(self, policy: PolicyTable, num_requests: int, replications: int) -> list[Sample]:
+        """Run requests that never meet another one; a whole-batch policy does not wait for company."""
+        waits = hasattr(policy.config, "max_wait_s")
+        lone = policy.with_fields(policy.label, max_wait_s=0.0) if waits else policy
+        traces = self._first(num_requests, replications)
+        apart = [trace.with_arrivals(np.arange(len(trace)) * _ALONE_S) for trace in traces]
+        return self._spread(sample, lone, apart)
+
+    def saturated(self, policy: PolicyTable, num_requests: int, replications: int) -> Floats:
+        """Requests per second that a policy carries at most, by replication."""
+        return np.array(self._spread(saturated_rps, policy, self._first(num_requests, replications)))
+
+    def _first(self, num_requests: int, replications: int) -> list[Trace]:
+        return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
+
+    def _spread(self, work, policy: PolicyTable, traces: list[Trace]):  # type: ignore[no-untyped-def]
+        self.num_runs += len(traces)
+        self.num_requests += sum(map(len, traces))
+        tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
+        return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))
+
+
+def unit_rate(config: Config, num_requests: int | None = None) -> Config:
+    """Return the configuration with one request per second, to be stretched to any rate, and so many requests."""
+    workload = replace(config.workload, request_rate=1.0, time_scale=None)
+    return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
+
+
+@contextmanager
+def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
+    """Start so many processes (by default one a processor); none of its own for 1.
+
+    They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`.
+    """
+    number = jobs or os.cpu_count() or 1
+    if number == 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(number, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,194 @@
+"""The study: for every policy the highest rate, static batching at its default and at its best batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.capacity.answer import NO_TOKENS, Answer, describe, found, nothing
+from busdoor.capacity.probe import Outcome, Probe, probe, readings, stability
+from busdoor.capacity.sample import Runs
+from busdoor.capacity.search import Search, Try
+from busdoor.capacity.slo import Promise
+from busdoor.capacity.window import Window
+from busdoor.config import PolicyTable
+from busdoor.experiment import MAX_BATCH_SIZE, Report
+from busdoor.theory.load import capacity_rps
+
+_BURST = 4  # times the requests of a run: a saturated one is as long as the server is full, and needs no window
+_ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
+_ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
+_ROUGH_REPLICATIONS = 3
+_ROUGH_BATCHES = 16  # that each of its runs has at least
+_TRIES = 12  # rates that a search usually takes: what the progress bar expects
+
+
+@dataclass
+class Study:
+    """A search that is being run; what it has found can be read at any time, also after an interruption.
+
+    Parameters
+    ----------
+    runs : Runs
+        The server and the draws.
+    promise : Promise
+        What is to be kept.
+    num_requests : int
+        Of the first runs of each replication; they are doubled where they are too short to decide.
+    max_doublings : int
+        How often.
+    tolerance : float
+        Half of the bracket's width, as a share of the answer.
+    report : callable
+        Told about progress.
+
+    Attributes
+    ----------
+    answers : list of Answer
+        Of the policies that are done.
+    """
+
+    runs: Runs
+    promise: Promise
+    num_requests: int
+    max_doublings: int
+    tolerance: float
+    report: Report = lambda share, what: None
+    answers: list[Answer] = field(default_factory=list)
+    _tried: int = 0
+
+    def run(self) -> None:
+        """Answer for every policy."""
+        for solve in self._solvers():
+            self._tried = 0
+            self.answers.append(solve())
+        self.report(1.0, "done")
+
+    def _solvers(self) -> Iterator[Callable[[], Answer]]:
+        """Yield what answers for each row of the table, in order."""
+        policies = self.runs.config.policies
+        first = next((policy for policy in policies if policy.name == "static"), None)
+        for policy in policies:
+            rows = [policy, _other_release(policy)] if policy is first else [policy]
+            for row in rows:
+                yield lambda row=row: self._solve(row)  # type: ignore[misc]
+            for row in rows if policy is first else []:
+                yield lambda row=row: self._solve_best(row)  # type: ignore[misc]
+
+    def _solve(self, policy: PolicyTable) -> Answer:
+        """Answer for a policy as it is."""
+        refusal = self._hopeless(policy)
+        return refusal or self._search(policy)
+
+    def _hopeless(self, policy: PolicyTable) -> Answer | None:
+        """Say why no rate can keep the promise, if no search is needed to know it."""
+        if self.promise.needs_tokens and not self._streams(policy):
+            return nothing(policy.label, NO_TOKENS)
+        count = max(1, self.num_requests // _ALONE_SHARE)
+        samples = self.runs.alone(policy, count, len(self.runs.traces))
+        whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
+        late = [r for r in readings(samples, self.promise.targets, whole) if r.outcome is Outcome.MISSES]
+        if not late:
+            return None
+        worst = max(late, key=lambda reading: reading.ratio)
+        return nothing(policy.label, f"a lone request already has {describe(worst, self.promise)}")
+
+    def _streams(self, policy: PolicyTable) -> bool:
+        return self._built(policy).streams
+
+    def _built(self, policy: PolicyTable):  # type: ignore[no-untyped-def]
+        limits = self.runs.limits
+        return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
+
+    def _search(self, policy: PolicyTable) -> Answer:
+        count = len(self.runs.traces)
+
+        @cache
+        def saturated(doublings: int) -> NDArray[np.float64]:
+            return _usable(self.runs.saturated(policy, self._length(doublings, _BURST), count))
+
+        def attempt(request_rate: float, doublings: int) -> Probe:
+            load = stability(request_rate, saturated(0))
+            for longer in range(1, doublings + 1 if load.outcome is Outcome.OPEN else 1):
+                load = stability(request_rate, saturated(longer))
+            length = self._length(doublings)
+            self._tell(policy.label, request_rate, length)
+            if load.outcome is Outcome.MISSES:
+                return Probe(request_rate, length, (load,), None)
+            samples = self.runs.at_rate(policy, request_rate, length, count)
+            return probe(request_rate, samples, self.promise.targets, [load] if len(load.risks) else [])
+
+        carried = float(saturated(0).mean()) if len(saturated(0)) else self._closed_form(policy)
+        search = Search(attempt, carried, self.tolerance, self.max_doublings)
+        search.run()
+        return found(policy.label, search, carried, self.promise)
+
+    def _length(self, doublings: int, times: int = 1) -> int:
+        return min(times * self.num_requests << doublings, self.runs.longest)
+
+    def _closed_form(self, policy: PolicyTable) -> float:
+        return capacity_rps(self.runs.traces[0], self._built(policy), self.runs.config.step_time)
+
+    def _solve_best(self, policy: PolicyTable) -> Answer:
+        """Answer for static batching at the batch size that keeps the promise at the highest rate."""
+        plain = next(answer for answer in self.answers if answer.policy == policy.label)
+        if not plain.probes:
+            return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
+        size = self._best_size(policy)
+        return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
+
+    def _best_size(self, policy: PolicyTable) -> int:
+        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far."""
+        best_size, best_rps, idle, size = 1, 0.0, 0, 1
+        while size <= MAX_BATCH_SIZE and idle < 2:
+            rate = self._rough_rate(policy.with_fields(policy.label, batch_size=size), size, best_rps)
+            idle = 0 if rate > best_rps else idle + 1
+            best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
+            size *= 2
+        return best_size
+
+    def _rough_rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
+        length = min(max(self.num_requests, _ROUGH_BATCHES * size), self.runs.longest)
+        carried = self._closed_form(policy)
+        search = Search(self._rough_try(policy, length, carried), carried, _ROUGH_TOLERANCE, 0, least_rps=least_rps)
+        search.run()
+        return search.rate
+
+    def _rough_try(self, policy: PolicyTable, length: int, carried_rps: float) -> Try:
+        def attempt(request_rate: float, doublings: int) -> Probe:
+            self._tell(f"{policy.label}, batch size {policy.config.batch_size}", request_rate, length)
+            load = stability(request_rate, np.full(2, carried_rps))
+            if load.outcome is Outcome.MISSES:
+                return Probe(request_rate, length, (load,), None)
+            samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
+            return probe(request_rate, samples, self.promise.targets, [load])
+
+        return attempt
+
+    def _tell(self, label: str, request_rate: float, length: int) -> None:
+        self._tried += 1
+        rows = sum(4 if policy.name == "static" else 1 for policy in self.runs.config.policies)
+        share = (len(self.answers) + min(0.95, self._tried / _TRIES)) / rows
+        self.report(min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests")
+
+
+def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out runs too short to fill the server; a single one has to do where there is no more."""
+    finite = rates[np.isfinite(rates)]
+    return np.repeat(finite, 2) if len(finite) == 1 else finite
+
+
+def _other_release(policy: PolicyTable) -> PolicyTable:
+    """Return static batching with its answers streamed if they are released whole, and the other way round."""
+    if policy.config.release == "batch":
+        return policy.with_fields(f"{policy.label} (streamed)", release="request")
+    return policy.with_fields(f"{policy.label} (released whole)", release="batch")
+
+
+def _tuned_label(label: str, size: int | None) -> str:
+    best = "best batch" if size is None else f"best batch {size}"
+    return f"{label[:-1]}, {best})" if label.endswith(")") else f"{label} ({best})"

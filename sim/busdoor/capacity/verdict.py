@@ -1,0 +1,42 @@
+"""What a capacity study comes to, in a few plain sentences."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from busdoor.capacity.capacity import Capacity
+
+
+def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
+    """Say which rate one server keeps the promise at, or how many servers a rate needs.
+
+    Parameters
+    ----------
+    capacity : Capacity
+        Of one or more policies.
+    request_rate : float, optional
+        To be served, requests per second.
+    """
+    kept = capacity.table[capacity.table["low"] > 0].sort_values("low", ascending=False)
+    card = capacity.config.gpu.name.name.upper()
+    server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
+    rates = [f"{row['request_rate']:.3g} requests/s with {name}" for name, row in kept.iterrows()]
+    parts = [f"Within {capacity.promise}, {server} serve{'s' * (server[:3] == 'one')} {_and(rates)}."]
+    if request_rate is not None:
+        parts.append(_servers(capacity, request_rate, card))
+    if len(kept) < len(capacity.table):
+        never = [str(name) for name in capacity.table.index if name not in kept.index]
+        parts.append(f"{_and(never)} keep{'s' * (len(never) == 1)} it at no rate.")
+    return " ".join(parts)
+
+
+def _servers(capacity: Capacity, request_rate: float, card: str) -> str:
+    gpus = capacity.plan(request_rate)["gpus"].dropna().sort_values(kind="stable")
+    needs = [f"{int(number)} {card} with {name}" for name, number in gpus.items() if not isnan(number)]
+    return f"{request_rate:.3g} requests/s need {_and(needs)}."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,177 @@
+"""`busdoor capacity`: the highest rate that keeps a promise, and how many GPUs a rate needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.capacity import Capacity, Promise, Study
+    from busdoor.config import Config
+
+Flag = Parameter(negative="")
+
+
+def capacity(
+    *,
+    slo: list[str] | None = None,
+    goodput: float | None = None,
+    rate: float | None = None,
+    diurnal: str | None = None,
+    gpu_price: float | None = None,
+    policy: list[str] | None = None,
+    workload: str | None = None,
+    num_requests: int | None = None,
+    gpu: str | None = None,
+    model: str | None = None,
+    config: Path | None = None,
+    seed: int | None = None,
+    replications: int | None = None,
+    tolerance: float | None = None,
+    lookahead: Literal[0, 1] | None = None,
+    timeout: str | None = None,
+    jobs: int | None = None,
+    out: Path | None = None,
+    json: Annotated[bool, Flag] = False,
+) -> int:
+    """Find the highest arrival rate at which each policy keeps a promise, and how many GPUs a rate needs.
+
+    Without flags: MLPerf's promise for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's conversation trace, with
+    one H100; static, dynamic, orca and vllm. A rate counts as kept or broken on a confidence bound over replications.
+
+    Parameters
+    ----------
+    slo
+        A promise: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with mean, p50, p90,
+        p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A plain --slo ttft=2s is for single
+        requests, counted by --goodput.
+    goodput
+        Share of requests that have to be within all plain limits, 0.99 unless given.
+    rate
+        Requests per second to be served: how many GPUs that needs.
+    diurnal
+        Ratio of peak to trough around a day, --rate being the peak; or hourly rates: 10,40,20 or a CSV file.
+    gpu_price
+        Of one GPU an hour: what the rate costs.
+    policy
+        A policy, with fields after commas: --policy static,batch_size=16 --policy vllm.
+    workload
+        A profile (azure-conv, azure-code ...) or a trace file.
+    num_requests
+        Requests of each replication's first runs; they are doubled where too short to decide.
+    gpu
+        GPU of the catalogue: h100, a100-80gb, l40s ...
+    model
+        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+    config
+        TOML file with any of these and more; flags override it.
+    seed
+        Of every random stream: the same seed gives the same numbers.
+    replications
+        Draws of the workload; every policy and rate has the same ones.
+    tolerance
+        Half of the bracket's width, as a share of the answer: 0.02 unless given.
+    lookahead
+        1: the next batch is decided while the one before still runs.
+    timeout
+        Clients give up after so long: 30, 30s, 2min.
+    jobs
+        Processes; by default one a processor.
+    out
+        Folder for tables and plots; by default a fresh busdoor-capacity-001.
+    json
+        Print the numbers once more, as one line of JSON, last.
+    """
+    from busdoor.capacity import make_study
+    from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
+
+    tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model, seed=seed,
+                     lookahead=lookahead, timeout=timeout)  # fmt: skip
+    settled, promise = _settle(config, tables, slo or [], goodput)
+    wanted = settled.workload.request_rate
+    day = _day(diurnal, wanted)
+    requests = num_requests or settled.workload.num_requests or NUM_REQUESTS
+    study = make_study(settled, promise, num_requests=requests, tolerance=tolerance or TOLERANCE)
+    finished = _run(study, jobs)
+    if not study.answers:
+        raise KeyboardInterrupt
+    _deliver(study, finished, wanted or (max(day) if day else None), day, out, json)
+    return 0 if finished else 130
+
+
+def _tables(price: float | None, rate: float | None, replications: int | None, **flags: Any) -> dict[str, Any]:
+    from busdoor.capacity.api import REPLICATIONS
+    from busdoor.cli.flags import overrides
+
+    tables = overrides(rate=rate, replications=replications, **flags)
+    if price is not None:
+        tables.setdefault("gpu", {})["price_per_hour"] = price
+    return {"default_replications": REPLICATIONS, **tables}
+
+
+def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, Promise]:
+    """Read the file, put the flags over it; [slo] is read here, since it may promise more than `compare` knows."""
+    from busdoor.capacity import Promise, slo_table
+    from busdoor.capacity.api import DEFAULT_SLO
+    from busdoor.cli.flags import absolute
+    from busdoor.config import Document, merge, parse_config, read_toml
+
+    document = Document() if path is None else read_toml(path)
+    data = absolute(document.data, Path() if path is None else path.parent)
+    promised = data.pop("slo", {})
+    with document.blame("slo"):
+        if not isinstance(promised, dict):
+            raise ValueError(f"slo = {promised!r}: it has to be a table, [slo]")
+        promise = Promise.from_table({**promised, **slo_table(slo, goodput)} or slo_table([DEFAULT_SLO]))
+    data.setdefault("replications", tables.pop("default_replications"))
+    return parse_config(Document(merge(data, tables), document.file, document.lines)), promise
+
+
+def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
+    from busdoor.capacity import hourly_rates
+
+    return [] if diurnal is None else hourly_rates(diurnal, peak_rps)
+
+
+def _run(study: Study, jobs: int | None) -> bool:
+    """Run under a progress bar; whether it came to its end."""
+    from busdoor.capacity.sample import processes
+    from busdoor.cli.progress import progress_bar
+
+    with progress_bar() as report, processes(jobs) as pool:
+        study.runs.pool, study.report = pool, report
+        try:
+            study.run()
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _deliver(
+    study: Study, finished: bool, rate: float | None, day: list[float], out: Path | None, json: bool
+) -> None:
+    from busdoor.capacity import capacity_of
+    from busdoor.cli.capacity_tables import print_capacity, print_day
+    from busdoor.cli.flags import fresh_folder
+
+    found = capacity_of(study)
+    print_capacity(found, rate)
+    if day:
+        print_day(found, day)
+    if not finished:
+        print(f"Interrupted after {len(study.answers)} policies; this is what they say.")
+    folder = found.save(fresh_folder("capacity", out), rate)
+    if day:
+        found.plan_day(day).to_csv(folder / "day.csv")
+    print(f"Tables and plots: {folder}")
+    if json:
+        print(_line(found, rate, day))
+
+
+def _line(found: Capacity, rate: float | None, day: list[float]) -> str:
+    import json
+
+    hours = {"hours": json.loads(found.plan_day(day).reset_index().to_json(orient="records"))} if day else {}
+    return json.dumps({**found.to_dict(rate), **hours})
