@@ -1,0 +1,25 @@
+"""How long a lesson may take: all of it for a reader, a glimpse for a test."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def pace(full: T, fast: T) -> T:
+    """Return `full`, or `fast` where the environment sets BUSDOOR_FAST=1, as the tests of the notebooks do.
+
+    Parameters
+    ----------
+    full, fast : object
+        A number of requests, a list of rates or whatever else decides how long something takes.
+
+    Examples
+    --------
+    >>> import os
+    >>> pace(2000, 100) == (100 if os.environ.get("BUSDOOR_FAST") == "1" else 2000)
+    True
+    """
+    return fast if os.environ.get("BUSDOOR_FAST") == "1" else full
