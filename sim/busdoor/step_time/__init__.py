@@ -10,13 +10,19 @@ from typing import Any
 
 from busdoor.names import checked, import_object, unknown
 from busdoor.step_time.base import LineStepTime, StepTime
+from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.step_time.roofline import RooflineStepTime
 
-STEP_TIMES: Mapping[str, type[StepTime]] = {"linear": LinearStepTime, "roofline": RooflineStepTime}
+STEP_TIMES: Mapping[str, type[StepTime]] = {
+    "linear": LinearStepTime,
+    "roofline": RooflineStepTime,
+    "calibrated": CalibratedStepTime,
+}
 
 __all__ = [
     "STEP_TIMES",
+    "CalibratedStepTime",
     "LineStepTime",
     "LinearStepTime",
     "RooflineStepTime",
@@ -45,7 +51,7 @@ def step_time_class(name: str) -> type[StepTime]:
     ('LinearStepTime', 'LinearStepTime')
     >>> step_time_class("roofine")
     Traceback (most recent call last):
-    ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: linear, roofline)
+    ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: calibrated, linear, roofline)
     """
     if ":" not in name:
         if name not in STEP_TIMES:

@@ -1,0 +1,151 @@
+"""A measured trace through our scheduler: with the step time of a model, or with the durations that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from busdoor.arrivals import Clients
+from busdoor.batch import Batch, Chunk
+from busdoor.kv.config import KVConfig
+from busdoor.policies import policy_config
+from busdoor.policies.base import Policy
+from busdoor.record import TableRecorder
+from busdoor.request import Request
+from busdoor.result import Result
+from busdoor.server import Server
+from busdoor.simulate import describe_run
+from busdoor.step_time.base import StepTime
+from busdoor_workloads import Trace
+
+Floats = NDArray[np.float64]
+
+
+def trace_of(result: Result) -> Trace:
+    """Arrivals and lengths of a measured run, as a trace.
+
+    Examples
+    --------
+    >>> trace_of(Result.example()).output_tokens.tolist()
+    [10, 20, 50, 100]
+    """
+    table = result.requests
+    if not table["arrival_s"].is_monotonic_increasing:
+        table = table.sort_values(["arrival_s", "request_id"], kind="stable")
+    return Trace(
+        arrival_s=table["arrival_s"],
+        input_tokens=table["input_tokens"],
+        output_tokens=table["output_tokens"],
+        max_output_tokens=np.maximum(table["max_output_tokens"].fillna(0), table["output_tokens"]).astype(int),
+        name=str(result.meta.get("trace", "measured")),
+    )
+
+
+def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None) -> Policy:
+    """Make a fresh scheduler as a run's meta describes it.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of the measured run: policy_config, num_blocks, block_size, max_model_len.
+    trace : Trace
+        What it will serve.
+    given : mapping, optional
+        Fields that replace the meta's: of the policy, or num_blocks, block_size, max_model_len.
+
+    Raises
+    ------
+    ValueError
+        If something is missing; the sentence says what to give.
+    """
+    given = dict(given or {})
+    memory = {key: given.pop(key, meta.get(key)) for key in ("num_blocks", "block_size", "max_model_len")}
+    fields = {**(meta.get("policy_config") or {}), **given}
+    fields.pop("label", None)
+    for key, value in {**memory, "name": fields.get("name")}.items():
+        if not value:
+            raise ValueError(f"the run does not say its {_SAYS[key]}; give it as in --policy vllm,max_num_seqs=64,{key}=...")
+    kv = KVConfig(
+        num_blocks=int(memory["num_blocks"]),
+        block_size=int(memory["block_size"]),
+        max_model_len=int(memory["max_model_len"]),
+    )
+    policy: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
+    return policy
+
+
+_SAYS = {"num_blocks": "num_blocks", "block_size": "block_size", "max_model_len": "max_model_len", "name": "policy"}
+
+
+class Played(StepTime):
+    """Durations in a given order, whatever the batch; after the last, those of another model.
+
+    Examples
+    --------
+    >>> from busdoor.step_time.linear import LinearStepTime
+    >>> played = Played(np.array([0.5]), LinearStepTime(base_s=2.0))
+    >>> [float(played.durations_s(Batch(), 1)[0]) for _ in range(3)]
+    [0.5, 2.0, 2.0]
+    """
+
+    def __init__(self, durations_s: Floats, afterwards: StepTime) -> None:
+        self._left = iter(durations_s.tolist())
+        self._afterwards = afterwards
+
+    def durations_s(self, batch: Batch, repeat: int) -> Floats:
+        """Take the next duration."""
+        taken = next(self._left, None)
+        return self._afterwards.durations_s(batch, repeat) if taken is None else np.array([taken])
+
+
+def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> Result:
+    """Run a trace iteration by iteration, asking the step time once for each of them and for nothing else."""
+    env = simpy.Environment()
+    clients = Clients(env, trace, getattr(getattr(policy, "kv", None), "block_size", 16))
+    recorder = TableRecorder(policy)
+    server = Server(
+        env, policy, step_time, lookahead=lookahead, step_by_step=True, recorder=recorder, on_leave=clients.left
+    )
+    clients.start(server)
+    meta = describe_run(trace, policy, step_time, lookahead)
+    env.run()
+    return Result(recorder.requests(), recorder.iterations(), recorder.stays(), meta)
+
+
+def batches_of(result: Result) -> list[Batch]:
+    """Batches of a run's iterations, as far as a step-time model reads them."""
+    table = result.iterations
+    chunks = table["num_requests"] - table["num_decode_tokens"] - table["num_idle_rows"]
+    columns = ("num_prefill_tokens", "prefill_attention", "prefill_context_tokens", "num_decode_tokens",
+               "num_idle_rows", "num_padded_tokens", "context_tokens")  # fmt: skip
+    rows = zip(chunks.tolist(), *(table[column].tolist() for column in columns), strict=True)
+    return [_batch(*row) for row in rows]
+
+
+_SOMEBODY = Chunk(Request(0, 0.0, 1, 1), 1, 0)  # models read the sums, and how many chunks there are
+
+
+def _batch(
+    chunks: int, prefill: int, attention: float, keys: int, decodes: int, idle: int, padded: int, context: int
+) -> Batch:
+    return Batch(
+        chunks=[_SOMEBODY] * chunks,
+        num_prefill_tokens=prefill,
+        prefill_attention=attention,
+        prefill_context_tokens=keys,
+        num_decode_tokens=decodes,
+        num_idle_rows=idle,
+        num_padded_tokens=padded,
+        decode_context_tokens=context,
+    )
+
+
+def predicted_s(result: Result, step_time: StepTime) -> Floats:
+    """Seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
+    repeats = result.iterations["repeat"].tolist()
+    pairs = zip(batches_of(result), repeats, strict=True)
+    return np.array([float(step_time.durations_s(batch, repeat).sum()) for batch, repeat in pairs])

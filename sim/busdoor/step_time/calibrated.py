@@ -1,0 +1,204 @@
+"""A step time whose terms were fitted to measured iterations."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, ConfigDict, NonNegativeFloat, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
+
+from busdoor.batch import Batch
+from busdoor.names import unknown
+from busdoor.step_time.base import StepTime
+
+Line = tuple[float, float]
+
+
+def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
+    if list(values) != sorted(set(values)):
+        raise ValueError(f"has to increase, as in [16, 64], not {list(values)}")
+    return values
+
+
+Increasing = Annotated[tuple[PositiveInt, ...], AfterValidator(_increasing)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CalibratedStepTime(StepTime):
+    """An iteration takes what the device needs, and what the host adds or does meanwhile.
+
+    device = base + eager·[no CUDA graph] + per_chunk·chunks + per_request·requests + Σ per_token·(positions in each
+    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes;
+    host = host + host_per_chunk·chunks + host_per_request·requests.
+
+    Parameters
+    ----------
+    path : str, optional
+        File of a calibration, or the name of one that was measured here; the other fields are then read from it.
+    base_s : float
+        Seconds of any iteration: weights are read, kernels launched.
+    eager_s : float
+        More in an iteration that is no graph: one with prefill, or with more rows than the largest graph.
+    per_chunk_s, per_request_s : float
+        More for each piece of prefill; for each request in the batch.
+    per_token_s : tuple of float
+        Seconds for each position computed, in each segment: GEMMs are flat while weights are the bottleneck.
+    token_breaks : tuple of int
+        Where one segment ends and the next begins, in positions.
+    per_prefill_pair_s, per_context_s : float
+        For each query-key pair of a prefill; for each key that a decode reads.
+    host_s, host_per_chunk_s, host_per_request_s : float
+        Of the host, where the log had it apart.
+    overlap : bool
+        Whether the host works while the device does, so that the longer of the two counts; else they add.
+    graph_sizes : tuple of int
+        Batch sizes of CUDA graphs, to the next of which decodes are padded; empty without graphs.
+    calibration : str
+        Name of what these numbers are from.
+
+    Examples
+    --------
+    >>> step_time = CalibratedStepTime(base_s=5e-3, per_token_s=(0.0, 1e-4), token_breaks=(8,), per_context_s=1e-6)
+    >>> step_time.line(Batch(num_decode_tokens=10, decode_context_tokens=990))     # 2 positions beyond the break
+    (0.0062, 1e-05)
+    >>> graphs = CalibratedStepTime(base_s=1e-3, per_token_s=(1e-4,), graph_sizes=(1, 2, 4, 8))
+    >>> graphs.line(Batch(num_decode_tokens=5))[0] == graphs.line(Batch(num_decode_tokens=8))[0]
+    True
+    """
+
+    path: str | None = None
+    base_s: NonNegativeFloat
+    eager_s: NonNegativeFloat = 0.0
+    per_chunk_s: NonNegativeFloat = 0.0
+    per_request_s: NonNegativeFloat = 0.0
+    per_token_s: tuple[NonNegativeFloat, ...] = (0.0,)
+    token_breaks: Increasing = ()
+    per_prefill_pair_s: NonNegativeFloat = 0.0
+    per_context_s: NonNegativeFloat = 0.0
+    host_s: NonNegativeFloat = 0.0
+    host_per_chunk_s: NonNegativeFloat = 0.0
+    host_per_request_s: NonNegativeFloat = 0.0
+    overlap: bool = False
+    graph_sizes: Increasing = ()
+    calibration: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        """Fill the fields from the file that `path` names; fields that are given win."""
+        kwargs = dict(given.kwargs or {}) if isinstance(given, ArgsKwargs) else dict(given)
+        path = kwargs.pop("path", None)
+        return kwargs if path is None else {**read_step_time_table(path), **kwargs}
+
+    def __post_init__(self) -> None:
+        if len(self.per_token_s) != len(self.token_breaks) + 1:
+            raise ValueError(
+                f"per_token_s has {len(self.per_token_s)} segments, but {len(self.token_breaks)} token_breaks make "
+                f"{len(self.token_breaks) + 1}"
+            )
+
+    @cached_property
+    def _knots(self) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Where each segment begins, and the seconds of all positions before it."""
+        starts = (0, *self.token_breaks)
+        lengths = np.diff(starts)
+        before = np.concatenate([[0.0], np.cumsum(lengths * np.array(self.per_token_s[:-1]))])
+        return starts, tuple(before.tolist())
+
+    def tokens_s(self, tokens: int) -> float:
+        """Seconds of so many positions."""
+        starts, before_s = self._knots
+        segment = max(0, bisect_left(starts, tokens) - 1)
+        return before_s[segment] + (tokens - starts[segment]) * self.per_token_s[segment]
+
+    def device_line(self, batch: Batch) -> Line:
+        """Seconds of the device in the first iteration, and how many more each repetition takes."""
+        rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
+        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+        seconds = self.base_s + self.per_request_s * (rows + chunks)
+        sizes = self.graph_sizes
+        if chunks or (sizes and rows > sizes[-1]):
+            seconds += self.eager_s + self.per_chunk_s * chunks + self.per_prefill_pair_s * batch.prefill_attention
+        elif sizes:
+            tokens = sizes[bisect_left(sizes, rows)]
+        growth_s = self.per_context_s * rows
+        return seconds + self.tokens_s(tokens) + self.per_context_s * batch.decode_context_tokens + growth_s, growth_s
+
+    def host_of(self, batch: Batch) -> float:
+        """Seconds of the host in an iteration."""
+        chunks = len(batch.chunks)
+        requests = chunks + batch.num_decode_tokens + batch.num_idle_rows
+        return self.host_s + self.host_per_chunk_s * chunks + self.host_per_request_s * requests
+
+    def line(self, batch: Batch) -> Line | None:
+        """Seconds of the first iteration, and how many more each repetition takes; None while the host is slower."""
+        first_s, growth_s = self.device_line(batch)
+        host_s = self.host_of(batch)
+        if not self.overlap:
+            return first_s + host_s, growth_s
+        if first_s >= host_s:
+            return first_s, growth_s
+        return None if growth_s else (host_s, 0.0)
+
+    def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
+        """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
+        first_s, growth_s = self.device_line(batch)
+        device_s = first_s + growth_s * np.arange(repeat, dtype=np.float64)
+        host_s = self.host_of(batch)
+        return np.maximum(device_s, host_s) if self.overlap else device_s + host_s
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them: whoever has them needs no file."""
+        fields = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "path"}
+        return {"name": "calibrated"} | {
+            key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()
+        }
+
+
+def calibration_names() -> list[str]:
+    """Names of the calibrations that were measured here.
+
+    Examples
+    --------
+    >>> "vllm-cpu" in calibration_names()
+    True
+    """
+    folder = resources.files("busdoor") / "calibrations"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_calibration_tables(path: str | Path) -> dict[str, Any]:
+    """Read the tables of a calibration's file, or of one that ships under a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file or name, or it is no calibration.
+    """
+    from busdoor.config.toml import parse_toml, read_toml
+
+    if Path(path).is_file():
+        tables = read_toml(path).data
+    elif str(path) in calibration_names():
+        text = (resources.files("busdoor") / "calibrations" / f"{path}.toml").read_text(encoding="utf-8")
+        tables = parse_toml(text, f"{path}.toml").data
+    else:
+        raise unknown("a calibration's file or name", str(path), calibration_names())
+    if not isinstance(tables.get("step_time"), dict):
+        raise ValueError(f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one")
+    return tables
+
+
+def read_step_time_table(path: str | Path) -> dict[str, Any]:
+    """Fields of the calibrated step time in a calibration's file."""
+    fields = dict(read_calibration_tables(path)["step_time"])
+    if fields.pop("name", "calibrated") != "calibrated":
+        raise ValueError(f"{path}: its [step_time] is not calibrated; use it as --config")
+    return fields
