@@ -187,5 +187,6 @@ def _read_table(stem: Path) -> pd.DataFrame:
     if stem.with_suffix(".parquet").exists():
         return pd.read_parquet(stem.with_suffix(".parquet"))
     if stem.with_suffix(".csv").exists():
-        return pd.read_csv(stem.with_suffix(".csv"), **EXACT_FLOATS)
+        table: pd.DataFrame = pd.read_csv(stem.with_suffix(".csv"), **EXACT_FLOATS)
+        return table
     raise ValueError(f"{stem.parent} holds no table {stem.name!r}; the result is incomplete")
