@@ -119,6 +119,11 @@ class Engine:
         """Tokens, prompt and answer, of each finished request by its id."""
         return {request_id: tokens.tolist() for request_id, tokens in self._outputs.items()}
 
+    @property
+    def graph_sizes(self) -> list[int]:
+        """Batch sizes that decodes are padded to; none without CUDA graphs."""
+        return self._graphs.sizes if self._graphs is not None else []
+
     def submit(self, batch: Batch) -> Running:
         """Settle what a batch, just decided, does; on a GPU, queue it."""
         running = Running(self.seats.pack(batch))

@@ -40,6 +40,11 @@ class DecodeGraphs:
         Largest batch there will be; captured up to 512.
     decode : callable
         Runs one step of `slots`, `query_starts` and buffers, without waiting for the device.
+
+    Attributes
+    ----------
+    sizes : list of int
+        Batch sizes that are captured.
     """
 
     def __init__(self, table: SlotTable, most: int, decode: Decode) -> None:
@@ -47,10 +52,10 @@ class DecodeGraphs:
         self._slots = torch.full((most,), -1, dtype=torch.int32, device=device)
         self._starts = torch.arange(most + 1, dtype=torch.int32, device=device)
         self._inputs = StepInputs.allocate(most, most, table)
-        self._sizes = graph_sizes(most)
+        self.sizes = graph_sizes(most)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         with torch.inference_mode():
-            for size in reversed(self._sizes):  # the largest first: the others find room in its memory
+            for size in reversed(self.sizes):  # the largest first: the others find room in its memory
                 self._capture(size, decode)
 
     def _capture(self, size: int, decode: Decode) -> None:
@@ -60,7 +65,7 @@ class DecodeGraphs:
         with torch.cuda.stream(stream):
             decode(*args)  # compiles the kernels, which a capture must not
         torch.cuda.current_stream().wait_stream(stream)
-        largest = self._graphs.get(self._sizes[-1])
+        largest = self._graphs.get(self.sizes[-1])
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=largest.pool() if largest else None):
             decode(*args)
@@ -68,11 +73,11 @@ class DecodeGraphs:
 
     def holds(self, slots: list[int]) -> bool:
         """Whether there is a graph for so many rows."""
-        return len(slots) <= self._sizes[-1]
+        return len(slots) <= self.sizes[-1]
 
     def size_for(self, slots: list[int]) -> int:
         """Rows of the smallest graph that holds these."""
-        return self._sizes[bisect_left(self._sizes, len(slots))]
+        return self.sizes[bisect_left(self.sizes, len(slots))]
 
     def run(self, slots: list[int]) -> None:
         """Run one step of the rows in these slots."""

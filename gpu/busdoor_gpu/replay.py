@@ -152,6 +152,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "weights": "random" if config.folder is None else str(config.folder),
         "num_device_blocks": engine.num_blocks,
+        "graph_sizes": engine.graph_sizes,
         "device": device,
         "git_commit": git_commit(),
     }

@@ -17,6 +17,8 @@ COMMANDS = {
     "capacity": "Find the highest rate that keeps a promise, and how many GPUs a rate needs.",
     "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
+    "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",
+    "validate": "Replay measured runs in the simulator, and say how far off it is and why.",
     "demo": "Show the difference on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison or result again.",
     "report": "Tell a saved comparison or result as one HTML page, with the timelines to be played.",
@@ -26,3 +28,4 @@ for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")
+app.command("busdoor_gpu.cli_profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")

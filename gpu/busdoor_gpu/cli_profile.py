@@ -1,0 +1,132 @@
+"""`busdoor profile`: a designed grid of iterations on real hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor_gpu.backend import Backend
+    from busdoor_gpu.grid import GridLimits
+    from busdoor_gpu.model import Model
+
+Flag = Parameter(negative="")
+_BLOCK_SIZE = 16  # vLLM's, as everywhere
+# Without flags: on a GPU vLLM's max_num_seqs and max_num_batched_tokens (server on an H100, `busdoor.catalog.memory`),
+# on a CPU what a tiny model computes in tens of milliseconds.
+_GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "max_model_len": 8192}
+_CPU_LIMITS = {"max_num_seqs": 16, "max_num_batched_tokens": 256, "max_model_len": 512}
+
+
+def profile(
+    *,
+    backend: Literal["triton", "torch"] = "triton",
+    model: str = "llama-3.1-8b",
+    out: Path | None = None,
+    budget: str = "180s",
+    max_num_seqs: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    max_model_len: int | None = None,
+    num_blocks: int | None = None,
+    clock: Literal["wall", "cpu"] = "wall",
+    device: str | None = None,
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None,
+    seed: int = 0,
+    lookahead: Literal[0, 1] = 1,
+    eager: Annotated[bool, Flag] = False,
+) -> int:
+    """Measure iterations of many shapes on this machine, for `busdoor calibrate`.
+
+    Decodes over batch and context (equal and skewed), prefill over chunk and prior context, and both together. The
+    folder has iterations (with device_s, host_s and cell) and meta.json, in the simulator's format.
+
+    Parameters
+    ----------
+    backend
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+    model
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint.
+    out
+        Folder for the result; by default a fresh busdoor-profile-001.
+    budget
+        Time to measure for, such as 60s or 3min; a quarter of it at most warms up.
+    max_num_seqs
+        Largest batch; by default 256 on a GPU, 16 on a CPU.
+    max_num_batched_tokens
+        Most tokens of an iteration; by default 8192 on a GPU, 256 on a CPU.
+    max_model_len
+        Longest request; by default 8192 on a GPU, 512 on a CPU.
+    num_blocks
+        KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
+    clock
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen.
+    device
+        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+    dtype
+        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+    seed
+        Of the weights and of the order.
+    lookahead
+        0: the next batch is decided only when the one before has ended; by default while it still runs.
+    eager
+        No CUDA graphs.
+    """
+    import torch
+
+    from busdoor.cli.flags import fresh_folder
+    from busdoor.config.tables import parse_seconds
+    from busdoor_gpu import profile as profiling
+    from busdoor_gpu.backend import load_backend
+    from busdoor_gpu.engine import guarded
+    from busdoor_gpu.model import load_model
+    from busdoor_gpu.replay import ReplayError
+    from busdoor_gpu.seats import EngineError
+
+    budget_s = parse_seconds(budget)
+    place = device or ("cuda" if backend == "triton" else "cpu")
+    if place == "cpu":
+        torch.set_num_threads(1)  # so that processor time is time
+    if place.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
+    folder = fresh_folder("profile", out)
+    try:
+        kernels = load_backend(backend)
+        loaded = guarded(load_model, model, place, getattr(torch, dtype) if dtype else None, seed)
+        asked = {
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max_num_batched_tokens,
+            "max_model_len": max_model_len,
+        }
+        limits = _limits(loaded, kernels, asked, num_blocks)
+        result = profiling.profile(
+            loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
+            meta={"seed": seed},
+        )  # fmt: skip
+    except ReplayError as error:
+        raise ValueError(f"{error}; what was measured so far is in {error.result.save(folder)}") from error
+    except EngineError as error:
+        raise ValueError(str(error)) from error
+    measured = result.iterations["cell"]
+    print(f"{len(measured):,} iterations of {measured.nunique()} of {result.meta['num_cells']} designed shapes")
+    print(f"Result: {result.save(folder)}")
+    return 0
+
+
+def _limits(model: Model, backend: Backend, asked: dict[str, int | None], num_blocks: int | None) -> GridLimits:
+    """Settle the grid's bounds: what was asked for, else the device's defaults, and never beyond the model."""
+    from busdoor_gpu.capacity import measure_num_blocks
+    from busdoor_gpu.grid import GridLimits
+
+    on_gpu = model.device.type == "cuda"
+    for name, value in {**asked, "num_blocks": num_blocks}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
+    bounds = {name: asked[name] or default for name, default in (_GPU_LIMITS if on_gpu else _CPU_LIMITS).items()}
+    bounds["max_model_len"] = min(bounds["max_model_len"], model.config.shape.max_position_embeddings)
+    if num_blocks is None and on_gpu:
+        num_blocks = measure_num_blocks(model, backend, _BLOCK_SIZE, bounds["max_model_len"])
+    elif num_blocks is None:
+        num_blocks = -(-bounds["max_model_len"] // _BLOCK_SIZE) * bounds["max_num_seqs"]
+    return GridLimits(**bounds, num_blocks=num_blocks, block_size=_BLOCK_SIZE)

@@ -1,0 +1,119 @@
+"""Profile: the iterations of a designed grid on real hardware, for a calibration to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import simpy
+
+from busdoor.record import TableRecorder
+from busdoor.result import Result
+from busdoor.simulate import describe_run
+from busdoor_gpu.backend import Backend
+from busdoor_gpu.clocks import CLOCKS, ClockName
+from busdoor_gpu.engine import Engine
+from busdoor_gpu.executor import EngineServer, Measured
+from busdoor_gpu.grid import GridLimits, GridPolicy, design
+from busdoor_gpu.model import Model
+from busdoor_gpu.replay import ReplayError, describe_engine
+from busdoor_gpu.seats import EngineError
+from busdoor_workloads import Trace
+
+
+def profile(
+    model: Model,
+    backend: Backend,
+    limits: GridLimits,
+    budget_s: float,
+    *,
+    lookahead: int = 1,
+    clock: ClockName = "wall",
+    cuda_graphs: bool = True,
+    seed: int = 0,
+    meta: Mapping[str, Any] | None = None,
+) -> Result:
+    """Run as much of the grid as a time budget allows, through the same engine and loop as a replay.
+
+    Parameters
+    ----------
+    model, backend : Model, Backend
+        What runs, and by which operations.
+    limits : GridLimits
+        How large its iterations get; see `design`.
+    budget_s : float
+        Seconds of the clock, the warm-up among them and loading not.
+    lookahead, clock, cuda_graphs
+        As `replay` takes them.
+    seed : int
+        Of the order of the grid.
+    meta : mapping, optional
+        What else the result's `meta` should say.
+
+    Returns
+    -------
+    Result
+        `iterations` has the measured ones only, a row each, with `device_s` and `host_s` as a replay's, and `cell`, the
+        number of the designed iteration. Its requests are stand-ins, whose latencies mean nothing.
+
+    Raises
+    ------
+    ReplayError
+        If the engine cannot go on or is interrupted; it holds what was measured so far.
+    EngineError
+        If it cannot begin, or the budget is too short to measure anything.
+
+    Examples
+    --------
+    >>> from busdoor_gpu.backend import load_backend
+    >>> from busdoor_gpu.model import load_model
+    >>> limits = GridLimits(max_num_seqs=2, max_num_batched_tokens=32, max_model_len=64, num_blocks=16)
+    >>> model, backend = load_model("tiny-llama", "cpu"), load_backend("torch")
+    >>> iterations = profile(model, backend, limits, 0.5, clock="cpu").iterations
+    >>> set(iterations["repeat"]), bool((iterations["device_s"] > 0).all())
+    ({1}, True)
+    """
+    if clock == "cpu" and model.device.type != "cpu":
+        raise EngineError(f'clock = "cpu" counts processor time, and the model is on {model.device}; use "wall"')
+    cells = design(limits)
+    policy = GridPolicy(cells, limits, budget_s, seed)
+    engine = Engine(model, policy, backend, limits.max_model_len, cuda_graphs=cuda_graphs)
+    recorder = TableRecorder(policy)
+    env = simpy.Environment()
+    server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead)
+    noted = describe_engine(engine) | {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed, **(meta or {})}
+    step_time = Measured(clock=clock, backend=backend.name)
+
+    def result() -> Result:
+        requests = recorder.requests()
+        trace = Trace(
+            arrival_s=requests["arrival_s"].to_numpy(),
+            input_tokens=requests["input_tokens"].to_numpy(),
+            output_tokens=requests["output_tokens"].to_numpy(),
+            name="profile",
+        )
+        described = describe_run(trace, policy, step_time, lookahead) | noted
+        return Result(requests, _measured(server, recorder, policy), recorder.stays(), described)
+
+    try:
+        env.run()
+    except (EngineError, KeyboardInterrupt) as error:
+        message = str(error) or "interrupted"
+        noted["error"] = message
+        raise ReplayError(message, result()) from error
+    finally:
+        engine.close()
+    made = result()
+    if not len(made.iterations):
+        raise EngineError(f"nothing was measured in a budget of {budget_s:g} s; give --budget more, or a smaller grid")
+    return made
+
+
+def _measured(server: EngineServer, recorder: TableRecorder, policy: GridPolicy) -> Any:
+    """Iterations that belong to a cell."""
+    iterations = recorder.iterations()
+    count = len(iterations)
+    for name, values in (("device_s", server.device_s), ("host_s", server.host_s), ("cell", policy.cell_of)):
+        iterations[name] = np.array(values)[:count]
+    return iterations[iterations["cell"] >= 0].reset_index(drop=True)
