@@ -142,7 +142,11 @@ class Capacity:
 
 def _row(answer: Answer) -> dict[str, Any]:
     probe = answer.at_low
-    value = float("nan") if probe is None else next((r.value for r in probe.readings if r.key == answer.binds), float("nan"))
+    value = (
+        float("nan")
+        if probe is None
+        else next((r.value for r in probe.readings if r.key == answer.binds), float("nan"))
+    )
     window = probe.window if probe else None
     return {
         "request_rate": answer.rate,

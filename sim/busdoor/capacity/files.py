@@ -42,7 +42,9 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
 def save(capacity: Capacity, folder: Path, request_rate: float | None = None) -> Path:
     """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "capacity.json").write_text(json.dumps(to_dict(capacity, request_rate), indent=2) + "\n", encoding="utf-8")
+    (folder / "capacity.json").write_text(
+        json.dumps(to_dict(capacity, request_rate), indent=2) + "\n", encoding="utf-8"
+    )
     capacity.table.to_csv(folder / "table.csv")
     capacity.history.to_csv(folder / "history.csv", index=False)
     capacity.points.to_csv(folder / "points.csv", index=False)

@@ -71,7 +71,9 @@ def plan(
     if not (np.isfinite(request_rate) and request_rate > 0):
         raise ValueError(f"rate is {request_rate}; it has to be a number of requests per second, more than 0")
     replicas = pd.Series({name: replicas_needed(request_rate, low) for name, low in low_rps.items()}, dtype=float)
-    table = pd.DataFrame({"replicas": replicas, "gpus": replicas * tp, "headroom": replicas * low_rps / request_rate - 1})
+    table = pd.DataFrame(
+        {"replicas": replicas, "gpus": replicas * tp, "headroom": replicas * low_rps / request_rate - 1}
+    )
     if price_per_hour is not None:
         table["cost_per_hour"] = table["gpus"] * price_per_hour
         tokens_per_hour = request_rate * mean_output_tokens * _SECONDS_PER_HOUR

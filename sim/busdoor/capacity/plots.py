@@ -84,5 +84,5 @@ def _draw_shares(points: pd.DataFrame, target: Target, ax: Axes) -> None:
 
 def _draw_brackets(capacity: Capacity, ax: Axes) -> None:
     for answer in capacity.answers:
-        if 0 < answer.low and answer.high < float("inf"):
+        if answer.low > 0 and answer.high < float("inf"):
             ax.axvspan(answer.low, answer.high, color=tint(identity(answer.policy)["color"], 0.25), zorder=0)

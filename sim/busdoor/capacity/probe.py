@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -109,9 +110,9 @@ class Probe:
         """Of the targets that are missed for certain, the one furthest beyond its limit."""
         return max((r for r in self.readings if r.outcome is Outcome.MISSES), key=lambda reading: reading.ratio)
 
-    def ratio(self, key: str) -> float | None:
-        """Value over limit of one target; None where it was not measured."""
-        return next((reading.ratio for reading in self.readings if reading.key == key), None)
+    def ratio(self, key: str) -> float:
+        """Value over limit of one target; NaN where it was not measured."""
+        return next((reading.ratio for reading in self.readings if reading.key == key), float("nan"))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row a replication for the history."""
@@ -142,14 +143,15 @@ def bounds(values: Floats) -> tuple[float, float]:
     """
     if not np.isfinite(values).all():
         return (-np.inf if np.isfinite(values).any() else np.inf), np.inf
-    mean, low, high = mean_interval(values, 1 - 2 * _ERROR)
+    _, low, high = mean_interval(values, 1 - 2 * _ERROR)
     return (-np.inf, np.inf) if np.isnan(low) else (low, high)
 
 
 def stability(request_rate: float, saturated: Floats) -> Reading:
     """Read the load: whether the server carries the rate at all."""
     loads = request_rate / saturated
-    return Reading(STABLE, loads, 1.0, float(loads.mean()), float(loads.mean()))
+    mean = float(loads.mean()) if len(loads) else float("nan")
+    return Reading(STABLE, loads, 1.0, mean, mean)
 
 
 def probe(
@@ -169,16 +171,17 @@ def probe(
         What else was read at this rate.
     """
     length = min(len(sample.arrival_s) for sample in samples)
-    window = steady_window(np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate)
+    window = steady_window(
+        np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate
+    )
     return Probe(request_rate, length, (*readings(samples, targets, window), *more), window)
 
 
 def readings(samples: Sequence[Sample], targets: Sequence[Target], window: Window) -> list[Reading]:
     """Read every target off a window of the replications."""
-    edges = [window.begin, window.end]
-    if len(samples) == 1:
-        edges = np.linspace(*edges, _BATCH_MEANS + 1).astype(int).tolist()
-    parts = [sample.part(begin, end) for sample in samples for begin, end in zip(edges, edges[1:], strict=False)]
+    number = _BATCH_MEANS if len(samples) == 1 else 1
+    edges = np.linspace(window.begin, window.end, number + 1).astype(int).tolist()
+    parts = [sample.part(begin, end) for sample in samples for begin, end in pairwise(edges)]
     return [_read(target, parts) for target in targets]
 
 

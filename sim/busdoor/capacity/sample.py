@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from busdoor.run import Limits, run
 from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
@@ -80,7 +81,9 @@ def sample(task: Task) -> Sample:
 
 def saturated_rps(task: Task) -> float:
     """Requests per second with everybody there from the start."""
-    return float(saturated_rates(run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)).iloc[0])
+    return float(
+        saturated_rates(run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)).iloc[0]
+    )
 
 
 @dataclass
@@ -139,7 +142,7 @@ class Runs:
     def _first(self, num_requests: int, replications: int) -> list[Trace]:
         return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
 
-    def _spread(self, work, policy: PolicyTable, traces: list[Trace]):  # type: ignore[no-untyped-def]
+    def _spread(self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]) -> list[T]:
         self.num_runs += len(traces)
         self.num_requests += sum(map(len, traces))
         tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]

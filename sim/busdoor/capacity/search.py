@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, count
-from math import exp, inf, log
+from math import exp, inf, isnan, log, sqrt
 
 from busdoor.capacity.probe import Outcome, Probe
 
@@ -17,9 +17,10 @@ _DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
 LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use to anybody
 _HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too short to fill the server
 _HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
+_LOOKS = 2  # rounds, each halving the steps beside the best rate
 _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
-_EFFORT = 32  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
-_ASIDE = 0.9  # of the tolerance: how far from the expected answer a rate is tried, so that it can be decided
+_EFFORT = 40  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
+_ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate is tried, so that it can be decided
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
 
@@ -118,16 +119,15 @@ class Search:
 
     def _look_around(self) -> None:
         """Try the rates beside the best one so far, before giving up."""
-        rates = sorted(probe.request_rate for probe in self.probes)
-        if not rates:
-            return
-        best = min(self.probes, key=lambda probe: probe.binding.ratio)
-        if best.binding.ratio > _HOPELESS:
-            return
-        place = rates.index(best.request_rate)
-        for neighbour in (*rates[place + 1 : place + 2], *rates[max(0, place - 1) : place]):
-            if self.low is None:
-                self._try((neighbour * best.request_rate) ** 0.5)
+        for _ in range(_LOOKS):
+            rates = sorted({probe.request_rate for probe in self.probes})
+            best = min(self.probes, key=lambda probe: probe.binding.ratio, default=None)
+            if best is None or best.binding.ratio > _HOPELESS:
+                return
+            place = rates.index(best.request_rate)
+            for neighbour in (*rates[place + 1 : place + 2], *rates[max(0, place - 1) : place]):
+                if self.low is None:
+                    self._try((neighbour * best.request_rate) ** 0.5)
 
     def _ascend(self) -> None:
         """Go up to a rate that misses; only the first rate met can be without one above it."""
@@ -178,19 +178,19 @@ class Search:
         low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()
         below = middle / low > high / middle
         aside = middle * (1 - _ASIDE * self.tolerance) if below else middle * (1 + _ASIDE * self.tolerance)
-        return min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE)
+        return float(min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE))
 
     def _crossing(self) -> float:
         """Return where the target that the high end misses most would reach its limit, on a line in logarithms."""
         assert self.low is not None and self.high is not None
         key = self.high.missed.key
         near = [p for p in self.probes if self.low.request_rate <= p.request_rate <= self.high.request_rate]
-        near = [probe for probe in near if probe.ratio(key) is not None]
+        near = [probe for probe in near if not isnan(probe.ratio(key))]
         below = max((p for p in near if p.ratio(key) < 1), key=lambda p: p.request_rate, default=self.low)
         above = min((p for p in near if p.ratio(key) >= 1), key=lambda p: p.request_rate, default=self.high)
         low, high = below.request_rate, above.request_rate
         ends = below.ratio(key), above.ratio(key)
         if not high > low or not 0 < ends[0] < 1 < ends[1] < inf:
-            return float((self.low.request_rate * self.high.request_rate) ** 0.5)
+            return sqrt(self.low.request_rate * self.high.request_rate)
         share = -log(ends[0]) / (log(ends[1]) - log(ends[0]))
         return exp(log(low) + share * log(high / low))

@@ -52,7 +52,9 @@ class Target:
     def name(self) -> str:
         """What tables call it."""
         latency, _, statistic = self.key.partition("_")
-        return "goodput" if self.key == "goodput" else f"{_NAMES[latency]} {statistic}"
+        if self.key == "goodput":
+            return "goodput"
+        return f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
 
     @property
     def latency(self) -> str:
@@ -84,7 +86,7 @@ class Promise:
     Examples
     --------
     >>> print(Promise.from_table({"ttft_p99": "2s", "normalized_mean": 0.05}))
-    TTFT p99 ≤ 2 s, E2E per token mean ≤ 50 ms
+    TTFT p99 ≤ 2 s, mean E2E per token ≤ 50 ms
     >>> print(Promise.from_table({"preset": "distserve-chat-13b", "tpot": "80ms"}))
     90 % of requests with TTFT ≤ 250 ms and TPOT ≤ 80 ms (distserve-chat-13b)
     """

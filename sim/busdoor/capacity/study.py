@@ -17,6 +17,7 @@ from busdoor.capacity.slo import Promise
 from busdoor.capacity.window import Window
 from busdoor.config import PolicyTable
 from busdoor.experiment import MAX_BATCH_SIZE, Report
+from busdoor.policies.base import Policy
 from busdoor.theory.load import capacity_rps
 
 _BURST = 4  # times the requests of a run: a saturated one is as long as the server is full, and needs no window
@@ -100,7 +101,7 @@ class Study:
     def _streams(self, policy: PolicyTable) -> bool:
         return self._built(policy).streams
 
-    def _built(self, policy: PolicyTable):  # type: ignore[no-untyped-def]
+    def _built(self, policy: PolicyTable) -> Policy:
         limits = self.runs.limits
         return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
 
@@ -138,16 +139,20 @@ class Study:
         plain = next(answer for answer in self.answers if answer.policy == policy.label)
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        size = self._best_size(policy)
+        size = self._best_size(policy, plain.low)
+        if size is None:
+            return plain.named(_tuned_label(policy.label, self._built(policy).num_slots))
         return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
 
-    def _best_size(self, policy: PolicyTable) -> int:
+    def _best_size(self, policy: PolicyTable, least_rps: float) -> int | None:
         """Try powers of two, until two in a row bring nothing; each has to do better than the best so far."""
-        best_size, best_rps, idle, size = 1, 0.0, 0, 1
+        best_size, best_rps, idle, size = None, least_rps, 0, 1
         while size <= MAX_BATCH_SIZE and idle < 2:
-            rate = self._rough_rate(policy.with_fields(policy.label, batch_size=size), size, best_rps)
-            idle = 0 if rate > best_rps else idle + 1
-            best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
+            candidate = policy.with_fields(policy.label, batch_size=size)
+            if self._closed_form(candidate) > best_rps:
+                rate = self._rough_rate(candidate, size, best_rps)
+                idle = 0 if rate > best_rps else idle + 1
+                best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
             size *= 2
         return best_size
 

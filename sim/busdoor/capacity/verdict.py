@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from math import isnan
 from typing import TYPE_CHECKING
+
+import pandas as pd
 
 if TYPE_CHECKING:
     from busdoor.capacity.capacity import Capacity
@@ -19,23 +20,30 @@ def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
     request_rate : float, optional
         To be served, requests per second.
     """
-    kept = capacity.table[capacity.table["low"] > 0].sort_values("low", ascending=False)
+    kept = _best(capacity)
     card = capacity.config.gpu.name.name.upper()
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
     rates = [f"{row['request_rate']:.3g} requests/s with {name}" for name, row in kept.iterrows()]
     parts = [f"Within {capacity.promise}, {server} serve{'s' * (server[:3] == 'one')} {_and(rates)}."]
     if request_rate is not None:
         parts.append(_servers(capacity, request_rate, card))
-    if len(kept) < len(capacity.table):
-        never = [str(name) for name in capacity.table.index if name not in kept.index]
+    never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
+    if never:
         parts.append(f"{_and(never)} keep{'s' * (len(never) == 1)} it at no rate.")
     return " ".join(parts)
 
 
 def _servers(capacity: Capacity, request_rate: float, card: str) -> str:
-    gpus = capacity.plan(request_rate)["gpus"].dropna().sort_values(kind="stable")
-    needs = [f"{int(number)} {card} with {name}" for name, number in gpus.items() if not isnan(number)]
+    gpus = capacity.plan(request_rate)["gpus"][_best(capacity).index]
+    fewest, *others = [f"{int(number):,}{{}} with {name}" for name, number in gpus.items()]
+    needs = [fewest.format(f" {card}"), *(other.format("") for other in others)]
     return f"{request_rate:.3g} requests/s need {_and(needs)}."
+
+
+def _best(capacity: Capacity) -> pd.DataFrame:
+    """Return the rows that keep the promise, highest rate first; of static batching's several the best one."""
+    kept = capacity.table[capacity.table["low"] > 0].sort_values("low", ascending=False)
+    return kept[~kept.index.str.partition(" (").get_level_values(0).duplicated()]
 
 
 def _and(names: list[str]) -> str:

@@ -26,6 +26,7 @@ def capacity(
     num_requests: int | None = None,
     gpu: str | None = None,
     model: str | None = None,
+    step_time: str | None = None,
     config: Path | None = None,
     seed: int | None = None,
     replications: int | None = None,
@@ -65,6 +66,8 @@ def capacity(
         GPU of the catalogue: h100, a100-80gb, l40s ...
     model
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+    step_time
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
     config
         TOML file with any of these and more; flags override it.
     seed
@@ -87,7 +90,8 @@ def capacity(
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
 
-    tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model, seed=seed,
+    tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
+                     step_time=step_time, seed=seed,
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
     settled, promise = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate
@@ -149,9 +153,7 @@ def _run(study: Study, jobs: int | None) -> bool:
     return True
 
 
-def _deliver(
-    study: Study, finished: bool, rate: float | None, day: list[float], out: Path | None, json: bool
-) -> None:
+def _deliver(study: Study, finished: bool, rate: float | None, day: list[float], out: Path | None, json: bool) -> None:
     from busdoor.capacity import capacity_of
     from busdoor.cli.capacity_tables import print_capacity, print_day
     from busdoor.cli.flags import fresh_folder

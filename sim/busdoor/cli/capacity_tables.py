@@ -82,7 +82,9 @@ def _rates(capacity: Capacity) -> Table:
             continue
         share = row["request_rate"] / row["saturated_request_rate"]
         ends = f"{row['low']:.3g}", f"{row['high']:.3g}"
-        table.add_row(escape(str(policy)), f"{row['request_rate']:.3g}", *ends, _binds(capacity, row), percent(share, 0))
+        table.add_row(
+            escape(str(policy)), f"{row['request_rate']:.3g}", *ends, _binds(capacity, row), percent(share, 0)
+        )
     return table
 
 

@@ -1,0 +1,299 @@
+"""The search for the highest rate that keeps a promise, against closed forms and by its own rules."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, plan_day, replicas_needed, slo_table
+from busdoor.capacity.probe import Outcome, Probe, Reading
+from busdoor.capacity.search import Search
+from busdoor.capacity.window import steady_window, warmup
+from busdoor.cli import main
+from busdoor.theory import StepLine, saturated_continuous_rps, saturated_static_rps, sharing_load
+from busdoor_workloads import Trace
+
+LINE = StepLine(base_s=0.020, per_request_s=0.0005)
+STEP_TIME = {"name": "linear", "base_s": 0.020, "per_request_s": 0.0005}
+CHAT = {"input_tokens": 1, "output_tokens": {"type": "uniform", "low": 1, "high": 127}, "arrival": 1.0}
+MEAN_OUTPUT = 64.0
+
+
+def linear(policies: list[dict[str, object]], slo: str, *, replications: int = 5, **options: object) -> Capacity:
+    """Find capacities on a server whose closed forms are exact: a linear step time, and memory for all."""
+    kv = {"num_blocks": 100_000}
+    return capacity(
+        {**CHAT, "name": "chat"}, policies, slo, step_time=STEP_TIME, kv=kv, replications=replications, **options
+    )
+
+
+# What is promised
+
+
+def test_flags_make_targets_on_means_percentiles_and_shares() -> None:
+    promise = Promise.from_table(slo_table(["ttft_p99=2s", "normalized_mean=0.05", "tpot=100ms"], goodput=0.95))
+    assert [(target.key, dict(target.limits_s), target.share) for target in promise.targets] == [
+        ("ttft_p99", {"ttft": 2.0}, 0.99),
+        ("normalized_mean", {"normalized": 0.05}, None),
+        ("goodput", {"tpot": 0.1}, 0.95),
+    ]
+
+
+def test_a_preset_may_be_changed_in_part() -> None:
+    promise = Promise.from_table(slo_table(["mlperf-llama3.1-8b-server", "tpot_p99=80ms"]))
+    assert promise.to_dict() == {"ttft_p99": 2.0, "tpot_p99": 0.08}
+
+
+def test_distserve_counts_nine_requests_of_ten() -> None:
+    (target,) = Promise.from_table({"preset": "distserve-chat-66b"}).targets
+    assert (target.key, target.share, dict(target.limits_s)) == ("goodput", 0.9, {"ttft": 0.4, "tpot": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("flags", "goodput", "sentence"),
+    [
+        (["ttft_p9=2parsecs"], None, r"\[slo\] ttft_p9: '2parsecs' is no duration"),
+        (["tftt_p99=2s"], None, r"\[slo\] tftt_p99: unknown; did you mean ttft_p99\?"),
+        (["ttft_max=2s"], None, r"\[slo\] ttft_max: unknown"),
+        (["mlperf-llama3-8b-server"], None, r"did you mean 'mlperf-llama3.1-8b-server'"),
+        (["ttft_p99=0"], None, r"\[slo\] ttft_p99 = 0.0: it has to be over 0 seconds"),
+        (["itl=50ms"], None, r"pooled over all requests; promise itl_p99"),
+        (["ttft=2s"], 1.0, r"goodput = 1.0: it has to be a share above 0 and below 1"),
+        (["ttft_p99=2s"], 0.9, r"goodput = 0.9 has no limit to count by"),
+        ([], None, r"nothing is promised"),
+    ],
+)
+def test_a_wrong_promise_is_one_sentence(flags: list[str], goodput: float | None, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as error:
+        Promise.from_table(slo_table(flags, goodput))
+    assert "\n" not in str(error.value)
+
+
+# What of a run is measured
+
+
+def test_the_window_leaves_out_as_many_requests_as_come_while_one_is_answered() -> None:
+    assert steady_window(np.full((3, 1000), 2.0), request_rate=10.0) == (20, 980, True)
+
+
+def test_a_run_that_is_mostly_filling_and_draining_has_no_steady_window() -> None:
+    assert steady_window(np.full((3, 100), 4.0), request_rate=10.0) == (25, 75, False)
+
+
+@given(st.integers(20, 200))
+def test_the_warmup_holds_a_ramp(ramp: int) -> None:
+    noise = np.random.default_rng(ramp).normal(size=1000)
+    assert ramp - 15 <= warmup((np.minimum(np.arange(1000) / ramp, 1) * 50 + noise)[None]) <= 500
+
+
+# The bracket
+
+
+def fake(limit_rps: float, least_rps: float = 0.0, blur: float = 0.0, spread: float = 1.0):
+    """Make a server that keeps its promise between two rates, and that blurs what is near, less so in longer runs."""
+
+    def attempt(request_rate: float, doublings: int) -> Probe:
+        ratio = max(request_rate / limit_rps, least_rps / request_rate) ** spread
+        noise = blur / 2**doublings
+        reading = Reading("e2e_p99", np.array([ratio - noise, ratio + noise]), 1.0, ratio, ratio)
+        return Probe(request_rate, 1000 << doublings, (reading,), None)
+
+    return attempt
+
+
+@given(st.floats(0.001, 1.0), st.floats(0.2, 8.0), st.sampled_from([0.0, 0.005, 0.02]))
+def test_the_bracket_is_narrow_and_holds_the_answer(share: float, spread: float, blur: float) -> None:
+    search = Search(fake(100 * share, spread=spread, blur=blur), 100.0, 0.02, 4)
+    search.run()
+    assert search.low is not None and search.high is not None
+    assert search.low.request_rate <= 100 * share <= search.high.request_rate
+    assert search.decided or search.doublings == 4 or sum(p.num_requests for p in search.probes) > 16_000
+    assert len(search.probes) < 60
+
+
+@given(st.floats(0.4, 0.9), st.floats(1.25, 3.0))
+def test_whole_batches_keep_a_promise_only_where_they_fill_fast_enough(share: float, width: float) -> None:
+    search = Search(fake(100 * share, least_rps=100 * share / width), 100.0, 0.02, 4)
+    search.run()
+    assert search.low is not None and search.decided
+    assert search.rate == pytest.approx(100 * share, rel=0.02)
+
+
+def test_no_rate_is_found_where_latencies_are_too_long_at_all() -> None:
+    search = Search(fake(40.0, least_rps=60.0), 100.0, 0.02, 4)
+    search.run()
+    assert search.low is None and search.rate == 0.0
+
+
+def test_a_rate_that_stays_open_is_tried_with_longer_runs() -> None:
+    search = Search(fake(70.0, blur=0.01), 100.0, 0.02, 4)
+    search.run()
+    lengths = [probe.num_requests for probe in search.probes]
+    assert search.decided and lengths == sorted(lengths) and lengths[-1] > 1000
+    assert Outcome.OPEN in {probe.outcome for probe in search.probes}
+
+
+# Against closed forms
+
+
+def test_a_promise_of_stability_alone_is_kept_up_to_the_saturated_rate_of_continuous_batching() -> None:
+    found = linear([{"name": "vllm", "max_num_seqs": 16}], "e2e_p99=1h", tolerance=0.01)
+    assert found.table.loc["vllm", "binds"] == "stability"
+    assert found.table.loc["vllm", "request_rate"] == pytest.approx(
+        saturated_continuous_rps(LINE, 16, MEAN_OUTPUT), rel=0.01
+    )
+
+
+def test_a_promise_of_stability_alone_is_kept_up_to_the_saturated_rate_of_static_batching() -> None:
+    found = linear([{"name": "dynamic", "batch_size": 8, "max_wait_s": 1e9}], "e2e_p99=1h", tolerance=0.01)
+    longest = 127 - sum((k / 127) ** 8 for k in range(1, 127))  # E[max of 8] of uniform 1..127
+    carried = saturated_static_rps(LINE, 8, MEAN_OUTPUT, longest)
+    assert found.table.loc["dynamic", "request_rate"] == pytest.approx(carried, rel=0.01)
+
+
+@pytest.mark.parametrize("load", [0.4, 0.7])
+def test_a_promise_on_mean_tpot_is_kept_up_to_the_rate_of_processor_sharing(load: float) -> None:
+    tpot_s = LINE.step_s(1) / (1 - load)
+    found = linear([{"name": "vllm", "max_num_seqs": 512}], f"tpot_mean={tpot_s}")
+    rate = load / sharing_load(1.0, LINE, MEAN_OUTPUT)
+    assert found.table.loc["vllm", "binds"] == "tpot_mean"
+    assert found.table.loc["vllm", "request_rate"] == pytest.approx(rate, rel=0.03)
+    assert found.table.loc["vllm", "low"] < rate < found.table.loc["vllm", "high"]
+
+
+# Policies that cannot, and those that can
+
+
+@pytest.fixture(scope="module")
+def found() -> Capacity:
+    static = {"name": "static", "batch_size": 8}
+    return linear(
+        [static, {"name": "vllm", "max_num_seqs": 64}], "e2e_p99=15s", tolerance=0.1, num_requests=300, max_doublings=1
+    )
+
+
+def test_static_is_shown_at_its_default_and_at_its_best_whole_and_streamed(found: Capacity) -> None:
+    names = [name.rstrip("0123456789)").strip() for name in found.table.index]
+    assert names == ["static", "static (streamed", "static (best batch", "static (streamed, best batch", "vllm"]
+    assert found.table["low"].iloc[2] >= 0.95 * found.table["low"].iloc[0]
+
+
+def test_every_rate_and_replication_is_in_the_history(found: Capacity) -> None:
+    own = found.history[found.history["policy"] == "vllm"]
+    assert (own.groupby(["request_rate", "num_requests"]).size().isin([2, 5])).all()
+    assert {"e2e_p99", "stability", "outcome", "warmup_share", "drain_share"} <= set(own)
+
+
+def test_low_meets_and_high_misses(found: Capacity) -> None:
+    answer = found.answers[-1]
+    assert answer.at_low is not None and answer.at_low.outcome is Outcome.MEETS
+    assert {p.outcome for p in answer.probes if p.request_rate == answer.high} == {Outcome.MISSES}
+
+
+def test_a_study_can_be_drawn_saved_and_told(found: Capacity, tmp_path) -> None:
+    folder = found.save(tmp_path / "out", request_rate=40.0)
+    files = {"capacity.json", "table.csv", "history.csv", "points.csv", "plan.csv", "plots"}
+    assert files == {path.name for path in folder.iterdir()}
+    assert json.loads((folder / "capacity.json").read_text())["plan"]["vllm"]["replicas"] >= 1
+    assert found.plot("e2e_p99").get_ylabel() == "E2E p99"
+    assert "40 requests/s need" in found.verdict(40.0)
+
+
+def test_a_batch_released_whole_has_no_time_per_token_and_a_lone_request_may_be_too_slow() -> None:
+    policies = [{"name": "dynamic"}, {"name": "vllm", "max_num_seqs": 64}]
+    table = linear(policies, "tpot_p99=30ms", tolerance=0.2, num_requests=200, replications=3, max_doublings=1).table
+    assert table.loc["dynamic", "low"] == 0 and "released whole" in table.loc["dynamic", "reason"]
+    with pytest.raises(ValueError, match="no policy keeps .* vllm: a lone request already has E2E p99 2.*over 1 s"):
+        linear(policies[1:], "e2e_p99=1s", num_requests=200)
+
+
+def test_traces_without_requests_or_without_a_rate_are_refused() -> None:
+    empty = Trace(arrival_s=[], input_tokens=[], output_tokens=[], name="nobody")
+    with pytest.raises(ValueError, match="nobody has no requests"):
+        capacity(empty, ["vllm"])
+    loop = Trace(arrival_s=[0, 0], input_tokens=[5, 5], output_tokens=[5, 5], concurrency=2, name="users")
+    with pytest.raises(ValueError, match="users is a closed loop"):
+        capacity(loop, ["vllm"])
+
+
+# From a rate to GPUs
+
+
+@given(st.floats(0.1, 1e4), st.floats(0.01, 1e3))
+def test_replicas_carry_the_rate_and_one_less_would_not(rate: float, low: float) -> None:
+    number = replicas_needed(rate, low)
+    assert number * low >= rate * (1 - 1e-9)
+    assert (number - 1) * low < rate
+
+
+def test_the_plan_prices_servers_and_tokens() -> None:
+    table = plan(pd.Series({"static": 4.0, "never": 0.0}), 40.0, mean_output_tokens=100, tp=2, price_per_hour=3.0)
+    assert table.loc["static", ["replicas", "gpus", "cost_per_hour"]].tolist() == [10, 20, 60]
+    assert table.loc["static", "cost_per_million_output_tokens"] == pytest.approx(60 / (40 * 100 * 3600) * 1e6)
+    assert table.loc["never"].drop("headroom").isna().all() and math.isnan(table.loc["never", "headroom"])
+
+
+def test_a_day_needs_fewer_servers_at_night() -> None:
+    day = plan_day(pd.Series({"vllm": 10.0}), hourly_rates("4", peak_rps=40.0))
+    assert (day["vllm"].min(), day["vllm"].max(), len(day)) == (1.0, 4.0, 24)
+
+
+def test_hourly_rates_are_read_from_a_file(tmp_path) -> None:
+    (tmp_path / "day.csv").write_text("hour,request_rate\n0,3\n1,5.5\n")
+    assert hourly_rates(str(tmp_path / "day.csv")) == [3.0, 5.5]
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"), [("day.cvs", "'day.cvs' is neither"), ("0.5", "1 or more"), ("1,-2", "'-2'")]
+)
+def test_a_wrong_day_is_one_sentence(spec: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        hourly_rates(spec, 40.0)
+
+
+# The command
+
+
+def test_the_command_prints_one_line_of_json_last(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "study.toml"
+    config.write_text('replications = 4\n[slo]\ne2e_p99 = "1min"\n[policy]\nname = "vllm"\nmax_num_seqs = 32\n')
+    flags = ["--config", str(config), "--slo", "e2e_p99=8s", "--num-requests", "200", "--tolerance", "0.1"]
+    plan = ["--rate", "40", "--diurnal", "2", "--gpu-price", "2.5", "--jobs", "1"]
+    assert main(["capacity", *flags, *plan, "--json", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert found["slo"] == {"e2e_p99": 8.0} and found["plan"]["vllm"]["cost_per_hour"] > 0
+    assert found["replications"] == 4 and len(found["hours"]) == 24
+    assert (tmp_path / "out" / "history.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--slo", "speed=2s"], "[slo] speed: unknown"),
+        (["--slo", "ttft_p99=1us", "--policy", "vllm", "--num-requests", "100"], "no policy keeps the promise"),
+        (["--slo", "ttft_p99=2s", "--diurnal", "3"], "give the peak's rate, --rate"),
+        (["--workload", "nowhere.csv"], "there is no file"),
+        (["--tolerance", "3"], "tolerance is 3.0"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_exit_code_2(
+    flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["capacity", "--jobs", "1", *flags]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="starting processes takes seconds there")
+def test_processes_give_the_same_numbers() -> None:
+    def table(jobs: int) -> pd.DataFrame:
+        return capacity(
+            "azure-conv", ["vllm"], "e2e_p99=8s", num_requests=100, replications=4, tolerance=0.2, jobs=jobs
+        ).table
+
+    pd.testing.assert_frame_equal(table(1), table(2))
