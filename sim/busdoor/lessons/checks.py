@@ -43,7 +43,7 @@ def _point(check: str, law: str, x: float, values: Floats, closed_form: float) -
     means = pd.Series([part.mean() for part in np.array_split(values, NUM_BATCHES)])
     _, low, high = mean_interval(means)
     simulated = float(values.mean())
-    half = (high - low) / 2
+    half = (high - low) / 2 if np.ptp(values) > 0 else 0.0
     row = {"check": check, "law": law, "x": x, "simulated": simulated, "low": simulated - half, "high": simulated + half}
     return row | {"closed_form": closed_form, "error": simulated / closed_form - 1}
 
@@ -155,23 +155,29 @@ def _capped(slots: int, load: float, n: int, rng: np.random.Generator) -> dict[s
 def saturation(
     slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int = 12_800, seed: int = 0
 ) -> pd.DataFrame:
-    """Saturated requests per second of both kinds, geometric answers and prompts of 512; `x` is slots or rows."""
+    """Saturated requests per second of both kinds, geometric answers and prompts of 512; `x` is slots or rows.
+
+    The closed forms are at the mean and the mean longest of the lengths drawn (whole batches of them).
+    """
     rng = np.random.default_rng(seed)
-    line = StepLine(LINE.base_s, LINE.per_request_s, 2e-5)
     rows = []
     for size in slots:
-        lengths = Geometric(mean=MEAN).sample(num_requests, rng)
-        longest = Geometric(mean=MEAN).expected_max(size)
-        closed = {
-            "continuous": saturated_continuous_rps(line, size, MEAN, 511),
-            "static": saturated_static_rps(line, size, MEAN, longest, 511),
-        }
-        for name, policy in (("continuous", continuous(size)), ("static", static(size))):
-            run = serve(policy, lengths, input_tokens=512, line=line)
-            # Chance moves the mean length drawn by a per cent; the rate of the tokens is free of that.
-            rate = float(saturated_rates(run)["output_throughput"]) / MEAN
-            rows.append(_point("saturated: requests/s", name, size, np.full(NUM_BATCHES, rate), closed[name]))
+        lengths = Geometric(mean=MEAN).sample(num_requests // size * size, rng)
+        rows += _saturated(size, lengths)
     return pd.DataFrame(rows)
+
+
+def _saturated(size: int, lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
+    line, mean = StepLine(LINE.base_s, LINE.per_request_s, 2e-5), float(lengths.mean())
+    longest = float(lengths.reshape(-1, size).max(axis=1).mean())
+    door = saturated_rates(serve(continuous(size), lengths, input_tokens=512, line=line))["output_throughput"] / mean
+    bus = len(lengths) / serve(static(size), lengths, input_tokens=512, line=line).requests["finish_s"].max()
+    closed = saturated_continuous_rps(line, size, mean, 511), saturated_static_rps(line, size, mean, longest, 511)
+    check = "saturated: requests/s"
+    return [
+        _point(check, name, size, np.full(NUM_BATCHES, float(rate)), expected)
+        for name, rate, expected in zip(("continuous", "static"), (door, bus), closed, strict=True)
+    ]
 
 
 def plot_check(table: pd.DataFrame, xlabel: str, ylabel: str, *, doubling: bool = False) -> Figure:
@@ -208,7 +214,7 @@ def plot_check(table: pd.DataFrame, xlabel: str, ylabel: str, *, doubling: bool 
             ticks = sorted(set(table["x"]))
             lower.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             lower.minorticks_off()
-        upper.legend()
+        upper.legend(loc="upper left")
         return figure
 
     return draw()

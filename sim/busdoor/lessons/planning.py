@@ -28,11 +28,14 @@ def plot_day(table: pd.DataFrame) -> Figure:
         above.set_ylabel("requests/s")
         for name in table.columns.drop("request_rate"):
             if table[name].notna().all():
-                look = identity(str(name))
-                below.step(table.index, table[name], where="mid", color=look["color"], label=look["label"])
-                below.fill_between(table.index, table[name], step="mid", color=look["color"], alpha=0.15, linewidth=0)
+                color = identity(str(name))["color"]
+                seen = any(line.get_color() == color for line in below.get_lines())
+                dash = "--" if seen else "-"  # another of the same family
+                below.step(table.index, table[name], where="mid", color=color, linestyle=dash, label=str(name))
+                below.fill_between(table.index, table[name], step="mid", color=color, alpha=0.15, linewidth=0)
         below.set(xlabel="hour of the day", ylabel="servers", ylim=(0, None))
-        below.legend()
+        below.yaxis.get_major_locator().set_params(integer=True)
+        below.legend(loc="upper left")
         return figure
 
     return draw()
