@@ -7,6 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from busdoor.step_time import StepTime
+from busdoor.sweep import plan
+
+WORKLOAD = {
+    "input_tokens": {"type": "uniform", "low": 9, "high": 9},
+    "output_tokens": {"type": "uniform", "low": 2, "high": 9},
+    "num_requests": 3,
+}
+
+
+def probe_points(log, count, special=None, **fields):
+    """Plan so many points with these fields of `Probe`; some have others, by their number."""
+    model = {"name": "sweep_probe:Probe", "log": str(log), **fields}
+    rows = [{**model, "number": number, **(special or {}).get(number, {})} for number in range(count)]
+    return plan({"workload": WORKLOAD, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}})
 
 
 @dataclass

@@ -2,18 +2,19 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 import busdoor.sweep.cluster
-from busdoor.sweep import Store, plan, run_sweep
+from busdoor.sweep import Store, run_sweep
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -59,7 +60,7 @@ def wait_for(what, seconds=30):
     while True:
         try:
             return what()
-        except (OSError, ValueError):
+        except (OSError, ValueError, IndexError):
             if time.monotonic() > deadline_s:
                 raise
             time.sleep(0.05)
@@ -67,7 +68,11 @@ def wait_for(what, seconds=30):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
+    """A scheduler and two workers, which are there."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.worker(), cluster.worker()
+    with Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
     yield cluster
     cluster.close()
 
@@ -75,15 +80,9 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def points(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE)
-    workload = {"input_tokens": {"type": "uniform", "low": 9, "high": 9}, "num_requests": 3,
-                "output_tokens": {"type": "uniform", "low": 2, "high": 9}}  # fmt: skip
+    from sweep_probe import probe_points
 
-    def make(count, special=None, **fields):
-        model = {"name": "sweep_probe:Probe", "log": str(tmp_path / "log"), **fields}
-        rows = [{**model, "number": number, **(special or {}).get(number, {})} for number in range(count)]
-        return plan({"workload": workload, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}})
-
-    return make
+    return partial(probe_points, tmp_path / "log")
 
 
 @pytest.fixture
@@ -95,44 +94,36 @@ def written(monkeypatch):
 
 
 def test_a_killed_worker_costs_no_result_and_doubles_none(cluster, points, written, tmp_path):
-    first, second = cluster.worker(), cluster.worker()
-    planned = points(24, {5: {"fails": True}}, sleep_s=0.15)
+    planned = points(20, {5: {"fails": True}}, sleep_s=0.15)
+    killed = []
 
     def kill_one(share, what):
-        if share > 0.25 and first.poll() is None:
-            cluster.kill(first)
+        if share >= 0.2 and not killed:
+            before = begun(tmp_path)
+            number, pid = wait_for(lambda: begun(tmp_path)[len(before)])  # it has begun this point a moment ago
+            cluster.kill(next(process for process in cluster.processes if process.pid == pid))
+            killed.append((number, pid))
 
-    sweep = run_sweep(planned, tmp_path, cluster=cluster.address, jobs=2, report=kill_one)
-    assert first.poll() == -signal.SIGKILL
-    assert second.poll() is None
-    assert sweep.table["status"].tolist() == ["done"] * 5 + ["failed"] + ["done"] * 18
+    sweep = run_sweep(planned, tmp_path, cluster=cluster.address, report=kill_one)
+    ((number, pid),) = killed
+    assert sweep.table["status"].tolist() == ["done"] * 5 + ["failed"] + ["done"] * 14
     assert sweep.table["key"].is_unique
     assert written == {point.key: 1 for point in planned}
-    assert len({record.worker for record in sweep.records.values()}) == 2
-    assert f"{os.getpid()}" not in {record.worker.rpartition(":")[2] for record in sweep.records.values()}
+    ran = [pid for done, pid in begun(tmp_path) if done == number]
+    assert len(ran) == 2
+    assert ran[0] == pid != ran[1]
+    assert os.getpid() not in {pid for _, pid in begun(tmp_path)}
+
+
+def begun(folder):
+    """Number of each point that was begun, and who did."""
+    return [tuple(map(int, line.split())) for line in (folder / "log").read_text().splitlines()]
 
 
 def test_a_worker_with_another_busdoor_is_named(cluster, points, tmp_path, monkeypatch):
     monkeypatch.setattr(busdoor.sweep.cluster, "__version__", "99.0")
     with pytest.raises(ValueError, match=r"worker tcp://127\.0\.0\.1:\d+ has busdoor .*, not 99\.0 as here"):
         run_sweep(points(1), tmp_path, cluster=cluster.address)
-
-
-def test_a_cluster_that_goes_away_is_one_sentence_and_what_was_done_stays(points, tmp_path):
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.worker()
-        planned = points(40, sleep_s=0.1)
-
-        def end(share, what):
-            if share > 0.1:
-                cluster.close()
-
-        with pytest.raises(ValueError, match=r"the cluster at tcp://127\.0\.0\.1:\d+ gave up"):
-            run_sweep(planned, tmp_path, cluster=cluster.address, report=end)
-    finally:
-        cluster.close()
-    assert 0 < len(list((tmp_path / "points").glob("*.parquet"))) < 40
 
 
 def test_a_cluster_without_workers_is_one_sentence(points, tmp_path, monkeypatch):
@@ -159,3 +150,13 @@ def test_a_dead_address_is_one_sentence_within_seconds(points, tmp_path):
 def test_an_address_has_to_be_one(points, tmp_path):
     with pytest.raises(ValueError, match="--cluster lokal: it has to be local, or a scheduler's address"):
         run_sweep(points(1), tmp_path, cluster="lokal")
+
+
+def test_a_cluster_that_goes_away_is_one_sentence_and_what_was_done_stays(cluster, points, tmp_path):
+    def end(share, what):
+        if share > 0.1:
+            cluster.close()
+
+    with pytest.raises(ValueError, match=r"the cluster at tcp://127\.0\.0\.1:\d+ gave up"):
+        run_sweep(points(40, sleep_s=0.1), tmp_path, cluster=cluster.address, report=end)
+    assert 0 < len(list((tmp_path / "points").glob("*.parquet"))) < 40

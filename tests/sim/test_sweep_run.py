@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -29,14 +30,9 @@ def probe(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (HERE, ROOT / "sim", ROOT / "workloads"))))
 
-    def points(count, special=None, **fields):
-        model = {"name": "sweep_probe:Probe", "log": str(tmp_path / "log"), **fields}
-        rows = [{**model, "number": number, **(special or {}).get(number, {})} for number in range(count)]
-        workload = {"input_tokens": {"type": "uniform", "low": 9, "high": 9}, "num_requests": 3,
-                    "output_tokens": {"type": "uniform", "low": 2, "high": 9}}  # fmt: skip
-        return plan({"workload": workload, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}})
+    from sweep_probe import probe_points
 
-    return points
+    return partial(probe_points, tmp_path / "log")
 
 
 @pytest.fixture
@@ -109,23 +105,17 @@ def test_the_table_has_parameters_and_mean_metrics_and_is_saved_twice(tmp_path):
 
 
 @pytest.mark.filterwarnings(BEREAVED)
-def test_processes_give_what_one_gives_though_one_of_them_is_killed(probe, runs, written, tmp_path):
+def test_a_killed_process_costs_no_result_and_a_point_that_kills_whoever_runs_it_fails_alone(
+    probe, runs, written, tmp_path
+):
     (tmp_path / "words").touch()
-    points = probe(12, sleep_s=0.05, last_words=str(tmp_path / "words"))
+    points = probe(10, {3: {"last_words": str(tmp_path / "words")}, 6: {"kills": True}}, sleep_s=0.02)
     sweep = run_sweep(points, tmp_path, jobs=2)
-    assert sweep.table["status"].tolist() == ["done"] * 12
+    assert sweep.table["status"].tolist() == ["done"] * 6 + ["failed"] + ["done"] * 3
+    assert sweep.table["error"][6] == busdoor.sweep.run._DIED
     assert written == {point.key: 1 for point in points}
-    assert sum(runs().values()) > 12  # the one that died, and what was with it
-    assert set(runs()) == set(range(12))
-
-
-@pytest.mark.filterwarnings(BEREAVED)
-def test_a_point_that_kills_whoever_runs_it_fails_alone(probe, written, tmp_path):
-    points = probe(6, {2: {"kills": True}})
-    sweep = run_sweep(points, tmp_path, jobs=2)
-    assert sweep.table["status"].tolist() == ["done", "done", "failed", "done", "done", "done"]
-    assert sweep.table["error"][2] == busdoor.sweep.run._DIED
-    assert written == {point.key: 1 for point in points}
+    assert runs()[3] > 1
+    assert runs()[6] == 2
 
 
 POINTS = 40
@@ -143,7 +133,7 @@ log = "log"
 """
 
 
-@pytest.mark.parametrize(("how", "jobs"), [(signal.SIGKILL, 2), (signal.SIGINT, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("how", "jobs"), [(signal.SIGKILL, 2), (signal.SIGINT, 2)])
 def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs, tmp_path, monkeypatch, how, jobs):
     (tmp_path / "study.toml").write_text(STUDY.format(numbers=list(range(POINTS))))
     code, said, complaint, store = stopped(tmp_path, jobs, how)

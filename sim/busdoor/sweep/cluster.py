@@ -59,22 +59,29 @@ def connect(address: str, jobs: int) -> Iterator[Any]:
     """Return a client of the cluster, which has a worker at least."""
     if address == "local":
         count = os.cpu_count() or 1 if jobs < 0 else jobs
-        with (
-            LocalCluster(n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
+        with _local(count) as cluster, _client(cluster) as client:
             yield client
         return
     if not _ADDRESS.fullmatch(address):
         raise ValueError(f"--cluster {address}: it has to be local, or a scheduler's address as in tcp://10.0.0.5:8786")
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        client = _client(address, timeout=CONNECT_S)
     except (OSError, TimeoutError) as error:
         raise ValueError(
             f"no Dask scheduler answers at {address} within {CONNECT_S:g} s; is it running, and can it be reached?"
         ) from error
     with client:
         yield client
+
+
+def _local(count: int) -> Any:
+    start: Any = LocalCluster  # untyped
+    return start(n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+
+
+def _client(cluster: Any, **options: Any) -> Any:
+    start: Any = Client  # untyped
+    return start(cluster, set_as_default=False, **options)
 
 
 def check_workers(client: Any, address: str) -> None:
@@ -113,7 +120,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
-class Backend(DaskDistributedBackend):
+class Backend(DaskDistributedBackend):  # type: ignore[misc]
     """joblib's Dask backend, but for tasks that are lost.
 
     joblib's own (1.6) never hears of a task whose workers have died too often, or that was cancelled because the
@@ -135,8 +142,9 @@ class Backend(DaskDistributedBackend):
         self._error: BaseException | None = None
 
     def effective_n_jobs(self, n_jobs: int) -> int:
-        """Number of workers to keep busy."""
-        return max(self._jobs, sum(self.client.ncores().values()), 1)
+        """Number of workers to keep busy; with one, joblib would run everything in this process."""
+        there: int = sum(self.client.ncores().values())
+        return max(self._jobs, there, 2)
 
     def start_call(self) -> None:
         """Forget what went wrong before."""

@@ -156,7 +156,8 @@ def _has(policy: str, name: str) -> bool:
 
 @cache
 def _field_names(policy: str) -> frozenset[str]:
-    return frozenset(entry.name for entry in fields(policy_config(policy)))
+    config: Any = policy_config(policy)
+    return frozenset(entry.name for entry in fields(config))
 
 
 def _reject_unknown_fields(base: Mapping[str, Any], combined: list[Parameters]) -> None:

@@ -41,6 +41,8 @@ class Record:
         Where it failed.
     duration_s : float
         Seconds that it took.
+    finished_at_s : float
+        When, in Unix time.
     worker : str
         Host and process that ran it.
     """
@@ -50,6 +52,7 @@ class Record:
     error: str = ""
     traceback: str = ""
     duration_s: float = 0.0
+    finished_at_s: float = 0.0
     worker: str = ""
 
 
@@ -84,7 +87,7 @@ def run_task(key: str, table: Mapping[str, Any]) -> Record:
         sentence = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         said = {"error": sentence or type(error).__name__, "traceback": traceback.format_exc()}
     worker = f"{platform.node()}:{os.getpid()}"
-    return Record(key, **said, duration_s=time.perf_counter() - began_s, worker=worker)
+    return Record(key, **said, duration_s=time.perf_counter() - began_s, finished_at_s=time.time(), worker=worker)
 
 
 def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
