@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import csv
+import sys
+from math import isnan
 
+import pytest
 import torch
 
 from busdoor_gpu.bench.flex import flex_paged
-from busdoor_gpu.bench.kernels import attention_benchmarks, format_rows, run, write_csv
+from busdoor_gpu.bench.kernels import attention_benchmarks, format_rows, run, time_peers
+from busdoor_gpu.bench.peers import PEERS
+from busdoor_gpu.bench.timing import Ceiling
 from busdoor_gpu.kernels._launch import cdiv
 
+CPU = torch.device("cpu")
 
-def test_a_cpu_gets_a_row_for_every_operation(tmp_path):
-    top, rows = run(torch.device("cpu"))
-    assert {row.op for row in rows} == {
+
+def test_a_cpu_gets_a_row_for_every_operation():
+    top, rows = run(CPU)
+    rows = list(rows)
+    timed = [row for row in rows if not row.note]
+    assert {row.op for row in timed} == {
         "decode",
         "prefill",
         "rmsnorm",
@@ -22,11 +30,59 @@ def test_a_cpu_gets_a_row_for_every_operation(tmp_path):
         "argmax",
         "plan_decode",
     }
-    assert all(row.us > 0 for row in rows) and top.gb_per_s > 0
+    assert all(row.us > 0 for row in timed) and top.gb_per_s > 0
+    assert [row.note for row in rows if row.note] == ["absent: no --peers folder"] * len(PEERS)
     assert len(format_rows(top, rows).splitlines()) == len(rows) + 2
-    write_csv(rows, tmp_path / "rows.csv")
-    with (tmp_path / "rows.csv").open() as file:
-        assert [float(line["us"]) for line in csv.DictReader(file)] == [row.us for row in rows]
+
+
+FLASHINFER = """
+import torch
+from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
+
+class BatchPrefillWithPagedKVCacheWrapper:
+    def __init__(self, workspace, kv_layout, use_tensor_cores=False):
+        assert kv_layout == "HND"
+
+    def plan(self, starts, indptr, indices, last, q_heads, kv_heads, head_dim, page, causal=True, **types):
+        self.starts, used = starts, indptr.diff().tolist()
+        self.lens = (indptr.diff() - 1) * page + last
+        rows = indices.split(used)
+        self.table = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    def run(self, query, caches):
+        return paged_prefill_reference(query, *caches, self.table, self.lens, self.starts)
+
+class BatchDecodeWithPagedKVCacheWrapper(BatchPrefillWithPagedKVCacheWrapper):
+    def plan(self, indptr, *rest, **options):
+        super().plan(torch.arange(len(indptr)).int(), indptr, *rest, **options)
+"""
+VLLM = """
+from vllm.triton_utils import tl, triton
+from vllm.platforms import current_platform
+
+def unified_attention(q, k, v, out, cu_seqlens_q, seqused_k, softmax_scale, causal, window_size, block_table, q_descale,
+                      sinks=None):
+    assert k.shape[1] == 16 and causal and window_size == (-1, -1) and q_descale is None
+    out.zero_()
+"""
+
+
+def test_peers_whose_files_are_brought_along_are_checked_before_they_are_timed(tmp_path, monkeypatch):
+    """Stand-ins with the peers' signatures: one computes what we do, one does not, one is no library."""
+    pytest.importorskip("triton")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    for name, text in (("flashinfer/__init__.py", FLASHINFER), ("triton_unified_attention.py", VLLM)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "_vllm_fa3_C.abi3.so").write_bytes(b"nothing that can be loaded")
+    top = Ceiling(1.0, 1.0)
+    for bench in attention_benchmarks(quick=True, on_gpu=False):
+        fa3, flashinfer, vllm = time_peers(bench, CPU, top, tmp_path)
+        assert fa3.note.startswith("failed: OSError")
+        assert flashinfer.us > 0 and not flashinfer.note
+        assert vllm.note.startswith("failed: ArithmeticError: differs from our kernel by") and isnan(vllm.us)
+    assert "vllm" not in sys.modules
+    monkeypatch.delitem(sys.modules, "flashinfer")
 
 
 def test_work_is_counted_by_hand():

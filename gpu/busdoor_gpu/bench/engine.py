@@ -6,7 +6,8 @@ On a CPU a tiny model runs toy sizes: that says the benchmark works, nothing abo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from random import Random
 
 import numpy as np
@@ -16,6 +17,9 @@ from busdoor.kv.config import KVConfig
 from busdoor.policies import POLICIES
 from busdoor.result import Result
 from busdoor_gpu.backend import Backend, load_backend
+from busdoor_gpu.bench.hf import time_transformers
+from busdoor_gpu.bench.rows import EngineRow
+from busdoor_gpu.bench.timing import Deadline
 from busdoor_gpu.capacity import measure_num_blocks
 from busdoor_gpu.model import Model, load_model
 from busdoor_gpu.replay import replay
@@ -25,38 +29,7 @@ _STEPS = 64  # decode steps that a median is taken of
 _BUDGET = 16384  # tokens of an iteration, and below it requests: nano-vllm's defaults (its config.py)
 _MAX_NUM_SEQS = 512
 _BLOCK_SIZE = 16
-
-
-@dataclass(frozen=True)
-class EngineRow:
-    """One measurement.
-
-    Attributes
-    ----------
-    model, what, policy : str
-        What ran.
-    step_ms : float
-        Median time of an iteration, as the host sees it.
-    gap_us : float
-        Median of what of it the device did not work.
-    tokens_per_s : float
-        Output tokens (for a prefill: prompt tokens) by the time of all iterations counted.
-    busy, padding, bubbles : float
-        Shares: device at work; positions computed for nobody; slots taken that make no wanted token.
-    must : str
-        What the project holds itself to on an H100 (references/gpu-anchors 7), if anything.
-    """
-
-    model: str
-    what: str
-    policy: str
-    step_ms: float
-    gap_us: float
-    tokens_per_s: float
-    busy: float
-    padding: float
-    bubbles: float
-    must: str = ""
+_BATCH = 64  # rows of transformers' static batches: what fits beside its copies of the cache
 
 
 @dataclass(frozen=True)
@@ -152,20 +125,46 @@ def _row(bed: Bed, what: str, policy: str, result: Result, steps: object, tokens
     )
 
 
-def run(device: torch.device, quick: bool = False) -> list[EngineRow]:
-    """Measure E1 to E8 of references/gpu-anchors 7; toy sizes on a CPU.
+def run(device: torch.device, quick: bool = False, deadline: Deadline | None = None) -> Iterator[EngineRow]:
+    """Measure E1 to E8 of references/gpu-anchors 7, and what transformers makes of it; toy sizes on a CPU.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where.
+    quick : bool
+        Fewer models and requests.
+    deadline : Deadline, optional
+        After which no row is begun.
 
     Examples
     --------
-    >>> rows = run(torch.device("cpu"))
-    >>> [row.policy for row in rows]
-    ['vllm', 'vllm', 'vllm', 'vllm', "static, batch's longest", "static, dataset's longest"]
+    >>> next(run(torch.device("cpu"))).what
+    'decode B=1 ctx=16'
     """
+    deadline = deadline or Deadline()
     if device.type != "cuda":
-        bed = Bed.of("tiny-llama", device, 64)
-        rows = [time_decode(bed, 1, 16), time_decode(bed, 4, 16), time_prefill(bed, 64, 32)]
-        return rows + list(time_workload(bed, nano_vllm_workload(8, 2, 12)))
-    return [*_large(device, quick), *_workloads(device, quick)]
+        return deadline.cut(_toys(device, deadline))
+    return deadline.cut(chain(_large(device, quick), _workloads(device, quick), _theirs(device, quick, deadline)))
+
+
+def _toys(device: torch.device, deadline: Deadline) -> Iterator[EngineRow]:
+    bed, trace = Bed.of("tiny-llama", device, 64), nano_vllm_workload(8, 2, 12)
+    yield time_decode(bed, 1, 16)
+    yield time_decode(bed, 4, 16)
+    yield time_prefill(bed, 64, 32)
+    yield from time_workload(bed, trace)
+    yield from time_transformers("tiny-llama", trace, device, 4, deadline)
+
+
+def _theirs(device: torch.device, quick: bool, deadline: Deadline) -> Iterator[EngineRow]:
+    """Another engine on the smallest model; a part of the workload in the quick form, as it is slow."""
+    whole = nano_vllm_workload()
+    trace = replace(whole.select(np.arange(_BATCH)), name=f"nano-vllm bench.py, first {_BATCH}") if quick else whole
+    if quick:  # ours on the same part, to compare with
+        yield from time_workload(Bed.of("qwen3-0.6b", device, 2048), trace)
+        torch.cuda.empty_cache()
+    yield from time_transformers("qwen3-0.6b", trace, device, _BATCH, deadline)
 
 
 def _large(device: torch.device, quick: bool) -> Iterator[EngineRow]:
@@ -183,17 +182,3 @@ def _workloads(device: torch.device, quick: bool) -> Iterator[EngineRow]:
         torch.cuda.empty_cache()
         if name == "qwen3-0.6b" or not quick:
             yield from time_workload(Bed.of(name, device, 2048), nano_vllm_workload(), must)
-
-
-def format_rows(rows: list[EngineRow]) -> str:
-    """Lay the rows out as a table for people."""
-    lines = [
-        f"{'model':13} {'what':36} {'policy':26} {'step ms':>8} {'gap us':>8} {'tokens/s':>9} {'busy':>6} "
-        f"{'padding':>8} {'bubbles':>8}  must (H100)"
-    ]
-    lines += [
-        f"{r.model:13} {r.what:36} {r.policy:26} {r.step_ms:8.2f} {r.gap_us:8.0f} {r.tokens_per_s:9,.0f} {r.busy:6.1%} "
-        f"{r.padding:8.1%} {r.bubbles:8.1%}  {r.must}".rstrip()
-        for r in rows
-    ]
-    return "\n".join(lines)

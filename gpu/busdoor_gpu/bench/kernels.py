@@ -1,15 +1,14 @@
-"""`python -m busdoor_gpu.bench.kernels`: kernels checked, then timed beside PyTorch's, against the device's ceiling.
+"""Kernels checked, then timed beside PyTorch's, against the device's ceiling.
 
 On a CPU the references run at toy sizes: that says the benchmark works, nothing about speed.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import torch
 
 from busdoor_gpu.bench.cases import TOLERANCE, Case, error, make_case
 from busdoor_gpu.bench.flex import flex_paged
+from busdoor_gpu.bench.peers import PEERS, absent
 from busdoor_gpu.bench.small import Small, small_ops
-from busdoor_gpu.bench.timing import Ceiling, measure_ceiling, median_us
+from busdoor_gpu.bench.timing import Ceiling, Deadline, measure_ceiling, median_us
 from busdoor_gpu.kernels._launch import cdiv
 from busdoor_gpu.kernels.cache import gather_kv
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
@@ -46,16 +46,19 @@ class Row:
         The larger of both as a share of its ceiling.
     must : str
         What the project holds itself to on an H100 (references/gpu-anchors 7), if anything.
+    note : str
+        Why something was not measured; the figures are NaN then.
     """
 
     op: str
     shape: str
     implementation: str
-    us: float
-    gb_per_s: float
-    tflop_per_s: float
-    share: float
+    us: float = nan
+    gb_per_s: float = nan
+    tflop_per_s: float = nan
+    share: float = nan
     must: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,30 @@ def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: b
         yield _row(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
 
 
+def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Path | None) -> Iterator[Row]:
+    """Time other projects' attention on the same batch, each checked against our reference first."""
+    there = [(peer, file) for peer in PEERS if (file := peer.find(folder))]
+    if not there:
+        return
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    case = bench.make(dtype, device)
+    case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # theirs may read it
+    wanted = _our_call(bench, case, device.type == "cuda")()
+    for peer, file in there:
+        try:
+            call = peer.prepare(file, case)
+            off = error(call(), wanted)
+            if off > 2 * TOLERANCE[dtype]:  # two roundings: theirs and ours
+                raise ArithmeticError(f"differs from our kernel by {off:.2g}")
+            # One copy of the cache only, which below three times the L2 cache flatters them.
+            us = median_us([call], device)
+        except Exception as said:  # theirs: of any kind, and none of our rows should be lost for it
+            line = (str(said).splitlines() or [""])[0]
+            yield Row(bench.op, bench.shape, peer.name, note=f"failed: {type(said).__name__}: {line}"[:200])
+        else:
+            yield _row(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
+
+
 def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
     """Time one small kernel and its eager reference."""
     if device.type == "cuda":
@@ -240,23 +267,45 @@ def check(device: torch.device) -> float:
     return worst
 
 
-def run(device: torch.device, quick: bool = False, flex: bool = False) -> tuple[Ceiling, list[Row]]:
-    """Check, then time everything.
+def run(
+    device: torch.device,
+    quick: bool = False,
+    flex: bool = False,
+    peers: Path | None = None,
+    deadline: Deadline | None = None,
+) -> tuple[Ceiling, Iterator[Row]]:
+    """Check, then time everything, row by row as they are asked for.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where.
+    quick, flex : bool
+        Fewer shapes; PyTorch's paged attention too, which compiles for long.
+    peers : Path, optional
+        Folder of other projects' files, see `busdoor_gpu.bench.peers`.
+    deadline : Deadline, optional
+        After which no row is begun.
 
     Examples
     --------
     >>> ceiling, rows = run(torch.device("cpu"))
-    >>> rows[0].op, rows[0].implementation
-    ('decode', 'reference')
+    >>> next(rows).implementation
+    'reference'
     """
     check(device)
     top = measure_ceiling(device)
-    rows: list[Row] = []
+    return top, (deadline or Deadline()).cut(_rows(device, top, quick, flex, peers))
+
+
+def _rows(device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Path | None) -> Iterator[Row]:
     for bench in attention_benchmarks(quick, device.type == "cuda"):
-        rows += time_attention(bench, device, top, flex)
+        yield from time_attention(bench, device, top, flex)
+        yield from time_peers(bench, device, top, peers)
+    for name, note in absent(PEERS, peers).items():
+        yield Row("attention", "all", name, note=note)
     for op in small_ops(device):
-        rows += time_small(op, device, top)
-    return top, rows
+        yield from time_small(op, device, top)
 
 
 def format_rows(top: Ceiling, rows: list[Row]) -> str:
@@ -267,33 +316,7 @@ def format_rows(top: Ceiling, rows: list[Row]) -> str:
     ]
     lines += [
         f"{r.op:14} {r.shape:36} {r.implementation:20} {r.us:10.1f} {r.gb_per_s:8.0f} {r.tflop_per_s:8.1f} "
-        f"{r.share:6.0%}  {r.must}".rstrip()
+        f"{r.share:6.0%}  {r.must}{r.note}".rstrip()
         for r in rows
     ]
     return "\n".join(lines)
-
-
-def write_csv(rows: list[Row], path: Path) -> None:
-    """Write one line a row, with a header."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-
-
-def main() -> None:
-    """Check, time, print."""
-    parser = argparse.ArgumentParser(prog="python -m busdoor_gpu.bench.kernels", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="four attention shapes only")
-    parser.add_argument("--flex", action="store_true", help="paged FlexAttention too, which compiles for a while")
-    parser.add_argument("--csv", type=Path, help="all rows")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    top, rows = run(torch.device(options.device), options.quick, options.flex)
-    print(format_rows(top, rows))
-    if options.csv:
-        write_csv(rows, options.csv)
-
-
-if __name__ == "__main__":
-    main()

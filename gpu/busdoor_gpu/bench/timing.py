@@ -4,17 +4,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
+from math import inf
+from typing import TypeVar
 
 import torch
 
+Row = TypeVar("Row")
 _WARMUP = 3  # compiles, then settles clocks and allocator
 _SAMPLES = 20  # the median of 20 ignores the few that the clock governor or another stream disturbs
 _CALLS_PER_GRAPH = 32  # a graph's own launch, some 10 us, spread thin
 _COPY_BYTES = 2**30  # far beyond the L2 cache of any GPU
 _MATMUL_SIZE = 8192  # large enough for the peak rate (gpu-anchors 0)
+
+
+class Deadline:
+    """A time after which nothing new is begun.
+
+    Parameters
+    ----------
+    seconds : float
+        From now on.
+
+    Examples
+    --------
+    >>> list(Deadline().cut(iter([1, 2]))), list(Deadline(0).cut(iter([1, 2])))
+    ([1, 2], [])
+    """
+
+    def __init__(self, seconds: float = inf) -> None:
+        self._at_s = time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until then; not below 0."""
+        return max(0.0, self._at_s - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is later."""
+        return self.left_s <= 0
+
+    def cut(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Hand on rows, each measured when it is asked for, until the time is up."""
+        rows = iter(rows)
+        while not self.passed:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            yield row
 
 
 @dataclass(frozen=True)
