@@ -1,6 +1,21 @@
 """From measurements to a step time, and from a step time back to the measurements: calibrate and validate."""
 
+from busdoor.calibration.errors import step_errors
 from busdoor.calibration.file import Calibration
 from busdoor.calibration.fit import calibrate
+from busdoor.calibration.from_requests import calibrate_from_requests
+from busdoor.calibration.importing import load_measured
+from busdoor.calibration.transfer import transfer
+from busdoor.calibration.validate import RunValidation, Validation, validate
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = [
+    "Calibration",
+    "RunValidation",
+    "Validation",
+    "calibrate",
+    "calibrate_from_requests",
+    "load_measured",
+    "step_errors",
+    "transfer",
+    "validate",
+]

@@ -93,7 +93,9 @@ def about_runs(results: Sequence[Result], names: Sequence[str]) -> dict[str, Any
         found = [result.meta[key] for result in results if result.meta.get(key) is not None]
         different = [value for i, value in enumerate(found) if value not in found[:i]]
         if len(different) > 1 and key in ("gpu", "model", "dtype"):
-            raise ValueError(f"the runs are of different {key}s ({', '.join(map(str, different))}); calibrate them apart")
+            raise ValueError(
+                f"the runs are of different {key}s ({', '.join(map(str, different))}); calibrate them apart"
+            )
         if different:
             about[key] = different[0] if len(different) == 1 else different
     for key in ("model_shape", "versions"):

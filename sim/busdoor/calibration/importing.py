@@ -59,8 +59,8 @@ def _read_json(path: Path, about: Mapping[str, Any]) -> Result:
     if "input_lens" in document:
         return from_requests_table(_vllm_bench(document, path.name), path.stem, {**_gaps(document), **about})
     raise ValueError(
-        f"{path.name} is neither a log of vLLM's engine (config, requests, iterations) nor a result of vllm bench serve "
-        f"(input_lens ...; run it with --save-detailed)"
+        f"{path.name} is neither a log of vLLM's engine (config, requests, iterations) nor a result of vllm bench "
+        f"serve (input_lens ...; run it with --save-detailed)"
     )
 
 
@@ -170,5 +170,8 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path, what: 
     counts = ["input_tokens", "output_tokens"]
     wrong = np.flatnonzero(numbers[["arrival_s", *counts]].isna().any(axis=1) | (numbers[counts] < 1).any(axis=1))
     if len(wrong):
-        raise ValueError(f"{path.name} request {wrong[0]}: arrival and lengths have to be numbers, the latter 1 or more")
-    return numbers.astype(dict.fromkeys(counts, np.int64))
+        raise ValueError(
+            f"{path.name} request {wrong[0]}: arrival and lengths have to be numbers, the latter 1 or more"
+        )
+    typed: pd.DataFrame = numbers.astype(dict.fromkeys(counts, np.int64))
+    return typed

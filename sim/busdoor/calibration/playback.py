@@ -23,6 +23,7 @@ from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
+_EXAMPLE = "vllm,max_num_seqs=64,num_blocks=4096,block_size=16,max_model_len=8192"
 
 
 def trace_of(result: Result) -> Trace:
@@ -37,9 +38,9 @@ def trace_of(result: Result) -> Trace:
     if not table["arrival_s"].is_monotonic_increasing:
         table = table.sort_values(["arrival_s", "request_id"], kind="stable")
     return Trace(
-        arrival_s=table["arrival_s"],
-        input_tokens=table["input_tokens"],
-        output_tokens=table["output_tokens"],
+        arrival_s=table["arrival_s"].to_numpy(dtype=np.float64),
+        input_tokens=table["input_tokens"].to_numpy(dtype=np.int64),
+        output_tokens=table["output_tokens"].to_numpy(dtype=np.int64),
         max_output_tokens=np.maximum(table["max_output_tokens"].fillna(0), table["output_tokens"]).astype(int),
         name=str(result.meta.get("trace", "measured")),
     )
@@ -64,11 +65,13 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
     """
     given = dict(given or {})
     memory = {key: given.pop(key, meta.get(key)) for key in ("num_blocks", "block_size", "max_model_len")}
-    fields = {**(meta.get("policy_config") or {}), **given}
+    own = meta.get("policy_config") or {}
+    fields = {**(own if given.get("name") in (None, own.get("name")) else {}), **given}
     fields.pop("label", None)
     for key, value in {**memory, "name": fields.get("name")}.items():
         if not value:
-            raise ValueError(f"the run does not say its {_SAYS[key]}; give it as in --policy vllm,max_num_seqs=64,{key}=...")
+            what = "policy" if key == "name" else key
+            raise ValueError(f"the run does not say its {what}; give it, as in --policy {_EXAMPLE}")
     kv = KVConfig(
         num_blocks=int(memory["num_blocks"]),
         block_size=int(memory["block_size"]),
@@ -76,9 +79,6 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
     )
     policy: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
     return policy
-
-
-_SAYS = {"num_blocks": "num_blocks", "block_size": "block_size", "max_model_len": "max_model_len", "name": "policy"}
 
 
 class Played(StepTime):

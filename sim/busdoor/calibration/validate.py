@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from busdoor.calibration.budget import error_budget
 from busdoor.calibration.errors import (
     StepErrors,
     batch_agreement,
     compare_statistics,
     knee_rate,
     regime,
-    statistics,
     step_errors,
 )
-from busdoor.calibration.playback import Floats, Played, batches_of, policy_of, predicted_s, serve, trace_of
+from busdoor.calibration.playback import Floats, Played, policy_of, predicted_s, serve, trace_of
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
-from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.theory.load import offered_load
 
 if TYPE_CHECKING:
@@ -86,8 +85,8 @@ class RunValidation:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON has them: what is not a number is null."""
         errors: dict[str, dict[str, float | None]] = {}
-        for (latency, statistic), error in self.table["error"].items():  # type: ignore[misc]
-            errors.setdefault(latency, {})[statistic] = _plain(error)
+        for row in self.table["error"].rename_axis(["latency", "statistic"]).reset_index().to_dict("records"):
+            errors.setdefault(row["latency"], {})[row["statistic"]] = _plain(row["error"])
         return {
             "load": _plain(self.load),
             "regime": self.regime,
@@ -198,7 +197,9 @@ def _validate(
         return serve(trace, policy_of(measured.meta, trace, given), model, lookahead)
 
     simulated = run(step_time)
-    played = run(Played(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
+    played = (
+        run(Played(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
+    )
     return RunValidation(
         name=name,
         measured=measured,
@@ -210,7 +211,7 @@ def _validate(
             **batch_agreement(measured, simulated),
         },
         table=compare_statistics(measured, simulated),
-        budget=_budget(measured, simulated, played, step_time),
+        budget=error_budget(measured, simulated, played, step_time),
         predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
     )
 
@@ -218,51 +219,6 @@ def _validate(
 def _single(measured: Result) -> bool:
     """Whether each iteration has a row of its own, so that durations can be played back."""
     return bool(len(measured.iterations)) and bool((measured.iterations["repeat"] == 1).all())
-
-
-def _budget(
-    measured: Result, simulated: Result, played: Result | None, step_time: StepTime
-) -> pd.Series[float]:
-    """Split the error of the mean E2E latency.
-
-    scheduling: our scheduler, given the measured durations. step_model, host: the errors of the device's and the
-    host's time in the measured iterations between a request's arrival and its answer. feedback: the rest, what queueing
-    makes of these as they change the batches.
-    """
-    true = _mean_e2e(measured)
-    total = _mean_e2e(simulated) / true - 1
-    if not len(measured.iterations):
-        return pd.Series({"scheduling": nan, "step_model": nan, "host": nan, "feedback": nan, "total": total})
-    scheduling = nan if played is None else _mean_e2e(played) / true - 1
-    device, host = (_late_s(measured, own) / true for own in _lateness(measured, step_time))
-    parts = {"scheduling": scheduling, "step_model": device, "host": host}
-    return pd.Series({**parts, "feedback": total - np.nansum(list(parts.values())), "total": total})
-
-
-def _lateness(measured: Result, step_time: StepTime) -> tuple[Floats, Floats]:
-    """Seconds by which the model errs in each row of the measured iterations: of the device, of the host."""
-    table = measured.iterations
-    predicted, seconds = predicted_s(measured, step_time), table["duration_s"].to_numpy(dtype=float)
-    if "device_s" not in table or not isinstance(step_time, CalibratedStepTime) or step_time.overlap:
-        return predicted - seconds, np.zeros(len(seconds))
-    host = np.array([step_time.host_of(batch) for batch in batches_of(measured)]) * table["repeat"].to_numpy()
-    exposed = np.maximum(seconds - table["device_s"].to_numpy(dtype=float), 0.0)
-    return predicted - host - (seconds - exposed), host - exposed
-
-
-def _late_s(measured: Result, late: Floats) -> float:
-    """Mean over requests of what the iterations between arrival and answer are late."""
-    start = measured.iterations["start_s"].to_numpy(dtype=float)
-    times = np.column_stack([start, start + measured.iterations["duration_s"].to_numpy(dtype=float)]).ravel()
-    total = np.cumsum(late)
-    totals = np.column_stack([total - late, total]).ravel()
-    done = measured.requests[measured.requests["status"] == "finished"]
-    sums = (np.interp(done[column].to_numpy(dtype=float), times, totals) for column in ("finish_s", "arrival_s"))
-    return float(np.mean(next(sums) - next(sums)))
-
-
-def _mean_e2e(result: Result) -> float:
-    return float(statistics(result)["e2e", "mean"])
 
 
 def _plain(value: Any) -> float | None:

@@ -91,13 +91,13 @@ class _History:
         self._stays: list[tuple[int, float, float]] = []
         self._ended_s = 0.0
 
-    def iterate(
-        self, number: int, start_s: float, end_s: float, items: list[list[int]], preempted: list[int]
-    ) -> None:
+    def iterate(self, number: int, start_s: float, end_s: float, items: list[list[int]], preempted: list[int]) -> None:
         """Take in one iteration."""
         begin_s = max(self._ended_s, min(self._requests[request][0] for request, _ in items))
         if not begin_s <= start_s <= end_s:
-            raise ValueError(f"{self._name} iteration {number}: it starts at {start_s} s, which should be {begin_s} or later")
+            raise ValueError(
+                f"{self._name} iteration {number}: it starts at {start_s} s, which should be {begin_s} or later"
+            )
         for request in preempted:
             self._stays.append((request, self._entered.pop(request), begin_s))
             self._computed[request], self._prefilling[request] = 0, True
@@ -122,7 +122,9 @@ class _History:
         context = self._computed[request]
         known = self._inputs[request] + self._generated[request]
         if context + tokens > known:
-            raise ValueError(f"{self._name} iteration {number}: request {request} has {known} tokens, but runs {context + tokens}")
+            raise ValueError(
+                f"{self._name} iteration {number}: request {request} has {known} tokens, but runs {context + tokens}"
+            )
         self._computed[request] += tokens
         if self._prefilling[request]:
             row["num_prefill_tokens"] += tokens

@@ -22,6 +22,7 @@ def compare(
     num_requests: int | None = None,
     gpu: str | None = None,
     model: str | None = None,
+    step_time: str | None = None,
     config: Path | None = None,
     seed: int | None = None,
     replications: int | None = None,
@@ -51,6 +52,8 @@ def compare(
         GPU of the catalogue: h100, a100-80gb, l40s ...
     model
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+    step_time
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
     config
         TOML file with any of these and more; flags override it.
     seed
@@ -73,7 +76,8 @@ def compare(
     from busdoor.study import DEFAULT_JOB, draws
 
     tables = overrides(
-        policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model, seed=seed,
+        policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
+        step_time=step_time, seed=seed,
         replications=replications, lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)

@@ -19,6 +19,7 @@ def overrides(
     policy: list[str] | None = None,
     gpu: str | None = None,
     model: str | None = None,
+    step_time: str | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
     """Turn flags into the tables of a configuration; what was not given is absent.
@@ -38,6 +39,7 @@ def overrides(
         "workload": _given(arrivals),
         "policy": [parse_policy(text) for text in policy] if policy else None,
         "gpu": _given({"name": gpu, "model": model}),
+        "step_time": {"name": "calibrated", "path": step_time} if step_time else None,
         **plain,
     }
     return {key: value for key, value in _given(tables).items() if value != {}}
@@ -56,11 +58,18 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
 
 
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Let a relative [workload] path start at the folder of the file that names it; a flag's starts where we are."""
-    workload = data.get("workload")
-    if not isinstance(workload, Mapping) or not isinstance(workload.get("path"), str):
-        return dict(data)
-    return {**data, "workload": {**workload, "path": str(folder / Path(workload["path"]).expanduser())}}
+    """Let a relative path of [workload] or [step_time] start at the folder of its file; a flag's starts where we are.
+
+    The latter may be the name of a calibration instead, which has no folder.
+    """
+    tables = dict(data)
+    for name in ("workload", "step_time"):
+        table = data.get(name)
+        if isinstance(table, Mapping) and isinstance(table.get("path"), str):
+            path = folder / Path(table["path"]).expanduser()
+            if name == "workload" or path.is_file():
+                tables[name] = {**table, "path": str(path)}
+    return tables
 
 
 def fresh_folder(command: str, out: Path | None) -> Path:

@@ -26,6 +26,7 @@ def simulate(
     num_requests: int | None = None,
     gpu: str | None = None,
     model: str | None = None,
+    step_time: str | None = None,
     seed: int | None = None,
     lookahead: Literal[0, 1] | None = None,
     timeout: str | None = None,
@@ -56,6 +57,8 @@ def simulate(
         GPU of the catalogue.
     model
         Model of the catalogue.
+    step_time
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
     seed
         Of what is drawn.
     lookahead
@@ -74,7 +77,7 @@ def simulate(
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
-        model=model, seed=seed, lookahead=lookahead, timeout=timeout,
+        model=model, step_time=step_time, seed=seed, lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:

@@ -132,11 +132,17 @@ def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     for key, value in overrides.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            kept = old if key != "workload" else kept_keys(old, value)
-            merged[key] = {**kept, **value}
+            merged[key] = {**_kept(key, old, value), **value}
         else:
             merged[key] = value
     return merged
+
+
+def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Keys of a table that stay where a flag changes others of it: none of another step time's."""
+    if key == "step_time" and "name" in value:
+        return {}
+    return kept_keys(old, value) if key == "workload" else old
 
 
 def parse_config(document: Document, folder: str | Path = ".") -> Config:
@@ -161,7 +167,7 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
         if kv.num_blocks is None:
             card.num_blocks(kv.block_size)  # says so here if the model does not fit
     with document.blame("step_time"):
-        step_time = _step_time(_table(data, "step_time"), card)
+        step_time = _step_time(_table(data, "step_time"), card, Path(folder))
     with document.blame("slo"):
         slo = SLO.from_table(_table(data, "slo"))
     policies = _policies(document, card)
@@ -195,9 +201,11 @@ def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
     return checked(cls, table, where)
 
 
-def _step_time(table: Mapping[str, Any], card: GPUTable) -> StepTime:
+def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
     fields = dict(table)
     name = fields.pop("name", "roofline")
+    if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
+        fields["path"] = str(folder / fields["path"])
     if not isinstance(name, str):
         raise ValueError(f"[step_time] name = {name!r}: it has to be a string")
     try:

@@ -66,7 +66,8 @@ class CalibratedStepTime(StepTime):
     Examples
     --------
     >>> step_time = CalibratedStepTime(base_s=5e-3, per_token_s=(0.0, 1e-4), token_breaks=(8,), per_context_s=1e-6)
-    >>> step_time.line(Batch(num_decode_tokens=10, decode_context_tokens=990))     # 2 positions beyond the break
+    >>> first_s, growth_s = step_time.line(Batch(num_decode_tokens=10, decode_context_tokens=990))
+    >>> round(first_s, 6), round(growth_s, 9)              # 2 positions beyond the break, 1000 keys
     (0.0062, 1e-05)
     >>> graphs = CalibratedStepTime(base_s=1e-3, per_token_s=(1e-4,), graph_sizes=(1, 2, 4, 8))
     >>> graphs.line(Batch(num_decode_tokens=5))[0] == graphs.line(Batch(num_decode_tokens=8))[0]

@@ -1,0 +1,192 @@
+"""A reduced step time from per-request times alone: the simulator is fitted to TTFT and TPOT at a few rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.calibration.file import Calibration, about_runs
+from busdoor.calibration.playback import policy_of, trace_of
+from busdoor.result import Result
+from busdoor.simulate import simulate
+from busdoor.step_time.calibrated import CalibratedStepTime
+
+Floats = NDArray[np.float64]
+
+TERMS = ("base_s", "per_token_s", "per_context_s")
+# What no table of requests can show, whatever the rates.
+HIDDEN = (
+    "host time apart from the device's",
+    "CUDA graphs and their padding apart from eager iterations",
+    "requests apart from their tokens",
+    "prefill attention apart from that of decodes",
+    "bends over tokens",
+)
+# Latencies and their percentiles; None for the mean.
+_STATISTICS = (("ttft", None), ("ttft", 50), ("ttft", 90), ("tpot", None), ("tpot", 50), ("tpot", 90))
+_STEP = 0.05  # of a term's first guess: a smaller one would measure which batch an arrival just misses
+_EVALUATIONS = 15
+_NOISE = 0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
+SURE = 2.0  # standard errors that a term has to be away from 0, to be called identified
+
+
+def calibrate_from_requests(
+    results: Sequence[Result],
+    names: Sequence[str] | None = None,
+    *,
+    name: str = "calibration",
+    policy: Mapping[str, Any] | None = None,
+) -> Calibration:
+    """Fit base, per token and per context (query-key pair) so that simulated TTFT and TPOT are the measured ones.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Per-request times of runs at one or more rates, each with a policy in its meta.
+    names : sequence of str, optional
+        What to call the runs.
+    name : str
+        What to call the calibration.
+    policy : mapping, optional
+        Fields that replace the policy's and the memory's in the meta.
+
+    Returns
+    -------
+    Calibration
+        `about["not_identified"]` names the terms that these rates do not tell from 0, `about["hidden"]` what requests
+        never show; `errors` are relative ones of each statistic fitted.
+
+    Raises
+    ------
+    ValueError
+        If a run has no TTFT or TPOT, or does not say how it was scheduled.
+    """
+    names = list(names or (f"run {i + 1}" for i in range(len(results))))
+    for result, run in zip(results, names, strict=True):
+        if not np.isfinite(_statistics(result)).all():
+            raise ValueError(f"{run} has no TTFT or no TPOT: it needs first_token_s and answers of 2 tokens or more")
+    problem = _Problem(results, policy or {})
+    solution, jacobian, residuals = problem.solve()
+    errors = _standard_errors(jacobian, residuals)
+    unsure = [term for term, x, sd in zip(TERMS, solution, errors, strict=True) if x < SURE * sd]
+    ends = [np.maximum(solution + side * 1.96 * errors, 0.0) * problem.scale for side in (-1, 1)]
+    intervals = {term: [float(low), float(high)] for term, low, high in zip(TERMS, *ends, strict=True)}
+    return Calibration(
+        step_time=problem.step_time(solution, name),
+        intervals=intervals | {"per_token_s": [intervals["per_token_s"]]},
+        errors={
+            f"{run}_{key}": value for run, row in problem.errors(residuals, names).items() for key, value in row.items()
+        },
+        held_out={},
+        about={
+            "name": name,
+            **about_runs(results, names),
+            "from": "requests",
+            "num_requests": sum(len(result.requests) for result in results),
+            "not_identified": unsure,
+            "hidden": list(HIDDEN),
+        },
+    )
+
+
+@dataclass
+class _Problem:
+    """Residuals of the simulated latencies; the unknowns are terms in units of a first guess."""
+
+    results: Sequence[Result]
+    policy: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.traces = [trace_of(result) for result in self.results]
+        self.measured = np.concatenate([_statistics(result) for result in self.results])
+        self.weights = _queue_weights(self.measured.reshape(len(self.results), -1))
+        self.scale = _first_guess(self.results)
+
+    def step_time(self, x: Floats, name: str = "") -> CalibratedStepTime:
+        """Make the reduced model."""
+        base_s, token_s, pair_s = (np.maximum(x, 0.0) * self.scale).tolist()
+        return CalibratedStepTime(
+            base_s=base_s, per_token_s=(token_s,), per_prefill_pair_s=pair_s, per_context_s=pair_s, calibration=name
+        )
+
+    def residuals(self, x: Floats) -> Floats:
+        """Relative errors of all statistics of all runs."""
+        model, found = self.step_time(x), []
+        for result, trace in zip(self.results, self.traces, strict=True):
+            policy = policy_of(result.meta, trace, self.policy)
+            lookahead = int(result.meta.get("lookahead", 0))
+            found.append(_statistics(simulate(trace, policy, model, lookahead=lookahead, iterations=False)))
+        relative: Floats = self.weights * np.log(np.concatenate(found) / self.measured)
+        return relative
+
+    def errors(self, residuals: Floats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Relative errors of the mean TTFT and TPOT of each run."""
+        relative = np.exp(residuals / self.weights).reshape(len(names), -1) - 1
+        means = [i for i, (_, of) in enumerate(_STATISTICS) if of is None]
+        return {
+            run: {f"mean_{_STATISTICS[i][0]}": float(row[i]) for i in means}
+            for run, row in zip(names, relative, strict=True)
+        }
+
+    def jacobian(self, x: Floats) -> Floats:
+        """Central differences, wide enough to look over single batches."""
+        columns = []
+        for i in range(len(x)):
+            step = np.zeros(len(x))
+            step[i] = min(_STEP, x[i]) or _STEP
+            low = np.maximum(x - step, 0.0)
+            columns.append((self.residuals(x + step) - self.residuals(low)) / (x + step - low)[i])
+        return np.column_stack(columns)
+
+    def solve(self) -> tuple[Floats, Floats, Floats]:
+        """Return the unknowns, and the Jacobian and residuals there."""
+        from scipy.optimize import least_squares
+
+        found = least_squares(
+            self.residuals, np.ones(len(TERMS)), self.jacobian, bounds=(0, np.inf), loss="soft_l1", f_scale=0.1,
+            max_nfev=_EVALUATIONS, xtol=1e-3, ftol=1e-4,
+        )  # fmt: skip
+        return found.x, self.jacobian(found.x), self.residuals(found.x)
+
+
+def _statistics(result: Result) -> Floats:
+    table = result.latencies
+    values = {name: table[name].dropna().to_numpy(dtype=float) for name in ("ttft", "tpot")}
+    if not all(map(len, values.values())):
+        return np.array([np.nan])
+    return np.array([_statistic(values[name], of) for name, of in _STATISTICS])
+
+
+def _statistic(values: Floats, of: int | None) -> float:
+    return float(values.mean() if of is None else np.percentile(values, of))
+
+
+def _queue_weights(measured: Floats) -> Floats:
+    """Let a TTFT count the less, the longer the queue in it, which multiplies errors of the step time by 1/(1 − ρ)."""
+    firsts = np.array([name == "ttft" for name, _ in _STATISTICS])
+    lightest = measured.min(axis=0)
+    return np.where(firsts, lightest / measured, 1.0).ravel()
+
+
+def _first_guess(results: Sequence[Result]) -> Floats:
+    """Where to start, and the units: at the lightest load a TPOT is mostly base, a TTFT mostly tokens."""
+    light = min(results, key=lambda result: float(result.latencies["tpot"].median()))
+    tpot_s, ttft_s = (float(light.latencies[name].median()) for name in ("tpot", "ttft"))
+    prompt = float(light.requests["input_tokens"].median())
+    base_s = 0.7 * tpot_s
+    token_s = max(ttft_s - base_s, 0.1 * base_s) / prompt
+    return np.array([base_s, token_s, 0.1 * tpot_s / prompt])
+
+
+def _standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
+    """Of the unknowns; infinite where a direction does not show at all."""
+    spare = max(1, len(residuals) - len(TERMS))
+    variance = max(_NOISE**2, float((residuals**2).sum()) / spare)
+    values, vectors = np.linalg.eigh(jacobian.T @ jacobian)
+    with np.errstate(divide="ignore"):
+        errors: Floats = np.sqrt((vectors**2 * (variance / np.maximum(values, 0.0))).sum(axis=1))
+    return errors

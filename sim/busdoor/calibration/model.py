@@ -1,0 +1,78 @@
+"""The terms that are fitted to a log, in one part (all of an iteration) or two (device and host)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.calibration.features import Floats, Log
+from busdoor.calibration.solve import Sums
+from busdoor.step_time.calibrated import CalibratedStepTime
+
+
+@dataclass(frozen=True)
+class Part:
+    """Device or host: its terms, what they multiply, and what they should add up to."""
+
+    terms: tuple[str, ...]
+    matrix: Floats
+    target: Floats
+
+    def sums(self, weights: Floats, blocks: NDArray[np.int64]) -> Sums:
+        """Return the sums of least squares over each block."""
+        return Sums.of(self.matrix, self.target, weights, blocks, int(blocks.max()) + 1)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The terms that are fitted to a log, in one part or two."""
+
+    log: Log
+    parts: tuple[Part, ...]
+    breaks: tuple[int, ...]
+    overlap: bool
+    weights: Floats
+
+    @property
+    def num_blocks(self) -> int:
+        """Contiguous pieces of the log."""
+        return int(self.log.block.max()) + 1
+
+    @cached_property
+    def _sums(self) -> list[Sums]:
+        return [part.sums(self.weights, self.log.block) for part in self.parts]
+
+    def solve(self, times: Floats) -> list[Floats]:
+        """Coefficients of each part, with each block counted so many times."""
+        return [Sums(np.tensordot(times, sums.xx, 1), np.tensordot(times, sums.xy, 1)).solve() for sums in self._sums]
+
+    def predict(self, coefs: Sequence[Floats]) -> Floats:
+        """Seconds of an iteration of each row."""
+        parts = [part.matrix @ own for part, own in zip(self.parts, coefs, strict=True)]
+        combined: Floats = np.max(parts, axis=0) if self.overlap else np.sum(parts, axis=0)
+        return combined
+
+    def named(self, coefs: Sequence[Floats]) -> dict[str, Any]:
+        """Coefficients by term; `per_token_s` has a list."""
+        table: dict[str, Any] = {}
+        for part, own in zip(self.parts, coefs, strict=True):
+            rest = own.tolist()
+            for term in part.terms:
+                count = len(self.breaks) + 1 if term == "per_token_s" else 1
+                table[term] = rest[:count] if term == "per_token_s" else rest[0]
+                rest = rest[count:]
+        return table
+
+    def step_time(self, coefs: Sequence[Floats], name: str) -> CalibratedStepTime:
+        """Make the step time of these coefficients."""
+        fields = {"base_s": 0.0, **self.named(coefs)}
+        fields["per_token_s"] = tuple(fields.get("per_token_s", (0.0,)))
+        breaks = self.breaks if len(fields["per_token_s"]) > 1 else ()
+        return CalibratedStepTime(
+            **fields, token_breaks=breaks, overlap=self.overlap, graph_sizes=self.log.graph_sizes, calibration=name
+        )

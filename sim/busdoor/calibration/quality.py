@@ -1,0 +1,86 @@
+"""How good a fit is: its errors, on what it saw and what it did not, and the intervals of its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from busdoor.calibration.features import Floats, Log
+from busdoor.calibration.model import Model
+
+FOLDS = 5
+
+
+def fit_errors(log: Log, predicted: Floats, rows: Any = slice(None)) -> dict[str, float]:
+    """Mean absolute, 90th percentile and total of the relative errors of iterations."""
+    measured, predicted, repeat = log.duration_s[rows], predicted[rows], log.repeat[rows]
+    relative = np.abs(predicted / measured - 1)
+    return {
+        "mean_absolute": float(np.average(relative, weights=repeat)),
+        "p90": float(np.percentile(relative, 90)),
+        "total": float((predicted * repeat).sum() / (measured * repeat).sum() - 1),
+    }
+
+
+def held_out_errors(log: Log, model: Model) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
+    """Errors on each run when it is left out, or on each fifth of the only one; and over all of them."""
+    several = len(log.names) > 1
+    group = log.run if several else log.block % FOLDS
+    predicted = np.zeros(len(log))
+    tables: dict[str, Mapping[str, float]] = {}
+    for number in np.unique(group).tolist():
+        rows = group == number
+        kept = np.ones(model.num_blocks)
+        kept[np.unique(log.block[rows])] = 0.0
+        if not kept.any():
+            return {}, {}
+        predicted[rows] = model.predict(model.solve(kept))[rows]
+        tables[log.names[number] if several else f"fifth {number + 1}"] = fit_errors(log, predicted, rows)
+    return {f"held_out_{key}": value for key, value in fit_errors(log, predicted).items()}, tables
+
+
+def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, Any]:
+    """95 % intervals of the coefficients: percentiles over resampled blocks."""
+    if not resamples:
+        return {}
+    rng, count = np.random.default_rng(seed), model.num_blocks
+    draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
+    solved = [model.solve(times) for times in draws]
+    ends = [np.percentile([own[i] for own in solved], [2.5, 97.5], axis=0) for i in range(len(model.parts))]
+    low, high = (model.named([end[i] for end in ends]) for i in (0, 1))
+    return {
+        term: [list(pair) for pair in zip(low[term], high[term], strict=True)]
+        if isinstance(low[term], list)
+        else [low[term], high[term]]
+        for term in low
+    }
+
+
+def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, Any]:
+    """Say how many iterations a log has, how many were left out, and how much of its spread no model can predict.
+
+    `drift` is the standard deviation of measured over predicted time between the contiguous pieces of the log.
+    """
+    seconds = np.array([model.predict(coefs), log.duration_s]) * log.repeat
+    predicted, measured = (np.bincount(log.block, own) for own in seconds)
+    return {
+        "num_iterations": int(log.repeat.sum()),
+        "num_outliers": int(log.repeat[model.weights == 0].sum()),
+        "repeatability": repeatability(log),
+        "drift": float(np.std(measured / predicted)),
+    }
+
+
+def repeatability(log: Log) -> float:
+    """Mean relative difference of two consecutive decode iterations of as many requests: the noise nobody can predict.
+
+    NaN where the log has none.
+    """
+    decodes, rows = log.columns["per_chunk_s"] == 0, log.columns["per_request_s"]
+    same = decodes[1:] & decodes[:-1] & (rows[1:] == rows[:-1]) & (log.run[1:] == log.run[:-1])
+    if not same.any():
+        return float("nan")
+    first, second = log.duration_s[:-1][same], log.duration_s[1:][same]
+    return float(np.mean(np.abs(second - first) / (second + first) * 2) / np.sqrt(2))

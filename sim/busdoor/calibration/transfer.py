@@ -1,0 +1,86 @@
+"""A calibration of one GPU on another, by the ratio of their bandwidths and matrix rates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from busdoor.calibration.file import Calibration
+from busdoor.catalog import GPU, Dtype, gpu, model
+from busdoor.step_time.roofline import RooflineStepTime
+
+_DTYPES: dict[str, Dtype] = {"float8_e4m3fn": "fp8", "fp8": "fp8", "int8": "int8", "int4": "int4"}
+
+
+def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
+    """Re-scale a calibration to a GPU that was not measured.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Of a GPU of the catalogue.
+    target : str or GPU
+        Where to.
+
+    Returns
+    -------
+    Calibration
+        Keys that decodes read scale with the bandwidth that attention reaches; positions and prefill attention with the
+        matrix rate; of the base, what reading the weights takes (by the roofline of the measured GPU; all of it where
+        the model's shape is not known) with the bandwidth; positions before the first break, where weights are the
+        bottleneck, with the bandwidth too. Launches, requests and the host stay. It has neither errors nor intervals:
+        nothing was measured.
+
+    Raises
+    ------
+    ValueError
+        If either GPU is not in the catalogue.
+
+    Examples
+    --------
+    >>> transfer(Calibration.load("vllm-cpu"), "h200")
+    Traceback (most recent call last):
+    ValueError: the calibration is of 'cpu, 1 thread', which is no GPU of the catalogue; only those can be transferred
+    """
+    source, target = _source(calibration), gpu(target)
+    dtype = _DTYPES.get(str(calibration.about.get("dtype", "")), "bf16")
+    reading = (source.bandwidth_bytes_per_s * source.memory_efficiency) / (
+        target.bandwidth_bytes_per_s * target.memory_efficiency
+    )
+    keys = (source.bandwidth_bytes_per_s * source.kv_efficiency) / (target.bandwidth_bytes_per_s * target.kv_efficiency)
+    matrix = (source.rate(dtype) * source.gemm_efficiency) / (target.rate(dtype) * target.gemm_efficiency)
+    old = calibration.step_time
+    weights_s = min(old.base_s, _weights_s(calibration, source, dtype))
+    bent = bool(old.token_breaks)
+    name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
+    step_time = replace(
+        old,
+        base_s=old.base_s - weights_s + weights_s * reading,
+        per_token_s=tuple(s * (reading if bent and not i else matrix) for i, s in enumerate(old.per_token_s)),
+        per_prefill_pair_s=old.per_prefill_pair_s * matrix,
+        per_context_s=old.per_context_s * keys,
+        calibration=name,
+    )
+    ratios = {"reading": reading, "keys": keys, "matrix": matrix}
+    about = {**calibration.about, "name": name, "gpu": target.name, "transferred_from": source.name, "ratios": ratios}
+    return Calibration(step_time, {}, {}, {}, about)
+
+
+def _source(calibration: Calibration) -> GPU:
+    name = str(calibration.about.get("gpu", ""))
+    try:
+        return gpu(name)
+    except ValueError:
+        raise ValueError(
+            f"the calibration is of {name!r}, which is no GPU of the catalogue; only those can be transferred"
+        ) from None
+
+
+def _weights_s(calibration: Calibration, source: GPU, dtype: Dtype) -> float:
+    """Seconds that reading the weights takes on the measured GPU; infinite where the model is not known."""
+    shape: Any = calibration.about.get("model_shape") or calibration.about.get("model")
+    try:
+        costs = RooflineStepTime(gpu=source, model=model(shape), weight_dtype=dtype).costs
+    except (ValueError, TypeError):
+        return float("inf")
+    return costs.dense_read_s + costs.head_read_s + costs.experts_s(1)

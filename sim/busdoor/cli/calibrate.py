@@ -1,0 +1,146 @@
+"""`busdoor calibrate`: from measurements to a step time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from busdoor.calibration import Calibration
+    from busdoor.result import Result
+
+Flag = Parameter(negative="")
+
+
+def calibrate(
+    *measured: Path,
+    out: Path,
+    name: str | None = None,
+    without: list[str] | None = None,
+    graph_sizes: str | None = None,
+    from_requests: Annotated[bool, Flag] = False,
+    policy: str | None = None,
+    transfer: str | None = None,
+    json: Annotated[bool, Flag] = False,
+) -> int:
+    """Fit a step time to measured runs, and write it as a file that --step-time takes.
+
+    Beside the file go figures of what the fit leaves: predicted against measured, over size, context and time.
+
+    Parameters
+    ----------
+    measured
+        Folders of replays or profiles, logs of vLLM's engine; with --from-requests also vllm bench serve's JSON,
+        LLMServingSim's requests.jsonl, CSV files of per-request times. With --transfer, a calibration's file or name.
+    out
+        The file to write: mine.toml.
+    name
+        What to call the calibration; the file's name by default.
+    without
+        Leave a term at 0, because the log cannot identify it: --without per_chunk_s.
+    graph_sizes
+        Batch sizes of CUDA graphs, where the runs do not say: 1,2,4,8,16.
+    from_requests
+        Fit base, per token and per context by simulating the requests, and say what these cannot tell.
+    policy
+        How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
+        max_model_len=8192.
+    transfer
+        Re-scale to another GPU of the catalogue, by bandwidth and matrix rate: h200.
+    json
+        Print the calibration once more, as one line of JSON, last.
+    """
+    if not measured:
+        raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
+    title = name or out.stem
+    if transfer is not None and len(measured) == 1 and _is_calibration(measured[0]):
+        from busdoor.calibration import Calibration
+
+        calibration, results = Calibration.load(str(measured[0])), []
+    else:
+        results = _read(measured)
+        calibration = _fit(results, measured, title, without or [], _sizes(graph_sizes), from_requests, policy)
+    if transfer is not None:
+        from busdoor.calibration import transfer as move
+
+        calibration = move(calibration, transfer)
+    _deliver(calibration, results, _names(measured), out)
+    if json:
+        _print_json(calibration)
+    return 0
+
+
+def _names(measured: Sequence[Path]) -> list[str]:
+    return [path.name.split(".")[0] for path in measured]
+
+
+def _is_calibration(path: Path) -> bool:
+    from busdoor.step_time.calibrated import calibration_names
+
+    return path.suffix == ".toml" or str(path) in calibration_names()
+
+
+def _read(measured: Sequence[Path]) -> list[Result]:
+    from busdoor.calibration import load_measured
+
+    return [load_measured(path) for path in measured]
+
+
+def _fit(
+    results: Sequence[Result],
+    measured: Sequence[Path],
+    name: str,
+    without: Sequence[str],
+    sizes: Sequence[int] | None,
+    from_requests: bool,
+    policy: str | None,
+) -> Calibration:
+    from busdoor.calibration import calibrate as fit
+    from busdoor.calibration import calibrate_from_requests
+    from busdoor.config import parse_policy
+
+    names = _names(measured)
+    if from_requests:
+        return calibrate_from_requests(results, names, name=name, policy=parse_policy(policy) if policy else None)
+    return fit(results, names, name=name, without=without, graph_sizes=sizes)
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(size) for size in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--graph-sizes {text}: it has to be whole numbers with commas, as in 1,2,4,8") from None
+
+
+def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path) -> None:
+    from busdoor.cli.calibration_tables import print_calibration
+
+    print_calibration(calibration)
+    print(f"Calibration: {calibration.save(out)}")
+    if results and all(len(result.iterations) for result in results):
+        from busdoor.calibration.plots import plot_residuals
+        from busdoor.plots import save_figure
+
+        figure = plot_residuals(results, names, calibration.step_time)
+        print(f"Residuals: {save_figure(figure, out.with_name(f'{out.stem}_residuals'))[0]}")
+
+
+def _print_json(calibration: Calibration) -> None:
+    import json
+
+    print(json.dumps(_without_nan(calibration.to_dict())))
+
+
+def _without_nan(value: Any) -> Any:
+    """Write what is no number as null, which is all that JSON has."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
