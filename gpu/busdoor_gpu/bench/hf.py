@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from math import isfinite
 from typing import Any
@@ -75,8 +77,7 @@ def _prompts(config: ModelConfig, trace: Trace) -> list[list[int]]:
 
 def _load(config: ModelConfig, device: torch.device, attention: str) -> Any:
     """Random weights of the shape, in the type that our engine has on that device."""
-    import transformers
-
+    transformers: Any = import_module("transformers")
     family = "Qwen3" if config.shape.qk_norm else "Llama"
     shape = asdict(config.shape)
     theirs = getattr(transformers, f"{family}Config")(
@@ -123,7 +124,7 @@ def _serve_static(
         if deadline.passed:
             break
         mine, wanted = prompts[low : low + batch_size], outputs[low : low + batch_size]
-        made, seconds = _timed(model.device, lambda m=mine, w=wanted: _generate(model, m, max(w), deadline))
+        made, seconds = _timed(model.device, partial(_generate, model, mine, max(wanted), deadline))
         passed_s += seconds
         steps += made
         rows += made * len(mine)
@@ -143,25 +144,25 @@ def _serve_static(
 @torch.inference_mode()
 def _generate(model: Any, prompts: list[list[int]], new_tokens: int, deadline: Deadline) -> int:
     """Generate for one batch padded on the left; return how many tokens each row got."""
-    from transformers import GenerationConfig
-
+    transformers: Any = import_module("transformers")
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     limit = {"max_time": deadline.left_s} if isfinite(deadline.left_s) else {}
-    how = GenerationConfig(max_new_tokens=new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0, **limit)
+    how = transformers.GenerationConfig(
+        max_new_tokens=new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0, **limit
+    )
     return int(model.generate(input_ids=ids, attention_mask=mask, generation_config=how).shape[1]) - width
 
 
 def _serve_continuous(
     model: Any, prompts: list[list[int]], outputs: list[int], batch_size: int, deadline: Deadline
 ) -> dict[str, Any]:
-    from transformers import ContinuousBatchingConfig, GenerationConfig
-
+    transformers: Any = import_module("transformers")
     model.set_attn_implementation("paged|sdpa")
-    memory = ContinuousBatchingConfig(**({} if model.device.type == "cuda" else _TOY_CACHE))
+    memory = transformers.ContinuousBatchingConfig(**({} if model.device.type == "cuda" else _TOY_CACHE))
     # No token has the id -1: nobody stops early.
-    how = GenerationConfig(max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1, pad_token_id=0)
+    how = transformers.GenerationConfig(max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1, pad_token_id=0)
     with model.continuous_batching_context_manager(
         generation_config=how, continuous_batching_config=memory, block=True, timeout=5
     ) as manager:

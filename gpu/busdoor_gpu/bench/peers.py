@@ -67,15 +67,17 @@ def _named(case: Case, out: torch.Tensor) -> dict[str, Any]:
 
 def _fa3(file: Path, case: Case) -> Call:
     """FlashAttention 3 as vLLM builds it: an operator, whose schema names its arguments."""
-    torch.ops.load_library(str(file))
-    operator = torch.ops._vllm_fa3_C.fwd
+    operators: Any = torch.ops
+    operators.load_library(str(file))
+    operator = operators._vllm_fa3_C.fwd
     values = _named(case, torch.empty_like(case.query))
     arguments = [values.get(argument.name, argument.default_value) for argument in operator.default._schema.arguments]
     return lambda: _first(operator(*arguments))
 
 
 def _first(result: Any) -> torch.Tensor:
-    return result[0] if isinstance(result, (list, tuple)) else result
+    out: torch.Tensor = result[0] if isinstance(result, (list, tuple)) else result
+    return out
 
 
 def _vllm_triton(file: Path, case: Case) -> Call:
@@ -162,7 +164,7 @@ def _flashinfer(file: Path, case: Case) -> Call:
         wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, kv_layout="HND")
         wrapper.plan(case.query_starts, indptr, indices, last, *heads, causal=True, **types)
     caches = (case.k_cache.contiguous(), case.v_cache.contiguous())
-    return lambda: wrapper.run(case.query, caches)  # type: ignore[no-any-return]
+    return lambda: wrapper.run(case.query, caches)
 
 
 PEERS = (
