@@ -61,7 +61,8 @@ def test_it_runs_from_top_to_bottom(path, in_a_hurry, tmp_path):
 def test_it_is_committed_as_executed(path):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert [output for output in outputs(read(path)) if output.output_type == "error" or output.get("name") == "stderr"] == []
+    wrong = [each for each in outputs(read(path)) if each.output_type == "error" or each.get("name") == "stderr"]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)

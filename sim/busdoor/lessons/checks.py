@@ -44,8 +44,9 @@ def _point(check: str, law: str, x: float, values: Floats, closed_form: float) -
     _, low, high = mean_interval(means)
     simulated = float(values.mean())
     half = (high - low) / 2 if np.ptp(values) > 0 else 0.0
-    row = {"check": check, "law": law, "x": x, "simulated": simulated, "low": simulated - half, "high": simulated + half}
-    return row | {"closed_form": closed_form, "error": simulated / closed_form - 1}
+    about = {"check": check, "law": law, "x": x}
+    measured = {"simulated": simulated, "low": simulated - half, "high": simulated + half}
+    return about | measured | {"closed_form": closed_form, "error": simulated / closed_form - 1}
 
 
 def _poisson(rate: float, n: int, rng: np.random.Generator) -> Floats:
@@ -78,11 +79,9 @@ def single_server(
         95 % interval by batch means; `closed_form`; `error`, relative. All checks have these columns.
     """
     rng = np.random.default_rng(seed)
-    rows = []
-    for name, law in LAWS.items():
-        for load in loads:
-            rows.append(_single(name, law.sample(num_requests, rng), load, rng))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [_single(name, law.sample(num_requests, rng), load, rng) for name, law in LAWS.items() for load in loads]
+    )
 
 
 def _single(name: str, lengths: NDArray[np.int64], load: float, rng: np.random.Generator) -> dict[str, Any]:
@@ -152,9 +151,7 @@ def _capped(slots: int, load: float, n: int, rng: np.random.Generator) -> dict[s
     return _point("slots: latency", f"{slots} slots", rate / most, latency_s, chain.latency_s + late_s)
 
 
-def saturation(
-    slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int = 12_800, seed: int = 0
-) -> pd.DataFrame:
+def saturation(slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int = 12_800, seed: int = 0) -> pd.DataFrame:
     """Saturated requests per second of both kinds, geometric answers and prompts of 512; `x` is slots or rows.
 
     The closed forms are at the mean and the mean longest of the lengths drawn (whole batches of them).
@@ -204,7 +201,8 @@ def plot_check(table: pd.DataFrame, xlabel: str, ylabel: str, *, doubling: bool 
             gap = (own["simulated"] - own["low"], own["high"] - own["simulated"])
             upper.errorbar(own["x"], own["simulated"], gap, fmt=marker, color=color, label=str(name), elinewidth=1.0)
             relative = [100 * side / own["closed_form"] for side in gap]
-            lower.errorbar(own["x"], 100 * own["error"], relative, fmt=marker, color=color, elinewidth=1.0, markersize=4)
+            look = {"fmt": marker, "color": color, "elinewidth": 1.0, "markersize": 4}
+            lower.errorbar(own["x"], 100 * own["error"], relative, **look)
         upper.plot([], [], color=INK, linewidth=1.2, label="closed form")
         upper.set_ylabel(ylabel)
         lower.axhline(0, color=INK, linewidth=1.0)

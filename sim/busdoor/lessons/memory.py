@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from busdoor.config import Config
@@ -13,7 +15,7 @@ from busdoor.kv.paged import PagedKV
 from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.run import limits_for, run
-from busdoor_workloads import Trace, profile
+from busdoor_workloads import profile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +45,7 @@ def four_memories(num_requests: int = 240, seed: int = 0) -> dict[str, Result]:
         By policy.
     """
     trace = profile("azure-conv").generate(seed=seed, num_requests=num_requests)
-    trace = Trace(arrival_s=[0.0] * num_requests, input_tokens=trace.input_tokens, output_tokens=trace.output_tokens)
+    trace = replace(trace, arrival_s=np.zeros(num_requests))
     config = Config.from_table({"policy": list(POLICIES), "kv": {"num_blocks": NUM_BLOCKS}})
     limits = limits_for(config, [trace])
     return {policy.label: run(config, policy, trace, limits) for policy in config.policies}
@@ -71,8 +73,8 @@ def plot_caches(results: Mapping[str, Result]) -> Figure:
     def draw() -> Figure:
         figure = new_figure(9.0, 1.1 + 2.1 * -(-len(results) // 2))
         panels = figure.subplots(-(-len(results) // 2), 2, sharex=True, sharey=True)
-        for (name, run), ax in zip(results.items(), panels.flat, strict=True):
-            plot_kv(run, ax)
+        for (name, result), ax in zip(results.items(), panels.flat, strict=True):
+            plot_kv(result, ax)
             ax.get_legend().remove()
             ax.set_title(name, color=identity(name)["color"])
             ax.label_outer()

@@ -49,7 +49,7 @@ def serve(
     [1.0, 3.0]
     """
     answers = np.asarray(output_tokens)
-    arrivals = np.zeros(len(answers)) if arrival_s is None else arrival_s
+    arrivals = np.zeros(len(answers)) if arrival_s is None else np.asarray(arrival_s, dtype=np.float64)
     trace = Trace(arrival_s=arrivals, input_tokens=np.full(len(answers), input_tokens), output_tokens=answers)
     per_token_s = line.per_prefill_token_s
     step_time = LinearStepTime(

@@ -122,7 +122,7 @@ def _profile(name: str, slots: int, num_requests: int, replications: int, seed: 
         "cv": float(lengths.std() / lengths.mean()),
         "bound": expected_max(lengths, slots) / float(lengths.mean()),
         "same_slots": same_slots_gain(lengths, slots),
-        **{str(end): float(gain) for end, gain in found.gain.loc["vllm"].items()},
+        **{str(end): float(gains["vllm"]) for end, gains in found.gain.items()},
         "default_batch": float(batches["static"]),
         "best_batch": float(batches[found.best_static or "static"]),
     }
@@ -139,7 +139,8 @@ def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         door, bus = identity("vllm")["color"], identity("static")["color"]
         axes.plot(table["same_slots"], rows - 0.22, "o", color=door, label="same slots, simulated")
         axes.plot(table["bound"], rows - 0.22, "x", color=INK, label="same slots, closed form", markersize=8)
-        for column, marker, row, what in (("over_best_static", "D", 0.0, "best"), ("over_static", "s", 0.22, "default")):
+        statics = ("over_best_static", "D", 0.0, "best"), ("over_static", "s", 0.22, "default")
+        for column, marker, row, what in statics:
             axes.hlines(rows + row, table[f"{column}_low"], table[f"{column}_high"], color=bus, linewidth=1.2)
             axes.plot(table[column], rows + row, marker, color=bus, label=f"H100, over static at its {what} batch")
         axes.axvline(1.0, color=INK, linewidth=1.0)
