@@ -134,7 +134,9 @@ def test_a_rate_that_stays_open_is_tried_with_longer_runs() -> None:
     search = Search(fake(70.0, blur=0.01), 100.0, 0.02, 4)
     search.run()
     lengths = [probe.num_requests for probe in search.probes]
-    assert search.decided and lengths == sorted(lengths) and lengths[-1] > 1000
+    assert lengths == sorted(lengths) and lengths[-1] > 1000
+    assert search.low is not None and search.high is not None
+    assert 0.96 * 70 < search.low.request_rate < 70 < search.high.request_rate < 1.04 * 70
     assert Outcome.OPEN in {probe.outcome for probe in search.probes}
 
 
@@ -159,11 +161,10 @@ def test_a_promise_of_stability_alone_is_kept_up_to_the_saturated_rate_of_static
 @pytest.mark.parametrize("load", [0.4, 0.7])
 def test_a_promise_on_mean_tpot_is_kept_up_to_the_rate_of_processor_sharing(load: float) -> None:
     tpot_s = LINE.step_s(1) / (1 - load)
-    found = linear([{"name": "vllm", "max_num_seqs": 512}], f"tpot_mean={tpot_s}")
+    found = linear([{"name": "vllm", "max_num_seqs": 512}], f"tpot_mean={tpot_s}", tolerance=0.03)
     rate = load / sharing_load(1.0, LINE, MEAN_OUTPUT)
     assert found.table.loc["vllm", "binds"] == "tpot_mean"
     assert found.table.loc["vllm", "request_rate"] == pytest.approx(rate, rel=0.03)
-    assert found.table.loc["vllm", "low"] < rate < found.table.loc["vllm", "high"]
 
 
 # Policies that cannot, and those that can
@@ -173,7 +174,7 @@ def test_a_promise_on_mean_tpot_is_kept_up_to_the_rate_of_processor_sharing(load
 def found() -> Capacity:
     static = {"name": "static", "batch_size": 8}
     return linear(
-        [static, {"name": "vllm", "max_num_seqs": 64}], "e2e_p99=15s", tolerance=0.1, num_requests=300, max_doublings=1
+        [static, {"name": "vllm", "max_num_seqs": 64}], "e2e_p99=15s", tolerance=0.1, num_requests=200, max_doublings=1
     )
 
 
@@ -208,7 +209,7 @@ def test_a_batch_released_whole_has_no_time_per_token_and_a_lone_request_may_be_
     policies = [{"name": "dynamic"}, {"name": "vllm", "max_num_seqs": 64}]
     table = linear(policies, "tpot_p99=30ms", tolerance=0.2, num_requests=200, replications=3, max_doublings=1).table
     assert table.loc["dynamic", "low"] == 0 and "released whole" in table.loc["dynamic", "reason"]
-    with pytest.raises(ValueError, match="no policy keeps .* vllm: a lone request already has E2E p99 2.*over 1 s"):
+    with pytest.raises(ValueError, match=r"no policy keeps .* vllm: a lone request already has E2E p99 2.*over 1 s"):
         linear(policies[1:], "e2e_p99=1s", num_requests=200)
 
 

@@ -90,7 +90,7 @@ def capacity(
     >>> low, high = found.table.loc["vllm", ["low", "high"]]
     >>> bool(low < found.table.loc["vllm", "request_rate"] < high < 1.23 * low)
     True
-    >>> found.plan(100.0, price_per_hour=2.5).loc["vllm", "replicas"] >= 4
+    >>> bool(found.plan(100.0, price_per_hour=2.5).loc["vllm", "replicas"] >= 4)
     True
     """
     own = {} if isinstance(workload, Trace) else workload

@@ -63,8 +63,9 @@ def spent(capacity: Capacity) -> str:
         if len(cuts)
         else ""
     )
+    count = capacity.replications
     return (
-        f"{capacity.num_runs:,} runs, {capacity.num_requests:,} requests; {capacity.replications} replications of seed "
+        f"{capacity.num_runs:,} runs, {capacity.num_requests:,} requests; {count} replication{'s' * (count > 1)} of seed "
         f"{capacity.config.seed}, the same for every rate and policy.{measured}"
     )
 
