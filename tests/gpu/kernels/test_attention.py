@@ -18,7 +18,7 @@ from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_refer
 GPU = torch.cuda.is_available()
 # A GPU runs an example in a millisecond once compiled, the interpreter in up to a second.
 EXAMPLES = settings(
-    max_examples=60 if GPU else 12,
+    max_examples=60 if GPU else 8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -60,7 +60,7 @@ def test_the_reference_is_dense_attention():
 
 @EXAMPLES
 @given(
-    lens=st.lists(st.integers(0, 150), min_size=1, max_size=5),
+    lens=st.lists(st.integers(0, 150 if GPU else 100), min_size=1, max_size=4),
     heads=HEADS,
     block_size=st.sampled_from([16, 64]),
     num_programs=st.sampled_from([1, 3, 7]),
@@ -73,7 +73,9 @@ def test_decode_equals_the_reference(device, dtype, lens, heads, block_size, num
 
 @EXAMPLES
 @given(
-    lens=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 90)), min_size=1, max_size=3),
+    lens=st.lists(
+        st.tuples(st.integers(0, 70 if GPU else 45), st.integers(0, 90 if GPU else 70)), min_size=1, max_size=3
+    ),
     heads=HEADS,
     block_size=st.sampled_from([16, 64]),
 )
