@@ -79,7 +79,7 @@ def test_regimes_and_amplification(validation):
 
 def test_the_page_shows_both_sides(validation):
     figure = validation.plot(validation.runs[2])
-    titles = [ax.get_title() for ax in figure.axes]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert {"measured", "simulated"} <= set(titles)
     assert [len(ax.get_lines()) for ax in figure.axes[:4]] == [2, 2, 2, 2]
 
@@ -202,7 +202,7 @@ def requests_only(result):
 
 def test_per_request_times_give_the_reduced_model_back():
     truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
-    fitted = calibrate_from_requests([requests_only(served(truth, rate)) for rate in (4.0, 12.0)])
+    fitted = calibrate_from_requests([requests_only(served(truth, rate, 80)) for rate in (4.0, 12.0)])
     assert fitted.step_time.base_s == pytest.approx(4e-3, rel=0.05)
     assert fitted.step_time.per_token_s[0] == pytest.approx(1e-4, rel=0.1)
     assert fitted.step_time.per_context_s == pytest.approx(1e-6, rel=0.3)
@@ -229,7 +229,7 @@ def test_requests_without_a_first_token_do_not_calibrate():
 def test_the_commands_go_from_a_log_to_a_file_to_a_verdict(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_context_s=1e-6)
-    served(truth, 12.0).save(tmp_path / "measured")
+    served(truth, 12.0, 60).save(tmp_path / "measured")
     left = ["eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s"]
     flags = [part for term in left for part in ("--without", term)]
     assert main(["calibrate", "measured", "--out", "mine.toml", *flags, "--json"]) == 0
@@ -242,7 +242,7 @@ def test_the_commands_go_from_a_log_to_a_file_to_a_verdict(tmp_path, monkeypatch
     assert {"measured.png", "measured.svg", "measured.csv", "validation.json", "regimes.csv"} <= {
         path.name for path in Path("out").iterdir()
     }
-    assert Result.load("out/measured_simulated").summary["completed"] == 150
+    assert Result.load("out/measured_simulated").summary["completed"] == 60
 
 
 def test_compare_simulate_and_capacity_take_the_file(tmp_path, monkeypatch, capsys):

@@ -12,6 +12,8 @@ from busdoor.calibration.solve import Sums, unidentified
 MAX_BREAKS = 3
 # A break has to lessen the held-out squares by this share: chance gives less.
 WORTH = 0.005
+# Squares of relative errors under 0.003 % are rounding: no break is worth them.
+_ROUNDING = 1e-9
 _MIN_SIDE = 0.01  # of the iterations on either side of a break
 _FOLDS = 5
 
@@ -35,13 +37,14 @@ def choose_breaks(log: Log, terms: Sequence[str], target: Floats, weights: Float
     """
     breaks: tuple[int, ...] = ()
     best = _held_out_squares(log, terms, breaks, target, weights)
+    rounding = _ROUNDING * float((weights * target**2).sum())
     for _ in range(MAX_BREAKS):
         trials = {
             tuple(sorted({*breaks, candidate})): np.inf for candidate in candidates(log) if candidate not in breaks
         }
         for trial in trials:
             trials[trial] = _held_out_squares(log, terms, trial, target, weights)
-        if not trials or min(trials.values()) > (1 - WORTH) * best:
+        if not trials or min(trials.values()) > (1 - WORTH) * best - rounding:
             return breaks
         breaks = min(trials, key=trials.__getitem__)
         best = trials[breaks]

@@ -61,7 +61,7 @@ def calibrate(
     --------
     >>> calibrate([Result.example()])
     Traceback (most recent call last):
-    ValueError: the log has 5 rows of iterations, too few for 7 terms (base_s, ..., per_context_s); 35 or more are needed
+    ValueError: the log has 5 rows of iterations, too few for 7 terms (base_s, ...); 35 or more are needed
     >>> calibrate([Result.example()], without=DEVICE_TERMS[1:]).step_time.base_s       # every iteration took a second
     1.0
     """

@@ -26,8 +26,10 @@ HIDDEN = (
     "prefill attention apart from that of decodes",
     "bends over tokens",
 )
-# Latencies and their percentiles; None for the mean.
-_STATISTICS = (("ttft", None), ("ttft", 50), ("ttft", 90), ("tpot", None), ("tpot", 50), ("tpot", 90))
+_LATENCIES = ("ttft", "tpot")
+# Means over fourths of the requests by prompt length: short and long prompts tell tokens from query-key pairs, and a
+# mean is smoother than a percentile as batches change with the terms.
+_FOURTHS = 4
 _STEP = 0.05  # of a term's first guess: a smaller one would measure which batch an arrival just misses
 _EVALUATIONS = 15
 _NOISE = 0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
@@ -125,12 +127,9 @@ class _Problem:
 
     def errors(self, residuals: Floats, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """Relative errors of the mean TTFT and TPOT of each run."""
-        relative = np.exp(residuals / self.weights).reshape(len(names), -1) - 1
-        means = [i for i, (_, of) in enumerate(_STATISTICS) if of is None]
-        return {
-            run: {f"mean_{_STATISTICS[i][0]}": float(row[i]) for i in means}
-            for run, row in zip(names, relative, strict=True)
-        }
+        relative = np.exp(residuals / self.weights).reshape(len(names), len(_LATENCIES), _FOURTHS).mean(axis=2) - 1
+        keys = [f"mean_{latency}" for latency in _LATENCIES]
+        return {run: dict(zip(keys, row, strict=True)) for run, row in zip(names, relative.tolist(), strict=True)}
 
     def jacobian(self, x: Floats) -> Floats:
         """Central differences, wide enough to look over single batches."""
@@ -154,21 +153,18 @@ class _Problem:
 
 
 def _statistics(result: Result) -> Floats:
-    table = result.latencies
-    values = {name: table[name].dropna().to_numpy(dtype=float) for name in ("ttft", "tpot")}
-    if not all(map(len, values.values())):
-        return np.array([np.nan])
-    return np.array([_statistic(values[name], of) for name, of in _STATISTICS])
-
-
-def _statistic(values: Floats, of: int | None) -> float:
-    return float(values.mean() if of is None else np.percentile(values, of))
+    """Mean TTFT of each fourth of the requests by prompt length, then mean TPOT of each, in seconds."""
+    table = result.latencies[list(_LATENCIES)]
+    place = result.requests.loc[table.index, "input_tokens"].rank(method="first").to_numpy()
+    fourth = np.ceil(place * _FOURTHS / max(len(table), 1)).astype(int)
+    means: Floats = table.groupby(fourth).mean().reindex(range(1, _FOURTHS + 1)).to_numpy().T.ravel()
+    return means
 
 
 def _queue_weights(measured: Floats) -> Floats:
     """Let a TTFT count the less, the longer the queue in it, which multiplies errors of the step time by 1/(1 − ρ)."""
-    firsts = np.array([name == "ttft" for name, _ in _STATISTICS])
     lightest = measured.min(axis=0)
+    firsts = np.arange(measured.shape[1]) < _FOURTHS
     return np.where(firsts, lightest / measured, 1.0).ravel()
 
 
