@@ -111,7 +111,7 @@ def test_the_bracket_is_narrow_and_holds_the_answer(share: float, spread: float,
     search = Search(fake(100 * share, spread=spread, blur=blur), 100.0, 0.02, 4)
     search.run()
     assert search.low is not None and search.high is not None
-    assert search.low.request_rate <= 100 * share <= search.high.request_rate
+    assert search.low.request_rate * (1 - 1e-9) <= 100 * share <= search.high.request_rate * (1 + 1e-9)
     assert search.decided or search.doublings == 4 or sum(p.num_requests for p in search.probes) > 16_000
     assert len(search.probes) < 60
 
@@ -158,10 +158,10 @@ def test_a_promise_of_stability_alone_is_kept_up_to_the_saturated_rate_of_static
     assert found.table.loc["dynamic", "request_rate"] == pytest.approx(carried, rel=0.01)
 
 
-@pytest.mark.parametrize("load", [0.4, 0.7])
+@pytest.mark.parametrize("load", [0.5, 0.75])
 def test_a_promise_on_mean_tpot_is_kept_up_to_the_rate_of_processor_sharing(load: float) -> None:
     tpot_s = LINE.step_s(1) / (1 - load)
-    found = linear([{"name": "vllm", "max_num_seqs": 512}], f"tpot_mean={tpot_s}", tolerance=0.03)
+    found = linear([{"name": "vllm", "max_num_seqs": 512}], f"tpot_mean={tpot_s}", max_doublings=2)
     rate = load / sharing_load(1.0, LINE, MEAN_OUTPUT)
     assert found.table.loc["vllm", "binds"] == "tpot_mean"
     assert found.table.loc["vllm", "request_rate"] == pytest.approx(rate, rel=0.03)

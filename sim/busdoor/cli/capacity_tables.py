@@ -63,9 +63,9 @@ def spent(capacity: Capacity) -> str:
         if len(cuts)
         else ""
     )
-    count = capacity.replications
+    draws = f"{capacity.replications} replication{'s' * (capacity.replications > 1)}"
     return (
-        f"{capacity.num_runs:,} runs, {capacity.num_requests:,} requests; {count} replication{'s' * (count > 1)} of seed "
+        f"{capacity.num_runs:,} runs, {capacity.num_requests:,} requests; {draws} of seed "
         f"{capacity.config.seed}, the same for every rate and policy.{measured}"
     )
 
