@@ -102,10 +102,13 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        from matplotlib import rc_context
+        from matplotlib import rc_context, rcParams
 
         with rc_context(dict(_rc())):
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            interactive = rcParams["interactive"]
+        rcParams["interactive"] = interactive  # pyplot may have been imported just now: a notebook's figures show
+        return drawn
 
     return wrapper
 
