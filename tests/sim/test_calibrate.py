@@ -190,6 +190,15 @@ def test_the_file_holds_all_that_is_known(noisy_fit, tmp_path):
     assert make_step_time(described.pop("name"), **described) == noisy_fit.step_time
 
 
+def test_a_file_holds_nested_tables_and_leaves_out_what_is_not_known(noisy_fit, tmp_path):
+    device = {"name": "x", "clock_mhz": {"sm": 1980}, "versions": {"torch": "2.9", "cuda": None}}
+    about = {**noisy_fit.about, "device": device, "shape": {"aliases": (), "odd key": 1.0}}
+    path = Calibration(noisy_fit.step_time, {}, {}, {}, about).save(tmp_path / "mine.toml")
+    loaded = Calibration.load(path).about
+    assert loaded["device"] == {"name": "x", "clock_mhz": {"sm": 1980}, "versions": {"torch": "2.9"}}
+    assert loaded["shape"] == {"aliases": [], "odd key": 1.0}
+
+
 def test_the_residuals_have_a_row_of_panels_for_each_run(clean, noisy_fit):
     assert len(plot_residuals([clean, clean], ["a", "b"], noisy_fit.step_time).axes) == 8
 

@@ -58,8 +58,6 @@ class Log:
         Of the runs.
     graph_sizes : tuple of int
         Batch sizes of CUDA graphs; empty without.
-    ahead : bool
-        Whether each iteration was decided while the one before ran (lookahead 1 in every run).
     """
 
     duration_s: Floats
@@ -71,7 +69,6 @@ class Log:
     block: NDArray[np.int64]
     names: tuple[str, ...]
     graph_sizes: tuple[int, ...]
-    ahead: bool
 
     def __len__(self) -> int:
         return len(self.duration_s)
@@ -136,7 +133,6 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
         block=_blocks([len(own) for own in tables]),
         names=tuple(names),
         graph_sizes=sizes,
-        ahead=all(result.meta.get("lookahead") == 1 for result in results),
     )
 
 

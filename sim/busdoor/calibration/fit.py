@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from busdoor.calibration.breaks import choose_breaks
-from busdoor.calibration.features import DEVICE_TERMS, HOST_TERMS, REMEDIES, Log, read_log
+from busdoor.calibration.features import DEVICE_TERMS, HOST_TERMS, REMEDIES, Floats, Log, read_log
 from busdoor.calibration.file import Calibration, about_runs
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
@@ -113,7 +113,7 @@ def _refuse_small(log: Log, terms: Sequence[str]) -> None:
 
 
 def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
-    """Find breaks, and whether host and device add or overlap: whatever predicts the durations better."""
+    """Find breaks, and whether host and device add or overlap."""
     device, host = terms
     target = log.duration_s if log.device_s is None else log.device_s
     weights = relative_weights(log.matrix(device, ()), log.duration_s, log.repeat)[0]
@@ -123,15 +123,13 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
     own = Part(device, log.matrix(device, breaks), target)
     if log.device_s is None or log.host_s is None or not host:
         return Model(log, (own,), breaks, False, weights)
-    columns = log.matrix(host, ())
-    added = Part(host, columns, np.maximum(log.duration_s - log.device_s, 0.0))
-    meanwhile = Part(host, columns, log.host_s)
-    models = [Model(log, (own, added), breaks, False, weights)]
-    if log.ahead:  # else the host works only while the device waits
-        models.append(Model(log, (own, meanwhile), breaks, True, weights))
-    return min(models, key=_mean_absolute)
+    overlap = _overlaps(log.duration_s, log.device_s, log.host_s)
+    exposed = np.maximum(log.duration_s - log.device_s, 0.0)
+    other = Part(host, log.matrix(host, ()), log.host_s if overlap else exposed)
+    return Model(log, (own, other), breaks, overlap, weights)
 
 
-def _mean_absolute(model: Model) -> float:
-    predicted = model.predict(model.solve(np.ones(model.num_blocks)))
-    return fit_errors(model.log, predicted)["mean_absolute"]
+def _overlaps(duration_s: Floats, device_s: Floats, host_s: Floats) -> bool:
+    """Whether iterations last as long as the longer of device and host, rather than as both."""
+    together, apart = np.maximum(device_s, host_s), device_s + host_s
+    return bool(np.abs(duration_s - together).sum() < np.abs(duration_s - apart).sum())

@@ -107,8 +107,12 @@ class Validation:
 
     @cached_property
     def knee(self) -> dict[str, float]:
-        """Rate at which the mean E2E latency has doubled, measured and simulated, and its relative error."""
-        runs = [run for run in self.runs if isfinite(run.request_rate)]
+        """Rate at which the mean E2E latency has doubled, measured and simulated, and its relative error.
+
+        Over the runs that were scheduled as the first one; NaN with fewer than three rates.
+        """
+        first = _scheduled(self.runs[0])
+        runs = [run for run in self.runs if isfinite(run.request_rate) and _scheduled(run) == first]
         rates = np.array([run.request_rate for run in runs])
         if len(set(rates.tolist())) < 3:
             return {"measured": nan, "simulated": nan, "error": nan}
@@ -219,6 +223,10 @@ def _validate(
 def _single(measured: Result) -> bool:
     """Whether each iteration has a row of its own, so that durations can be played back."""
     return bool(len(measured.iterations)) and bool((measured.iterations["repeat"] == 1).all())
+
+
+def _scheduled(run: RunValidation) -> tuple[Any, ...]:
+    return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))
 
 
 def _plain(value: Any) -> float | None:
