@@ -14,7 +14,7 @@ def page_of(folder: Path) -> Page:
     Parameters
     ----------
     folder : Path
-        What `busdoor compare` or `busdoor simulate` wrote.
+        What a command of `WRITERS` wrote.
 
     Raises
     ------
@@ -44,14 +44,28 @@ def _result(folder: Path) -> Page:
     return result_page(Result.load(folder))
 
 
+def _capacity(folder: Path) -> Page:
+    from busdoor.report.studies import capacity_page
+
+    return capacity_page(folder)
+
+
+def _sweep(folder: Path) -> Page:
+    from busdoor.report.studies import sweep_page
+
+    return sweep_page(folder)
+
+
 # By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind
 # is one more line.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", _comparison),
+    "capacity.json": ("capacity study", _capacity),
+    "sweep.csv": ("sweep", _sweep),
     "meta.json": ("result", _result),
 }
-WRITERS = ("busdoor compare", "busdoor simulate")
+WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep")
 
 
 def _and(names: tuple[str, ...]) -> str:
-    return " or ".join(names)
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,130 @@
+"""The reports of a capacity study and of a sweep, from the tables in their folders."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from busdoor.plots.curves import plot_latency_throughput
+from busdoor.plots.style import INK
+from busdoor.report.figures import figure
+from busdoor.report.page import Page, Section
+from busdoor.report.parts import provenance
+from busdoor.report.tables import html_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_ROWS = 500  # of a sweep on a page: more is a job for the CSV beside it
+# What a sweep's page shows of each point; the CSV has every metric.
+SWEEP_METRICS = (
+    "status",
+    "output_throughput",
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "p99_tpot_ms",
+    "p99_e2el_ms",
+    "bubble_share",
+    "kv_wasted_share",
+    "saturated",
+)
+
+
+def capacity_page(folder: Path) -> Page:
+    """Tell a capacity study as a page.
+
+    Parameters
+    ----------
+    folder : Path
+        What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
+    """
+    study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
+    sections = [Section("The highest rates", _rates(study["policies"])), _targets(folder, study["slo"])]
+    if (folder / "plan.csv").exists():
+        sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv"))))
+    sections.append(provenance(study["config"], study["versions"]))
+    runs = f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, {study['replications']} replications"
+    return Page(f"How much within {study['promise']}?", runs, study["verdict"], tuple(sections))
+
+
+def _rates(policies: dict[str, dict[str, float | str | None]]) -> str:
+    """Return a row a policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
+    rows = [
+        (name, [_number(own["request_rate"]), _number(own["low"]), _number(own["high"]), str(own["binds"])])
+        for name, own in policies.items()
+    ]
+    head = [("policy", ["requests/s", "meets", "misses", "what binds"])]
+    remarks = [
+        f"<li>{escape(name)}: {escape(str(own['reason']))}.</li>" for name, own in policies.items() if own["reason"]
+    ]
+    table = html_table([*head, *rows], caption="Requests per second that one server carries within the promise.")
+    return f"{table}<ul>{''.join(remarks)}</ul>" if remarks else table
+
+
+def _targets(folder: Path, slo: dict[str, float]) -> Section:
+    """Draw every target that was measured at some rate, with its limit."""
+    points = pd.read_csv(folder / "points.csv")
+    points = points[points["value"] > 0].sort_values("num_requests")
+    points = points.groupby(["policy", "request_rate", "target"], sort=False).tail(1)
+    plots = [
+        figure(partial(_target, points=points[points["target"] == key], limit_s=limit_s), f"{key}, in seconds")
+        for key, limit_s in slo.items()
+        if isinstance(limit_s, float) and (points["target"] == key).any()
+    ]
+    return Section("The promise against the rate", f'<div class="plots">{"".join(plots)}</div>')
+
+
+def _target(ax: Axes, points: pd.DataFrame, limit_s: float) -> None:
+    plot_latency_throughput(points, ax, value="value", ylabel="")
+    ax.axhline(limit_s, color=INK, linewidth=1.0)
+    ax.set_ylabel("")  # the caption says it
+
+
+def sweep_page(folder: Path) -> Page:
+    """Tell a sweep as a page.
+
+    Parameters
+    ----------
+    folder : Path
+        What `busdoor sweep` wrote: sweep.csv.
+    """
+    table = pd.read_csv(folder / "sweep.csv")
+    swept = list(table.columns[: list(table.columns).index("status")]) if "status" in table else []
+    shown = table[[name for name in (*swept, *SWEEP_METRICS) if name in table and name != "key"]]
+    failed = table[table["status"] == "failed"] if "status" in table else table.head(0)
+    facts = f"{len(table):,} points, {len(failed):,} of them failed"
+    sections = [Section("The points", _table(shown.head(MOST_ROWS)))]
+    if len(failed):
+        errors = failed["error"].value_counts()
+        items = "".join(f"<li>{escape(str(error))} ({count:,})</li>" for error, count in errors.items())
+        sections.append(Section("What failed", f"<ul>{items}</ul>"))
+    left_out = len(table) - MOST_ROWS
+    verdict = f"The first {MOST_ROWS} points are shown; sweep.csv has {left_out:,} more." if left_out > 0 else ""
+    return Page("What if?", facts, verdict, tuple(sections))
+
+
+def _table(table: pd.DataFrame) -> str:
+    """Return a data frame as a table, its first column as the rows' titles."""
+    rows = [(str(row[0]), [_number(cell) for cell in row[1:]]) for row in table.itertuples(index=False, name=None)]
+    first, *others = (str(name) for name in table.columns)
+    return html_table([(first, others), *rows])
+
+
+def _number(value: object) -> str:
+    """Write a number shortly, and anything else as it is.
+
+    Examples
+    --------
+    >>> _number(22.684), _number(float("nan")), _number("vllm"), _number(12345.6)
+    ('22.7', '–', 'vllm', '12,346')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
