@@ -239,7 +239,13 @@ def test_a_saved_comparison_gives_the_same_page(tmp_path, comparison, page, monk
 
 @pytest.mark.parametrize(
     ("folder", "says"),
-    [("nowhere", "nowhere is not a folder"), (".", "neither a comparison (comparison.json) nor a result (meta.json)")],
+    [
+        ("nowhere", "nowhere is not a folder"),
+        (
+            ".",
+            "neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a sweep (sweep.csv) nor",
+        ),
+    ],
 )
 def test_a_folder_without_anything_to_tell_is_one_sentence(tmp_path, capsys, monkeypatch, folder, says):
     monkeypatch.chdir(tmp_path)
