@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor.config import Config, PolicyTable
+from busdoor.config import SLO, Config, PolicyTable
 from busdoor.config.workload import burst
 from busdoor.result import Result
 from busdoor.run import limits_for, run
@@ -83,16 +83,9 @@ class Experiment:
         meta = {"replication": key[1], "offered_load": _rate(trace) / self.capacities[key]["request_throughput"]}
         result = run(self.config, policy, trace, self.limits, meta=meta)
         about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
-        self.summaries[key] = pd.concat([about, result.summary, self._promises(result)])
+        self.summaries[key] = pd.concat([about, result.summary, promises(result, self.config.slo)])
         if key[1] == 0 and policy is not self.tuned:
             self.results[policy.label] = result
-
-    def _promises(self, result: Result) -> pd.Series[Any]:
-        """Return the share of requests within each limit of the [slo], and whether all promises are kept."""
-        limits = self.config.slo.shares()
-        shares = {f"slo_{key}": result.slo(**{metric: limit}) for key, (metric, limit, _) in limits.items()}
-        met = all(shares[f"slo_{key}"] >= promised for key, (_, _, promised) in limits.items())
-        return pd.Series({**shares, "slo_met": met if limits else np.nan}, dtype=object)
 
     def _capacity(self, policy: PolicyTable, full: Trace) -> pd.Series[float]:
         return saturated_rates(run(self.config, policy, full, self.limits, iterations=False))
@@ -162,3 +155,11 @@ def _wants_tuning(policy: PolicyTable) -> bool:
 def _rate(trace: Trace) -> float:
     """Requests per second; NaN where clients have no rate of their own: in a burst, and in a closed loop."""
     return float("nan") if trace.concurrency or not np.isfinite(trace.request_rate) else trace.request_rate
+
+
+def promises(result: Result, slo: SLO) -> pd.Series[Any]:
+    """Return the share of requests within each limit of the [slo], and whether all are kept; NaN without any."""
+    limits = slo.shares()
+    shares = {f"slo_{key}": result.slo(**{metric: limit}) for key, (metric, limit, _) in limits.items()}
+    met = all(shares[f"slo_{key}"] >= promised for key, (_, _, promised) in limits.items())
+    return pd.Series({**shares, "slo_met": met if limits else np.nan}, dtype=object)

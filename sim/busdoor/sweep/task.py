@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.config import SLO, Config, WorkloadTable
+from busdoor.config import Config, WorkloadTable
+from busdoor.experiment import promises
 from busdoor.result import Result
 from busdoor.run import limits_for, run
 from busdoor_workloads import Trace
@@ -126,15 +127,8 @@ def _workload(text: str, changed_ns: int) -> WorkloadTable:
 
 def _summary(config: Config, result: Result) -> pd.Series[Any]:
     about = {"num_slots": result.meta["num_slots"], "num_blocks": result.meta["num_blocks"]}
-    return pd.concat([pd.Series(about), result.summary, promises(result, config.slo), _cost(config, result)])
-
-
-def promises(result: Result, slo: SLO) -> pd.Series[Any]:
-    """Return the share of requests within each limit of the [slo], and whether all promises are kept."""
-    limits = slo.shares()
-    shares = {f"slo_{key}": result.slo(**{metric: limit}) for key, (metric, limit, _) in limits.items()}
-    met = {"slo_met": all(shares[f"slo_{key}"] >= share for key, (_, _, share) in limits.items())} if limits else {}
-    return pd.Series({**shares, **met}, dtype=object)
+    kept = promises(result, config.slo) if config.slo.shares() else pd.Series(dtype=object)
+    return pd.concat([pd.Series(about), result.summary, kept, _cost(config, result)])
 
 
 def _cost(config: Config, result: Result) -> pd.Series[Any]:
