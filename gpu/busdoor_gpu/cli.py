@@ -31,7 +31,7 @@ def replay(
     time_scale: float | None = None,
     concurrency: int | None = None,
     num_requests: int | None = None,
-    clock: Literal["wall", "cpu"] = "wall",
+    clock: Literal["wall", "cpu", "paced"] = "wall",
     device: str | None = None,
     dtype: Literal["bfloat16", "float16", "float32"] | None = None,
     seed: int | None = None,
@@ -68,7 +68,8 @@ def replay(
     num_requests
         Take the first so many requests.
     clock
-        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen.
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
+        time weighed against a reference computation beside every iteration, for cores shared with others.
     device
         cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
     dtype
@@ -106,7 +107,7 @@ def replay(
         number_format = getattr(torch, dtype) if dtype else None
         loaded = guarded(load_model, model or settled.gpu.model.name, place, number_format, settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
-        for table in settled.policies:
+        for table in map(_as_executed, settled.policies):
             own = folder / table.label if len(settled.policies) > 1 else folder
             built = _build(table, limits, served, measured)
             result = engine.replay(
@@ -165,6 +166,11 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
     kv, share = limits.kv, settled.gpu.gpu_memory_utilization
     blocks = measure_num_blocks(model, backend, kv.block_size, kv.max_model_len, share)
     return replace(limits, kv=replace(kv, num_blocks=blocks)), True
+
+
+def _as_executed(table: PolicyTable) -> PolicyTable:
+    """Return the policy as our kernels run it: a static batch's decodes read no padding."""
+    return table.with_fields(table.label, decode_reads="own") if hasattr(table.config, "decode_reads") else table
 
 
 def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:

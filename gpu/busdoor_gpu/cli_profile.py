@@ -30,7 +30,7 @@ def profile(
     max_num_batched_tokens: int | None = None,
     max_model_len: int | None = None,
     num_blocks: int | None = None,
-    clock: Literal["wall", "cpu"] = "wall",
+    clock: Literal["wall", "cpu", "paced"] = "wall",
     device: str | None = None,
     dtype: Literal["bfloat16", "float16", "float32"] | None = None,
     seed: int = 0,
@@ -61,7 +61,8 @@ def profile(
     num_blocks
         KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
     clock
-        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen.
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
+        time weighed against a reference computation beside every iteration, for cores shared with others.
     device
         cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
     dtype

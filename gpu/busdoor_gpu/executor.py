@@ -138,9 +138,9 @@ class EngineServer(Server):
     def _finish(self, running: Running) -> Stretch:
         """Wait for a step, and measure it."""
         device_s, waited_s = self.engine.finish(running)
-        duration_s = self.clock.since_s(self.env.now)
-        self.device_s.append(device_s)
-        self.host_s.append(max(0.0, duration_s - waited_s))
+        duration_s, pace = self.clock.since_s(self.env.now), self.clock.pace
+        self.device_s.append(device_s * pace)
+        self.host_s.append(max(0.0, duration_s - waited_s * pace))
         return Stretch(self.env.now, duration_s, 0.0)
 
     def _sleep(self) -> Process:

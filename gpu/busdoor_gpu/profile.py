@@ -74,8 +74,8 @@ def profile(
     >>> set(iterations["repeat"]), bool((iterations["device_s"] > 0).all())
     ({1}, True)
     """
-    if clock == "cpu" and model.device.type != "cpu":
-        raise EngineError(f'clock = "cpu" counts processor time, and the model is on {model.device}; use "wall"')
+    if clock != "wall" and model.device.type != "cpu":
+        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
     cells = design(limits)
     policy = GridPolicy(cells, limits, budget_s, seed)
     engine = Engine(model, policy, backend, limits.max_model_len, cuda_graphs=cuda_graphs)

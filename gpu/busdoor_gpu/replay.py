@@ -64,8 +64,9 @@ def replay(
         What runs, and by which operations.
     lookahead : {0, 1}
         When an iteration is decided: at the end of the one before, or while the one before still runs.
-    clock : {"wall", "cpu"}
-        Real time; or, on a CPU, the process's own, in which idle time is skipped.
+    clock : {"wall", "cpu", "paced"}
+        Real time; or, on a CPU, the process's own, in which idle time is skipped; or that with the machine's changes of
+        speed taken out, see `PacedClock`.
     keep_outputs : bool
         Whether `meta["outputs"]` gets the tokens of each finished request.
     cuda_graphs : bool
@@ -98,8 +99,8 @@ def replay(
     >>> result.summary["completed"], len(result.iterations)
     (2, 4)
     """
-    if clock == "cpu" and model.device.type != "cpu":
-        raise EngineError(f'clock = "cpu" counts processor time, and the model is on {model.device}; use "wall"')
+    if clock != "wall" and model.device.type != "cpu":
+        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
     engine = Engine(model, policy, backend, row_tokens(policy, trace), keep_outputs, cuda_graphs)
     recorder = TableRecorder(policy)
     env = simpy.Environment()

@@ -95,7 +95,8 @@ class Seats:
     """Gives slots to the requests of each batch, and notes what the device does not know yet.
 
     A padded prompt is computed in full, padding behind it; the answer is then written over the padding, which no token
-    of it attends to. So static batches cost what their padding computes, and answer as if there were none.
+    of it attends to. So static batches cost what their padding computes, read no keys of it afterwards
+    (`decode_reads = "own"`), and answer as if there were none.
 
     Parameters
     ----------
@@ -106,6 +107,11 @@ class Seats:
     """
 
     def __init__(self, policy: Policy, row_tokens: int) -> None:
+        if getattr(policy, "reads_padding", False):
+            raise EngineError(
+                f"{type(policy).__name__} counts padding among the keys that a decode reads, which paged kernels do "
+                f'not read; give it decode_reads = "own"'
+            )
         self.policy = policy
         self.row_tokens = row_tokens
         kv = getattr(policy, "kv", None)

@@ -99,6 +99,15 @@ class TestRunningABatch:
         assert result.iterations["num_running"].tolist() == [3, 3, 3]  # but they keep their slots
         assert result.iterations["kv_reserved_tokens"].nunique() == 1  # and their memory
 
+    @pytest.mark.parametrize(
+        ("finished_rows", "contexts"),
+        [("compute", [4 + 6 + 2, 5 + 7 + 3]), ("skip", [4 + 2, 5])],  # the second leaves after the prefill
+    )
+    def test_decodes_may_read_no_more_than_each_rows_own_keys(self, finished_rows, contexts):
+        result = run(self.THREE, batch_size=3, decode_reads="own", finished_rows=finished_rows)
+        assert result.iterations["context_tokens"].tolist() == [0, *contexts]
+        assert result.iterations["prefill_attention"].tolist() == [63, 0, 0]  # prompts are computed with their padding
+
     def test_a_stretch_ends_with_every_distinct_length(self):
         result = run(trace([(2, 5), (2, 9), (2, 5), (2, 20)]), batch_size=4)
         assert result.iterations["repeat"].tolist() == [1, 4, 4, 11]

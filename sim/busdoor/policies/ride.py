@@ -12,8 +12,8 @@ from busdoor.request import Request
 class Ride:
     """The rows of one static batch, from their common prefill to the longest output.
 
-    Every prompt is padded to the longest; the padding is stored and attended, so all rows have the same context. The
-    first iteration is the prefill and yields every row's first token. A row that has finished keeps its place: it
+    Every prompt is padded to the longest; the padding is stored and (`reads_padding`) attended, so all rows have the
+    same context. The first iteration is the prefill and yields every row's first token. A row that has finished keeps its place: it
     computes on for nobody, or (`skip_finished`) costs no computing any more. So does, until its own end, a row whose
     client has gone: nothing takes a row out of a batch that runs.
 
@@ -27,6 +27,8 @@ class Ride:
         Iterations that the batch runs.
     skip_finished : bool
         Whether finished rows cost nothing.
+    reads_padding : bool
+        Whether decodes read the keys of the padding too, or each row's own only.
 
     Examples
     --------
@@ -47,25 +49,35 @@ class Ride:
     __slots__ = (
         "_finished_kv_tokens",
         "_num_gone",
+        "_row_input_tokens",
         "_unfinished",
         "_unfinished_input_tokens",
         "clock",
         "input_tokens",
         "kv_tokens",
         "output_tokens",
+        "reads_padding",
         "rows",
         "skip_finished",
     )
 
-    def __init__(self, rows: list[Request], input_tokens: int, output_tokens: int, skip_finished: bool = False) -> None:
+    def __init__(
+        self,
+        rows: list[Request],
+        input_tokens: int,
+        output_tokens: int,
+        skip_finished: bool = False,
+        reads_padding: bool = True,
+    ) -> None:
         self.rows = rows
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.skip_finished = skip_finished
+        self.reads_padding = reads_padding
         self.clock = 0  # iterations that have passed
         self.kv_tokens = sum([row.kv_tokens for row in rows])  # that somebody wants, when all have finished
         self._unfinished = sorted(rows, key=_output_tokens, reverse=True)
-        self._unfinished_input_tokens = sum([row.input_tokens for row in rows])
+        self._row_input_tokens = self._unfinished_input_tokens = sum([row.input_tokens for row in rows])
         self._finished_kv_tokens = 0
         self._num_gone = 0  # unfinished rows that nobody waits for
 
@@ -103,8 +115,14 @@ class Ride:
             num_decode_tokens=wanted,
             num_idle_rows=rows - wanted,
             num_padded_tokens=rows - wanted,
-            decode_context_tokens=rows * (self.input_tokens + self.clock - 1),
+            decode_context_tokens=self._prompts(rows) + rows * (self.clock - 1),
         )
+
+    def _prompts(self, rows: int) -> int:
+        """Keys of the prompts of all rows that compute."""
+        if self.reads_padding:
+            return rows * self.input_tokens
+        return self._unfinished_input_tokens if self.skip_finished else self._row_input_tokens
 
     def stretch(self) -> int:
         """Count the iterations until the next row finishes; the prefill is one of its own."""

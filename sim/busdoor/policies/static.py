@@ -33,6 +33,8 @@ class StaticPolicy(Policy):
         Seconds after which the oldest request leaves in a batch that is not full.
     finished_rows : {"compute", "skip"}
         Whether a finished row still costs an iteration's work; it keeps its slot and KV either way.
+    decode_reads : {"padded", "own"}
+        Whether a decode reads the keys of the padding too, as attention under a mask does, or each row's own only.
     release : {"batch", "request"}
         Whether answers appear when the batch ends, or each token as it is made.
     max_output_tokens : int, optional
@@ -60,6 +62,7 @@ class StaticPolicy(Policy):
         *,
         max_wait_s: float = inf,
         finished_rows: str = "compute",
+        decode_reads: str = "padded",
         release: str = "batch",
         max_output_tokens: int | None = None,
         pad_input_tokens: int | None = None,
@@ -70,6 +73,7 @@ class StaticPolicy(Policy):
         self.max_model_len = max_model_len
         self.max_wait_s = max_wait_s
         self.skip_finished = finished_rows == "skip"
+        self.reads_padding = decode_reads == "padded"
         self.streams = release == "request"
         self.max_output_tokens = max_output_tokens
         self.padding = (pad_input_tokens, pad_output_tokens) if pad_input_tokens and pad_output_tokens else None
@@ -141,7 +145,7 @@ class StaticPolicy(Policy):
             max([row.input_tokens for row in rows]),
             max([row.output_tokens for row in rows]),
         )
-        return Ride(rows, longest_input, longest_output, self.skip_finished)
+        return Ride(rows, longest_input, longest_output, self.skip_finished, self.reads_padding)
 
     def _candidates(self) -> Iterable[Request]:
         """Who would go along, the oldest first; whoever comes late may find no memory."""

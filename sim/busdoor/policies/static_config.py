@@ -33,6 +33,9 @@ class WholeBatchConfig:
         Seconds after which the oldest request leaves in a batch that is not full.
     finished_rows : {"compute", "skip"}
         Whether a finished row still costs an iteration's work.
+    decode_reads : {"padded", "own"}
+        Whether a decode reads the keys of the padding too, as attention under a mask does, or each row's own only, as
+        paged kernels do (ours in `busdoor replay`).
     release : {"batch", "request"}
         Whether answers appear when the batch ends, or each token as it is made.
     pad_to : {"batch", "dataset"}
@@ -46,6 +49,7 @@ class WholeBatchConfig:
     max_output_tokens: PositiveInt | None = None
     max_wait_s: NonNegativeFloat = inf
     finished_rows: Literal["compute", "skip"] = "compute"
+    decode_reads: Literal["padded", "own"] = "padded"
     release: Literal["batch", "request"] = "batch"
     pad_to: Literal["batch", "dataset"] = "batch"
     pad_input_tokens: PositiveInt | None = None
@@ -70,6 +74,7 @@ class WholeBatchConfig:
             "max_model_len": kv.max_model_len,
             "max_wait_s": self.max_wait_s,
             "finished_rows": self.finished_rows,
+            "decode_reads": self.decode_reads,
             "release": self.release,
             "max_output_tokens": self.max_output_tokens,
             "pad_input_tokens": padding and padding[0],

@@ -96,6 +96,7 @@ def static_capacity_rps(
     longest_input_tokens: float,
     longest_output_tokens: float,
     finished_rows: Literal["compute", "skip"] = "compute",
+    read_input_tokens: float | None = None,
 ) -> float:
     """Estimate the requests per second that a static server can carry: X_s with any step-time model.
 
@@ -111,6 +112,8 @@ def static_capacity_rps(
         What prompts and answers are padded to: E[max P] and E[max N] over a batch.
     finished_rows : {"compute", "skip"}
         Whether a row that has its answer still costs.
+    read_input_tokens : float, optional
+        Keys of a prompt that a decode reads: by default those of the padding too.
 
     Notes
     -----
@@ -128,7 +131,8 @@ def static_capacity_rps(
     rows = float(batch_size)
     if finished_rows == "skip":
         rows = max(1.0, rows * (mean_output_tokens - 1) / max(1.0, longest_output_tokens - 1))
-    decode_s = _between(lambda rows: _mean_decode_s(step_time, rows, longest_input_tokens, longest_output_tokens), rows)
+    keys = longest_input_tokens if read_input_tokens is None else read_input_tokens
+    decode_s = _between(lambda rows: _mean_decode_s(step_time, rows, keys, longest_output_tokens), rows)
     return batch_size / (
         _prefill_s(step_time, batch_size, longest_input_tokens) + decode_s * (longest_output_tokens - 1)
     )

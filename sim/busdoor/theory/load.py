@@ -115,6 +115,7 @@ def _whole_batches_rps(trace: Trace, policy: StaticPolicy, step_time: StepTime) 
         longest_input_tokens=float(padded_input or 1),
         longest_output_tokens=float(padded_output or 1),
         finished_rows="skip" if policy.skip_finished else "compute",
+        read_input_tokens=None if policy.reads_padding else float(prompts.mean()),
     )
 
 

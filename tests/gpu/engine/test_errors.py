@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from busdoor.kv.contiguous import ContiguousKV  # noqa: E402
+from busdoor.policies.static import StaticPolicy  # noqa: E402
 from busdoor.policies.vllm import VllmPolicy  # noqa: E402
 from busdoor_gpu.engine import Engine  # noqa: E402
 from busdoor_gpu.replay import ReplayError, replay  # noqa: E402
@@ -107,3 +109,9 @@ def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_a_static_batch_that_counts_keys_of_padding_is_refused(models, torch_backend, new_trace):
+    policy = StaticPolicy(ContiguousKV(1000, 4), batch_size=4, max_model_len=96)
+    with pytest.raises(EngineError, match='paged kernels do not read; give it decode_reads = "own"'):
+        replay(new_trace(), policy, models["tiny-llama"], torch_backend, clock="cpu")

@@ -16,6 +16,7 @@ from busdoor.record import TableRecorder
 from busdoor.server import Server
 from busdoor.step_time.base import LineStepTime
 from busdoor_gpu.replay import replay
+from busdoor_gpu.seats import Seats
 
 
 class Recorded(LineStepTime):
@@ -47,6 +48,22 @@ def test_the_simulator_fed_with_measured_step_times_runs_the_same_batches(run):
     assert_same_run(result, trace, new_policy(), lookahead)
 
 
+def test_the_policy_counts_the_keys_that_the_engine_reads(run, models, torch_backend, monkeypatch):
+    trace, new_policy, lookahead, _ = run
+    read, pack = [], Seats.pack
+
+    def counting(self, batch):
+        step = pack(self, batch)
+        if not batch.chunks:
+            read.append((sum(step.contexts), batch.decode_context_tokens))
+        return step
+
+    monkeypatch.setattr(Seats, "pack", counting)
+    replay(trace, new_policy(), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
+    assert read
+    assert all(engine == policy for engine, policy in read)
+
+
 def closed_loop(trace):
     think_s = np.full(len(trace), 0.002)
     return replace(trace, arrival_s=np.zeros(len(trace)), concurrency=3, think_time_s=think_s)
@@ -72,10 +89,11 @@ def test_also_with_clients_that_wait_for_answers_or_give_up(
     assert_same_run(measured, trace, policies[name](), lookahead)
 
 
+@pytest.mark.parametrize("clock", ["wall", "paced"])
 @pytest.mark.parametrize("lookahead", [0, 1])
-def test_also_by_the_wall_clock(lookahead, policies, models, torch_backend, new_trace):
+def test_also_by_the_other_clocks(lookahead, clock, policies, models, torch_backend, new_trace):
     trace = new_trace(num_requests=6, spread_s=0.2)
-    measured = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, lookahead=lookahead)
+    measured = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock=clock)
     assert_same_run(measured, trace, policies["vllm"](), lookahead)
 
 
