@@ -5,8 +5,10 @@ from busdoor.calibration.file import Calibration
 from busdoor.calibration.fit import calibrate
 from busdoor.calibration.from_requests import calibrate_from_requests
 from busdoor.calibration.importing import load_measured
+from busdoor.calibration.record import drifted, recorded_errors
 from busdoor.calibration.transfer import transfer
-from busdoor.calibration.validate import RunValidation, Validation, validate
+from busdoor.calibration.validate import validate
+from busdoor.calibration.validation import RunValidation, Validation
 
 __all__ = [
     "Calibration",
@@ -14,7 +16,9 @@ __all__ = [
     "Validation",
     "calibrate",
     "calibrate_from_requests",
+    "drifted",
     "load_measured",
+    "recorded_errors",
     "step_errors",
     "transfer",
     "validate",

@@ -16,10 +16,11 @@ from busdoor.result import Result
 from busdoor.step_time.base import StepTime
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from busdoor.calibration.validate import RunValidation
+    from busdoor.calibration.validation import RunValidation
 
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
@@ -124,6 +125,30 @@ def _budget(ax: Axes, run: RunValidation) -> None:
         ax.annotate(as_percent(value), (0, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     ax.axvline(0, color=PALE, linewidth=1.0)
     ax.set(title="error of the mean E2E, by part", xlabel="%")
+
+
+@styled
+def plot_gain(gain: pd.DataFrame, ax: Axes) -> None:
+    """Draw the gain of each pair of runs as it was measured, above what was simulated.
+
+    Parameters
+    ----------
+    gain : DataFrame
+        As `Validation.gain` has it; one row or more.
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    """
+    places = np.arange(len(gain))
+    for look, offset in ((MEASURED, -0.19), (SIMULATED, 0.19)):
+        bars = ax.barh(places + offset, gain[look["label"]], 0.36, color=look["color"], label=look["label"])
+        ax.bar_label(bars, fmt="%.2f×", padding=3)
+    ax.axvline(1.0, color=PALE, linewidth=1.0)
+    rows = gain[["continuous", "static", "quantity"]].itertuples(index=False, name=None)
+    ax.set_yticks(places, [f"{continuous} over {static}\n{quantity}" for continuous, static, quantity in rows])
+    most = gain[["measured", "simulated"]].to_numpy(dtype=float).max(initial=1.0)
+    ax.set(xlabel="gain", xlim=(0, 1.2 * most))
+    ax.invert_yaxis()
+    ax.legend(loc="lower right")
 
 
 def _timelines(strip: SubFigure, run: RunValidation) -> None:

@@ -75,7 +75,7 @@ def short_seconds(seconds: float) -> str:
 
 
 def print_validation(validation: Validation) -> None:
-    """Print errors run by run, then the knee."""
+    """Print errors run by run, then the knee and the gains."""
     console = Console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
@@ -89,6 +89,12 @@ def print_validation(validation: Validation) -> None:
         console.print(
             f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated {knee['simulated']:.3g}/s, "
             f"{as_percent(knee['error'])}",
+            highlight=False,
+        )
+    for gain in validation.gain.to_dict("records"):
+        console.print(
+            f"gain of {escape(gain['continuous'])} over {escape(gain['static'])} ({gain['quantity']}): measured "
+            f"{gain['measured']:.2f}×, simulated {gain['simulated']:.2f}×, {as_percent(gain['error'])}",
             highlight=False,
         )
 

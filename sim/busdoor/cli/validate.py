@@ -74,6 +74,9 @@ def _save(validation: Validation, folder: Path) -> None:
             run.simulated.save(folder / f"{run.name}_simulated")
             save_figure(validation.plot(run), folder / f"{run.name}")
     validation.by_regime.to_csv(folder / "regimes.csv")
+    if len(validation.gain):
+        validation.gain.to_csv(folder / "gain.csv", index=False)
+        save_figure(validation.plot_gain(), folder / "gain")
 
 
 def _line(validation: Validation) -> str:

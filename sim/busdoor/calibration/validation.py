@@ -1,0 +1,204 @@
+"""Measured runs beside their simulation: the errors of each, and what they come to together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.calibration.errors import StepErrors, knee_rate, regime
+from busdoor.calibration.gain import gain_table
+from busdoor.calibration.playback import Floats
+from busdoor.result import Result
+from busdoor.step_time.base import StepTime
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from busdoor_workloads import Trace
+
+
+@dataclass(frozen=True)
+class RunValidation:
+    """One measured run beside its simulation.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    measured, simulated : Result
+        Both runs; the simulated one iteration by iteration.
+    trace : Trace
+        What was served.
+    whole_batches : bool
+        Whether it was scheduled as a bus (static, dynamic, multi_bin) rather than at every iteration.
+    load : float
+        ρ: the rate over what the policy can carry; NaN for a burst.
+    steps : StepErrors
+        Of the step time on the measured batches.
+    agreement : dict
+        `played`: share of batches that our scheduler decides alike when it is given the measured durations; `same`,
+        `overlap` and `mean_batch` in closed loop.
+    table : DataFrame
+        Measured, simulated and error, by (latency, statistic).
+    budget : Series
+        What each part adds to the relative error of the mean E2E latency: scheduling, step_model, host, feedback; and
+        their sum, total.
+    predicted_s : array
+        Seconds that the step time gives each measured iteration.
+    """
+
+    name: str
+    measured: Result
+    simulated: Result
+    trace: Trace
+    whole_batches: bool
+    load: float
+    steps: StepErrors
+    agreement: Mapping[str, float]
+    table: pd.DataFrame
+    budget: pd.Series[float]
+    predicted_s: Floats
+
+    @property
+    def regime(self) -> str:
+        """Load regime."""
+        return regime(self.load)
+
+    @property
+    def amplification(self) -> float:
+        """Factor by which queueing multiplies an error of the step time, 1/(1 − ρ); NaN from ρ = 1 on."""
+        return 1 / (1 - self.load) if self.load < 1 else nan
+
+    @property
+    def request_rate(self) -> float:
+        """Requests per second that arrived; infinite for a burst."""
+        return float(self.trace.request_rate)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Relative errors by quantity: step_mean_absolute, step_total, e2e_mean ... output_rate; NaN if unknown."""
+        steps = {"step_mean_absolute": self.steps.mean_absolute, "step_total": self.steps.total}
+        return steps | {"_".join(key): float(error) for key, error in self.table["error"].items()}  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON has them: what is not a number is null."""
+        errors: dict[str, dict[str, float | None]] = {}
+        for row in self.table["error"].rename_axis(["latency", "statistic"]).reset_index().to_dict("records"):
+            errors.setdefault(row["latency"], {})[row["statistic"]] = _plain(row["error"])
+        return {
+            "load": _plain(self.load),
+            "regime": self.regime,
+            "amplification": _plain(self.amplification),
+            "step_time": {key: _plain(value) for key, value in self.steps._asdict().items()},
+            "batches": {key: _plain(value) for key, value in self.agreement.items()},
+            "errors": errors,
+            "budget": {str(key): _plain(value) for key, value in self.budget.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Several measured runs, each beside its simulation."""
+
+    runs: Sequence[RunValidation]
+    step_time: StepTime
+
+    @cached_property
+    def knee(self) -> dict[str, float]:
+        """Rate at which the mean E2E latency has doubled, measured and simulated, and its relative error.
+
+        Over the runs that were scheduled as the first one; NaN with fewer than three rates.
+        """
+        first = _scheduled(self.runs[0])
+        runs = [run for run in self.runs if isfinite(run.request_rate) and _scheduled(run) == first]
+        rates = np.array([run.request_rate for run in runs])
+        if len(set(rates.tolist())) < 3:
+            return {"measured": nan, "simulated": nan, "error": nan}
+        e2e = pd.DataFrame([run.table.loc[("e2e", "mean")] for run in runs])
+        knees = {side: knee_rate(rates, e2e[side].to_numpy()) for side in ("measured", "simulated")}
+        return {**knees, "error": knees["simulated"] / knees["measured"] - 1}
+
+    @cached_property
+    def gain(self) -> pd.DataFrame:
+        """How many times better continuous batching did than static batching on the same trace and device.
+
+        A row for each pair of runs with the same arrivals and lengths, gpu, model and dtype, one of which was scheduled
+        in whole batches: `continuous` and `static`, their names; `quantity`, what is compared; `load`, the higher of
+        both; `measured` and `simulated`, the gains; `error`, the relative one. Empty without such a pair.
+
+        The quantity is saturated output tokens per second, continuous over static, where both runs had a queue that
+        lasted; else the mean E2E latency, static over continuous.
+
+        Examples
+        --------
+        >>> from busdoor.calibration import validate
+        >>> from busdoor.demo import introductory_scenario
+        >>> from busdoor.step_time.linear import LinearStepTime
+        >>> slower = LinearStepTime(base_s=1.0, per_request_s=0.1)
+        >>> validate(introductory_scenario(), slower, ["bus", "door"]).gain.round(3).T
+                           0
+        continuous      door
+        static           bus
+        quantity    E2E mean
+        load             inf
+        measured       2.409
+        simulated       2.59
+        error          0.075
+        """
+        return gain_table(self.runs)
+
+    @property
+    def by_regime(self) -> pd.DataFrame:
+        """Mean absolute errors of the runs of each load regime: step time, latencies, throughput."""
+        rows = [
+            {"regime": run.regime, "step_time": run.steps.mean_absolute, "step_total": run.steps.total,
+             **{" ".join(key): error for key, error in run.table["error"].items()}}  # type: ignore[arg-type]
+            for run in self.runs
+        ]  # fmt: skip
+        return pd.DataFrame(rows).set_index("regime").abs().groupby(level=0, sort=False).mean()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON has them."""
+        return {
+            "runs": {run.name: run.to_dict() for run in self.runs},
+            "regimes": {
+                str(name): {str(key): _plain(value) for key, value in row.items()}
+                for name, row in self.by_regime.iterrows()
+            },
+            "knee": {key: _plain(value) for key, value in self.knee.items()},
+            "gain": [
+                {key: _plain(value) if isinstance(value, float) else value for key, value in row.items()}
+                for row in self.gain.to_dict("records")
+            ],
+            "step_time": self.step_time.describe(),
+        }
+
+    def plot(self, run: RunValidation) -> Figure:
+        """Draw a run beside its simulation."""
+        from busdoor.calibration.plots import plot_validation
+
+        return plot_validation(run)
+
+    def plot_gain(self) -> Figure:
+        """Draw the measured gain of each pair beside the simulated one."""
+        from busdoor.calibration.plots import plot_gain
+        from busdoor.plots.style import new_figure
+
+        figure = new_figure(7.0, 1.4 + 0.9 * len(self.gain))
+        plot_gain(self.gain, figure.subplots())
+        return figure
+
+
+def _scheduled(run: RunValidation) -> tuple[Any, ...]:
+    return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))
+
+
+def _plain(value: Any) -> float | None:
+    number = float(value)
+    return number if isfinite(number) else None
