@@ -187,3 +187,14 @@ def as_percent(value: Any) -> str:
     ('+1.2 %', '-50.0 %', '–')
     """
     return "–" if value is None or np.isnan(value) else f"{100 * value:+.1f} %"
+
+
+def as_share(value: float) -> str:
+    """Write what has no sign in per cent.
+
+    Examples
+    --------
+    >>> as_share(0.181), as_share(float("nan"))
+    ('18.1 %', '–')
+    """
+    return as_percent(value).lstrip("+")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from busdoor_workloads.formats.table import read_csv, read_json, read_jsonl, sni
 # The columns that a plain CSV may have; times in seconds from any common zero.
 CSV_TIMES = ("arrival_s", "first_token_s", "finish_s")
 CSV_LATENCIES = {"first_token_s": "ttft_s", "finish_s": "e2e_s"}
+_SUFFIXES = re.compile(r"(\.(json|jsonl|csv|gz|zst))+$")
 
 
 def load_measured(path: str | Path, about: Mapping[str, Any] | None = None) -> Result:
@@ -50,6 +52,21 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None) -> R
         return _read_json(path, about or {})
     read: Callable[[Path], pd.DataFrame] = _llmservingsim if container == "jsonl" else _csv
     return from_requests_table(read(path), path.stem, about)
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """Name measured runs by their folders or files; where two would be called the same, with the folder above.
+
+    Examples
+    --------
+    >>> run_names([Path("a/vllm"), Path("b/vllm"), Path("rate_0.5"), Path("rate_4.json.gz")])
+    ['a-vllm', 'b-vllm', 'rate_0.5', 'rate_4']
+    """
+    whole = [path.resolve() for path in paths]
+    names = [_SUFFIXES.sub("", path.name) for path in whole]
+    return [
+        f"{path.parent.name}-{name}" if names.count(name) > 1 else name for path, name in zip(whole, names, strict=True)
+    ]
 
 
 def _read_json(path: Path, about: Mapping[str, Any]) -> Result:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
-_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
+LATENCY_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
 _SHOWN = 20_000  # iterations drawn; more are the same cloud
 _WINDOW = 120  # iterations in the timelines, so that one can be seen
 
@@ -53,18 +53,22 @@ def plot_validation(run: RunValidation) -> Figure:
 
 
 def _latencies(strip: SubFigure, run: RunValidation) -> None:
-    sides = [(latency_values(run.measured), MEASURED), (latency_values(run.simulated), SIMULATED)]
-    for ax, (name, title) in zip(strip.subplots(1, 4, sharey=True), _TITLES.items(), strict=True):
-        drawn = [_cdf(ax, *values[name], look) for values, look in sides]
-        error = as_percent(run.table["error"].get((name, "mean"), np.nan))
-        ax.set(title=f"{title}, mean {error}", ylim=(0, 103))
-        ends = np.concatenate(drawn)
-        ends = ends[ends > 0]
-        if len(ends):
-            label_durations(ax, "x", ends.min(), ends.max())
+    for ax, (name, title) in zip(strip.subplots(1, 4, sharey=True), LATENCY_TITLES.items(), strict=True):
+        plot_latency(ax, run, name)
+        ax.set_title(f"{title}, mean {as_percent(run.table['error'].get((name, 'mean'), np.nan))}")
     ax = strip.axes[0]
     ax.set_ylabel("share (%)")
     ax.legend(loc="lower right")
+
+
+def plot_latency(ax: Axes, run: RunValidation, name: str) -> None:
+    """Draw the distribution of a latency (ttft, tpot, itl, e2e), measured and simulated."""
+    sides = [(latency_values(run.measured), MEASURED), (latency_values(run.simulated), SIMULATED)]
+    ends = np.concatenate([_cdf(ax, *values[name], look) for values, look in sides])
+    ax.set_ylim(0, 103)
+    ends = ends[ends > 0]
+    if len(ends):
+        label_durations(ax, "x", ends.min(), ends.max())
 
 
 def _cdf(ax: Axes, values: Floats, weights: np.ndarray, look: dict[str, str]) -> Floats:
@@ -85,13 +89,15 @@ def _steps(strip: SubFigure, run: RunValidation) -> None:
         measured = table["duration_s"].to_numpy(dtype=float) / repeat
         predicted_vs_measured(left, measured, run.predicted_s / repeat, run.measured)
         left.set_title(f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, {as_percent(run.steps.total)} in all")
-        _drift(middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat)
-    _budget(right, run)
+        plot_drift(middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat)
+    plot_budget(right, run)
 
 
-def predicted_vs_measured(ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result) -> None:
-    """Draw a point an iteration, on a line where the two agree; iterations with prefill apart."""
-    rows = _thin(len(measured_s))
+def predicted_vs_measured(
+    ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
+) -> None:
+    """Draw a point an iteration (at most so many), on a line where the two agree; iterations with prefill apart."""
+    rows = _thin(len(measured_s), most)
     prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
     for kind, color, label in ((~prefill, "#3f92c4", "decode only"), (prefill, "#c4501b", "with prefill")):
         ax.plot(measured_s[rows][kind], predicted_s[rows][kind], ".", color=color, markersize=3, alpha=0.4, label=label)
@@ -104,11 +110,11 @@ def predicted_vs_measured(ax: Axes, measured_s: Floats, predicted_s: Floats, res
     ax.legend(loc="upper left", markerscale=3)
 
 
-def _thin(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, _SHOWN)).astype(int))
+def _thin(count: int, most: int = _SHOWN) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
-def _drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
+def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
     """Draw measured over predicted, averaged over fiftieths of the run: a machine that drifts is not flat."""
     pieces = np.array_split(np.arange(len(start_s)), min(50, len(start_s)))
     ratio = [measured_s[rows].sum() / predicted_s[rows].sum() for rows in pieces]
@@ -117,7 +123,8 @@ def _drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -
     ax.set(title="drift: measured / predicted", xlabel="time (s)")
 
 
-def _budget(ax: Axes, run: RunValidation) -> None:
+def plot_budget(ax: Axes, run: RunValidation) -> None:
+    """Draw what each part adds to the error of the mean E2E latency."""
     parts = run.budget[::-1]
     names = [str(name).replace("_", " ") for name in parts.index]
     ax.barh(names, 100 * parts.fillna(0.0), color=[INK if name == "total" else "#3f92c4" for name in parts.index])
@@ -199,7 +206,7 @@ def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: S
         columns = columns_of(result.iterations)
         _ratio(axes[1], columns["positions"], measured / predicted, "positions")
         _ratio(axes[2], columns["per_context_s"], measured / predicted, "keys read by decodes")
-        _drift(axes[3], result.iterations["start_s"].to_numpy(dtype=float), measured, predicted)
+        plot_drift(axes[3], result.iterations["start_s"].to_numpy(dtype=float), measured, predicted)
     return figure
 
 

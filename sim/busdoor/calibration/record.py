@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from busdoor.calibration.plain import plains
 
 if TYPE_CHECKING:
     from busdoor.calibration.validation import Validation
@@ -38,9 +39,9 @@ def recorded_errors(validation: Validation) -> dict[str, Any]:
     """
     gains = zip(validation.gain["continuous"], validation.gain["static"], validation.gain["error"], strict=True)
     return {
-        "runs": {run.name: _plain(run.errors) for run in validation.runs},
-        "gain": _plain({f"{continuous} / {static}": error for continuous, static, error in gains}),
-        "knee": _plain({"rate": validation.knee["error"]}),
+        "runs": {run.name: plains(run.errors) for run in validation.runs},
+        "gain": plains({f"{continuous} / {static}": error for continuous, static, error in gains}),
+        "knee": plains({"rate": validation.knee["error"]}),
     }
 
 
@@ -103,7 +104,3 @@ def _larger(
 
 def _points(error: float) -> str:
     return f"{100 * error:+.2f} %"
-
-
-def _plain(errors: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: float(error) if isfinite(error) else None for key, error in errors.items()}

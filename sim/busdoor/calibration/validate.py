@@ -28,6 +28,7 @@ def validate(
     *,
     policy: Mapping[str, Any] | None = None,
     traces: Sequence[Trace] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Validation:
     """Replay measured runs in the simulator.
 
@@ -43,6 +44,8 @@ def validate(
         Fields that replace the policy, num_blocks, block_size or max_model_len that the runs' meta says.
     traces : sequence of Trace, optional
         What was served, where requests and their arrivals do not say all (shared prefixes, closed loops).
+    about : mapping, optional
+        `Calibration.about` of the model, so that runs it was fitted to are told from unseen ones.
 
     Returns
     -------
@@ -51,12 +54,17 @@ def validate(
     Raises
     ------
     ValueError
-        If a run does not say how it was scheduled.
+        If a run does not say how it was scheduled, there is none, or two have the same name.
     """
     names = list(names or (f"run {i + 1}" for i in range(len(measured))))
+    if not names:
+        raise ValueError("there is nothing to validate; give one or more measured runs")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two of the runs are called {twice[0]!r}; give each a name of its own")
     served = list(traces or map(trace_of, measured))
     triples = zip(measured, names, served, strict=True)
-    return Validation([_validate(result, name, trace, step_time, policy) for result, name, trace in triples], step_time)
+    runs = [_validate(result, name, trace, step_time, policy) for result, name, trace in triples]
+    return Validation(runs, step_time, dict(about or {}))
 
 
 def _validate(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite, nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from busdoor.calibration.bars import bar_table, missed
 from busdoor.calibration.errors import StepErrors, knee_rate, regime
 from busdoor.calibration.gain import gain_table
+from busdoor.calibration.plain import plain, plains, records
 from busdoor.calibration.playback import Floats
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
@@ -90,24 +93,36 @@ class RunValidation:
         """Return the numbers as JSON has them: what is not a number is null."""
         errors: dict[str, dict[str, float | None]] = {}
         for row in self.table["error"].rename_axis(["latency", "statistic"]).reset_index().to_dict("records"):
-            errors.setdefault(row["latency"], {})[row["statistic"]] = _plain(row["error"])
+            errors.setdefault(row["latency"], {})[row["statistic"]] = plain(row["error"])
         return {
-            "load": _plain(self.load),
+            "load": plain(self.load),
+            "whole_batches": self.whole_batches,
             "regime": self.regime,
-            "amplification": _plain(self.amplification),
-            "step_time": {key: _plain(value) for key, value in self.steps._asdict().items()},
-            "batches": {key: _plain(value) for key, value in self.agreement.items()},
+            "amplification": plain(self.amplification),
+            "step_time": plains(self.steps._asdict()),
+            "batches": plains(self.agreement),
             "errors": errors,
-            "budget": {str(key): _plain(value) for key, value in self.budget.items()},
+            "budget": plains(self.budget),
         }
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Several measured runs, each beside its simulation."""
+    """Several measured runs, each beside its simulation.
+
+    Attributes
+    ----------
+    runs : sequence of RunValidation
+        In the order given.
+    step_time : StepTime
+        The model that is judged.
+    about : mapping
+        What its calibration says of itself (`Calibration.about`): bars are for runs that are not among its `runs`.
+    """
 
     runs: Sequence[RunValidation]
     step_time: StepTime
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def knee(self) -> dict[str, float]:
@@ -154,6 +169,16 @@ class Validation:
         return gain_table(self.runs)
 
     @property
+    def fitted_to(self) -> list[str]:
+        """Names of the runs that the calibration has seen, so that their errors prove little."""
+        return [run.name for run in self.runs if run.name in self.about.get("runs", ())]
+
+    @cached_property
+    def bars(self) -> pd.DataFrame:
+        """Which bars are met, by quantity and load regime: `busdoor.calibration.bars.bar_table`."""
+        return bar_table(self)
+
+    @property
     def by_regime(self) -> pd.DataFrame:
         """Mean absolute errors of the runs of each load regime: step time, latencies, throughput."""
         rows = [
@@ -167,17 +192,34 @@ class Validation:
         """Return the numbers as JSON has them."""
         return {
             "runs": {run.name: run.to_dict() for run in self.runs},
-            "regimes": {
-                str(name): {str(key): _plain(value) for key, value in row.items()}
-                for name, row in self.by_regime.iterrows()
-            },
-            "knee": {key: _plain(value) for key, value in self.knee.items()},
-            "gain": [
-                {key: _plain(value) if isinstance(value, float) else value for key, value in row.items()}
-                for row in self.gain.to_dict("records")
-            ],
+            "regimes": {str(name): plains(row) for name, row in self.by_regime.iterrows()},
+            "knee": plains(self.knee),
+            "gain": records(self.gain),
+            "bars": records(self.bars),
+            "missed": missed(self),
+            "fitted_to": self.fitted_to,
             "step_time": self.step_time.describe(),
+            "about": dict(self.about),
         }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`."""
+        from busdoor.calibration.folder import save
+
+        return save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Validation:
+        """Read a saved validation back.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds none.
+        """
+        from busdoor.calibration.folder import load
+
+        return load(Path(folder))
 
     def plot(self, run: RunValidation) -> Figure:
         """Draw a run beside its simulation."""
@@ -197,8 +239,3 @@ class Validation:
 
 def _scheduled(run: RunValidation) -> tuple[Any, ...]:
     return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))
-
-
-def _plain(value: Any) -> float | None:
-    number = float(value)
-    return number if isfinite(number) else None

@@ -56,6 +56,8 @@ def calibrate(
     """
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
+    from busdoor.calibration.importing import run_names
+
     title = name or out.stem
     if transfer is not None and len(measured) == 1 and _is_calibration(measured[0]):
         from busdoor.calibration import Calibration
@@ -68,14 +70,10 @@ def calibrate(
         from busdoor.calibration import transfer as move
 
         calibration = move(calibration, transfer)
-    _deliver(calibration, results, _names(measured), out)
+    _deliver(calibration, results, run_names(measured), out)
     if json:
         _print_json(calibration)
     return 0
-
-
-def _names(measured: Sequence[Path]) -> list[str]:
-    return [path.name.split(".")[0] for path in measured]
 
 
 def _is_calibration(path: Path) -> bool:
@@ -101,9 +99,10 @@ def _fit(
 ) -> Calibration:
     from busdoor.calibration import calibrate as fit
     from busdoor.calibration import calibrate_from_requests
+    from busdoor.calibration.importing import run_names
     from busdoor.config import parse_policy
 
-    names = _names(measured)
+    names = run_names(measured)
     if from_requests:
         return calibrate_from_requests(results, names, name=name, policy=parse_policy(policy) if policy else None)
     return fit(results, names, name=name, without=without, graph_sizes=sizes)

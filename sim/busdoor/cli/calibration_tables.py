@@ -1,4 +1,4 @@
-"""What `busdoor calibrate` and `busdoor validate` show in the terminal."""
+"""What `busdoor calibrate` shows in the terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from busdoor.calibration.errors import LATENCIES, STATISTICS, as_percent
+from busdoor.calibration.errors import as_percent, as_share
 
 if TYPE_CHECKING:
-    from busdoor.calibration import Calibration, Validation
+    from busdoor.calibration import Calibration
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
@@ -72,63 +72,3 @@ def short_seconds(seconds: float) -> str:
         if seconds >= 0.9995 * unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{seconds / 1e-9:.2g} ns" if seconds else "0"
-
-
-def print_validation(validation: Validation) -> None:
-    """Print errors run by run, then the knee and the gains."""
-    console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
-    for run in validation.runs:
-        table.add_column(escape(f"{run.name}\n{run.regime}"), justify="right")
-    for title, cells in _rows(validation.runs):
-        table.add_row(title, *cells)
-    console.print(table)
-    knee = validation.knee
-    if knee["error"] == knee["error"]:
-        console.print(
-            f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated {knee['simulated']:.3g}/s, "
-            f"{as_percent(knee['error'])}",
-            highlight=False,
-        )
-    for gain in validation.gain.to_dict("records"):
-        console.print(
-            f"gain of {escape(gain['continuous'])} over {escape(gain['static'])} ({gain['quantity']}): measured "
-            f"{gain['measured']:.2f}×, simulated {gain['simulated']:.2f}×, {as_percent(gain['error'])}",
-            highlight=False,
-        )
-
-
-def _rows(runs: Any) -> list[tuple[str, list[str]]]:
-    def line(title: str, value: Any) -> tuple[str, list[str]]:
-        return title, [as_percent(value(run)) for run in runs]
-
-    rows = [
-        ("load ρ", [f"{run.load:.2f}" if run.load == run.load else "burst" for run in runs]),
-        ("queueing multiplies by", [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs]),
-        ("step time, each", [as_share(run.steps.mean_absolute) for run in runs]),
-        line("step time, in all", lambda run: run.steps.total),
-        ("batches alike, measured durations", [as_share(run.agreement["played"]) for run in runs]),
-        ("batch sizes alike, closed loop", [as_share(run.agreement["overlap"]) for run in runs]),
-    ]
-    rows += [
-        line(f"{latency.upper()} {statistic}", lambda run, key=(latency, statistic): run.table["error"][key])
-        for latency in LATENCIES
-        for statistic in STATISTICS
-    ]
-    rows.append(line("output tokens/s", lambda run: run.table["error"]["output", "rate"]))
-    return rows + [
-        line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part])
-        for part in ("scheduling", "step_model", "host", "feedback")
-    ]
-
-
-def as_share(value: float) -> str:
-    """Write what has no sign in per cent.
-
-    Examples
-    --------
-    >>> as_share(0.181), as_share(float("nan"))
-    ('18.1 %', '–')
-    """
-    return as_percent(value).lstrip("+")

@@ -23,8 +23,10 @@ def validate(
     """Replay measured runs in the simulator, and say how far off it is and why.
 
     For each run and load regime: the errors of the step time on the measured batches; then with the simulator deciding
-    for itself those of TTFT, TPOT, ITL, E2E and throughput; where the knee is; and which part is to blame. Writes the
-    tables, both runs and a page of figures for each into a folder.
+    for itself those of TTFT, TPOT, ITL, E2E and throughput; where the knee is; the gain of continuous over static
+    batching, where runs of one trace were scheduled both ways; whether the bars are met, and which part is to blame
+    where not. Writes the tables, both sides of each run and their figures into a folder, which busdoor report tells as
+    a page.
 
     Parameters
     ----------
@@ -42,41 +44,30 @@ def validate(
     """
     from busdoor.calibration import load_measured
     from busdoor.calibration import validate as run
-    from busdoor.cli.calibration_tables import print_validation
+    from busdoor.calibration.folder import save
+    from busdoor.calibration.importing import run_names
     from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.progress import progress_bar
+    from busdoor.cli.validation_tables import print_validation
     from busdoor.config import parse_policy
     from busdoor.step_time import make_step_time
+    from busdoor.step_time.calibrated import read_calibration_tables
 
     if not measured:
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
     model = make_step_time("calibrated", path=step_time)
+    about = read_calibration_tables(step_time).get("calibration", {})
     results = [load_measured(path) for path in measured]
-    names = [path.name.split(".")[0] for path in measured]
-    validation = run(results, model, names, policy=parse_policy(policy) if policy else None)
+    given = parse_policy(policy) if policy else None
+    validation = run(results, model, run_names(measured), policy=given, about=about)
     print_validation(validation)
     folder = fresh_folder("validate", out)
-    _save(validation, folder)
-    print(f"Tables and figures: {folder}")
+    with progress_bar() as report:
+        save(validation, folder, report)
+    print(f"Tables and figures: {folder}; as a page: busdoor report {folder}")
     if json:
         print(_line(validation))
     return 0
-
-
-def _save(validation: Validation, folder: Path) -> None:
-    from busdoor.cli.progress import progress_bar
-    from busdoor.plots import save_figure
-
-    (folder / "validation.json").write_text(f"{_line(validation)}\n", encoding="utf-8")
-    with progress_bar() as report:
-        for done, run in enumerate(validation.runs):
-            report(done / len(validation.runs), f"drawing {run.name}")
-            run.table.to_csv(folder / f"{run.name}.csv")
-            run.simulated.save(folder / f"{run.name}_simulated")
-            save_figure(validation.plot(run), folder / f"{run.name}")
-    validation.by_regime.to_csv(folder / "regimes.csv")
-    if len(validation.gain):
-        validation.gain.to_csv(folder / "gain.csv", index=False)
-        save_figure(validation.plot_gain(), folder / "gain")
 
 
 def _line(validation: Validation) -> str:

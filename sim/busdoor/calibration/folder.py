@@ -1,0 +1,86 @@
+"""Validations as folders of tables, runs and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.calibration.errors import StepErrors
+from busdoor.calibration.plain import numbers
+from busdoor.calibration.playback import predicted_s, trace_of
+from busdoor.calibration.validation import RunValidation, Validation
+from busdoor.plots.style import save_figure
+from busdoor.result import Result
+from busdoor.step_time import make_step_time
+from busdoor.step_time.base import StepTime
+
+MARKER = "validation.json"
+Report = Callable[[float, str], object]
+
+
+def save(validation: Validation, folder: Path, report: Report | None = None) -> Path:
+    """Write a validation.
+
+    Parameters
+    ----------
+    validation : Validation
+        What to write.
+    folder : Path
+        Where to; made if need be. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv, and for each
+        run a table, its figures, and the folders of the measured and of the simulated run.
+    report : callable, optional
+        Told about progress.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text(f"{json.dumps(validation.to_dict(), allow_nan=False)}\n", encoding="utf-8")
+    validation.by_regime.to_csv(folder / "regimes.csv")
+    validation.bars.to_csv(folder / "bars.csv", index=False)
+    for done, run in enumerate(validation.runs):
+        if report:
+            report(done / len(validation.runs), f"drawing {run.name}")
+        run.table.to_csv(folder / f"{run.name}.csv")
+        run.measured.save(folder / f"{run.name}_measured")
+        run.simulated.save(folder / f"{run.name}_simulated")
+        save_figure(validation.plot(run), folder / run.name)
+    if len(validation.gain):
+        validation.gain.to_csv(folder / "gain.csv", index=False)
+        save_figure(validation.plot_gain(), folder / "gain")
+    return folder
+
+
+def load(folder: Path) -> Validation:
+    """Read a saved validation back, with the numbers that it had then.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+    """
+    if not (folder / MARKER).exists():
+        raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
+    told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    step_time = make_step_time(**told["step_time"])
+    runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
+    return Validation(runs, step_time, told["about"])
+
+
+def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) -> RunValidation:
+    measured = Result.load(folder / f"{name}_measured")
+    return RunValidation(
+        name=name,
+        measured=measured,
+        simulated=Result.load(folder / f"{name}_simulated"),
+        trace=trace_of(measured),
+        whole_batches=told["whole_batches"],
+        load=numbers(told)["load"],
+        steps=StepErrors(**numbers(told["step_time"])),
+        agreement=numbers(told["batches"]),
+        table=pd.read_csv(folder / f"{name}.csv", index_col=[0, 1]),
+        budget=pd.Series(numbers(told["budget"])),
+        predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
+    )
