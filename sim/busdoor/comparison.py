@@ -67,18 +67,23 @@ class Comparison:
         """One row a policy: means over the replications.
 
         Columns as in `Result.summary` (times in ms); `saturated_output_throughput` and `saturated_request_throughput`,
-        what one server carries at most, per second; `offered_load`, the rate offered over it; `gpus`, how many GPUs the
-        load needs: the least whose capacities together exceed it; with a price, `cost_per_hour`; with an [slo],
-        `request_goodput` and `slo_met`, the share of replications that kept every promise.
+        what the server or the cluster carries at most, per second; `offered_load`, the rate offered over it; `gpus`,
+        how many GPUs the load needs: the least whose capacities together exceed it (of a cluster whose servers differ,
+        as many whole ones as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the tokens of the
+        busiest server over the mean; with an [slo], `request_goodput` and `slo_met`, the share of replications that
+        kept every promise.
         """
         means = self.summaries.groupby("policy", sort=False).mean()
         capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
         table = means[list(METRICS)].join(capacity)
         table["offered_load"] = self.request_rate / table["saturated_request_throughput"]
-        table["gpus"] = np.ceil(table["offered_load"]) * self.config.gpu.tp
-        if self.config.gpu.price_per_hour is not None:
-            table["cost_per_hour"] = table["gpus"] * self.config.gpu.price_per_hour
-        return table if not self.config.slo.limits_s else table.join(means[["request_goodput", "slo_met"]])
+        units = self.config.num_units
+        table["gpus"] = np.ceil(table["offered_load"] * units) * (self.config.num_gpus / units)
+        if self.config.price_per_hour is not None:
+            table["cost_per_hour"] = table["gpus"] * (self.config.price_per_hour / self.config.num_gpus)
+        more = ["imbalance"] if self.config.cluster is not None else []
+        more += ["request_goodput", "slo_met"] if self.config.slo.limits_s else []
+        return table.join(means[more])
 
     @cached_property
     def intervals(self) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.cluster.table import replica_table
 from busdoor.comparison import Comparison
 from busdoor.config import Config
 from busdoor.experiment import Report
@@ -41,7 +42,9 @@ def save(comparison: Comparison, folder: Path, report: Report | None = None) -> 
     comparison.summaries.to_csv(folder / "replications.csv")
     comparison.capacities.to_csv(folder / "capacities.csv")
     for name, result in comparison.results.items():
-        result.save(folder / "results" / slug(name))
+        saved = result.save(folder / "results" / slug(name))
+        if comparison.config.cluster is not None:
+            replica_table(result).to_csv(saved / "replicas.csv")
     save_plots(comparison, folder / "plots", report)
     return folder
 
@@ -98,10 +101,12 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def to_perfetto(comparison: Comparison, file: str | Path) -> None:
-    """Write the first replication of every policy into one Chrome trace, a process each."""
+    """Write the first replication of every policy into one Chrome trace, a process for each of its servers."""
     events: list[dict[str, Any]] = []
-    for number, result in enumerate(comparison.results.values()):
-        events += [event | {"pid": number} for event in result.to_perfetto()["traceEvents"]]
+    first = 0
+    for result in comparison.results.values():
+        events += [event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]]
+        first += len(result.meta.get("replicas", [None]))
     Path(file).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
 
 

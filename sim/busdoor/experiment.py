@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from busdoor.cluster.table import imbalance
 from busdoor.config import SLO, Config, PolicyTable
-from busdoor.config.workload import burst
+from busdoor.config.workload import FULL_REQUESTS, burst
+from busdoor.metrics import token_gaps
 from busdoor.result import Result
 from busdoor.run import limits_for, run
 from busdoor_workloads import Trace
@@ -45,6 +48,7 @@ class Experiment:
     def __init__(self, config: Config, draw: Draw, report: Report | None = None) -> None:
         self.config = config
         self.draw = draw
+        self.server = one_server(config)
         self.limits = limits_for(config, (draw(i) for i in range(config.replications)))
         self.results: dict[str, Result] = {}
         self.summaries: dict[Key, pd.Series[Any]] = {}
@@ -60,9 +64,9 @@ class Experiment:
         """Run everything, one replication after the other, so that an interruption leaves whole ones."""
         for replication in range(self.config.replications):
             trace = self.draw(replication)
-            full = burst(trace)
+            full = filling(self.config, trace)
             if replication == 0:
-                self._tune(full, trace.concurrency)
+                self._tune(filling(self.server, trace), trace.concurrency)
             policies = list(self.policies())
             for policy in policies:
                 what = f"replication {replication + 1} of {self.config.replications}: {policy.label}"
@@ -83,6 +87,8 @@ class Experiment:
         meta = {"replication": key[1], "offered_load": _rate(trace) / self.capacities[key]["request_throughput"]}
         result = run(self.config, policy, trace, self.limits, meta=meta)
         about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
+        if self.config.cluster is not None:
+            about["imbalance"] = imbalance(result)
         self.summaries[key] = pd.concat([about, result.summary, promises(result, self.config.slo)])
         if key[1] == 0 and policy is not self.tuned:
             self.results[policy.label] = result
@@ -91,7 +97,10 @@ class Experiment:
         return saturated_rates(run(self.config, policy, full, self.limits, iterations=False))
 
     def _tune(self, full: Trace, num_users: int | None) -> None:
-        """Find static's best batch size: its default, or a power of two; until two in a row bring nothing."""
+        """Find static's best batch size: its default, or a power of two; until two in a row bring nothing.
+
+        Of servers that are alike, one is asked.
+        """
         policy = self._to_tune
         if policy is None:
             return
@@ -101,17 +110,34 @@ class Experiment:
         for size in sizes:
             self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
             candidate = policy.with_fields(policy.label, batch_size=size)
-            tokens_per_s[size] = self._capacity(candidate, full)["output_throughput"]
+            tokens_per_s[size] = self._saturated(candidate, full)[1]
             if size // 4 in tokens_per_s and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4:
                 break
-        default = run(self.config, policy, full, self.limits, iterations=False)
-        tokens_per_s.setdefault(default.meta["num_slots"], saturated_rates(default)["output_throughput"])
+        num_slots, tokens = self._saturated(policy, full)
+        if self.server.cluster is None:  # else a sum over servers, which need not be alike
+            tokens_per_s.setdefault(num_slots, tokens)
         best = max(tokens_per_s, key=tokens_per_s.__getitem__)
         self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
+
+    def _saturated(self, policy: PolicyTable, full: Trace) -> tuple[int, float]:
+        """Return slots, and output tokens per second when saturated, of what static's batch size is tuned on."""
+        result = run(self.server, policy, full, self.limits, iterations=False)
+        return result.meta["num_slots"], float(saturated_rates(result)["output_throughput"])
 
     def _advance(self, share: float, what: str) -> None:
         self.report(self._done, what)
         self._done = min(1.0, self._done + share)
+
+
+def one_server(config: Config) -> Config:
+    """Return the configuration of one of a cluster's servers if they are alike, else the cluster's."""
+    alike = config.cluster is not None and config.cluster.replicas is not None
+    return replace(config, cluster=None) if alike else config
+
+
+def filling(config: Config, trace: Trace) -> Trace:
+    """All requests at once, enough of them to keep every server of a configuration full."""
+    return burst(trace, FULL_REQUESTS * sum(pool.replicas for pool in config.pools))
 
 
 def saturated_rates(result: Result) -> pd.Series[float]:
@@ -158,8 +184,26 @@ def _rate(trace: Trace) -> float:
 
 
 def promises(result: Result, slo: SLO) -> pd.Series[Any]:
-    """Return the share of requests within each limit of the [slo], and whether all are kept; NaN without any."""
+    """Return the share within each limit of the [slo] (1 or 0 for a mean), and whether all are kept; NaN without any.
+
+    A share of all requests; for ITL of all gaps between tokens. Means are those of the finished requests.
+    """
     limits = slo.shares()
-    shares = {f"slo_{key}": result.slo(**{metric: limit}) for key, (metric, limit, _) in limits.items()}
-    met = all(shares[f"slo_{key}"] >= promised for key, (_, _, promised) in limits.items())
+    shares = {f"slo_{key}": _share_within(result, *limit) for key, limit in limits.items()}
+    promised = {f"slo_{key}": 1.0 if share is None else share for key, (_, _, share) in limits.items()}
+    if slo.goodput is not None:
+        shares["slo_goodput"], promised["slo_goodput"] = result.slo(**slo.together_s), slo.goodput
+    met = all(shares[key] >= share for key, share in promised.items())
     return pd.Series({**shares, "slo_met": met if limits else np.nan}, dtype=object)
+
+
+def _share_within(result: Result, metric: str, limit_s: float, share: float | None) -> float:
+    """Share within a limit, or (where no share is promised) 1.0 if the mean is, 0.0 if not."""
+    if metric != "itl":
+        mean_s = result.latencies[metric].mean()
+        return result.slo(**{metric: limit_s}) if share is not None else float(mean_s <= limit_s)
+    if not result.meta.get("streams", True):
+        return 0.0  # whole answers have no gaps that could be kept short
+    gaps_s, counts = token_gaps(result.iterations)
+    within = gaps_s <= limit_s if share is not None else np.average(gaps_s, weights=counts) <= limit_s
+    return float(np.average(np.broadcast_to(within, gaps_s.shape), weights=counts))

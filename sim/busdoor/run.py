@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from busdoor.config import Config, PolicyTable
+from busdoor.cluster.configured import run_cluster
+from busdoor.cluster.replica import Replica
+from busdoor.config import Config, PolicyTable, PoolTable
 from busdoor.kv.config import KVConfig
 from busdoor.result import Result
 from busdoor.simulate import Progress, simulate
-from busdoor_workloads import Trace
+from busdoor_workloads import Trace, replication_seed
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,18 @@ class Limits:
     Parameters
     ----------
     kv : KVConfig
-        Memory, and `max_model_len`: the smallest power of two that holds the longest request, within what the model
-        can.
+        Memory of the (first) server, and `max_model_len`: the smallest power of two that holds the longest request,
+        within what the model can.
     max_output_tokens : int
         For policies that reserve: cap on answers whose clients gave none, the smallest power of two that holds the
         longest one.
+    pools : tuple of KVConfig
+        Memory of a server of each of the configuration's pools.
     """
 
     kv: KVConfig
     max_output_tokens: int
+    pools: tuple[KVConfig, ...] = field(default=(), repr=False)
 
 
 def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
@@ -42,15 +47,19 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     >>> limits_for(config, [Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])])
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
-    kv = config.kv
     longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(1, 1)]
     request, answer = (_power_of_two(max(lengths)) for lengths in zip(*longest, strict=True))
-    sized = KVConfig(
+    pools = tuple(_memory(pool, request) for pool in config.pools)
+    return Limits(pools[0], answer, pools)
+
+
+def _memory(pool: PoolTable, longest_request: int) -> KVConfig:
+    kv = pool.kv
+    return KVConfig(
         block_size=kv.block_size,
-        num_blocks=kv.num_blocks or config.gpu.num_blocks(kv.block_size),
-        max_model_len=kv.max_model_len or min(request, config.gpu.model.max_position_embeddings),
+        num_blocks=kv.num_blocks or pool.gpu.num_blocks(kv.block_size),
+        max_model_len=kv.max_model_len or min(longest_request, pool.gpu.model.max_position_embeddings),
     )
-    return Limits(sized, answer)
 
 
 def _power_of_two(tokens: int) -> int:
@@ -97,24 +106,44 @@ def run(
         Its meta has the configuration, from which the run can be repeated.
     """
     policy = policy.capped(limits.max_output_tokens)
-    noted = {
+    noted: dict[str, Any] = {
         "policy": policy.label,
         "policy_config": policy.to_dict(),
         "max_model_len": limits.kv.max_model_len,
-        "gpu": config.gpu.name.name,
+        "gpu": " + ".join(dict.fromkeys(pool.gpu.name.name for pool in config.pools)),
         "model": config.gpu.model.name,
-        "tp": config.gpu.tp,
+        "tp": config.pools[0].gpu.tp,
         "seed": config.seed,
         "slo": config.slo.per_request_s,
-        "config": config.to_dict() | {"policy": [policy.to_dict()]},
+        "config": config.with_policy(policy).to_dict(),
+    } | (meta or {})
+    settings: dict[str, Any] = {
+        "lookahead": config.lookahead,
+        "step_by_step": step_by_step,
+        "iterations": iterations,
+        "progress": progress,
     }
-    return simulate(
-        trace,
-        policy.build(limits.kv, trace),
-        config.step_time,
-        lookahead=config.lookahead,
-        step_by_step=step_by_step,
-        iterations=iterations,
-        meta=noted | (meta or {}),
-        progress=progress,
-    )
+    if config.cluster is None:
+        return simulate(trace, policy.build(limits.kv, trace), config.step_time, meta=noted, **settings)
+    pools = [replicas(config, pool, policy, trace, limits) for pool in range(len(config.pools))]
+    seed = replication_seed(config.seed, noted.get("replication", 0))
+    return run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
+
+
+def replicas(config: Config, pool: int, policy: PolicyTable, trace: Trace, limits: Limits) -> list[Replica]:
+    """Make the servers of one pool of a configuration, each with a fresh scheduler.
+
+    Examples
+    --------
+    >>> config = Config.from_table({"cluster": {"replicas": 3}, "policy": "vllm", "kv": {"num_blocks": 100}})
+    >>> trace = Trace(arrival_s=[0], input_tokens=[10], output_tokens=[5])
+    >>> len(replicas(config, 0, config.policies[0], trace, limits_for(config, [trace])))
+    3
+    """
+    table = config.pools[pool]
+    own = table.policy_of(policy).capped(limits.max_output_tokens)
+    about = {"gpu": table.gpu.name.name, "tp": table.gpu.tp}
+    return [
+        Replica(own.build(limits.pools[pool], trace), table.step_time, table.weight, about)
+        for _ in range(table.replicas)
+    ]

@@ -71,7 +71,8 @@ def _gpus(comparison: Comparison, best: str) -> str:
     if best == base or gpus[[best, base]].isna().any():
         return ""
     few, many = int(gpus[best]), int(gpus[base])
-    card = comparison.config.gpu.name.name.upper()
+    names = {pool.gpu.name.name.upper() for pool in comparison.config.pools}
+    card = names.pop() if len(names) == 1 else "GPUs"
     return f"{comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
 
 
@@ -83,7 +84,9 @@ def _overloaded(comparison: Comparison) -> str:
     late = [name for name in late if name != comparison.best_static]  # its sister stands for it
     if not late:
         return ""
-    servers = "one GPU" if comparison.config.gpu.tp == 1 else f"one server of {comparison.config.gpu.tp} GPUs"
+    config = comparison.config
+    servers = "one GPU" if config.gpu.tp == 1 else f"one server of {config.gpu.tp} GPUs"
+    servers = servers if config.cluster is None else f"these {config.cluster.num_replicas} servers"
     return f"With {servers} {_and(late)} cannot keep up: queue and latencies grow as long as requests come."
 
 

@@ -115,7 +115,7 @@ def test_a_killed_process_costs_no_result_and_a_point_that_kills_whoever_runs_it
     assert sweep.table["error"][6] == busdoor.sweep.run._DIED
     assert written == {point.key: 1 for point in points}
     assert runs()[3] > 1
-    assert runs()[6] == 2
+    assert 1 <= runs()[6] <= 2  # once only, if it had not begun when point 3 took the others along
 
 
 POINTS = 40

@@ -23,6 +23,8 @@ def compare(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    replicas: int | None = None,
+    router: str | None = None,
     config: Path | None = None,
     seed: int | None = None,
     replications: int | None = None,
@@ -54,6 +56,11 @@ def compare(
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+    replicas
+        Servers of this kind, behind a router.
+    router
+        Who sends each request to which of them: round_robin, random, least_outstanding (without any), shortest_queue,
+        power_of_two, least_kv, session_affinity, prefix_affinity; fields after commas.
     config
         TOML file with any of these and more; flags override it.
     seed
@@ -77,8 +84,8 @@ def compare(
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
-        step_time=step_time, seed=seed,
-        replications=replications, lookahead=lookahead, timeout=timeout,
+        step_time=step_time, replicas=replicas, router=router, seed=seed, replications=replications,
+        lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
     experiment = Experiment(settled, draws(settled))

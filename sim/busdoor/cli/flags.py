@@ -20,6 +20,8 @@ def overrides(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    replicas: int | None = None,
+    router: str | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
     """Turn flags into the tables of a configuration; what was not given is absent.
@@ -28,6 +30,8 @@ def overrides(
     --------
     >>> overrides(rate=4.0, policy=["static,batch_size=8", "vllm"], seed=1)
     {'workload': {'request_rate': 4.0}, 'policy': [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}], 'seed': 1}
+    >>> overrides(replicas=4, router="prefix_affinity,min_match=0.5")
+    {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
     """
     from busdoor.config import parse_policy
     from busdoor.study import workload_key
@@ -40,6 +44,7 @@ def overrides(
         "policy": [parse_policy(text) for text in policy] if policy else None,
         "gpu": _given({"name": gpu, "model": model}),
         "step_time": {"name": "calibrated", "path": step_time} if step_time else None,
+        "cluster": _given({"replicas": replicas, "router": _router(router)}),
         **plain,
     }
     return {key: value for key, value in _given(tables).items() if value != {}}
@@ -94,6 +99,15 @@ def fresh_folder(command: str, out: Path | None) -> Path:
             number += 1
         else:
             return folder
+
+
+def _router(text: str | None) -> str | dict[str, Any] | None:
+    """Read a router: its name, or a table where it has fields."""
+    from busdoor.config.toml import parse_named
+
+    if text is None or "," not in text:
+        return text
+    return parse_named(text, "--router", "prefix_affinity,min_match=0.5")
 
 
 def _given(table: Mapping[str, Any]) -> dict[str, Any]:

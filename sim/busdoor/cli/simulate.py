@@ -27,6 +27,8 @@ def simulate(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    replicas: int | None = None,
+    router: str | None = None,
     seed: int | None = None,
     lookahead: Literal[0, 1] | None = None,
     timeout: str | None = None,
@@ -36,8 +38,8 @@ def simulate(
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
-    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots, summary.json, and
-    meta.json, from which the run can be repeated.
+    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots, summary.json,
+    meta.json, from which the run can be repeated, and for a cluster replicas.csv, a row a server.
 
     Parameters
     ----------
@@ -59,6 +61,11 @@ def simulate(
         Model of the catalogue.
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+    replicas
+        Servers of this kind, behind a router.
+    router
+        Who sends each request to which of them: round_robin, random, least_outstanding (without any), shortest_queue,
+        power_of_two, least_kv, session_affinity, prefix_affinity; fields after commas.
     seed
         Of what is drawn.
     lookahead
@@ -77,30 +84,47 @@ def simulate(
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
-        model=model, step_time=step_time, seed=seed, lookahead=lookahead, timeout=timeout,
+        model=model, step_time=step_time, replicas=replicas, router=router, seed=seed, lookahead=lookahead,
+        timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
         raise ValueError(f"simulate runs one policy, but the configuration has {len(settled.policies)}; use compare")
     result, code = _run(settled, step_by_step)
     folder = result.save(fresh_folder("simulate", out))
-    print_summary(result)
+    print_summary(result, settled.slo)
+    if settled.cluster is not None:
+        _tell_replicas(result, folder)
     print(f"Result: {folder}")
     if perfetto is not None:
         result.to_perfetto(perfetto)
         print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
     if json:
-        print(_line(result))
+        print(_line(result, settled.cluster is not None))
     return code
 
 
-def _line(result: Result) -> str:
+def _tell_replicas(result: Result, folder: Path) -> None:
+    """Print what each server of a cluster did, and write it beside the result."""
+    from busdoor.cli.replica_tables import print_replicas
+    from busdoor.cluster.table import replica_table
+
+    replicas = replica_table(result)
+    replicas.to_csv(folder / "replicas.csv")
+    print_replicas(replicas)
+
+
+def _line(result: Result, of_cluster: bool) -> str:
     """Return the summary as JSON, which has neither NaN nor infinity: what is no number is null."""
     import json
     from math import isfinite
 
+    from busdoor.cluster.table import replica_table
+
     plain = ((str(key), getattr(value, "item", lambda value=value: value)()) for key, value in result.summary.items())
-    return json.dumps({key: value if isfinite(value) else None for key, value in plain})
+    numbers = {key: value if isfinite(value) else None for key, value in plain}
+    replicas = {"replicas": json.loads(replica_table(result).to_json(orient="records"))} if of_cluster else {}
+    return json.dumps(numbers | replicas)
 
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:

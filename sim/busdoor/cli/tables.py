@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from busdoor.comparison import Comparison
+    from busdoor.config import SLO
     from busdoor.result import Result
 
 NOTHING = "–"
@@ -41,10 +42,11 @@ def heading(comparison: Comparison) -> str:
     config, rate = comparison.config, comparison.request_rate
     count = int(comparison.summaries.groupby("policy").size().max())
     arrivals = "all at once" if isnan(rate) else f"{rate:.3g}/s"
-    gpus = f"{config.gpu.tp} × " if config.gpu.tp > 1 else ""
+    behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
-        f"[bold]{escape(first.meta['trace'])}[/], {first.meta['num_requests']:,} requests, {arrivals}, on {gpus}"
-        f"{config.gpu.name.name} with {escape(config.gpu.model.name)}; mean of {count} replication{'s' * (count > 1)}\n"
+        f"[bold]{escape(first.meta['trace'])}[/], {first.meta['num_requests']:,} requests, {arrivals}, "
+        f"on {config.hardware} with {escape(config.gpu.model.name)}{behind}; "
+        f"mean of {count} replication{'s' * (count > 1)}\n"
     )
 
 
@@ -69,6 +71,7 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
         ("[bold]saturated[/]: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
         (f"gain over {escape(comparison.static)}", [_gain(comparison, name) for name in comparison.policies]),
+        *([line("busiest server, of the mean", _imbalance)] if "imbalance" in table else []),
         line("load, of what it carries", lambda row: percent(row["offered_load"], 0)),
         line("GPUs for this load", lambda row: number(row["gpus"])),
     ]
@@ -85,6 +88,10 @@ def _held(row: pd.Series[Any]) -> str:
     return NOTHING if isnan(row["slot_use"]) else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
 
 
+def _imbalance(row: pd.Series[Any]) -> str:
+    return NOTHING if isnan(row["imbalance"]) else f"{row['imbalance']:.2f}×"
+
+
 def _capacity(comparison: Comparison, name: str) -> str:
     ends = comparison.intervals.to_dict()
     mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
@@ -96,18 +103,36 @@ def _gain(comparison: Comparison, name: str) -> str:
     return NOTHING if isnan(gain) else f"{gain:.2f}×"
 
 
-def print_summary(result: Result) -> None:
-    """Print what one run came to."""
+def print_summary(result: Result, slo: SLO | None = None) -> None:
+    """Print what one run came to, and which promises it kept."""
     summary = result.summary
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    for title, value in summary_rows(summary):
+    for title, value in [*summary_rows(summary), *promise_rows(result, slo)]:
         table.add_row(title, value)
     console.print(table)
     for reason, count in refusals(result).items():
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
+
+
+def promise_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:
+    """Return the lines of what was promised, if anything was: the share within each limit."""
+    from busdoor.experiment import promises
+
+    if slo is None or not slo.limits_s:
+        return []
+    kept = promises(result, slo)
+    limits = slo.to_dict()
+    said = [(key, float(kept[f"slo_{key}"])) for key in limits]
+    shares = [
+        (f"{key} ≤ {duration(1e3 * limits[key])}" if key != "goodput" else "all plain limits", share)
+        for key, share in said
+    ]
+    rows = [(title, percent(share)) for title, share in shares if "_mean" not in title]
+    rows += [(title, "yes" if share else "no") for title, share in shares if "_mean" in title]
+    return [*rows, ("promises kept", "yes" if kept["slo_met"] else "no")]
 
 
 def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:

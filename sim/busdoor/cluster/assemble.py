@@ -51,7 +51,8 @@ def describe_cluster(
     runs = [describe_run(trace, replica.policy, replica.step_time, lookahead) for replica in replicas]
     own = ("policy", "streams", "num_slots", "num_blocks", "block_size", "max_model_len", "step_time")
     parts = [
-        {key: run[key] for key in own} | {"weight": replica.weight} for run, replica in zip(runs, replicas, strict=True)
+        {key: run[key] for key in own} | {"weight": replica.weight, **replica.about}
+        for run, replica in zip(runs, replicas, strict=True)
     ]
     for part, role in zip(parts, roles or [], strict=False):
         part["role"] = role

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from busdoor.policies.base import Policy
 from busdoor.step_time.base import StepTime
@@ -22,6 +23,8 @@ class Replica:
         Seconds that an iteration takes; replicas may share one.
     weight : float
         Share of the load that it can take, relative to the others: what a router that heeds weights divides by.
+    about : mapping
+        What else a result should say of it in `meta["replicas"]`.
 
     Examples
     --------
@@ -36,6 +39,7 @@ class Replica:
     policy: Policy
     step_time: StepTime
     weight: float = 1.0
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.weight > 0:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic.dataclasses import dataclass
 
 from busdoor.catalog import default_max_num_batched_tokens, default_max_num_seqs
 from busdoor.config.tables import STRICT, GPUTable, reject_unknown
-from busdoor.config.toml import parse_value
+from busdoor.config.toml import Document, parse_named
 from busdoor.policies import policy_config
 
 if TYPE_CHECKING:
     from busdoor.kv.config import KVConfig
     from busdoor.policies.base import Policy
     from busdoor_workloads import Trace
+
+DEFAULT_POLICIES = ("static", "dynamic", "orca", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -32,11 +34,14 @@ class PolicyTable:
         What tables and plots call it; the name, and what sets it apart where a name comes twice.
     config : object
         The policy's own configuration.
+    chosen : frozenset of str
+        Fields of it that nobody set, and that were chosen by the GPU.
     """
 
     name: str
     label: str
     config: Any
+    chosen: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], card: GPUTable) -> PolicyTable:
@@ -47,14 +52,29 @@ class PolicyTable:
             raise ValueError(f'[policy] name = {name!r}: it has to name a policy, as in name = "vllm"')
         if ":" in name:  # somebody else's: it checks its own fields when it is built
             return cls(name=name, label=label or name, config=policy_config(name, **rest))
-        known = {field.name for field in fields(_config(name, {}))}
+        known = {entry.name for entry in fields(_config(name, {}))}
         reject_unknown("[policy]", rest, known | {"label"})
-        limits = {
-            "max_num_seqs": default_max_num_seqs(card.name),
-            "max_num_batched_tokens": default_max_num_batched_tokens(card.name),
+        chosen = {
+            key: value
+            for key, value in _limits(card).items()
+            if key not in rest and getattr(_config(name, {}), key, None) is not None
         }
-        chosen = {key: value for key, value in limits.items() if getattr(_config(name, {}), key, None) is not None}
-        return cls(name=name, label=label or name, config=_config(name, {**chosen, **rest}))
+        return cls(name=name, label=label or name, config=_config(name, {**chosen, **rest}), chosen=frozenset(chosen))
+
+    @property
+    def field_names(self) -> frozenset[str]:
+        """Names of the policy's fields."""
+        return frozenset(entry.name for entry in fields(self.config))
+
+    def on(self, card: GPUTable, changes: Mapping[str, Any]) -> PolicyTable:
+        """Return the policy on another GPU, with those of the changes that it has fields for.
+
+        Limits that nobody set are chosen by that GPU.
+        """
+        limits = {key: value for key, value in _limits(card).items() if key in self.chosen}
+        own = {key: value for key, value in changes.items() if ":" in self.name or key in self.field_names}
+        table = {**self.to_dict(), **limits, **own}
+        return replace(PolicyTable.from_table(table, card), label=self.label) if limits or own else self
 
     def capped(self, max_output_tokens: int) -> PolicyTable:
         """Return the policy with this cap on answers whose clients gave none, if it knows caps and has none itself."""
@@ -69,14 +89,25 @@ class PolicyTable:
 
     def with_fields(self, label: str, **changes: Any) -> PolicyTable:
         """Return the policy with other fields, under another label."""
-        return replace(self, label=label, config=replace(self.config, **changes))
+        chosen = self.chosen - changes.keys()
+        return replace(self, label=label, config=replace(self.config, **changes), chosen=chosen)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the table as TOML or JSON would hold it."""
-        own = {field.name: getattr(self.config, field.name) for field in fields(self.config)}
+    def to_dict(self, chosen: bool = True) -> dict[str, Any]:
+        """Return the table as TOML or JSON would hold it; on request without the limits that the GPU chose."""
+        left_out = frozenset() if chosen else self.chosen
+        names = [entry.name for entry in fields(self.config) if entry.name not in left_out]
+        own = {name: getattr(self.config, name) for name in names}
         own = own["fields"] if ":" in self.name else own
         label = {} if self.label == self.name else {"label": self.label}
         return {"name": self.name, **label, **{key: value for key, value in own.items() if value is not None}}
+
+
+def _limits(card: GPUTable) -> dict[str, int]:
+    """Limits that vLLM chooses by the GPU."""
+    return {
+        "max_num_seqs": default_max_num_seqs(card.name),
+        "max_num_batched_tokens": default_max_num_batched_tokens(card.name),
+    }
 
 
 def _config(name: str, table: Mapping[str, Any]) -> Any:
@@ -96,14 +127,22 @@ def parse_policy(text: str) -> dict[str, Any]:
     >>> parse_policy("static,batch_size=16,finished_rows=skip")
     {'name': 'static', 'batch_size': 16, 'finished_rows': 'skip'}
     """
-    name, *rest = text.split(",")
-    table: dict[str, Any] = {"name": name.strip()}
-    for part in rest:
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise ValueError(f"--policy {text}: {part!r} is no FIELD=VALUE; write it as in static,batch_size=16")
-        table[key.strip()] = parse_value(value.strip())
-    return table
+    return parse_named(text, "--policy", "static,batch_size=16")
+
+
+def parse_policies(document: Document, card: GPUTable) -> tuple[PolicyTable, ...]:
+    """Build the policies of a document, each with a label of its own; the default ones if it names none."""
+    given = document.data.get("policy", list(DEFAULT_POLICIES))
+    policies = []
+    for index, table in enumerate(given if isinstance(given, list) else [given]):
+        with document.blame("policy", index):
+            named = {"name": table} if isinstance(table, str) else table
+            if not isinstance(named, Mapping):
+                raise ValueError(f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]")
+            policies.append(PolicyTable.from_table(named, card))
+    if not policies:
+        raise ValueError("policy = []: name at least one")
+    return label_policies(policies)
 
 
 def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
@@ -117,8 +156,8 @@ def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
 
 def _apart(policy: PolicyTable, index: int, policies: Sequence[PolicyTable]) -> str:
     same = [other for other in policies if other.label == policy.label]
-    for field in fields(policy.config):
-        values = [str(getattr(other.config, field.name, None)) for other in same]
+    for name in (entry.name for entry in fields(policy.config)):
+        values = [str(getattr(other.config, name, None)) for other in same]
         if len(set(values)) == len(same):
-            return f"{policy.label} ({field.name} {str(getattr(policy.config, field.name)).lower()})"
+            return f"{policy.label} ({name} {str(getattr(policy.config, name)).lower()})"
     return f"{policy.label} ({1 + sum(other.label == policy.label for other in policies[:index])})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from math import isinf
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,17 +11,19 @@ from typing import Any, Literal, cast
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import gpu, gpu_names, model, model_names
-from busdoor.config.policy import PolicyTable, label_policies
-from busdoor.config.tables import SLO, STRICT, GPUTable, KVTable, reject_unknown
+from busdoor.config.cluster import ClusterTable, PoolTable
+from busdoor.config.policy import PolicyTable, parse_policies
+from busdoor.config.pools import has_pools, parse_cluster
+from busdoor.config.server import parse_server, table_of
+from busdoor.config.slo import SLO
+from busdoor.config.tables import STRICT, GPUTable, KVTable, reject_unknown
 from busdoor.config.toml import Document, read_toml
 from busdoor.config.workload import WorkloadTable, kept_keys
 from busdoor.names import checked
-from busdoor.step_time import StepTime, make_step_time, step_time_class
+from busdoor.step_time import StepTime
 
-DEFAULT_POLICIES = ("static", "dynamic", "orca", "vllm")
-_TABLES = ("workload", "policy", "kv", "step_time", "gpu", "slo")
-_PLAIN = ("seed", "replications", "lookahead")
+TABLES = ("workload", "policy", "kv", "step_time", "gpu", "slo", "cluster")
+PLAIN_KEYS = ("seed", "replications", "lookahead")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -42,6 +44,8 @@ class Config:
         Seconds of an iteration; by default the roofline of `gpu`.
     slo : SLO
         What is promised.
+    cluster : ClusterTable, optional
+        Several servers behind a router; one server by default.
     seed : int
         Of every random stream.
     replications : int
@@ -67,6 +71,7 @@ class Config:
     kv: KVTable = field(default_factory=KVTable)
     gpu: GPUTable = field(default_factory=GPUTable)
     slo: SLO = field(default_factory=SLO)
+    cluster: ClusterTable | None = None
     seed: NonNegativeInt = 0
     replications: PositiveInt = 5
     lookahead: Literal[0, 1] = 0
@@ -82,16 +87,53 @@ class Config:
         """
         return parse_config(Document(dict(table)))
 
+    @property
+    def pools(self) -> tuple[PoolTable, ...]:
+        """The servers by kind; without a [cluster] the one that there is."""
+        if self.cluster is not None:
+            return self.cluster.pools
+        return (PoolTable(kv=self.kv, gpu=self.gpu, step_time=self.step_time),)
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of all servers."""
+        return sum(pool.replicas * pool.gpu.tp for pool in self.pools)
+
+    @property
+    def num_units(self) -> int:
+        """Equal parts of which more or fewer could be bought: servers that are alike, else the whole cluster."""
+        return (self.cluster.replicas if self.cluster else None) or 1
+
+    @property
+    def price_per_hour(self) -> float | None:
+        """Price of all GPUs an hour; None where that of any is not known."""
+        prices = [pool.gpu.price_per_hour for pool in self.pools]
+        if None in prices:
+            return None
+        return sum(pool.replicas * pool.gpu.tp * (pool.gpu.price_per_hour or 0) for pool in self.pools)
+
+    @property
+    def hardware(self) -> str:
+        """All servers in short, as in "4 × h100"."""
+        return self.gpu.hardware if self.cluster is None else self.cluster.hardware
+
+    def with_policy(self, policy: PolicyTable) -> Config:
+        """Return the configuration with this policy alone."""
+        return replace(self, policies=(policy,))
+
     def to_dict(self) -> dict[str, Any]:
         """Return tables that strict JSON can hold and that `from_table` builds the same configuration from."""
+        # In a cluster every pool's GPU chooses for itself what nobody has set.
+        policies = [policy.to_dict(chosen=self.cluster is None) for policy in self.policies]
         tables = {
             "workload": self.workload.to_dict(),
-            "policy": [policy.to_dict() for policy in self.policies],
-            "kv": _said(self.kv),
-            "gpu": _gpu_dict(self.gpu),
+            "policy": policies,
+            "kv": {key: value for key, value in asdict(self.kv).items() if value is not None},
+            "gpu": self.gpu.to_dict(),
             "step_time": self.step_time.describe(),
-            "slo": dict(self.slo.limits_s),
-            **{key: getattr(self, key) for key in _PLAIN},
+            "slo": self.slo.to_dict(),
+            **({} if self.cluster is None else {"cluster": self.cluster.to_dict()}),
+            **{key: getattr(self, key) for key in PLAIN_KEYS},
         }
         return cast(dict[str, Any], strict_json(tables))
 
@@ -159,25 +201,22 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
     with document.blame():
         _reject_unknown_tables(data)
     with document.blame("workload"):
-        workload = WorkloadTable.from_table(_table(data, "workload"), folder)
-    with document.blame("kv"):
-        kv = _strict(KVTable, _table(data, "kv"), "[kv]")
-    with document.blame("gpu"):
-        card = _strict(GPUTable, _table(data, "gpu"), "[gpu]")
-        if kv.num_blocks is None:
-            card.num_blocks(kv.block_size)  # says so here if the model does not fit
-    with document.blame("step_time"):
-        step_time = _step_time(_table(data, "step_time"), card, Path(folder))
+        workload = WorkloadTable.from_table(table_of(data, "workload"), folder)
+    server = parse_server(data, Path(folder), document.blame, fits=not has_pools(data))
     with document.blame("slo"):
-        slo = SLO.from_table(_table(data, "slo"))
-    policies = _policies(document, card)
-    parts = {"workload": workload, "policies": policies, "kv": kv, "gpu": card, "step_time": step_time, "slo": slo}
+        slo = SLO.from_table(table_of(data, "slo"))
+    policies = parse_policies(document, server.gpu)
+    cluster = parse_cluster(document, server, policies, Path(folder))
+    parts = {"workload": workload, "policies": policies, **server._asdict(), "slo": slo, "cluster": cluster}
     with document.blame():
-        return checked(Config, {**parts, **{key: data[key] for key in _PLAIN if key in data}}, "the configuration's")
+        plain = {key: data[key] for key in PLAIN_KEYS if key in data}
+        return checked(Config, {**parts, **plain}, "the configuration's")
 
 
 def _reject_unknown_tables(data: Mapping[str, Any]) -> None:
-    brackets = {name: f"[{name}]" if name in _TABLES else name for name in (*_TABLES, *_PLAIN)}
+    if "sweep" in data:
+        raise ValueError("[sweep]: this file is a study of many configurations, for busdoor sweep; here it runs as one")
+    brackets = {name: f"[{name}]" if name in TABLES else name for name in (*TABLES, *PLAIN_KEYS)}
     for key, value in data.items():
         if key not in brackets:
             shown = f"[{key}]:" if isinstance(value, (dict, list)) else f"{key}:"
@@ -187,50 +226,6 @@ def _reject_unknown_tables(data: Mapping[str, Any]) -> None:
                 guess = str(error).partition("unknown; ")[2].removeprefix("did you mean ").removesuffix("?")
                 near = f"did you mean {brackets[guess]}?" if guess in brackets else guess
                 raise ValueError(f"{shown} unknown; {near}") from None
-
-
-def _table(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    table = data.get(name, {})
-    if not isinstance(table, Mapping):
-        raise ValueError(f"{name} = {table!r}: it has to be a table, [{name}]")
-    return dict(table)
-
-
-def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
-    reject_unknown(where, table, cls.__dataclass_fields__)
-    return checked(cls, table, where)
-
-
-def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
-    fields = dict(table)
-    name = fields.pop("name", "roofline")
-    if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
-        fields["path"] = str(folder / fields["path"])
-    if not isinstance(name, str):
-        raise ValueError(f"[step_time] name = {name!r}: it has to be a string")
-    try:
-        cls = step_time_class(name)
-    except ValueError as error:
-        raise ValueError(f"[step_time] name: {error}") from error
-    known = getattr(cls, "__dataclass_fields__", None)
-    if known is not None:
-        reject_unknown("[step_time]", fields, known)
-    defaults = card.roofline() if name == "roofline" else {}
-    return make_step_time(name, **{**defaults, **fields})
-
-
-def _policies(document: Document, card: GPUTable) -> tuple[PolicyTable, ...]:
-    given = document.data.get("policy", list(DEFAULT_POLICIES))
-    policies = []
-    for index, table in enumerate(given if isinstance(given, list) else [given]):
-        with document.blame("policy", index):
-            named = {"name": table} if isinstance(table, str) else table
-            if not isinstance(named, Mapping):
-                raise ValueError(f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]")
-            policies.append(PolicyTable.from_table(named, card))
-    if not policies:
-        raise ValueError("policy = []: name at least one")
-    return label_policies(policies)
 
 
 def strict_json(value: Any) -> Any:
@@ -246,15 +241,3 @@ def strict_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [strict_json(item) for item in value]
     return str(value) if isinstance(value, float) and isinf(value) else value
-
-
-def _said(table: Any) -> dict[str, Any]:
-    return {key: value for key, value in asdict(table).items() if value is not None}
-
-
-def _gpu_dict(table: GPUTable) -> dict[str, Any]:
-    said = {key: value for key in table.__dataclass_fields__ if (value := getattr(table, key)) is not None}
-    in_catalog = table.name in map(gpu, gpu_names()), table.model in map(model, model_names())
-    said["name"] = table.name.name if in_catalog[0] else asdict(table.name)
-    said["model"] = table.model.name if in_catalog[1] else asdict(table.model)
-    return said

@@ -1,25 +1,25 @@
-"""The tables [kv], [gpu] and [slo] of a configuration."""
+"""The tables [kv] and [gpu] of a configuration, and what all tables share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import GPU, Dtype, ModelShape, kv_capacity
+from busdoor.catalog import GPU, Dtype, ModelShape, gpu_names, kv_capacity, model_names
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
-from busdoor.metrics import SLO_METRICS
+from busdoor.catalog.dtypes import lm_head_dtype
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 _DURATION = re.compile(r"\s*([0-9.eE+-]+)\s*(us|ms|s|min|h)?\s*")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
-_SLO_KEY = re.compile(rf"({'|'.join(SLO_METRICS)})(?:_p(\d{{1,2}}(?:\.\d+)?))?")
 
 
 def parse_seconds(value: float | str) -> float:
@@ -140,62 +140,24 @@ class GPUTable:
         fields = {"gpu": self.name, "model": self.model, "tp": self.tp, "weight_dtype": self.weight_dtype}
         return fields if self.kv_dtype is None else fields | {"kv_dtype": self.kv_dtype}
 
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SLO:
-    """[slo]: what is promised. A plain limit is for every request, one with a percentile for that share of them.
-
-    Parameters
-    ----------
-    limits_s : dict of str to float
-        By `ttft`, `tpot`, `e2e` or `normalized`, alone or as in `ttft_p99`; seconds.
-
-    Examples
-    --------
-    >>> slo = SLO.from_table({"ttft_p99": "2s", "tpot": "100ms"})
-    >>> slo.limits_s, slo.per_request_s
-    ({'ttft_p99': 2.0, 'tpot': 0.1}, {'ttft': 2.0, 'tpot': 0.1})
-    """
-
-    limits_s: Mapping[str, Seconds] = Field(default_factory=dict)
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> SLO:
-        """Build it from the table; ValueError names a key that is no latency, or a value that is no duration."""
-        limits = {}
-        for key, value in table.items():
-            if not _SLO_KEY.fullmatch(key):
-                known = [metric + rest for metric in SLO_METRICS for rest in ("", "_p99")]
-                reject_unknown("[slo]", [key], known)
-            try:
-                limits[key] = parse_seconds(value)
-            except ValueError as error:
-                raise ValueError(f"[slo] {key}: {error}") from None
-            if not limits[key] > 0:
-                raise ValueError(f"[slo] {key} = {value!r}: it has to be over 0 seconds")
-        return cls(limits_s=limits)
-
     @property
-    def per_request_s(self) -> dict[str, float]:
-        """The tightest limit on each latency: what a request has to meet to count as goodput."""
-        limits: dict[str, float] = {}
-        for key, limit in self.limits_s.items():
-            metric = _parts(key)[0]
-            limits[metric] = min(limit, limits.get(metric, limit))
-        return limits
+    def hardware(self) -> str:
+        """The GPUs of one server in short, as in "2 × h100"."""
+        return self.name.name if self.tp == 1 else f"{self.tp} × {self.name.name}"
 
-    def shares(self) -> dict[str, tuple[str, float, float]]:
-        """By key: the latency, its limit in seconds, and the share of all requests that has to meet it.
+    def kv_bytes_per_token(self) -> float:
+        """Bytes of a token's keys and values in all layers.
 
         Examples
         --------
-        >>> SLO.from_table({"ttft_p99": 2, "tpot": 0.1}).shares()
-        {'ttft_p99': ('ttft', 2.0, 0.99), 'tpot': ('tpot', 0.1, 1.0)}
+        >>> GPUTable().kv_bytes_per_token()
+        131072.0
         """
-        return {key: (_parts(key)[0], limit, _parts(key)[1]) for key, limit in self.limits_s.items()}
+        return float(self.model.kv_bytes_per_token(self.kv_dtype or lm_head_dtype(self.weight_dtype)))
 
-
-def _parts(key: str) -> tuple[str, float]:
-    match = _SLO_KEY.fullmatch(key)
-    assert match  # from_table saw to it
-    return match[1], float(match[2]) / 100 if match[2] else 1.0
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as TOML or JSON would hold it; what is not of the catalogue is spelt out."""
+        said = {key: value for key in self.__dataclass_fields__ if (value := getattr(self, key)) is not None}
+        said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else asdict(self.name)
+        said["model"] = self.model.name if self.model in map(find_model, model_names()) else asdict(self.model)
+        return said

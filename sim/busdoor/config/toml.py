@@ -117,6 +117,24 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def parse_named(text: str, flag: str, example: str) -> dict[str, Any]:
+    """Read what a flag names with fields after commas; `flag` and `example` are for what is said of mistakes.
+
+    Examples
+    --------
+    >>> parse_named("prefix_affinity,min_match=0.5", "--router", "")
+    {'name': 'prefix_affinity', 'min_match': 0.5}
+    """
+    name, *rest = text.split(",")
+    table: dict[str, Any] = {"name": name.strip()}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"{flag} {text}: {part!r} is no FIELD=VALUE; write it as in {example}")
+        table[key.strip()] = parse_value(value.strip())
+    return table
+
+
 def _lines(text: str) -> dict[tuple[str, int, str], int]:
     """Find where tables and keys stand; a line inside a multi-line value may be taken for a key, which harms nobody."""
     lines: dict[tuple[str, int, str], int] = {}

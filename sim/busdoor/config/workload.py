@@ -28,7 +28,7 @@ READ_OPTIONS = (
 )  # fmt: skip
 _OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
 # A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
-_BURST_REQUESTS = 4000
+FULL_REQUESTS = 4000
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -202,7 +202,7 @@ def is_replicable(trace: Trace) -> bool:
     return trace.session_id is None and trace.hash_ids is None
 
 
-def burst(trace: Trace, at_least: int = _BURST_REQUESTS) -> Trace:
+def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
     """All requests at once, repeated until there are enough to keep any server full; nobody thinks or gives up.
 
     In a closed loop, "at once" is as many as there are users.

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from busdoor.config import DEFAULT_POLICIES, Document, merge, parse_config, read_toml
+from busdoor.config.study import PLAIN_KEYS, TABLES
 from busdoor.config.tables import reject_unknown
 from busdoor.policies import policy_config
 from busdoor.study import DEFAULT_JOB
 from busdoor.sweep.axes import Parameters, columns, combinations, nested, reject_unknown_tables
 from busdoor.sweep.key import point_key, table_key
-
-_TABLES = ("workload", "policy", "kv", "step_time", "gpu", "slo", "seed", "replications", "lookahead")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
         raise ValueError(f"{document.file or 'the study'} has no table [sweep]; it says what to vary")
     with document.blame("sweep"):
         combined = combinations(sweep)
-        reject_unknown_tables(combined[0], _TABLES)
+        reject_unknown_tables(combined[0], (*TABLES, *PLAIN_KEYS))
         _reject_unknown_fields(base, combined)
     points: dict[str, Point] = {}
     for parameters in combined:
@@ -119,7 +118,7 @@ def _points(document: Document, base: Mapping[str, Any], parameters: Parameters,
         return
     whole = portable(config.to_dict(), merged)
     for policy, given in zip(config.policies, policies, strict=True):
-        table = {**whole, "policy": [policy.to_dict()]}
+        table = {**whole, "policy": config.with_policy(policy).to_dict()["policy"]}
         own = {key: value for key, value in columns(parameters).items() if _belongs(key, given, changed)}
         yield Point({**own, "policy": policy.label}, table, point_key(table))
 

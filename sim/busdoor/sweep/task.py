@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.cluster.table import imbalance
 from busdoor.config import Config, WorkloadTable
 from busdoor.experiment import promises
 from busdoor.result import Result
@@ -127,13 +128,15 @@ def _workload(text: str, changed_ns: int) -> WorkloadTable:
 
 def _summary(config: Config, result: Result) -> pd.Series[Any]:
     about = {"num_slots": result.meta["num_slots"], "num_blocks": result.meta["num_blocks"]}
+    if config.cluster is not None:
+        about["imbalance"] = imbalance(result)
     kept = promises(result, config.slo) if config.slo.shares() else pd.Series(dtype=object)
     return pd.concat([pd.Series(about), result.summary, kept, _cost(config, result)])
 
 
 def _cost(config: Config, result: Result) -> pd.Series[Any]:
-    price = config.gpu.price_per_hour
+    price = config.price_per_hour
     if price is None:
         return pd.Series(dtype=object)
     tokens_per_hour = 3600 * result.summary["output_throughput"]
-    return pd.Series({"cost_per_million_output_tokens": 1e6 * price * config.gpu.tp / tokens_per_hour}, dtype=object)
+    return pd.Series({"cost_per_million_output_tokens": 1e6 * price / tokens_per_hour}, dtype=object)

@@ -1,0 +1,83 @@
+"""What a server is made of: its memory, its GPU and its step time, checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from busdoor.config.tables import GPUTable, KVTable, reject_unknown
+from busdoor.names import checked
+from busdoor.step_time import StepTime, make_step_time, step_time_class
+
+Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it
+
+
+class ServerTables(NamedTuple):
+    """The tables [kv], [gpu] and [step_time] of one server."""
+
+    kv: KVTable
+    gpu: GPUTable
+    step_time: StepTime
+
+
+def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, fits: bool = True) -> ServerTables:
+    """Build a server's tables.
+
+    Parameters
+    ----------
+    data : mapping
+        A configuration's tables; those of a server are taken.
+    folder : Path
+        Where relative paths start.
+    blame : callable
+        Called with a table's name: says where it is.
+    fits : bool
+        Whether to see to it that the model fits the GPU.
+
+    Raises
+    ------
+    ValueError
+        One sentence that names the table, the key, the value and what would be right.
+    """
+    with blame("kv"):
+        kv = _strict(KVTable, table_of(data, "kv"), "[kv]")
+    with blame("gpu"):
+        card = _strict(GPUTable, table_of(data, "gpu"), "[gpu]")
+        if fits and kv.num_blocks is None:
+            card.num_blocks(kv.block_size)  # says so here if the model does not fit
+    with blame("step_time"):
+        step_time = _step_time(table_of(data, "step_time"), card, folder)
+    return ServerTables(kv, card, step_time)
+
+
+def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of that name, empty if there is none; ValueError if it is something else."""
+    table = data.get(name, {})
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{name} = {table!r}: it has to be a table, [{name}]")
+    return dict(table)
+
+
+def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
+    reject_unknown(where, table, cls.__dataclass_fields__)
+    return checked(cls, table, where)
+
+
+def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
+    fields = dict(table)
+    name = fields.pop("name", "roofline")
+    if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
+        fields["path"] = str(folder / fields["path"])
+    if not isinstance(name, str):
+        raise ValueError(f"[step_time] name = {name!r}: it has to be a string")
+    try:
+        cls = step_time_class(name)
+    except ValueError as error:
+        raise ValueError(f"[step_time] name: {error}") from error
+    known = getattr(cls, "__dataclass_fields__", None)
+    if known is not None:
+        reject_unknown("[step_time]", fields, known)
+    defaults = card.roofline() if name == "roofline" else {}
+    return make_step_time(name, **{**defaults, **fields})
