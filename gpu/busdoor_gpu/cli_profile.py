@@ -118,6 +118,7 @@ def profile(
 def _limits(model: Model, backend: Backend, asked: dict[str, int | None], num_blocks: int | None) -> GridLimits:
     """Settle the grid's bounds: what was asked for, else the device's defaults, and never beyond the model."""
     from busdoor_gpu.capacity import measure_num_blocks
+    from busdoor_gpu.engine import PASS_TOKENS
     from busdoor_gpu.grid import GridLimits
 
     on_gpu = model.device.type == "cuda"
@@ -130,4 +131,5 @@ def _limits(model: Model, backend: Backend, asked: dict[str, int | None], num_bl
         num_blocks = measure_num_blocks(model, backend, _BLOCK_SIZE, bounds["max_model_len"])
     elif num_blocks is None:
         num_blocks = -(-bounds["max_model_len"] // _BLOCK_SIZE) * bounds["max_num_seqs"]
-    return GridLimits(**bounds, num_blocks=num_blocks, block_size=_BLOCK_SIZE)
+    prompts = min(PASS_TOKENS, bounds["max_num_seqs"] * bounds["max_model_len"] // 2)
+    return GridLimits(**bounds, num_blocks=num_blocks, block_size=_BLOCK_SIZE, max_prefill_tokens=prompts)

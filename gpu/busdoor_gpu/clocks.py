@@ -81,12 +81,13 @@ class CpuClock:
         self._mark_s = time.process_time()
 
 
-# One reference computation: matrix products of a tiny model's size. Long enough to meet a neighbour on the same core,
-# short beside an iteration of ten milliseconds.
-_REFERENCE_SIZE, _REFERENCE_REPEATS = 64, 32
-# What it counts for. Its mean on two shared virtual cores of an AMD EPYC (2026-11, torch 2.13), where an undisturbed
-# core takes half as long and neighbours come and go within tens of milliseconds.
-REFERENCE_S = 800e-6
+# One reference computation: small operations in the mix of a tiny model's iteration, which a neighbour on the same core
+# slows down as it does the iteration (products of matrices alone suffer more). Long enough to meet the neighbour, short
+# beside an iteration of ten milliseconds.
+_REFERENCE_SIZE, _REFERENCE_REPEATS = 64, 10
+# What it counts for: about its mean on two shared virtual cores of an AMD EPYC (2026-11, torch 2.13), where an
+# undisturbed core takes half as long and neighbours come and go within tens of milliseconds.
+REFERENCE_S = 900e-6
 
 
 class PacedClock:
@@ -94,7 +95,7 @@ class PacedClock:
 
     Where other tenants share the cores, the same iteration takes twice as long in one moment as in the next, in processor
     time too, and no average is worth much. Before and after each iteration this clock times a fixed computation; the
-    iteration counts by the mean of the two speeds. Its seconds are those of a core that does the reference in 800 µs.
+    iteration counts by the mean of the two speeds. Its seconds are those of a core that does the reference in 900 µs.
 
     Examples
     --------
@@ -108,6 +109,7 @@ class PacedClock:
 
     def __init__(self) -> None:
         self._tile = torch.full((_REFERENCE_SIZE, _REFERENCE_SIZE), 1 / _REFERENCE_SIZE)
+        self._rows = torch.arange(_REFERENCE_SIZE)
         self._begin()
 
     def since_s(self, start_s: float) -> float:
@@ -127,7 +129,7 @@ class PacedClock:
         with torch.inference_mode():
             x = self._tile
             for _ in range(_REFERENCE_REPEATS):
-                x = linear(x, self._tile)
+                x = linear((linear(x, self._tile)[self._rows] * 0.5).softmax(-1), self._tile) + x
         self._mark_s = time.process_time()
         self._speed = REFERENCE_S / max(_TICK_S, self._mark_s - start_s)
 

@@ -60,6 +60,8 @@ class GridLimits:
         As a scheduler's.
     num_blocks, block_size : int
         KV memory.
+    max_prefill_tokens : int
+        Most tokens of a prefill of whole prompts, which in a static batch no token budget bounds.
     """
 
     max_num_seqs: int
@@ -67,6 +69,12 @@ class GridLimits:
     max_model_len: int
     num_blocks: int
     block_size: int = 16
+    max_prefill_tokens: int = 0
+
+    def most_tokens(self, cell: Cell) -> int:
+        """Tokens that one iteration of the cell's kind may compute."""
+        whole = not cell.decodes and not any(context for _, context in cell.chunks)
+        return max(self.max_num_batched_tokens, self.max_prefill_tokens if whole else 0)
 
     def hold(self, cell: Cell) -> bool:
         """Whether a cell stays within them."""
@@ -75,10 +83,18 @@ class GridLimits:
         # A prompt that is over in one iteration is followed by the next before its blocks are seen free.
         return (
             len(rows) <= self.max_num_seqs
-            and cell.num_tokens <= self.max_num_batched_tokens
+            and cell.num_tokens <= self.most_tokens(cell)
             and max(rows) <= self.max_model_len
             and blocks <= self.num_blocks
         )
+
+
+def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]:
+    """Several prompts, whole, at once; in static batches beyond the token budget."""
+    most = max(limits.max_num_batched_tokens, limits.max_prefill_tokens)
+    for prompt in _ladder(_SHORTEST, min(most, limits.max_model_len), 4):
+        for count in batches[1:]:
+            yield Cell(chunks=((prompt, 0),) * count)
 
 
 def design(limits: GridLimits) -> list[Cell]:
@@ -108,7 +124,7 @@ def design(limits: GridLimits) -> list[Cell]:
     cells = [Cell(decodes=(context,) * batch, repeats=_DECODE_REPEATS) for batch in batches for context in contexts]
     cells += [cell for batch in batches if batch > 2 for cell in _skewed(batch, contexts)]
     cells += [Cell(chunks=((chunk, prior),)) for chunk in chunks for prior in (0, *contexts[1:])]
-    cells += [Cell(chunks=((chunk, 0),) * count) for chunk in chunks for count in batches[1:]]
+    cells += _whole_prompts(limits, batches)
     cells += [
         Cell((context,) * batch, ((min(chunk, limits.max_num_batched_tokens - batch), prior),))
         for batch in batches[:-1][::-2]

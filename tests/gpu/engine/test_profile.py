@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -64,6 +65,17 @@ def test_the_grid_has_what_tells_the_terms_apart():
     assert any(cell.chunks and not cell.decodes and cell.chunks[0][1] for cell in cells), "chunks on a prior context"
     assert any(len(cell.chunks) > 1 for cell in cells), "several prompts at once"
     assert any(cell.chunks and cell.decodes for cell in cells), "both in one step"
+
+
+def test_whole_prompts_go_beyond_the_token_budget_as_static_batches_do():
+    def largest(cells):
+        return max(cell.num_tokens for cell in cells if not cell.decodes)
+
+    limits = replace(LIMITS, max_prefill_tokens=200)
+    assert largest(design(LIMITS)) == 64
+    beyond = [cell for cell in design(limits) if cell.num_tokens > 64]
+    assert 128 <= largest(beyond) <= 200
+    assert all(not cell.decodes and {prior for _, prior in cell.chunks} == {0} for cell in beyond)
 
 
 def test_an_iteration_is_measured_only_where_one_of_its_like_follows():

@@ -1,0 +1,224 @@
+"""A twin of this machine: calibrated on a profile, and held against replays of traces that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from pathlib import Path
+from typing import Any
+
+from busdoor.calibration import Calibration, Validation, calibrate, validate
+from busdoor.kv.config import KVConfig
+from busdoor.policies import policy_config
+from busdoor.policies.base import Policy
+from busdoor.result import Result
+from busdoor.step_time.base import StepTime
+from busdoor.theory.load import capacity_rps
+from busdoor_gpu.backend import Backend
+from busdoor_gpu.clocks import ClockName
+from busdoor_gpu.grid import GridLimits
+from busdoor_gpu.model import Model
+from busdoor_gpu.profile import profile
+from busdoor_gpu.replay import replay
+from busdoor_workloads import Trace, Workload
+from busdoor_workloads.lengths import LogNormal
+
+Report = Callable[[float, str], None]
+
+# Of the time for measuring, what the profile gets; the replays share the rest.
+_PROFILE_SHARE = 0.4
+# Loads of the traces, of what a policy can carry: two and three of static batching's, where continuous batching has time
+# to spare, and three of the latter's own, up to the edge of saturation.
+_STATIC_LOADS = (0.4, 0.75)
+_CONTINUOUS_LOADS = (0.5, 0.75, 0.95)
+# Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as chats
+# have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
+_INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
+_FEWEST, _MOST = 32, 5000  # requests of a trace: fewer say nothing of a tail, more only cost time
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is to get a twin.
+
+    Attributes
+    ----------
+    model, backend : Model, Backend
+        What runs, and by which operations.
+    limits : GridLimits
+        A scheduler's limits, and the KV memory.
+    clock : {"wall", "cpu", "paced"}
+        As `replay` takes it.
+    lookahead, cuda_graphs
+        As `replay` takes them.
+    """
+
+    model: Model
+    backend: Backend
+    limits: GridLimits
+    clock: ClockName
+    lookahead: int = 1
+    cuda_graphs: bool = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What profile and replay have in common."""
+        return {"clock": self.clock, "lookahead": self.lookahead, "cuda_graphs": self.cuda_graphs}
+
+    def policy_fields(self, name: str) -> dict[str, Any]:
+        """Settings of a policy under these limits."""
+        limits = self.limits
+        if name == "static":
+            return {"name": name, "max_num_seqs": limits.max_num_seqs, "decode_reads": "own"}
+        return {
+            "name": name,
+            "max_num_seqs": limits.max_num_seqs,
+            "max_num_batched_tokens": limits.max_num_batched_tokens,
+        }
+
+    def policy(self, name: str, trace: Trace) -> Policy:
+        """Make a fresh scheduler; ranges, which begin anywhere, leave a block for each slot."""
+        limits = self.limits
+        spare = limits.max_num_seqs if name == "static" else 0
+        kv = KVConfig(
+            num_blocks=limits.num_blocks - spare, block_size=limits.block_size, max_model_len=limits.max_model_len
+        )
+        fields = self.policy_fields(name)
+        built: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
+        return built
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trace to be replayed under a policy."""
+
+    trace: Trace
+    policy: str
+
+    @property
+    def name(self) -> str:
+        """What its folder is called.
+
+        Examples
+        --------
+        >>> Run(Trace(arrival_s=[0], input_tokens=[1], output_tokens=[1], name="burst"), "vllm").name
+        'burst-vllm'
+        """
+        return f"{self.trace.name}-{self.policy}"
+
+
+def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
+    """Run the designed grid for its share of the time."""
+    return profile(
+        machine.model, machine.backend, machine.limits, _PROFILE_SHARE * budget_s, seed=seed, **machine.options
+    )
+
+
+def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0) -> list[Run]:
+    """Choose what to replay: a burst and open arrivals at several loads, static batching where it can keep up.
+
+    Parameters
+    ----------
+    machine : Machine
+        What will run them.
+    step_time : StepTime
+        Of the calibration; it tells what the machine can carry.
+    budget_s : float
+        Seconds for profile and replays together.
+    seed : int
+        Of lengths and arrivals.
+
+    Returns
+    -------
+    list of Run
+        Of the same trace one after the other; each takes about as long as the others.
+    """
+    lengths = _lengths(machine.limits, seed)
+    continuous, static = (capacity_rps(lengths, machine.policy(name, lengths), step_time) for name in ("vllm", "static"))
+    rates = [(load * static, True) for load in _STATIC_LOADS] + [(load * continuous, False) for load in _CONTINUOUS_LOADS]
+    count = 2 + sum(1 + both for _, both in rates)
+    each_s = (1 - _PROFILE_SHARE) * budget_s / count
+
+    def trace(rate: float, both: bool, number: int) -> Trace:
+        carried = static if both else continuous
+        requests = each_s * (rate if machine.clock == "wall" and rate < inf else carried)
+        return _trace(machine.limits, rate, ceil(requests), seed + 1 + number)
+
+    traces = [(trace(rate, both, number), both) for number, (rate, both) in enumerate([(inf, True), *rates])]
+    return [Run(made, policy) for made, both in traces for policy in (("vllm", "static") if both else ("vllm",))]
+
+
+def _lengths(limits: GridLimits, seed: int) -> Trace:
+    return _trace(limits, inf, 1000, seed)
+
+
+def _trace(limits: GridLimits, rate: float, num_requests: int, seed: int) -> Trace:
+    """Draw requests whose lengths spread as chats' do, in the machine's size."""
+    longest = limits.max_model_len
+
+    def lengths(mean: float, most: int) -> LogNormal:
+        return LogNormal(mean=mean, median=_MEDIAN_SHARE * mean, min=1, max=most)
+
+    workload = Workload(
+        input_tokens=lengths(_INPUT_SHARE * longest, longest // 2),
+        output_tokens=lengths(_OUTPUT_SHARE * longest, longest // 4),
+        arrival={"process": "burst"} if rate == inf else {"process": "poisson", "request_rate": rate},
+    )
+    trace = workload.generate(seed, num_requests=min(max(num_requests, _FEWEST), _MOST))
+    name = "burst" if rate == inf else f"rate_{rate:.3g}"
+    return replace(trace, name=name, max_output_tokens=[longest // 4] * len(trace))
+
+
+def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -> Result:
+    """Replay a run on the machine."""
+    told = {"policy_config": machine.policy_fields(run.policy), **(meta or {})}
+    policy = machine.policy(run.policy, run.trace)
+    return replay(run.trace, policy, machine.model, machine.backend, meta=told, **machine.options)
+
+
+def make_twin(
+    machine: Machine, folder: Path, budget_s: float, seed: int = 0, report: Report | None = None
+) -> tuple[Calibration, Validation]:
+    """Profile, calibrate, replay what was not seen, validate; every step is written as soon as it is done.
+
+    Parameters
+    ----------
+    machine : Machine
+        What is to get a twin.
+    folder : Path
+        Gets `profile`, `calibration.toml` and a folder for each run under `runs`.
+    budget_s : float
+        Seconds of the machine's clock for profile and replays together.
+    seed : int
+        Of everything drawn.
+    report : callable, optional
+        Told the share that is done, from 0 to 1, and what is being done.
+
+    Returns
+    -------
+    Calibration, Validation
+
+    Raises
+    ------
+    ReplayError
+        If the machine cannot go on or is interrupted; what was measured before is in the folder.
+    """
+    tell = report or (lambda share, what: None)
+    tell(0.0, "profile")
+    measured = measure_profile(machine, budget_s, seed)
+    measured.save(folder / "profile")
+    calibration = calibrate([measured], ["profile"], name=folder.name)
+    calibration.save(folder / "calibration.toml")
+    runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
+    results = list(_replayed(machine, runs, folder, seed, tell))
+    tell(1.0, "simulating the runs")
+    return calibration, validate(results, calibration.step_time, [run.name for run in runs])
+
+
+def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, tell: Report) -> Iterator[Result]:
+    for number, run in enumerate(runs):
+        tell(_PROFILE_SHARE + (1 - _PROFILE_SHARE) * number / len(runs), run.name)
+        result = measure(machine, run, {"seed": seed})
+        result.save(folder / "runs" / run.name)
+        yield result
