@@ -239,10 +239,13 @@ def test_the_commands_go_from_a_log_to_a_file_to_a_verdict(tmp_path, monkeypatch
     assert main(["validate", "measured", "--step-time", "mine.toml", "--out", "out", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert abs(said["runs"]["measured"]["errors"]["e2e"]["mean"]) < 1e-3
-    assert {"measured.png", "measured.svg", "measured.csv", "validation.json", "regimes.csv"} <= {
+    assert {"measured.png", "measured.svg", "measured.csv", "validation.json", "regimes.csv", "bars.csv"} <= {
         path.name for path in Path("out").iterdir()
     }
     assert Result.load("out/measured_simulated").summary["completed"] == 60
+    assert said["fitted_to"] == ["measured"]  # and so no bar applies
+    assert main(["report", "out"]) == 0
+    assert "The calibration was fitted to measured" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 def test_compare_simulate_and_capacity_take_the_file(tmp_path, monkeypatch, capsys):

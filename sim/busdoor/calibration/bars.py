@@ -163,5 +163,6 @@ def _bar(validation: Validation, quantity: str, runs: Sequence[RunValidation]) -
 
 def factor(validation: Validation, runs: Sequence[RunValidation]) -> float:
     """How much more these runs may err; where they do not say their device, it is the calibration's."""
-    told = {"gpu": validation.about.get("gpu")}
-    return CPU_FACTOR if all(on_cpu({**told, **run.measured.meta}) for run in runs) else 1.0
+    metas = (run.measured.meta for run in runs)
+    cpu = all(on_cpu({**meta, "gpu": meta.get("gpu") or validation.about.get("gpu")}) for meta in metas)
+    return CPU_FACTOR if cpu else 1.0

@@ -9,6 +9,7 @@ import numpy as np
 
 from busdoor.calibration.errors import as_percent, latency_values
 from busdoor.calibration.features import columns_of
+from busdoor.calibration.knee import mean_e2e
 from busdoor.calibration.playback import Floats, predicted_s
 from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.plots.timeline import plot_timeline
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from busdoor.calibration.validation import RunValidation
+    from busdoor.calibration.validation import RunValidation, Validation
 
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
@@ -126,10 +127,8 @@ def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Float
 def plot_budget(ax: Axes, run: RunValidation) -> None:
     """Draw what each part adds to the error of the mean E2E latency."""
     parts = run.budget[::-1]
-    names = [str(name).replace("_", " ") for name in parts.index]
+    names = [f"{str(name).replace('_', ' ')}  {as_percent(value)}" for name, value in parts.items()]
     ax.barh(names, 100 * parts.fillna(0.0), color=[INK if name == "total" else "#3f92c4" for name in parts.index])
-    for place, value in enumerate(parts):
-        ax.annotate(as_percent(value), (0, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     ax.axvline(0, color=PALE, linewidth=1.0)
     ax.set(title="error of the mean E2E, by part", xlabel="%")
 
@@ -156,6 +155,17 @@ def plot_gain(gain: pd.DataFrame, ax: Axes) -> None:
     ax.set(xlabel="gain", xlim=(0, 1.2 * most))
     ax.invert_yaxis()
     ax.legend(loc="lower right")
+
+
+def plot_knee(validation: Validation, ax: Axes) -> None:
+    """Draw the mean E2E latency over the rate, measured and simulated, and where each has doubled."""
+    rates, e2e = mean_e2e(validation.runs)
+    for look in (MEASURED, SIMULATED):
+        ax.plot(rates, e2e[look["label"]], marker="o", **look)  # type: ignore[arg-type]
+        ax.axvline(validation.knee[look["label"]], color=look["color"], linestyle=look["linestyle"], linewidth=0.8)
+    label_durations(ax, "y", e2e.to_numpy().min(), e2e.to_numpy().max())
+    ax.set(xlabel="requests/s", xlim=(0, None), title="")
+    ax.legend(loc="upper left")
 
 
 def _timelines(strip: SubFigure, run: RunValidation) -> None:

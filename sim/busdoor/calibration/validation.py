@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from busdoor.calibration.bars import bar_table, missed
-from busdoor.calibration.errors import StepErrors, knee_rate, regime
+from busdoor.calibration.errors import StepErrors, regime
 from busdoor.calibration.gain import gain_table
+from busdoor.calibration.knee import knee
 from busdoor.calibration.plain import plain, plains, records
 from busdoor.calibration.playback import Floats
 from busdoor.result import Result
@@ -130,14 +130,7 @@ class Validation:
 
         Over the runs that were scheduled as the first one; NaN with fewer than three rates.
         """
-        first = _scheduled(self.runs[0])
-        runs = [run for run in self.runs if isfinite(run.request_rate) and _scheduled(run) == first]
-        rates = np.array([run.request_rate for run in runs])
-        if len(set(rates.tolist())) < 3:
-            return {"measured": nan, "simulated": nan, "error": nan}
-        e2e = pd.DataFrame([run.table.loc[("e2e", "mean")] for run in runs])
-        knees = {side: knee_rate(rates, e2e[side].to_numpy()) for side in ("measured", "simulated")}
-        return {**knees, "error": knees["simulated"] / knees["measured"] - 1}
+        return knee(self.runs)
 
     @cached_property
     def gain(self) -> pd.DataFrame:
@@ -202,6 +195,13 @@ class Validation:
             "about": dict(self.about),
         }
 
+    @property
+    def verdict(self) -> str:
+        """What it comes to, in words."""
+        from busdoor.calibration.verdict import verdict
+
+        return verdict(self)
+
     def save(self, folder: str | Path) -> Path:
         """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`."""
         from busdoor.calibration.folder import save
@@ -235,7 +235,3 @@ class Validation:
         figure = new_figure(7.0, 1.4 + 0.9 * len(self.gain))
         plot_gain(self.gain, figure.subplots())
         return figure
-
-
-def _scheduled(run: RunValidation) -> tuple[Any, ...]:
-    return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))

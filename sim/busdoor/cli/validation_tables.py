@@ -28,6 +28,7 @@ def print_validation(validation: Validation) -> None:
     regimes, rows = bar_rows(validation)
     console.print("\nThe largest error of each regime's runs, and whether it is within its bar:")
     console.print(_table(regimes, rows))
+    console.print(f"\n{validation.verdict}", highlight=False, markup=False)
     for line in blame_lines(validation):
         console.print(line, highlight=False, markup=False)
     for line in limit_lines(validation):
@@ -122,7 +123,7 @@ def blame_lines(validation: Validation) -> list[str]:
     """Say of each run that misses a bar what the error of its mean E2E is made of."""
     causes = {run.name: blame(run) for run in validation.runs}
     return [
-        f"{name} misses {', '.join(quantities)}."
+        f"{name} misses {'; '.join(quantities)}."
         + (f" Of its error of the mean E2E, most is {causes[name]}." if causes[name] else "")
         for name, quantities in missed(validation).items()
     ]

@@ -56,15 +56,23 @@ def _sweep(folder: Path) -> Page:
     return sweep_page(folder)
 
 
+def _validation(folder: Path) -> Page:
+    from busdoor.calibration.folder import load
+    from busdoor.report.validation import validation_page
+
+    return validation_page(load(folder))
+
+
 # By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind
 # is one more line.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", _comparison),
     "capacity.json": ("capacity study", _capacity),
     "sweep.csv": ("sweep", _sweep),
+    "validation.json": ("validation", _validation),
     "meta.json": ("result", _result),
 }
-WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep")
+WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep", "busdoor validate")
 
 
 def _and(names: tuple[str, ...]) -> str:

@@ -1,0 +1,55 @@
+"""Where latency bends upwards: over the rates of several runs, measured and simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.calibration.errors import knee_rate
+from busdoor.calibration.playback import Floats
+
+if TYPE_CHECKING:
+    from busdoor.calibration.validation import RunValidation
+
+SIDES = ["measured", "simulated"]
+
+
+def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
+    """Rates of the runs that were scheduled as the first one, increasing, and the mean E2E latency on both sides.
+
+    Parameters
+    ----------
+    runs : sequence of RunValidation
+        One or more. Bursts are left out, since they have no rate.
+
+    Returns
+    -------
+    rates : array
+        Requests per second.
+    latency : DataFrame
+        Seconds; columns `measured` and `simulated`, a row a rate.
+    """
+    alike = [run for run in runs if isfinite(run.request_rate) and _scheduled(run) == _scheduled(runs[0])]
+    alike.sort(key=lambda run: run.request_rate)
+    rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
+    return np.array([run.request_rate for run in alike]), pd.DataFrame(rows, columns=SIDES)
+
+
+def knee(runs: Sequence[RunValidation]) -> dict[str, float]:
+    """Rate at which the mean E2E latency has doubled: `measured`, `simulated`, and the relative `error`.
+
+    NaN with fewer than three rates, or where it never doubles.
+    """
+    rates, latency = mean_e2e(runs)
+    if len(set(rates.tolist())) < 3:
+        return {"measured": nan, "simulated": nan, "error": nan}
+    rate = {side: knee_rate(rates, latency[side].to_numpy(dtype=float)) for side in SIDES}
+    return {**rate, "error": rate["simulated"] / rate["measured"] - 1}
+
+
+def _scheduled(run: RunValidation) -> tuple[Any, ...]:
+    return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))
