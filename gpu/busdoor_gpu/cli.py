@@ -81,14 +81,10 @@ def replay(
     eager
         No CUDA graphs.
     """
-    import torch
-
     from busdoor.cli.flags import fresh_folder
     from busdoor.cli.tables import print_summary
     from busdoor_gpu import replay as engine
-    from busdoor_gpu.backend import load_backend
-    from busdoor_gpu.engine import guarded
-    from busdoor_gpu.model import load_model
+    from busdoor_gpu.cli_profile import load_machine
     from busdoor_gpu.seats import EngineError
 
     settled = _configured(
@@ -97,15 +93,9 @@ def replay(
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
     place = device or ("cuda" if backend == "triton" else "cpu")
-    if place == "cpu":
-        torch.set_num_threads(1)  # so that processor time is time
-    if place.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
     folder = fresh_folder("replay", out)
     try:
-        kernels = load_backend(backend)
-        number_format = getattr(torch, dtype) if dtype else None
-        loaded = guarded(load_model, model or settled.gpu.model.name, place, number_format, settled.seed)
+        loaded, kernels = load_machine(model or settled.gpu.model.name, backend, place, dtype, settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
         for table in map(_as_executed, settled.policies):
             own = folder / table.label if len(settled.policies) > 1 else folder

@@ -74,33 +74,23 @@ def profile(
     eager
         No CUDA graphs.
     """
-    import torch
-
     from busdoor.cli.flags import fresh_folder
     from busdoor.config.tables import parse_seconds
     from busdoor_gpu import profile as profiling
-    from busdoor_gpu.backend import load_backend
-    from busdoor_gpu.engine import guarded
-    from busdoor_gpu.model import load_model
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
 
     budget_s = parse_seconds(budget)
     place = device or ("cuda" if backend == "triton" else "cpu")
-    if place == "cpu":
-        torch.set_num_threads(1)  # so that processor time is time
-    if place.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
     folder = fresh_folder("profile", out)
     try:
-        kernels = load_backend(backend)
-        loaded = guarded(load_model, model, place, getattr(torch, dtype) if dtype else None, seed)
+        loaded, kernels = load_machine(model, backend, place, dtype, seed)
         asked = {
             "max_num_seqs": max_num_seqs,
             "max_num_batched_tokens": max_num_batched_tokens,
             "max_model_len": max_model_len,
         }
-        limits = _limits(loaded, kernels, asked, num_blocks)
+        limits = grid_limits(loaded, kernels, asked, num_blocks)
         result = profiling.profile(
             loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
             meta={"seed": seed},
@@ -115,7 +105,31 @@ def profile(
     return 0
 
 
-def _limits(model: Model, backend: Backend, asked: dict[str, int | None], num_blocks: int | None) -> GridLimits:
+def load_machine(model: str, backend: str, place: str, dtype: str | None, seed: int) -> tuple[Model, Backend]:
+    """Load a model and a backend where they are to run.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or no GPU for the device asked for.
+    EngineError
+        If the model does not fit.
+    """
+    import torch
+
+    from busdoor_gpu.backend import load_backend
+    from busdoor_gpu.engine import guarded
+    from busdoor_gpu.model import load_model
+
+    if place == "cpu":
+        torch.set_num_threads(1)  # so that processor time is time
+    if place.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
+    kernels = load_backend(backend)
+    return guarded(load_model, model, place, getattr(torch, dtype) if dtype else None, seed), kernels
+
+
+def grid_limits(model: Model, backend: Backend, asked: dict[str, int | None], num_blocks: int | None) -> GridLimits:
     """Settle the grid's bounds: what was asked for, else the device's defaults, and never beyond the model."""
     from busdoor_gpu.capacity import measure_num_blocks
     from busdoor_gpu.engine import PASS_TOKENS

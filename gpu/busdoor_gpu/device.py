@@ -25,7 +25,7 @@ def describe_device(device: torch.device) -> dict[str, Any]:
         versions["triton"] = version("triton")
     if device.type != "cuda":
         return {
-            "name": platform.processor() or platform.machine(),
+            "name": _processor(),
             "threads": torch.get_num_threads(),
             "versions": versions,
         }
@@ -38,6 +38,15 @@ def describe_device(device: torch.device) -> dict[str, Any]:
         "versions": versions,
         **_driver(torch.cuda.current_device()),
     }
+
+
+def _processor() -> str:
+    """Name the processor; the platform module has only its architecture on Linux."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _driver(index: int) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from busdoor.step_time.base import StepTime
 from busdoor.theory.load import capacity_rps
 from busdoor_gpu.backend import Backend
 from busdoor_gpu.clocks import ClockName
+from busdoor_gpu.device import describe_device
 from busdoor_gpu.grid import GridLimits
 from busdoor_gpu.model import Model
 from busdoor_gpu.profile import profile
@@ -65,6 +67,12 @@ class Machine:
     def options(self) -> dict[str, Any]:
         """What profile and replay have in common."""
         return {"clock": self.clock, "lookahead": self.lookahead, "cuda_graphs": self.cuda_graphs}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a twin is of, as its folder keeps it."""
+        what = {"model": self.model.config.shape.name, "dtype": str(self.model.dtype), "backend": self.backend.name}
+        return {**what, "device": describe_device(self.model.device)["name"], **self.options, **asdict(self.limits)}
 
     def policy_fields(self, name: str) -> dict[str, Any]:
         """Settings of a policy under these limits."""
@@ -180,14 +188,15 @@ def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -
 def make_twin(
     machine: Machine, folder: Path, budget_s: float, seed: int = 0, report: Report | None = None
 ) -> tuple[Calibration, Validation]:
-    """Profile, calibrate, replay what was not seen, validate; every step is written as soon as it is done.
+    """Profile, calibrate, replay what was not seen, validate; each step is written at once, and not done twice.
 
     Parameters
     ----------
     machine : Machine
         What is to get a twin.
     folder : Path
-        Gets `profile`, `calibration.toml` and a folder for each run under `runs`.
+        Gets `profile`, `calibration.toml` and a folder for each run under `runs`. What of it is there already, from a
+        call with the same settings that was broken off, is taken as it is.
     budget_s : float
         Seconds of the machine's clock for profile and replays together.
     seed : int
@@ -203,22 +212,56 @@ def make_twin(
     ------
     ReplayError
         If the machine cannot go on or is interrupted; what was measured before is in the folder.
+    ValueError
+        If the folder has the steps of other settings.
     """
     tell = report or (lambda share, what: None)
+    claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})
     tell(0.0, "profile")
-    measured = measure_profile(machine, budget_s, seed)
-    measured.save(folder / "profile")
+    measured = _once(folder / "profile", lambda: measure_profile(machine, budget_s, seed))
     calibration = calibrate([measured], ["profile"], name=folder.name)
     calibration.save(folder / "calibration.toml")
     runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
-    results = list(_replayed(machine, runs, folder, seed, tell))
+    results = list(_replayed(machine, runs, folder / "runs", seed, tell))
     tell(1.0, "simulating the runs")
-    return calibration, validate(results, calibration.step_time, [run.name for run in runs])
+    names = [run.name for run in runs]
+    return calibration, validate(results, calibration.step_time, names, about=calibration.about)
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note in the folder what its steps are of; refuse a folder with those of other settings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "twin"
+    >>> claim(folder, {"model": "tiny-llama", "seed": 0})
+    >>> claim(folder, {"model": "tiny-llama", "seed": 0})
+    >>> claim(folder, {"model": "tiny-llama", "seed": 1})
+    Traceback (most recent call last):
+    ValueError: twin has the steps of a twin with seed = 0, not 1; choose another --out, or the same settings
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, wanted = folder / "twin.json", json.loads(json.dumps(settings))
+    if not file.exists():
+        file.write_text(f"{json.dumps(wanted, indent=2)}\n", encoding="utf-8")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    for key, value in wanted.items():
+        if found.get(key) != value:
+            raise ValueError(
+                f"{folder.name} has the steps of a twin with {key} = {found.get(key)}, not {value}; choose another "
+                f"--out, or the same settings"
+            )
+
+
+def _once(folder: Path, measure: Callable[[], Result]) -> Result:
+    """Return what was measured before, or measure it now and keep it."""
+    if not (folder / "meta.json").exists():
+        measure().save(folder)
+    return Result.load(folder)
 
 
 def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, tell: Report) -> Iterator[Result]:
     for number, run in enumerate(runs):
         tell(_PROFILE_SHARE + (1 - _PROFILE_SHARE) * number / len(runs), run.name)
-        result = measure(machine, run, {"seed": seed})
-        result.save(folder / "runs" / run.name)
-        yield result
+        yield _once(folder / run.name, lambda run=run: measure(machine, run, {"seed": seed}))  # type: ignore[misc]

@@ -29,3 +29,4 @@ for name, purpose in COMMANDS.items():
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")
 app.command("busdoor_gpu.cli_profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
+app.command("busdoor_gpu.cli_twin:twin", name="twin", help="Make the simulator a twin of this machine, and prove it.")

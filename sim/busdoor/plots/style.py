@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, wraps
 from importlib.resources import as_file, files
 from io import BytesIO
@@ -207,6 +208,22 @@ def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     metadata: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}}
     paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
-    for path in paths:
-        figure.savefig(path, metadata=metadata[path.suffix])
+    with _laid_out(figure):
+        for path in paths:
+            figure.savefig(path, metadata=metadata[path.suffix])
     return paths
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Settle where everything goes once: constrained layout takes longer than drawing, and would do so in each format."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)

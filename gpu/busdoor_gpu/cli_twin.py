@@ -1,0 +1,139 @@
+"""`busdoor twin`: profile, calibrate, replay, validate and report in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.calibration import Calibration, Validation
+
+Flag = Parameter(negative="")
+
+
+def twin(
+    *,
+    backend: Literal["triton", "torch"] = "triton",
+    model: str | None = None,
+    out: Path | None = None,
+    budget: str = "120s",
+    max_num_seqs: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    max_model_len: int | None = None,
+    num_blocks: int | None = None,
+    clock: Literal["wall", "cpu", "paced"] | None = None,
+    device: str | None = None,
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None,
+    seed: int = 0,
+    lookahead: Literal[0, 1] = 1,
+    eager: Annotated[bool, Flag] = False,
+    json: Annotated[bool, Flag] = False,
+) -> int:
+    """Make the simulator a twin of this machine, and say how good a twin it is.
+
+    Measures a grid of iterations, fits the step time to it, then replays what the fit has not seen: a burst and open
+    arrivals at several loads, under continuous batching and, where it can keep up, static batching; and holds the
+    simulator against these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their
+    validation and report.html. After an interruption the same command goes on where it was.
+
+    Parameters
+    ----------
+    backend
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+    model
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default
+        llama-3.1-8b on a GPU and tiny-llama on a CPU.
+    out
+        Folder for the result; by default a fresh busdoor-twin-001.
+    budget
+        Time to measure for, such as 120s or 10min; loading and figures come on top.
+    max_num_seqs
+        Largest batch; by default 256 on a GPU, 16 on a CPU.
+    max_num_batched_tokens
+        Most tokens of an iteration; by default 8192 on a GPU, 256 on a CPU.
+    max_model_len
+        Longest request; by default 8192 on a GPU, 512 on a CPU.
+    num_blocks
+        KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
+    clock
+        wall: real seconds, as on a GPU; cpu: this process's processor time; paced, as on a CPU: processor time weighed
+        against a reference computation beside every iteration, for cores shared with others.
+    device
+        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+    dtype
+        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+    seed
+        Of weights, grid, lengths and arrivals.
+    lookahead
+        0: the next batch is decided only when the one before has ended; by default while it still runs.
+    eager
+        No CUDA graphs.
+    json
+        Print the numbers of the validation once more, as one line of JSON, last.
+    """
+    from busdoor.cli.calibration_tables import print_calibration
+    from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.progress import progress_bar
+    from busdoor.cli.validation_tables import print_validation
+    from busdoor.config.tables import parse_seconds
+    from busdoor_gpu.cli_profile import grid_limits, load_machine
+    from busdoor_gpu.replay import ReplayError
+    from busdoor_gpu.seats import EngineError
+    from busdoor_gpu.twin import Machine, make_twin
+
+    budget_s = parse_seconds(budget)
+    place = device or ("cuda" if backend == "triton" else "cpu")
+    on_gpu = place.startswith("cuda")
+    folder = fresh_folder("twin", out)
+    asked = {
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_model_len": max_model_len,
+    }
+    try:
+        loaded, kernels = load_machine(
+            model or ("llama-3.1-8b" if on_gpu else "tiny-llama"), backend, place, dtype, seed
+        )
+        limits = grid_limits(loaded, kernels, asked, num_blocks)
+        machine = Machine(loaded, kernels, limits, clock or ("wall" if on_gpu else "paced"), lookahead, not eager)
+        with progress_bar() as report:
+            calibration, validation = make_twin(machine, folder, budget_s, seed, report)
+    except ReplayError as error:
+        kept = error.result.save(folder / "broken_off")
+        raise ValueError(
+            f"{error}; steps that were complete are in {folder}, where the same command goes on, and what was measured "
+            f"of this one is in {kept}"
+        ) from error
+    except EngineError as error:
+        raise ValueError(str(error)) from error
+    print_calibration(calibration)
+    print_validation(validation)
+    _deliver(folder, calibration, validation)
+    if json:
+        print(_line(validation))
+    return 0
+
+
+def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> None:
+    """Write the figures and the page."""
+    from busdoor.calibration.folder import save
+    from busdoor.calibration.plots import plot_residuals
+    from busdoor.cli.progress import progress_bar
+    from busdoor.plots import save_figure
+    from busdoor.report import page_of
+    from busdoor.result import Result
+
+    profile = Result.load(folder / "profile")
+    save_figure(plot_residuals([profile], ["profile"], calibration.step_time), folder / "calibration_residuals")
+    with progress_bar() as report:
+        save(validation, folder / "validation", report)
+    page = page_of(folder / "validation").write(folder / "report.html")
+    print(f"Calibration: {folder / 'calibration.toml'}   Report: {page}")
+
+
+def _line(validation: Any) -> str:
+    import json
+
+    return json.dumps(validation.to_dict(), allow_nan=False)
