@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from busdoor.plots.style import save_figure
 from busdoor.result import Result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MARKER = "validation.json"
 Report = Callable[[float, str], object]
@@ -46,11 +49,17 @@ def save(validation: Validation, folder: Path, report: Report | None = None) -> 
         run.table.to_csv(folder / f"{run.name}.csv")
         run.measured.save(folder / f"{run.name}_measured")
         run.simulated.save(folder / f"{run.name}_simulated")
-        save_figure(validation.plot(run), folder / run.name)
+        _draw(validation.plot(run), folder / run.name)
     if len(validation.gain):
         validation.gain.to_csv(folder / "gain.csv", index=False)
-        save_figure(validation.plot_gain(), folder / "gain")
+        _draw(validation.plot_gain(), folder / "gain")
     return folder
+
+
+def _draw(figure: Figure, stem: Path) -> None:
+    figure.draw_without_rendering()  # lays it out, once for both files
+    figure.set_layout_engine("none")
+    save_figure(figure, stem)
 
 
 def load(folder: Path) -> Validation:
