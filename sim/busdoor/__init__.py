@@ -5,8 +5,17 @@
 >>> comparison.policies
 ['static', 'static (best batch, ...)', 'vllm']
 
-Then `comparison.table`, `.gain`, `.verdict`, `.plot()`, `.plot_timeline()`, `.plot_latency_cdf()`. Everything is
-imported when it is first used, so that `import busdoor` costs nothing.
+Then `comparison.table`, `.gain`, `.verdict`, `.plot()`, `.plot_timeline()`, `.plot_latency_cdf()`. How many requests
+a second a server carries within a promise, and how many servers a rate needs:
+
+>>> from busdoor import find_capacity
+>>> found = find_capacity("azure-conv", ["vllm"], "e2e_p99=60s", num_requests=300, replications=4, tolerance=0.2)
+>>> found.table.index.tolist(), bool(10 < found.low["vllm"] < 30)
+(['vllm'], True)
+
+`found.plan(40)`, `.plan_day(...)`, `.plot()`, `.verdict()` and more are in `busdoor.capacity`, whose function `capacity`
+that is: under its own name it would hide the package. Everything is imported when it is first used, so that
+`import busdoor` costs nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from busdoor._version import __version__
 
 if TYPE_CHECKING:
+    from busdoor.capacity import find_capacity
     from busdoor.comparison import Comparison
     from busdoor.config import Config, load_config
     from busdoor.demo import introductory_scenario
@@ -41,6 +51,7 @@ _HOME = {
     "Trace": "busdoor_workloads",
     "Workload": "busdoor_workloads",
     "compare": "busdoor.study",
+    "find_capacity": "busdoor.capacity",
     "introductory_scenario": "busdoor.demo",
     "load_config": "busdoor.config",
     "make_step_time": "busdoor.step_time",
@@ -62,6 +73,7 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
+    "find_capacity",
     "introductory_scenario",
     "load_config",
     "make_step_time",

@@ -14,6 +14,8 @@ from busdoor.capacity.presets import PRESETS
 from busdoor.capacity.slo import Promise, Target, slo_table
 from busdoor.capacity.study import Study
 
+find_capacity = capacity  # what `busdoor` calls it: there its own name is this package's
+
 __all__ = [
     "PRESETS",
     "Answer",
@@ -24,6 +26,7 @@ __all__ = [
     "capacity",
     "capacity_of",
     "daily_wave",
+    "find_capacity",
     "hourly_rates",
     "make_study",
     "plan",

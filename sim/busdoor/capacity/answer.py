@@ -62,31 +62,49 @@ def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probe
     return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
 
 
-def found(policy: str, search: Search, saturated_rps: float, promise: Promise) -> Answer:
-    """Answer with what a search has found."""
+def found(policy: str, search: Search, saturated_rps: float, promise: Promise, advice: str) -> Answer:
+    """Answer with what a search has found; `advice` is for where its runs were too short."""
     probes = tuple(search.probes)
     if search.low is None:
-        return nothing(policy, _no_rate(search, promise), saturated_rps, probes)
+        return nothing(policy, _no_rate(search, promise, advice), saturated_rps, probes)
     if search.high is None:
         low = search.low.request_rate
-        return Answer(policy, low, low, inf, "", saturated_rps, "the trace is too short to fill the server", probes)
-    reason = "" if search.decided else _too_short(search)
+        reason = f"the runs are too short to fill the server, so that no rate misses; {advice}"
+        return Answer(policy, low, low, inf, "", saturated_rps, reason, probes)
+    reason = "" if search.decided else _too_short(search, advice)
     binds = search.high.missed.key
     ends = search.low.request_rate, search.high.request_rate
     return Answer(policy, search.rate, *ends, binds, saturated_rps, reason, probes)
 
 
-def _no_rate(search: Search, promise: Promise) -> str:
+def _no_rate(search: Search, promise: Promise, advice: str) -> str:
     best = min(search.probes, key=lambda probe: probe.binding.ratio)
     at = f"at {best.request_rate:.3g} requests/s"
     if best.outcome is not Outcome.MISSES:
-        return f"runs of {best.num_requests:,} requests are too short to decide, even {at}"
+        return f"runs of {best.num_requests:,} requests are too short to decide, even {at}; {advice}"
     return f"its best is {describe(best.missed, promise)}, {at}"
 
 
-def _too_short(search: Search) -> str:
+def _too_short(search: Search, advice: str) -> str:
     longest = max(probe.num_requests for probe in search.probes)
-    return f"runs of {longest:,} requests are too short to decide between the two"
+    percent = f"±{50 * search.relative_width:.2g} %"
+    return f"runs of {longest:,} requests are too short for better than {percent}; {advice}"
+
+
+def advice_for(fixed: bool) -> str:
+    """Say what to do where runs are too short: a file cannot be lengthened, a workload that is drawn can.
+
+    Examples
+    --------
+    >>> advice_for(fixed=False)
+    'give more --replications or a larger --num-requests, or accept that'
+    """
+    if fixed:
+        return (
+            "a file is run as it is and never lengthened: give a longer one, describe its lengths and arrivals as "
+            "[workload] laws, which can be drawn at any length, or accept that"
+        )
+    return "give more --replications or a larger --num-requests, or accept that"
 
 
 def describe(reading: Reading, promise: Promise) -> str:

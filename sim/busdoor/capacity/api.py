@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from busdoor.capacity.capacity import Capacity
-from busdoor.capacity.sample import Runs, processes, unit_rate
+from busdoor.capacity.sample import Runs, processes, reference, unit_rate
 from busdoor.capacity.slo import Promise, slo_table
 from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
@@ -23,7 +23,7 @@ from busdoor_workloads import Trace
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"
 NUM_REQUESTS = 1000  # of the first runs; longer ones only where these cannot decide
 REPLICATIONS = 8  # with fewer, Student's t makes the bounds wide; with more, each is mostly warm-up
-MAX_DOUBLINGS = 4
+MAX_DOUBLINGS = 5
 TOLERANCE = 0.02
 
 
@@ -146,7 +146,8 @@ def make_study(
             f"{traces[0].name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
         )
     length = len(traces[0]) if fixed else num_requests
-    runs = Runs(unit, traces, limits_for(unit, traces), promise.needs_gaps)
+    others = None if fixed else reference(unit)
+    runs = Runs(unit, traces, limits_for(unit, traces), promise.needs_gaps, others)
     return Study(runs, promise, length, 0 if fixed else max_doublings, tolerance)
 
 
@@ -156,10 +157,10 @@ def capacity_of(study: Study) -> Capacity:
     Raises
     ------
     ValueError
-        If no policy keeps the promise at any rate.
+        If it is finished, and no policy keeps the promise at any rate.
     """
     answers, runs = tuple(study.answers), study.runs
-    if not any(answer.low for answer in answers):
+    if study.finished and not any(answer.low for answer in answers):
         reasons = "; ".join(f"{answer.policy}: {answer.reason}" for answer in answers)
         raise ValueError(f"no policy keeps the promise {study.promise} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from busdoor.capacity.slo import Promise
 from busdoor.simulate import versions
 
 if TYPE_CHECKING:
     from busdoor.capacity.capacity import Capacity
+    from busdoor.capacity.plots import Drawable
 
 
 def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, Any]:
@@ -50,11 +52,51 @@ def save(capacity: Capacity, folder: Path, request_rate: float | None = None) ->
     capacity.points.to_csv(folder / "points.csv", index=False)
     if request_rate is not None:
         capacity.plan(request_rate).to_csv(folder / "plan.csv")
-    if len(capacity.points):
-        from busdoor.plots import save_figure
-
-        save_figure(capacity.plot_all(), folder / "plots" / "capacity")
+    save_plots(capacity, folder / "plots")
     return folder
+
+
+class Saved(NamedTuple):
+    """What a folder keeps of a study, enough to draw it again: see `Capacity` for the tables."""
+
+    promise: Promise
+    table: pd.DataFrame
+    points: pd.DataFrame
+
+
+def load(folder: Path) -> Saved:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        If capacity.json is not one of these.
+    """
+    file = folder / "capacity.json"
+    try:
+        study = json.loads(file.read_text(encoding="utf-8"))
+        promise, table = Promise.from_table(study["slo"]), pd.DataFrame.from_dict(study["policies"], orient="index")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is not what busdoor capacity writes: {error!r}") from error
+    return Saved(promise, table, pd.read_csv(folder / "points.csv"))
+
+
+def save_plots(study: Drawable, folder: Path) -> list[Path]:
+    """Draw capacity.png and capacity.svg into a folder; nothing where no rate was tried.
+
+    Parameters
+    ----------
+    study : Capacity or Saved
+        What to draw.
+    folder : Path
+        Where to; made if need be.
+    """
+    if not len(study.points):
+        return []
+    from busdoor.capacity.plots import plot_targets
+    from busdoor.plots import save_figure
+
+    return save_figure(plot_targets(study), folder / "capacity")
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:

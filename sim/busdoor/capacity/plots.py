@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from busdoor.capacity.slo import Target
-from busdoor.plots.curves import plot_latency_throughput
-from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled, tint
+from busdoor.capacity.slo import Promise, Target
+from busdoor.plots.style import (
+    INK,
+    Identity,
+    axes_or_new,
+    duration_text,
+    identity,
+    label_durations,
+    new_figure,
+    styled,
+    tint,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from busdoor.capacity.capacity import Capacity
+# How the second, third ... row of one policy differ from the first, which looks as in every other figure.
+_VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
+
+
+_BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
+
+
+class Drawable(Protocol):
+    """What a picture needs: a `Capacity`, or what `busdoor.capacity.files.load` reads back.
+
+    `table` has a row a policy, `points` a row a policy, rate and target; see `Capacity`.
+    """
+
+    @property
+    def promise(self) -> Promise: ...
+    @property
+    def table(self) -> pd.DataFrame: ...
+    @property
+    def points(self) -> pd.DataFrame: ...
 
 
 @styled
-def plot_target(capacity: Capacity, key: str, *, ax: Axes | None = None) -> Axes:
-    """Draw one target against the rate, one line a policy, with the limit and the brackets of the answers.
+def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
+    """Draw one target against the rate, one line a row of the table, with the limit and the brackets of the answers.
 
     Parameters
     ----------
-    capacity : Capacity
-        Of one or more policies.
+    study : Capacity
+        Of one or more policies, or what `busdoor.capacity.files.load` returns.
     key : str
         Of a target.
     ax : matplotlib.axes.Axes, optional
@@ -35,54 +62,115 @@ def plot_target(capacity: Capacity, key: str, *, ax: Axes | None = None) -> Axes
     ValueError
         If nothing of that name was promised, or no run measured it.
     """
-    target = _target(capacity, key)
-    points = _points(capacity, key)
+    target, points = _target(study, key), longest(study.points, key)
     if not len(points):
         raise ValueError(f"no policy was run at any rate, so that there is nothing to draw of {target.name}")
-    ax = axes_or_new(ax)
-    if key == "goodput":
-        _draw_shares(points, target, ax)
-    else:
-        plot_latency_throughput(points, ax, value="value", ylabel=target.name)
-        ax.axhline(target.limit_s, color=INK, linewidth=1.0, label=f"limit, {target}")
-    _draw_brackets(capacity, ax)
-    ax.legend(loc="best")
+    ax = axes_or_new(ax, 8.5, 3.6)
+    percent = 100 if key == "goodput" else 1
+    styles = looks(list(study.table.index), points)
+    for name, look in styles.items():
+        own = points[points["policy"] == name].sort_values("request_rate")
+        ax.plot(own["request_rate"], percent * own["value"], **look)
+        _draw_bracket(ax, study.table.loc[name], look["color"])
+    _draw_limit(ax, target, points, styles)
+    _scale_rates(ax)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
-def plot_targets(capacity: Capacity) -> Figure:
+def plot_targets(study: Drawable) -> Figure:
     """Draw every target, one above the other."""
-    keys = [target.key for target in capacity.promise.targets if len(_points(capacity, target.key))]
-    figure = new_figure(7.0, 3.4 * max(1, len(keys)))
+    keys = [target.key for target in study.promise.targets if len(longest(study.points, target.key))]
+    figure = new_figure(8.5, 3.6 * max(1, len(keys)))
     for number, key in enumerate(keys, start=1):
-        plot_target(capacity, key, ax=figure.add_subplot(len(keys), 1, number))
+        plot_target(study, key, ax=figure.add_subplot(len(keys), 1, number))
     return figure
 
 
-def _target(capacity: Capacity, key: str) -> Target:
-    targets = {target.key: target for target in capacity.promise.targets}
+def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return a target's values by policy and rate, each from the longest run; none that a longer one beside it corrects.
+
+    Short runs near saturation scatter so much that a line through all of them would be a scribble.
+    """
+    points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
+    points = points.sort_values("num_requests", kind="stable").groupby(["policy", "request_rate"], sort=False).tail(1)
+    return points[[not _corrected(point, points) for _, point in points.iterrows()]]
+
+
+def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
+    others = points[(points["policy"] == point["policy"]) & (points["num_requests"] > point["num_requests"])]
+    return bool(((others["request_rate"] / point["request_rate"] - 1).abs() < _BESIDE).any())
+
+
+def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
+    """Give each row that was run a look of its own; rows with the same runs share one line, and its label.
+
+    Examples
+    --------
+    >>> points = pd.DataFrame({"policy": ["static", "static (streamed)"], "request_rate": 1.0, "value": [2.0, 1.0]})
+    >>> [(own["marker"], own["linestyle"]) for own in looks(["static", "static (streamed)"], points).values()]
+    [('s', '-'), ('^', '--')]
+    """
+    styles: dict[str, Identity] = {}
+    first: dict[tuple[tuple[float, float], ...], str] = {}
+    for name in names:
+        own = points.loc[points["policy"] == name, ["request_rate", "value"]]
+        runs = tuple(sorted(own.itertuples(index=False, name=None)))
+        if not runs:
+            continue
+        if (twin := first.setdefault(runs, name)) != name:
+            styles[twin]["label"] += f"\nand {name}"
+            continue
+        styles[name] = _variant(identity(name), sum(_family(name) == _family(other) for other in styles))
+    return styles
+
+
+def _family(name: str) -> str:
+    return name.partition(" ")[0]
+
+
+def _variant(look: Identity, number: int) -> Identity:
+    strength, marker, linestyle = _VARIANTS[number % len(_VARIANTS)]
+    return Identity(
+        color=tint(look["color"], strength),
+        marker=marker or look["marker"],
+        linestyle=linestyle or look["linestyle"],
+        label=look["label"],
+    )
+
+
+def _target(study: Drawable, key: str) -> Target:
+    targets = {target.key: target for target in study.promise.targets}
     if key not in targets:
         raise ValueError(f"{key!r} was not promised; draw one of {', '.join(targets)}")
     return targets[key]
 
 
-def _points(capacity: Capacity, key: str) -> pd.DataFrame:
-    """Return a target's values by policy and rate, each from the longest run."""
-    points = capacity.points
-    points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
-    return points.sort_values("num_requests").groupby(["policy", "request_rate"], sort=False).tail(1)
+def _scale_rates(ax: Axes) -> None:
+    """Make the rates logarithmic: those of static and continuous batching may be a factor of a hundred apart."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_shares(points: pd.DataFrame, target: Target, ax: Axes) -> None:
-    for name, own in points.groupby("policy", sort=False):
-        own = own.sort_values("request_rate")
-        ax.plot(own["request_rate"], 100 * own["value"], **identity(str(name)))
-    ax.axhline(100 * (target.share or 0.0), color=INK, linewidth=1.0, label=f"promised, {target}")
-    ax.set(xlabel="requests offered per second", ylabel="requests within the limits (%)")
-    ax.set_xlim(left=0)
+def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]) -> None:
+    """Draw the limit, and an axis that shows it beside the values; say in the legend what is shaded."""
+    if target.key == "goodput":
+        share = 100 * (target.share or 0.0)
+        ax.axhline(share, color=INK, linewidth=1.0, label=f"promised: {share:g} %")
+        ax.set_ylabel("requests within the limits (%)")
+    else:
+        ax.axhline(target.limit_s, color=INK, linewidth=1.0, label=f"limit: {duration_text(target.limit_s)}")
+        ax.set_ylabel(target.name)
+        ends = (*points["value"], target.limit_s)
+        label_durations(ax, "y", min(ends), max(ends))
+    if styles:
+        ax.fill_between([], [], color=tint(INK, 0.25), label="between meets and misses")
 
 
-def _draw_brackets(capacity: Capacity, ax: Axes) -> None:
-    for answer in capacity.answers:
-        if answer.low > 0 and answer.high < float("inf"):
-            ax.axvspan(answer.low, answer.high, color=tint(identity(answer.policy)["color"], 0.25), zorder=0)
+def _draw_bracket(ax: Axes, row: pd.Series[float], color: str) -> None:
+    if row["low"] > 0 and row["high"] < float("inf"):
+        ax.axvspan(row["low"], row["high"], color=tint(color, 0.25), zorder=0)

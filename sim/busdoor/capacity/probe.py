@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.capacity.control import Control, StandIn, controlled_interval
 from busdoor.capacity.sample import Sample
 from busdoor.capacity.slo import Target
-from busdoor.capacity.window import Window, steady_window
+from busdoor.capacity.window import Window, settling_requests, steady_window
 from busdoor.metrics import weighted_percentile
-from busdoor.statistics import mean_interval
 
 Floats = NDArray[np.float64]
 
@@ -50,6 +51,8 @@ class Reading:
         Of all replications together: the percentile or mean in seconds, the share within (goodput), or the load.
     ratio : float
         The value over its limit: above 1 is too much.
+    control : Control, optional
+        How lucky the replications were. What that explains is taken off the risks, and off value and ratio.
     """
 
     key: str
@@ -57,14 +60,27 @@ class Reading:
     allowed: float
     value: float
     ratio: float
+    control: Control | None = None
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """One-sided 95 % bounds on the mean risk."""
+        return bounds(self.risks, self.control)
 
     @property
     def outcome(self) -> Outcome:
-        """Decide by one-sided 95 % bounds on the mean risk."""
-        low, high = bounds(self.risks)
+        """Decide by the bounds."""
+        low, high = self.bounds
         if high <= self.allowed:
             return Outcome.MEETS
         return Outcome.MISSES if low > self.allowed else Outcome.OPEN
+
+    @property
+    def blur(self) -> float:
+        """How far the bounds are apart, against twice the distance to the limit: 1 or less is decided."""
+        low, high = self.bounds
+        off = abs(high + low - 2 * self.allowed)
+        return (high - low) / off if off > 0 else np.inf
 
 
 @dataclass(frozen=True)
@@ -81,24 +97,34 @@ class Probe:
         Of every target.
     window : Window, optional
         What was measured; None where nothing had to be run.
+    settling : float
+        Requests that a queue under this load takes to settle, where it may come near a limit.
     """
 
     request_rate: float
     num_requests: int
     readings: tuple[Reading, ...]
     window: Window | None
+    settling: float = 0.0
 
-    @property
+    @cached_property
     def outcome(self) -> Outcome:
-        """All targets together; a run without a steady window can break a promise but not keep it.
+        """All targets together; a run without a steady window, or too short to settle, cannot keep a promise.
 
-        It begins empty and ends empty, so that its latencies are too short if anything.
+        It begins empty and ends empty, so that its latencies are too short if anything: it can break one.
         """
         outcomes = {reading.outcome for reading in self.readings}
         if Outcome.MISSES in outcomes:
             return Outcome.MISSES
-        unsure = self.window is not None and not self.window.steady
+        unsure = self.window is not None and not (self.window.steady and self.num_requests >= self.settling)
         return Outcome.OPEN if Outcome.OPEN in outcomes or unsure else Outcome.MEETS
+
+    @property
+    def shortage(self) -> float:
+        """Times the requests that would have decided, as far as this run can tell; 1 where it has."""
+        blurs = [reading.blur for reading in self.readings if reading.outcome is Outcome.OPEN]
+        steady = 1.0 if self.window is None or self.window.steady else 2.0
+        return max(1.0, steady, self.settling / self.num_requests, max(blurs, default=1.0) ** 2)
 
     @property
     def binding(self) -> Reading:
@@ -126,14 +152,16 @@ class Probe:
             "steady": window is not None and window.steady,
         }
         count = max(len(reading.risks) for reading in self.readings)
+        columns = {reading.key: reading.risks for reading in self.readings}
+        columns |= {f"{r.key}_control": r.control.values for r in self.readings if r.control}
         return [
             {**shared, "replication": number}
-            | {r.key: r.risks[number] if number < len(r.risks) else np.nan for r in self.readings}
+            | {name: column[number] for name, column in columns.items() if number < len(column)}
             for number in range(count)
         ]
 
 
-def bounds(values: Floats) -> tuple[float, float]:
+def bounds(values: Floats, control: Control | None = None) -> tuple[float, float]:
     """Return the ends of an interval that the mean leaves at either side with 5 % chance; all there is, without two.
 
     Examples
@@ -143,7 +171,7 @@ def bounds(values: Floats) -> tuple[float, float]:
     """
     if not np.isfinite(values).all():
         return (-np.inf if np.isfinite(values).any() else np.inf), np.inf
-    _, low, high = mean_interval(values, 1 - 2 * _ERROR)
+    _, low, high = controlled_interval(values, control, 1 - 2 * _ERROR)
     return (-np.inf, np.inf) if np.isnan(low) else (low, high)
 
 
@@ -155,7 +183,11 @@ def stability(request_rate: float, saturated: Floats) -> Reading:
 
 
 def probe(
-    request_rate: float, samples: Sequence[Sample], targets: Sequence[Target], more: Sequence[Reading] = ()
+    request_rate: float,
+    samples: Sequence[Sample],
+    targets: Sequence[Target],
+    load: Reading,
+    stand_in: StandIn | None = None,
 ) -> Probe:
     """Measure all targets in the steady window of the replications.
 
@@ -167,37 +199,65 @@ def probe(
         One a replication. A single one is cut into ten parts that stand for replications (batch means).
     targets : sequence of Target
         What is promised.
-    more : sequence of Reading
-        What else was read at this rate.
+    load : Reading
+        Of the server at this rate; without risks where it is unknown.
+    stand_in : StandIn, optional
+        Tells how lucky the draws were.
     """
     length = min(len(sample.arrival_s) for sample in samples)
     window = steady_window(
         np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate
     )
-    return Probe(request_rate, length, (*readings(samples, targets, window), *more), window)
+    controls = stand_in.controls(targets, request_rate, length, window) if stand_in else ()
+    read = readings(samples, targets, window, controls)
+    settling = max(settling_requests(load.value, request_rate, target.limit_s, target.share) for target in targets)
+    return Probe(request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling)
 
 
-def readings(samples: Sequence[Sample], targets: Sequence[Target], window: Window) -> list[Reading]:
+def readings(
+    samples: Sequence[Sample], targets: Sequence[Target], window: Window, controls: Sequence[Control] = ()
+) -> list[Reading]:
     """Read every target off a window of the replications."""
     number = _BATCH_MEANS if len(samples) == 1 else 1
     edges = np.linspace(window.begin, window.end, number + 1).astype(int).tolist()
     parts = [sample.part(begin, end) for sample in samples for begin, end in pairwise(edges)]
-    return [_read(target, parts) for target in targets]
+    matched = controls or [None] * len(targets)
+    return [_read(target, parts, control) for target, control in zip(targets, matched, strict=True)]
 
 
-def _read(target: Target, parts: Sequence[Sample]) -> Reading:
+def _read(target: Target, parts: Sequence[Sample], control: Control | None) -> Reading:
     if target.key == "goodput":
-        return _read_goodput(target, parts)
+        return _read_goodput(target, parts, control)
     values = [part.values(target.latency) for part in parts]
-    pooled, counts = (np.concatenate(column) for column in zip(*values, strict=True))
     if target.share is None:
         means = np.array([np.average(v, weights=w) if len(v) else np.nan for v, w in map(_answered, values)])
-        means = means[~np.isnan(means)]
-        value = float(means.mean()) if len(means) else np.nan
-        return Reading(target.key, means, target.limit_s, value, value / target.limit_s)
-    late = np.array([np.average(v > target.limit_s, weights=w) for v, w in values if len(v)])
-    value = weighted_percentile(np.minimum(pooled, _NEVER_S), counts, 100 * target.share)
-    return Reading(target.key, late, 1 - target.share, value, value / target.limit_s)
+        means, control = _complete(means, control)
+        value = float(means.mean()) - _luck(means, control) if len(means) else np.nan
+        return Reading(target.key, means, target.limit_s, value, value / target.limit_s, control)
+    late = np.array([np.average(v > target.limit_s, weights=w) if len(v) else np.nan for v, w in values])
+    late, control = _complete(late, control)
+    pooled, counts = (np.concatenate(column) for column in zip(*values, strict=True))
+    value = weighted_percentile(np.minimum(pooled, _NEVER_S), counts, _percentile(target, late, control))
+    return Reading(target.key, late, 1 - target.share, value, value / target.limit_s, control)
+
+
+def _complete(risks: Floats, control: Control | None) -> tuple[Floats, Control | None]:
+    """Leave out replications without any value, and then the control too."""
+    known = ~np.isnan(risks)
+    return risks[known], control if known.all() else None
+
+
+def _luck(risks: Floats, control: Control | None) -> float:
+    """By how much the mean risk is too high, as far as the control explains."""
+    if not np.isfinite(risks).all():
+        return 0.0
+    return float(risks.mean()) - controlled_interval(risks, control, 1 - 2 * _ERROR).mean
+
+
+def _percentile(target: Target, late: Floats, control: Control | None) -> float:
+    """Return which percentile of lucky runs is the promised one of all."""
+    assert target.share is not None
+    return float(np.clip(100 * (target.share - _luck(late, control)), 0, 100))
 
 
 def _answered(values: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray[np.int64]]:
@@ -206,7 +266,7 @@ def _answered(values: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray
     return values[0][finite], values[1][finite]
 
 
-def _read_goodput(target: Target, parts: Sequence[Sample]) -> Reading:
+def _read_goodput(target: Target, parts: Sequence[Sample], control: Control | None) -> Reading:
     assert target.share is not None
     late, worst = [], []
     for part in parts:
@@ -215,5 +275,6 @@ def _read_goodput(target: Target, parts: Sequence[Sample]) -> Reading:
         worst.append(np.max(over, axis=0))
         late.append(float(np.mean(worst[-1] > 1)))
     risks = np.array(late)
-    ratio = float(np.percentile(np.concatenate(worst), 100 * target.share, method="lower"))
-    return Reading(target.key, risks, 1 - target.share, 1 - float(risks.mean()), ratio)
+    ratio = float(np.percentile(np.concatenate(worst), _percentile(target, risks, control), method="lower"))
+    within = float(np.clip(1 - risks.mean() + _luck(risks, control), 0, 1))
+    return Reading(target.key, risks, 1 - target.share, within, ratio, control)

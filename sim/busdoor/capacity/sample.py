@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from multiprocessing import get_context
+from signal import SIG_IGN, SIGINT, signal
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +26,8 @@ from busdoor_workloads import Trace
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
+_REFERENCE = 256  # draws: what is expected of them is known almost six times as well as of the eight that are run
+_REFERENCE_REQUESTS = 2_000_000  # of all of them: fifty megabytes
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
 
@@ -100,6 +104,9 @@ class Runs:
         Of the server.
     gaps : bool
         Whether to keep gaps between tokens.
+    reference : callable, optional
+        Returns many more draws, of at least so many requests, that are never run; None where the workload cannot be
+        drawn anew (a file).
     pool : ProcessPoolExecutor, optional
         Where they run; here, one after the other, by default.
 
@@ -113,9 +120,15 @@ class Runs:
     traces: Sequence[Trace]
     limits: Limits
     gaps: bool = False
+    reference: Callable[[int], Sequence[Trace]] | None = None
     pool: ProcessPoolExecutor | None = None
     num_runs: int = field(default=0, init=False)
     num_requests: int = field(default=0, init=False)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the requests are those of a file, so that there are no more of them."""
+        return self.reference is None
 
     @property
     def longest(self) -> int:
@@ -155,17 +168,36 @@ def unit_rate(config: Config, num_requests: int | None = None) -> Config:
     return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
 
 
+def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
+    """Return what draws many traces of a length, none of them one of the replications.
+
+    Parameters
+    ----------
+    config : Config
+        With a workload that can be drawn anew, at one request per second.
+    """
+
+    @cache
+    def drawn(num_requests: int) -> Sequence[Trace]:
+        table = unit_rate(config, num_requests).workload
+        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
+        return [table.trace(config.seed, config.replications + number) for number in range(count)]
+
+    return drawn
+
+
 @contextmanager
 def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
     """Start so many processes (by default one a processor); none of its own for 1.
 
-    They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`.
+    They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`. Ctrl-C
+    is for the parent, which lets them finish what they are at.
     """
     number = jobs or os.cpu_count() or 1
     if number == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(number, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=signal, initargs=(SIGINT, SIG_IGN))
     try:
         yield pool
     finally:

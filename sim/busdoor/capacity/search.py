@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, count
-from math import exp, inf, isnan, log, sqrt
+from math import ceil, exp, inf, log, log2, sqrt
 
 from busdoor.capacity.probe import Outcome, Probe
 
@@ -19,8 +19,9 @@ _HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too sho
 _HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
 _LOOKS = 2  # rounds, each halving the steps beside the best rate
 _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
-_EFFORT = 40  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
-_ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate is tried, so that it can be decided
+_EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
+_STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough
+_ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
 
@@ -58,6 +59,7 @@ class Search:
     low: Probe | None = None
     high: Probe | None = None
     doublings: int = 0
+    _since: int = field(default=0, init=False)  # the first run of the present length
 
     def run(self) -> None:
         """Bracket the answer, then narrow the bracket; `low` stays None if no rate meets."""
@@ -75,6 +77,11 @@ class Search:
     def decided(self) -> bool:
         """Whether the bracket is as narrow as it should be."""
         return self.low is not None and self.high is not None and self._width <= self._wanted
+
+    @property
+    def relative_width(self) -> float:
+        """The bracket's width as a share of its middle: twice what may be said to be the answer's tolerance."""
+        return 2 * (self._width - 1) / (self._width + 1)
 
     @property
     def rate(self) -> float:
@@ -113,6 +120,7 @@ class Search:
             if not still_open:
                 return
             self.doublings += 1
+            self._since = len(self.probes)
             for rate in still_open:
                 if self.low is None:
                     self._try(rate)
@@ -143,25 +151,42 @@ class Search:
     def _narrow(self) -> None:
         """Try rates beside the expected answer; where one stays open, come nearer from either side, then lengthen."""
         while not self.decided:
-            probe = self._try(self._aim())
-            if probe.outcome is Outcome.OPEN:
-                self._flank(probe.request_rate)
-                if not self._may_lengthen:
-                    return
-                self.doublings += 1
+            aim = self._aim()
+            stuck = self._tried(aim)
+            if stuck is None:
+                self._try(aim)
+            elif not self._flank(stuck.request_rate) and not self._longer(stuck):
+                return
 
-    def _flank(self, open_rps: float) -> None:
-        for end in ("low", "high"):
-            known = getattr(self, end).request_rate
-            if max(known / open_rps, open_rps / known) > 1 + 2 * self.tolerance and not self.decided:
-                self._try((known * open_rps) ** 0.5)
+    def _tried(self, request_rate: float) -> Probe | None:
+        """Return the run near a rate that is as long as runs are now; such a rate is not worth another one."""
+        near = (p for p in self.probes[self._since :] if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
+        return next(near, None)
 
-    @property
-    def _may_lengthen(self) -> bool:
-        """Whether runs of twice the length are allowed, and worth it after what has been spent."""
-        spent = sum(probe.num_requests for probe in self.probes)
-        longer = 2 * self.probes[-1].num_requests
-        return self.doublings < self.max_doublings and spent + longer <= _EFFORT * self.probes[0].num_requests
+    def _flank(self, open_rps: float) -> bool:
+        """Try halfway to an end that is far from a rate that stayed open; whether there was one left to try."""
+        for end in (self.low, self.high):
+            assert end is not None
+            ratio = max(end.request_rate / open_rps, open_rps / end.request_rate)
+            halfway = (end.request_rate * open_rps) ** 0.5
+            if ratio > self._wanted and self._tried(halfway) is None:
+                self._try(halfway)
+                return True
+        return False
+
+    def _longer(self, probe: Probe) -> bool:
+        """Double the requests, as often as it takes by what a run says that it lacks; whether that is allowed.
+
+        It is worth it only within what may be spent: a run of that length at either side of the answer.
+        """
+        steps = min(_STRIDE, max(1, ceil(log2(probe.shortage))), self.max_doublings - self.doublings)
+        spent = sum(probe.num_requests for probe in self.probes if probe.window)
+        first = self.probes[0].num_requests
+        while steps > 0 and spent + (first << self.doublings + steps) > _EFFORT * first:
+            steps -= 1
+        self.doublings += max(0, steps)
+        self._since = len(self.probes)
+        return steps > 0
 
     @property
     def _wanted(self) -> float:
@@ -173,24 +198,41 @@ class Search:
         return self.high.request_rate / self.low.request_rate
 
     def _aim(self) -> float:
-        """Return the rate to try next: beside the expected answer, on the side where the bracket is wider."""
+        """Return the rate to try next: where it would close the bracket, as far from the expected answer as that allows.
+
+        Far from it a short run decides. With neither end near enough for that, the rate moves the end further off.
+        """
         assert self.low is not None and self.high is not None
         low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()
-        below = middle / low > high / middle
-        aside = middle * (1 - _ASIDE * self.tolerance) if below else middle * (1 + _ASIDE * self.tolerance)
+        reach = self._wanted ** (1 - _EDGE / 10)
+        above, below = low * reach, high / reach
+        if max(above / middle, middle / below) > 1 + _ASIDE * self.tolerance:
+            return above if above / middle > middle / below else below
+        step = 1 + self.tolerance
+        aside = middle / step if middle / low > high / middle else middle * step
         return float(min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE))
 
     def _crossing(self) -> float:
-        """Return where the target that the high end misses most would reach its limit, on a line in logarithms."""
+        """Return the lowest rate at which a target would reach its limit; the middle where none is known."""
         assert self.low is not None and self.high is not None
-        key = self.high.missed.key
-        near = [p for p in self.probes if self.low.request_rate <= p.request_rate <= self.high.request_rate]
-        near = [probe for probe in near if not isnan(probe.ratio(key))]
-        below = max((p for p in near if p.ratio(key) < 1), key=lambda p: p.request_rate, default=self.low)
-        above = min((p for p in near if p.ratio(key) >= 1), key=lambda p: p.request_rate, default=self.high)
-        low, high = below.request_rate, above.request_rate
-        ends = below.ratio(key), above.ratio(key)
-        if not high > low or not 0 < ends[0] < 1 < ends[1] < inf:
-            return sqrt(self.low.request_rate * self.high.request_rate)
-        share = -log(ends[0]) / (log(ends[1]) - log(ends[0]))
+        keys = {reading.key for probe in self.probes for reading in probe.readings}
+        rates = [rate for key in sorted(keys) if (rate := self._crossing_of(key)) is not None]
+        low, high = self.low.request_rate, self.high.request_rate
+        return min(rates) if rates else sqrt(low * high)
+
+    def _crossing_of(self, key: str) -> float | None:
+        """Return where one target would reach its limit, on a line in logarithms between the rates next to it.
+
+        Of each rate the last run counts, which is the longest.
+        """
+        assert self.low is not None and self.high is not None
+        ends = self.low.request_rate, self.high.request_rate
+        last = {p.request_rate: p.ratio(key) for p in self.probes if ends[0] <= p.request_rate <= ends[1]}
+        known = sorted((rate, ratio) for rate, ratio in last.items() if 0 < ratio < inf)
+        above = next((point for point in known if point[1] >= 1), None)
+        below = [point for point in known if above and point[0] < above[0]]
+        if above is None or not below:
+            return None
+        (low, under), (high, over) = below[-1], above
+        share = -log(under) / (log(over) - log(under))
         return exp(log(low) + share * log(high / low))

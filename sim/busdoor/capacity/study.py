@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.answer import NO_TOKENS, Answer, describe, found, nothing
+from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
+from busdoor.capacity.control import LEAST_REPLICATIONS, StandIn, Work
 from busdoor.capacity.probe import Outcome, Probe, probe, readings, stability
 from busdoor.capacity.sample import Runs
 from busdoor.capacity.search import Search, Try
@@ -18,7 +19,9 @@ from busdoor.capacity.window import Window
 from busdoor.config import PolicyTable
 from busdoor.experiment import MAX_BATCH_SIZE, Report
 from busdoor.policies.base import Policy
+from busdoor.policies.static import StaticPolicy
 from busdoor.theory.load import capacity_rps
+from busdoor_workloads import Trace
 
 _BURST = 4  # times the requests of a run: a saturated one is as long as the server is full, and needs no window
 _ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
@@ -51,6 +54,8 @@ class Study:
     ----------
     answers : list of Answer
         Of the policies that are done.
+    finished : bool
+        Whether these are all.
     """
 
     runs: Runs
@@ -59,7 +64,8 @@ class Study:
     max_doublings: int
     tolerance: float
     report: Report = lambda share, what: None
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list, init=False)
+    finished: bool = field(default=False, init=False)
     _tried: int = 0
 
     def run(self) -> None:
@@ -67,7 +73,14 @@ class Study:
         for solve in self._solvers():
             self._tried = 0
             self.answers.append(solve())
+        self.finished = True
         self.report(1.0, "done")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the table when it is finished: four for the first static policy, one for any other."""
+        policies = self.runs.config.policies
+        return len(policies) + 3 * any(policy.name == "static" for policy in policies)
 
     def _solvers(self) -> Iterator[Callable[[], Answer]]:
         """Yield what answers for each row of the table, in order."""
@@ -121,27 +134,41 @@ class Study:
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, count)
-            return probe(request_rate, samples, self.promise.targets, [load] if len(load.risks) else [])
+            return probe(request_rate, samples, self.promise.targets, load, stand_in)
 
         carried = float(saturated(0).mean()) if len(saturated(0)) else self._closed_form(policy)
+        stand_in = self._stand_in(policy, carried)
         search = Search(attempt, carried, self.tolerance, self.max_doublings)
         search.run()
-        return found(policy.label, search, carried, self.promise)
+        return found(policy.label, search, carried, self.promise, advice_for(self.runs.fixed))
 
     def _length(self, doublings: int, times: int = 1) -> int:
         return min(times * self.num_requests << doublings, self.runs.longest)
 
-    def _closed_form(self, policy: PolicyTable) -> float:
-        return capacity_rps(self.runs.traces[0], self._built(policy), self.runs.config.step_time)
+    def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
+        return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
+
+    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
+        """Return what tells lucky draws from others; None where draws cannot be had, or are few.
+
+        Nor for whole batches of several: how they happen to form explains more than how the requests come.
+        """
+        built = self._built(policy)
+        batches = isinstance(built, StaticPolicy) and built.num_slots > 1
+        if batches or self.runs.reference is None or len(self.runs.traces) < LEAST_REPLICATIONS:
+            return None
+        lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
+        work = Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps)
+        return StandIn(self.runs.traces, self.runs.reference, work)
 
     def _solve_best(self, policy: PolicyTable) -> Answer:
         """Answer for static batching at the batch size that keeps the promise at the highest rate."""
         plain = next(answer for answer in self.answers if answer.policy == policy.label)
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        size = self._best_size(policy, plain.low)
-        if size is None:
-            return plain.named(_tuned_label(policy.label, self._built(policy).num_slots))
+        size, own = self._best_size(policy, plain.low), self._built(policy).num_slots
+        if size is None or size == own:
+            return plain.named(_tuned_label(policy.label, own))
         return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
 
     def _best_size(self, policy: PolicyTable, least_rps: float) -> int | None:
@@ -170,14 +197,13 @@ class Study:
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
-            return probe(request_rate, samples, self.promise.targets, [load])
+            return probe(request_rate, samples, self.promise.targets, load)
 
         return attempt
 
     def _tell(self, label: str, request_rate: float, length: int) -> None:
         self._tried += 1
-        rows = sum(4 if policy.name == "static" else 1 for policy in self.runs.config.policies)
-        share = (len(self.answers) + min(0.95, self._tried / _TRIES)) / rows
+        share = (len(self.answers) + min(0.95, self._tried / _TRIES)) / self.num_rows
         self.report(min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests")
 
 

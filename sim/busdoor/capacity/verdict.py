@@ -24,8 +24,9 @@ def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
     card = capacity.config.gpu.name.name.upper()
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
     rates = [f"{row['request_rate']:.3g} requests/s with {name}" for name, row in kept.iterrows()]
-    parts = [f"Within {capacity.promise}, {server} serve{'s' * (server[:3] == 'one')} {_and(rates)}."]
-    if request_rate is not None:
+    served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"
+    parts = [f"Within {capacity.promise}, {served}."]
+    if request_rate is not None and rates:
         parts.append(_servers(capacity, request_rate, card))
     never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
     if never:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -89,6 +90,7 @@ def capacity(
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
+    from busdoor.cli import INTERRUPTED
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed,
@@ -98,11 +100,11 @@ def capacity(
     day = _day(diurnal, wanted)
     requests = num_requests or settled.workload.num_requests or NUM_REQUESTS
     study = make_study(settled, promise, num_requests=requests, tolerance=tolerance or TOLERANCE)
-    finished = _run(study, jobs)
+    _run(study, jobs)
     if not study.answers:
         raise KeyboardInterrupt
-    _deliver(study, finished, wanted or (max(day) if day else None), day, out, json)
-    return 0 if finished else 130
+    _deliver(study, wanted or (max(day) if day else None), day, out, json)
+    return 0 if study.finished else INTERRUPTED
 
 
 def _tables(price: float | None, rate: float | None, replications: int | None, **flags: Any) -> dict[str, Any]:
@@ -139,21 +141,17 @@ def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
     return [] if diurnal is None else hourly_rates(diurnal, peak_rps)
 
 
-def _run(study: Study, jobs: int | None) -> bool:
-    """Run under a progress bar; whether it came to its end."""
+def _run(study: Study, jobs: int | None) -> None:
+    """Run under a progress bar, to the end or until Ctrl-C."""
     from busdoor.capacity.sample import processes
     from busdoor.cli.progress import progress_bar
 
-    with progress_bar() as report, processes(jobs) as pool:
+    with suppress(KeyboardInterrupt), progress_bar() as report, processes(jobs) as pool:
         study.runs.pool, study.report = pool, report
-        try:
-            study.run()
-        except KeyboardInterrupt:
-            return False
-    return True
+        study.run()
 
 
-def _deliver(study: Study, finished: bool, rate: float | None, day: list[float], out: Path | None, json: bool) -> None:
+def _deliver(study: Study, rate: float | None, day: list[float], out: Path | None, json: bool) -> None:
     from busdoor.capacity import capacity_of
     from busdoor.cli.capacity_tables import print_capacity, print_day
     from busdoor.cli.flags import fresh_folder
@@ -162,8 +160,8 @@ def _deliver(study: Study, finished: bool, rate: float | None, day: list[float],
     print_capacity(found, rate)
     if day:
         print_day(found, day)
-    if not finished:
-        print(f"Interrupted after {len(study.answers)} policies; this is what they say.")
+    if not study.finished:
+        print(f"Interrupted: {len(study.answers)} of {study.num_rows} rows are done, and these are their answers.")
     folder = found.save(fresh_folder("capacity", out), rate)
     if day:
         found.plan_day(day).to_csv(folder / "day.csv")

@@ -10,33 +10,56 @@ if TYPE_CHECKING:
 
 
 def plot(directory: Path, /, *, out: Path | None = None) -> int:
-    """Draw a saved comparison or result again, as PNG and SVG.
+    """Draw a saved comparison, capacity study or result again, as PNG and SVG.
 
     Parameters
     ----------
     directory
-        A folder that compare or simulate wrote.
+        A folder that compare, capacity or simulate wrote.
     out
         Folder for the pictures; by default the folder's own plots.
     """
-    from busdoor.cli.progress import progress_bar
-    from busdoor.comparison import Comparison
-    from busdoor.comparison_files import save_plots
-    from busdoor.result import Result
-
     if not directory.is_dir():
-        raise ValueError(f"{directory} is not a folder; name one that busdoor compare or simulate wrote")
-    target = out or directory / "plots"
-    with progress_bar() as report:
-        if (directory / "comparison.json").exists():
-            files = save_plots(Comparison.load(directory), target, report)
-        elif (directory / "meta.json").exists():
-            files = save_result_plots(Result.load(directory), target)
-        else:
-            raise ValueError(f"{directory} holds neither a comparison (comparison.json) nor a result (meta.json)")
+        raise ValueError(f"{directory} is not a folder; name one that busdoor compare, capacity or simulate wrote")
+    draw = next((draw for marker, (_, draw) in _KINDS.items() if (directory / marker).exists()), None)
+    if draw is None:
+        known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in _KINDS.items())
+        raise ValueError(f"{directory} holds neither {known}")
+    files = draw(directory, out or directory / "plots")
+    if not files:
+        raise ValueError(f"{directory} has no rate that was tried, so that there is nothing to draw")
     for file in files:
         print(file)
     return 0
+
+
+def _comparison(directory: Path, target: Path) -> list[Path]:
+    from busdoor.cli.progress import progress_bar
+    from busdoor.comparison import Comparison
+    from busdoor.comparison_files import save_plots
+
+    with progress_bar() as report:
+        return save_plots(Comparison.load(directory), target, report)
+
+
+def _capacity(directory: Path, target: Path) -> list[Path]:
+    from busdoor.capacity.files import load, save_plots
+
+    return save_plots(load(directory), target)
+
+
+def _result(directory: Path, target: Path) -> list[Path]:
+    from busdoor.result import Result
+
+    return save_result_plots(Result.load(directory), target)
+
+
+# By the file that tells each kind of folder: what it is called, and who draws it.
+_KINDS = {
+    "comparison.json": ("comparison", _comparison),
+    "capacity.json": ("capacity study", _capacity),
+    "meta.json": ("result", _result),
+}
 
 
 def save_result_plots(result: Result, folder: Path) -> list[Path]:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def report(directory: Path, /, *, out: Path | None = None) -> int:
-    """Tell a saved comparison or result as one HTML page: verdict, tables, figures, and the timelines to be played.
+    """Tell a folder as one HTML page: verdict, tables and figures; of a comparison also timelines to be played.
 
     The page needs no network and no server; open it in any browser.
 
     Parameters
     ----------
     directory
-        A folder that compare or simulate wrote.
+        A folder that compare, simulate, capacity or sweep wrote.
     out
         File for the page; by default report.html in the folder.
     """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from busdoor.plots.curves import plot_latency_throughput
-from busdoor.plots.style import INK
+from busdoor.capacity.files import Saved, load
+from busdoor.capacity.plots import longest, plot_target
 from busdoor.report.figures import figure
 from busdoor.report.page import Page, Section
 from busdoor.report.parts import provenance
@@ -44,7 +44,7 @@ def capacity_page(folder: Path) -> Page:
         What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
     """
     study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
-    sections = [Section("The highest rates", _rates(study["policies"])), _targets(folder, study["slo"])]
+    sections = [Section("The highest rates", _rates(study["policies"])), _targets(folder)]
     if (folder / "plan.csv").exists():
         sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv"))))
     sections.append(provenance(study["config"], study["versions"]))
@@ -66,23 +66,21 @@ def _rates(policies: dict[str, dict[str, float | str | None]]) -> str:
     return f"{table}<ul>{''.join(remarks)}</ul>" if remarks else table
 
 
-def _targets(folder: Path, slo: dict[str, float]) -> Section:
+def _targets(folder: Path) -> Section:
     """Draw every target that was measured at some rate, with its limit."""
-    points = pd.read_csv(folder / "points.csv")
-    points = points[points["value"] > 0].sort_values("num_requests")
-    points = points.groupby(["policy", "request_rate", "target"], sort=False).tail(1)
+    study = load(folder)
     plots = [
-        figure(partial(_target, points=points[points["target"] == key], limit_s=limit_s), f"{key}, in seconds")
-        for key, limit_s in slo.items()
-        if isinstance(limit_s, float) and (points["target"] == key).any()
+        figure(partial(_target, study=study, key=target.key), str(target))
+        for target in study.promise.targets
+        if len(longest(study.points, target.key))
     ]
     return Section("The promise against the rate", f'<div class="plots">{"".join(plots)}</div>')
 
 
-def _target(ax: Axes, points: pd.DataFrame, limit_s: float) -> None:
-    plot_latency_throughput(points, ax, value="value", ylabel="")
-    ax.axhline(limit_s, color=INK, linewidth=1.0)
+def _target(ax: Axes, study: Saved, key: str) -> None:
+    plot_target(study, key, ax=ax)
     ax.set_ylabel("")  # the caption says it
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
 
 
 def sweep_page(folder: Path) -> Page:
