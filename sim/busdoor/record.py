@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import nan
 from struct import Struct
 
@@ -161,10 +162,18 @@ class TableRecorder:
         if enter_s == enter_s:
             self._stays += _pack_stay(request.request_id, enter_s, now_s)
 
-    def stop(self, trace: Trace, now_s: float) -> None:
-        """Write a row for every request that has not left: those that run as they are, the others as they will come."""
+    def known(self) -> set[int]:
+        """Ids of the requests that run, and of those that have left."""
+        left = _frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist()
+        return {request.request_id for request in self._entered}.union(left)
+
+    def stop(self, trace: Trace, now_s: float, elsewhere: Collection[int] = ()) -> None:
+        """Write a row for every request that has not left: those that run as they are, the others as they will come.
+
+        Those `elsewhere` are left out: another server's recorder writes them.
+        """
         running = {request.request_id: request for request in self._entered}
-        left = set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist())
+        left = set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist()).union(elsewhere)
         for row in range(len(trace)):
             if row not in left:
                 request = running.get(row) or Request(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -136,6 +137,11 @@ def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: i
 
 def versions() -> dict[str, str]:
     """Versions of busdoor, Python and what the numbers depend on."""
+    return dict(_versions())
+
+
+@cache  # milliseconds to look up, for every server of a cluster
+def _versions() -> dict[str, str]:
     found = {"busdoor": __version__, "python": platform.python_version()}
     for name in ("simpy", "numpy", "pandas"):
         try:

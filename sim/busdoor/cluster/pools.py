@@ -9,7 +9,7 @@ import simpy
 
 from busdoor.arrivals import Clients
 from busdoor.catalog.dtypes import lm_head_dtype
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, start_servers
+from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, run_to_end, start_servers
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.links import Links
 from busdoor.cluster.load import pools_load
@@ -101,9 +101,6 @@ def simulate_disaggregated(
     path = Disaggregation(env, *routers, links, kv_bytes, aside, reporting(clients.left, len(trace), progress))
     path.connect(servers, [replica.weight for replica in replicas], num_prefill, seed)
     clients.start(path)
-    env.run()
-    tables = [recorder.iterations() for recorder in recorders]
-    ended = join_tables([recorder.requests() for recorder in (aside, *recorders[num_prefill:])], ["request_id"])
     roles = ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)
     noted = {
         "router": [router_name(prefill_router), router_name(decode_router)],
@@ -113,13 +110,20 @@ def simulate_disaggregated(
         "kv_bytes_per_token": kv_bytes,
         "offered_load": load,
     }
-    described = describe_cluster(trace, replicas, lookahead, roles) | mean_utilisation(replicas, tables)
-    return Result(
-        requests=ended.merge(path.transfers(), on="request_id", how="left"),
-        iterations=join_tables(tables, ["start_s"]),
-        stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
-        meta=described | noted | dict(meta or {}),
-    )
+    ending = [aside, *recorders[num_prefill:]]
+
+    def result() -> Result:
+        tables = [recorder.iterations() for recorder in recorders]
+        ended = join_tables([recorder.requests() for recorder in ending], ["request_id"])
+        described = describe_cluster(trace, replicas, lookahead, roles) | mean_utilisation(replicas, tables)
+        return Result(
+            requests=ended.merge(path.transfers(), on="request_id", how="left"),
+            iterations=join_tables(tables, ["start_s"]),
+            stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
+            meta=described | noted | dict(meta or {}),
+        )
+
+    return run_to_end(env, trace, ending, result)
 
 
 def _check_pools(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Replica]) -> None:

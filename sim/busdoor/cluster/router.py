@@ -111,8 +111,7 @@ class Router(ABC):
 
     def submit(self, request: Request) -> None:
         """Let a request arrive now."""
-        self.place(request)
-        self.deliver(request)
+        self.servers[self.place(request)].submit(request)
 
     def place(self, request: Request) -> int:
         """Choose the server of a request, and count it as outstanding there from now on; return the index."""
@@ -154,7 +153,7 @@ class Router(ABC):
             server.close()
 
     def _left(self, request: Request) -> None:
-        self.withdraw(request)
+        self._count(request.replica - self._first_replica, -1, request)
         if self._on_leave:
             self._on_leave(request)
 

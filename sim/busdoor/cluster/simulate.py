@@ -8,7 +8,7 @@ from typing import Any
 import simpy
 
 from busdoor.arrivals import Clients
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, start_servers
+from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, run_to_end, start_servers
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
 from busdoor.cluster.replica import Replica, check_replicas
@@ -53,6 +53,8 @@ def simulate_cluster(
 
     Raises
     ------
+    Interrupted
+        A KeyboardInterrupt that carries what was done until then.
     ValueError
         If replicas share what each needs for itself, or the router is unknown.
 
@@ -77,13 +79,16 @@ def simulate_cluster(
     weights = [replica.weight for replica in replicas]
     chosen.connect(servers, weights=weights, seed=seed, on_leave=reporting(clients.left, len(trace), progress))
     clients.start(chosen)
-    env.run()
-    tables = [recorder.iterations() for recorder in recorders]
-    described = describe_cluster(trace, replicas, lookahead) | mean_utilisation(replicas, tables)
     noted = {"router": name, "router_seed": seed, "offered_load": load}
-    return Result(
-        requests=join_tables([recorder.requests() for recorder in recorders], ["request_id"]),
-        iterations=join_tables(tables, ["start_s"]),
-        stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
-        meta=described | noted | dict(meta or {}),
-    )
+
+    def result() -> Result:
+        tables = [recorder.iterations() for recorder in recorders]
+        described = describe_cluster(trace, replicas, lookahead) | mean_utilisation(replicas, tables)
+        return Result(
+            requests=join_tables([recorder.requests() for recorder in recorders], ["request_id"]),
+            iterations=join_tables(tables, ["start_s"]),
+            stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
+            meta=described | noted | dict(meta or {}),
+        )
+
+    return run_to_end(env, trace, recorders, result)

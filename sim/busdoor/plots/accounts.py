@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, served
+from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, served, server_meta
 
 SLOT_PARTS = ("useful", "padding", "stalled", "finished", "empty")
 """Parts of all slot-iterations, from what was wanted to what was not."""
@@ -73,7 +73,7 @@ def _held(run: Run) -> tuple[float, float]:
 
 def kv_capacity_tokens(run: Run, replica: int = 0) -> float:
     """Tokens that one server's KV cache holds."""
-    own = run.meta["replicas"][replica] if "replicas" in run.meta else run.meta
+    own = server_meta(run, replica)
     return float(own["num_blocks"]) * float(own["block_size"])
 
 
@@ -125,10 +125,14 @@ def kv_account(run: Run) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Tokens of one server's cache, adding up to its capacity. used: holds a token; promised: reserved and will be
-        written; unused: reserved, never written; holes: free, but too scattered to be given out; free: the rest.
+        Tokens of a server's cache, adding up to its capacity (the mean over the time of all servers). used: holds a
+        token; promised: reserved and will be written; unused: reserved, never written; holes: free, but too scattered
+        to be given out; free: the rest.
     """
-    capacity = kv_capacity_tokens(run)
-    curves = kv_curves(served(run).iterations, int(run.meta["block_size"]), capacity)
-    weight = np.repeat(run.iterations["duration_s"].to_numpy(float) / 2, 2)  # trapezia: half at each end
+    own = [(int(str(number)), rows) for number, rows in served(run).iterations.groupby("replica")]
+    curves = pd.concat(
+        kv_curves(rows, server_meta(run, number)["block_size"], kv_capacity_tokens(run, number)) for number, rows in own
+    )
+    seconds = np.concatenate([rows["duration_s"].to_numpy(float) for _, rows in own])
+    weight = np.repeat(seconds / 2, 2)  # trapezia: half at each end
     return {part: float(np.average(curves[part], weights=weight)) for part in KV_PARTS}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from busdoor.plots.accounts import kv_capacity_tokens, kv_curves
 from busdoor.plots.looks import KV_LABELS, look
-from busdoor.plots.runs import Run, of_replica
+from busdoor.plots.runs import Run, of_replica, server_meta, time_label
 from busdoor.plots.style import INK, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     ax = axes_or_new(ax)
     iterations, _ = of_replica(result, replica)
     capacity = kv_capacity_tokens(result, replica)
-    curves = _thinned(kv_curves(iterations, int(result.meta["block_size"]), capacity))
+    curves = _thinned(kv_curves(iterations, server_meta(result, replica)["block_size"], capacity))
     color = identity(str(result.meta["policy"]))["color"]
     floor = np.zeros(len(curves))
     for part, label in KV_LABELS.items():
@@ -49,7 +49,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
             floor = top
     ax.axhline(capacity, color=INK, linewidth=1.0, label=f"capacity {capacity:,.0f}")
     ax.set(xlim=tuple(curves["time_s"].iloc[[0, -1]]), ylim=(0, 1.32 * capacity))
-    ax.set(xlabel="time (s)", ylabel="KV cache (tokens)")
+    ax.set(xlabel=time_label(result, replica), ylabel="KV cache (tokens)")
     ax.yaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
     ax.legend(loc="upper right", ncols=2, borderaxespad=0.1, handlelength=1.6)
     return ax

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.plots.looks import BATCH_LABELS, look
-from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica
+from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
         high = low + steps(iterations, idle)[1]
         _area(ax, "finished", color, edges_s, high, low)
     _limits(ax, edges_s, count_slots(result))
-    _queue(ax, *steps(iterations, iterations["num_waiting"].to_numpy(float)))
+    _queue(ax, time_label(result, replica), *steps(iterations, iterations["num_waiting"].to_numpy(float)))
     return ax
 
 
@@ -96,10 +96,10 @@ def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
     ax.legend(loc="upper right", ncols=3, borderaxespad=0.1, handlelength=1.6)
 
 
-def _queue(ax: Axes, edges_s: FloatArray, waiting: FloatArray) -> None:
+def _queue(ax: Axes, xlabel: str, edges_s: FloatArray, waiting: FloatArray) -> None:
     below = _axes_below(ax)
     below.stairs(waiting, edges_s, fill=True, color=PALE, label="waiting")
-    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel="time (s)", ylabel="waiting", label="queue")
+    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel=xlabel, ylabel="waiting", label="queue")
     below.locator_params(axis="y", integer=True, nbins=4)
 
 

@@ -66,6 +66,25 @@ def of_replica(run: Run, replica: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return iterations[iterations["replica"] == replica], run.stays[run.stays["replica"] == replica]
 
 
+def server_meta(run: Run, replica: int) -> Mapping[str, Any]:
+    """Return what a result says of one server."""
+    own: Mapping[str, Any] = run.meta["replicas"][replica] if "replicas" in run.meta else run.meta
+    return own
+
+
+def time_label(run: Run, replica: int) -> str:
+    """Name a time axis; of a cluster, of which only one server can be drawn, say which.
+
+    Examples
+    --------
+    >>> from busdoor.result import Result
+    >>> time_label(Result.example(), 0)
+    'time (s)'
+    """
+    count = len(run.meta.get("replicas", [None]))
+    return "time (s)" if count == 1 else f"time (s), replica {replica} of {count}"
+
+
 def count_slots(run: Run) -> int:
     """Return how many slots a server ever held at once.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from busdoor.plots.accounts import bubble_share
 from busdoor.plots.looks import SLOT_LABELS, legend_below, look
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica
+from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def plot_timeline(
     _last_tokens(ax, shown)
     _door(ax, np.unique(shown["enter_s"][shown["enter_s"] >= begin_s]), color)
     _names(ax, shown, (begin_s, end_s), len(run.requests))
-    _frame(ax, slots, (begin_s, end_s))
+    _frame(ax, slots, (begin_s, end_s), time_label(run, replica))
     _say_what_is_left_out(ax, run, stays)
     if alone:
         _title(ax, run, str(run.meta["policy"]))
@@ -117,8 +117,8 @@ def _names(ax: Axes, stays: pd.DataFrame, window_s: tuple[float, float], num_req
             ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 
 
-def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
-    ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot", xlabel="time (s)")
+def _frame(ax: Axes, slots: int, window_s: tuple[float, float], xlabel: str) -> None:
+    ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot", xlabel=xlabel)
     step = -(-slots // 8)  # at most eight numbers
     ax.set_yticks(range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)])
     ax.tick_params(axis="y", length=0)
@@ -129,7 +129,7 @@ def _frame(ax: Axes, slots: int, window_s: tuple[float, float]) -> None:
 def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
-        ax.set_xlabel(f"time (s), up to {ax.get_xlim()[1]:,.4g} of {last_s:,.4g}")
+        ax.set_xlabel(f"{ax.get_xlabel()}, up to {ax.get_xlim()[1]:,.4g} of {last_s:,.4g}")
     if count_slots(run) > MAX_SLOTS:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
