@@ -73,9 +73,7 @@ def _pool_tables(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             f"[cluster] replicas = {table['replicas']!r}: each [[cluster.pool]] says how many it has; leave it out here"
         )
     if not pools and "replicas" not in table:
-        raise ValueError(
-            "[cluster] has no servers; say replicas = 4 (--replicas 4), or give it [[cluster.pool]] tables"
-        )
+        raise ValueError("[cluster] has no servers; say replicas = 4 (--replicas 4), or give it [[cluster.pool]]")
     return pools
 
 
@@ -153,14 +151,10 @@ def _check_roles(pools: Sequence[PoolTable], table: Mapping[str, Any]) -> None:
         return
     for role, other in (ROLES, ROLES[::-1]):
         if role not in roles:
-            raise ValueError(
-                f'[cluster] has a {other} pool but no {role} pool; give a [[cluster.pool]] role = "{role}"'
-            )
+            raise ValueError(f'[cluster] has a {other} pool but no {role} pool; give it a pool with role = "{role}"')
     if None in roles:
         number = roles.index(None) + 1
-        raise ValueError(
-            f'[[cluster.pool]] {number} has no role, but others have; give it role = "prefill" or "decode"'
-        )
+        raise ValueError(f'[[cluster.pool]] {number} has no role, but others have; give it "prefill" or "decode"')
     if "link_bytes_per_s" not in table:
         raise ValueError(
             "[cluster] link_bytes_per_s is missing: bytes per second at which a prefill server sends KV, as in "
