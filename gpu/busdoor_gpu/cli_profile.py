@@ -105,7 +105,9 @@ def profile(
     return 0
 
 
-def load_machine(model: str, backend: str, place: str, dtype: str | None, seed: int) -> tuple[Model, Backend]:
+def load_machine(
+    model: str, backend: Literal["triton", "torch"], place: str, dtype: str | None, seed: int
+) -> tuple[Model, Backend]:
     """Load a model and a backend where they are to run.
 
     Raises

@@ -93,9 +93,10 @@ REFERENCE_S = 900e-6
 class PacedClock:
     """Processor time of a machine whose speed is even: work is weighed against a reference done right beside it.
 
-    Where other tenants share the cores, the same iteration takes twice as long in one moment as in the next, in processor
-    time too, and no average is worth much. Before and after each iteration this clock times a fixed computation; the
-    iteration counts by the mean of the two speeds. Its seconds are those of a core that does the reference in 900 µs.
+    Where other tenants share the cores, the same iteration takes twice as long in one moment as in the next, in
+    processor time too, and no average is worth much. Before and after each iteration this clock times a fixed
+    computation; the iteration counts by the mean of the two speeds. Its seconds are those of a core that does the
+    reference in 900 µs.
 
     Examples
     --------

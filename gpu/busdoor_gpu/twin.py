@@ -9,7 +9,9 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
-from busdoor.calibration import Calibration, Validation, calibrate, validate
+import numpy as np
+
+from busdoor.calibration import Calibration, Validation, calibrate, recorded_errors, validate
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
@@ -24,18 +26,20 @@ from busdoor_gpu.model import Model
 from busdoor_gpu.profile import profile
 from busdoor_gpu.replay import replay
 from busdoor_workloads import Trace, Workload
+from busdoor_workloads.arrivals import Burst, Poisson
 from busdoor_workloads.lengths import LogNormal
 
 Report = Callable[[float, str], None]
+ERRORS = "errors.json"
 
 # Of the time for measuring, what the profile gets; the replays share the rest.
 _PROFILE_SHARE = 0.4
-# Loads of the traces, of what a policy can carry: two and three of static batching's, where continuous batching has time
-# to spare, and three of the latter's own, up to the edge of saturation.
+# Loads of the traces, of what a policy can carry: two of static batching's, where continuous batching has time to
+# spare, and three of the latter's own, up to the edge of saturation.
 _STATIC_LOADS = (0.4, 0.75)
 _CONTINUOUS_LOADS = (0.5, 0.75, 0.95)
-# Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as chats
-# have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
+# Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as
+# chats have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
 _INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
 _FEWEST, _MOST = 32, 5000  # requests of a trace: fewer say nothing of a tail, more only cost time
 
@@ -142,9 +146,12 @@ def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: in
     list of Run
         Of the same trace one after the other; each takes about as long as the others.
     """
-    lengths = _lengths(machine.limits, seed)
-    continuous, static = (capacity_rps(lengths, machine.policy(name, lengths), step_time) for name in ("vllm", "static"))
-    rates = [(load * static, True) for load in _STATIC_LOADS] + [(load * continuous, False) for load in _CONTINUOUS_LOADS]
+    typical = _trace(machine.limits, inf, 1000, seed)
+    continuous, static = (
+        capacity_rps(typical, machine.policy(name, typical), step_time) for name in ("vllm", "static")
+    )
+    rates = [(load * static, True) for load in _STATIC_LOADS]
+    rates += [(load * continuous, False) for load in _CONTINUOUS_LOADS]
     count = 2 + sum(1 + both for _, both in rates)
     each_s = (1 - _PROFILE_SHARE) * budget_s / count
 
@@ -157,10 +164,6 @@ def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: in
     return [Run(made, policy) for made, both in traces for policy in (("vllm", "static") if both else ("vllm",))]
 
 
-def _lengths(limits: GridLimits, seed: int) -> Trace:
-    return _trace(limits, inf, 1000, seed)
-
-
 def _trace(limits: GridLimits, rate: float, num_requests: int, seed: int) -> Trace:
     """Draw requests whose lengths spread as chats' do, in the machine's size."""
     longest = limits.max_model_len
@@ -171,11 +174,11 @@ def _trace(limits: GridLimits, rate: float, num_requests: int, seed: int) -> Tra
     workload = Workload(
         input_tokens=lengths(_INPUT_SHARE * longest, longest // 2),
         output_tokens=lengths(_OUTPUT_SHARE * longest, longest // 4),
-        arrival={"process": "burst"} if rate == inf else {"process": "poisson", "request_rate": rate},
+        arrival=Burst() if rate == inf else Poisson(request_rate=rate),
     )
     trace = workload.generate(seed, num_requests=min(max(num_requests, _FEWEST), _MOST))
     name = "burst" if rate == inf else f"rate_{rate:.3g}"
-    return replace(trace, name=name, max_output_tokens=[longest // 4] * len(trace))
+    return replace(trace, name=name, max_output_tokens=np.full(len(trace), longest // 4))
 
 
 def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -> Result:
@@ -195,8 +198,9 @@ def make_twin(
     machine : Machine
         What is to get a twin.
     folder : Path
-        Gets `profile`, `calibration.toml` and a folder for each run under `runs`. What of it is there already, from a
-        call with the same settings that was broken off, is taken as it is.
+        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`, which a test can hold
+        a later simulator to (`busdoor.calibration.drifted`). What of it is there already, from a call with the same
+        settings that was broken off, is taken as it is.
     budget_s : float
         Seconds of the machine's clock for profile and replays together.
     seed : int
@@ -225,7 +229,9 @@ def make_twin(
     results = list(_replayed(machine, runs, folder / "runs", seed, tell))
     tell(1.0, "simulating the runs")
     names = [run.name for run in runs]
-    return calibration, validate(results, calibration.step_time, names, about=calibration.about)
+    validation = validate(results, calibration.step_time, names, about=calibration.about)
+    _write_json(folder / ERRORS, recorded_errors(validation))
+    return calibration, validation
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -244,7 +250,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file, wanted = folder / "twin.json", json.loads(json.dumps(settings))
     if not file.exists():
-        file.write_text(f"{json.dumps(wanted, indent=2)}\n", encoding="utf-8")
+        _write_json(file, wanted)
     found = json.loads(file.read_text(encoding="utf-8"))
     for key, value in wanted.items():
         if found.get(key) != value:
@@ -252,6 +258,10 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
                 f"{folder.name} has the steps of a twin with {key} = {found.get(key)}, not {value}; choose another "
                 f"--out, or the same settings"
             )
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
 
 
 def _once(folder: Path, measure: Callable[[], Result]) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ _PARTS = ("scheduling", "step_model", "host", "feedback")
 
 
 def print_validation(validation: Validation) -> None:
-    """Print errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
+    """Print the main errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
     from rich.console import Console
 
     console = Console()
-    console.print(_table(run_heads(validation), run_rows(validation.runs)))
+    console.print("Errors, simulated against measured, in per cent:")
+    console.print(_table([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
     for line in (*knee_lines(validation), *gain_lines(validation)):
         console.print(line, highlight=False, markup=False)
     regimes, rows = bar_rows(validation)
@@ -40,12 +41,36 @@ def _table(columns: Sequence[str], rows: Rows) -> Any:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(escape(column), justify="right")
     for row, cells in rows:
         table.add_row(row, *cells)
     return table
+
+
+# What the terminal has of each run: a heading, and what is under it. The page has everything.
+BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
+    ("load\nρ", lambda run: "burst" if isnan(run.load) else f"{run.load:.2f}"),
+    ("steps,\neach", lambda run: _points(run.steps.mean_absolute).lstrip("+")),
+    ("\nin all", lambda run: _points(run.steps.total)),
+    ("TTFT\nmean", lambda run: _points(run.table["error"]["ttft", "mean"])),
+    ("\np99", lambda run: _points(run.table["error"]["ttft", "p99"])),
+    ("TPOT\nmean", lambda run: _points(run.table["error"]["tpot", "mean"])),
+    ("E2E\nmean", lambda run: _points(run.table["error"]["e2e", "mean"])),
+    ("\np99", lambda run: _points(run.table["error"]["e2e", "p99"])),
+    ("tokens\nper s", lambda run: _points(run.table["error"]["output", "rate"])),
+)
+
+
+def _points(error: float) -> str:
+    """Write a relative error in per cent, without the sign of per cent."""
+    return "–" if isnan(error) else f"{100 * error:+.1f}"
+
+
+def brief_rows(runs: Sequence[RunValidation]) -> Rows:
+    """Return a row for each run, with the errors of `BRIEFLY`."""
+    return [(run.name, [cell(run) for _, cell in BRIEFLY]) for run in runs]
 
 
 def run_heads(validation: Validation) -> list[str]:

@@ -38,14 +38,22 @@ POLICIES = {
     "prefill_first": lambda: PrefillFirstPolicy(PagedKV(TIGHT, 4), **LIMITS, max_num_batched_tokens=16),
     "orca": lambda: OrcaPolicy(ContiguousKV(4 * AMPLE, 4), **LIMITS, reservation="pow2"),
     "orca fragmented": lambda: OrcaPolicy(ContiguousKV(4 * TIGHT + 3, 4), **LIMITS, reservation="oracle"),
-    "static": lambda: StaticPolicy(
-        ContiguousKV(4 * AMPLE, 4), batch_size=4, max_model_len=96, decode_reads="own"
-    ),
+    "static": lambda: StaticPolicy(ContiguousKV(4 * AMPLE, 4), batch_size=4, max_model_len=96, decode_reads="own"),
     "static skipping": lambda: StaticPolicy(
-        ContiguousKV(4 * AMPLE, 4), batch_size=3, max_model_len=96, decode_reads="own", finished_rows="skip", release="request"
+        ContiguousKV(4 * AMPLE, 4),
+        batch_size=3,
+        max_model_len=96,
+        decode_reads="own",
+        finished_rows="skip",
+        release="request",
     ),
     "static dataset": lambda: StaticPolicy(
-        ContiguousKV(4 * AMPLE, 4), batch_size=4, max_model_len=96, decode_reads="own", pad_input_tokens=60, pad_output_tokens=40
+        ContiguousKV(4 * AMPLE, 4),
+        batch_size=4,
+        max_model_len=96,
+        decode_reads="own",
+        pad_input_tokens=60,
+        pad_output_tokens=40,
     ),
     "dynamic": lambda: DynamicPolicy(
         ContiguousKV(4 * AMPLE, 4), batch_size=3, max_model_len=96, decode_reads="own", max_wait_s=0.001, sort_window=6
