@@ -89,8 +89,8 @@ def test_a_cell_has_the_error_and_whether_it_is_within(exact):
     columns, rows = bar_rows(one(exact, e2e_mean=-0.025, ttft_mean=0.07))
     cells = dict(rows)
     assert columns == ["bar", "ρ < 0.5"]
-    assert cells["E2E mean"] == ["≤ 3 %", "-2.5 % yes"]
-    assert cells["TTFT mean"] == ["≤ 6 %", "+7.0 % no"]
+    assert cells["E2E mean"] == ["≤ 3 %", "-2.5 % ✓"]
+    assert cells["TTFT mean"] == ["≤ 6 %", "+7.0 % ✗"]
     assert cells["output tokens/s"][0] == "–"
 
 
@@ -166,4 +166,4 @@ def test_the_page_has_verdict_bars_gain_runs_budget_and_figures(folder):
 def test_a_missed_bar_stands_out(folder):
     validation = Validation.load(folder)
     runs = [replace(run, load=0.5) for run in validation.runs]
-    assert "<strong>no</strong></td>" in validation_page(Validation(runs, validation.step_time)).html()
+    assert "<strong>✗</strong></td>" in validation_page(Validation(runs, validation.step_time)).html()

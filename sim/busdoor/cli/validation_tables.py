@@ -27,7 +27,7 @@ def print_validation(validation: Validation) -> None:
     for line in (*knee_lines(validation), *gain_lines(validation)):
         console.print(line, highlight=False, markup=False)
     regimes, rows = bar_rows(validation)
-    console.print("\nThe largest error of each regime's runs, and whether it is within its bar:")
+    console.print("\nThe largest error of each regime's runs, ✓ within its bar, ✗ beyond:")
     console.print(_table(regimes, rows))
     console.print(f"\n{validation.verdict}", highlight=False, markup=False)
     for line in blame_lines(validation):
@@ -52,13 +52,13 @@ def _table(columns: Sequence[str], rows: Rows) -> Any:
 # What the terminal has of each run: a heading, and what is under it. The page has everything.
 BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
     ("load\nρ", lambda run: "burst" if isnan(run.load) else f"{run.load:.2f}"),
-    ("steps,\neach", lambda run: _points(run.steps.mean_absolute).lstrip("+")),
-    ("\nin all", lambda run: _points(run.steps.total)),
+    ("steps\neach", lambda run: _points(run.steps.mean_absolute).lstrip("+")),
+    ("steps\nall", lambda run: _points(run.steps.total)),
     ("TTFT\nmean", lambda run: _points(run.table["error"]["ttft", "mean"])),
-    ("\np99", lambda run: _points(run.table["error"]["ttft", "p99"])),
+    ("TTFT\np99", lambda run: _points(run.table["error"]["ttft", "p99"])),
     ("TPOT\nmean", lambda run: _points(run.table["error"]["tpot", "mean"])),
     ("E2E\nmean", lambda run: _points(run.table["error"]["e2e", "mean"])),
-    ("\np99", lambda run: _points(run.table["error"]["e2e", "p99"])),
+    ("E2E\np99", lambda run: _points(run.table["error"]["e2e", "p99"])),
     ("tokens\nper s", lambda run: _points(run.table["error"]["output", "rate"])),
 )
 
@@ -106,7 +106,7 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
 def bar_rows(validation: Validation) -> tuple[list[str], Rows]:
     """Return the columns (the bar, and every regime that has runs), and a row for each quantity.
 
-    A cell has the error, with yes or no where a bar applies.
+    A cell has the error, ticked or crossed where a bar applies.
     """
     table = validation.bars
     order = [name for _, name in REGIMES] + ["all", "saturated"]
@@ -121,7 +121,7 @@ def bar_rows(validation: Validation) -> tuple[list[str], Rows]:
 
 def _judged(row: dict[Any, Any]) -> str:
     shown = as_share(row["error"]) if row["quantity"] == "step_mean_absolute" else as_percent(row["error"])
-    return shown if row["met"] is None else f"{shown} {'yes' if row['met'] else 'no'}"
+    return shown if row["met"] is None else f"{shown} {'✓' if row['met'] else '✗'}"
 
 
 def knee_lines(validation: Validation) -> list[str]:

@@ -81,9 +81,9 @@ def _bars(validation: Validation) -> Section:
     from busdoor.cli.validation_tables import bar_rows, blame_lines, limit_lines
 
     columns, rows = bar_rows(validation)
-    table = html_table(rows, columns, "The largest error of each regime's runs; yes if it is within its bar, else no.")
+    table = html_table(rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it.")
     lines = [*blame_lines(validation), *limit_lines(validation)]
-    return Section("Are the bars met?", table.replace(" no</td>", " <strong>no</strong></td>") + _list(lines))
+    return Section("Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + _list(lines))
 
 
 def _list(lines: list[str]) -> str:
