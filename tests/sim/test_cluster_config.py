@@ -12,6 +12,7 @@ from busdoor.cli import main
 from busdoor.cluster import ROUTERS
 from busdoor.cluster.table import imbalance, replica_table, result_of
 from busdoor.comparison import Comparison
+from busdoor.comparison_files import to_perfetto
 from busdoor.config import Config, load_config
 from busdoor.result import Result
 from busdoor.run import limits_for, run
@@ -289,6 +290,11 @@ class TestCompare:
         assert both[1].table.loc["vllm", "imbalance"] == pytest.approx(rows["imbalance"].max())
         assert "imbalance" not in both[0].table
 
+    def test_every_server_is_a_process_of_one_timeline(self, both, tmp_path):
+        to_perfetto(both[1], tmp_path / "all.json")
+        events = json.loads((tmp_path / "all.json").read_text())["traceEvents"]
+        assert {event["pid"] for event in events} == set(range(6))
+
 
 class TestSweep:
     def test_routers_and_replicas_are_axes(self):
@@ -331,6 +337,16 @@ class TestCommands:
         meta = Result.load(folder / "out").meta
         assert meta["config"]["cluster"]["router"] == {"name": "prefix_affinity", "max_lead": 4}
         assert Config.from_table(meta["config"]).cluster.replicas == 3
+
+    def test_a_pools_calibration_is_looked_for_beside_the_file(self, folder, capsys):
+        (folder / "sub").mkdir()
+        numbers = "base_s = 5.0\nper_token_s = [0.0]\n"
+        (folder / "sub" / "mine.toml").write_text(f'[step_time]\nname = "calibrated"\n{numbers}')
+        (folder / "sub" / "pools.toml").write_text(
+            '[cluster]\n[[cluster.pool]]\nstep_time = {name = "calibrated", path = "mine.toml"}\n'
+        )
+        assert main(["simulate", "trace.csv", "--config", "sub/pools.toml", "--out", "out"]) == 0
+        assert Result.load(folder / "out").requests["first_token_s"].min() == 5.0
 
     def test_one_server_is_told_as_before(self, folder, capsys):
         assert main(["simulate", "trace.csv", "--config", "one.toml", "--out", "out", "--json"]) == 0

@@ -63,11 +63,15 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
 
 
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Let a relative path of [workload] or [step_time] start at the folder of its file; a flag's starts where we are.
+    """Let the relative paths of a file's [workload] and of its [step_time]s start at its folder; a flag's start here.
 
-    The latter may be the name of a calibration instead, which has no folder.
+    A step time's may be the name of a calibration instead, which has no folder.
     """
     tables = dict(data)
+    cluster = data.get("cluster")
+    if isinstance(cluster, Mapping) and isinstance(cluster.get("pool"), list):
+        pools = [absolute(pool, folder) if isinstance(pool, Mapping) else pool for pool in cluster["pool"]]
+        tables["cluster"] = {**cluster, "pool": pools}
     for name in ("workload", "step_time"):
         table = data.get(name)
         if isinstance(table, Mapping) and isinstance(table.get("path"), str):

@@ -40,17 +40,14 @@ def replica_table(result: Result) -> pd.DataFrame:
     >>> replica_table(Result.example())[["requests", "tokens", "busy_share", "imbalance"]].values.tolist()
     [[4.0, 212.0, 1.0, 1.0]]
     """
-    count = len(result.meta.get("replicas", [None]))
-    table = pd.DataFrame([_row(result, number) for number in range(count)])
-    load = table["tokens"] / table["weight"]
-    mean = load.groupby(table["role"]).transform("mean") if "role" in table else load.mean()
-    table["imbalance"] = load / mean
-    return table.rename_axis("replica")
+    parts = _parts(result)
+    table = pd.DataFrame([_about(own) | _did(own, _span_s(result)) for own in parts])
+    return table.assign(imbalance=_imbalances(table)).rename_axis("replica")
 
 
 def imbalance(result: Result) -> float:
     """Return the tokens of the busiest server (for its weight) over the mean: 1 is even."""
-    return float(replica_table(result)["imbalance"].max())
+    return float(_imbalances(pd.DataFrame([_about(own) for own in _parts(result)])).max())
 
 
 def result_of(result: Result, number: int) -> Result:
@@ -70,18 +67,27 @@ def result_of(result: Result, number: int) -> Result:
     )
 
 
-def _row(result: Result, number: int) -> dict[str, Any]:
-    own = result_of(result, number)
-    about = {key: own.meta[key] for key in ("role", "policy", "gpu") if key in own.meta}
+def _parts(result: Result) -> list[Result]:
+    return [result_of(result, number) for number in range(len(result.meta.get("replicas", [None])))]
+
+
+def _about(own: Result) -> dict[str, Any]:
+    """Say what a server is, and what was sent to it."""
+    known = {key: own.meta[key] for key in ("role", "policy", "gpu") if key in own.meta}
+    sent = {"requests": len(own.requests), "tokens": _tokens(own)}
+    return {**known, "weight": own.meta.get("weight", 1.0), **sent}
+
+
+def _did(own: Result, span_s: float) -> dict[str, Any]:
+    """Say how a server fared in a run of so many seconds."""
     summary = own.summary if len(own.requests) else pd.Series(dtype=object)
-    return {
-        **about,
-        "weight": own.meta.get("weight", 1.0),
-        "requests": len(own.requests),
-        "tokens": _tokens(own),
-        "busy_share": own.iterations["duration_s"].sum() / _span_s(result) if len(result.iterations) else np.nan,
-        **{name: summary.get(key, np.nan) for name, key in _METRICS.items()},
-    }
+    busy_s = own.iterations["duration_s"].sum()
+    return {"busy_share": busy_s / span_s, **{name: summary.get(key, np.nan) for name, key in _METRICS.items()}}
+
+
+def _imbalances(table: pd.DataFrame) -> pd.Series[float]:
+    load = table["tokens"] / table["weight"]
+    return load / (load.groupby(table["role"]).transform("mean") if "role" in table else load.mean())
 
 
 def _tokens(own: Result) -> int:
@@ -91,5 +97,6 @@ def _tokens(own: Result) -> int:
 
 
 def _span_s(result: Result) -> float:
+    """Seconds from the first arrival to the last iteration's end; NaN where iterations were not kept."""
     end_s = (result.iterations["start_s"] + result.iterations["duration_s"]).max()
     return float(end_s - result.requests["arrival_s"].min())
