@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from busdoor.calibration import Calibration, Validation, calibrate, recorded_errors, validate
+from busdoor.calibration.twins import CALIBRATION, ERRORS, PROFILE, RUNS
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
@@ -30,14 +31,20 @@ from busdoor_workloads.arrivals import Burst, Poisson
 from busdoor_workloads.lengths import LogNormal
 
 Report = Callable[[float, str], None]
-ERRORS = "errors.json"
 
 # Of the time for measuring, what the profile gets; the replays share the rest.
 _PROFILE_SHARE = 0.4
-# Loads of the traces, of what a policy can carry: two of static batching's, where continuous batching has time to
-# spare, and three of the latter's own, up to the edge of saturation.
-_STATIC_LOADS = (0.4, 0.75)
-_CONTINUOUS_LOADS = (0.5, 0.75, 0.95)
+_BOTH = ("vllm", "static")
+# What is replayed: the load, of what the policy named first can carry (infinite: all at once), and under which
+# policies. Static batching only where it can keep up; continuous batching up to the edge of saturation.
+_CASES: tuple[tuple[str, float, tuple[str, ...]], ...] = (
+    ("static", inf, _BOTH),
+    ("static", 0.4, _BOTH),
+    ("static", 0.75, _BOTH),
+    ("vllm", 0.5, ("vllm",)),
+    ("vllm", 0.75, ("vllm",)),
+    ("vllm", 0.9, ("vllm",)),
+)
 # Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as
 # chats have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
 _INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
@@ -146,26 +153,34 @@ def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: in
     list of Run
         Of the same trace one after the other; each takes about as long as the others.
     """
-    typical = _trace(machine.limits, inf, 1000, seed)
-    continuous, static = (
-        capacity_rps(typical, machine.policy(name, typical), step_time) for name in ("vllm", "static")
-    )
-    rates = [(load * static, True) for load in _STATIC_LOADS]
-    rates += [(load * continuous, False) for load in _CONTINUOUS_LOADS]
-    count = 2 + sum(1 + both for _, both in rates)
-    each_s = (1 - _PROFILE_SHARE) * budget_s / count
-
-    def trace(rate: float, both: bool, number: int) -> Trace:
-        carried = static if both else continuous
-        requests = each_s * (rate if machine.clock == "wall" and rate < inf else carried)
-        return _trace(machine.limits, rate, ceil(requests), seed + 1 + number)
-
-    traces = [(trace(rate, both, number), both) for number, (rate, both) in enumerate([(inf, True), *rates])]
-    return [Run(made, policy) for made, both in traces for policy in (("vllm", "static") if both else ("vllm",))]
+    each_s = (1 - _PROFILE_SHARE) * budget_s / sum(len(policies) for _, _, policies in _CASES)
+    runs = []
+    for number, (bound, load, policies) in enumerate(_CASES):
+        trace = _loaded(machine, step_time, bound, load, each_s, seed + 1 + number)
+        runs += [Run(trace, policy) for policy in policies]
+    return runs
 
 
-def _trace(limits: GridLimits, rate: float, num_requests: int, seed: int) -> Trace:
-    """Draw requests whose lengths spread as chats' do, in the machine's size."""
+def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each_s: float, seed: int) -> Trace:
+    """Draw a trace whose load on a policy is given, and which takes about so many seconds of the clock."""
+
+    def carried_rps(lengths: Trace) -> float:
+        return capacity_rps(lengths, machine.policy(bound, lengths), step_time)
+
+    # The wall's clock waits for arrivals, that of the processor only works.
+    pace = load if machine.clock == "wall" and load < 1 else 1.0
+    num_requests = ceil(each_s * pace * carried_rps(_lengths(machine.limits, 1000, seed)))
+    trace = _lengths(machine.limits, min(max(num_requests, _FEWEST), _MOST), seed)
+    if load == inf:
+        return replace(trace, name="burst")
+    rate = load * carried_rps(trace)
+    arrivals = Poisson(request_rate=rate, normalize_duration=True)
+    arrival_s = arrivals.times(len(trace), np.random.default_rng([seed, 1]))
+    return replace(trace.with_arrivals(arrival_s), name=f"rate_{rate:.3g}")
+
+
+def _lengths(limits: GridLimits, num_requests: int, seed: int) -> Trace:
+    """Draw requests, all at once, whose lengths spread as chats' do, in the machine's size."""
     longest = limits.max_model_len
 
     def lengths(mean: float, most: int) -> LogNormal:
@@ -174,11 +189,10 @@ def _trace(limits: GridLimits, rate: float, num_requests: int, seed: int) -> Tra
     workload = Workload(
         input_tokens=lengths(_INPUT_SHARE * longest, longest // 2),
         output_tokens=lengths(_OUTPUT_SHARE * longest, longest // 4),
-        arrival=Burst() if rate == inf else Poisson(request_rate=rate),
+        arrival=Burst(),
     )
-    trace = workload.generate(seed, num_requests=min(max(num_requests, _FEWEST), _MOST))
-    name = "burst" if rate == inf else f"rate_{rate:.3g}"
-    return replace(trace, name=name, max_output_tokens=np.full(len(trace), longest // 4))
+    trace = workload.generate(seed, num_requests=num_requests)
+    return replace(trace, max_output_tokens=np.full(num_requests, longest // 4))
 
 
 def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -> Result:
@@ -222,11 +236,11 @@ def make_twin(
     tell = report or (lambda share, what: None)
     claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})
     tell(0.0, "profile")
-    measured = _once(folder / "profile", lambda: measure_profile(machine, budget_s, seed))
+    measured = _once(folder / PROFILE, lambda: measure_profile(machine, budget_s, seed))
     calibration = calibrate([measured], ["profile"], name=folder.name)
-    calibration.save(folder / "calibration.toml")
+    calibration.save(folder / CALIBRATION)
     runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
-    results = list(_replayed(machine, runs, folder / "runs", seed, tell))
+    results = list(_replayed(machine, runs, folder / RUNS, seed, tell))
     tell(1.0, "simulating the runs")
     names = [run.name for run in runs]
     validation = validate(results, calibration.step_time, names, about=calibration.about)

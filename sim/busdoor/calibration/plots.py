@@ -134,16 +134,18 @@ def plot_budget(ax: Axes, run: RunValidation) -> None:
 
 
 @styled
-def plot_gain(gain: pd.DataFrame, ax: Axes) -> None:
+def plot_gain(gain: pd.DataFrame, ax: Axes | None = None) -> Figure:
     """Draw the gain of each pair of runs as it was measured, above what was simulated.
 
     Parameters
     ----------
     gain : DataFrame
         As `Validation.gain` has it; one row or more.
-    ax : matplotlib.axes.Axes
-        Where to draw.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; on a page of its own by default.
     """
+    if ax is None:
+        ax = new_figure(7.0, 1.4 + 0.9 * len(gain)).subplots()
     places = np.arange(len(gain))
     for look, offset in ((MEASURED, -0.19), (SIMULATED, 0.19)):
         bars = ax.barh(places + offset, gain[look["label"]], 0.36, color=look["color"], label=look["label"])
@@ -154,7 +156,10 @@ def plot_gain(gain: pd.DataFrame, ax: Axes) -> None:
     most = gain[["measured", "simulated"]].to_numpy(dtype=float).max(initial=1.0)
     ax.set(xlabel="gain", xlim=(0, 1.2 * most))
     ax.invert_yaxis()
-    ax.legend(loc="lower right")
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+    figure = ax.figure
+    assert figure is not None
+    return figure.figure  # type: ignore[return-value]
 
 
 def plot_knee(validation: Validation, ax: Axes) -> None:

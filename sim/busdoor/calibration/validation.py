@@ -230,8 +230,5 @@ class Validation:
     def plot_gain(self) -> Figure:
         """Draw the measured gain of each pair beside the simulated one."""
         from busdoor.calibration.plots import plot_gain
-        from busdoor.plots.style import new_figure
 
-        figure = new_figure(7.0, 1.4 + 0.9 * len(self.gain))
-        plot_gain(self.gain, figure.subplots())
-        return figure
+        return plot_gain(self.gain)

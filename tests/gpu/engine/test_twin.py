@@ -62,8 +62,8 @@ class TestTheRuns:
                 for run in own
             ]
 
-        assert np.allclose(loads("static", runs[2:6:2]), [0.4, 0.75], rtol=0.3)
-        assert np.allclose(loads("vllm", runs[6:]), [0.5, 0.75, 0.95], rtol=0.3)
+        assert np.allclose(loads("static", runs[2:6:2]), [0.4, 0.75], rtol=0.05)
+        assert np.allclose(loads("vllm", runs[6:]), [0.5, 0.75, 0.9], rtol=0.05)
         assert runs[0].trace.request_rate == inf
 
     def test_every_trace_is_drawn_apart_and_again_the_same(self, runs, machine):
