@@ -153,8 +153,8 @@ SENTENCES = {
     "gpu = {'name': 'h200'}: the LinearStepTime of [step_time] is another GPU's; give the pool a step_time too",
     '[[cluster.pool]]\n[[cluster.pool]]\ngpu = {model = "qwen3-8b"}': "[cluster] has pools with llama-3.1-8b and "
     "qwen3-8b; all replicas have to serve the same model",
-    '[sweep]\n"cluster.replicas" = [1, 2]': "[sweep]: this file is a study of many configurations, for busdoor sweep; "
-    "here it runs as one",
+    '[sweep]\n"cluster.replicas" = [1, 2]': "[sweep]: this file is a study of many configurations; run it "
+    "with busdoor sweep, or take the table out",
 }
 
 

@@ -215,7 +215,9 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
 
 def _reject_unknown_tables(data: Mapping[str, Any]) -> None:
     if "sweep" in data:
-        raise ValueError("[sweep]: this file is a study of many configurations, for busdoor sweep; here it runs as one")
+        raise ValueError(
+            "[sweep]: this file is a study of many configurations; run it with busdoor sweep, or take the table out"
+        )
     brackets = {name: f"[{name}]" if name in TABLES else name for name in (*TABLES, *PLAIN_KEYS)}
     for key, value in data.items():
         if key not in brackets:
