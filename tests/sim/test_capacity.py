@@ -11,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, plan_day, replicas_needed, slo_table
+from busdoor.capacity.control import Control, backlogs, controlled_interval
+from busdoor.capacity.files import load
+from busdoor.capacity.plots import plot_target
 from busdoor.capacity.probe import Outcome, Probe, Reading
 from busdoor.capacity.search import Search
-from busdoor.capacity.window import steady_window, warmup
+from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
 from busdoor.cli import main
+from busdoor.statistics import mean_interval
 from busdoor.theory import StepLine, saturated_continuous_rps, saturated_static_rps, sharing_load
 from busdoor_workloads import Trace
 
@@ -89,6 +93,54 @@ def test_a_run_that_is_mostly_filling_and_draining_has_no_steady_window() -> Non
 def test_the_warmup_holds_a_ramp(ramp: int) -> None:
     noise = np.random.default_rng(ramp).normal(size=1000)
     assert ramp - 15 <= warmup((np.minimum(np.arange(1000) / ramp, 1) * 50 + noise)[None]) <= 500
+
+
+@given(st.integers(20, 200))
+def test_a_queue_that_comes_early_is_no_warmup(burst: int) -> None:
+    noise = np.random.default_rng(burst).normal(size=1000)
+    assert warmup((np.maximum(1 - np.arange(1000) / burst, 0) * 50 + noise)[None]) == 0
+
+
+def test_a_run_too_short_for_its_load_to_settle_cannot_keep_a_promise() -> None:
+    def outcome(num_requests: int) -> Outcome:
+        kept = Reading("ttft_p99", np.zeros(8), 0.01, 0.5, 0.25)
+        settling = settling_requests(0.95, 19.0, 2.0, 0.99)
+        return Probe(19.0, num_requests, (kept,), Window(100, 900, steady=True), settling).outcome
+
+    assert (outcome(3000), outcome(3300)) == (Outcome.OPEN, Outcome.MEETS)
+
+
+def test_where_waits_stay_far_from_the_limit_nothing_has_to_settle() -> None:
+    assert settling_requests(0.98, 19.0, 3600.0, 0.99) == 0
+
+
+# What luck explains
+
+
+def test_the_control_takes_luck_off_and_keeps_its_word() -> None:
+    """Of 500 studies of ten M/M/1 runs, nine of ten intervals cover the truth, and half as wide as without it."""
+    rng = np.random.default_rng(1)
+
+    def waits(count: int) -> np.ndarray:
+        return backlogs(rng.exponential(size=(count, 999)), rng.exponential(0.7, (count, 1000)))
+
+    many = waits(4000)
+    truth, beyond = float(many.mean()), float(np.quantile(many, 0.9))
+    error = float((many > beyond).mean(axis=1).std()) / 4000**0.5
+    covered, widths = 0, []
+    for runs in np.split(waits(5000), 500):
+        control = Control((runs > beyond).mean(axis=1) - (many > beyond).mean(), error)
+        values = runs.mean(axis=1)
+        interval = controlled_interval(values, control, 0.9)
+        covered += interval.low <= truth <= interval.high
+        widths.append(interval.half_width / mean_interval(values, 0.9).half_width)
+    assert 0.85 < covered / 500 < 0.95
+    assert np.median(widths) < 0.5
+
+
+def test_a_control_that_is_far_from_its_average_is_left_out() -> None:
+    values, far = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), Control(np.array([-9.0, -9.0, -9.0, -9.0, -8.9]), 0.1)
+    assert controlled_interval(values, far, 0.9) == mean_interval(values, 0.9)
 
 
 # The bracket
@@ -202,7 +254,28 @@ def test_a_study_can_be_drawn_saved_and_told(found: Capacity, tmp_path) -> None:
     assert files == {path.name for path in folder.iterdir()}
     assert json.loads((folder / "capacity.json").read_text())["plan"]["vllm"]["replicas"] >= 1
     assert found.plot("e2e_p99").get_ylabel() == "E2E p99"
+    assert len(plot_target(load(folder), "e2e_p99").get_lines()) == len(found.plot("e2e_p99").get_lines())
     assert "40 requests/s need" in found.verdict(40.0)
+
+
+def test_the_command_plot_draws_a_saved_study_again(found: Capacity, tmp_path, capsys) -> None:
+    folder = found.save(tmp_path / "out")
+    (folder / "plots" / "capacity.png").unlink()
+    assert main(["plot", str(folder)]) == 0
+    assert (folder / "plots" / "capacity.png").exists() and "capacity.svg" in capsys.readouterr().out
+
+
+def test_no_two_rows_look_alike(found: Capacity) -> None:
+    lines = found.plot("e2e_p99").get_lines()[:-1]
+    assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines) >= 3
+
+
+def test_a_file_that_is_too_short_is_told_apart_from_a_workload_that_can_be_lengthened() -> None:
+    rng = np.random.default_rng(0)
+    trace = Trace(arrival_s=np.cumsum(rng.exponential(size=150)), input_tokens=rng.integers(1, 900, 150),
+                  output_tokens=rng.integers(1, 200, 150), name="short")  # fmt: skip
+    (reason,) = capacity(trace, ["vllm"], "ttft_p99=1s", replications=4).table["reason"]
+    assert "runs of 150 requests are too short" in reason and "never lengthened: give a longer one" in reason
 
 
 def test_a_batch_released_whole_has_no_time_per_token_and_a_lone_request_may_be_too_slow() -> None:
@@ -280,6 +353,8 @@ def test_the_command_prints_one_line_of_json_last(tmp_path, capsys: pytest.Captu
         (["--slo", "ttft_p99=2s", "--diurnal", "3"], "give the peak's rate, --rate"),
         (["--workload", "nowhere.csv"], "there is no file"),
         (["--tolerance", "3"], "tolerance is 3.0"),
+        (["--tolerance", "0"], "tolerance is 0.0"),
+        (["--num-requests", "0"], "num_requests is 0"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_exit_code_2(

@@ -89,7 +89,7 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
 
 @dataclass(frozen=True)
 class StandIn:
-    """A queue with one server that works for each request as long as it keeps the real one busy, first come first served.
+    """A queue with one server, first come first served, that works for a request as long as that keeps the real one busy.
 
     Parameters
     ----------

@@ -37,11 +37,16 @@ class Drawable(Protocol):
     """
 
     @property
-    def promise(self) -> Promise: ...
+    def promise(self) -> Promise:
+        """What is to be kept."""
+
     @property
-    def table(self) -> pd.DataFrame: ...
+    def table(self) -> pd.DataFrame:
+        """One row a policy."""
+
     @property
-    def points(self) -> pd.DataFrame: ...
+    def points(self) -> pd.DataFrame:
+        """One row a policy, rate and target."""
 
 
 @styled
@@ -71,7 +76,8 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     for name, look in styles.items():
         own = points[points["policy"] == name].sort_values("request_rate")
         ax.plot(own["request_rate"], percent * own["value"], **look)
-        _draw_bracket(ax, study.table.loc[name], look["color"])
+        low, high = study.table.loc[[name], ["low", "high"]].to_numpy(dtype=float)[0]
+        _draw_bracket(ax, low, high, look["color"])
     _draw_limit(ax, target, points, styles)
     _scale_rates(ax)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -88,7 +94,7 @@ def plot_targets(study: Drawable) -> Figure:
 
 
 def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Return a target's values by policy and rate, each from the longest run; none that a longer one beside it corrects.
+    """Return a target's values by policy and rate, each from the longest run; none that a longer one corrects.
 
     Short runs near saturation scatter so much that a line through all of them would be a scribble.
     """
@@ -171,6 +177,6 @@ def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str
         ax.fill_between([], [], color=tint(INK, 0.25), label="between meets and misses")
 
 
-def _draw_bracket(ax: Axes, row: pd.Series[float], color: str) -> None:
-    if row["low"] > 0 and row["high"] < float("inf"):
-        ax.axvspan(row["low"], row["high"], color=tint(color, 0.25), zorder=0)
+def _draw_bracket(ax: Axes, low: float, high: float, color: str) -> None:
+    if 0 < low <= high < float("inf"):
+        ax.axvspan(low, high, color=tint(color, 0.25), zorder=0)

@@ -221,7 +221,7 @@ def readings(
     number = _BATCH_MEANS if len(samples) == 1 else 1
     edges = np.linspace(window.begin, window.end, number + 1).astype(int).tolist()
     parts = [sample.part(begin, end) for sample in samples for begin, end in pairwise(edges)]
-    matched = controls or [None] * len(targets)
+    matched: Sequence[Control | None] = controls or [None] * len(targets)
     return [_read(target, parts, control) for target, control in zip(targets, matched, strict=True)]
 
 

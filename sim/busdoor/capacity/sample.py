@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 _REFERENCE = 256  # draws: what is expected of them is known almost six times as well as of the eight that are run
-_REFERENCE_REQUESTS = 2_000_000  # of all of them: fifty megabytes
+_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
 

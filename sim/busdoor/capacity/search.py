@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from math import ceil, exp, inf, log, log2, sqrt
@@ -22,6 +22,8 @@ _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever 
 _EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
 _STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough
 _ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
+_LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
+_JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
 
@@ -198,13 +200,13 @@ class Search:
         return self.high.request_rate / self.low.request_rate
 
     def _aim(self) -> float:
-        """Return the rate to try next: where it would close the bracket, as far from the expected answer as that allows.
+        """Return the rate to try next: where it would close the bracket, as far from the answer as that allows.
 
         Far from it a short run decides. With neither end near enough for that, the rate moves the end further off.
         """
         assert self.low is not None and self.high is not None
         low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()
-        reach = self._wanted ** (1 - _EDGE / 10)
+        reach = self._wanted * _JUST
         above, below = low * reach, high / reach
         if max(above / middle, middle / below) > 1 + _ASIDE * self.tolerance:
             return above if above / middle > middle / below else below
@@ -221,18 +223,23 @@ class Search:
         return min(rates) if rates else sqrt(low * high)
 
     def _crossing_of(self, key: str) -> float | None:
-        """Return where one target would reach its limit, on a line in logarithms between the rates next to it.
-
-        Of each rate the last run counts, which is the longest.
-        """
+        """Return where one target would reach its limit; by the longer runs if these can tell, else by all."""
         assert self.low is not None and self.high is not None
         ends = self.low.request_rate, self.high.request_rate
-        last = {p.request_rate: p.ratio(key) for p in self.probes if ends[0] <= p.request_rate <= ends[1]}
-        known = sorted((rate, ratio) for rate, ratio in last.items() if 0 < ratio < inf)
-        above = next((point for point in known if point[1] >= 1), None)
-        below = [point for point in known if above and point[0] < above[0]]
-        if above is None or not below:
-            return None
-        (low, under), (high, over) = below[-1], above
-        share = -log(under) / (log(over) - log(under))
-        return exp(log(low) + share * log(high / low))
+        inside = [p for p in self.probes if ends[0] <= p.request_rate <= ends[1] and 0 < p.ratio(key) < inf]
+        longest = max((probe.num_requests for probe in inside), default=0)
+        longer = [probe for probe in inside if _LONG * probe.num_requests >= longest]
+        rate = _interpolated(longer, key)
+        return _interpolated(inside, key) if rate is None else rate
+
+
+def _interpolated(probes: Sequence[Probe], key: str) -> float | None:
+    """Return where a ratio is 1, on a line in logarithms between the rates next to it; the last run of each counts."""
+    known = sorted({probe.request_rate: probe.ratio(key) for probe in probes}.items())
+    above = next((point for point in known if point[1] >= 1), None)
+    below = [point for point in known if above and point[0] < above[0]]
+    if above is None or not below:
+        return None
+    (low, under), (high, over) = below[-1], above
+    share = -log(under) / (log(over) - log(under))
+    return exp(log(low) + share * log(high / low))

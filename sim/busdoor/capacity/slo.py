@@ -195,7 +195,7 @@ def _target(key: str, value: Any) -> Target:
     match = _KEY.fullmatch(key)
     if not match or match[2] in ("p0", "p00"):
         known = [f"{name}_{rest}" for name in LATENCIES for rest in ("mean", "p50", "p90", "p95", "p99")]
-        reject_unknown("[slo]", [key if key not in known else ""], [*known, *SLO_METRICS, "goodput", "preset"])
+        reject_unknown("[slo]", [key if key not in known else ""], [*known, *SLO_METRICS, "goodput"])
     assert match
     share = None if match[2] == "mean" else float(match[2][1:]) / 100
     return Target(key, {match[1]: _limit(key, value)}, share)

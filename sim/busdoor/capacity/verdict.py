@@ -44,7 +44,8 @@ def _servers(capacity: Capacity, request_rate: float, card: str) -> str:
 def _best(capacity: Capacity) -> pd.DataFrame:
     """Return the rows that keep the promise, highest rate first; of static batching's several the best one."""
     kept = capacity.table[capacity.table["low"] > 0].sort_values("low", ascending=False)
-    return kept[~kept.index.str.partition(" (").get_level_values(0).duplicated()]
+    families = pd.Index([str(name).partition(" (")[0] for name in kept.index])
+    return kept[~families.duplicated()]
 
 
 def _and(names: list[str]) -> str:

@@ -98,8 +98,8 @@ def capacity(
     settled, promise = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate
     day = _day(diurnal, wanted)
-    requests = num_requests or settled.workload.num_requests or NUM_REQUESTS
-    study = make_study(settled, promise, num_requests=requests, tolerance=tolerance or TOLERANCE)
+    requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
+    study = make_study(settled, promise, num_requests=requests, tolerance=TOLERANCE if tolerance is None else tolerance)
     _run(study, jobs)
     if not study.answers:
         raise KeyboardInterrupt

@@ -1,0 +1,48 @@
+"""Ctrl-C during `busdoor capacity`: rows that are done are written and printed, nothing is claimed of the others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOTS = os.pathsep.join(str(Path(__file__).parents[2] / root) for root in ("sim", "workloads"))
+# The command, saying which rate it tries, so that the test knows when to interrupt.
+COMMAND = """
+import sys
+from busdoor.capacity.study import Study
+from busdoor.cli import main
+tell = Study._tell
+Study._tell = lambda study, label, rate, length: (print("trying", label, flush=True), tell(study, label, rate, length))
+sys.exit(main(sys.argv[1:]))
+"""
+STATIC_THEN_LONG = ["--policy", "static", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
+
+
+def interrupted(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command, and send its whole process group SIGINT while it is at vllm, as a terminal does."""
+    command = [sys.executable, "-c", COMMAND, "capacity", *STATIC_THEN_LONG, *arguments, "--out", str(folder)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": ROOTS},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any(line == "trying vllm\n" for line in iter(process.stdout.readline, ""))
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a process group there")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ctrl_c_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str) -> None:
+    done = interrupted(["--slo", "tpot_p99=100ms", "--json", "--jobs", jobs], tmp_path / "out")
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr and "Interrupted: " in done.stdout
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    written = json.loads((tmp_path / "out" / "capacity.json").read_text())
+    assert told["policies"] == written["policies"]
+    assert "released whole" in written["policies"]["static"]["reason"] and "vllm" not in written["policies"]
