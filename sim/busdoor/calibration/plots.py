@@ -159,7 +159,7 @@ def plot_gain(gain: pd.DataFrame, ax: Axes | None = None) -> Figure:
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     figure = ax.figure
     assert figure is not None
-    return figure.figure  # type: ignore[return-value]
+    return figure.figure
 
 
 def plot_knee(validation: Validation, ax: Axes) -> None:

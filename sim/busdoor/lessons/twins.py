@@ -50,7 +50,7 @@ def terms(calibration: Calibration) -> pd.DataFrame:
     >>> terms(Calibration.load("vllm-cpu")).columns.tolist()
     ['value (µs)', 'low', 'high']
     """
-    rows = {}
+    rows: dict[str, list[float]] = {}
     for term, value in calibration.step_time.describe().items():
         interval = calibration.intervals.get(term)
         if isinstance(value, list) and interval:
@@ -106,7 +106,7 @@ def plot_profile(table: pd.DataFrame) -> Figure:
         for count, own in prompts.groupby("chunks"):
             if len(own) > 1:
                 _draw_line(
-                    right, own.sort_values("prefill_tokens"), "prefill_tokens", f"{count} prompt{'s' * (count > 1)}"
+                    right, own.sort_values("prefill_tokens"), "prefill_tokens", f"{count} prompt{'' if count == 1 else 's'}"
                 )
         right.set(title="prefill of whole prompts", xlabel="tokens of all prompts", xscale="log", yscale="log")
         right.set_ylabel("iteration (ms)")
