@@ -82,7 +82,9 @@ def profile(
     recorder = TableRecorder(policy)
     env = simpy.Environment()
     server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead)
-    noted = describe_engine(engine) | {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed, **(meta or {})}
+    told = {"max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": limits.max_num_batched_tokens}
+    told |= {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed}
+    noted = describe_engine(engine) | told | dict(meta or {})
     step_time = Measured(clock=clock, backend=backend.name)
 
     def result() -> Result:

@@ -71,7 +71,7 @@ def _gpus(comparison: Comparison, best: str) -> str:
     if best == base or gpus[[best, base]].isna().any():
         return ""
     few, many = int(gpus[best]), int(gpus[base])
-    names = {pool.gpu.name.name.upper() for pool in comparison.config.pools}
+    names = {pool.machine for pool in comparison.config.pools}
     card = names.pop() if len(names) == 1 else "GPUs"
     return f"{comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
 

@@ -98,10 +98,19 @@ def about_runs(results: Sequence[Result], names: Sequence[str]) -> dict[str, Any
             )
         if different:
             about[key] = different[0] if len(different) == 1 else different
+    about["server"] = _server(results)
     for key in ("model_shape", "versions"):
         if isinstance(value := results[0].meta.get(key), Mapping):
             about[key] = dict(value)
     return about
+
+
+def _server(results: Sequence[Result]) -> dict[str, Any]:
+    """Memory and limits that all runs had; a simulation with the calibration takes them where it is told no others."""
+    keys = ("num_blocks", "block_size", "max_num_seqs", "max_num_batched_tokens")
+    said = [{**result.meta, **(result.meta.get("policy_config") or {})} for result in results]
+    first = said[0] if said else {}
+    return {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in said)}
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -45,7 +45,7 @@ def heading(comparison: Comparison) -> str:
     behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
         f"[bold]{escape(first.meta['trace'])}[/], {first.meta['num_requests']:,} requests, {arrivals}, "
-        f"on {config.hardware} with {escape(config.gpu.model.name)}{behind}; "
+        f"on {escape(config.where)}{behind}; "
         f"mean of {count} replication{'s' * (count > 1)}\n"
     )
 

@@ -45,6 +45,11 @@ class PoolTable:
     weight: PositiveFloat = 1.0
     policy: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def machine(self) -> str:
+        """What one of its GPUs is called in a sentence; a calibration stands for what it was measured on."""
+        return getattr(self.step_time, "calibration", "") or self.gpu.name.name.upper()
+
     def policy_of(self, policy: PolicyTable) -> PolicyTable:
         """Return the policy as it runs here."""
         if "name" in self.policy:

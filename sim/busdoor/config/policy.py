@@ -44,8 +44,13 @@ class PolicyTable:
     chosen: frozenset[str] = field(default=frozenset(), compare=False)
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], card: GPUTable) -> PolicyTable:
-        """Build it from a TOML table; limits that vLLM chooses by the GPU are chosen so where the table is silent."""
+    def from_table(
+        cls, table: Mapping[str, Any], card: GPUTable, measured: Mapping[str, int] | None = None
+    ) -> PolicyTable:
+        """Build it from a TOML table; where that is silent, with the limits of the measured server.
+
+        Without such a server they are those that vLLM chooses by the GPU.
+        """
         rest = dict(table)
         name, label = rest.pop("name", None), rest.pop("label", None)
         if not isinstance(name, str):
@@ -56,10 +61,13 @@ class PolicyTable:
         reject_unknown("[policy]", rest, known | {"label"})
         chosen = {
             key: value
-            for key, value in _limits(card).items()
+            for key, value in {**_limits(card), **(measured or {})}.items()
             if key not in rest and getattr(_config(name, {}), key, None) is not None
         }
-        return cls(name=name, label=label or name, config=_config(name, {**chosen, **rest}), chosen=frozenset(chosen))
+        config = _config(name, {**chosen, **rest})
+        return cls(
+            name=name, label=label or name, config=config, chosen=frozenset(chosen.keys() - (measured or {}).keys())
+        )
 
     @property
     def field_names(self) -> frozenset[str]:
@@ -130,7 +138,9 @@ def parse_policy(text: str) -> dict[str, Any]:
     return parse_named(text, "--policy", "static,batch_size=16")
 
 
-def parse_policies(document: Document, card: GPUTable) -> tuple[PolicyTable, ...]:
+def parse_policies(
+    document: Document, card: GPUTable, measured: Mapping[str, int] | None = None
+) -> tuple[PolicyTable, ...]:
     """Build the policies of a document, each with a label of its own; the default ones if it names none."""
     given = document.data.get("policy", list(DEFAULT_POLICIES))
     policies = []
@@ -139,7 +149,7 @@ def parse_policies(document: Document, card: GPUTable) -> tuple[PolicyTable, ...
             named = {"name": table} if isinstance(table, str) else table
             if not isinstance(named, Mapping):
                 raise ValueError(f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]")
-            policies.append(PolicyTable.from_table(named, card))
+            policies.append(PolicyTable.from_table(named, card, measured))
     if not policies:
         raise ValueError("policy = []: name at least one")
     return label_policies(policies)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from busdoor.config.measured import measured_server, with_memory
 from busdoor.config.tables import GPUTable, KVTable, reject_unknown
 from busdoor.names import checked
 from busdoor.step_time import StepTime, make_step_time, step_time_class
@@ -42,7 +43,8 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, fits: b
         One sentence that names the table, the key, the value and what would be right.
     """
     with blame("kv"):
-        kv = _strict(KVTable, table_of(data, "kv"), "[kv]")
+        memory = with_memory(table_of(data, "kv"), measured_server(table_of(data, "step_time"), folder))
+        kv = _strict(KVTable, memory, "[kv]")
     with blame("gpu"):
         card = _strict(GPUTable, table_of(data, "gpu"), "[gpu]")
         if fits and kv.num_blocks is None:

@@ -12,6 +12,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.config.cluster import ClusterTable, PoolTable
+from busdoor.config.measured import measured_limits
 from busdoor.config.policy import PolicyTable, parse_policies
 from busdoor.config.pools import has_pools, parse_cluster
 from busdoor.config.server import parse_server, table_of
@@ -117,6 +118,15 @@ class Config:
         """All servers in short, as in "4 × h100"."""
         return self.gpu.hardware if self.cluster is None else self.cluster.hardware
 
+    @property
+    def where(self) -> str:
+        """All servers and their model in a few words; a calibration stands for both."""
+        names = {getattr(pool.step_time, "calibration", "") for pool in self.pools}
+        if all(names):
+            count = f"{self.num_units} × " if self.num_units > 1 else ""
+            return f"{count}{' + '.join(sorted(names))} (calibrated)"
+        return f"{self.hardware} with {self.gpu.model.name}"
+
     def with_policy(self, policy: PolicyTable) -> Config:
         """Return the configuration with this policy alone."""
         return replace(self, policies=(policy,))
@@ -205,7 +215,7 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
     server = parse_server(data, Path(folder), document.blame, fits=not has_pools(data))
     with document.blame("slo"):
         slo = SLO.from_table(table_of(data, "slo"))
-    policies = parse_policies(document, server.gpu)
+    policies = parse_policies(document, server.gpu, measured_limits(table_of(data, "step_time"), Path(folder)))
     cluster = parse_cluster(document, server, policies, Path(folder))
     parts = {"workload": workload, "policies": policies, **server._asdict(), "slo": slo, "cluster": cluster}
     with document.blame():
