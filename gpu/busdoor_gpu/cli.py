@@ -125,7 +125,10 @@ def _configured(config: Path | None, model: str | None, **flags: Any) -> Config:
     if model is not None:
         shape = find_model(model).shape
         tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
-    return configured(config, tables, {"policy": "vllm", "lookahead": 1})
+    settled = configured(config, tables, {"policy": "vllm", "lookahead": 1})
+    if settled.cluster is not None:
+        raise ValueError("[cluster]: a replay runs on one server, this machine; leave the table out")
+    return settled
 
 
 def _served(settled: Config, time_scale: float | None, concurrency: int | None) -> Trace:

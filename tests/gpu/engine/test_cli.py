@@ -48,6 +48,7 @@ def test_it_replays_every_policy_of_the_configuration(files, capsys):
         meta = meta_of(files[2] / name)
         assert (meta["policy"], meta["model"], meta["lookahead"]) == (name, "tiny-llama", 1)
         assert meta["config"]["gpu"]["model"]["hidden_size"] == 64
+    assert meta["policy_config"]["decode_reads"] == "own", "paged kernels read no padding"
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,12 @@ def test_what_is_wrong_is_one_sentence(files, flags, sentence):
 def test_memory_has_to_be_given_where_it_cannot_be_measured(files):
     files[1].write_text("lookahead = 0\n")
     with pytest.raises(ValueError, match=r"measured on a GPU only; give \[kv\] num_blocks"):
+        command(files)
+
+
+def test_several_servers_are_refused(files):
+    files[1].write_text(CONFIG + "[cluster]\nreplicas = 2\n")
+    with pytest.raises(ValueError, match=r"\[cluster\]: a replay runs on one server"):
         command(files)
 
 
