@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The first session on a GPU, in one command of less than ten minutes: tests, bench --quick, a replay, a profile.
+# The first session on a GPU, in one command of less than ten minutes: tests, bench --quick, a replay, a twin.
 # Every stage has a time limit of its own and leaves what it has; a stage that fails does not stop the next.
 # Usage: [OUT=folder] [PEERS=folder] gpu/first_run.sh [--device cpu]     (cpu: a rehearsal at toy sizes)
 set -u
@@ -15,14 +15,16 @@ busdoor=("$python" -c "import sys; from busdoor.cli import main; sys.exit(main(s
 
 if [ "${1:-}" = --device ] && [ "${2:-}" = cpu ]; then
     device=(--device cpu)
-    model=(--backend torch --model tiny-llama --clock cpu)
-    grid=(--max-num-seqs 4 --max-num-batched-tokens 64 --max-model-len 128 --budget 2s)
+    model=(--backend torch --model tiny-llama)
+    clock=(--clock cpu)
+    grid=(--max-num-seqs 4 --max-num-batched-tokens 64 --max-model-len 128 --budget 4s)
     tests=(tests/gpu/test_import.py)
     blocks=200
 else
     device=(--device cuda)
     model=(--backend triton --model qwen3-0.6b)
-    grid=(--budget 60s)
+    clock=()
+    grid=(--budget 80s)
     tests=(-m gpu tests/gpu)
     blocks=20000
 fi
@@ -59,19 +61,19 @@ PY
 
 # 540 s together: the rest of ten minutes is for starting and copying. The replay comes first, as it is the shortest and
 # says most; the tests last, since a kernel that hangs would take the time of what follows.
-stage replay 80 "${busdoor[@]}" replay "$work/trace.jsonl" --config "$work/run.toml" "${model[@]}" --out "$work/replay"
+stage replay 80 "${busdoor[@]}" replay "$work/trace.jsonl" --config "$work/run.toml" "${model[@]}" "${clock[@]}" --out "$work/replay"
 stage bench 150 "$python" -m busdoor_gpu.bench --quick --deadline 130 "${device[@]}" ${PEERS:+--peers "$PEERS"} \
     --csv "$OUT/bench.csv"
-stage profile 110 "${busdoor[@]}" profile "${model[@]}" "${grid[@]}" --out "$work/profile"
-stage tests 200 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" --durations=10
+stage twin 150 "${busdoor[@]}" twin "${model[@]}" "${grid[@]}" --out "$work/twin"
+stage tests 160 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" --durations=10
 
 # At most eight files: stages, bench.csv, bench.json, log.txt, and the two results as archives.
 grep -a '^{' "$work/bench.txt" | tail -n 1 >"$OUT/bench.json"
-for name in replay bench profile tests; do
+for name in replay bench twin tests; do
     printf '==== %s\n' "$name"
     tail -c 60000 "$work/$name.txt"
 done >"$OUT/log.txt"
-for name in replay profile; do
+for name in replay twin; do
     [ -d "$work/$name" ] && tar -czf "$OUT/$name.tar.gz" -C "$work" "$name"
 done
 cat "$OUT/stages.txt"
