@@ -13,8 +13,8 @@ a second a server carries within a promise, and how many servers a rate needs:
 >>> found.table.index.tolist(), bool(10 < found.low["vllm"] < 30)
 (['vllm'], True)
 
-`found.plan(40)`, `.plan_day(...)`, `.plot()`, `.verdict()` and more: it is `capacity` of the package `busdoor.capacity`,
-which it would hide under its own name. Everything is imported when it is first used, so that
+`found.plan(40)`, `.plan_day(...)`, `.plot()`, `.verdict()` and more: it is `capacity` of the package
+`busdoor.capacity`, which it would hide under its own name. Everything is imported when it is first used, so that
 `import busdoor` costs nothing.
 """
 

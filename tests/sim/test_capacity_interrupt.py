@@ -19,12 +19,12 @@ tell = Study._tell
 Study._tell = lambda study, label, rate, length: (print("trying", label, flush=True), tell(study, label, rate, length))
 sys.exit(main(sys.argv[1:]))
 """
-STATIC_THEN_LONG = ["--policy", "static", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
+QUICK_THEN_LONG = ["--policy", "dynamic", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
 
 
 def interrupted(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the command, and send its whole process group SIGINT while it is at vllm, as a terminal does."""
-    command = [sys.executable, "-c", COMMAND, "capacity", *STATIC_THEN_LONG, *arguments, "--out", str(folder)]
+    command = [sys.executable, "-c", COMMAND, "capacity", *QUICK_THEN_LONG, *arguments, "--out", str(folder)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": ROOTS},
@@ -45,4 +45,4 @@ def test_ctrl_c_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str) -> None:
     told = json.loads(done.stdout.strip().splitlines()[-1])
     written = json.loads((tmp_path / "out" / "capacity.json").read_text())
     assert told["policies"] == written["policies"]
-    assert "released whole" in written["policies"]["static"]["reason"] and "vllm" not in written["policies"]
+    assert "released whole" in written["policies"]["dynamic"]["reason"] and "vllm" not in written["policies"]

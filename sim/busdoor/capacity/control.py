@@ -89,7 +89,7 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
 
 @dataclass(frozen=True)
 class StandIn:
-    """A queue with one server, first come first served, that works for a request as long as that keeps the real one busy.
+    """A queue with one server, first come first served, that works for each as long as it keeps the real one busy.
 
     Parameters
     ----------

@@ -23,6 +23,7 @@ _EFFORT = 120  # times the first run's requests: what is spent on lengthening, b
 _STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough
 _ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
 _LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
+_OPEN = 2  # rates that stay open at one length of run: more of them would be better spent on longer runs
 _JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
@@ -154,10 +155,13 @@ class Search:
         """Try rates beside the expected answer; where one stays open, come nearer from either side, then lengthen."""
         while not self.decided:
             aim = self._aim()
+            still_open = [probe for probe in self.probes[self._since :] if probe.outcome is Outcome.OPEN]
             stuck = self._tried(aim)
-            if stuck is None:
+            if len(still_open) < _OPEN and stuck is None:
                 self._try(aim)
-            elif not self._flank(stuck.request_rate) and not self._longer(stuck):
+            elif len(still_open) < _OPEN and stuck and self._flank(stuck.request_rate):
+                continue
+            elif not self._longer(stuck or still_open[-1]):
                 return
 
     def _tried(self, request_rate: float) -> Probe | None:

@@ -23,7 +23,7 @@ from busdoor.policies.static import StaticPolicy
 from busdoor.theory.load import capacity_rps
 from busdoor_workloads import Trace
 
-_BURST = 4  # times the requests of a run: a saturated one is as long as the server is full, and needs no window
+_BURST = 4  # times the requests of the first run: a saturated one is as long as the server is full, and needs no window
 _ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
 _ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
 _ROUGH_REPLICATIONS = 3
@@ -122,21 +122,22 @@ class Study:
         count = len(self.runs.traces)
 
         @cache
-        def saturated(doublings: int) -> NDArray[np.float64]:
-            return _usable(self.runs.saturated(policy, self._length(doublings, _BURST), count))
+        def saturated(num_requests: int) -> NDArray[np.float64]:
+            return _usable(self.runs.saturated(policy, num_requests, count))
 
         def attempt(request_rate: float, doublings: int) -> Probe:
-            load = stability(request_rate, saturated(0))
-            for longer in range(1, doublings + 1 if load.outcome is Outcome.OPEN else 1):
-                load = stability(request_rate, saturated(longer))
             length = self._length(doublings)
+            load = stability(request_rate, saturated(burst))
+            if load.outcome is Outcome.OPEN:
+                load = stability(request_rate, saturated(max(burst, length)))
             self._tell(policy.label, request_rate, length)
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, count)
             return probe(request_rate, samples, self.promise.targets, load, stand_in)
 
-        carried = float(saturated(0).mean()) if len(saturated(0)) else self._closed_form(policy)
+        burst = self._length(0, _BURST)
+        carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
         stand_in = self._stand_in(policy, carried)
         search = Search(attempt, carried, self.tolerance, self.max_doublings)
         search.run()
