@@ -14,7 +14,8 @@ from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, pl
 from busdoor.capacity.control import Control, backlogs, controlled_interval
 from busdoor.capacity.files import load
 from busdoor.capacity.plots import plot_target
-from busdoor.capacity.probe import Outcome, Probe, Reading
+from busdoor.capacity.probe import Probe
+from busdoor.capacity.reading import Outcome, Reading
 from busdoor.capacity.search import Search
 from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
 from busdoor.cli import main

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
-from busdoor.capacity.probe import STABLE, Outcome, Probe, Reading
+from busdoor.capacity.probe import Probe
+from busdoor.capacity.reading import STABLE, Outcome, Reading
 from busdoor.capacity.search import Search
 from busdoor.capacity.slo import Promise, Target
 from busdoor.plots.style import duration_text

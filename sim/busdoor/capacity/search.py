@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from math import ceil, exp, inf, log, log2, sqrt
 
-from busdoor.capacity.probe import Outcome, Probe
+from busdoor.capacity.probe import Probe
+from busdoor.capacity.reading import Outcome
 
 Try = Callable[[float, int], Probe]  # a rate in requests/s, and how often the requests have been doubled
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
 from busdoor.capacity.control import LEAST_REPLICATIONS, StandIn, Work
-from busdoor.capacity.probe import Outcome, Probe, probe, readings, stability
+from busdoor.capacity.probe import Probe, probe
+from busdoor.capacity.reading import Outcome, readings, stability
 from busdoor.capacity.sample import Runs
 from busdoor.capacity.search import Search, Try
 from busdoor.capacity.slo import Promise

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from busdoor.capacity.answer import target_of
-from busdoor.capacity.probe import STABLE
+from busdoor.capacity.reading import STABLE
 from busdoor.cli.tables import NOTHING, duration, number, percent
 
 if TYPE_CHECKING:
