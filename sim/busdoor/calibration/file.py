@@ -89,8 +89,9 @@ def about_runs(results: Sequence[Result], names: Sequence[str]) -> dict[str, Any
         If the runs are of several devices, models or dtypes.
     """
     about: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "runs": list(names)}
+    metas = [{**result.meta, "clock": (result.meta.get("step_time") or {}).get("clock")} for result in results]
     for key in _SAID:
-        found = [result.meta[key] for result in results if result.meta.get(key) is not None]
+        found = [meta[key] for meta in metas if meta.get(key) is not None]
         different = [value for i, value in enumerate(found) if value not in found[:i]]
         if len(different) > 1 and key in ("gpu", "model", "dtype"):
             raise ValueError(

@@ -135,6 +135,8 @@ def make_study(
         If the workload has no requests or no rate of its own, or a number is out of range.
     """
     _check(num_requests, tolerance)
+    if config.cluster is not None:
+        raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
     fixed = recorded is not None or config.workload.path is not None
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
     draw = draws(unit, recorded)

@@ -29,6 +29,7 @@ from busdoor_workloads import Trace
 Floats = NDArray[np.float64]
 
 LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom than it is worth
+_PIECES = 4  # into which a draw of the reference is cut, where runs are short and their own luck is large
 _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 
 
@@ -96,7 +97,7 @@ class StandIn:
     traces : sequence of Trace
         One a replication, at one request per second.
     reference : callable
-        Returns many more draws, of at least so many requests.
+        Returns many more draws, of at least so many requests; longer ones serve several times.
     work_s : callable
         Seconds of work that each request of a trace brings.
     """
@@ -111,17 +112,23 @@ class StandIn:
         For a target on a share of the requests it is the share whose backlog is beyond what that share of the
         reference's has; for a mean, or where that would be guessed from afar, the mean backlog.
         """
-        own = self._backlogs(self.traces, request_rate, length)[:, window.begin : window.end]
-        others = self._backlogs(self.reference(length), request_rate, length)[:, window.begin : window.end]
+        own = self._backlogs(self.traces, request_rate, length, 1)[..., window.begin : window.end]
+        others = self._backlogs(self.reference(length), request_rate, length, _PIECES)[..., window.begin : window.end]
         return [_compared(own, others, target.share) for target in targets]
 
-    def _backlogs(self, traces: Sequence[Trace], request_rate: float, length: int) -> Floats:
-        gaps = np.stack([np.diff(trace.arrival_s[:length]) for trace in traces]) / request_rate
-        return backlogs(gaps, np.stack([self.work_s(trace)[:length] for trace in traces]))
+    def _backlogs(self, traces: Sequence[Trace], request_rate: float, length: int, most: int) -> Floats:
+        """Shape (traces, pieces of each, requests); no more than `most` pieces."""
+        pieces = min(most, min(map(len, traces)) // length)
+        kept = slice(pieces * length)
+        shape = len(traces), pieces, length
+        arrival = np.stack([trace.arrival_s[kept] for trace in traces]).reshape(shape)
+        return backlogs(
+            np.diff(arrival) / request_rate, np.stack([self.work_s(trace)[kept] for trace in traces]).reshape(shape)
+        )
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
-    """Work that each request finds ahead of it in a queue that begins empty (Lindley's recursion), row by row.
+    """Work that each request finds ahead of it in a queue that begins empty (Lindley's recursion), along the last axis.
 
     Examples
     --------
@@ -129,8 +136,8 @@ def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
     array([[0., 2., 2., 0.]])
     """
     ahead = np.zeros_like(work_s)
-    np.cumsum(work_s[:, :-1] - gaps_s, axis=1, out=ahead[:, 1:])
-    ahead -= np.minimum.accumulate(ahead, axis=1)
+    np.cumsum(work_s[..., :-1] - gaps_s, axis=-1, out=ahead[..., 1:])
+    ahead -= np.minimum.accumulate(ahead, axis=-1)
     return ahead
 
 
@@ -144,8 +151,9 @@ def _compared(own: Floats, others: Floats, share: float | None) -> Control:
 
 
 def _control(own: NDArray[Any], others: NDArray[Any]) -> Control:
-    expected = others.mean(axis=1)
-    return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
+    """Compare means; pieces of one draw may be alike, so that draws are what the error counts."""
+    expected = others.mean(axis=(1, 2))
+    return Control(own.mean(axis=(1, 2)) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 _REFERENCE = 256  # draws: what is expected of them is known almost six times as well as of the eight that are run
-_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
+_REFERENCE_REQUESTS = 16_000  # of each, if runs are no longer: a hundred megabytes together
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
 
@@ -169,7 +169,7 @@ def unit_rate(config: Config, num_requests: int | None = None) -> Config:
 
 
 def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
-    """Return what draws many traces of a length, none of them one of the replications.
+    """Return what draws many traces of a length or of a multiple, none of them one of the replications.
 
     Parameters
     ----------
@@ -180,10 +180,10 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
     @cache
     def drawn(num_requests: int) -> Sequence[Trace]:
         table = unit_rate(config, num_requests).workload
-        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
+        count = max(2, min(_REFERENCE, _REFERENCE * _REFERENCE_REQUESTS // num_requests))
         return [table.trace(config.seed, config.replications + number) for number in range(count)]
 
-    return drawn
+    return lambda num_requests: drawn(max(num_requests, _REFERENCE_REQUESTS))
 
 
 @contextmanager

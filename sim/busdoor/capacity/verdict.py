@@ -21,7 +21,7 @@ def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
         To be served, requests per second.
     """
     kept = _best(capacity)
-    card = capacity.config.gpu.name.name.upper()
+    card = capacity.config.pools[0].machine
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
     rates = [f"{row['request_rate']:.3g} requests/s with {name}" for name, row in kept.iterrows()]
     served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"

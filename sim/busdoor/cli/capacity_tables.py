@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     """Print a line a policy, the plan for a rate, the verdict, and how it was found out."""
     console = Console()
-    gpu, name = capacity.config.gpu, capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
-    cards = f"{gpu.tp} × {gpu.name.name}" if gpu.tp > 1 else gpu.name.name
-    console.print(f"[bold]{escape(str(name))}[/] on {cards} with {escape(gpu.model.name)}: {capacity.promise}\n")
+    name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
+    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.promise}\n")
     console.print(_rates(capacity))
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)

@@ -27,8 +27,8 @@ def print_validation(validation: Validation) -> None:
     for line in (*knee_lines(validation), *gain_lines(validation)):
         console.print(line, highlight=False, markup=False)
     regimes, rows = bar_rows(validation)
-    console.print("\nThe largest error of each regime's runs, ✓ within its bar, ✗ beyond:")
-    console.print(_table(regimes, rows))
+    console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
+    console.print(_table(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
     console.print(f"\n{validation.verdict}", highlight=False, markup=False)
     for line in blame_lines(validation):
         console.print(line, highlight=False, markup=False)

@@ -105,9 +105,8 @@ def plot_profile(table: pd.DataFrame) -> Figure:
         prompts = table[(table["decodes"] == 0) & (table["prior_tokens"] == 0)]
         for count, own in prompts.groupby("chunks"):
             if len(own) > 1:
-                _draw_line(
-                    right, own.sort_values("prefill_tokens"), "prefill_tokens", f"{count} prompt{'' if count == 1 else 's'}"
-                )
+                label = f"{count} prompt{'' if count == 1 else 's'}"
+                _draw_line(right, own.sort_values("prefill_tokens"), "prefill_tokens", label)
         right.set(title="prefill of whole prompts", xlabel="tokens of all prompts", xscale="log", yscale="log")
         right.set_ylabel("iteration (ms)")
         for ax in (left, right):

@@ -216,7 +216,7 @@ def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
 
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
-    """Settle where everything goes once: constrained layout takes longer than drawing, and would do so in each format."""
+    """Settle once where everything goes: constrained layout takes longer than drawing, and again in each format."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield

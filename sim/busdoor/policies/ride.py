@@ -13,9 +13,9 @@ class Ride:
     """The rows of one static batch, from their common prefill to the longest output.
 
     Every prompt is padded to the longest; the padding is stored and (`reads_padding`) attended, so all rows have the
-    same context. The first iteration is the prefill and yields every row's first token. A row that has finished keeps its place: it
-    computes on for nobody, or (`skip_finished`) costs no computing any more. So does, until its own end, a row whose
-    client has gone: nothing takes a row out of a batch that runs.
+    same context. The first iteration is the prefill and yields every row's first token. A row that has finished keeps
+    its place: it computes on for nobody, or (`skip_finished`) costs no computing any more. So does, until its own end,
+    a row whose client has gone: nothing takes a row out of a batch that runs.
 
     Parameters
     ----------
