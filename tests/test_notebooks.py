@@ -41,8 +41,8 @@ def in_a_hurry(monkeypatch, tmp_path):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
 
 
-def test_there_are_five():
-    assert [path.name[0] for path in NOTEBOOKS] == list("12345")
+def test_there_are_six():
+    assert [path.name[0] for path in NOTEBOOKS] == list("123456")
 
 
 @pytest.mark.notebook
