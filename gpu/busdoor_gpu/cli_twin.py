@@ -18,7 +18,7 @@ def twin(
     backend: Literal["triton", "torch"] = "triton",
     model: str | None = None,
     out: Path | None = None,
-    budget: str = "120s",
+    budget: str = "100s",
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | None = None,
     max_model_len: int | None = None,
@@ -48,7 +48,7 @@ def twin(
     out
         Folder for the result; by default a fresh busdoor-twin-001.
     budget
-        Time to measure for, such as 120s or 10min; loading and figures come on top.
+        Time to measure for, such as 100s or 10min; loading and figures come on top.
     max_num_seqs
         Largest batch; by default 256 on a GPU, 16 on a CPU.
     max_num_batched_tokens
