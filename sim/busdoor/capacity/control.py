@@ -14,7 +14,7 @@ Management Science 27 (1981).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -105,6 +105,7 @@ class StandIn:
     traces: Sequence[Trace]
     reference: Callable[[int], Sequence[Trace]]
     work_s: Callable[[Trace], Floats]
+    _drawn: dict[int, Sequence[tuple[Floats, Floats]]] = field(default_factory=dict, init=False, repr=False)
 
     def controls(self, targets: Sequence[Target], request_rate: float, length: int, window: Window) -> list[Control]:
         """Compare the runs with the reference, in the same window, target by target.
@@ -112,19 +113,22 @@ class StandIn:
         For a target on a share of the requests it is the share whose backlog is beyond what that share of the
         reference's has; for a mean, or where that would be guessed from afar, the mean backlog.
         """
-        own = self._backlogs(self.traces, request_rate, length, 1)[..., window.begin : window.end]
-        others = self._backlogs(self.reference(length), request_rate, length, _PIECES)[..., window.begin : window.end]
+        if length not in self._drawn:
+            reference = self._gaps_and_work(self.reference(length), length, _PIECES)
+            self._drawn[length] = self._gaps_and_work(self.traces, length, 1), reference
+        own, others = (
+            backlogs(gaps / request_rate, work)[..., window.begin : window.end] for gaps, work in self._drawn[length]
+        )
         return [_compared(own, others, target.share) for target in targets]
 
-    def _backlogs(self, traces: Sequence[Trace], request_rate: float, length: int, most: int) -> Floats:
-        """Shape (traces, pieces of each, requests); no more than `most` pieces."""
+    def _gaps_and_work(self, traces: Sequence[Trace], length: int, most: int) -> tuple[Floats, Floats]:
+        """Stack them in the shape (traces, pieces of each, requests); no more than `most` pieces."""
         pieces = min(most, min(map(len, traces)) // length)
         kept = slice(pieces * length)
         shape = len(traces), pieces, length
         arrival = np.stack([trace.arrival_s[kept] for trace in traces]).reshape(shape)
-        return backlogs(
-            np.diff(arrival) / request_rate, np.stack([self.work_s(trace)[kept] for trace in traces]).reshape(shape)
-        )
+        work = np.stack([self.work_s(trace)[kept] for trace in traces]).reshape(shape)
+        return np.diff(arrival), work
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
