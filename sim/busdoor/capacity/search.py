@@ -21,7 +21,7 @@ _HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
 _LOOKS = 2  # rounds, each halving the steps beside the best rate
 _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
 _EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
-_STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough
+_STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough, and may be infinite
 _ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
 _LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
 _OPEN = 2  # rates that stay open at one length of run: more of them would be better spent on longer runs
@@ -186,7 +186,7 @@ class Search:
 
         It is worth it only within what may be spent: a run of that length at either side of the answer.
         """
-        steps = min(_STRIDE, max(1, ceil(log2(probe.shortage))), self.max_doublings - self.doublings)
+        steps = min(ceil(log2(min(max(2, probe.shortage), 2**_STRIDE))), self.max_doublings - self.doublings)
         spent = sum(probe.num_requests for probe in self.probes if probe.window)
         first = self.probes[0].num_requests
         while steps > 0 and spent + (first << self.doublings + steps) > _EFFORT * first:
