@@ -7,18 +7,21 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, plan_day, replicas_needed, slo_table
-from busdoor.capacity.control import Control, backlogs, controlled_interval
+from busdoor.capacity.control import Control, StandIn, backlogs, controlled_interval
 from busdoor.capacity.files import load
 from busdoor.capacity.plots import plot_target
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import Outcome, Reading
+from busdoor.capacity.sample import reference, unit_rate
 from busdoor.capacity.search import Search
+from busdoor.capacity.slo import Target
 from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
 from busdoor.cli import main
+from busdoor.config import Config
 from busdoor.statistics import mean_interval
 from busdoor.theory import StepLine, saturated_continuous_rps, saturated_static_rps, sharing_load
 from busdoor_workloads import Trace
@@ -139,6 +142,31 @@ def test_the_control_takes_luck_off_and_keeps_its_word() -> None:
     assert np.median(widths) < 0.5
 
 
+SPIKE = {"process": "spike", "request_rate": 1.0, "spike_rate": 3.0, "start_s": 500, "duration_s": 500}
+
+
+@pytest.mark.parametrize("workload", [{"name": "code"}, {"name": "chat", "arrival": SPIKE}], ids=["bursts", "spike"])
+def test_a_reference_expects_what_the_beginnings_of_longer_draws_do(workload: dict) -> None:
+    """A spike comes once, early; a reference that was cut from later parts of a draw would know nothing of it."""
+    table = {"workload": workload, "policy": "vllm", "replications": 64}
+    unit = unit_rate(Config.from_table(table), 4000)
+    longer = [unit.workload.trace(unit.seed, number) for number in range(unit.replications)]
+    work_s = np.asarray(longer[0].output_tokens.mean())
+    stand_in = StandIn(longer, reference(unit), lambda trace: trace.output_tokens / work_s)
+    whole = Target("ttft_mean", {"ttft": 1.0}, None)
+    (control,) = stand_in.controls([whole], 0.8, 1000, Window(250, 1000, steady=True))
+    error = (control.values.var(ddof=1) / len(control.values) + control.error**2) ** 0.5
+    assert abs(control.values.mean()) < 4 * error
+    assert control.error < 0.3 * control.values.std()
+
+
+def test_a_reference_names_no_blocks_which_would_take_gigabytes() -> None:
+    unit = unit_rate(Config.from_table({"workload": {"name": "prefix_repetition"}, "policy": "vllm"}), 100)
+    drawn, run = reference(unit)(100)[0], unit.workload.trace(unit.seed, unit.replications)
+    assert np.array_equal(drawn.input_tokens, run.input_tokens) and np.array_equal(drawn.arrival_s, run.arrival_s)
+    assert max(map(len, drawn.hash_ids)) == 1 < max(map(len, run.hash_ids))
+
+
 def test_a_control_that_is_far_from_its_average_is_left_out() -> None:
     values, far = np.array([0.0, 1.0, 2.0, 3.0, 4.0]), Control(np.array([-9.0, -9.0, -9.0, -9.0, -8.9]), 0.1)
     assert controlled_interval(values, far, 0.9) == mean_interval(values, 0.9)
@@ -160,6 +188,7 @@ def fake(limit_rps: float, least_rps: float = 0.0, blur: float = 0.0, spread: fl
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.2, 8.0), st.sampled_from([0.0, 0.005, 0.02]))
+@example(0.85, 1.0, 0.02)  # a rate right at the limit, which no run is long enough to decide
 def test_the_bracket_is_narrow_and_holds_the_answer(share: float, spread: float, blur: float) -> None:
     search = Search(fake(100 * share, spread=spread, blur=blur), 100.0, 0.02, 4)
     search.run()

@@ -29,7 +29,6 @@ from busdoor_workloads import Trace
 Floats = NDArray[np.float64]
 
 LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom than it is worth
-_PIECES = 4  # into which a draw of the reference is cut, where runs are short and their own luck is large
 _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 
 
@@ -97,7 +96,7 @@ class StandIn:
     traces : sequence of Trace
         One a replication, at one request per second.
     reference : callable
-        Returns many more draws, of at least so many requests; longer ones serve several times.
+        Returns many more draws, of so many requests.
     work_s : callable
         Seconds of work that each request of a trace brings.
     """
@@ -114,21 +113,18 @@ class StandIn:
         reference's has; for a mean, or where that would be guessed from afar, the mean backlog.
         """
         if length not in self._drawn:
-            reference = self._gaps_and_work(self.reference(length), length, _PIECES)
-            self._drawn[length] = self._gaps_and_work(self.traces, length, 1), reference
+            self._drawn.clear()  # runs only get longer
+            drawn = self.traces, self.reference(length)
+            self._drawn[length] = [self._gaps_and_work(traces, length) for traces in drawn]
         own, others = (
-            backlogs(gaps / request_rate, work)[..., window.begin : window.end] for gaps, work in self._drawn[length]
+            backlogs(gaps / request_rate, work)[:, window.begin : window.end] for gaps, work in self._drawn[length]
         )
         return [_compared(own, others, target.share) for target in targets]
 
-    def _gaps_and_work(self, traces: Sequence[Trace], length: int, most: int) -> tuple[Floats, Floats]:
-        """Stack them in the shape (traces, pieces of each, requests); no more than `most` pieces."""
-        pieces = min(most, min(map(len, traces)) // length)
-        kept = slice(pieces * length)
-        shape = len(traces), pieces, length
-        arrival = np.stack([trace.arrival_s[kept] for trace in traces]).reshape(shape)
-        work = np.stack([self.work_s(trace)[kept] for trace in traces]).reshape(shape)
-        return np.diff(arrival), work
+    def _gaps_and_work(self, traces: Sequence[Trace], length: int) -> tuple[Floats, Floats]:
+        """Stack the first requests of the traces, a row each."""
+        arrival = np.stack([trace.arrival_s[:length] for trace in traces])
+        return np.diff(arrival), np.stack([self.work_s(trace)[:length] for trace in traces])
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
@@ -155,9 +151,8 @@ def _compared(own: Floats, others: Floats, share: float | None) -> Control:
 
 
 def _control(own: NDArray[Any], others: NDArray[Any]) -> Control:
-    """Compare means; pieces of one draw may be alike, so that draws are what the error counts."""
-    expected = others.mean(axis=(1, 2))
-    return Control(own.mean(axis=(1, 2)) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
+    expected = others.mean(axis=1)
+    return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
 
 
 @dataclass(frozen=True)

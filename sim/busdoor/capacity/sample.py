@@ -21,13 +21,14 @@ from busdoor.config.workload import burst
 from busdoor.experiment import saturated_rates
 from busdoor.metrics import latencies, token_gaps
 from busdoor.run import Limits, run
-from busdoor_workloads import Trace
+from busdoor_workloads import Trace, replication_seed
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
-_REFERENCE = 256  # draws: what is expected of them is known almost six times as well as of the eight that are run
-_REFERENCE_REQUESTS = 16_000  # of each, if runs are no longer: a hundred megabytes together
+_REFERENCE = 1024  # draws: what is expected of them is known eleven times as well as of the eight that are run
+_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
+_ONE_BLOCK = 2**31  # tokens: no prompt fills it, so that there is a single block to name
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
 
@@ -105,7 +106,7 @@ class Runs:
     gaps : bool
         Whether to keep gaps between tokens.
     reference : callable, optional
-        Returns many more draws, of at least so many requests, that are never run; None where the workload cannot be
+        Returns many more draws, of so many requests, that are never run; None where the workload cannot be
         drawn anew (a file).
     pool : ProcessPoolExecutor, optional
         Where they run; here, one after the other, by default.
@@ -169,21 +170,43 @@ def unit_rate(config: Config, num_requests: int | None = None) -> Config:
 
 
 def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
-    """Return what draws many traces of a length or of a multiple, none of them one of the replications.
+    """Return what draws many traces of a length, none of them one of the replications.
+
+    Each is a draw of its own: rates that change with the time of day make the second half of a trace another workload.
 
     Parameters
     ----------
     config : Config
         With a workload that can be drawn anew, at one request per second.
     """
+    table, law = config.workload, config.workload.workload
+    seed = config.seed if table.seed is None else table.seed
+    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and nobody reads them
+        law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
 
     @cache
     def drawn(num_requests: int) -> Sequence[Trace]:
-        table = unit_rate(config, num_requests).workload
-        count = max(2, min(_REFERENCE, _REFERENCE * _REFERENCE_REQUESTS // num_requests))
-        return [table.trace(config.seed, config.replications + number) for number in range(count)]
+        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
+        seeds = (replication_seed(seed, config.replications + number) for number in range(count))
+        return [law.generate(own, num_requests=num_requests, request_rate=1.0) for own in seeds]
 
-    return lambda num_requests: drawn(max(num_requests, _REFERENCE_REQUESTS))
+    return drawn
+
+
+def begins_alike(config: Config) -> bool:
+    """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
+
+    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration.
+
+    Examples
+    --------
+    >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
+    True
+    >>> begins_alike(Config.from_table({"workload": {"name": "agentic"}}))
+    False
+    """
+    law = config.workload.workload
+    return law.multi_turn is None and not getattr(law.arrival, "normalize_duration", False)
 
 
 @contextmanager

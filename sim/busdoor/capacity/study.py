@@ -13,7 +13,7 @@ from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, fou
 from busdoor.capacity.control import LEAST_REPLICATIONS, StandIn, Work
 from busdoor.capacity.probe import Probe, probe
 from busdoor.capacity.reading import Outcome, readings, stability
-from busdoor.capacity.sample import Runs
+from busdoor.capacity.sample import Runs, begins_alike
 from busdoor.capacity.search import Search, Try
 from busdoor.capacity.slo import Promise
 from busdoor.capacity.window import Window
@@ -151,13 +151,15 @@ class Study:
         return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
 
     def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
-        """Return what tells lucky draws from others; None where draws cannot be had, or are few.
+        """Return what tells lucky draws from others; None where more draws cannot be had, or the runs are few.
 
         Nor for whole batches of several: how they happen to form explains more than how the requests come.
         """
         built = self._built(policy)
         batches = isinstance(built, StaticPolicy) and built.num_slots > 1
         if batches or self.runs.reference is None or len(self.runs.traces) < LEAST_REPLICATIONS:
+            return None
+        if not begins_alike(self.runs.config):
             return None
         lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
         work = Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps)
