@@ -36,7 +36,7 @@ def twin(
     Measures a grid of iterations, fits the step time to it, then replays what the fit has not seen: a burst and open
     arrivals at several loads, under continuous batching and, where it can keep up, static batching; and holds the
     simulator against these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their
-    validation and report.html. After an interruption the same command goes on where it was.
+    validation and report.html. After an interruption the same command with its folder as --out goes on where it was.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def twin(
     from busdoor_gpu.cli_profile import grid_limits, load_machine
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
-    from busdoor_gpu.twin import Machine, make_twin
+    from busdoor_gpu.twin import claimed, make_twin
+    from busdoor_gpu.unseen import Machine
 
     budget_s = parse_seconds(budget)
     place = device or ("cuda" if backend == "triton" else "cpu")
@@ -96,15 +97,17 @@ def twin(
         loaded, kernels = load_machine(
             model or ("llama-3.1-8b" if on_gpu else "tiny-llama"), backend, place, dtype, seed
         )
-        limits = grid_limits(loaded, kernels, asked, num_blocks)
+        # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
+        blocks = claimed(folder).get("num_blocks") if num_blocks is None else num_blocks
+        limits = grid_limits(loaded, kernels, asked, blocks)
         machine = Machine(loaded, kernels, limits, clock or ("wall" if on_gpu else "paced"), lookahead, not eager)
         with progress_bar() as report:
             calibration, validation = make_twin(machine, folder, budget_s, seed, report)
     except ReplayError as error:
         kept = error.result.save(folder / "broken_off")
         raise ValueError(
-            f"{error}; steps that were complete are in {folder}, where the same command goes on, and what was measured "
-            f"of this one is in {kept}"
+            f"{error}; steps that were complete are in {folder}, where the same command with --out {folder} goes on, "
+            f"and what was measured of this one is in {kept}"
         ) from error
     except EngineError as error:
         raise ValueError(str(error)) from error

@@ -4,195 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from busdoor.calibration import Calibration, Validation, calibrate, recorded_errors, validate
 from busdoor.calibration.twins import CALIBRATION, ERRORS, PROFILE, RUNS
-from busdoor.kv.config import KVConfig
-from busdoor.policies import policy_config
-from busdoor.policies.base import Policy
 from busdoor.result import Result
-from busdoor.step_time.base import StepTime
-from busdoor.theory.load import capacity_rps
-from busdoor_gpu.backend import Backend
-from busdoor_gpu.clocks import ClockName
-from busdoor_gpu.device import describe_device
-from busdoor_gpu.grid import GridLimits
-from busdoor_gpu.model import Model
 from busdoor_gpu.profile import profile
 from busdoor_gpu.replay import replay
-from busdoor_workloads import Trace, Workload
-from busdoor_workloads.arrivals import Burst, Poisson
-from busdoor_workloads.lengths import LogNormal
+from busdoor_gpu.unseen import PROFILE_SHARE, Machine, Run, unseen_runs
 
 Report = Callable[[float, str], None]
 
-# Of the time for measuring, what the profile gets; the replays share the rest.
-_PROFILE_SHARE = 0.4
-_BOTH = ("vllm", "static")
-# What is replayed: the load, of what the policy named first can carry (infinite: all at once), and under which
-# policies. Static batching only where it can keep up; continuous batching up to the edge of saturation.
-_CASES: tuple[tuple[str, float, tuple[str, ...]], ...] = (
-    ("static", inf, _BOTH),
-    ("static", 0.4, _BOTH),
-    ("static", 0.75, _BOTH),
-    ("vllm", 0.5, ("vllm",)),
-    ("vllm", 0.75, ("vllm",)),
-    ("vllm", 0.9, ("vllm",)),
-)
-# Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as
-# chats have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
-_INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
-_FEWEST, _MOST = 32, 5000  # requests of a trace: fewer say nothing of a tail, more only cost time
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What is to get a twin.
-
-    Attributes
-    ----------
-    model, backend : Model, Backend
-        What runs, and by which operations.
-    limits : GridLimits
-        A scheduler's limits, and the KV memory.
-    clock : {"wall", "cpu", "paced"}
-        As `replay` takes it.
-    lookahead, cuda_graphs
-        As `replay` takes them.
-    """
-
-    model: Model
-    backend: Backend
-    limits: GridLimits
-    clock: ClockName
-    lookahead: int = 1
-    cuda_graphs: bool = True
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What profile and replay have in common."""
-        return {"clock": self.clock, "lookahead": self.lookahead, "cuda_graphs": self.cuda_graphs}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a twin is of, as its folder keeps it."""
-        what = {"model": self.model.config.shape.name, "dtype": str(self.model.dtype), "backend": self.backend.name}
-        return {**what, "device": describe_device(self.model.device)["name"], **self.options, **asdict(self.limits)}
-
-    def policy_fields(self, name: str) -> dict[str, Any]:
-        """Settings of a policy under these limits."""
-        limits = self.limits
-        if name == "static":
-            return {"name": name, "max_num_seqs": limits.max_num_seqs, "decode_reads": "own"}
-        return {
-            "name": name,
-            "max_num_seqs": limits.max_num_seqs,
-            "max_num_batched_tokens": limits.max_num_batched_tokens,
-        }
-
-    def policy(self, name: str, trace: Trace) -> Policy:
-        """Make a fresh scheduler; ranges, which begin anywhere, leave a block for each slot."""
-        limits = self.limits
-        spare = limits.max_num_seqs if name == "static" else 0
-        kv = KVConfig(
-            num_blocks=limits.num_blocks - spare, block_size=limits.block_size, max_model_len=limits.max_model_len
-        )
-        fields = self.policy_fields(name)
-        built: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
-        return built
-
-
-@dataclass(frozen=True)
-class Run:
-    """A trace to be replayed under a policy."""
-
-    trace: Trace
-    policy: str
-
-    @property
-    def name(self) -> str:
-        """What its folder is called.
-
-        Examples
-        --------
-        >>> Run(Trace(arrival_s=[0], input_tokens=[1], output_tokens=[1], name="burst"), "vllm").name
-        'burst-vllm'
-        """
-        return f"{self.trace.name}-{self.policy}"
+_SETTINGS = "twin.json"  # in the folder: what its steps are of
 
 
 def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
     """Run the designed grid for its share of the time."""
     return profile(
-        machine.model, machine.backend, machine.limits, _PROFILE_SHARE * budget_s, seed=seed, **machine.options
+        machine.model, machine.backend, machine.limits, PROFILE_SHARE * budget_s, seed=seed, **machine.options
     )
-
-
-def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0) -> list[Run]:
-    """Choose what to replay: a burst and open arrivals at several loads, static batching where it can keep up.
-
-    Parameters
-    ----------
-    machine : Machine
-        What will run them.
-    step_time : StepTime
-        Of the calibration; it tells what the machine can carry.
-    budget_s : float
-        Seconds for profile and replays together.
-    seed : int
-        Of lengths and arrivals.
-
-    Returns
-    -------
-    list of Run
-        Of the same trace one after the other; each takes about as long as the others.
-    """
-    each_s = (1 - _PROFILE_SHARE) * budget_s / sum(len(policies) for _, _, policies in _CASES)
-    runs = []
-    for number, (bound, load, policies) in enumerate(_CASES):
-        trace = _loaded(machine, step_time, bound, load, each_s, seed + 1 + number)
-        runs += [Run(trace, policy) for policy in policies]
-    return runs
-
-
-def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each_s: float, seed: int) -> Trace:
-    """Draw a trace whose load on a policy is given, and which takes about so many seconds of the clock."""
-
-    def carried_rps(lengths: Trace) -> float:
-        return capacity_rps(lengths, machine.policy(bound, lengths), step_time)
-
-    # The wall's clock waits for arrivals, that of the processor only works.
-    pace = load if machine.clock == "wall" and load < 1 else 1.0
-    num_requests = ceil(each_s * pace * carried_rps(_lengths(machine.limits, 1000, seed)))
-    trace = _lengths(machine.limits, min(max(num_requests, _FEWEST), _MOST), seed)
-    if load == inf:
-        return replace(trace, name="burst")
-    rate = load * carried_rps(trace)
-    arrivals = Poisson(request_rate=rate, normalize_duration=True)
-    arrival_s = arrivals.times(len(trace), np.random.default_rng([seed, 1]))
-    return replace(trace.with_arrivals(arrival_s), name=f"rate_{rate:.3g}")
-
-
-def _lengths(limits: GridLimits, num_requests: int, seed: int) -> Trace:
-    """Draw requests, all at once, whose lengths spread as chats' do, in the machine's size."""
-    longest = limits.max_model_len
-
-    def lengths(mean: float, most: int) -> LogNormal:
-        return LogNormal(mean=mean, median=_MEDIAN_SHARE * mean, min=1, max=most)
-
-    workload = Workload(
-        input_tokens=lengths(_INPUT_SHARE * longest, longest // 2),
-        output_tokens=lengths(_OUTPUT_SHARE * longest, longest // 4),
-        arrival=Burst(),
-    )
-    trace = workload.generate(seed, num_requests=num_requests)
-    return replace(trace, max_output_tokens=np.full(num_requests, longest // 4))
 
 
 def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -> Result:
@@ -237,7 +68,7 @@ def make_twin(
     claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})
     tell(0.0, "profile")
     measured = _once(folder / PROFILE, lambda: measure_profile(machine, budget_s, seed))
-    calibration = calibrate([measured], ["profile"], name=folder.name)
+    calibration = calibrate([measured], ["profile"], name=folder.resolve().name)
     calibration.save(folder / CALIBRATION)
     runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
     results = list(_replayed(machine, runs, folder / RUNS, seed, tell))
@@ -262,16 +93,23 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     ValueError: twin has the steps of a twin with seed = 0, not 1; choose another --out, or the same settings
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file, wanted = folder / "twin.json", json.loads(json.dumps(settings))
-    if not file.exists():
-        _write_json(file, wanted)
-    found = json.loads(file.read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps(settings))
+    if not (found := claimed(folder)):
+        _write_json(folder / _SETTINGS, wanted)
+        return
     for key, value in wanted.items():
         if found.get(key) != value:
             raise ValueError(
-                f"{folder.name} has the steps of a twin with {key} = {found.get(key)}, not {value}; choose another "
-                f"--out, or the same settings"
+                f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, not {value}; choose "
+                f"another --out, or the same settings"
             )
+
+
+def claimed(folder: Path) -> Mapping[str, Any]:
+    """Return what the steps in a folder are of; empty if there are none."""
+    file = folder / _SETTINGS
+    settings: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return settings
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
@@ -279,13 +117,14 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def _once(folder: Path, measure: Callable[[], Result]) -> Result:
-    """Return what was measured before, or measure it now and keep it."""
-    if not (folder / "meta.json").exists():
-        measure().save(folder)
+    """Return what was measured before, or measure it now and keep it, whole or not at all."""
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.part")
+        measure().save(part).rename(folder)
     return Result.load(folder)
 
 
 def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, tell: Report) -> Iterator[Result]:
     for number, run in enumerate(runs):
-        tell(_PROFILE_SHARE + (1 - _PROFILE_SHARE) * number / len(runs), run.name)
+        tell(PROFILE_SHARE + (1 - PROFILE_SHARE) * number / len(runs), run.name)
         yield _once(folder / run.name, lambda run=run: measure(machine, run, {"seed": seed}))  # type: ignore[misc]

@@ -16,10 +16,12 @@ from busdoor.cli import main
 from busdoor.result import Result
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.theory.load import capacity_rps
-from busdoor_gpu import twin
+from busdoor_gpu import cli_twin, twin, unseen
 from busdoor_gpu.grid import GridLimits
 from busdoor_gpu.replay import ReplayError
-from busdoor_gpu.twin import Machine, make_twin, unseen_runs
+from busdoor_gpu.twin import make_twin
+from busdoor_gpu.unseen import Machine, unseen_runs
+from busdoor_workloads import Trace
 
 LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, num_blocks=48, max_prefill_tokens=256)
 STEP_TIME = LinearStepTime(base_s=0.002, per_request_s=0.001)
@@ -72,6 +74,12 @@ class TestTheRuns:
         firsts = {tuple(run.trace.output_tokens[:8]) for run in runs}
         assert len(firsts) == 6
 
+    def test_rates_that_are_nearly_the_same_get_folders_of_their_own(self, machine, monkeypatch):
+        trace = Trace(arrival_s=[0.0], input_tokens=[1], output_tokens=[1], name="rate_5")
+        monkeypatch.setattr(unseen, "_loaded", lambda *args: trace)
+        names = [run.name for run in unseen_runs(machine, STEP_TIME, budget_s=60.0)]
+        assert len(set(names)) == 9
+
     def test_all_requests_can_be_served(self, runs):
         for run in runs:
             assert (run.trace.input_tokens + run.trace.output_tokens).max() <= LIMITS.max_model_len
@@ -115,6 +123,25 @@ class TestBrokenOff:
         make_twin(machine, tmp_path / "mine", BUDGET_S)
         assert len(measured) == 1 + len(set(measured)) == 10, "only the third run is measured again"
 
+    def test_a_step_whose_files_were_cut_off_is_measured_again(self, tmp_path, monkeypatch):
+        def cut_off(table, stem):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("busdoor.result._write_table", cut_off)
+            twin._once(tmp_path / "step", Result.example)
+        assert len(twin._once(tmp_path / "step", Result.example).iterations)
+        assert [path.name for path in tmp_path.iterdir()] == ["step"]
+
+    def test_goes_on_with_the_memory_that_it_had(self, tmp_path, monkeypatch):
+        """A GPU's free memory differs from one start to the next, and a few blocks make no other twin."""
+        had = []
+        monkeypatch.setattr(twin, "make_twin", lambda machine, *args: had.append(machine.limits.num_blocks) or 1 / 0)
+        twin.claim(tmp_path, {"num_blocks": 77})
+        with pytest.raises(ZeroDivisionError):
+            cli_twin.twin(backend="torch", out=tmp_path)
+        assert had == [77]
+
     def test_refuses_a_folder_of_other_settings(self, made, machine):
         with pytest.raises(
             ValueError, match=r"mine has the steps of a twin with seed = 0, not 1; choose another --out"
@@ -141,5 +168,5 @@ class TestTheCommand:
 
         monkeypatch.setattr(twin, "make_twin", broken)
         assert main(["twin", *self.FLAGS, "--out", str(tmp_path)]) == 2
-        assert "where the same command goes on" in capsys.readouterr().err
+        assert f"the same command with --out {tmp_path} goes on" in capsys.readouterr().err
         assert (tmp_path / "broken_off" / "meta.json").exists()
