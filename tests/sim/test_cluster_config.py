@@ -145,8 +145,8 @@ SENTENCES = {
     '[[cluster.pool]]\n[[cluster.pool]]\nreplicas = 2\ngpu = {name = "h10"}': "line 4: [[cluster.pool]] 2: [gpu] name: "
     "'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a100-40gb, a100-80gb, b200, h100, h200, l40s, "
     "mi300x, rtx-4090)",
-    "[[cluster.pool]]\ncount = 2": "line 2: [[cluster.pool]] 1: count: unknown; it may have gpu, kv, policy, replicas, "
-    "role, step_time, weight",
+    "[[cluster.pool]]\ncount = 2": "line 2: [[cluster.pool]] 1: count: unknown; it may have gpu, kv, measured, policy, "
+    "replicas, role, step_time, weight",
     "[[cluster.pool]]\npolicy = {max_num_seq = 2}": "line 2: [[cluster.pool]] 1: [policy] max_num_seq: unknown; did "
     "you mean max_num_seqs?",
     '[step_time]\nname = "linear"\nbase_s = 1\n[[cluster.pool]]\ngpu = {name = "h200"}': "line 5: [[cluster.pool]] 1: "

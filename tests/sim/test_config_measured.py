@@ -36,6 +36,34 @@ def test_the_configuration_repeats_without_the_file():
     assert Config.from_table(config.to_dict()) == config
 
 
+def pools_of(config):
+    """Memory and limits of the servers of each pool."""
+    memory = [(pool.kv.num_blocks, pool.kv.block_size) for pool in config.pools]
+    own = [pool.policy_of(config.policies[0]).config for pool in config.pools]
+    return [(*kv, policy.max_num_seqs, policy.max_num_batched_tokens) for kv, policy in zip(memory, own, strict=True)]
+
+
+MEASURED, ROOFLINE = (200, 32, 16, 256), (None, 16, 1024, 8192)
+
+
+@pytest.mark.parametrize(
+    ("outside", "pools", "found"),
+    [
+        ({}, [{"step_time": STEP_TIME}, {}], [MEASURED, ROOFLINE]),
+        ({"step_time": STEP_TIME}, [{}, {"step_time": {"name": "roofline"}}], [MEASURED, ROOFLINE]),
+        ({"step_time": STEP_TIME}, [{"kv": {"num_blocks": 7}}, {"policy": {"max_num_seqs": 3}}],
+         [(7, 16, 16, 256), (200, 32, 3, 256)]),
+        ({"step_time": STEP_TIME, "policy": {"name": "vllm", "max_num_seqs": 4}}, [{}], [(200, 32, 4, 256)]),
+    ],
+    ids=["its own", "another beside it", "what is said wins", "what is said outside too"],
+)  # fmt: skip
+def test_a_pool_is_the_server_that_its_step_time_was_measured_on(outside, pools, found):
+    config = Config.from_table({"policy": "vllm", **outside, "cluster": {"pool": pools}})
+    again = Config.from_table(config.to_dict())
+    assert pools_of(config) == pools_of(again) == found
+    assert again == config
+
+
 def test_it_is_named_in_place_of_a_gpu():
     assert Config.from_table({"step_time": STEP_TIME, "policy": "vllm"}).where == "vllm-cpu (calibrated)"
     assert Config.from_table({"policy": "vllm"}).where == "h100 with llama-3.1-8b"

@@ -35,6 +35,8 @@ class PoolTable:
         What each is made of.
     policy : dict
         Fields of [policy] that differ here, or another policy with its `name`.
+    measured : dict
+        Limits of the scheduler that its step time was measured with, for policies that set none; its calibration's.
     """
 
     kv: KVTable
@@ -44,6 +46,7 @@ class PoolTable:
     role: Literal["prefill", "decode"] | None = None
     weight: PositiveFloat = 1.0
     policy: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, PositiveInt] = field(default_factory=dict)
 
     @property
     def machine(self) -> str:
@@ -53,15 +56,16 @@ class PoolTable:
     def policy_of(self, policy: PolicyTable) -> PolicyTable:
         """Return the policy as it runs here."""
         if "name" in self.policy:
-            return PolicyTable.from_table(self.policy, self.gpu)
-        return policy.on(self.gpu, self.policy)
+            return PolicyTable.from_table(self.policy, self.gpu, self.measured)
+        return policy.on(self.gpu, self.policy, self.measured)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as TOML or JSON would hold it, its server spelt out."""
         role = {} if self.role is None else {"role": self.role}
         kv = {key: value for key, value in asdict(self.kv).items() if value is not None}
         server = {"kv": kv, "gpu": self.gpu.to_dict(), "step_time": self.step_time.describe()}
-        return {"replicas": self.replicas, **role, "weight": self.weight, **server, "policy": dict(self.policy)}
+        policy = {"policy": dict(self.policy)} | ({"measured": dict(self.measured)} if self.measured else {})
+        return {"replicas": self.replicas, **role, "weight": self.weight, **server, **policy}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -74,12 +74,12 @@ class PolicyTable:
         """Names of the policy's fields."""
         return frozenset(entry.name for entry in fields(self.config))
 
-    def on(self, card: GPUTable, changes: Mapping[str, Any]) -> PolicyTable:
-        """Return the policy on another GPU, with those of the changes that it has fields for.
+    def on(self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]) -> PolicyTable:
+        """Return the policy on another server, with those of the changes that it has fields for.
 
-        Limits that nobody set are chosen by that GPU.
+        Limits that nobody set are those that were measured with, else chosen by the GPU.
         """
-        limits = {key: value for key, value in _limits(card).items() if key in self.chosen}
+        limits = {key: value for key, value in {**_limits(card), **measured}.items() if key in self.chosen}
         own = {key: value for key, value in changes.items() if ":" in self.name or key in self.field_names}
         table = {**self.to_dict(), **limits, **own}
         return replace(PolicyTable.from_table(table, card), label=self.label) if limits or own else self

@@ -9,6 +9,7 @@ from typing import Any
 
 from busdoor.cluster.registry import as_router
 from busdoor.config.cluster import OF_ROLES, ROLES, ClusterTable, PoolTable
+from busdoor.config.measured import LIMITS, measured_limits
 from busdoor.config.policy import PolicyTable
 from busdoor.config.server import ServerTables, parse_server, table_of
 from busdoor.config.tables import reject_unknown
@@ -100,11 +101,13 @@ def _pool(
     where = f"[[cluster.pool]] {index + 1}"
     with document.blame("cluster.pool", index), _within(where):
         reject_unknown("", table, PoolTable.__dataclass_fields__)
-        own = {name: table_of(table, name) for name in (*_SERVER, "policy")}
+        own = {name: table_of(table, name) for name in (*_SERVER, "policy", "measured")}
+        reject_unknown("measured", own["measured"], LIMITS)
         _check_step_time(own, base)
         merged = {name: _over(name, document.data.get(name, {}), own[name]) for name in _SERVER}
         server = parse_server(merged, folder, lambda name: nullcontext())
         plain = {key: table[key] for key in ("replicas", "role", "weight") if key in table}
+        plain["measured"] = own["measured"] or measured_limits(merged["step_time"], folder)
         pool = checked(PoolTable, {**server._asdict(), "policy": own["policy"], **plain}, where)
         _check_policy(pool, policies)
     return pool

@@ -23,7 +23,7 @@ class ServerTables(NamedTuple):
     step_time: StepTime
 
 
-def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, fits: bool = True) -> ServerTables:
+def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, runs: bool = True) -> ServerTables:
     """Build a server's tables.
 
     Parameters
@@ -34,8 +34,9 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, fits: b
         Where relative paths start.
     blame : callable
         Called with a table's name: says where it is.
-    fits : bool
-        Whether to see to it that the model fits the GPU.
+    runs : bool
+        Whether there is such a server, so that its model has to fit and a calibration brings its memory along; else the
+        tables are but defaults of others.
 
     Raises
     ------
@@ -43,11 +44,11 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, fits: b
         One sentence that names the table, the key, the value and what would be right.
     """
     with blame("kv"):
-        memory = with_memory(table_of(data, "kv"), measured_server(table_of(data, "step_time"), folder))
-        kv = _strict(KVTable, memory, "[kv]")
+        measured = measured_server(table_of(data, "step_time"), folder) if runs else {}
+        kv = _strict(KVTable, with_memory(table_of(data, "kv"), measured), "[kv]")
     with blame("gpu"):
         card = _strict(GPUTable, table_of(data, "gpu"), "[gpu]")
-        if fits and kv.num_blocks is None:
+        if runs and kv.num_blocks is None:
             card.num_blocks(kv.block_size)  # says so here if the model does not fit
     with blame("step_time"):
         step_time = _step_time(table_of(data, "step_time"), card, folder)

@@ -212,10 +212,12 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
         _reject_unknown_tables(data)
     with document.blame("workload"):
         workload = WorkloadTable.from_table(table_of(data, "workload"), folder)
-    server = parse_server(data, Path(folder), document.blame, fits=not has_pools(data))
+    alone = not has_pools(data)
+    server = parse_server(data, Path(folder), document.blame, runs=alone)
     with document.blame("slo"):
         slo = SLO.from_table(table_of(data, "slo"))
-    policies = parse_policies(document, server.gpu, measured_limits(table_of(data, "step_time"), Path(folder)))
+    limits = measured_limits(table_of(data, "step_time"), Path(folder)) if alone else {}
+    policies = parse_policies(document, server.gpu, limits)
     cluster = parse_cluster(document, server, policies, Path(folder))
     parts = {"workload": workload, "policies": policies, **server._asdict(), "slo": slo, "cluster": cluster}
     with document.blame():
