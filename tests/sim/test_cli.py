@@ -199,7 +199,8 @@ SENTENCES = {
     "simulate": 'Command "simulate" parameter TRACE requires an argument.',
     "simulate trace.csv --config small.toml": "simulate runs one policy, but the configuration has 2; use compare",
     "plot nodir": "nodir is not a folder; name one that busdoor compare, capacity or simulate wrote",
-    "plot .": ". holds neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a result",
+    "plot .": ". holds neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a result "
+    "(meta.json)",
 }
 
 
