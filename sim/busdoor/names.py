@@ -33,10 +33,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     --------
     >>> print(unknown("a fruit", "aple", ["apple", "pear"]))
     'aple' is not a fruit; did you mean 'apple'? (known: apple, pear)
+    >>> print(unknown("a fruit", "xyz", ["apple", "pear"]))
+    'xyz' is not a fruit (known: apple, pear)
     """
     names = sorted(set(known))
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else ";"
+    guess = f"; did you mean {near[0]!r}?" if near else ""
     return ValueError(f"{name!r} is not {what}{guess} (known: {', '.join(names)})")
 
 

@@ -113,7 +113,7 @@ class Result:
         Raises
         ------
         ValueError
-            If the folder holds no result.
+            If the folder holds no result, or Parquet tables where pyarrow is not installed.
         """
         folder = Path(directory)
         if not (folder / "meta.json").exists():
@@ -185,6 +185,8 @@ def _write_table(table: pd.DataFrame, stem: Path) -> None:
 
 def _read_table(stem: Path) -> pd.DataFrame:
     if stem.with_suffix(".parquet").exists():
+        if not find_spec("pyarrow"):
+            raise ValueError(f"reading {stem.with_suffix('.parquet')} needs pyarrow: pip install pyarrow")
         return pd.read_parquet(stem.with_suffix(".parquet"))
     if stem.with_suffix(".csv").exists():
         table: pd.DataFrame = pd.read_csv(stem.with_suffix(".csv"), **EXACT_FLOATS)

@@ -65,6 +65,7 @@ def test_compare_prints_a_table_a_verdict_and_one_line_of_json_last(folder, no_p
     lines = out.splitlines()
     assert lines[0].startswith("workload, 100 requests, 5/s, on h100 with llama-3.1-8b; mean of 2 replications")
     assert any(line.startswith("Continuous batching (vllm) serves") for line in lines)
+    assert any(line.startswith("load over capacity  ") for line in lines)  # titles do not wrap in 80 columns
     numbers = json.loads(lines[-1])
     assert list(numbers["policies"]) == list(pd.read_csv("busdoor-compare-001/table.csv")["policy"])
     assert json.loads((folder / "timeline.json").read_text())["traceEvents"]

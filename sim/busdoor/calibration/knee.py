@@ -19,12 +19,13 @@ SIDES = ["measured", "simulated"]
 
 
 def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
-    """Rates of the runs that were scheduled as the first one, increasing, and the mean E2E latency on both sides.
+    """Rates of the runs that were scheduled alike, increasing, and the mean E2E latency on both sides.
 
     Parameters
     ----------
     runs : sequence of RunValidation
-        One or more. Bursts are left out, since they have no rate.
+        One or more, in any order. Bursts are left out, since they have no rate, and so are the runs of all schedulers
+        but the one with the most rates.
 
     Returns
     -------
@@ -33,8 +34,9 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
     latency : DataFrame
         Seconds; columns `measured` and `simulated`, a row a rate.
     """
-    alike = [run for run in runs if isfinite(run.request_rate) and _scheduled(run) == _scheduled(runs[0])]
-    alike.sort(key=lambda run: run.request_rate)
+    open_runs = sorted((run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate)
+    schedules = [_scheduled(run) for run in open_runs]
+    alike = [run for run, own in zip(open_runs, schedules, strict=True) if own == max(schedules, key=schedules.count)]
     rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
     return np.array([run.request_rate for run in alike]), pd.DataFrame(rows, columns=SIDES)
 

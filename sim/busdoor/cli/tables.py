@@ -26,7 +26,7 @@ def print_comparison(comparison: Comparison) -> None:
     console = Console()
     console.print(heading(comparison))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)  # 80 columns hold four policies and static's best batch size
     for name in comparison.policies:
         table.add_column(escape(name.replace(" (", "\n(")), justify="right")
     for title, cells in comparison_rows(comparison):
@@ -71,8 +71,8 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
         ("[bold]saturated[/]: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
         (f"gain over {escape(comparison.static)}", [_gain(comparison, name) for name in comparison.policies]),
-        *([line("busiest server, of the mean", _imbalance)] if "imbalance" in table else []),
-        line("load, of what it carries", lambda row: percent(row["offered_load"], 0)),
+        *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
+        line("load over capacity", lambda row: percent(row["offered_load"], 0)),
         line("GPUs for this load", lambda row: number(row["gpus"])),
     ]
     if "cost_per_hour" in table:
@@ -95,7 +95,8 @@ def _imbalance(row: pd.Series[Any]) -> str:
 def _capacity(comparison: Comparison, name: str) -> str:
     ends = comparison.intervals.to_dict()
     mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
-    return number(mean) if isnan(low) else f"{number(mean)} ±{number((high - low) / 2)}"
+    half = (high - low) / 2  # two digits of it are all that a few replications tell
+    return number(mean) if isnan(low) else f"{number(mean)} ±{half:{',.0f' if half >= 10 else '.2g'}}"
 
 
 def _gain(comparison: Comparison, name: str) -> str:

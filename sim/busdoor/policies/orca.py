@@ -134,7 +134,7 @@ class OrcaConfig(QueueFields):
     --------
     >>> OrcaConfig(reservation="max").build(KVConfig(num_blocks=10, max_model_len=200))
     Traceback (most recent call last):
-    ValueError: reservation = "max" takes max_model_len 200 tokens a request, more than the cache's 160
+    ValueError: orca's reservation = "max" takes max_model_len 200 tokens a request, more than the cache's 160; take ...
     """
 
     name: Literal["orca"] = "orca"
@@ -157,8 +157,8 @@ class OrcaConfig(QueueFields):
         """
         if self.reservation == "max" and kv.max_model_len > kv.num_tokens:
             raise ValueError(
-                f'reservation = "max" takes max_model_len {kv.max_model_len} tokens a request, more than the cache\'s '
-                f"{kv.num_tokens}"
+                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens a request, more than the '
+                f'cache\'s {kv.num_tokens}; take reservation = "pow2", or a smaller max_model_len'
             )
         return OrcaPolicy(
             kv.contiguous(),
