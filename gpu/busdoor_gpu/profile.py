@@ -15,7 +15,8 @@ from busdoor_gpu.backend import Backend
 from busdoor_gpu.clocks import CLOCKS, ClockName
 from busdoor_gpu.engine import Engine
 from busdoor_gpu.executor import EngineServer, Measured
-from busdoor_gpu.grid import GridLimits, GridPolicy, design
+from busdoor_gpu.grid import GridLimits, design
+from busdoor_gpu.grid_policy import GridPolicy
 from busdoor_gpu.model import Model
 from busdoor_gpu.replay import ReplayError, describe_engine
 from busdoor_gpu.seats import EngineError
@@ -82,7 +83,10 @@ def profile(
     recorder = TableRecorder(policy)
     env = simpy.Environment()
     server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead)
-    told = {"max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": limits.max_num_batched_tokens}
+    told: dict[str, Any] = {
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": limits.max_num_batched_tokens,
+    }
     told |= {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed}
     noted = describe_engine(engine) | told | dict(meta or {})
     step_time = Measured(clock=clock, backend=backend.name)

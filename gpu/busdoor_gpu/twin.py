@@ -68,7 +68,7 @@ def make_twin(
     claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})
     tell(0.0, "profile")
     measured = _once(folder / PROFILE, lambda: measure_profile(machine, budget_s, seed))
-    calibration = calibrate([measured], ["profile"], name=folder.resolve().name)
+    calibration = _calibrated(measured, folder.resolve().name)
     calibration.save(folder / CALIBRATION)
     runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
     results = list(_replayed(machine, runs, folder / RUNS, seed, tell))
@@ -114,6 +114,16 @@ def claimed(folder: Path) -> Mapping[str, Any]:
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
+
+
+def _calibrated(profile: Result, name: str) -> Calibration:
+    try:
+        return calibrate([profile], ["profile"], name=name)
+    except ValueError as error:
+        raise ValueError(
+            "the profile is too small to fit a step time to; give a larger --max-num-seqs, --max-model-len or --budget "
+            f"({error})"
+        ) from error
 
 
 def _once(folder: Path, measure: Callable[[], Result]) -> Result:

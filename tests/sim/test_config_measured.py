@@ -83,6 +83,10 @@ def test_a_file_lies_beside_the_configuration(tmp_path):
     assert config.kv.num_blocks == found.about["server"].get("num_blocks")
 
 
+def test_a_path_says_that_it_is_a_calibration():
+    assert Config.from_table({"step_time": {"path": "vllm-cpu"}, "policy": "vllm"}).where == "vllm-cpu (calibrated)"
+
+
 def test_a_file_that_is_not_there_is_blamed_on_the_step_time(tmp_path):
     with pytest.raises(ValueError, match=r"no-such\.toml"):
         Config.from_table({"step_time": {"name": "calibrated", "path": "no-such.toml"}, "policy": "vllm"})

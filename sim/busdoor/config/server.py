@@ -70,7 +70,7 @@ def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
 
 def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
     fields = dict(table)
-    name = fields.pop("name", "roofline")
+    name = fields.pop("name", "calibrated" if "path" in fields else "roofline")
     if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
         fields["path"] = str(folder / fields["path"])
     if not isinstance(name, str):

@@ -171,3 +171,8 @@ class TestTheCommand:
         assert main(["twin", *self.FLAGS, "--out", str(tmp_path)]) == 2
         assert f"the same command with --out {tmp_path} goes on" in capsys.readouterr().err
         assert (tmp_path / "broken_off" / "meta.json").exists()
+
+    def test_limits_that_leave_nothing_to_fit_are_named(self, tmp_path, capsys):
+        flags = ["--backend", "torch", "--max-num-seqs", "1", "--max-model-len", "40", "--budget", "1s"]
+        assert main(["twin", *flags, "--out", str(tmp_path)]) == 2
+        assert "too small to fit a step time to; give a larger --max-num-seqs" in capsys.readouterr().err
