@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from busdoor.calibration import Calibration, Validation
 
 Flag = Parameter(negative="")
+_BROKEN_OFF = "broken_off"
+_FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and static batches are but two or three
 
 
 def twin(
@@ -73,6 +77,7 @@ def twin(
     json
         Print the numbers of the validation once more, as one line of JSON, last.
     """
+    from busdoor.cli import INTERRUPTED
     from busdoor.cli.calibration_tables import print_calibration
     from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
@@ -104,19 +109,32 @@ def twin(
         with progress_bar() as report:
             calibration, validation = make_twin(machine, folder, budget_s, seed, report)
     except ReplayError as error:
-        kept = error.result.save(folder / "broken_off")
-        raise ValueError(
+        kept = error.result.save(folder / _BROKEN_OFF)
+        sentence = (
             f"{error}; steps that were complete are in {folder}, where the same command with --out {folder} goes on, "
             f"and what was measured of this one is in {kept}"
-        ) from error
+        )
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            print(f"busdoor: {sentence}", file=sys.stderr)
+            return INTERRUPTED
+        raise ValueError(sentence) from error
     except EngineError as error:
         raise ValueError(str(error)) from error
+    rmtree(folder / _BROKEN_OFF, ignore_errors=True)  # of an earlier call; this one has measured it whole
     print_calibration(calibration)
     print_validation(validation)
+    _warn(validation)
     _deliver(folder, calibration, validation)
     if json:
         print(_line(validation))
     return 0
+
+
+def _warn(validation: Validation) -> None:
+    """Say so where the runs are too short for what is said of them."""
+    fewest = min(len(run.measured.requests) for run in validation.runs)
+    if fewest < _FEW:
+        print(f"A run has {fewest} requests only: too few for its 99th percentiles and gains. Give --budget more.")
 
 
 def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> None:

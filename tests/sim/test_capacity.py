@@ -408,3 +408,14 @@ def test_processes_give_the_same_numbers() -> None:
         ).table
 
     pd.testing.assert_frame_equal(table(1), table(2))
+
+
+def test_a_policy_that_does_not_fit_the_memory_is_told_so_and_the_others_are_answered() -> None:
+    policies = [{"name": "orca"}, {"name": "vllm", "max_num_seqs": 8}]
+    kv = {"num_blocks": 100, "block_size": 16, "max_model_len": 2048}
+    lengths = {"input_tokens": 64, "output_tokens": 16}
+    table = capacity(
+        lengths, policies, "e2e_p99=60s", kv=kv, num_requests=100, replications=3, tolerance=0.2, max_doublings=1
+    ).table
+    assert table.loc["orca", "low"] == 0 and "more than the cache's 1600" in table.loc["orca", "reason"]
+    assert table.loc["vllm", "low"] > 0

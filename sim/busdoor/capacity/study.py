@@ -101,6 +101,10 @@ class Study:
 
     def _hopeless(self, policy: PolicyTable) -> Answer | None:
         """Say why no rate can keep the promise, if no search is needed to know it."""
+        try:
+            self._built(policy)
+        except ValueError as error:  # it does not fit the memory, or the draws
+            return nothing(policy.label, str(error))
         if self.promise.needs_tokens and not self._streams(policy):
             return nothing(policy.label, NO_TOKENS)
         count = max(1, self.num_requests // _ALONE_SHARE)

@@ -172,6 +172,14 @@ class TestTheCommand:
         assert f"the same command with --out {tmp_path} goes on" in capsys.readouterr().err
         assert (tmp_path / "broken_off" / "meta.json").exists()
 
+    def test_ctrl_c_says_so_and_has_its_own_exit_code(self, tmp_path, capsys, monkeypatch):
+        def broken(*args):
+            raise ReplayError("interrupted", Result.example()) from KeyboardInterrupt()
+
+        monkeypatch.setattr(twin, "make_twin", broken)
+        assert main(["twin", *self.FLAGS, "--out", str(tmp_path)]) == 130
+        assert "interrupted; steps that were complete are in" in capsys.readouterr().err
+
     def test_limits_that_leave_nothing_to_fit_are_named(self, tmp_path, capsys):
         flags = ["--backend", "torch", "--max-num-seqs", "1", "--max-model-len", "40", "--budget", "1s"]
         assert main(["twin", *flags, "--out", str(tmp_path)]) == 2
