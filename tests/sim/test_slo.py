@@ -65,7 +65,7 @@ def test_a_request_is_good_within_the_limits_on_requests_alone():
 
 
 SENTENCES = {
-    "preset": ("mlperf", r"\[slo\] preset: 'mlperf' is not a preset; "),
+    "preset": ("mlperf", r"\[slo\] preset: 'mlperf' is not a preset"),
     "goodput": (
         0.9,
         r"\[slo\] goodput = 0.9 has no limit to count by; give one for single requests, as in ttft = '2s'",

@@ -68,6 +68,14 @@ def test_batches_take_a_second_or_more_once_a_point_has_told_how_long_it_takes(d
     assert len(next(handed_out)) == size
 
 
+def test_after_tasks_of_no_time_at_all_everything_is_handed_out():
+    batches = Batches(tasks(30))
+    handed_out = iter(batches)
+    first = next(handed_out)
+    batches.done([Record(key, duration_s=5e-324) for key, _ in first])
+    assert len(next(handed_out)) == 30 - len(first)
+
+
 @given(st.integers(0, 40), st.data())
 def test_whatever_dies_every_task_comes_back_once(count, data):
     batches, done = Batches(tasks(count)), []

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from busdoor.capacity.answer import target_of
 from busdoor.capacity.files import Saved, load
 from busdoor.capacity.plots import longest, plot_target
+from busdoor.capacity.reading import STABLE
+from busdoor.capacity.slo import Promise
 from busdoor.report.figures import figure
 from busdoor.report.page import Page, Section
 from busdoor.report.parts import provenance
@@ -44,7 +47,7 @@ def capacity_page(folder: Path) -> Page:
         What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
     """
     study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
-    sections = [Section("The highest rates", _rates(study["policies"])), _targets(folder)]
+    sections = [Section("The highest rates", _rates(study["policies"], load(folder).promise)), _targets(folder)]
     if (folder / "plan.csv").exists():
         sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv"))))
     sections.append(provenance(study["config"], study["versions"]))
@@ -52,10 +55,10 @@ def capacity_page(folder: Path) -> Page:
     return Page(f"How much within {study['promise']}?", runs, study["verdict"], tuple(sections))
 
 
-def _rates(policies: dict[str, dict[str, float | str | None]]) -> str:
+def _rates(policies: dict[str, dict[str, float | str | None]], promise: Promise) -> str:
     """Return a row a policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
     rows = [
-        (name, [_number(own["request_rate"]), _number(own["low"]), _number(own["high"]), str(own["binds"])])
+        (name, [*(_number(own[key]) for key in ("request_rate", "low", "high")), _binding(str(own["binds"]), promise)])
         for name, own in policies.items()
     ]
     head = [("policy", ["requests/s", "meets", "misses", "what binds"])]
@@ -64,6 +67,13 @@ def _rates(policies: dict[str, dict[str, float | str | None]]) -> str:
     ]
     table = html_table([*head, *rows], caption="Requests per second that one server carries within the promise.")
     return f"{table}<ul>{''.join(remarks)}</ul>" if remarks else table
+
+
+def _binding(key: str, promise: Promise) -> str:
+    """Name what binds as the terminal does."""
+    if not key:
+        return "–"
+    return "all that it carries" if key == STABLE else target_of(promise, key).name
 
 
 def _targets(folder: Path) -> Section:
@@ -80,7 +90,7 @@ def _targets(folder: Path) -> Section:
 def _target(ax: Axes, study: Saved, key: str) -> None:
     plot_target(study, key, ax=ax)
     ax.set_ylabel("")  # the caption says it
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.4))
 
 
 def sweep_page(folder: Path) -> Page:

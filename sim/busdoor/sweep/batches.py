@@ -45,7 +45,7 @@ class Batches:
     def __iter__(self) -> Iterator[list[Task]]:
         """Hand out until nothing waits; asked from joblib's threads, one at a time."""
         while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(self._size(), len(self._waiting)))]
+            batch = [self._waiting.popleft() for _ in range(self._size())]
             self._out.update({task[0]: task for task in batch})
             yield batch
 
@@ -68,4 +68,5 @@ class Batches:
     def _size(self) -> int:
         durations = list(self._durations_s)
         total_s = sum(durations)
-        return ceil(self._least_s * len(durations) / total_s) if total_s > 0 else 1
+        wanted = self._least_s * len(durations) / total_s if total_s > 0 else 1
+        return ceil(min(wanted, len(self._waiting)))  # of tasks that take no time, no number would do
