@@ -169,7 +169,8 @@ def test_one_slot_is_first_come_first_served_whatever_the_policy(rows):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@given(rows=requests, scale=st.floats(0.01, 100))
+# Powers of two scale without rounding: else an arrival at the very end of an iteration falls on its other side.
+@given(rows=requests, scale=st.integers(-6, 6).map(lambda power: 2.0**power))
 @settings(max_examples=20, deadline=None)
 def test_stretching_all_times_stretches_all_latencies(name, rows, scale):
     slow = LinearStepTime(**{k: v * scale for k, v in STEP_TIME.describe().items() if k != "name"})
