@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from busdoor.calibration import Calibration, Validation
+    from busdoor_gpu.replay import ReplayError
 
 Flag = Parameter(negative="")
 _BROKEN_OFF = "broken_off"
@@ -77,7 +78,6 @@ def twin(
     json
         Print the numbers of the validation once more, as one line of JSON, last.
     """
-    from busdoor.cli import INTERRUPTED
     from busdoor.cli.calibration_tables import print_calibration
     from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
@@ -109,15 +109,7 @@ def twin(
         with progress_bar() as report:
             calibration, validation = make_twin(machine, folder, budget_s, seed, report)
     except ReplayError as error:
-        kept = error.result.save(folder / _BROKEN_OFF)
-        sentence = (
-            f"{error}; steps that were complete are in {folder}, where the same command with --out {folder} goes on, "
-            f"and what was measured of this one is in {kept}"
-        )
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            print(f"busdoor: {sentence}", file=sys.stderr)
-            return INTERRUPTED
-        raise ValueError(sentence) from error
+        return _broken_off(error, folder)
     except EngineError as error:
         raise ValueError(str(error)) from error
     rmtree(folder / _BROKEN_OFF, ignore_errors=True)  # of an earlier call; this one has measured it whole
@@ -126,8 +118,23 @@ def twin(
     _warn(validation)
     _deliver(folder, calibration, validation)
     if json:
-        print(_line(validation))
+        print(validation.to_json())
     return 0
+
+
+def _broken_off(error: ReplayError, folder: Path) -> int:
+    """Keep what was measured and say how to go on; an interruption has an exit code of its own."""
+    from busdoor.cli import INTERRUPTED
+
+    kept = error.result.save(folder / _BROKEN_OFF)
+    sentence = (
+        f"{error}; steps that were complete are in {folder}, where the same command with --out {folder} goes on, and "
+        f"what was measured of this one is in {kept}"
+    )
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        raise ValueError(sentence) from error
+    print(f"busdoor: {sentence}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _warn(validation: Validation) -> None:
@@ -141,20 +148,15 @@ def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> 
     """Write the figures and the page."""
     from busdoor.calibration.folder import save
     from busdoor.calibration.plots import plot_residuals
+    from busdoor.calibration.twins import CALIBRATION, PROFILE
     from busdoor.cli.progress import progress_bar
     from busdoor.plots import save_figure
     from busdoor.report import page_of
     from busdoor.result import Result
 
-    profile = Result.load(folder / "profile")
-    save_figure(plot_residuals([profile], ["profile"], calibration.step_time), folder / "calibration_residuals")
+    profile = Result.load(folder / PROFILE)
+    save_figure(plot_residuals([profile], [PROFILE], calibration.step_time), folder / "calibration_residuals")
     with progress_bar() as report:
         save(validation, folder / "validation", report)
     page = page_of(folder / "validation").write(folder / "report.html")
-    print(f"Calibration: {folder / 'calibration.toml'}   Report: {page}")
-
-
-def _line(validation: Any) -> str:
-    import json
-
-    return json.dumps(validation.to_dict(), allow_nan=False)
+    print(f"Calibration: {folder / CALIBRATION}   Report: {page}")

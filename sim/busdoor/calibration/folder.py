@@ -40,7 +40,7 @@ def save(validation: Validation, folder: Path, report: Report | None = None) -> 
         Told about progress.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(f"{json.dumps(validation.to_dict(), allow_nan=False)}\n", encoding="utf-8")
+    (folder / MARKER).write_text(f"{validation.to_json()}\n", encoding="utf-8")
     validation.by_regime.to_csv(folder / "regimes.csv")
     validation.bars.to_csv(folder / "bars.csv", index=False)
     for done, run in enumerate(validation.runs):

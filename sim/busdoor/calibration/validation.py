@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -194,6 +195,10 @@ class Validation:
             "step_time": self.step_time.describe(),
             "about": dict(self.about),
         }
+
+    def to_json(self) -> str:
+        """Return the numbers as one line of strict JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False)
 
     @property
     def verdict(self) -> str:

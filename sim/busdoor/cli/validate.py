@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from busdoor.calibration import Validation
+    pass
 
 Flag = Parameter(negative="")
 
@@ -66,11 +66,5 @@ def validate(
         save(validation, folder, report)
     print(f"Tables and figures: {folder}; as a page: busdoor report {folder}")
     if json:
-        print(_line(validation))
+        print(validation.to_json())
     return 0
-
-
-def _line(validation: Validation) -> str:
-    import json
-
-    return json.dumps(validation.to_dict(), allow_nan=False)
