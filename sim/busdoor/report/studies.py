@@ -36,6 +36,7 @@ SWEEP_METRICS = (
     "kv_wasted_share",
     "saturated",
 )
+_TARGET_IN = 5.0  # high: a legend of seven policies stands below the axes
 
 
 def capacity_page(folder: Path) -> Page:
@@ -80,7 +81,7 @@ def _targets(folder: Path) -> Section:
     """Draw every target that was measured at some rate, with its limit."""
     study = load(folder)
     plots = [
-        figure(partial(_target, study=study, key=target.key), str(target))
+        figure(partial(_target, study=study, key=target.key), str(target), height_in=_TARGET_IN)
         for target in study.promise.targets
         if len(longest(study.points, target.key))
     ]
@@ -90,7 +91,10 @@ def _targets(folder: Path) -> Section:
 def _target(ax: Axes, study: Saved, key: str) -> None:
     plot_target(study, key, ax=ax)
     ax.set_ylabel("")  # the caption says it
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.4))
+    legend = ax.get_legend()
+    if legend is not None:
+        legend.remove()  # beside the axes there is no room; below, the layout makes some
+    ax.get_figure().legend(loc="outside lower center")  # type: ignore[union-attr]
 
 
 def sweep_page(folder: Path) -> Page:
