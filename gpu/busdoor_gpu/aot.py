@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from busdoor_gpu.kernels._launch import Launch
+from busdoor_gpu.kernels._launch import VARYING, Launch
 
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
 # 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing
@@ -108,12 +108,13 @@ def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tu
     signature, attrs = {}, {}
     for index, name in enumerate(names):
         value = values.get(name)
-        if name in constants or value is None or (isinstance(value, int) and value == 1):
+        special = isinstance(value, int) and name not in VARYING
+        if name in constants or value is None or (special and value == 1):
             signature[name] = "constexpr"
             constants.setdefault(name, value)
             continue
         signature[name] = _type_of(value)
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % _DIVISOR == 0):
+        if isinstance(value, torch.Tensor) or (special and value % _DIVISOR == 0):
             attrs[(index,)] = [["tt.divisibility", _DIVISOR]]
     return signature, constants, attrs
 

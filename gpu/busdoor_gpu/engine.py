@@ -15,6 +15,7 @@ from busdoor.policies.base import Policy
 from busdoor.request import Request
 from busdoor_gpu.backend import Backend
 from busdoor_gpu.graphs import DecodeGraphs
+from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
@@ -28,6 +29,7 @@ Out = TypeVar("Out")
 # Tokens of one forward pass: a step of more runs in several, so that activations stay bounded. vLLM's largest default
 # budget (16384 offline on an H100, see `busdoor.catalog.memory`).
 PASS_TOKENS = 16384
+_REHEARSED = 4  # from one rehearsed shape to the next, in rows and in tokens: libraries choose kernels by size
 
 
 class Running:
@@ -113,6 +115,8 @@ class Engine:
         self._graphs: DecodeGraphs | None = None
         if cuda_graphs and self._asynchronous and backend.name == "triton":
             self._graphs = guarded(DecodeGraphs, self.table, policy.num_slots, self.decode)
+        if self._asynchronous:
+            guarded(self._rehearse)
 
     @property
     def outputs(self) -> dict[int, list[int]]:
@@ -148,6 +152,22 @@ class Engine:
         """Give the cache's memory back at once, whoever still refers to the engine."""
         self.caches.clear()
         self._graphs = None
+
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """Run padding through the shapes that steps may have: what compiles, loads or grows at first use does so now.
+
+        Else it would happen in the middle of a run, and be taken for the step's time.
+        """
+        most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", PASS_TOKENS))
+        rows = 1
+        while rows <= self.policy.num_slots:
+            tokens = 1
+            while rows * tokens <= most:
+                self._pass(Step.of_padding(rows, tokens), 0, rows)
+                tokens *= _REHEARSED
+            rows *= _REHEARSED
+        torch.cuda.synchronize(self.model.device)
 
     def _launch(self, running: Running) -> None:
         start, end = running.events = (_event(), _event())
@@ -250,9 +270,16 @@ class Engine:
         host = torch.from_numpy(np.asarray(values, dtype=np.int32))
         return host.pin_memory().to(self.model.device, non_blocking=True) if self._asynchronous else host
 
-    def _upload_ragged(self, *rows: list[int]) -> tuple[torch.Tensor, ...]:
-        """Send several rows in one piece."""
-        return torch.split(self._upload(np.concatenate(rows)), [len(row) for row in rows])
+    def _upload_ragged(self, *rows: list[int]) -> list[torch.Tensor]:
+        """Send several rows in one piece, each at an address that is a multiple of 16 bytes.
+
+        Triton compiles a kernel anew for a pointer that is not, which would take seconds in the middle of a run.
+        """
+        width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
+        packed = np.zeros((len(rows), width), dtype=np.int32)
+        for line, row in zip(packed, rows, strict=True):
+            line[: len(row)] = row
+        return [line[: len(row)] for line, row in zip(self._upload(packed), rows, strict=True)]
 
 
 def _event() -> torch.cuda.Event:

@@ -40,6 +40,16 @@ class Step:
     num_wanted: list[int] = field(default_factory=list)
     contexts: list[int] = field(default_factory=list)
 
+    @classmethod
+    def of_padding(cls, num_rows: int, num_tokens: int) -> Step:
+        """Rows of nobody, which compute so many tokens each and leave no trace.
+
+        >>> Step.of_padding(2, 1).decodes
+        True
+        """
+        each = [num_tokens] * num_rows
+        return cls(slots=[-1] * num_rows, num_tokens=each, num_wanted=each, contexts=[0] * num_rows)
+
     @property
     def decodes(self) -> bool:
         """Whether every row computes one token."""

@@ -22,6 +22,8 @@ except ImportError:  # Triton has wheels for Linux only; the torch backend does 
 
 
 __all__ = [
+    "ALIGNED",
+    "VARYING",
     "Launch",
     "capability",
     "cdiv",
@@ -33,6 +35,12 @@ __all__ = [
     "recording",
     "tl",
 ]
+
+
+# What Triton would compile a kernel anew for, which takes seconds in the middle of a run: a tensor that does not begin
+# at a multiple of 16 bytes (of these many 32-bit integers), and counts that happen to be 1 or a multiple of 16.
+ALIGNED = 4
+VARYING = ("num_seqs", "num_rows")
 
 
 class Launch(NamedTuple):
@@ -57,7 +65,7 @@ _recorder: ContextVar[_Recorder | None] = ContextVar("busdoor_gpu_recorder", def
 
 def jit(fn: Callable[..., Any]) -> Any:
     """`triton.jit` where Triton is installed; else the function itself, never to be called."""
-    return fn if triton is None else triton.jit(fn)
+    return fn if triton is None else triton.jit(fn, do_not_specialize=VARYING)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:

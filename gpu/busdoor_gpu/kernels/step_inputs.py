@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
-from busdoor_gpu.kernels._launch import cdiv, jit, launch, tl
+from busdoor_gpu.kernels._launch import ALIGNED, cdiv, jit, launch, tl
 
 _BLOCK = 256  # tokens, or block-table entries, that a program copies: 2 a thread of 4 warps
 
@@ -93,7 +93,8 @@ class StepInputs:
     @classmethod
     def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
         """Buffers for `num_tokens` tokens of `num_rows` rows, on the table's device."""
-        tokens = torch.zeros(3, num_tokens, dtype=torch.int32, device=table.token_ids.device)
+        width = cdiv(num_tokens, ALIGNED) * ALIGNED
+        tokens = torch.zeros(3, width, dtype=torch.int32, device=table.token_ids.device)[:, :num_tokens]
         block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
         return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
 
