@@ -112,6 +112,7 @@ def load_model(
     config = find_model(model) if isinstance(model, str) else model
     device = torch.device(device)
     if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     read = config.folder is not None and any(config.folder.glob("*.safetensors"))

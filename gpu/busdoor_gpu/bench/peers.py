@@ -24,6 +24,8 @@ from busdoor_gpu.bench.cases import Case
 
 Call = Callable[[], torch.Tensor]
 _WORKSPACE_BYTES = 128 * 2**20  # what FlashInfer's documentation asks for
+_VLLM_PROGRAMS = 128  # from its triton_attn.py: with fewer, a context is split
+_VLLM_SEGMENTS = 16  # among as many
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,28 @@ def _named(case: Case, out: torch.Tensor) -> dict[str, Any]:
         "max_seqlen_q": int(query_lens.max()), "max_seqlen_k": int(case.seq_lens.max()),
         "block_table": case.block_table, "page_table": case.block_table,
         "softmax_scale": case.query.shape[-1] ** -0.5, "causal": True, "is_causal": True,
-        "window_size": (-1, -1), "window_size_left": -1, "window_size_right": -1, "softcap": 0.0,
+        "window_size": (-1, -1), "window_size_left": -1, "window_size_right": -1, "softcap": 0.0, "has_softcap": False,
         "is_rotary_interleaved": True, "rotary_interleaved": True, "num_splits": 0, "sm_margin": 0,
-        "cp_world_size": 1, "cp_rank": 0,
+        "cp_world_size": 1, "cp_rank": 0, "kv_quant_mode": 0,
+        "batch_size": len(case.seq_lens), "num_heads": case.query.shape[1], "num_heads_k": k.shape[2],
+        "headdim": k.shape[3], "headdim_v": v.shape[3], "qkv_dtype": k.dtype, "page_size": k.shape[1],
+        "max_seqlen_k_new": 0,
     }  # fmt: skip
 
 
 def _fa3(file: Path, case: Case) -> Call:
-    """FlashAttention 3 as vLLM builds it: an operator, whose schema names its arguments."""
+    """FlashAttention 3 as vLLM builds it: operators, whose schemas name their arguments; planned once a step."""
     operators: Any = torch.ops
     operators.load_library(str(file))
-    operator = operators._vllm_fa3_C.fwd
+    fa3 = operators._vllm_fa3_C
     values = _named(case, torch.empty_like(case.query))
-    arguments = [values.get(argument.name, argument.default_value) for argument in operator.default._schema.arguments]
-    return lambda: _first(operator(*arguments))
+    values["scheduler_metadata"] = fa3.get_scheduler_metadata(*_filled(fa3.get_scheduler_metadata, values))
+    arguments = _filled(fa3.fwd, values)
+    return lambda: _first(fa3.fwd(*arguments))
+
+
+def _filled(operator: Any, values: Mapping[str, Any]) -> list[Any]:
+    return [values.get(argument.name, argument.default_value) for argument in operator.default._schema.arguments]
 
 
 def _first(result: Any) -> torch.Tensor:
@@ -82,10 +92,10 @@ def _first(result: Any) -> torch.Tensor:
 
 def _vllm_triton(file: Path, case: Case) -> Call:
     """The Triton kernel of vLLM, its file alone; what it imports of vLLM is stood in for."""
-    with _stand_ins():
+    with _stand_ins(file.parent):
         function = _load(file).unified_attention
     out = torch.empty_like(case.query)
-    values = _named(case, out)
+    values = _named(case, out) | _vllm_segments(case)
     arguments = {
         name: values.get(name) for name, said in inspect.signature(function).parameters.items()
         if name in values or said.default is inspect.Parameter.empty
@@ -96,6 +106,17 @@ def _vllm_triton(file: Path, case: Case) -> Call:
         return out
 
     return call
+
+
+def _vllm_segments(case: Case) -> dict[str, Any]:
+    """Where it splits contexts, as vLLM's backend allocates it; without this it never does."""
+    (_, num_q_heads, head_dim), most = case.query.shape, _VLLM_PROGRAMS // case.k_cache.shape[1]
+    parts = case.query.new_empty(2, most, num_q_heads, _VLLM_SEGMENTS, dtype=torch.float32)
+    return {
+        "seq_threshold_3D": most, "num_par_softmax_segments": _VLLM_SEGMENTS,
+        "softmax_segm_max": parts[0], "softmax_segm_expsum": parts[1],
+        "softmax_segm_output": parts.new_empty(*parts.shape[1:], 1 << (head_dim - 1).bit_length()),
+    }  # fmt: skip
 
 
 def _load(file: Path) -> ModuleType:
@@ -122,18 +143,23 @@ class _Anything(ModuleType):
 
 
 @contextmanager
-def _stand_ins() -> Iterator[None]:
-    """Let imports of vLLM succeed: its Triton is Triton, the rest does nothing."""
+def _stand_ins(folder: Path) -> Iterator[None]:
+    """Let imports of vLLM succeed: its Triton is Triton, the folder's helpers are themselves, the rest does nothing."""
+    helpers = {f"vllm.v1.attention.ops.{file.stem}": file for file in folder.glob("triton_*_helpers.py")}
     names = (
         "vllm", "vllm.triton_utils", "vllm.platforms", "vllm.envs", "vllm.logger", "vllm.model_executor",
         "vllm.model_executor.layers", "vllm.model_executor.layers.batch_invariant", "vllm.v1",
-        "vllm.v1.kv_cache_interface", "vllm.v1.attention", "vllm.v1.attention.ops",
+        "vllm.v1.kv_cache_interface", "vllm.v1.attention", "vllm.v1.attention.ops", *helpers,
     )  # fmt: skip
     before = {name: sys.modules.get(name) for name in names}
     sys.modules.update({name: _Anything(name) for name in names})
     utils: Any = sys.modules["vllm.triton_utils"]
     utils.triton, utils.tl = import_module("triton"), import_module("triton.language")
+    platforms: Any = sys.modules["vllm.platforms"]
+    platforms.current_platform = _Anything("current_platform")
+    platforms.current_platform.fp8_dtype = lambda: torch.float8_e4m3fn  # asked for its limits
     try:
+        sys.modules.update({name: _load(helper) for name, helper in helpers.items()})
         yield
     finally:
         for name, module in before.items():

@@ -8,11 +8,18 @@ from busdoor_gpu.kernels._launch import jit, tl
 
 
 @jit
+def blocks_of(table, tile, length, PAGE: tl.constexpr, TILE: tl.constexpr):
+    """Block of each token of a tile; past the end, the last token's."""
+    last = tl.maximum(length, 1) - 1
+    return tl.load(table + tl.minimum(tile * TILE + tl.arange(0, TILE), last) // PAGE)
+
+
+@jit
 def attend(
     q,
     k_cache,
     v_cache,
-    table,
+    block,
     tile,
     length,
     position,
@@ -29,23 +36,26 @@ def attend(
     TILE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Add a tile of keys to the online softmax: output `acc`, maximum `top` and sum `total` of each row, base 2."""
+    """Add a tile of keys, in these blocks, to the online softmax: output `acc`, maximum `top` and sum `total`, base 2.
+
+    The scale is applied where the maximum is subtracted: one instruction for both. Every row sees a key of the first
+    tile that it is given, so that no maximum is a masked score.
+    """
     token = tile * TILE + tl.arange(0, TILE)
     dim = tl.arange(0, HEAD_DIM)
     # Slots past the end may hold anything, and weight 0 times NaN is NaN: what is masked reads the last token again
     # instead (in cache, and 30 registers fewer than masked loads: 4 decode programs an SM, not 3).
     read = tl.minimum(token, length - 1) if MASKED else token
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
-    block = tl.load(table + read // PAGE).to(tl.int64)
-    place = block * stride_block + head.to(tl.int64) * stride_head + (read % PAGE) * stride_token
+    place = block.to(tl.int64) * stride_block + head.to(tl.int64) * stride_head + (read % PAGE) * stride_token
     place = place[:, None] + dim[None, :]
     k = tl.load(k_cache + place)
     v = tl.load(v_cache + place)
-    score = tl.dot(q, tl.trans(k)) * scale_log2e
+    score = tl.dot(q, tl.trans(k))
     if MASKED:
         score = tl.where(token[None, :] <= position[:, None], score, -1e30)
-    new_top = tl.maximum(top, tl.max(score, 1))
-    weight = tl.exp2(score - new_top[:, None])
+    new_top = tl.maximum(top, tl.max(score, 1) * scale_log2e)
+    weight = tl.exp2(score * scale_log2e - new_top[:, None])
     shrink = tl.exp2(top - new_top)
     total = total * shrink + tl.sum(weight, 1)
     acc = tl.dot(weight.to(v.dtype), v, acc * shrink[:, None])

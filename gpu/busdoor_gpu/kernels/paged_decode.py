@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from busdoor_gpu.kernels._attend import attend
+from busdoor_gpu.kernels._attend import attend, blocks_of
 from busdoor_gpu.kernels._launch import jit, launch, next_power_of_2, tl
 from busdoor_gpu.kernels.cache import check_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
@@ -91,8 +91,9 @@ def _decode_kernel(
         top = tl.full([ROWS], -1e30, tl.float32)
         total = tl.zeros([ROWS], tl.float32)
         for tile in range(low, tl.minimum(high, tl.cdiv(length, TILE))):  # none of an empty sequence
+            block = blocks_of(table, tile, length, PAGE, TILE)
             acc, top, total = attend(
-                q, k_cache, v_cache, table, tile, length, row * 0 + length - 1, acc, top, total, scale_log2e,
+                q, k_cache, v_cache, block, tile, length, row * 0 + length - 1, acc, top, total, scale_log2e,
                 head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, True,
             )  # fmt: skip
         acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]

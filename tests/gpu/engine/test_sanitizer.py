@@ -55,7 +55,8 @@ def test_the_short_replay_puts_the_engine_through_it(tmp_path):
 def test_no_access_is_out_of_bounds(flags, tmp_path):
     """Chunked prefill, mixed steps and a preemption; decodes that are padded for their graph, and eager ones."""
     watched = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", "--target-processes", "all"]
-    env = os.environ | {"PYTHONPATH": ":".join(str(ROOT / part) for part in ("sim", "workloads", "gpu"))}
+    paths = [str(ROOT / part) for part in ("sim", "workloads", "gpu")]
+    env = os.environ | {"PYTHONPATH": ":".join([*paths, os.environ.get("PYTHONPATH", "")])}
     if flags:  # PyTorch hands out parts of larger pieces, past whose end the tool sees nothing wrong; graphs need that
         env["PYTORCH_NO_CUDA_MEMORY_CACHING"] = "1"
     command = [*watched, sys.executable, "-c", COMMAND, *write_inputs(tmp_path), "--model", "qwen3-0.6b", *flags]
