@@ -81,8 +81,10 @@ def _prefill_kernel(
     acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
     top = tl.full([ROWS], -1e30, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    end = context + tl.minimum(first + ROWS // GROUP, query_len)  # keys that the last row sees
-    whole = (context + first + 1) // TILE  # tiles that the first row, and so every row, sees in full
+    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; a padding row of length 0
+    # has a context below 0.
+    end = tl.maximum(context + tl.minimum(first + ROWS // GROUP, query_len), 0)
+    whole = tl.maximum(context + first + 1, 0) // TILE
     block = blocks_of(table, 0, end, PAGE, TILE)
     for tile in range(0, whole):
         following = blocks_of(table, tile + 1, end, PAGE, TILE)

@@ -109,6 +109,13 @@ def test_an_empty_sequence_gives_zeros_and_disturbs_nobody(device, dtype):
     assert (out[0] == 0).all() and (out[2] == 0).all() and out[1].isfinite().all()
 
 
+def test_padding_rows_of_several_tokens_give_zeros_and_read_nothing(device, dtype):
+    """An engine rehearses with such rows; everything that they could read is NaN."""
+    case = make_case([0, 21], query_lens=[200, 21], dtype=dtype, device=device)
+    out = paged_prefill(*case.prefill_args)
+    assert (out[:200] == 0).all() and out[200:].isfinite().all()
+
+
 def test_one_plan_serves_batches_of_other_sizes(device):
     # As a CUDA graph does: buffers stay, lengths change, leftovers of the longer batch must not matter.
     plan = DecodePlan.allocate(6, 4, 2, 32, device, num_programs=5, tile=16)
