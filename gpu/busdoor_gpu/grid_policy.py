@@ -13,7 +13,7 @@ from busdoor.policies.base import Item, KVUse, Policy
 from busdoor.request import Request
 from busdoor_gpu.grid import Cell, GridLimits
 
-_WARM_SHARE = 0.25  # most of the budget that first runs, which load and compile, may take
+_WARM_SHARE = 0.1  # most of the budget that first runs may take: what compiles was rehearsed when the engine was made
 
 
 class GridPolicy(Policy):

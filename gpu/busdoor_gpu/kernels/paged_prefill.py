@@ -9,8 +9,8 @@ the same case.
 A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough rows for Hopper's
 warpgroup product (wgmma needs 64). It walks the keys in tiles: those that every row may see without a mask, then the
 one or two at the diagonal with it. The blocks of the next tile are looked up a tile ahead, so that its keys and values
-can be fetched while this one is multiplied. The list of programs is made by the host, which knows the lengths anyway, longest
-first: what starts last should be short.
+can be fetched while this one is multiplied. The list of programs is made by the host, which knows the lengths anyway,
+longest first: what starts last should be short.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -81,8 +81,8 @@ def _prefill_kernel(
     acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
     top = tl.full([ROWS], -1e30, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; a padding row of length 0
-    # has a context below 0.
+    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; a padding row, of length
+    # 0, has a context below 0.
     end = tl.maximum(context + tl.minimum(first + ROWS // GROUP, query_len), 0)
     whole = tl.maximum(context + first + 1, 0) // TILE
     block = blocks_of(table, 0, end, PAGE, TILE)

@@ -1,0 +1,195 @@
+"""The traces that a GPU's twin is held against: public profiles' lengths at several loads, each under a policy.
+
+`busdoor twin` draws traces to a machine's size in a few minutes; this is the longer list behind `gpu/results`: chats at
+four loads from half to past the knee, long prompts with short answers, two kinds of requests in one trace, bursts;
+static, reserving and continuous batching, whole and chunked prompts; and a memory so small that requests are preempted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+
+from busdoor.kv.config import KVConfig
+from busdoor.policies import policy_config
+from busdoor.policies.base import Policy
+from busdoor.step_time.base import StepTime
+from busdoor.theory.load import capacity_rps
+from busdoor_gpu.grid import GridLimits
+from busdoor_workloads import Trace, resolve
+from busdoor_workloads.arrivals import Poisson
+
+_FEWEST = 24  # requests of a trace
+_STATIC_ROWS = 32  # rows of a static batch: of the longest chats they fill a second with prefill, not ten
+_TIGHT_SHARE = 0.1  # of the measured blocks, where requests are to be preempted
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run to be: whose lengths, at which load of which policy's capacity, under which policy.
+
+    Attributes
+    ----------
+    name : str
+        Of the run's folder.
+    lengths : str
+        A workload that `busdoor_workloads.resolve` knows, or "bimodal".
+    load : float
+        Of what the policy (for a static batch and its counterpart: the static one) can carry; infinite: all at once.
+    policy : str
+        Its name.
+    fields : mapping
+        Its settings, beside the machine's limits.
+    bound : str
+        The policy whose capacity `load` is of; by default `policy`.
+    blocks_share : float
+        Of the machine's KV blocks.
+    """
+
+    name: str
+    lengths: str
+    load: float
+    policy: str = "vllm"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    bound: str = ""
+    blocks_share: float = 1.0
+
+
+CASES = (
+    Case("azure-conv-0.50", "azure-conv", 0.5),
+    Case("azure-conv-0.75", "azure-conv", 0.75),
+    Case("azure-conv-0.90", "azure-conv", 0.9),
+    Case("azure-conv-1.15", "azure-conv", 1.15),
+    Case("anyscale-burst-static", "anyscale_512", inf, "static", bound="static"),
+    Case("anyscale-burst-vllm", "anyscale_512", inf, bound="static"),
+    Case("anyscale-0.60-static", "anyscale_512", 0.6, "static", bound="static"),
+    Case("anyscale-0.60-vllm", "anyscale_512", 0.6, bound="static"),
+    Case("azure-conv-tight", "azure-conv", inf, blocks_share=_TIGHT_SHARE),
+    Case("azure-code-0.70", "azure-code", 0.7),
+    Case("bimodal-burst", "bimodal", inf),
+    Case("azure-conv-0.75-prefill-first", "azure-conv", 0.75, "prefill_first", bound="vllm"),
+    Case("azure-conv-0.75-whole-prompts", "azure-conv", 0.75, fields={"chunked_prefill": False}),
+    Case("anyscale-burst-orca", "anyscale_512", inf, "orca", bound="static"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a case becomes on a machine: a trace, and how to make its policy.
+
+    Attributes
+    ----------
+    name : str
+        Of the case.
+    trace : Trace
+        Requests no longer than the machine takes.
+    fields : dict
+        Settings of the policy, its name among them.
+    kv : KVConfig
+        The memory it gets.
+    """
+
+    name: str
+    trace: Trace
+    fields: dict[str, Any]
+    kv: KVConfig
+
+    def policy(self) -> Policy:
+        """Make a fresh scheduler."""
+        fields = dict(self.fields)
+        built: Policy = policy_config(fields.pop("name"), **fields).build(self.kv, self.trace)
+        return built
+
+
+def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, seed: int, shrink: int = 1) -> Plan:
+    """Draw a case's trace so that it takes about so many seconds.
+
+    Parameters
+    ----------
+    case : Case
+        What to draw.
+    limits : GridLimits
+        Of the machine.
+    step_time : StepTime
+        That tells what it can carry.
+    seconds : float
+        Of the machine's clock.
+    seed : int
+        Of lengths and arrivals.
+    shrink : int
+        Divides all lengths, for a rehearsal on a small machine.
+
+    Examples
+    --------
+    >>> from busdoor.step_time.linear import LinearStepTime
+    >>> limits = GridLimits(16, 256, 512, 1024)
+    >>> made = plan(CASES[0], limits, LinearStepTime(0.01, 1e-4), 60, seed=0, shrink=16)
+    >>> made.fields["name"], 20 < made.trace.arrival_s[-1] < 100
+    ('vllm', True)
+    """
+    lengths = _LENGTHS.get(case.lengths, _of_workload)(case.lengths, limits, shrink, seed)
+    fields, kv = _fields(case.policy, case.fields, limits), _memory(case, limits)
+    bound = policy_config(**_fields(case.bound or case.policy, {}, limits))
+
+    def carried_rps(trace: Trace) -> float:
+        return capacity_rps(trace, bound.build(kv, trace), step_time)
+
+    pace = min(case.load, 1.0)
+    count = max(_FEWEST, ceil(seconds * pace * carried_rps(lengths)))
+    trace = lengths.select(np.arange(min(count, len(lengths))))
+    if case.load < inf:
+        arrivals = Poisson(request_rate=case.load * carried_rps(trace), normalize_duration=True)
+        trace = trace.with_arrivals(arrivals.times(len(trace), np.random.default_rng([seed, 1])))
+    return Plan(case.name, replace(trace, name=case.name), fields, kv)
+
+
+def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[str, Any]:
+    if policy == "static":
+        rows = min(_STATIC_ROWS, limits.max_num_seqs)
+        return {"name": policy, "max_num_seqs": rows, "decode_reads": "own", **fields}
+    budget = {} if policy == "orca" else {"max_num_batched_tokens": limits.max_num_batched_tokens}
+    return {"name": policy, "max_num_seqs": limits.max_num_seqs, **budget, **fields}
+
+
+def _memory(case: Case, limits: GridLimits) -> KVConfig:
+    spare = limits.max_num_seqs if case.policy in ("static", "orca") else 0  # ranges begin anywhere within a block
+    return KVConfig(
+        num_blocks=int(case.blocks_share * limits.num_blocks) - spare,
+        block_size=limits.block_size,
+        max_model_len=limits.max_model_len,
+    )
+
+
+_DRAWN = 4000  # requests that a trace is the beginning of
+
+
+def _of_workload(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace:
+    """Draw a workload's lengths, without requests that are too long, all at once."""
+    drawn = resolve(name).generate(seed, num_requests=_DRAWN)
+    return _fitting(drawn.input_tokens // shrink, drawn.output_tokens // shrink, limits)
+
+
+def _bimodal(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace:
+    """Two in three ask briefly and get little; the third brings a document and gets a page."""
+    long = np.random.default_rng(seed).random(_DRAWN) < 1 / 3
+    return _fitting(np.where(long, 2048, 128) // shrink, np.where(long, 512, 32) // shrink, limits)
+
+
+_LENGTHS: dict[str, Callable[[str, GridLimits, int, int], Trace]] = {"bimodal": _bimodal}
+
+
+def _fitting(inputs: np.ndarray, outputs: np.ndarray, limits: GridLimits) -> Trace:
+    inputs, outputs = np.maximum(inputs, 1), np.maximum(outputs, 2)
+    fits = inputs + outputs <= limits.max_model_len
+    return Trace(arrival_s=np.zeros(int(fits.sum())), input_tokens=inputs[fits], output_tokens=outputs[fits])
+
+
+def plans(limits: GridLimits, step_time: StepTime, seconds: float, seed: int = 0, shrink: int = 1) -> Iterator[Plan]:
+    """Draw every case; those of the same lengths and load get the same trace, so that policies can be compared."""
+    for case in CASES:
+        number = next(n for n, other in enumerate(CASES) if (other.lengths, other.load) == (case.lengths, case.load))
+        yield plan(case, limits, step_time, seconds, seed + 1 + number, shrink)
