@@ -13,7 +13,7 @@ from busdoor.batch import Batch
 from busdoor.policies.base import Policy
 from busdoor.request import Request
 from busdoor.step_time.base import StepTime
-from busdoor.stretch import Stretch, make_stretch
+from busdoor.stretch import EndedStretch, Stretch, make_stretch
 
 Process = Generator[simpy.Event, Any, None]
 
@@ -170,6 +170,7 @@ class Server:
         env, policy = self.env, self.policy
         batch: Batch | None = None
         while True:
+            from_idle = batch is None
             batch = batch or self._schedule_ahead()
             if batch is None:
                 yield from self._sleep()
@@ -187,6 +188,9 @@ class Server:
             self._stretch = None  # from here on the policy speaks of the next batch
             self._drop_gone()
             following = self._schedule_ahead()
+            last_s = self.step_time.last_s(batch, repeat, following, from_idle)
+            if last_s is not None:
+                stretch = EndedStretch(stretch, repeat, last_s)
             yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
             batch = following

@@ -49,6 +49,31 @@ class Stretch:
         return repeat
 
 
+class EndedStretch(Stretch):
+    """A stretch whose last iteration, number `repeat`, is known to take another time than it was expected to.
+
+    Examples
+    --------
+    >>> stretch = EndedStretch(Stretch(start_s=10.0, first_s=1.0, growth_s=0.5), repeat=3, last_s=4.0)
+    >>> stretch.end_s(3), stretch.last_s(3), stretch.first_s
+    (16.5, 4.0, 1.0)
+    """
+
+    __slots__ = ("_before_s", "_last_s")
+
+    def __init__(self, stretch: Stretch, repeat: int, last_s: float) -> None:
+        super().__init__(stretch.start_s, last_s if repeat == 1 else stretch.first_s, stretch.growth_s)
+        self._before_s, self._last_s = stretch.end_s(repeat - 1), last_s
+
+    def end_s(self, repeat: int) -> float:
+        """When the last iteration ends."""
+        return self._before_s + self._last_s
+
+    def last_s(self, repeat: int) -> float:
+        """How long the last iteration takes."""
+        return self._last_s
+
+
 class VectorStretch(Stretch):
     """Repetitions of a batch with any durations, held as their running sum."""
 

@@ -24,7 +24,10 @@ DEVICE_TERMS = (
     "per_prefill_pair_s",
     "per_context_s",
 )
+# Of decodes beside a prefill, where decodes alone run as CUDA graphs: then they are other kernels' work.
+MIXED_TERMS = ("per_mixed_request_s", "per_mixed_context_s")
 HOST_TERMS = ("host_s", "host_per_chunk_s", "host_per_request_s")
+EAGER_HOST_TERMS = ("host_eager_s",)  # launching kernels one by one, which graphs spare the host
 # What to put into a log so that a term shows; for the sentence that refuses one.
 REMEDIES: Mapping[str, str] = {
     "base_s": "iterations of several sizes",
@@ -34,7 +37,10 @@ REMEDIES: Mapping[str, str] = {
     "per_token_s": "iterations with few and with many tokens",
     "per_prefill_pair_s": "short and long prompts",
     "per_context_s": "decodes with short and with long contexts",
+    "per_mixed_request_s": "prefill beside few and beside many decodes",
+    "per_mixed_context_s": "prefill beside decodes with short and with long contexts",
     "host_s": "iterations of several sizes",
+    "host_eager_s": "iterations with and without prefill",
     "host_per_chunk_s": "iterations with one and with several pieces of prefill",
     "host_per_request_s": "small and large batches",
 }
@@ -149,6 +155,7 @@ def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dic
         padded = sizes[np.minimum(np.searchsorted(sizes, rows), len(sizes) - 1)]
         positions = np.where(eager, positions, padded)
     context = (_floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")) / 2
+    mixed = chunks > 0
     return {
         "positions": positions,
         "base_s": ones,
@@ -157,7 +164,10 @@ def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dic
         "per_request_s": requests,
         "per_prefill_pair_s": _floats(iterations, "prefill_attention"),
         "per_context_s": context + rows,
+        "per_mixed_request_s": mixed * rows,
+        "per_mixed_context_s": mixed * (context + rows),
         "host_s": ones,
+        "host_eager_s": eager.astype(float),
         "host_per_chunk_s": chunks,
         "host_per_request_s": requests,
     }

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from busdoor.calibration.breaks import choose_breaks
-from busdoor.calibration.features import DEVICE_TERMS, HOST_TERMS, REMEDIES, Floats, Log, read_log
+from busdoor.calibration.features import (
+    DEVICE_TERMS,
+    EAGER_HOST_TERMS,
+    HOST_TERMS,
+    MIXED_TERMS,
+    REMEDIES,
+    Floats,
+    Log,
+    read_log,
+)
 from busdoor.calibration.file import Calibration, about_runs
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
@@ -16,6 +26,7 @@ from busdoor.names import unknown
 from busdoor.result import Result
 
 ROWS_PER_TERM = 5  # fewer, and the errors say nothing about iterations that were not seen
+HOST_BOUND = 0.95  # of an iteration: a host that works so much of it is what the iteration waits for
 RESAMPLES = 200  # the ends of a 95 % interval then rest on five resamples each
 
 
@@ -87,8 +98,10 @@ def _wanted(log: Log, without: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     for term in sorted(dropped):
         if term not in REMEDIES:
             raise unknown("a term", term, REMEDIES)
-    device = tuple(term for term in DEVICE_TERMS if term not in dropped)
-    host = tuple(term for term in HOST_TERMS if term not in dropped) if log.device_s is not None else ()
+    of_device = DEVICE_TERMS + (MIXED_TERMS if log.graph_sizes else ())
+    of_host = HOST_TERMS + (EAGER_HOST_TERMS if log.graph_sizes else ())
+    device = tuple(term for term in of_device if term not in dropped)
+    host = tuple(term for term in of_host if term not in dropped) if log.device_s is not None else ()
     _refuse_small(log, device)
     return device, host
 
@@ -124,9 +137,17 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
     if log.device_s is None or log.host_s is None or not host:
         return Model(log, (own,), breaks, False, weights)
     overlap = _overlaps(log.duration_s, log.device_s, log.host_s)
+    if overlap:
+        own = own._replace(counts=~_starved(log))
     exposed = np.maximum(log.duration_s - log.device_s, 0.0)
     other = Part(host, log.matrix(host, ()), log.host_s if overlap else exposed)
     return Model(log, (own, other), breaks, overlap, weights)
+
+
+def _starved(log: Log) -> NDArray[np.bool_]:
+    """Iterations in which the device waited for launches: its time says nothing of what it can do."""
+    assert log.host_s is not None
+    return (log.columns["eager_s"] > 0) & (log.host_s > HOST_BOUND * log.duration_s)
 
 
 def _overlaps(duration_s: Floats, device_s: Floats, host_s: Floats) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,17 @@ from busdoor.calibration.solve import Sums
 from busdoor.step_time.calibrated import CalibratedStepTime
 
 
-@dataclass(frozen=True)
-class Part:
-    """Device or host: its terms, what they multiply, and what they should add up to."""
+class Part(NamedTuple):
+    """Device or host: its terms, what they multiply, what they should add up to, and in which rows that shows."""
 
     terms: tuple[str, ...]
     matrix: Floats
     target: Floats
+    counts: NDArray[np.bool_] | bool = True
 
     def sums(self, weights: Floats, blocks: NDArray[np.int64]) -> Sums:
         """Return the sums of least squares over each block."""
-        return Sums.of(self.matrix, self.target, weights, blocks, int(blocks.max()) + 1)
+        return Sums.of(self.matrix, self.target, weights * self.counts, blocks, int(blocks.max()) + 1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import simpy
 from numpy.typing import NDArray
 
@@ -147,5 +148,21 @@ def _batch(
 def predicted_s(result: Result, step_time: StepTime) -> Floats:
     """Seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
     repeats = result.iterations["repeat"].tolist()
-    pairs = zip(batches_of(result), repeats, strict=True)
-    return np.array([float(step_time.durations_s(batch, repeat).sum()) for batch, repeat in pairs])
+    batches = batches_of(result)
+    durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]
+    if result.meta.get("lookahead"):
+        for row, (following, from_idle) in enumerate(_neighbours(result.iterations, batches)):
+            last_s = step_time.last_s(batches[row], repeats[row], following, from_idle)
+            durations_s[row][-1] = durations_s[row][-1] if last_s is None else last_s
+    return np.array([float(own.sum()) for own in durations_s])
+
+
+_TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
+
+
+def _neighbours(iterations: pd.DataFrame, batches: list[Batch]) -> list[tuple[Batch | None, bool]]:
+    """Return of each row what follows at once, and whether nothing ran right before."""
+    start_s, duration_s = iterations["start_s"].to_numpy(), iterations["duration_s"].to_numpy()
+    touches = (start_s[1:] - (start_s + duration_s)[:-1] < _TOUCHING_S).tolist()
+    following = [batch if near else None for batch, near in zip(batches[1:], touches, strict=True)]
+    return list(zip([*following, None], [True, *(not near for near in touches)], strict=True))

@@ -59,6 +59,7 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
         per_token_s=tuple(s * (reading if bent and not i else matrix) for i, s in enumerate(old.per_token_s)),
         per_prefill_pair_s=old.per_prefill_pair_s * matrix,
         per_context_s=old.per_context_s * keys,
+        per_mixed_context_s=old.per_mixed_context_s * keys,
         calibration=name,
     )
     ratios = {"reading": reading, "keys": keys, "matrix": matrix}

@@ -35,6 +35,14 @@ class StepTime(ABC):
         """Seconds of the first iteration, and how many more each repetition takes; None if that is no line."""
         return None
 
+    def last_s(self, batch: Batch, repeat: int, following: Batch | None, from_idle: bool) -> float | None:
+        """Seconds of the last of `repeat` iterations, while the host submits the batch that follows (lookahead 1).
+
+        None, as here, if what follows makes no difference. `from_idle` says that nothing ran before: then the batch
+        itself is submitted in its first iteration.
+        """
+        return None
+
     def duration_s(self, batch: Batch) -> float:
         """Seconds that one iteration of the batch takes."""
         line = self.line(batch)

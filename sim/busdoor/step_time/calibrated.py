@@ -35,8 +35,12 @@ class CalibratedStepTime(StepTime):
     """An iteration takes what the device needs, and what the host adds or does meanwhile.
 
     device = base + eager·[no CUDA graph] + per_chunk·chunks + per_request·requests + Σ per_token·(positions in each
-    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes;
-    host = host + host_per_chunk·chunks + host_per_request·requests.
+    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes, and beside a prefill once more
+    per_mixed_request·decodes + per_mixed_context·Σ (c + 1);
+    host = host + host_eager·[no CUDA graph] + host_per_chunk·chunks + host_per_request·requests.
+
+    Where the host works ahead (`overlap`), an iteration of the device hides what the host does for the next one; in a
+    row of like iterations that is the longer of the two.
 
     Parameters
     ----------
@@ -54,8 +58,10 @@ class CalibratedStepTime(StepTime):
         Where one segment ends and the next begins, in positions.
     per_prefill_pair_s, per_context_s : float
         For each query-key pair of a prefill; for each key that a decode reads.
-    host_s, host_per_chunk_s, host_per_request_s : float
-        Of the host, where the log had it apart.
+    per_mixed_request_s, per_mixed_context_s : float
+        More for each decode beside a prefill, and for each key that it reads: another kernel's work than decodes alone.
+    host_s, host_eager_s, host_per_chunk_s, host_per_request_s : float
+        Of the host, where the log had it apart; launching what is no graph takes it long.
     overlap : bool
         Whether the host works while the device does, so that the longer of the two counts; else they add.
     graph_sizes : tuple of int
@@ -83,7 +89,10 @@ class CalibratedStepTime(StepTime):
     token_breaks: Increasing = ()
     per_prefill_pair_s: NonNegativeFloat = 0.0
     per_context_s: NonNegativeFloat = 0.0
+    per_mixed_request_s: NonNegativeFloat = 0.0
+    per_mixed_context_s: NonNegativeFloat = 0.0
     host_s: NonNegativeFloat = 0.0
+    host_eager_s: NonNegativeFloat = 0.0
     host_per_chunk_s: NonNegativeFloat = 0.0
     host_per_request_s: NonNegativeFloat = 0.0
     overlap: bool = False
@@ -123,20 +132,38 @@ class CalibratedStepTime(StepTime):
         """Seconds of the device in the first iteration, and how many more each repetition takes."""
         rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
         tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
-        seconds = self.base_s + self.per_request_s * (rows + chunks)
+        seconds, context_s = self.base_s + self.per_request_s * (rows + chunks), self.per_context_s
+        if self._eager(batch):
+            seconds += self.eager_s
+        elif self.graph_sizes:
+            tokens = self.graph_sizes[bisect_left(self.graph_sizes, rows)]
+        if chunks:
+            seconds += self.per_chunk_s * chunks + self.per_prefill_pair_s * batch.prefill_attention
+            seconds += self.per_mixed_request_s * rows
+            context_s += self.per_mixed_context_s
+        growth_s = context_s * rows
+        return seconds + self.tokens_s(tokens) + context_s * batch.decode_context_tokens + growth_s, growth_s
+
+    def _eager(self, batch: Batch) -> bool:
         sizes = self.graph_sizes
-        if chunks or (sizes and rows > sizes[-1]):
-            seconds += self.eager_s + self.per_chunk_s * chunks + self.per_prefill_pair_s * batch.prefill_attention
-        elif sizes:
-            tokens = sizes[bisect_left(sizes, rows)]
-        growth_s = self.per_context_s * rows
-        return seconds + self.tokens_s(tokens) + self.per_context_s * batch.decode_context_tokens + growth_s, growth_s
+        return bool(batch.chunks or (sizes and batch.num_decode_tokens + batch.num_idle_rows > sizes[-1]))
 
     def host_of(self, batch: Batch) -> float:
-        """Seconds of the host in an iteration."""
+        """Seconds that the host takes to submit a batch."""
         chunks = len(batch.chunks)
         requests = chunks + batch.num_decode_tokens + batch.num_idle_rows
-        return self.host_s + self.host_per_chunk_s * chunks + self.host_per_request_s * requests
+        eager_s = self.host_eager_s if self._eager(batch) else 0.0
+        return self.host_s + eager_s + self.host_per_chunk_s * chunks + self.host_per_request_s * requests
+
+    def last_s(self, batch: Batch, repeat: int, following: Batch | None, from_idle: bool) -> float | None:
+        """Seconds of the last of `repeat` iterations, while the host submits the batch that follows."""
+        if not self.overlap:
+            return None
+        first_s, growth_s = self.device_line(batch)
+        host_s = self.host_of(following) if following else 0.0
+        if from_idle and batch.chunks:
+            host_s += self.host_of(batch)
+        return max(first_s + growth_s * (repeat - 1), host_s)
 
     def line(self, batch: Batch) -> Line | None:
         """Seconds of the first iteration, and how many more each repetition takes; None while the host is slower."""

@@ -81,7 +81,8 @@ def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots:
     # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
     context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
     decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
-    mixed = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
+    mixed = Batch(chunks=_prompts(round(begun), float(prompts.mean())), num_decode_tokens=slots)
+    mixed.decode_context_tokens = round(context)
     mixed.num_prefill_tokens = round(begun * float(prompts.mean() - 1))  # a prompt's last position is among the decodes
     mixed.prefill_attention = begun * float(np.mean(prompts * (prompts + 1) / 2))
     mixed.prefill_context_tokens = round(begun * float(prompts.mean()))
@@ -139,11 +140,16 @@ def static_capacity_rps(
 
 
 def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
-    batch = Batch(chunks=[Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * rows)
+    batch = Batch(chunks=_prompts(rows, prompt))
     batch.num_prefill_tokens = round(rows * prompt)
     batch.prefill_attention = rows * prompt * (prompt + 1) / 2
     batch.prefill_context_tokens = round(rows * prompt)
     return step_time.duration_s(batch)
+
+
+def _prompts(number: int, prompt: float) -> list[Chunk]:
+    """So many whole prompts: a step time may count its pieces, and tell by them which steps are no plain decodes."""
+    return [Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * number
 
 
 def _mean_decode_s(step_time: StepTime, rows: int, prompt: float, answer: float) -> float:
