@@ -68,40 +68,15 @@ def jit(fn: Callable[..., Any]) -> Any:
     return fn if triton is None else triton.jit(fn, do_not_specialize=VARYING)
 
 
-_compiled: dict[tuple[Any, ...], Any] = {}  # what Triton has compiled: it only grows, and what it holds never changes
-
-
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
-    """Run `kernel` on `grid`, or record that it would have been.
-
-    Triton's own launcher binds and hashes the arguments anew each time, which costs more than many a kernel; one that
-    was compiled for such arguments before is launched at once.
-    """
+    """Run `kernel` on `grid`, or record that it would have been."""
     recorder = _recorder.get()
     if recorder is not None:
         recorder.launches.append(Launch(kernel, grid, args, meta))
         return
     if triton is None:
         raise ModuleNotFoundError("the triton backend needs the package triton (Linux only); use the torch backend")
-    key = (id(kernel), args[0].device.index, *meta.values(), *map(_specialisation, args))
-    compiled = _compiled.get(key)
-    if compiled is None:
-        _compiled[key] = kernel[grid](*args, **meta)  # None in the interpreter
-    else:
-        compiled[(*grid, 1, 1)](*args, *(meta[name] for name in kernel.arg_names[len(args) :]))
-
-
-def _specialisation(value: Any) -> Any:
-    """Return what Triton may compile anew for: a tensor's type and alignment, an integer's size and divisibility.
-
-    >>> _specialisation(1), _specialisation(48), _specialisation(7), _specialisation(None)
-    (1, 16, 0, None)
-    """
-    if isinstance(value, int):
-        return 1 if value == 1 else 64 if value >= 2**31 else 16 if value % 16 == 0 else 0
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.data_ptr() % 16
-    return None if value is None else float
+    kernel[grid](*args, **meta)
 
 
 @contextmanager

@@ -81,9 +81,9 @@ def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots:
     # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
     context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
     decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
-    mixed = Batch(chunks=_prompts(round(begun), float(prompts.mean())), num_decode_tokens=slots)
-    mixed.decode_context_tokens = round(context)
-    mixed.num_prefill_tokens = round(begun * float(prompts.mean() - 1))  # a prompt's last position is among the decodes
+    mixed = Batch(chunks=_prompts(round(begun), float(prompts.mean())), decode_context_tokens=round(context))
+    mixed.num_decode_tokens = slots - len(mixed.chunks)
+    mixed.num_prefill_tokens = round(begun * float(prompts.mean()))
     mixed.prefill_attention = begun * float(np.mean(prompts * (prompts + 1) / 2))
     mixed.prefill_context_tokens = round(begun * float(prompts.mean()))
     return admitted / (share * step_time.duration_s(mixed) + (1 - share) * step_time.duration_s(decode))
