@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, plan_day, replicas_needed, slo_table
-from busdoor.capacity.control import Control, StandIn, backlogs, controlled_interval
+from busdoor.capacity.backlog import Backlog, backlogs
+from busdoor.capacity.control import Control, StandIn, controlled_interval
 from busdoor.capacity.files import load
 from busdoor.capacity.plots import plot_target
 from busdoor.capacity.probe import Probe
@@ -152,7 +153,7 @@ def test_a_reference_expects_what_the_beginnings_of_longer_draws_do(workload: di
     unit = unit_rate(Config.from_table(table), 4000)
     longer = [unit.workload.trace(unit.seed, number) for number in range(unit.replications)]
     work_s = np.asarray(longer[0].output_tokens.mean())
-    stand_in = StandIn(longer, reference(unit), lambda trace: trace.output_tokens / work_s)
+    stand_in = StandIn(longer, reference(unit), Backlog(lambda trace: trace.output_tokens / work_s))
     whole = Target("ttft_mean", {"ttft": 1.0}, None)
     (control,) = stand_in.controls([whole], 0.8, 1000, Window(250, 1000, steady=True))
     error = (control.values.var(ddof=1) / len(control.values) + control.error**2) ** 0.5

@@ -3,7 +3,8 @@
 Long waits come in clusters, so that runs of thousands of requests still differ much from each other. Most of that is in
 the draws: where many long requests come at once, any server falls behind. A single queue that is fed the same requests
 falls behind at the same moments, and costs next to nothing to run; over many more draws its expectation is known. What
-the runs have by luck more or less than that is taken off by regression.
+the runs have by luck more or less than that is taken off by regression. See `busdoor.capacity.backlog` and
+`busdoor.capacity.whole_batches` for the queues.
 
 References
 ----------
@@ -14,9 +15,8 @@ Management Science 27 (1981).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,6 @@ from busdoor_workloads import Trace
 Floats = NDArray[np.float64]
 
 LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom than it is worth
-_STEP = 1.1  # lengths are stretched by so much to see what a token costs
 
 
 class Control(NamedTuple):
@@ -87,9 +86,22 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     return Interval(mean, mean - half, mean + half)
 
 
+class Queue(Protocol):
+    """A server so simple that it is solved for many draws at once, a row each."""
+
+    def draws(self, traces: Sequence[Trace], length: int) -> Any:
+        """Return what it needs of the first requests of traces at one request per second, whatever the rate will be."""
+
+    def lateness(self, draws: Any, request_rate: float) -> Callable[[Target], Floats]:
+        """Return what tells how late each request is as a target sees it, shape (draws, n)."""
+
+    def beyond(self, target: Target, lateness: Floats) -> float:
+        """Return from where on a request of many draws counts as late, for a target on a share of them."""
+
+
 @dataclass(frozen=True)
 class StandIn:
-    """A queue with one server, first come first served, that works for each as long as it keeps the real one busy.
+    """A simple queue that is fed the same requests as the runs, and many more draws of them.
 
     Parameters
     ----------
@@ -97,98 +109,37 @@ class StandIn:
         One a replication, at one request per second.
     reference : callable
         Returns many more draws, of so many requests.
-    work_s : callable
-        Seconds of work that each request of a trace brings.
+    queue : Queue
+        Takes the server's place.
     """
 
     traces: Sequence[Trace]
     reference: Callable[[int], Sequence[Trace]]
-    work_s: Callable[[Trace], Floats]
-    _drawn: dict[int, Sequence[tuple[Floats, Floats]]] = field(default_factory=dict, init=False, repr=False)
+    queue: Queue
+    _drawn: dict[int, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def controls(self, targets: Sequence[Target], request_rate: float, length: int, window: Window) -> list[Control]:
         """Compare the runs with the reference, in the same window, target by target.
 
-        For a target on a share of the requests it is the share whose backlog is beyond what that share of the
-        reference's has; for a mean, or where that would be guessed from afar, the mean backlog.
+        For a target on a share of the requests it is the share that is late; for a mean, or where that share would be
+        guessed from afar, the mean lateness.
         """
         if length not in self._drawn:
             self._drawn.clear()  # runs only get longer
-            drawn = self.traces, self.reference(length)
-            self._drawn[length] = [self._gaps_and_work(traces, length) for traces in drawn]
-        own, others = (
-            backlogs(gaps / request_rate, work)[:, window.begin : window.end] for gaps, work in self._drawn[length]
-        )
-        return [_compared(own, others, target.share) for target in targets]
+            self._drawn[length] = [self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))]
+        solved = [self.queue.lateness(draws, request_rate) for draws in self._drawn[length]]
+        rows = slice(window.begin, window.end)
+        return [self._control(target, *(lateness(target)[:, rows] for lateness in solved)) for target in targets]
 
-    def _gaps_and_work(self, traces: Sequence[Trace], length: int) -> tuple[Floats, Floats]:
-        """Stack the first requests of the traces, a row each."""
-        arrival = np.stack([trace.arrival_s[:length] for trace in traces])
-        return np.diff(arrival), np.stack([self.work_s(trace)[:length] for trace in traces])
-
-
-def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
-    """Work that each request finds ahead of it in a queue that begins empty (Lindley's recursion), along the last axis.
-
-    Examples
-    --------
-    >>> backlogs(np.array([[1.0, 1.0, 9.0]]), np.array([[3.0, 1.0, 1.0, 1.0]]))
-    array([[0., 2., 2., 0.]])
-    """
-    ahead = np.zeros_like(work_s)
-    np.cumsum(work_s[..., :-1] - gaps_s, axis=-1, out=ahead[..., 1:])
-    ahead -= np.minimum.accumulate(ahead, axis=-1)
-    return ahead
+    def _control(self, target: Target, own: Floats, others: Floats) -> Control:
+        if target.share is not None:
+            beyond = self.queue.beyond(target, others)
+            tail = _compared(own > beyond, others > beyond)
+            if tail.reaches:
+                return tail
+        return _compared(own, others)
 
 
-def _compared(own: Floats, others: Floats, share: float | None) -> Control:
-    mean = _control(own, others)
-    if share is None:
-        return mean
-    beyond = np.quantile(others, share)
-    tail = _control(own > beyond, others > beyond)
-    return tail if tail.reaches else mean
-
-
-def _control(own: NDArray[Any], others: NDArray[Any]) -> Control:
+def _compared(own: NDArray[Any], others: NDArray[Any]) -> Control:
     expected = others.mean(axis=1)
     return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
-
-
-@dataclass(frozen=True)
-class Work:
-    """How much work a request brings: as much as its tokens take away from what a policy carries.
-
-    Parameters
-    ----------
-    carried_rps : callable
-        Requests per second that the policy carries of a trace's lengths, in closed form.
-    trace : Trace
-        Around whose lengths it is linear.
-    scale_rps : float
-        Requests per second that it carries indeed: sets the mean.
-    """
-
-    carried_rps: Callable[[Trace], float]
-    trace: Trace
-    scale_rps: float
-
-    def __call__(self, trace: Trace) -> Floats:
-        """Return seconds, one a request."""
-        fixed, per_input, per_output, scale = self._weights
-        work: Floats = scale * (fixed + per_input * trace.input_tokens + per_output * trace.output_tokens)
-        return work
-
-    @cached_property
-    def _weights(self) -> tuple[float, float, float, float]:
-        """Seconds a request, a prompt token and an answer token; and what brings their sum to its mean."""
-        lengths = {name: getattr(self.trace, name) for name in ("input_tokens", "output_tokens")}
-        means = np.array([tokens.mean() for tokens in lengths.values()])
-        seconds = 1 / self.carried_rps(self.trace)
-        longer = {name: np.ceil(_STEP * tokens).astype(tokens.dtype) for name, tokens in lengths.items()}
-        more = [1 / self.carried_rps(replace(self.trace, **{name: tokens})) for name, tokens in longer.items()]
-        grown = np.array([tokens.mean() for tokens in longer.values()])
-        slopes = np.maximum(0.0, (np.array(more) - seconds) / (grown - means))
-        fixed = max(0.0, seconds - float(slopes @ means))
-        scale = 1 / self.scale_rps / (fixed + float(slopes @ means))
-        return fixed, float(slopes[0]), float(slopes[1]), scale

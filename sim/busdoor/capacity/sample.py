@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context
 from signal import SIG_IGN, SIGINT, signal
+from threading import Lock
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -95,6 +96,8 @@ def saturated_rps(task: Task) -> float:
 class Runs:
     """What runs samples: every rate sees the same requests, in the same order, with gaps in the same proportions.
 
+    Several threads may ask at once.
+
     Parameters
     ----------
     config : Config
@@ -125,6 +128,7 @@ class Runs:
     pool: ProcessPoolExecutor | None = None
     num_runs: int = field(default=0, init=False)
     num_requests: int = field(default=0, init=False)
+    _counting: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @property
     def fixed(self) -> bool:
@@ -157,8 +161,9 @@ class Runs:
         return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
 
     def _spread(self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]) -> list[T]:
-        self.num_runs += len(traces)
-        self.num_requests += sum(map(len, traces))
+        with self._counting:
+            self.num_runs += len(traces)
+            self.num_requests += sum(map(len, traces))
         tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
         return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))
 
@@ -184,29 +189,38 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
     if law.shared_prefix is not None:  # names of blocks would take gigabytes, and nobody reads them
         law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
 
+    one_at_a_time = Lock()  # or two threads that ask for the same would both draw it
+
     @cache
     def drawn(num_requests: int) -> Sequence[Trace]:
         count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
         seeds = (replication_seed(seed, config.replications + number) for number in range(count))
         return [law.generate(own, num_requests=num_requests, request_rate=1.0) for own in seeds]
 
-    return drawn
+    def drawn_once(num_requests: int) -> Sequence[Trace]:
+        with one_at_a_time:
+            return drawn(num_requests)
+
+    return drawn_once
 
 
 def begins_alike(config: Config) -> bool:
     """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
 
-    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration.
+    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration,
+    or climb a ramp for as long as there are any.
 
     Examples
     --------
     >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
     True
-    >>> begins_alike(Config.from_table({"workload": {"name": "agentic"}}))
+    >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
+    >>> any(begins_alike(Config.from_table({"workload": own})) for own in ({"name": "agentic"}, {"arrival": ramp}))
     False
     """
     law = config.workload.workload
-    return law.multi_turn is None and not getattr(law.arrival, "normalize_duration", False)
+    fills = getattr(law.arrival, "normalize_duration", False) or getattr(law.arrival, "ramp_up_s", 0.0) is None
+    return law.multi_turn is None and not fills
 
 
 @contextmanager

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
+from itertools import count
+from threading import RLock
 
-import numpy as np
-from numpy.typing import NDArray
-
-from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
-from busdoor.capacity.control import LEAST_REPLICATIONS, StandIn, Work
-from busdoor.capacity.probe import Probe, probe
-from busdoor.capacity.reading import Outcome, readings, stability
-from busdoor.capacity.sample import Runs, begins_alike
-from busdoor.capacity.search import Search, Try
+from busdoor.capacity.answer import Answer
+from busdoor.capacity.sample import Runs
 from busdoor.capacity.slo import Promise
-from busdoor.capacity.window import Window
+from busdoor.capacity.solve import Solver
 from busdoor.config import PolicyTable
-from busdoor.experiment import MAX_BATCH_SIZE, Report
-from busdoor.policies.base import Policy
-from busdoor.policies.static import StaticPolicy
-from busdoor.theory.load import capacity_rps
-from busdoor_workloads import Trace
+from busdoor.experiment import Report
 
-_BURST = 4  # times the requests of the first run: a saturated one is as long as the server is full, and needs no window
-_ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
-_ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
-_ROUGH_REPLICATIONS = 3
-_ROUGH_BATCHES = 16  # that each of its runs has at least
 _TRIES = 12  # rates that a search usually takes: what the progress bar expects
+_ROWS_AT_ONCE = 3  # while one row reads its runs, and another waits for its last one, a third keeps the processes busy
 
 
 @dataclass
@@ -53,10 +41,8 @@ class Study:
 
     Attributes
     ----------
-    answers : list of Answer
-        Of the policies that are done.
     finished : bool
-        Whether these are all.
+        Whether all rows are answered.
     """
 
     runs: Runs
@@ -65,17 +51,29 @@ class Study:
     max_doublings: int
     tolerance: float
     report: Report = lambda share, what: None
-    answers: list[Answer] = field(default_factory=list, init=False)
     finished: bool = field(default=False, init=False)
-    _tried: int = 0
+    _answers: dict[int, Answer] = field(default_factory=dict, init=False)
+    _tried: int = field(default=0, init=False)
+    _lock: RLock = field(default_factory=RLock, init=False)
 
     def run(self) -> None:
-        """Answer for every policy."""
-        for solve in self._solvers():
-            self._tried = 0
-            self.answers.append(solve())
+        """Answer for every policy; with processes for several at a time, so that these have always something to do.
+
+        What is found does not depend on it: every search has its own runs, and they are the same draws.
+        """
+        if self.runs.pool is None:
+            for job in self._jobs():
+                job()
+        else:
+            self._side_by_side(self.runs.pool)
         self.finished = True
         self.report(1.0, "done")
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Answers of the rows that are done, in the table's order."""
+        with self._lock:
+            return [answer for _, answer in sorted(self._answers.items())]
 
     @property
     def num_rows(self) -> int:
@@ -83,142 +81,54 @@ class Study:
         policies = self.runs.config.policies
         return len(policies) + 3 * any(policy.name == "static" for policy in policies)
 
-    def _solvers(self) -> Iterator[Callable[[], Answer]]:
-        """Yield what answers for each row of the table, in order."""
-        policies = self.runs.config.policies
+    def _side_by_side(self, pool: Executor) -> None:
+        with ThreadPoolExecutor(_ROWS_AT_ONCE) as threads:
+            rows = [threads.submit(job) for job in self._jobs()]
+            try:
+                for row in rows:
+                    row.result()
+            except BaseException:  # Ctrl-C comes here, to the first thread
+                threads.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)  # what the other rows wait for will not come
+                raise
+
+    def _jobs(self) -> Iterator[Callable[[], None]]:
+        """Yield what answers for the rows of the table, in order; static batching's default and its best together."""
+        solver = Solver(
+            self.runs,
+            self.promise,
+            self.num_requests,
+            self.max_doublings,
+            self.tolerance,
+            lambda *what: self._tell(*what),
+        )
+        policies, row = self.runs.config.policies, count()
         first = next((policy for policy in policies if policy.name == "static"), None)
         for policy in policies:
-            rows = [policy, _other_release(policy)] if policy is first else [policy]
-            for row in rows:
-                yield lambda row=row: self._solve(row)  # type: ignore[misc]
-            for row in rows if policy is first else []:
-                yield lambda row=row: self._solve_best(row)  # type: ignore[misc]
+            if policy is not first:
+                yield partial(self._answer, solver, policy, next(row))
+                continue
+            releases = policy, _other_release(policy)
+            places = [next(row) for _ in range(2 * len(releases))]
+            for place, released in enumerate(releases):
+                yield partial(self._answer, solver, released, *places[place :: len(releases)])
 
-    def _solve(self, policy: PolicyTable) -> Answer:
-        """Answer for a policy as it is."""
-        refusal = self._hopeless(policy)
-        return refusal or self._search(policy)
+    def _answer(self, solver: Solver, policy: PolicyTable, row: int, best_row: int | None = None) -> None:
+        """Fill a policy's row, and the one of its best batch size."""
+        plain = self._keep(row, solver.solve(policy))
+        if best_row is not None:
+            self._keep(best_row, solver.solve_best(policy, plain))
 
-    def _hopeless(self, policy: PolicyTable) -> Answer | None:
-        """Say why no rate can keep the promise, if no search is needed to know it."""
-        try:
-            self._built(policy)
-        except ValueError as error:  # it does not fit the memory, or the draws
-            return nothing(policy.label, str(error))
-        if self.promise.needs_tokens and not self._streams(policy):
-            return nothing(policy.label, NO_TOKENS)
-        count = max(1, self.num_requests // _ALONE_SHARE)
-        samples = self.runs.alone(policy, count, len(self.runs.traces))
-        whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
-        late = [r for r in readings(samples, self.promise.targets, whole) if r.outcome is Outcome.MISSES]
-        if not late:
-            return None
-        worst = max(late, key=lambda reading: reading.ratio)
-        return nothing(policy.label, f"a lone request already has {describe(worst, self.promise)}")
-
-    def _streams(self, policy: PolicyTable) -> bool:
-        return self._built(policy).streams
-
-    def _built(self, policy: PolicyTable) -> Policy:
-        limits = self.runs.limits
-        return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
-
-    def _search(self, policy: PolicyTable) -> Answer:
-        count = len(self.runs.traces)
-
-        @cache
-        def saturated(num_requests: int) -> NDArray[np.float64]:
-            return _usable(self.runs.saturated(policy, num_requests, count))
-
-        def attempt(request_rate: float, doublings: int) -> Probe:
-            length = self._length(doublings)
-            load = stability(request_rate, saturated(burst))
-            if load.outcome is Outcome.OPEN:
-                load = stability(request_rate, saturated(max(burst, length)))
-            self._tell(policy.label, request_rate, length)
-            if load.outcome is Outcome.MISSES:
-                return Probe(request_rate, length, (load,), None)
-            samples = self.runs.at_rate(policy, request_rate, length, count)
-            return probe(request_rate, samples, self.promise.targets, load, stand_in)
-
-        burst = self._length(0, _BURST)
-        carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
-        stand_in = self._stand_in(policy, carried)
-        search = Search(attempt, carried, self.tolerance, self.max_doublings)
-        search.run()
-        return found(policy.label, search, carried, self.promise, advice_for(self.runs.fixed))
-
-    def _length(self, doublings: int, times: int = 1) -> int:
-        return min(times * self.num_requests << doublings, self.runs.longest)
-
-    def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
-        return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
-
-    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
-        """Return what tells lucky draws from others; None where more draws cannot be had, or the runs are few.
-
-        Nor for whole batches of several: how they happen to form explains more than how the requests come.
-        """
-        built = self._built(policy)
-        batches = isinstance(built, StaticPolicy) and built.num_slots > 1
-        if batches or self.runs.reference is None or len(self.runs.traces) < LEAST_REPLICATIONS:
-            return None
-        if not begins_alike(self.runs.config):
-            return None
-        lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
-        work = Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps)
-        return StandIn(self.runs.traces, self.runs.reference, work)
-
-    def _solve_best(self, policy: PolicyTable) -> Answer:
-        """Answer for static batching at the batch size that keeps the promise at the highest rate."""
-        plain = next(answer for answer in self.answers if answer.policy == policy.label)
-        if not plain.probes:
-            return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        size, own = self._best_size(policy, plain.low), self._built(policy).num_slots
-        if size is None or size == own:
-            return plain.named(_tuned_label(policy.label, own))
-        return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
-
-    def _best_size(self, policy: PolicyTable, least_rps: float) -> int | None:
-        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far."""
-        best_size, best_rps, idle, size = None, least_rps, 0, 1
-        while size <= MAX_BATCH_SIZE and idle < 2:
-            candidate = policy.with_fields(policy.label, batch_size=size)
-            if self._closed_form(candidate) > best_rps:
-                rate = self._rough_rate(candidate, size, best_rps)
-                idle = 0 if rate > best_rps else idle + 1
-                best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
-            size *= 2
-        return best_size
-
-    def _rough_rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
-        length = min(max(self.num_requests, _ROUGH_BATCHES * size), self.runs.longest)
-        carried = self._closed_form(policy)
-        search = Search(self._rough_try(policy, length, carried), carried, _ROUGH_TOLERANCE, 0, least_rps=least_rps)
-        search.run()
-        return search.rate
-
-    def _rough_try(self, policy: PolicyTable, length: int, carried_rps: float) -> Try:
-        def attempt(request_rate: float, doublings: int) -> Probe:
-            self._tell(f"{policy.label}, batch size {policy.config.batch_size}", request_rate, length)
-            load = stability(request_rate, np.full(2, carried_rps))
-            if load.outcome is Outcome.MISSES:
-                return Probe(request_rate, length, (load,), None)
-            samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
-            return probe(request_rate, samples, self.promise.targets, load)
-
-        return attempt
+    def _keep(self, row: int, answer: Answer) -> Answer:
+        with self._lock:
+            self._answers[row] = answer
+        return answer
 
     def _tell(self, label: str, request_rate: float, length: int) -> None:
-        self._tried += 1
-        share = (len(self.answers) + min(0.95, self._tried / _TRIES)) / self.num_rows
-        self.report(min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests")
-
-
-def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave out runs too short to fill the server; a single one has to do where there is no more."""
-    finite = rates[np.isfinite(rates)]
-    return np.repeat(finite, 2) if len(finite) == 1 else finite
+        with self._lock:
+            self._tried += 1
+            share = max(len(self._answers), self._tried / _TRIES) / self.num_rows
+            self.report(min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests")
 
 
 def _other_release(policy: PolicyTable) -> PolicyTable:
@@ -226,8 +136,3 @@ def _other_release(policy: PolicyTable) -> PolicyTable:
     if policy.config.release == "batch":
         return policy.with_fields(f"{policy.label} (streamed)", release="request")
     return policy.with_fields(f"{policy.label} (released whole)", release="batch")
-
-
-def _tuned_label(label: str, size: int | None) -> str:
-    best = "best batch" if size is None else f"best batch {size}"
-    return f"{label[:-1]}, {best})" if label.endswith(")") else f"{label} ({best})"

@@ -1,0 +1,209 @@
+"""One row of the table: the highest rate of one policy, or of static batching at its best batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import isinf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
+from busdoor.capacity.backlog import Backlog, Work
+from busdoor.capacity.control import LEAST_REPLICATIONS, Queue, StandIn
+from busdoor.capacity.probe import Probe, probe
+from busdoor.capacity.reading import Outcome, readings, stability
+from busdoor.capacity.sample import Runs, begins_alike
+from busdoor.capacity.search import Search, Try
+from busdoor.capacity.slo import Promise
+from busdoor.capacity.whole_batches import WholeBatches
+from busdoor.capacity.window import Window
+from busdoor.config import PolicyTable
+from busdoor.experiment import MAX_BATCH_SIZE
+from busdoor.policies.base import Policy
+from busdoor.policies.static import StaticPolicy
+from busdoor.theory.load import capacity_rps
+from busdoor_workloads import Trace
+
+_BURST = 4  # times the requests of the first run: a saturated one is as long as the server is full, and needs no window
+_ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
+_ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
+_ROUGH_REPLICATIONS = 3
+_ROUGH_BATCHES = 16  # that each of its runs has at least
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Answers for one policy at a time; several threads may ask it.
+
+    Parameters
+    ----------
+    runs : Runs
+        The server and the draws.
+    promise : Promise
+        What is to be kept.
+    num_requests : int
+        Of the first runs of each replication.
+    max_doublings : int
+        How often they are doubled where they are too short to decide.
+    tolerance : float
+        Half of the bracket's width, as a share of the answer.
+    tell : callable
+        Told what is tried: a label, requests per second, and requests.
+    """
+
+    runs: Runs
+    promise: Promise
+    num_requests: int
+    max_doublings: int
+    tolerance: float
+    tell: Callable[[str, float, int], None]
+
+    def solve(self, policy: PolicyTable) -> Answer:
+        """Answer for a policy as it is."""
+        refusal = self._hopeless(policy)
+        return refusal or self._search(self._settled(policy))
+
+    def _hopeless(self, policy: PolicyTable) -> Answer | None:
+        """Say why no rate can keep the promise, if no search is needed to know it."""
+        try:
+            self._built(policy)
+        except ValueError as error:  # it does not fit the memory, or the draws
+            return nothing(policy.label, str(error))
+        if self.promise.needs_tokens and not self._streams(policy):
+            return nothing(policy.label, NO_TOKENS)
+        count = max(1, self.num_requests // _ALONE_SHARE)
+        samples = self.runs.alone(policy, count, len(self.runs.traces))
+        whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
+        late = [r for r in readings(samples, self.promise.targets, whole) if r.outcome is Outcome.MISSES]
+        if not late:
+            return None
+        worst = max(late, key=lambda reading: reading.ratio)
+        return nothing(policy.label, f"a lone request already has {describe(worst, self.promise)}")
+
+    def _streams(self, policy: PolicyTable) -> bool:
+        return self._built(policy).streams
+
+    def _built(self, policy: PolicyTable) -> Policy:
+        limits = self.runs.limits
+        return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
+
+    def _search(self, policy: PolicyTable) -> Answer:
+        count = len(self.runs.traces)
+
+        @cache
+        def saturated(num_requests: int) -> NDArray[np.float64]:
+            return _usable(self.runs.saturated(policy, num_requests, count))
+
+        def attempt(request_rate: float, doublings: int) -> Probe:
+            length = self._length(doublings)
+            load = stability(request_rate, saturated(burst))
+            if load.outcome is Outcome.OPEN:
+                load = stability(request_rate, saturated(max(burst, length)))
+            self.tell(policy.label, request_rate, length)
+            if load.outcome is Outcome.MISSES:
+                return Probe(request_rate, length, (load,), None)
+            samples = self.runs.at_rate(policy, request_rate, length, count)
+            return probe(request_rate, samples, self.promise.targets, load, stand_in)
+
+        burst = self._length(0, _BURST)
+        carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
+        stand_in = self._stand_in(policy, carried)
+        search = Search(attempt, carried, self.tolerance, self.max_doublings)
+        search.run()
+        return found(policy.label, search, carried, self.promise, advice_for(self.runs.fixed))
+
+    def _length(self, doublings: int, times: int = 1) -> int:
+        return min(times * self.num_requests << doublings, self.runs.longest)
+
+    def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
+        return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
+
+    def _settled(self, policy: PolicyTable) -> PolicyTable:
+        """Settle a batch size that nobody has chosen: the largest that fits in all draws, not another one in each."""
+        if getattr(policy.config, "batch_size", 0) is not None:
+            return policy
+        capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
+        return policy.with_fields(policy.label, batch_size=min(capped.build(kv, t).num_slots for t in self.runs.traces))
+
+    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
+        """Return what tells lucky draws from others; None where more draws cannot be had, or the runs are few."""
+        runs = self.runs
+        if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS or not begins_alike(runs.config):
+            return None
+        queue = self._queue(policy, carried_rps)
+        return queue and StandIn(runs.traces, runs.reference, queue)
+
+    def _queue(self, policy: PolicyTable, carried_rps: float) -> Queue | None:
+        """Return the queue that stands in for a server.
+
+        None for whole batches of several that are not formed in order of arrival, or leave before they are full: how
+        they happen to form explains more than how the requests come.
+        """
+        built = self._built(policy)
+        if type(built) is StaticPolicy and (built.num_slots == 1 or isinf(built.max_wait_s)):
+            return WholeBatches(self.runs.config.step_time, built.num_slots, built.streams, built.padding)
+        if isinstance(built, StaticPolicy) and built.num_slots > 1:
+            return None
+        lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
+        return Backlog(Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps))
+
+    def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
+        """Answer for static batching at the batch size that keeps the promise at the highest rate.
+
+        Parameters
+        ----------
+        policy : PolicyTable
+            With a batch size of its own.
+        plain : Answer
+            For that.
+        """
+        if not plain.probes:
+            return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
+        size, own = self._best_size(policy, plain.low), self._built(self._settled(policy)).num_slots
+        if size is None or size == own:
+            return plain.named(_tuned_label(policy.label, own))
+        return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
+
+    def _best_size(self, policy: PolicyTable, least_rps: float) -> int | None:
+        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far."""
+        best_size, best_rps, idle, size = None, least_rps, 0, 1
+        while size <= MAX_BATCH_SIZE and idle < 2:
+            candidate = policy.with_fields(policy.label, batch_size=size)
+            if self._closed_form(candidate) > best_rps:
+                rate = self._rough_rate(candidate, size, best_rps)
+                idle = 0 if rate > best_rps else idle + 1
+                best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
+            size *= 2
+        return best_size
+
+    def _rough_rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
+        length = min(max(self.num_requests, _ROUGH_BATCHES * size), self.runs.longest)
+        carried = self._closed_form(policy)
+        search = Search(self._rough_try(policy, length, carried), carried, _ROUGH_TOLERANCE, 0, least_rps=least_rps)
+        search.run()
+        return search.rate
+
+    def _rough_try(self, policy: PolicyTable, length: int, carried_rps: float) -> Try:
+        def attempt(request_rate: float, doublings: int) -> Probe:
+            self.tell(f"{policy.label}, batch size {policy.config.batch_size}", request_rate, length)
+            load = stability(request_rate, np.full(2, carried_rps))
+            if load.outcome is Outcome.MISSES:
+                return Probe(request_rate, length, (load,), None)
+            samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
+            return probe(request_rate, samples, self.promise.targets, load)
+
+        return attempt
+
+
+def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave out runs too short to fill the server; a single one has to do where there is no more."""
+    finite = rates[np.isfinite(rates)]
+    return np.repeat(finite, 2) if len(finite) == 1 else finite
+
+
+def _tuned_label(label: str, size: int | None) -> str:
+    best = "best batch" if size is None else f"best batch {size}"
+    return f"{label[:-1]}, {best})" if label.endswith(")") else f"{label} ({best})"
