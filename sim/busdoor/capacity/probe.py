@@ -53,6 +53,11 @@ class Probe:
         return Outcome.OPEN if Outcome.OPEN in outcomes or unsure else Outcome.MEETS
 
     @property
+    def unsettled(self) -> bool:
+        """Whether all targets are kept, and the run is just too short for that to count."""
+        return self.outcome is Outcome.OPEN and all(reading.outcome is Outcome.MEETS for reading in self.readings)
+
+    @property
     def shortage(self) -> float:
         """Times the requests that would have decided, as far as this run can tell; 1 where it has."""
         blurs = [reading.blur for reading in self.readings if reading.outcome is Outcome.OPEN]

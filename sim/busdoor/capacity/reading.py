@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 _ERROR = 0.05  # chance that a bound is on the wrong side of the truth: one-sided
 _BATCH_MEANS = 10  # parts of the run that stand for replications where there is only one
 STABLE = "stability"
+_ABOVE = 1e-9  # rounding must not make it a rate that may be carried
 _NEVER_S = 1e18  # stands for infinity where numbers are subtracted
 
 
@@ -101,6 +102,18 @@ def stability(request_rate: float, saturated: Floats) -> Reading:
     loads = request_rate / saturated
     mean = float(loads.mean()) if len(loads) else float("nan")
     return Reading(STABLE, loads, 1.0, mean, mean)
+
+
+def overload_rps(saturated: Floats, carried_rps: float) -> float:
+    """Return the lowest rate that the server does not carry for certain; where that is unknown, what it carries.
+
+    Examples
+    --------
+    >>> stability(overload_rps(rates := np.array([9.9, 10.1, 10.0]), 10.0), rates).outcome
+    <Outcome.MISSES: 'misses'>
+    """
+    lightest = bounds(1 / saturated)[0] if len(saturated) else 0.0  # a request's share of the server
+    return (1 + _ABOVE) / lightest if lightest > 0 else carried_rps
 
 
 def readings(

@@ -38,13 +38,15 @@ class Search:
     attempt : callable
         Runs a rate, with the requests doubled so often.
     ceiling_rps : float
-        About what the server carries at most: the search begins below it.
+        About what the server carries at most.
     tolerance : float
         Half of the bracket's width, as a share of the answer.
     max_doublings : int
         How often a run that is too short to decide is lengthened.
     least_rps : float
         Lower rates are not looked at.
+    begin_rps : float, optional
+        The search begins below it: at the ceiling, unless something is known of the answer.
 
     Attributes
     ----------
@@ -59,6 +61,7 @@ class Search:
     tolerance: float
     max_doublings: int
     least_rps: float = 0.0
+    begin_rps: float | None = None
     probes: list[Probe] = field(default_factory=list)
     low: Probe | None = None
     high: Probe | None = None
@@ -76,6 +79,10 @@ class Search:
     @property
     def _least(self) -> float:
         return max(self.least_rps, LEAST_SHARE * self.ceiling_rps)
+
+    @property
+    def _begin(self) -> float:
+        return min(self.begin_rps or self.ceiling_rps, self.ceiling_rps)
 
     @property
     def decided(self) -> bool:
@@ -107,9 +114,9 @@ class Search:
         """Go down from the ceiling until a rate meets, or latencies only get worse."""
         worse, before = 0, inf
         for share in chain(_DOWN, (_DOWN[-1] / 2**n for n in count(1))):
-            if share * self.ceiling_rps < self._least or worse == _WORSE:
+            if share * self._begin < self._least or worse == _WORSE:
                 break
-            ratio = self._try(share * self.ceiling_rps).binding.ratio
+            ratio = self._try(share * self._begin).binding.ratio
             if self.low is not None:
                 return
             worse, before = (worse + 1 if ratio > before else 0), ratio
@@ -147,7 +154,7 @@ class Search:
         above = [p for p in self.probes if p.outcome is Outcome.MISSES and p.request_rate > self.low.request_rate]
         self.high = min(above, key=lambda probe: probe.request_rate, default=None)
         step = 1 + 2 * self.tolerance
-        rate = max(self.low.request_rate * step, self.ceiling_rps)
+        rate = max(self.low.request_rate * step, self._begin)
         while self.high is None and rate < _HIGHEST_SHARE * self.ceiling_rps:
             self._try(rate)
             rate *= step
@@ -155,14 +162,15 @@ class Search:
     def _narrow(self) -> None:
         """Try rates beside the expected answer; where one stays open, come nearer from either side, then lengthen."""
         while not self.decided:
-            aim = self._aim()
+            aims = self._aims()
             still_open = [probe for probe in self.probes[self._since :] if probe.outcome is Outcome.OPEN]
-            stuck = self._tried(aim)
-            if len(still_open) < _OPEN and stuck is None:
-                self._try(aim)
-            elif len(still_open) < _OPEN and stuck and self._flank(stuck.request_rate):
+            stuck = [probe for aim in aims if (probe := self._tried(aim))]
+            short = next((probe for probe in stuck if probe.unsettled), None)
+            if short is None and len(still_open) < _OPEN and len(stuck) < len(aims):
+                self._try(next(aim for aim in aims if self._tried(aim) is None))
+            elif short is None and len(still_open) < _OPEN and self._flank(stuck[0].request_rate):
                 continue
-            elif not self._longer(stuck or still_open[-1]):
+            elif not self._longer(short or (stuck or still_open)[-1]):
                 return
 
     def _tried(self, request_rate: float) -> Probe | None:
@@ -186,7 +194,8 @@ class Search:
 
         It is worth it only within what may be spent: a run of that length at either side of the answer.
         """
-        steps = min(ceil(log2(min(max(2, probe.shortage), 2**_STRIDE))), self.max_doublings - self.doublings)
+        most = self.max_doublings if probe.unsettled else _STRIDE
+        steps = min(ceil(log2(min(max(2, probe.shortage), 2**most))), self.max_doublings - self.doublings)
         spent = sum(probe.num_requests for probe in self.probes if probe.window)
         first = self.probes[0].num_requests
         while steps > 0 and spent + (first << self.doublings + steps) > _EFFORT * first:
@@ -204,20 +213,21 @@ class Search:
         assert self.low is not None and self.high is not None
         return self.high.request_rate / self.low.request_rate
 
-    def _aim(self) -> float:
-        """Return the rate to try next: where it would close the bracket, as far from the answer as that allows.
+    def _aims(self) -> list[float]:
+        """Return the rates to try next: where it would close the bracket, as far from the answer as that allows.
 
-        Far from it a short run decides. With neither end near enough for that, the rate moves the end further off.
+        Far from it a short run decides. With neither end near enough for that, one rate moves the end further off, and
+        another the nearer one.
         """
         assert self.low is not None and self.high is not None
         low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()
         reach = self._wanted * _JUST
         above, below = low * reach, high / reach
         if max(above / middle, middle / below) > 1 + _ASIDE * self.tolerance:
-            return above if above / middle > middle / below else below
+            return [above if above / middle > middle / below else below]
         step = 1 + self.tolerance
-        aside = middle / step if middle / low > high / middle else middle * step
-        return float(min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE))
+        sides = sorted((middle / step, middle * step), reverse=middle / low <= high / middle)
+        return [min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE) for aside in sides]
 
     def _crossing(self) -> float:
         """Return the lowest rate at which a target would reach its limit; the middle where none is known."""

@@ -14,7 +14,7 @@ from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, fou
 from busdoor.capacity.backlog import Backlog, Work
 from busdoor.capacity.control import LEAST_REPLICATIONS, Queue, StandIn
 from busdoor.capacity.probe import Probe, probe
-from busdoor.capacity.reading import Outcome, readings, stability
+from busdoor.capacity.reading import Outcome, overload_rps, readings, stability
 from busdoor.capacity.sample import Runs, begins_alike
 from busdoor.capacity.search import Search, Try
 from busdoor.capacity.slo import Promise
@@ -90,7 +90,7 @@ class Solver:
         limits = self.runs.limits
         return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
 
-    def _search(self, policy: PolicyTable) -> Answer:
+    def _search(self, policy: PolicyTable, begin_rps: float | None = None) -> Answer:
         count = len(self.runs.traces)
 
         @cache
@@ -111,7 +111,8 @@ class Solver:
         burst = self._length(0, _BURST)
         carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
         stand_in = self._stand_in(policy, carried)
-        search = Search(attempt, carried, self.tolerance, self.max_doublings)
+        ceiling_rps = overload_rps(saturated(burst), carried)
+        search = Search(attempt, ceiling_rps, self.tolerance, self.max_doublings, begin_rps=begin_rps)
         search.run()
         return found(policy.label, search, carried, self.promise, advice_for(self.runs.fixed))
 
@@ -162,13 +163,17 @@ class Solver:
         """
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        size, own = self._best_size(policy, plain.low), self._built(self._settled(policy)).num_slots
+        (size, rough_rps), own = self._best_size(policy, plain.low), self._built(self._settled(policy)).num_slots
         if size is None or size == own:
             return plain.named(_tuned_label(policy.label, own))
-        return self._search(policy.with_fields(_tuned_label(policy.label, size), batch_size=size))
+        best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
+        return self._search(best, (1 + _ROUGH_TOLERANCE) * rough_rps)
 
-    def _best_size(self, policy: PolicyTable, least_rps: float) -> int | None:
-        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far."""
+    def _best_size(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
+        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far.
+
+        What comes back is the best size, None for none, and about the rate that it serves.
+        """
         best_size, best_rps, idle, size = None, least_rps, 0, 1
         while size <= MAX_BATCH_SIZE and idle < 2:
             candidate = policy.with_fields(policy.label, batch_size=size)
@@ -177,7 +182,7 @@ class Solver:
                 idle = 0 if rate > best_rps else idle + 1
                 best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
             size *= 2
-        return best_size
+        return best_size, best_rps
 
     def _rough_rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
         length = min(max(self.num_requests, _ROUGH_BATCHES * size), self.runs.longest)
