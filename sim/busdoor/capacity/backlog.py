@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.capacity.control import Control, compared
 from busdoor.capacity.slo import Target
 from busdoor_workloads import Trace
 
@@ -21,8 +22,8 @@ _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 class Backlog:
     """A queue with one server that works for each request as long as that keeps the real one busy.
 
-    It says nothing of a request's own latency: late are those whose backlog is beyond what the promised share of the
-    reference's have.
+    It says nothing of a request's own latency: late are those whose backlog is beyond what the promised share of many
+    draws have.
 
     Parameters
     ----------
@@ -43,10 +44,14 @@ class Backlog:
         ahead_s = backlogs(gaps / request_rate, work_s)
         return lambda target: ahead_s
 
-    def beyond(self, target: Target, lateness: Floats) -> float:
-        """Return the promised percentile of the backlogs."""
-        assert target.share is not None
-        return float(np.quantile(lateness, target.share))
+    def control(self, target: Target, own: Floats, others: Floats) -> Control:
+        """Compare the shares that are late; for a mean, or where that share would be guessed from afar, the means."""
+        if target.share is not None:
+            beyond = np.quantile(others, target.share)
+            tail = compared(own > beyond, others > beyond)
+            if tail.reaches:
+                return tail
+        return compared(own, others)
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:

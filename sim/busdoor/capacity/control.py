@@ -34,11 +34,13 @@ LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom th
 class Control(NamedTuple):
     """What the simple queue did in each replication, less what it does on average.
 
-    `values` has one a replication; `error` is the standard error of that average.
+    `values` has one a replication; `error` is the standard error of that average. `slope` is how much a run has more
+    for each that the queue has more, where that is known: where the queue is the server itself.
     """
 
     values: Floats
     error: float
+    slope: float | None = None
 
     @property
     def reaches(self) -> bool:
@@ -52,15 +54,15 @@ class Control(NamedTuple):
 
 
 def controlled_interval(values: Floats, control: Control | None, confidence: float) -> Interval:
-    """Interval of a mean, with what the control explains taken off; Student's t of n − 2.
+    """Interval of a mean, with what the control explains taken off: by its slope, else by regression.
 
     Parameters
     ----------
     values : array of float, shape (n,)
         One a replication.
     control : Control, optional
-        Of the same replications; it is left out where it does not reach, or where there are too few. That is decided
-        without a look at the values, so that the interval stays what it says.
+        Of the same replications; one without a slope is left out where it does not reach, or where there are too few.
+        That is decided without a look at the values, so that the interval stays what it says.
     confidence : float
         Two-sided.
 
@@ -73,6 +75,10 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     Interval(mean=3.0, low=3.0, high=3.0)
     """
     n = len(values)
+    if control is not None and control.slope is not None:
+        left = mean_interval(values - control.slope * control.values, confidence)
+        half = np.hypot(left.half_width, student_t(confidence, n - 1) * control.slope * control.error)
+        return Interval(left.mean, float(left.mean - half), float(left.mean + half))
     if control is None or n < LEAST_REPLICATIONS or not control.reaches:
         return mean_interval(values, confidence)
     centre = float(control.values.mean())
@@ -95,8 +101,8 @@ class Queue(Protocol):
     def lateness(self, draws: Any, request_rate: float) -> Callable[[Target], Floats]:
         """Return what tells how late each request is as a target sees it, shape (draws, n)."""
 
-    def beyond(self, target: Target, lateness: Floats) -> float:
-        """Return from where on a request of many draws counts as late, for a target on a share of them."""
+    def control(self, target: Target, own: Floats, others: Floats) -> Control:
+        """Compare the lateness of the runs' requests with that of many draws, each row a draw."""
 
 
 @dataclass(frozen=True)
@@ -119,27 +125,16 @@ class StandIn:
     _drawn: dict[int, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def controls(self, targets: Sequence[Target], request_rate: float, length: int, window: Window) -> list[Control]:
-        """Compare the runs with the reference, in the same window, target by target.
-
-        For a target on a share of the requests it is the share that is late; for a mean, or where that share would be
-        guessed from afar, the mean lateness.
-        """
+        """Compare the runs with the reference, in the same window, target by target."""
         if length not in self._drawn:
             self._drawn.clear()  # runs only get longer
             self._drawn[length] = [self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))]
         solved = [self.queue.lateness(draws, request_rate) for draws in self._drawn[length]]
         rows = slice(window.begin, window.end)
-        return [self._control(target, *(lateness(target)[:, rows] for lateness in solved)) for target in targets]
-
-    def _control(self, target: Target, own: Floats, others: Floats) -> Control:
-        if target.share is not None:
-            beyond = self.queue.beyond(target, others)
-            tail = _compared(own > beyond, others > beyond)
-            if tail.reaches:
-                return tail
-        return _compared(own, others)
+        return [self.queue.control(target, *(lateness(target)[:, rows] for lateness in solved)) for target in targets]
 
 
-def _compared(own: NDArray[Any], others: NDArray[Any]) -> Control:
+def compared(own: NDArray[Any], others: NDArray[Any], slope: float | None = None) -> Control:
+    """Return by how much the means of the runs' rows are above what those of many draws are in the mean."""
     expected = others.mean(axis=1)
-    return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5)
+    return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5, slope)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from busdoor.batch import Batch, Chunk
 from busdoor.capacity.backlog import backlogs
+from busdoor.capacity.control import Control, compared
 from busdoor.capacity.slo import Target
 from busdoor.request import Request
 from busdoor.step_time.base import StepTime
@@ -94,9 +95,11 @@ class WholeBatches:
 
         return lateness
 
-    def beyond(self, target: Target, lateness: Floats) -> float:
-        """Return 1: the limit itself."""
-        return 1.0
+    def control(self, target: Target, own: Floats, others: Floats) -> Control:
+        """Compare shares beyond the limit, or means: what a run has more than others, these have more, no less."""
+        if target.share is None:
+            return compared(own, others, slope=target.limit_s)
+        return compared(own > 1, others > 1, slope=1.0)
 
     def _edges(self, length: int) -> Ints:
         return np.arange(0, length, self.batch_size)
