@@ -10,20 +10,34 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from busdoor.capacity import Capacity, Promise, capacity, hourly_rates, plan, plan_day, replicas_needed, slo_table
+from busdoor.capacity import (
+    Capacity,
+    Promise,
+    capacity,
+    hourly_rates,
+    make_study,
+    plan,
+    plan_day,
+    replicas_needed,
+    slo_table,
+)
 from busdoor.capacity.backlog import Backlog, backlogs
 from busdoor.capacity.control import Control, StandIn, controlled_interval
 from busdoor.capacity.files import load
 from busdoor.capacity.plots import plot_target
 from busdoor.capacity.probe import Probe
-from busdoor.capacity.reading import Outcome, Reading
-from busdoor.capacity.sample import reference, unit_rate
+from busdoor.capacity.reading import Outcome, Reading, bounds
+from busdoor.capacity.sample import Runs, reference, unit_rate
 from busdoor.capacity.search import Search
 from busdoor.capacity.slo import Target
+from busdoor.capacity.solve import Solver
+from busdoor.capacity.whole_batches import WholeBatches
 from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
 from busdoor.cli import main
 from busdoor.config import Config
+from busdoor.run import limits_for
 from busdoor.statistics import mean_interval
+from busdoor.step_time import LinearStepTime
 from busdoor.theory import StepLine, saturated_continuous_rps, saturated_static_rps, sharing_load
 from busdoor_workloads import Trace
 
@@ -173,6 +187,54 @@ def test_a_control_that_is_far_from_its_average_is_left_out() -> None:
     assert controlled_interval(values, far, 0.9) == mean_interval(values, 0.9)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("release", ["batch", "request"])
+def test_static_batching_is_what_the_simulator_does(batch_size: int, release: str) -> None:
+    """All but the last batch, which leaves half full when no arrival is left."""
+    policy = {"name": "static", "batch_size": batch_size, "release": release}
+    config = unit_rate(
+        Config.from_table({"workload": {"name": "azure-conv"}, "policy": policy, "replications": 2}), 203
+    )
+    traces = [config.workload.trace(config.seed, number) for number in range(2)]
+    samples = Runs(config, traces, limits_for(config, traces)).at_rate(config.policies[0], 0.6, 203, 2)
+    queue = WholeBatches(config.step_time, batch_size, release == "request")
+    lateness = queue.lateness(queue.draws(traces, 203), 0.6)
+    for latency in ["ttft", "e2e", "normalized", "tpot"][: 4 if release == "request" else 3]:
+        run_s = np.stack([sample.latencies_s[latency].fillna(0.0) for sample in samples])
+        known_s = lateness(Target(f"{latency}_p99", {latency: 1.0}, 0.99))
+        assert known_s[:, :200] == pytest.approx(run_s[:, :200], rel=1e-3)
+
+
+def test_the_closed_form_keeps_its_word_where_hardly_any_run_has_a_queue() -> None:
+    """Eight short runs at the limit: most see nobody late, and say so in unison; nine of ten intervals know better."""
+    rng = np.random.default_rng(2)
+
+    def late(count: int) -> np.ndarray:
+        return backlogs(rng.exponential(size=(count, 299)), rng.exponential(0.75, (count, 300)))[:, 100:] > 14.0
+
+    truth = float(late(40_000).mean())
+    target, queue = Target("ttft_p99", {"ttft": 1.0}, 0.99), WholeBatches(LinearStepTime(base_s=1.0), 1, True)
+    covered = plain = 0
+    for _ in range(200):
+        runs, others = late(8), late(500)
+        control = queue.control(target, 2.0 * runs, 2.0 * others)
+        low, high = bounds(runs.mean(axis=1), control)
+        covered += low <= truth <= high
+        low, high = bounds(runs.mean(axis=1))
+        plain += low <= truth <= high
+    assert covered > 0.85 * 200 > plain
+
+
+def test_a_batch_size_that_nobody_chose_is_the_same_in_all_draws() -> None:
+    config = Config.from_table({"workload": {"name": "azure-conv"}, "policy": "static", "replications": 4})
+    study = make_study(config, Promise.from_table({"e2e_p99": 60.0}), num_requests=100)
+    solver = Solver(study.runs, study.promise, 100, 5, 0.02, lambda *what: None)
+    policy, limits = config.policies[0].capped(study.runs.limits.max_output_tokens), study.runs.limits
+    sizes = {policy.build(limits.kv, trace).num_slots for trace in study.runs.traces}
+    assert len(sizes) > 1
+    assert solver.settled(config.policies[0]).config.batch_size == min(sizes)
+
+
 # The bracket
 
 
@@ -221,6 +283,27 @@ def test_a_rate_that_stays_open_is_tried_with_longer_runs() -> None:
     assert search.low is not None and search.high is not None
     assert 0.96 * 70 < search.low.request_rate < 70 < search.high.request_rate < 1.04 * 70
     assert Outcome.OPEN in {probe.outcome for probe in search.probes}
+
+
+def test_a_load_that_only_lacks_time_to_settle_is_run_as_long_as_that_takes() -> None:
+    def attempt(request_rate: float, doublings: int) -> Probe:
+        load = Reading("stability", np.full(2, request_rate / 99), 1.0, request_rate / 99, request_rate / 99)
+        kept = Reading("e2e_p99", np.zeros(2), 0.01, 0.1, 0.1)
+        settling = settling_requests(request_rate / 99, request_rate, 0.1, 0.99)
+        return Probe(request_rate, 1000 << doublings, (kept, load), Window(0, 1000, steady=True), settling)
+
+    search = Search(attempt, 100.0, 0.02, 5)
+    search.run()
+    assert search.decided and len([probe for probe in search.probes if probe.num_requests > 1000]) == 1
+
+
+@given(st.floats(0.02, 0.95), st.floats(0.9, 1.1))
+def test_a_search_may_begin_near_what_is_known(share: float, error: float) -> None:
+    search = Search(fake(100 * share), 100.0, 0.02, 4, begin_rps=110 * share * error)
+    search.run()
+    assert search.low is not None and search.high is not None
+    assert search.decided and search.low.request_rate <= 100 * share <= search.high.request_rate
+    assert len(search.probes) < 12
 
 
 # Against closed forms

@@ -64,7 +64,7 @@ class Solver:
     def solve(self, policy: PolicyTable) -> Answer:
         """Answer for a policy as it is."""
         refusal = self._hopeless(policy)
-        return refusal or self._search(self._settled(policy))
+        return refusal or self._search(self.settled(policy))
 
     def _hopeless(self, policy: PolicyTable) -> Answer | None:
         """Say why no rate can keep the promise, if no search is needed to know it."""
@@ -122,7 +122,7 @@ class Solver:
     def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
         return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
 
-    def _settled(self, policy: PolicyTable) -> PolicyTable:
+    def settled(self, policy: PolicyTable) -> PolicyTable:
         """Settle a batch size that nobody has chosen: the largest that fits in all draws, not another one in each."""
         if getattr(policy.config, "batch_size", 0) is not None:
             return policy
@@ -163,7 +163,7 @@ class Solver:
         """
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        (size, rough_rps), own = self._best_size(policy, plain.low), self._built(self._settled(policy)).num_slots
+        (size, rough_rps), own = self._best_size(policy, plain.low), self._built(self.settled(policy)).num_slots
         if size is None or size == own:
             return plain.named(_tuned_label(policy.label, own))
         best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
