@@ -169,7 +169,7 @@ def test_a_reference_expects_what_the_beginnings_of_longer_draws_do(workload: di
     work_s = np.asarray(longer[0].output_tokens.mean())
     stand_in = StandIn(longer, reference(unit), Backlog(lambda trace: trace.output_tokens / work_s))
     whole = Target("ttft_mean", {"ttft": 1.0}, None)
-    (control,) = stand_in.controls([whole], 0.8, 1000, Window(250, 1000, steady=True))
+    (control,) = stand_in.controls([whole], [1.0], 0.8, 1000, Window(250, 1000, steady=True))
     error = (control.values.var(ddof=1) / len(control.values) + control.error**2) ** 0.5
     assert abs(control.values.mean()) < 4 * error
     assert control.error < 0.3 * control.values.std()
@@ -217,7 +217,7 @@ def test_the_closed_form_keeps_its_word_where_hardly_any_run_has_a_queue() -> No
     covered = plain = 0
     for _ in range(200):
         runs, others = late(8), late(500)
-        control = queue.control(target, 2.0 * runs, 2.0 * others)
+        control = queue.control(target, 2.0 * runs, 2.0 * others, 1.0)
         low, high = bounds(runs.mean(axis=1), control)
         covered += low <= truth <= high
         low, high = bounds(runs.mean(axis=1))

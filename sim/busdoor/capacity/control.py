@@ -101,8 +101,11 @@ class Queue(Protocol):
     def lateness(self, draws: Any, request_rate: float) -> Callable[[Target], Floats]:
         """Return what tells how late each request is as a target sees it, shape (draws, n)."""
 
-    def control(self, target: Target, own: Floats, others: Floats) -> Control:
-        """Compare the lateness of the runs' requests with that of many draws, each row a draw."""
+    def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
+        """Compare the lateness of the runs' requests with that of many draws, each row a draw.
+
+        `ratio` is what the runs show over its limit.
+        """
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,22 @@ class StandIn:
     queue: Queue
     _drawn: dict[int, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
-    def controls(self, targets: Sequence[Target], request_rate: float, length: int, window: Window) -> list[Control]:
-        """Compare the runs with the reference, in the same window, target by target."""
+    def controls(
+        self, targets: Sequence[Target], ratios: Sequence[float], request_rate: float, length: int, window: Window
+    ) -> list[Control]:
+        """Compare the runs with the reference, in the same window, target by target.
+
+        `ratios` are what the runs show of each target over its limit.
+        """
         if length not in self._drawn:
             self._drawn.clear()  # runs only get longer
             self._drawn[length] = [self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))]
-        solved = [self.queue.lateness(draws, request_rate) for draws in self._drawn[length]]
+        ours, theirs = (self.queue.lateness(draws, request_rate) for draws in self._drawn[length])
         rows = slice(window.begin, window.end)
-        return [self.queue.control(target, *(lateness(target)[:, rows] for lateness in solved)) for target in targets]
+        return [
+            self.queue.control(target, ours(target)[:, rows], theirs(target)[:, rows], ratio)
+            for target, ratio in zip(targets, ratios, strict=True)
+        ]
 
 
 def compared(own: NDArray[Any], others: NDArray[Any], slope: float | None = None) -> Control:

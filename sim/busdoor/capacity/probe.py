@@ -125,7 +125,9 @@ def probe(
     window = steady_window(
         np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate
     )
-    controls = stand_in.controls(targets, request_rate, length, window) if stand_in else ()
-    read = readings(samples, targets, window, controls)
+    read = readings(samples, targets, window)
+    if stand_in:
+        ratios = [reading.ratio for reading in read]
+        read = readings(samples, targets, window, stand_in.controls(targets, ratios, request_rate, length, window))
     settling = max(settling_requests(load.value, request_rate, target.limit_s, target.share) for target in targets)
     return Probe(request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling)

@@ -135,7 +135,7 @@ class Solver:
         if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS or not begins_alike(runs.config):
             return None
         queue = self._queue(policy, carried_rps)
-        return queue and StandIn(runs.traces, runs.reference, queue)
+        return None if queue is None else StandIn(runs.traces, runs.reference, queue)
 
     def _queue(self, policy: PolicyTable, carried_rps: float) -> Queue | None:
         """Return the queue that stands in for a server.

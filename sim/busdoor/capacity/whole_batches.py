@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Number = TypeVar("Number", np.float64, np.int64)
 
 _PROMPTS = 512  # lengths at which a prefill is timed; it is a line between them to a part in a thousand
 
@@ -74,11 +75,12 @@ class WholeBatches:
         )
         prompts, answers = (self._longest(tokens, place) for place, tokens in enumerate((inputs, outputs)))
         prefill_s = np.interp(prompts, *self._prefills(int(prompts.max())))
-        contexts_s = self._contexts_s(int(prompts.max() + answers.max()))
+        contexts_s = self._contexts_s(int(prompts.max() + max(answers.max(), outputs.max())))
         busy_s = prefill_s + contexts_s[prompts + answers - 1] - contexts_s[prompts]
-        first, prompt, busy = (self._of_rows(values, length) for values in (prefill_s, prompts, busy_s))
         if not self.streams:
-            return Draws(arrival, outputs, busy, busy, busy_s)
+            finish_s = self._of_rows(busy_s, length)
+            return Draws(arrival, outputs, finish_s, finish_s, busy_s)
+        first, prompt = self._of_rows(prefill_s, length), self._of_rows(prompts, length)
         return Draws(arrival, outputs, first, first + contexts_s[prompt + outputs - 1] - contexts_s[prompt], busy_s)
 
     def lateness(self, draws: Draws, request_rate: float) -> Callable[[Target], Floats]:
@@ -95,7 +97,7 @@ class WholeBatches:
 
         return lateness
 
-    def control(self, target: Target, own: Floats, others: Floats) -> Control:
+    def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
         """Compare shares beyond the limit, or means: what a run has more than others, these have more, no less."""
         if target.share is None:
             return compared(own, others, slope=target.limit_s)
@@ -109,7 +111,7 @@ class WholeBatches:
         longest: Ints = np.maximum.reduceat(tokens, self._edges(tokens.shape[1]), axis=1)
         return longest if self.padding is None else np.full_like(longest, self.padding[place])
 
-    def _of_rows(self, values: NDArray[np.generic], length: int) -> NDArray[np.generic]:
+    def _of_rows(self, values: NDArray[Number], length: int) -> NDArray[Number]:
         """Give each request what its batch has."""
         return np.repeat(values, self.batch_size, axis=1)[:, :length]
 
