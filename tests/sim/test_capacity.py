@@ -225,6 +225,27 @@ def test_the_closed_form_keeps_its_word_where_hardly_any_run_has_a_queue() -> No
     assert covered > 0.85 * 200 > plain
 
 
+def test_near_its_limit_a_run_is_not_believed_because_nobody_happened_to_be_late() -> None:
+    """A server whose waits are like the queue's but not the same, right at its limit, seen in eight short runs."""
+    rng = np.random.default_rng(3)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        gaps, seen, unseen = rng.exponential(size=(count, 999)), *rng.exponential(size=(2, count, 1000))
+        server, queue = (backlogs(gaps, 0.85 * work) for work in ((seen + unseen) / 2, (seen + 1) / 2))
+        return server[:, 100:], queue[:, 100:]
+
+    many, others = draw(4000)
+    limit_s = float(np.quantile(many, 0.99))
+    target, queue = Target("ttft_p99", {"ttft": limit_s}, 0.99), Backlog(lambda trace: np.zeros(len(trace)))
+    misled = blinded = 0
+    for _ in range(100):
+        late, own = draw(8)
+        risks = (late > limit_s).mean(axis=1)
+        misled += bounds(risks, queue.control(target, own, others[:500], 1.0))[1] < 0.01
+        blinded += bounds(risks)[1] < 0.01
+    assert misled < 0.12 * 100 < 0.3 * 100 < blinded
+
+
 def test_a_batch_size_that_nobody_chose_is_the_same_in_all_draws() -> None:
     config = Config.from_table({"workload": {"name": "azure-conv"}, "policy": "static", "replications": 4})
     study = make_study(config, Promise.from_table({"e2e_p99": 60.0}), num_requests=100)
@@ -488,7 +509,7 @@ def test_what_is_wrong_is_one_sentence_and_exit_code_2(
 def test_processes_give_the_same_numbers() -> None:
     def table(jobs: int) -> pd.DataFrame:
         return capacity(
-            "azure-conv", ["vllm"], "e2e_p99=8s", num_requests=100, replications=4, tolerance=0.2, jobs=jobs
+            "azure-conv", ["orca", "vllm"], "e2e_p99=8s", num_requests=100, replications=4, tolerance=0.2, jobs=jobs
         ).table
 
     pd.testing.assert_frame_equal(table(1), table(2))

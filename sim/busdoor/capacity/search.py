@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain, count
-from math import ceil, exp, inf, log, log2, sqrt
+from math import ceil, inf, log, log2
 
+from busdoor.capacity.crossing import crossing_rps
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import Outcome
 
@@ -23,7 +24,6 @@ _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever 
 _EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
 _STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough, and may be infinite
 _ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
-_LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
 _OPEN = 2  # rates that stay open at one length of run: more of them would be better spent on longer runs
 _JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
@@ -230,31 +230,5 @@ class Search:
         return [min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE) for aside in sides]
 
     def _crossing(self) -> float:
-        """Return the lowest rate at which a target would reach its limit; the middle where none is known."""
         assert self.low is not None and self.high is not None
-        keys = {reading.key for probe in self.probes for reading in probe.readings}
-        rates = [rate for key in sorted(keys) if (rate := self._crossing_of(key)) is not None]
-        low, high = self.low.request_rate, self.high.request_rate
-        return min(rates) if rates else sqrt(low * high)
-
-    def _crossing_of(self, key: str) -> float | None:
-        """Return where one target would reach its limit; by the longer runs if these can tell, else by all."""
-        assert self.low is not None and self.high is not None
-        ends = self.low.request_rate, self.high.request_rate
-        inside = [p for p in self.probes if ends[0] <= p.request_rate <= ends[1] and 0 < p.ratio(key) < inf]
-        longest = max((probe.num_requests for probe in inside), default=0)
-        longer = [probe for probe in inside if _LONG * probe.num_requests >= longest]
-        rate = _interpolated(longer, key)
-        return _interpolated(inside, key) if rate is None else rate
-
-
-def _interpolated(probes: Sequence[Probe], key: str) -> float | None:
-    """Return where a ratio is 1, on a line in logarithms between the rates next to it; the last run of each counts."""
-    known = sorted({probe.request_rate: probe.ratio(key) for probe in probes}.items())
-    above = next((point for point in known if point[1] >= 1), None)
-    below = [point for point in known if above and point[0] < above[0]]
-    if above is None or not below:
-        return None
-    (low, under), (high, over) = below[-1], above
-    share = -log(under) / (log(over) - log(under))
-    return exp(log(low) + share * log(high / low))
+        return crossing_rps(self.probes, self.low.request_rate, self.high.request_rate)
