@@ -159,7 +159,7 @@ class Engine:
 
         Else it would happen in the middle of a run, and be taken for the step's time.
         """
-        most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", PASS_TOKENS))
+        most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", None) or PASS_TOKENS)
         rows = 1
         while rows <= self.policy.num_slots:
             tokens = 1

@@ -81,8 +81,8 @@ def _prefill_kernel(
     acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
     top = tl.full([ROWS], -1e30, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; a padding row, of length
-    # 0, has a context below 0.
+    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; padding, of length 0,
+    # has a context below 0.
     end = tl.maximum(context + tl.minimum(first + ROWS // GROUP, query_len), 0)
     whole = tl.maximum(context + first + 1, 0) // TILE
     block = blocks_of(table, 0, end, PAGE, TILE)

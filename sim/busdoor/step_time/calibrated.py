@@ -35,8 +35,8 @@ class CalibratedStepTime(StepTime):
     """An iteration takes what the device needs, and what the host adds or does meanwhile.
 
     device = base + eager·[no CUDA graph] + per_chunk·chunks + per_request·requests + Σ per_token·(positions in each
-    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes, and beside a prefill once more
-    per_mixed_request·decodes + per_mixed_context·Σ (c + 1);
+    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes, and of those beside a prefill
+    also per_mixed_request·decodes + per_mixed_context·Σ (c + 1);
     host = host + host_eager·[no CUDA graph] + host_per_chunk·chunks + host_per_request·requests.
 
     Where the host works ahead (`overlap`), an iteration of the device hides what the host does for the next one; in a

@@ -53,6 +53,7 @@ class LaunchesAtOnce(Engine):
         super().__init__(*args, **kwargs)
         self._asynchronous = True
         self._graphs = self.graphs = Graphs(self.table, self.policy.num_slots, self.decode)
+        self._rehearse()  # whatever the policy, it must leave no trace
         LaunchesAtOnce.last = self
 
 
@@ -61,6 +62,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(busdoor_gpu.replay, "Engine", LaunchesAtOnce)
     monkeypatch.setattr(engine_module, "_event", Event)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
 
 
 @pytest.mark.parametrize("name", ["vllm preempting", "vllm tight prefix cache", "orca fragmented", "static skipping"])
