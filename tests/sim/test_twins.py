@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from busdoor.calibration import calibrate, drifted
+from busdoor.calibration import Calibration, calibrate, drifted, validate
 from busdoor.calibration.twins import find_twins
+from busdoor.result import Result
 
-TWINS = find_twins(Path(__file__).parents[2] / "gpu" / "results")
+RESULTS = Path(__file__).parents[2] / "gpu" / "results"
+TWINS = find_twins(RESULTS)
 each_twin = pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.name)
 
 
@@ -34,4 +36,26 @@ def test_the_calibration_is_what_its_profile_says(twin):
 @each_twin
 def test_nothing_was_fitted_to_what_it_is_judged_by(twin):
     assert twin.calibration.about["runs"] == ["profile"]
-    assert {"vllm", "static"} == {result.meta["policy_config"]["name"] for result in twin.runs.values()}
+    assert {"vllm", "static"} <= {result.meta["policy_config"]["name"] for result in twin.runs.values()}
+
+
+def test_an_h100s_twin_keeps_its_bars_on_chats_below_saturation():
+    """The bars of the E2E latency, 3 % of its mean and 6 % of its p99, on open arrivals that the fit never saw."""
+    validation = next(twin for twin in TWINS if twin.name == "h100-llama-3.1-8b").validate()
+    below = [run for run in validation.runs if run.load < 1]
+    assert len(below) == 8
+    for run in below:
+        assert abs(run.table["error"]["e2e", "mean"]) < 0.03, run.name
+        assert abs(run.table["error"]["e2e", "p99"]) < 0.06, run.name
+
+
+def test_an_h200_was_foretold_from_the_h100s_profile_alone():
+    """Re-scaled by bandwidth and matrix rate, written down, then measured: 8 % is what others miss by (13 to 16 %)."""
+    folder = RESULTS / "h200-from-h100"
+    foretold = Calibration.load(folder / "calibration.toml")
+    assert foretold.about["transferred_from"] == "h100"
+    names = sorted(path.name for path in (folder / "runs").iterdir())
+    runs = validate([Result.load(folder / "runs" / name) for name in names], foretold.step_time, names).runs
+    assert {run.measured.meta["gpu"] for run in runs} == {"NVIDIA H200"}
+    errors = {run.name: [run.table["error"]["e2e", own] for own in ("mean", "p99")] for run in runs}
+    assert len(errors) == 5 and max(abs(own) for pair in errors.values() for own in pair) < 0.08

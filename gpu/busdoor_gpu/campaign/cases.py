@@ -1,4 +1,4 @@
-"""The traces that a GPU's twin is held against: public profiles' lengths at several loads, each under a policy.
+"""What a GPU's twin is held against: public profiles' lengths at several loads, each under a policy.
 
 `busdoor twin` draws traces to a machine's size in a few minutes; this is the longer list behind `gpu/results`: chats at
 four loads from half to past the knee, long prompts with short answers, two kinds of requests in one trace, bursts;
@@ -128,7 +128,7 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> limits = GridLimits(16, 256, 512, 1024)
     >>> made = plan(CASES[0], limits, LinearStepTime(0.01, 1e-4), 60, seed=0, shrink=16)
-    >>> made.fields["name"], 20 < made.trace.arrival_s[-1] < 100
+    >>> made.fields["name"], bool(20 < made.trace.arrival_s[-1] < 100)
     ('vllm', True)
     """
     lengths = _LENGTHS.get(case.lengths, _of_workload)(case.lengths, limits, shrink, seed)
@@ -151,8 +151,11 @@ def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[
     if policy == "static":
         rows = min(_STATIC_ROWS, limits.max_num_seqs)
         return {"name": policy, "max_num_seqs": rows, "decode_reads": "own", **fields}
-    budget = {} if policy == "orca" else {"max_num_batched_tokens": limits.max_num_batched_tokens}
-    return {"name": policy, "max_num_seqs": limits.max_num_seqs, **budget, **fields}
+    if policy == "orca":
+        return {"name": policy, "max_num_seqs": limits.max_num_seqs, **fields}
+    whole = not fields.get("chunked_prefill", True)  # the longest prompt has to fit the budget
+    budget = max(limits.max_num_batched_tokens, limits.max_model_len if whole else 0)
+    return {"name": policy, "max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": budget, **fields}
 
 
 def _memory(case: Case, limits: GridLimits) -> KVConfig:

@@ -1,0 +1,1 @@
+"""The longer list of traces behind `gpu/results`, and what replays them."""
