@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -131,7 +132,7 @@ def load_machine(
     return guarded(load_model, model, place, getattr(torch, dtype) if dtype else None, seed), kernels
 
 
-def grid_limits(model: Model, backend: Backend, asked: dict[str, int | None], num_blocks: int | None) -> GridLimits:
+def grid_limits(model: Model, backend: Backend, asked: Mapping[str, int | None], num_blocks: int | None) -> GridLimits:
     """Settle the grid's bounds: what was asked for, else the device's defaults, and never beyond the model."""
     from busdoor_gpu.capacity import measure_num_blocks
     from busdoor_gpu.engine import PASS_TOKENS

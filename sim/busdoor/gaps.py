@@ -28,21 +28,33 @@ def by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
-    table = iterations[["start_s", "duration_s", "repeat", "first_duration_s", "last_duration_s"]].to_numpy()
-    start, total, repeat, first, last = table.T
     decodes = iterations["num_decode_tokens"].to_numpy()
-    count = np.where(decodes > 0, repeat, 0).astype(np.int64)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    slope = np.divide(last - first, repeat - 1, out=np.zeros_like(first), where=repeat > 1)
-    gaps = np.repeat(first, count) + np.repeat(slope, count) * within
+    count = np.where(decodes > 0, iterations["repeat"], 0).astype(np.int64)
+    gaps = _spread(iterations, count)
     weights = np.repeat(decodes, count)
-    late_gaps, late_weights, early = _stalls(iterations, start + total)
+    late_gaps, late_weights, early = _stalls(iterations, (iterations["start_s"] + iterations["duration_s"]).to_numpy())
     weights[(np.cumsum(count) - count)[early]] = 0  # their first iterations are in late_gaps instead
     resumed = iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
     return (
         np.concatenate([gaps, late_gaps, resumed[0] / np.maximum(resumed[1], 1)]),
         np.concatenate([weights, late_weights, resumed[1].astype(np.int64)]),
     )
+
+
+def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
+    """Durations of the first `count` iterations of each row: they lie on a line, but for the last.
+
+    That one hides what the host does for whatever follows (see `StepTime.last_s`).
+    """
+    columns = ["duration_s", "repeat", "first_duration_s", "last_duration_s"]
+    total, repeat, first, last = iterations[columns].to_numpy().T
+    before = np.maximum(repeat - 1, 1)
+    slope = 2 * ((total - last) / before - first) / np.maximum(repeat - 2, 1) * (repeat > 2)
+    ends = np.cumsum(count)
+    within = np.arange(count.sum()) - np.repeat(ends - count, count)
+    spread: Floats = np.repeat(first, count) + np.repeat(slope, count) * within
+    spread[ends[count > 0] - 1] = last[count > 0]
+    return spread
 
 
 def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:

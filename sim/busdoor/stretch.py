@@ -59,19 +59,23 @@ class EndedStretch(Stretch):
     (16.5, 4.0, 1.0)
     """
 
-    __slots__ = ("_before_s", "_last_s")
+    __slots__ = ("_before", "_last_s", "_repeat")
 
     def __init__(self, stretch: Stretch, repeat: int, last_s: float) -> None:
         super().__init__(stretch.start_s, last_s if repeat == 1 else stretch.first_s, stretch.growth_s)
-        self._before_s, self._last_s = stretch.end_s(repeat - 1), last_s
+        self._before, self._repeat, self._last_s = stretch, repeat, last_s
 
     def end_s(self, repeat: int) -> float:
-        """When the last iteration ends."""
-        return self._before_s + self._last_s
+        """When the iteration number `repeat` (from 1) ends."""
+        return self._before.end_s(repeat) if repeat < self._repeat else self._before.end_s(repeat - 1) + self._last_s
 
     def last_s(self, repeat: int) -> float:
-        """How long the last iteration takes."""
-        return self._last_s
+        """How long the iteration number `repeat` takes."""
+        return self._before.last_s(repeat) if repeat < self._repeat else self._last_s
+
+    def repeats_until(self, now_s: float, most: int) -> int:
+        """Which iteration, from 1 to `most`, is running at `now_s` (or ends just then)."""
+        return most if self.end_s(most - 1) < now_s else self._before.repeats_until(now_s, most)
 
 
 class VectorStretch(Stretch):

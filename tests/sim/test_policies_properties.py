@@ -14,7 +14,7 @@ from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.server import Server
 from busdoor.simulate import simulate
-from busdoor.step_time import LinearStepTime, StepTime, make_step_time
+from busdoor.step_time import CalibratedStepTime, LinearStepTime, StepTime, make_step_time
 from busdoor_workloads import Trace
 
 MAX_MODEL_LEN = 100
@@ -34,7 +34,13 @@ STEP_TIMES = [
     LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6, per_request_s=1e-4),
     make_step_time("roofline", gpu="H100", model="llama-3.1-8b"),
     Wave(),
-]
+    # The host is slower than the device where a prefill follows, and else while contexts are short.
+    CalibratedStepTime(
+        base_s=5e-3, eager_s=1e-3, per_token_s=(1e-5, 1e-4), token_breaks=(4,), per_context_s=2e-5, per_chunk_s=3e-4,
+        per_mixed_request_s=4e-4, per_mixed_context_s=1e-5, host_s=6e-3, host_eager_s=3e-3, host_per_request_s=2e-4,
+        overlap=True, graph_sizes=(1, 2, 4),
+    ),
+]  # fmt: skip
 
 seats = st.integers(1, 5)
 budgets = st.sampled_from([16, 40, 200])

@@ -150,7 +150,7 @@ def predicted_s(result: Result, step_time: StepTime) -> Floats:
     repeats = result.iterations["repeat"].tolist()
     batches = batches_of(result)
     durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]
-    if result.meta.get("lookahead"):
+    if result.meta.get("lookahead") and "cell" not in result.iterations:  # in a grid's cell like follows like
         for row, (following, from_idle) in enumerate(_neighbours(result.iterations, batches)):
             last_s = step_time.last_s(batches[row], repeats[row], following, from_idle)
             durations_s[row][-1] = durations_s[row][-1] if last_s is None else last_s

@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from busdoor.calibration.twins import CALIBRATION, PROFILE, RUNS  # noqa: E402
-from busdoor.result import Result  # noqa: E402
-from busdoor.step_time.linear import LinearStepTime  # noqa: E402
-from busdoor_gpu.campaign.__main__ import run  # noqa: E402
-from busdoor_gpu.campaign.cases import CASES, plans  # noqa: E402
-from busdoor_gpu.grid import GridLimits  # noqa: E402
-from busdoor_gpu.unseen import Machine  # noqa: E402
+from busdoor.calibration.twins import CALIBRATION, PROFILE, RUNS
+from busdoor.result import Result
+from busdoor.step_time.linear import LinearStepTime
+from busdoor_gpu.campaign.__main__ import run
+from busdoor_gpu.campaign.cases import CASES, plans
+from busdoor_gpu.grid import GridLimits
+from busdoor_gpu.unseen import Machine
 
 LIMITS = GridLimits(16, 256, 512, 1024)
 STEP_TIME = LinearStepTime(base_s=0.01, per_token_s=1e-4)
