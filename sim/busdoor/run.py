@@ -72,6 +72,24 @@ def longest_request(trace: Trace) -> int:
     return int(np.max(trace.input_tokens + outputs, initial=1))
 
 
+def misfits(config: Config, trace: Trace) -> dict[str, str]:
+    """Policies of a configuration that its server cannot run on a trace, by label, each with the sentence that says why.
+
+    Examples
+    --------
+    >>> config = Config.from_table({"kv": {"num_blocks": 400, "max_model_len": 16384}})
+    >>> list(misfits(config, Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])))
+    ['orca']
+    """
+    limits, found = limits_for(config, [trace]), {}
+    for policy in config.policies:
+        try:
+            policy.capped(limits.max_output_tokens).build(limits.kv, trace)
+        except ValueError as error:
+            found[policy.label] = str(error)
+    return found
+
+
 def run(
     config: Config,
     policy: PolicyTable,

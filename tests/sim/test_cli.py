@@ -71,6 +71,16 @@ def test_compare_prints_a_table_a_verdict_and_one_line_of_json_last(folder, no_p
     assert json.loads((folder / "timeline.json").read_text())["traceEvents"]
 
 
+def test_a_policy_that_does_not_fit_is_left_out_unless_it_was_asked_for(folder, no_pictures, capsys):
+    """A calibration brings the measured server's memory along, which is less than orca reserves for one request."""
+    job = ["compare", "--step-time", "vllm-cpu", "--rate", "0.5", "--num-requests", "60", "--replications", "2"]
+    assert main(job) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Left out: orca. Orca's reservation") and "vllm" in said
+    assert main([*job, "--policy", "orca", "--policy", "vllm"]) == 2
+    assert "orca's reservation" in capsys.readouterr().err
+
+
 def test_every_run_has_a_fresh_folder_unless_told_where(folder, no_pictures, capsys):
     for _ in range(2):
         main(["compare", "--config", "small.toml", "--replications", "1"])

@@ -9,7 +9,9 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
+    from busdoor.config import Config
     from busdoor.experiment import Experiment
+    from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
 
@@ -78,7 +80,7 @@ def compare(
     perfetto
         File for a timeline to load in https://ui.perfetto.dev.
     """
-    from busdoor.cli.flags import configured, overrides
+    from busdoor.cli.flags import configured, names_policies, overrides
     from busdoor.experiment import Experiment
     from busdoor.study import DEFAULT_JOB, draws
 
@@ -88,12 +90,27 @@ def compare(
         lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
+    if "policy" not in tables and not names_policies(config):
+        settled = _fitting(settled, draws(settled)(0))
     experiment = Experiment(settled, draws(settled))
     finished = _run(experiment)
     if not experiment.summaries:
         raise KeyboardInterrupt
     _deliver(experiment, finished, out, json, perfetto)
     return 0 if finished else 130
+
+
+def _fitting(config: Config, trace: Trace) -> Config:
+    """Leave out of the policies that nobody asked for those that the server cannot run, and say why."""
+    from dataclasses import replace
+
+    from busdoor.run import misfits
+
+    left_out = misfits(config, trace)
+    for label, sentence in left_out.items():
+        print(f"Left out: {label}. {sentence[:1].upper()}{sentence[1:]}.")
+    kept = tuple(policy for policy in config.policies if policy.label not in left_out)
+    return replace(config, policies=kept) if kept else config
 
 
 def _run(experiment: Experiment) -> bool:

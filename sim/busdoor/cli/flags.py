@@ -62,6 +62,13 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
     return parse_config(Document(merge(data, tables), document.file, document.lines))
 
 
+def names_policies(config: Path | None) -> bool:
+    """Whether a configuration file says which policies it wants."""
+    from busdoor.config import read_toml
+
+    return config is not None and "policy" in read_toml(config).data
+
+
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Let the relative paths of a file's [workload] and of its [step_time]s start at its folder; a flag's start here.
 
