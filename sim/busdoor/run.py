@@ -73,7 +73,7 @@ def longest_request(trace: Trace) -> int:
 
 
 def misfits(config: Config, trace: Trace) -> dict[str, str]:
-    """Policies of a configuration that its server cannot run on a trace, by label, each with the sentence that says why.
+    """Policies that a configuration's server cannot run on a trace, by label, each with the sentence that says why.
 
     Examples
     --------
