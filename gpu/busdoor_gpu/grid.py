@@ -10,6 +10,7 @@ import numpy as np
 _SHORTEST = 16  # tokens: a block, the least context and chunk of the grid
 _DECODE_REPEATS = 8  # a decode's context grows by a token each: the same work but for 1 in 16 or less
 _OTHER_REPEATS = 2
+LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2  # of the shortest decode's request, when all its repetitions have run
 
 
 @dataclass(frozen=True)

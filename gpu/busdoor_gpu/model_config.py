@@ -93,7 +93,15 @@ def find_model(name: str) -> ModelConfig:
     """
     if (Path(name) / "config.json").is_file():
         return read_config(Path(name))
-    return ModelConfig(TINY[name] if name in TINY else model(name))
+    if name in TINY:
+        return ModelConfig(TINY[name])
+    try:
+        shape = model(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; on a CPU there are {' and '.join(TINY)} too, or give a checkpoint's folder"
+        ) from None
+    return ModelConfig(shape)
 
 
 def read_config(folder: Path) -> ModelConfig:

@@ -15,7 +15,7 @@ from busdoor_gpu.backend import Backend
 from busdoor_gpu.clocks import CLOCKS, ClockName
 from busdoor_gpu.engine import Engine
 from busdoor_gpu.executor import EngineServer, Measured
-from busdoor_gpu.grid import GridLimits, design
+from busdoor_gpu.grid import LEAST_TOKENS, GridLimits, design
 from busdoor_gpu.grid_policy import GridPolicy
 from busdoor_gpu.model import Model
 from busdoor_gpu.replay import ReplayError, describe_engine
@@ -78,6 +78,11 @@ def profile(
     if clock != "wall" and model.device.type != "cpu":
         raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
     cells = design(limits)
+    if not cells:
+        raise EngineError(
+            f"no iteration of the grid fits requests of {limits.max_model_len} tokens in {limits.num_blocks} blocks; "
+            f"give --max-model-len {LEAST_TOKENS} and --num-blocks {-(-LEAST_TOKENS // limits.block_size)}, or more"
+        )
     policy = GridPolicy(cells, limits, budget_s, seed)
     engine = Engine(model, policy, backend, limits.max_model_len, cuda_graphs=cuda_graphs)
     recorder = TableRecorder(policy)

@@ -121,8 +121,8 @@ def _calibrated(profile: Result, name: str) -> Calibration:
         return calibrate([profile], ["profile"], name=name)
     except ValueError as error:
         raise ValueError(
-            "the profile is too small to fit a step time to; give a larger --max-num-seqs, --max-model-len or --budget "
-            f"({error})"
+            "the profile is too small to fit a step time to; give a larger --max-num-seqs, --max-model-len, "
+            f"--num-blocks or --budget ({str(error).split(';')[0]})"
         ) from error
 
 
