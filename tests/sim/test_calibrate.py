@@ -24,7 +24,7 @@ TRUE = CalibratedStepTime(
 SINGLES = ("base_s", "eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s", "per_context_s")
 
 
-def run(step_time, *, rate=12.0, num_requests=250, seed=0, lookahead=0):
+def run(step_time, *, rate=12.0, num_requests=250, seed=0):
     """A run of Poisson arrivals, iteration by iteration."""
     rng = np.random.default_rng(seed)
     trace = Trace(
@@ -38,7 +38,7 @@ def run(step_time, *, rate=12.0, num_requests=250, seed=0, lookahead=0):
         "model": "toy",
         "gpu": "toy",
     }
-    return simulate(trace, policy, step_time, step_by_step=True, lookahead=lookahead, meta=meta)
+    return simulate(trace, policy, step_time, step_by_step=True, meta=meta)
 
 
 def retimed(result, duration_s, **columns):
@@ -133,7 +133,7 @@ def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
     device = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6)
     host = {"host_s": 4e-3, "host_per_chunk_s": 1e-3, "host_per_request_s": 1e-4}
     true = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, **host, overlap=overlap)
-    result = run(true, lookahead=int(overlap))
+    result = run(true)
     table = result.iterations
     device_s = np.array([device.duration_s(batch) for batch in batches(result)])
     host_s = np.array([true.host_of(batch) for batch in batches(result)])
@@ -142,9 +142,7 @@ def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
     assert fitted.overlap is overlap
     for term, value in host.items():
         assert getattr(fitted, term) == pytest.approx(value, rel=1e-3), term
-    errors = step_errors(measured, fitted)
-    # A table does not say whether what follows was decided ahead, or only when somebody came at the last moment.
-    assert errors.p90 < 1e-6 and errors.mean_absolute < 1e-3
+    assert step_errors(measured, fitted).mean_absolute < 1e-6
 
 
 def batches(result):

@@ -134,7 +134,7 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
         repeat=_floats(table, "repeat"),
         device_s=_floats(table, "device_s") / _floats(table, "repeat") if apart else None,
         host_s=_floats(table, "host_s") / _floats(table, "repeat") if apart else None,
-        columns=columns_of(table, sizes),
+        columns=_joined([_columns(result, own, sizes) for result, own in zip(results, tables, strict=True)]),
         run=run,
         block=_blocks([len(own) for own in tables]),
         names=tuple(names),
@@ -171,6 +171,44 @@ def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dic
         "host_per_chunk_s": chunks,
         "host_per_request_s": requests,
     }
+
+
+_TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
+
+
+def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell of each row but the first whether it begins where the one before ends, shape (n - 1,).
+
+    Examples
+    --------
+    >>> touching(pd.DataFrame({"start_s": [0.0, 1.0, 3.0], "duration_s": [1.0, 1.0, 1.0]})).tolist()
+    [True, False]
+    """
+    start_s, duration_s = _floats(iterations, "start_s"), _floats(iterations, "duration_s")
+    touches: NDArray[np.bool_] = start_s[1:] - (start_s + duration_s)[:-1] < _TOUCHING_S
+    return touches
+
+
+def works_ahead(result: Result) -> bool:
+    """Whether an iteration has the host's work for another batch: not where a grid lets like follow like."""
+    return bool(result.meta.get("lookahead")) and "cell" not in result.iterations
+
+
+def _columns(result: Result, table: pd.DataFrame, graph_sizes: Sequence[int]) -> dict[str, Floats]:
+    """Columns of one run; the host's are of what it submits meanwhile, as `StepTime.last_s` has it."""
+    columns = columns_of(table, graph_sizes)
+    if not works_ahead(result):
+        return columns
+    touches, repeat = touching(table), _floats(table, "repeat")
+    first = np.append(True, ~touches) & (columns["per_chunk_s"] > 0)
+    for term in HOST_TERMS + EAGER_HOST_TERMS:
+        own = columns[term]
+        columns[term] = ((repeat - 1 + first) * own + np.append(touches * own[1:], 0.0)) / repeat
+    return columns
+
+
+def _joined(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {term: np.concatenate([part[term] for part in parts]) for term in parts[0]}
 
 
 def _timed(iterations: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from busdoor.arrivals import Clients
 from busdoor.batch import Batch, Chunk
+from busdoor.calibration.features import touching, works_ahead
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
@@ -150,19 +151,15 @@ def predicted_s(result: Result, step_time: StepTime) -> Floats:
     repeats = result.iterations["repeat"].tolist()
     batches = batches_of(result)
     durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]
-    if result.meta.get("lookahead") and "cell" not in result.iterations:  # in a grid's cell like follows like
+    if works_ahead(result):
         for row, (following, from_idle) in enumerate(_neighbours(result.iterations, batches)):
             last_s = step_time.last_s(batches[row], repeats[row], following, from_idle)
             durations_s[row][-1] = durations_s[row][-1] if last_s is None else last_s
     return np.array([float(own.sum()) for own in durations_s])
 
 
-_TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
-
-
 def _neighbours(iterations: pd.DataFrame, batches: list[Batch]) -> list[tuple[Batch | None, bool]]:
     """Return of each row what follows at once, and whether nothing ran right before."""
-    start_s, duration_s = iterations["start_s"].to_numpy(), iterations["duration_s"].to_numpy()
-    touches = (start_s[1:] - (start_s + duration_s)[:-1] < _TOUCHING_S).tolist()
+    touches = touching(iterations).tolist()
     following = [batch if near else None for batch, near in zip(batches[1:], touches, strict=True)]
     return list(zip([*following, None], [True, *(not near for near in touches)], strict=True))

@@ -7,12 +7,18 @@ from busdoor.catalog import gpu, model
 from busdoor.kv.config import KVConfig
 from busdoor.policies import POLICIES, policy_config
 from busdoor.simulate import simulate
-from busdoor.step_time import LinearStepTime, RooflineStepTime
+from busdoor.step_time import CalibratedStepTime, LinearStepTime, RooflineStepTime
 from busdoor.theory import capacity_rps, offered_load
 from busdoor_workloads import Trace, profile
 from busdoor_workloads.lengths import LogNormal
 
 ROOFLINE = RooflineStepTime(gpu("a100-80gb"), model("llama-3.1-8b"))
+# Decodes run as CUDA graphs, for much less than whatever has a prompt in it.
+GRAPHS = CalibratedStepTime(
+    base_s=6e-3, eager_s=4e-3, per_chunk_s=1e-4, per_request_s=5e-6, per_token_s=(1e-6, 4e-5), token_breaks=(128,),
+    per_prefill_pair_s=1e-9, per_context_s=1e-8, per_mixed_request_s=2e-5, per_mixed_context_s=2e-8,
+    graph_sizes=(1, 2, 4, *range(8, 257, 8)), host_s=1e-3, host_eager_s=1.5e-2, overlap=True,
+)  # fmt: skip
 LINEAR = LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-7, per_request_s=1e-5)
 AMPLE, SCARCE = KVConfig(num_blocks=20_000, max_model_len=8192), KVConfig(num_blocks=2000, max_model_len=4096)
 
@@ -54,6 +60,20 @@ def test_capacity_is_the_saturated_rate(burst, name, fields, kv, tolerance, step
     found = simulate(burst, build(kv, burst), step_time, iterations=False).summary["saturated_request_throughput"]
     expected = capacity_rps(burst, build(kv, burst), step_time)
     assert expected == pytest.approx(found, rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "tolerance"),
+    [
+        ("static", {"batch_size": 16}, 0.05),
+        ("orca", {"max_num_seqs": 32, "reservation": "oracle"}, 0.03),
+        ("vllm", {"max_num_seqs": 32}, 0.03),
+        ("vllm", {"max_num_seqs": 128}, 0.05),
+        ("trtllm", {"max_num_seqs": 32}, 0.03),
+    ],
+)
+def test_so_it_is_where_prompts_cost_what_decodes_do_not(burst, name, fields, tolerance):
+    test_capacity_is_the_saturated_rate(burst, name, fields, AMPLE, tolerance, GRAPHS)
 
 
 @pytest.mark.parametrize("name", POLICIES)
