@@ -130,35 +130,28 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
     device, host = terms
     target = log.duration_s if log.device_s is None else log.device_s
     weights = relative_weights(log.matrix(device, ()), log.duration_s, log.repeat)[0]
+    breaks = choose_breaks(log, device, target, weights) if "per_token_s" in device else ()
+    if breaks:
+        weights = relative_weights(log.matrix(device, breaks), log.duration_s, log.repeat)[0]
+    own = Part(device, log.matrix(device, breaks), target)
     if log.device_s is None or log.host_s is None or not host:
-        breaks, weights = _bend(log, device, target, weights)
-        return Model(log, (Part(device, log.matrix(device, breaks), target),), breaks, False, weights)
+        return Model(log, (own,), breaks, False, weights)
     overlap = _overlaps(log.duration_s, log.device_s, log.host_s)
-    counts = _fed(log, log.host_s, device, weights) if overlap else True
-    breaks, weights = _bend(log, device, target, weights, counts)
-    own = Part(device, log.matrix(device, breaks), target, counts)
+    if overlap:
+        own = own._replace(counts=_fed(log, log.host_s, own, weights))
     exposed = np.maximum(log.duration_s - log.device_s, 0.0)
     other = Part(host, log.matrix(host, ()), log.host_s if overlap else exposed)
     return Model(log, (own, other), breaks, overlap, weights)
 
 
-def _bend(
-    log: Log, device: Sequence[str], target: Floats, weights: Floats, counts: NDArray[np.bool_] | bool = True
-) -> tuple[tuple[int, ...], Floats]:
-    """Find the breaks over tokens, by the rows that count, and the weights of all rows with them."""
-    breaks = choose_breaks(log, device, target, weights * counts) if "per_token_s" in device else ()
-    if breaks:
-        weights = relative_weights(log.matrix(device, breaks), log.duration_s, log.repeat)[0]
-    return breaks, weights
-
-
-def _fed(log: Log, host_s: Floats, device: Sequence[str], weights: Floats) -> NDArray[np.bool_]:
+def _fed(log: Log, host_s: Floats, own: Part, weights: Floats) -> NDArray[np.bool_]:
     """Tell the iterations in which the device did not wait for launches: else its time says nothing of what it can do.
 
     All of them, where the others alone cannot tell the terms apart: then what the device waited is all that is known.
     """
     fed = (log.columns["eager_s"] == 0) | (host_s <= HOST_BOUND * log.duration_s)
-    return np.ones_like(fed) if unidentified(log.matrix(device, ()), weights * fed, device) else fed
+    columns = [str(i) for i in range(own.matrix.shape[1])]
+    return np.ones_like(fed) if unidentified(own.matrix, weights * fed, columns) else fed
 
 
 def _overlaps(duration_s: Floats, device_s: Floats, host_s: Floats) -> bool:
