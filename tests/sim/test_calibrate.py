@@ -41,11 +41,9 @@ def run(step_time, *, rate=12.0, num_requests=250, seed=0):
     return simulate(trace, policy, step_time, step_by_step=True, meta=meta)
 
 
-def retimed(result, duration_s, **columns):
+def retimed(result, duration_s):
     """The same batches with other durations."""
-    return Result(
-        result.requests, result.iterations.assign(duration_s=duration_s, **columns), result.stays, result.meta
-    )
+    return Result(result.requests, result.iterations.assign(duration_s=duration_s), result.stays, result.meta)
 
 
 def noisy(result, spread, seed=1):
@@ -128,29 +126,6 @@ def test_padding_to_graphs_is_told_from_eager_iterations():
     assert step_errors(result, calibrate([result], resamples=0).step_time).mean_absolute > 1e-3
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
-    device = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6)
-    host = {"host_s": 4e-3, "host_per_chunk_s": 1e-3, "host_per_request_s": 1e-4}
-    true = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, **host, overlap=overlap)
-    result = run(true)
-    table = result.iterations
-    device_s = np.array([device.duration_s(batch) for batch in batches(result)])
-    host_s = np.array([true.host_of(batch) for batch in batches(result)])
-    measured = retimed(result, table["duration_s"], device_s=device_s, host_s=host_s)
-    fitted = calibrate([measured], resamples=0).step_time
-    assert fitted.overlap is overlap
-    for term, value in host.items():
-        assert getattr(fitted, term) == pytest.approx(value, rel=1e-3), term
-    assert step_errors(measured, fitted).mean_absolute < 1e-6
-
-
-def batches(result):
-    from busdoor.calibration.playback import batches_of
-
-    return batches_of(result)
-
-
 def test_what_a_log_cannot_tell_is_refused_by_name(clean):
     decodes = clean.iterations[clean.iterations["num_prefill_tokens"] == 0]
     only = Result(clean.requests, decodes, clean.stays, clean.meta)
@@ -217,12 +192,13 @@ def test_a_wrong_file_is_one_sentence(tmp_path):
 def test_a_transfer_scales_each_term_by_what_limits_it():
     step_time = CalibratedStepTime(
         base_s=6e-3, per_token_s=(1e-6, 2e-5), token_breaks=(64,), per_prefill_pair_s=1e-9, per_context_s=1e-8,
-        host_s=1e-3,
+        per_mixed_context_s=2e-8, host_s=1e-3,
     )  # fmt: skip
     about = {"name": "mine", "gpu": "NVIDIA H100 80GB HBM3", "model": "llama-3.1-8b", "dtype": "bfloat16"}
     moved = transfer(Calibration(step_time, {}, {"total": 0.0}, {}, about), "h200")
     bandwidth, matrix = 3350 / 4800, 1.0  # datasheets
     assert moved.step_time.per_context_s == pytest.approx(1e-8 * bandwidth, rel=0.02)
+    assert moved.step_time.per_mixed_context_s == pytest.approx(2e-8 * bandwidth, rel=0.02)
     assert moved.step_time.per_token_s == pytest.approx((1e-6 * bandwidth, 2e-5 * matrix), rel=0.02)
     assert moved.step_time.host_s == 1e-3
     assert 6e-3 * bandwidth < moved.step_time.base_s < 6e-3  # weights, but not launches

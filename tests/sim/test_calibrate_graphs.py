@@ -82,6 +82,22 @@ def test_what_is_beside_no_prefill_is_asked_for_by_name():
         calibrate([Result(result.requests, apart, result.stays, result.meta)], resamples=0)
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
+    device = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6)
+    host = {"host_s": 4e-3, "host_per_chunk_s": 1e-3, "host_per_request_s": 1e-4}
+    true = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, **host, overlap=overlap)
+    result = run(true, graph_sizes=())
+    device_s = np.array([device.duration_s(batch) for batch in batches_of(result)])
+    host_s = np.array([true.host_of(batch) for batch in batches_of(result)])
+    measured = with_columns(result, device_s=device_s, host_s=host_s)
+    fitted = calibrate([measured], resamples=0).step_time
+    assert fitted.overlap is overlap
+    for term, value in host.items():
+        assert getattr(fitted, term) == pytest.approx(value, rel=1e-3), term
+    assert step_errors(measured, fitted).mean_absolute < 1e-6
+
+
 def measured_ahead(true):
     """What an engine writes down that works ahead: the host's seconds in an iteration are for the one that follows."""
     result = run(true, lookahead=1)
