@@ -74,6 +74,15 @@ class TestTimeline:
         assert {text.get_text() for text in plot_timeline(intro[1]).texts} == set("ABCDE")
         assert not plot_timeline(toy_run(MIXED * 4, 4, bus=False)).texts
 
+    def test_a_window_that_nobody_enters_in_takes_no_room_for_the_door(self, toy_run):
+        run = toy_run(MIXED * 4, 4, bus=False)
+        last_s = float(run.requests["finish_s"].max())
+        ax = plot_timeline(run, window_s=(0.99 * last_s, last_s))
+        assert not [line.get_xdata().size for line in ax.get_lines() if line.get_label() == "door" if line.get_xdata().size]
+        ax.figure.set_layout_engine("constrained")
+        ax.figure.draw_without_rendering()  # a layout that collapses warns, and warnings are errors here
+        assert ax.get_position().height > 0.3
+
     def test_a_window_says_what_it_leaves_out(self, toy_run):
         run = toy_run(MIXED * 3, 2, bus=False)
         ax = plot_timeline(run, window_s=(0.1, 0.5))
