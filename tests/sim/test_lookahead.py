@@ -155,8 +155,8 @@ def traces(draw, timeouts=True):
     def column(values):
         return draw(st.lists(values, min_size=number, max_size=number))
 
-    # Odd numbers: nobody comes or gives up just when an iteration ends, where the last bit would decide.
-    patience = st.one_of(st.just(np.nan), st.integers(1, 40).map(lambda k: k * 0.0137 + 0.00031))
+    # Iterations last whole hundredths of a ms: nobody gives up just when one ends, where the last bit would decide.
+    patience = st.one_of(st.just(np.nan), st.integers(1, 40).map(lambda k: k * 0.0137 + 0.000317))
     return Trace(
         arrival_s=np.cumsum(column(st.sampled_from([0.0, 0.0, 0.01013, 0.0517, 0.4019]))),
         input_tokens=column(st.integers(1, 150)),
