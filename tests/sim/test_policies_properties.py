@@ -133,7 +133,7 @@ def traces(draw, timeouts=True):
     if timeouts and draw(st.booleans()):
         # Odd numbers: nobody gives up just when an iteration ends, where the last bit would decide.
         columns["timeout_s"] = column(
-            st.one_of(st.just(np.nan), st.integers(1, 40).map(lambda k: k * 0.0137 + 0.00031))
+            st.one_of(st.just(np.nan), st.integers(1, 40).map(lambda k: k * 0.0137 + 0.0003137))
         )
     gaps = column(st.sampled_from([0.0, 0.0, 0.01, 0.05, 0.2]))
     if draw(st.integers(0, 3)) == 0:
