@@ -1,25 +1,40 @@
-"""The machines that were measured for this repository: terms, pictures of profiles, tables of errors."""
+"""The machines that were measured for this repository: their terms, shapes, errors, and where these come from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 import busdoor
 from busdoor.calibration import Calibration, Validation, load_measured
-from busdoor.calibration.playback import predicted_s
+from busdoor.calibration.features import touching
+from busdoor.calibration.fit import HOST_BOUND
+from busdoor.calibration.playback import batches_of
 from busdoor.calibration.twins import Twin, find_twins
+from busdoor.calibration.validation import RunValidation
 from busdoor.result import Result
-from busdoor.step_time.base import StepTime
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from busdoor.step_time.calibrated import CalibratedStepTime
 
 _ROOT = Path(busdoor.__file__).resolve().parents[2]
+RESULTS = _ROOT / "gpu" / "results"
+MEANINGS: Mapping[str, str] = {
+    "base_s": "any iteration: read the weights once",
+    "eager_s": "no CUDA graph: one with prefill",
+    "per_chunk_s": "each piece of prefill",
+    "per_request_s": "each request in the batch",
+    "per_token_s": "each position computed",
+    "per_prefill_pair_s": "each query-key pair of a prefill's attention",
+    "per_context_s": "each key that a decode reads",
+    "per_mixed_request_s": "each decode beside a prefill, more",
+    "per_mixed_context_s": "each key of such a decode, more",
+    "host_s": "host: submit an iteration",
+    "host_eager_s": "host: launch it kernel by kernel, more",
+    "host_per_chunk_s": "host: each piece of prefill",
+    "host_per_request_s": "host: each request",
+}
 
 
 def measured_twins() -> list[Twin]:
@@ -30,10 +45,21 @@ def measured_twins() -> list[Twin]:
     ValueError
         Where busdoor is installed without its repository.
     """
-    twins = find_twins(_ROOT / "gpu" / "results")
+    twins = find_twins(RESULTS)
     if not twins:
         raise ValueError("the measured runs are in the repository's gpu/results; work in a clone of it")
     return twins
+
+
+def measured_twin(name: str) -> Twin:
+    """Find the twin of a name.
+
+    Examples
+    --------
+    >>> measured_twin("h100-llama-3.1-8b").calibration.about["gpu"]
+    'NVIDIA H100 80GB HBM3'
+    """
+    return next(twin for twin in measured_twins() if twin.name == name)
 
 
 def vllm_runs() -> dict[str, Result]:
@@ -45,80 +71,65 @@ def vllm_runs() -> dict[str, Result]:
 def terms(calibration: Calibration) -> pd.DataFrame:
     """Return a calibration's terms in microseconds, with their 95 % intervals; of per_token_s a row each segment.
 
+    Returns
+    -------
+    DataFrame
+        What a term is for, and its numbers to four figures, as text.
+
     Examples
     --------
     >>> terms(Calibration.load("vllm-cpu")).columns.tolist()
-    ['value (µs)', 'low', 'high']
+    ['seconds for', 'µs', 'low', 'high']
     """
-    rows: dict[str, list[float]] = {}
+    rows: dict[str, list[str]] = {}
     for term, value in calibration.step_time.describe().items():
         interval = calibration.intervals.get(term)
         if isinstance(value, list) and interval:
             starts = [0, *calibration.step_time.token_breaks]
             rows |= {
-                f"{term}, beyond {start}": [own, *ends]
+                f"{term}, beyond {start}": [MEANINGS[term], *map(_microseconds, (own, *ends))]
                 for start, own, ends in zip(starts, value, interval, strict=True)
             }
         elif interval:
-            rows[term] = [value, *interval]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value (µs)", "low", "high"]) * 1e6
+            rows[term] = [MEANINGS[term], *map(_microseconds, (value, *interval))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["seconds for", "µs", "low", "high"])
 
 
-def shapes(profile: Result, step_time: StepTime) -> pd.DataFrame:
-    """Return a row for each designed shape: what it computes, the median measured time and the predicted, in ms."""
-    table = profile.iterations.assign(predicted_s=predicted_s(profile, step_time))
-    table["chunks"] = table["num_requests"] - table["num_decode_tokens"]
-    medians = table.groupby("cell").agg(
-        decodes=("num_decode_tokens", "first"),
-        context=("context_tokens", "first"),
-        chunks=("chunks", "first"),
-        prefill_tokens=("num_prefill_tokens", "first"),
-        prior_tokens=("prefill_context_tokens", "first"),
-        measured_ms=("duration_s", "median"),
-        predicted_ms=("predicted_s", "median"),
-    )
-    medians[["measured_ms", "predicted_ms"]] *= 1e3
-    medians["prior_tokens"] -= medians["prefill_tokens"]
-    return medians.reset_index(drop=True)
+def _microseconds(seconds: float) -> str:
+    return np.format_float_positional(1e6 * seconds, precision=4, fractional=False, trim="-")
 
 
-def plot_profile(table: pd.DataFrame) -> Figure:
-    """Draw the shapes of a profile: decodes over batch and context, prompts over tokens; points measured, lines fitted.
+def shapes(profile: Result, step_time: CalibratedStepTime) -> pd.DataFrame:
+    """Return a row for each designed shape: what it computes; the device's and the host's time, measured and fitted.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As `shapes` returns it.
+    Returns
+    -------
+    DataFrame
+        Times are medians in ms. `starved`: the device waited for the host, so the fit does not take its time.
+
+    Examples
+    --------
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> first = shapes(twin.profile, twin.calibration.step_time).iloc[0]
+    >>> f'{first["device_ms"]:.1f} {first["device_fit_ms"]:.1f}'                # one decode with a context of 16
+    '6.3 6.4'
     """
-    from busdoor.plots.style import new_figure, styled
-
-    @styled
-    def draw() -> Figure:
-        figure = new_figure(9.5, 3.8)
-        left, right = figure.subplots(1, 2)
-        decodes = table[(table["chunks"] == 0)]
-        decodes = decodes.assign(each=decodes["context"] // decodes["decodes"])
-        for each, own in decodes[decodes["context"] % decodes["decodes"] == 0].groupby("each"):
-            if own["decodes"].nunique() > 2:
-                _draw_line(left, own.sort_values("decodes"), "decodes", f"{each} tokens each")
-        left.set(title="decodes", xlabel="requests in the batch", ylabel="iteration (ms)", ylim=(0, None))
-        prompts = table[(table["decodes"] == 0) & (table["prior_tokens"] == 0)]
-        for count, own in prompts.groupby("chunks"):
-            if len(own) > 1:
-                label = f"{count} prompt{'' if count == 1 else 's'}"
-                _draw_line(right, own.sort_values("prefill_tokens"), "prefill_tokens", label)
-        right.set(title="prefill of whole prompts", xlabel="tokens of all prompts", xscale="log", yscale="log")
-        right.set_ylabel("iteration (ms)")
-        for ax in (left, right):
-            ax.legend()
-        return figure
-
-    return draw()
-
-
-def _draw_line(ax: Axes, own: pd.DataFrame, x: str, label: str) -> None:
-    (line,) = ax.plot(own[x], own["predicted_ms"], label=label)
-    ax.plot(own[x], own["measured_ms"], "o", color=line.get_color())
+    table, batches = profile.iterations, batches_of(profile)
+    table = table.assign(
+        device_fit_s=[step_time.device_line(batch)[0] for batch in batches],
+        host_fit_s=[step_time.host_of(batch) for batch in batches],
+        chunks=[len(batch.chunks) for batch in batches],
+    )
+    cells = table.groupby("cell")
+    work = {"decodes": "num_decode_tokens", "context": "context_tokens", "chunks": "chunks",
+            "prefill_tokens": "num_prefill_tokens", "prior_tokens": "prefill_context_tokens"}  # fmt: skip
+    seconds = {f"{own}_ms": 1e3 * cells[f"{own}_s"].median() for own in ("device", "device_fit", "host", "host_fit")}
+    medians = pd.DataFrame({name: cells[column].first() for name, column in work.items()} | seconds)
+    medians["prior_tokens"] -= medians["prefill_tokens"]
+    medians["starved"] = (medians["chunks"] > 0) & (
+        medians["host_ms"] > HOST_BOUND * 1e3 * cells["duration_s"].median()
+    )
+    return medians.reset_index(drop=True)
 
 
 def errors(validation: Validation) -> pd.DataFrame:
@@ -139,9 +150,84 @@ def errors(validation: Validation) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").replace({np.nan: None})
 
 
-def plot_run(validation: Validation, name: str) -> Figure:
-    """Draw a run beside its simulation."""
-    return validation.plot(next(run for run in validation.runs if run.name == name))
+def missed_bars(validation: Validation) -> pd.DataFrame:
+    """Return the bars that are missed: whose run it is, errors in per cent, and seconds where it is a latency.
+
+    Examples
+    --------
+    >>> from busdoor.calibration import validate
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time, ["azure-code-0.70"])
+    >>> missed_bars(code)[["quantity", "run"]].values.tolist()
+    [['step_mean_absolute', 'azure-code-0.70']]
+    """
+    bars = validation.bars[validation.bars["met"].eq(False)].reset_index(drop=True)
+    runs = {run.name: run for run in validation.runs}
+    rows = [_behind(runs.get(name), quantity) for name, quantity in zip(bars["run"], bars["quantity"], strict=True)]
+    percent = bars.assign(error=100 * bars["error"], bar=100 * bars["bar"]).drop(columns="met")
+    return percent.join(pd.DataFrame(rows, index=bars.index))
+
+
+def _behind(run: RunValidation | None, quantity: str) -> dict[str, float]:
+    """Return what an error is of, as far as it is the latency of one run."""
+    key = tuple(quantity.split("_", 1))
+    if run is None or key not in run.table.index:
+        return {"measured (s)": np.nan, "simulated (s)": np.nan, "requests": np.nan}
+    seconds = {f"{side} (s)": float(run.table[side][key]) for side in ("measured", "simulated")}
+    return {**seconds, "requests": len(run.measured.requests)}
+
+
+def followed(run: RunValidation) -> pd.DataFrame:
+    """Return where the step time errs, by what an iteration is and what follows it at once.
+
+    Returns
+    -------
+    DataFrame
+        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent of the run's.
+
+    Examples
+    --------
+    >>> from busdoor.calibration import validate
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time)
+    >>> followed(code.runs[0])["error"].round(1).to_dict()["decodes, then prefill"]
+    -4.9
+    """
+    table = run.measured.iterations.assign(predicted_s=run.predicted_s)
+    prefill, after = (table["num_prefill_tokens"] > 0), _prefill_next(table)
+    cells = table.groupby((prefill.map(_WORK) + ", then " + after.map(_WORK)).rename(None))
+    off_s = cells["predicted_s"].sum() - cells["duration_s"].sum()
+    return pd.DataFrame({
+        "iterations": cells.size(),
+        "measured_ms": 1e3 * cells["duration_s"].mean(),
+        "predicted_ms": 1e3 * cells["predicted_s"].mean(),
+        "error": 100 * off_s / table["duration_s"].sum(),
+    })  # fmt: skip
+
+
+_WORK = {False: "decodes", True: "prefill"}
+
+
+def _prefill_next(table: pd.DataFrame) -> pd.Series[bool]:
+    prefill = table["num_prefill_tokens"].shift(-1, fill_value=0) > 0
+    return prefill & np.append(touching(table), False)
+
+
+def launches(result: Result) -> pd.Series[float]:
+    """Milliseconds that the host took to launch a prefill kernel by kernel: in a profile, or while decodes ran.
+
+    Examples
+    --------
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> own = [twin.profile, twin.runs["azure-conv-0.75"]]
+    >>> [f"{launches(result).median():.1f}" for result in own]
+    ['9.3', '18.6']
+    """
+    table = result.iterations
+    prefill = table["num_prefill_tokens"] > 0
+    single = table["num_requests"] - table["num_decode_tokens"] == 1  # a profile's shapes may have hundreds of prompts
+    rows = prefill & single if result.meta["policy"] == "grid" else ~prefill & _prefill_next(table)
+    return 1e3 * table.loc[rows, "host_s"]
 
 
 def scoreboard(validations: dict[str, Validation]) -> pd.DataFrame:
