@@ -71,15 +71,15 @@ def test_a_log_without_graphs_has_none_of_these_terms():
     assert fitted.step_time.host_s == pytest.approx(1e-3)
 
 
-def test_what_is_beside_no_prefill_is_asked_for_by_name():
-    """As a log of a server that lets prompts and decodes never share an iteration."""
+def test_a_server_that_never_mixes_has_no_terms_for_it():
+    """Where prompts and decodes share no iteration, the log says nothing of what they would cost each other."""
     result = run(DEVICE)
     table = result.iterations
     apart = table[(table["num_prefill_tokens"] == 0) | (table["num_decode_tokens"] == 0)]
-    with pytest.raises(
-        ValueError, match=r"cannot identify per_mixed_request_s: it never occurs; .*per_mixed_context_s"
-    ):
-        calibrate([Result(result.requests, apart, result.stays, result.meta)], resamples=0)
+    log = Result(result.requests, apart, result.stays, result.meta)
+    fitted = calibrate([log], without=["eager_s"], resamples=20)
+    for term in MIXED_TERMS:
+        assert getattr(fitted.step_time, term) == 0.0 and term not in fitted.intervals
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -98,7 +98,8 @@ def _wanted(log: Log, without: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     for term in sorted(dropped):
         if term not in REMEDIES:
             raise unknown("a term", term, REMEDIES)
-    of_device = DEVICE_TERMS + (MIXED_TERMS if log.graph_sizes else ())
+    mixes = bool(log.graph_sizes) and bool(log.columns["per_mixed_request_s"].any())
+    of_device = DEVICE_TERMS + (MIXED_TERMS if mixes else ())
     of_host = HOST_TERMS + (EAGER_HOST_TERMS if log.graph_sizes else ())
     device = tuple(term for term in of_device if term not in dropped)
     host = tuple(term for term in of_host if term not in dropped) if log.device_s is not None else ()

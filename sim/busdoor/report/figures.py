@@ -19,7 +19,7 @@ WIDTH_IN, HEIGHT_IN = 4.3, 2.9  # a phone's width at 72 pixels an inch: letters 
 _DIGITS = 1  # of a line's points: a tenth of a pixel is not seen
 _FINE_DIGITS = 2  # of everything else: a marker is a few pixels wide
 
-_NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?")
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?(?=[^<>]*>)")  # within a tag: words stay as they are
 _PATH = re.compile(r'(?<= d=")[^"]+(?=")')
 _FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*")  # matplotlib before 3.11 writes it so
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([\w-]+)')
