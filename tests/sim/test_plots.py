@@ -78,7 +78,7 @@ class TestTimeline:
         run = toy_run(MIXED * 4, 4, bus=False)
         last_s = float(run.requests["finish_s"].max())
         ax = plot_timeline(run, window_s=(0.99 * last_s, last_s))
-        assert not [line.get_xdata().size for line in ax.get_lines() if line.get_label() == "door" if line.get_xdata().size]
+        assert [len(line.get_xdata()) for line in ax.get_lines() if line.get_label() == "door"] == [0]
         ax.figure.set_layout_engine("constrained")
         ax.figure.draw_without_rendering()  # a layout that collapses warns, and warnings are errors here
         assert ax.get_position().height > 0.3

@@ -16,7 +16,7 @@ from busdoor.comparison import Comparison
 from busdoor.demo import introductory_scenario
 from busdoor.plots.accounts import bubble_share
 from busdoor.report import Page, comparison_page, page_of, result_page
-from busdoor.report.figures import thin
+from busdoor.report.figures import inline, thin
 from busdoor.report.film import MAX_BARS, MAX_FRAMES, MAX_SLOTS, Scene, Window, bars, counters
 from busdoor.report.palette import at_night
 from busdoor.report.parts import timelines
@@ -362,3 +362,9 @@ def test_a_phone_scrolls_tables_but_never_the_page(page, tmp_path):
     )
     dom = browse(outer, "--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=5000")
     assert '<pre id="log">320 of 320</pre>' in dom
+
+
+def test_numbers_are_rounded_in_tags_and_never_in_words():
+    drawn = '<svg viewBox="0 0 9 9"><g transform="translate(1.23456 2.5)"><text x="0.00001">load 0.60</text></g></svg>'
+    element = inline(drawn, "a figure")
+    assert "translate(1.23 2.5)" in element and ">load 0.60<" in element

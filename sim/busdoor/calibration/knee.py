@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from busdoor.calibration.validation import RunValidation
 
 SIDES = ["measured", "simulated"]
+# Mean lengths that differ by no more are taken for draws of one law: those of some hundred requests scatter by a tenth.
+_SAME_LENGTHS = 1.3
 
 
 def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
-    """Rates of the runs that were scheduled alike, increasing, and the mean E2E latency on both sides.
+    """Rates of the runs of one server with one kind of requests, increasing, and the mean E2E latency on both sides.
 
     Parameters
     ----------
     runs : sequence of RunValidation
-        One or more, in any order. Bursts are left out, since they have no rate, and so are the runs of all schedulers
-        but the one with the most rates.
+        One or more, in any order. Bursts are left out, since they have no rate, and so are all runs but those of the
+        scheduler and the lengths with the most rates.
 
     Returns
     -------
@@ -35,8 +37,8 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
         Seconds; columns `measured` and `simulated`, a row a rate.
     """
     open_runs = sorted((run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate)
-    schedules = [_scheduled(run) for run in open_runs]
-    alike = [run for run, own in zip(open_runs, schedules, strict=True) if own == max(schedules, key=schedules.count)]
+    groups = [[other for other in open_runs if _alike(run, other)] for run in open_runs]
+    alike = max(groups, key=len, default=[])
     rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
     return np.array([run.request_rate for run in alike]), pd.DataFrame(rows, columns=SIDES)
 
@@ -51,6 +53,12 @@ def knee(runs: Sequence[RunValidation]) -> dict[str, float]:
         return {"measured": nan, "simulated": nan, "error": nan}
     rate = {side: knee_rate(rates, latency[side].to_numpy(dtype=float)) for side in SIDES}
     return {**rate, "error": rate["simulated"] / rate["measured"] - 1}
+
+
+def _alike(one: RunValidation, other: RunValidation) -> bool:
+    """Whether both were scheduled alike and served requests of about the same lengths."""
+    means = np.array([[own.trace.input_tokens.mean(), own.trace.output_tokens.mean()] for own in (one, other)])
+    return _scheduled(one) == _scheduled(other) and bool((np.ptp(np.log(means), axis=0) < np.log(_SAME_LENGTHS)).all())
 
 
 def _scheduled(run: RunValidation) -> tuple[Any, ...]:

@@ -103,7 +103,8 @@ def _door(ax: Axes, entered_s: FloatArray, color: str) -> None:
     above = offset_copy(ax.get_xaxis_transform(), ax.get_figure(root=True), y=4.5, units="points")
     marker = "v" if len(entered_s) <= MAX_TRIANGLES else "|"
     height = np.ones(len(entered_s))
-    (line,) = ax.plot(entered_s, height, marker, color=color, markersize=5, clip_on=False, transform=above, label="door")
+    (line,) = ax.plot(entered_s, height, marker, color=color, markersize=5, label="door")
+    line.set(clip_on=False, transform=above)
     line.set_in_layout(len(entered_s) > 0)  # an empty one lies in a corner of the figure, and room would be made for it
 
 
