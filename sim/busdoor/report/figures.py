@@ -19,7 +19,8 @@ WIDTH_IN, HEIGHT_IN = 4.3, 2.9  # a phone's width at 72 pixels an inch: letters 
 _DIGITS = 1  # of a line's points: a tenth of a pixel is not seen
 _FINE_DIGITS = 2  # of everything else: a marker is a few pixels wide
 
-_NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?(?=[^<>]*>)")  # within a tag: words stay as they are
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?")
+_TAG = re.compile(r"<[^>]*>")
 _PATH = re.compile(r'(?<= d=")[^"]+(?=")')
 _FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*")  # matplotlib before 3.11 writes it so
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([\w-]+)')
@@ -72,7 +73,7 @@ def inline(svg: str, label: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*</defs>", "", body)
     body = _PATH.sub(lambda match: thin(match[0]), body)
-    body = _NUMBER.sub(lambda match: f"{float(match[0]):.{_FINE_DIGITS}f}".rstrip("0").rstrip("."), body)
+    body = _TAG.sub(lambda tag: _NUMBER.sub(_shorter, tag[0]), body)  # words between them stay as they are
     body = body.replace("xlink:href", "href")
     body = _FONT.sub(lambda match: f"font-size: {match[2]}; font-weight: {match[1] or 'normal'}", body)
     body = re.sub(r"font-family: [^;\"]*(; )?| transform=\"rotate\(-0 [^\"]*\"", "", body)
@@ -80,6 +81,10 @@ def inline(svg: str, label: str) -> str:
     body = with_variables(_own_ids(body))
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
     return f'<svg class="plot" viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}</svg>'
+
+
+def _shorter(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.{_FINE_DIGITS}f}".rstrip("0").rstrip(".")
 
 
 def _own_ids(body: str) -> str:
