@@ -92,10 +92,9 @@ def replay(
         lookahead=lookahead,
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
-    place = device or ("cuda" if backend == "triton" else "cpu")
     folder = fresh_folder("replay", out)
     try:
-        loaded, kernels = load_machine(model or settled.gpu.model.name, backend, place, dtype, settled.seed)
+        loaded, kernels = load_machine(model or settled.gpu.model.name, backend, device, dtype, settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
         for table in map(_as_executed, settled.policies):
             own = folder / table.label if len(settled.policies) > 1 else folder

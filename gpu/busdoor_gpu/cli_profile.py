@@ -82,10 +82,9 @@ def profile(
     from busdoor_gpu.seats import EngineError
 
     budget_s = parse_seconds(budget)
-    place = device or ("cuda" if backend == "triton" else "cpu")
     folder = fresh_folder("profile", out)
     try:
-        loaded, kernels = load_machine(model, backend, place, dtype, seed)
+        loaded, kernels = load_machine(model, backend, device, dtype, seed)
         asked = {
             "max_num_seqs": max_num_seqs,
             "max_num_batched_tokens": max_num_batched_tokens,
@@ -106,8 +105,19 @@ def profile(
     return 0
 
 
+def place_of(device: str | None, backend: Literal["triton", "torch"]) -> str:
+    """Where to run if nobody says it: Triton on a GPU, PyTorch on a CPU.
+
+    Examples
+    --------
+    >>> place_of(None, "triton"), place_of("cuda:1", "torch")
+    ('cuda', 'cuda:1')
+    """
+    return device or ("cuda" if backend == "triton" else "cpu")
+
+
 def load_machine(
-    model: str, backend: Literal["triton", "torch"], place: str, dtype: str | None, seed: int
+    model: str, backend: Literal["triton", "torch"], device: str | None, dtype: str | None, seed: int
 ) -> tuple[Model, Backend]:
     """Load a model and a backend where they are to run.
 
@@ -124,6 +134,7 @@ def load_machine(
     from busdoor_gpu.engine import guarded
     from busdoor_gpu.model import load_model
 
+    place = place_of(device, backend)
     if place == "cpu":
         torch.set_num_threads(1)  # so that processor time is time
     if place.startswith("cuda") and not torch.cuda.is_available():

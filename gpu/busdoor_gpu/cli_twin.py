@@ -83,15 +83,14 @@ def twin(
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.validation_tables import print_validation
     from busdoor.config.tables import parse_seconds
-    from busdoor_gpu.cli_profile import grid_limits, load_machine
+    from busdoor_gpu.cli_profile import grid_limits, load_machine, place_of
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
     from busdoor_gpu.twin import claimed, make_twin
     from busdoor_gpu.unseen import Machine
 
     budget_s = parse_seconds(budget)
-    place = device or ("cuda" if backend == "triton" else "cpu")
-    on_gpu = place.startswith("cuda")
+    on_gpu = place_of(device, backend).startswith("cuda")
     folder = fresh_folder("twin", out)
     asked = {
         "max_num_seqs": max_num_seqs,
@@ -100,7 +99,7 @@ def twin(
     }
     try:
         loaded, kernels = load_machine(
-            model or ("llama-3.1-8b" if on_gpu else "tiny-llama"), backend, place, dtype, seed
+            model or ("llama-3.1-8b" if on_gpu else "tiny-llama"), backend, device, dtype, seed
         )
         # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
         blocks = claimed(folder).get("num_blocks") if num_blocks is None else num_blocks

@@ -87,15 +87,25 @@ class Machine:
         }
 
     def policy(self, name: str, trace: Trace) -> Policy:
-        """Make a fresh scheduler; ranges, which begin anywhere, leave a block for each slot."""
-        limits = self.limits
-        spare = limits.max_num_seqs if name == "static" else 0
-        kv = KVConfig(
-            num_blocks=limits.num_blocks - spare, block_size=limits.block_size, max_model_len=limits.max_model_len
-        )
-        fields = self.policy_fields(name)
-        built: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
+        """Make a fresh scheduler."""
+        built: Policy = policy_config(**self.policy_fields(name)).build(memory_for(name, self.limits), trace)
         return built
+
+
+def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
+    """Give a policy its share of the machine's blocks; ranges, which begin anywhere, leave a block for each slot."""
+    spare = limits.max_num_seqs if policy in ("static", "orca") else 0
+    return KVConfig(
+        num_blocks=int(share * limits.num_blocks) - spare,
+        block_size=limits.block_size,
+        max_model_len=limits.max_model_len,
+    )
+
+
+def arriving(trace: Trace, request_rate: float, seed: int) -> Trace:
+    """Let a trace's requests come at random, and as many of them per second as is asked for."""
+    arrivals = Poisson(request_rate=request_rate, normalize_duration=True)
+    return trace.with_arrivals(arrivals.times(len(trace), np.random.default_rng([seed, 1])))
 
 
 @dataclass(frozen=True)
@@ -159,9 +169,7 @@ def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each
     if load == inf:
         return replace(trace, name="burst")
     rate = load * carried_rps(trace)
-    arrivals = Poisson(request_rate=rate, normalize_duration=True)
-    arrival_s = arrivals.times(len(trace), np.random.default_rng([seed, 1]))
-    return replace(trace.with_arrivals(arrival_s), name=f"rate_{rate:.3g}")
+    return replace(arriving(trace, rate, seed), name=f"rate_{rate:.3g}")
 
 
 def _lengths(limits: GridLimits, num_requests: int, seed: int) -> Trace:

@@ -20,8 +20,8 @@ from busdoor.policies.base import Policy
 from busdoor.step_time.base import StepTime
 from busdoor.theory.load import capacity_rps
 from busdoor_gpu.grid import GridLimits
+from busdoor_gpu.unseen import arriving, memory_for
 from busdoor_workloads import Trace, resolve
-from busdoor_workloads.arrivals import Poisson
 
 _FEWEST = 24  # requests of a trace
 _STATIC_ROWS = 32  # rows of a static batch: of the longest chats they fill a second with prefill, not ten
@@ -83,25 +83,26 @@ class Plan:
 
     Attributes
     ----------
-    name : str
-        Of the case.
     trace : Trace
-        Requests no longer than the machine takes.
+        Requests no longer than the machine takes; called as the case is.
     fields : dict
         Settings of the policy, its name among them.
     kv : KVConfig
         The memory it gets.
     """
 
-    name: str
     trace: Trace
     fields: dict[str, Any]
     kv: KVConfig
 
+    @property
+    def name(self) -> str:
+        """Of the case."""
+        return self.trace.name
+
     def policy(self) -> Policy:
         """Make a fresh scheduler."""
-        fields = dict(self.fields)
-        built: Policy = policy_config(fields.pop("name"), **fields).build(self.kv, self.trace)
+        built: Policy = policy_config(**self.fields).build(self.kv, self.trace)
         return built
 
 
@@ -132,7 +133,7 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
     ('vllm', True)
     """
     lengths = _LENGTHS.get(case.lengths, _of_workload)(case.lengths, limits, shrink, seed)
-    fields, kv = _fields(case.policy, case.fields, limits), _memory(case, limits)
+    fields, kv = _fields(case.policy, case.fields, limits), memory_for(case.policy, limits, case.blocks_share)
     bound = policy_config(**_fields(case.bound or case.policy, {}, limits))
 
     def carried_rps(trace: Trace) -> float:
@@ -142,9 +143,8 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
     count = max(_FEWEST, ceil(seconds * pace * carried_rps(lengths)))
     trace = lengths.select(np.arange(min(count, len(lengths))))
     if case.load < inf:
-        arrivals = Poisson(request_rate=case.load * carried_rps(trace), normalize_duration=True)
-        trace = trace.with_arrivals(arrivals.times(len(trace), np.random.default_rng([seed, 1])))
-    return Plan(case.name, replace(trace, name=case.name), fields, kv)
+        trace = arriving(trace, case.load * carried_rps(trace), seed)
+    return Plan(replace(trace, name=case.name), fields, kv)
 
 
 def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[str, Any]:
@@ -156,15 +156,6 @@ def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[
     whole = not fields.get("chunked_prefill", True)  # the longest prompt has to fit the budget
     budget = max(limits.max_num_batched_tokens, limits.max_model_len if whole else 0)
     return {"name": policy, "max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": budget, **fields}
-
-
-def _memory(case: Case, limits: GridLimits) -> KVConfig:
-    spare = limits.max_num_seqs if case.policy in ("static", "orca") else 0  # ranges begin anywhere within a block
-    return KVConfig(
-        num_blocks=int(case.blocks_share * limits.num_blocks) - spare,
-        block_size=limits.block_size,
-        max_model_len=limits.max_model_len,
-    )
 
 
 _DRAWN = 4000  # requests that a trace is the beginning of
