@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -292,3 +293,35 @@ class TestWhatTheReaderDoes:
         assert detect_format(write("TIMESTAMP,ContextTokens,GeneratedTokens\n")) == "azure"
         assert detect_format(write("a,b\n")) == "csv"
         assert detect_format(write('{"timestamp":0,"input_length":1,"output_length":1}\n', "t.jsonl")) == "mooncake"
+
+
+class TestADataFrame:
+    FRAME = pd.DataFrame({"arrival_s": [0.0, 0.5], "input_tokens": [5, 6], "output_tokens": [2, 3]})
+
+    @settings(max_examples=40, deadline=None)
+    @given(trace=traces())
+    def test_what_a_trace_gives_comes_back(self, trace):
+        frame = trace.to_frame()
+        for column in ("block_size", "concurrency"):
+            frame[column] = getattr(trace, column)
+        assert same(Trace.from_frame(frame), trace)
+
+    def test_other_names_another_unit_and_any_index(self):
+        frame = pd.DataFrame({"ms": [2000, 1000], "prompt": [5, 6], "answer": [1, 2]}, index=["b", "a"])
+        names = {"arrival_s": "ms", "input_tokens": "prompt", "output_tokens": "answer"}
+        trace = Trace.from_frame(frame, columns=names, time_unit="ms", name="mine")
+        assert (trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.name) == ([0, 1], [6, 5], "mine")
+
+    def test_datetimes_need_no_unit(self):
+        frame = self.FRAME.assign(arrival_s=pd.to_datetime(["2024-05-10T00:00Z", "2024-05-10T00:01Z"]))
+        assert Trace.from_frame(frame).arrival_s.tolist() == [0, 60]
+
+    def test_a_bad_row_is_named(self):
+        with pytest.raises(ValueError, match=r'^frame row 1: input_tokens is "x"; it must be a whole number'):
+            Trace.from_frame(self.FRAME.assign(input_tokens=[5, "x"]))
+        trace = Trace.from_frame(self.FRAME.assign(input_tokens=[5, "x"]), skip_bad=True)
+        assert (len(trace), trace.metadata["rows_dropped_bad"]) == (1, 1)
+
+    def test_what_is_no_frame(self):
+        with pytest.raises(ValueError, match="a trace can be made of a data frame, not of list"):
+            Trace.from_frame([1, 2])

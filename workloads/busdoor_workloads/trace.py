@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -153,6 +153,47 @@ class Trace:
         if not np.isfinite(self.request_rate):
             raise ValueError(f"{self.name} is a burst, which has no rate to scale; give it an arrival process")
         return self.scale_time(self.request_rate / request_rate)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        columns: Mapping[str, str] | None = None,
+        *,
+        time_unit: Literal["s", "ms", "us", "ns", "datetime"] = "s",
+        skip_bad: bool = False,
+        name: str = "frame",
+    ) -> Trace:
+        """Read a trace from a data frame, with the checks that a file goes through.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            One row per request.
+        columns : mapping, optional
+            From our column name to the frame's, as in ``{"input_tokens": "prompt_len"}``; ours by default.
+        time_unit : {"s", "ms", "us", "ns", "datetime"}
+            Unit of the arrival times; a column of datetimes needs none.
+        skip_bad : bool
+            Leave bad rows out and count them instead of refusing the frame.
+        name : str
+            What tables and plots call the trace.
+
+        Raises
+        ------
+        ValueError
+            A bad row (row, column, value, what would be right), or a column that is missing.
+
+        Examples
+        --------
+        >>> log = pd.DataFrame({"sent": [60, 90], "prompt": [5, 6], "answer": [2, 3]})
+        >>> names = {"arrival_s": "sent", "input_tokens": "prompt", "output_tokens": "answer"}
+        >>> Trace.from_frame(log, columns=names).arrival_s
+        array([ 0., 30.])
+        """
+        from busdoor_workloads.formats.read import trace_of_frame
+
+        return trace_of_frame(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame of the columns that are present."""

@@ -127,8 +127,9 @@ def _blocks(raw: pd.Series[Any]) -> tuple[list[tuple[int, ...]], Mask]:
 
 
 def _block_ids(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, list):
-        return tuple(value) if set(map(type, value)) <= {int} else None
+    if isinstance(value, list | tuple | np.ndarray):
+        ids = value.tolist() if isinstance(value, np.ndarray) else value
+        return tuple(ids) if set(map(type, ids)) <= {int} else None
     if isinstance(value, str):
         try:
             return tuple(map(int, value.split()))
@@ -146,7 +147,7 @@ def _complaint(draft: Draft, row: int, column: str, wanted: str) -> str:
     place = draft.table.place(int(draft.frame.index[row]))
     name = draft.names.get(column, column)
     wanted = wanted.replace("output_tokens", draft.names.get("output_tokens", "output_tokens"))
-    if not isinstance(value, list | dict) and pd.isna(value):
+    if not isinstance(value, list | tuple | dict | np.ndarray) and pd.isna(value):
         return f"{place}: {name} is missing; it must be {wanted}"
     return f"{place}: {name} is {_shown(value)}; it must be {wanted}"
 

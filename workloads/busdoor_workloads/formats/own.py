@@ -13,7 +13,7 @@ import pandas as pd
 
 from busdoor_workloads.formats.base import OPTIONAL_COLUMNS, Format, read_rows, write_csv
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Container
+from busdoor_workloads.formats.table import Container, Table
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.trace import Trace
 
@@ -25,18 +25,28 @@ _TYPO_CUTOFF = 0.85
 
 def _reader(container: Container) -> Callable[[Path, ReadOptions], Draft]:
     def read(path: Path, options: ReadOptions) -> Draft:
-        table = read_rows(path, container, options)
-        names = _names(options.columns)
-        if not options.columns:
-            _refuse_typos(path, table.frame.columns)
-        needed = {ours: names[ours] for ours in (*_NEEDED, *options.columns)}
-        foreign = bool(options.columns)
-        draft = draft_of(table, needed, names, time_unit=options.time_unit, in_order=not foreign)
-        draft.relative = foreign and "arrival_s" in draft.frame
-        draft.block_size, draft.concurrency = _constant(draft, "block_size"), _constant(draft, "concurrency")
-        return draft
+        return own_draft(read_rows(path, container, options), options)
 
     return read
+
+
+def own_draft(table: Table, options: ReadOptions) -> Draft:
+    """Take the columns of a table under our names, or under those that the user gave.
+
+    Raises
+    ------
+    ValueError
+        A needed column is missing, or one is nearly ours.
+    """
+    names = _names(options.columns)
+    if not options.columns:
+        _refuse_typos(table.path, table.frame.columns)
+    needed = {ours: names[ours] for ours in (*_NEEDED, *options.columns)}
+    foreign = bool(options.columns)
+    draft = draft_of(table, needed, names, time_unit=options.time_unit, in_order=not foreign)
+    draft.relative = foreign and "arrival_s" in draft.frame
+    draft.block_size, draft.concurrency = _constant(draft, "block_size"), _constant(draft, "concurrency")
+    return draft
 
 
 def _names(columns: Mapping[str, str]) -> dict[str, str]:

@@ -40,12 +40,15 @@ class Table:
         Maps a record's number to its line in the file (1 first); None where a file has no such lines.
     num_malformed : int
         Records left out because they were no rows at all (only with `skip_bad`).
+    record_name : str
+        What a record without a line is called.
     """
 
     path: Path
     frame: pd.DataFrame
     line: Callable[[int], int] | None = None
     num_malformed: int = 0
+    record_name: str = "request"
 
     def place(self, record: int) -> str:
         """Name a record for an error sentence.
@@ -56,7 +59,7 @@ class Table:
         'a.csv line 17'
         """
         if self.line is None:
-            return f"{self.path.name} request {record}"
+            return f"{self.path.name} {self.record_name} {record}"
         return f"{self.path.name} line {self.line(record)}"
 
 
