@@ -15,6 +15,7 @@ from busdoor.config.workload import FULL_REQUESTS, burst
 from busdoor.metrics import token_gaps
 from busdoor.result import Result
 from busdoor.run import limits_for, run
+from busdoor.simulate import Progress
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]  # told the share of the work that is done, and what is being done
@@ -70,10 +71,10 @@ class Experiment:
             policies = list(self.policies())
             for policy in policies:
                 what = f"replication {replication + 1} of {self.config.replications}: {policy.label}"
-                self._advance(self._weight / len(policies), what)
+                share = self._weight / len(policies) / 2
                 key = policy.label, replication
-                self.capacities[key] = self._capacity(policy, full)
-                self._serve(policy, trace, key)
+                self.capacities[key] = self._capacity(policy, full, self._advance(share, f"{what}, saturated"))
+                self._serve(policy, trace, key, self._advance(share, what))
         self.report(1.0, "done")
 
     def policies(self) -> Iterator[PolicyTable]:
@@ -83,9 +84,9 @@ class Experiment:
             if self.tuned is not None and policy is self._to_tune:
                 yield self.tuned
 
-    def _serve(self, policy: PolicyTable, trace: Trace, key: Key) -> None:
+    def _serve(self, policy: PolicyTable, trace: Trace, key: Key, progress: Progress) -> None:
         meta = {"replication": key[1], "offered_load": _rate(trace) / self.capacities[key]["request_throughput"]}
-        result = run(self.config, policy, trace, self.limits, meta=meta)
+        result = run(self.config, policy, trace, self.limits, meta=meta, progress=progress)
         about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
         if self.config.cluster is not None:
             about["imbalance"] = imbalance(result)
@@ -93,8 +94,8 @@ class Experiment:
         if key[1] == 0 and policy is not self.tuned:
             self.results[policy.label] = result
 
-    def _capacity(self, policy: PolicyTable, full: Trace) -> pd.Series[float]:
-        return saturated_rates(run(self.config, policy, full, self.limits, iterations=False))
+    def _capacity(self, policy: PolicyTable, full: Trace, progress: Progress) -> pd.Series[float]:
+        return saturated_rates(run(self.config, policy, full, self.limits, iterations=False, progress=progress))
 
     def _tune(self, full: Trace, num_users: int | None) -> None:
         """Find static's best batch size: its default, or a power of two; until two in a row bring nothing.
@@ -108,9 +109,9 @@ class Experiment:
         sizes = [1 << power for power in range(most.bit_length())]
         tokens_per_s: dict[int, float] = {}
         for size in sizes:
-            self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
+            progress = self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
             candidate = policy.with_fields(policy.label, batch_size=size)
-            tokens_per_s[size] = self._saturated(candidate, full)[1]
+            tokens_per_s[size] = self._saturated(candidate, full, progress)[1]
             if size // 4 in tokens_per_s and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4:
                 break
         num_slots, tokens = self._saturated(policy, full)
@@ -119,14 +120,21 @@ class Experiment:
         best = max(tokens_per_s, key=tokens_per_s.__getitem__)
         self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
 
-    def _saturated(self, policy: PolicyTable, full: Trace) -> tuple[int, float]:
+    def _saturated(self, policy: PolicyTable, full: Trace, progress: Progress | None = None) -> tuple[int, float]:
         """Return slots, and output tokens per second when saturated, of what static's batch size is tuned on."""
-        result = run(self.server, policy, full, self.limits, iterations=False)
+        result = run(self.server, policy, full, self.limits, iterations=False, progress=progress)
         return result.meta["num_slots"], float(saturated_rates(result)["output_throughput"])
 
-    def _advance(self, share: float, what: str) -> None:
-        self.report(self._done, what)
-        self._done = min(1.0, self._done + share)
+    def _advance(self, share: float, what: str) -> Progress:
+        """Begin a run that is so much of the whole; return what reports the progress within it."""
+        begin = self._done
+        self.report(begin, what)
+        self._done = min(1.0, begin + share)
+
+        def progress(done: int, total: int) -> None:
+            self.report(min(1.0, begin + share * done / total), f"{what}, {done:,} of {total:,} requests")
+
+        return progress
 
 
 def one_server(config: Config) -> Config:

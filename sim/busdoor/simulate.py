@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,8 @@ from busdoor.theory.load import offered_load
 from busdoor_workloads import Trace
 
 Progress = Callable[[int, int], None]
-_PROGRESS_EVERY = 1000  # requests between two reports: often enough for a bar, too seldom to cost time
+_PROGRESS_EVERY = 1000  # requests between two reports, or where these are slow, so many seconds: often enough for a
+_PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
 
 
 class Interrupted(KeyboardInterrupt):
@@ -159,15 +161,16 @@ def utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, floa
 
 
 def reporting(left: Callable[[Request], None], total: int, progress: Progress | None) -> Callable[[Request], None]:
-    """Let `progress` hear now and then of the requests that have left, if anybody wants to know."""
+    """Report to `progress`, if there is one, some times per second how many requests have left."""
     if progress is None:
         return left
-    done = 0
+    done, next_s = 0, monotonic() + _PROGRESS_EVERY_S
 
     def leave(request: Request) -> None:
-        nonlocal done
+        nonlocal done, next_s
         done += 1
-        if done % _PROGRESS_EVERY == 0 or done == total:
+        if done % _PROGRESS_EVERY == 0 or done == total or monotonic() >= next_s:
+            next_s = monotonic() + _PROGRESS_EVERY_S
             progress(done, total)
         left(request)
 

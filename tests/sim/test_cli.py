@@ -61,7 +61,7 @@ def no_pictures(monkeypatch):
 def test_compare_prints_a_table_a_verdict_and_one_line_of_json_last(folder, no_pictures, capsys):
     assert main(["compare", "--config", "small.toml", "--json", "--perfetto", "timeline.json"]) == 0
     out, err = capsys.readouterr()
-    assert err == ""  # no progress bar where nobody watches
+    assert err == ""  # no line of progress in the first ten seconds
     lines = out.splitlines()
     assert lines[0].startswith("workload, 100 requests, 5/s, on h100 with llama-3.1-8b; mean of 2 replications")
     assert any(line.startswith("Continuous batching (vllm) serves") for line in lines)

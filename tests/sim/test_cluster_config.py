@@ -238,7 +238,8 @@ def test_an_interrupted_cluster_keeps_what_it_has(cluster):
     trace = config.workload.trace(0)
 
     def stop(done, total):
-        raise KeyboardInterrupt
+        if done >= 1000:  # on a busy machine there are reports before
+            raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:
         run(config, config.policies[0], trace, limits_for(config, [trace]), progress=stop)

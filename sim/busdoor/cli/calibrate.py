@@ -57,6 +57,7 @@ def calibrate(
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
     from busdoor.calibration.importing import run_names
+    from busdoor.cli.progress import progress_bar
 
     title = name or out.stem
     if transfer is not None and len(measured) == 1 and _is_calibration(measured[0]):
@@ -64,8 +65,10 @@ def calibrate(
 
         calibration, results = Calibration.load(str(measured[0])), []
     else:
-        results = _read(measured)
-        calibration = _fit(results, measured, title, without or [], _sizes(graph_sizes), from_requests, policy)
+        sizes = _sizes(graph_sizes)
+        with progress_bar("reading and fitting"):
+            results = _read(measured)
+            calibration = _fit(results, measured, title, without or [], sizes, from_requests, policy)
     if transfer is not None:
         from busdoor.calibration import transfer as move
 

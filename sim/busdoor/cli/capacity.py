@@ -91,6 +91,7 @@ def capacity(
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
     from busdoor.cli import INTERRUPTED
+    from busdoor.cli.progress import progress_bar
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed,
@@ -99,7 +100,9 @@ def capacity(
     wanted = settled.workload.request_rate
     day = _day(diurnal, wanted)
     requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
-    study = make_study(settled, promise, num_requests=requests, tolerance=TOLERANCE if tolerance is None else tolerance)
+    near = TOLERANCE if tolerance is None else tolerance
+    with progress_bar("drawing requests"):
+        study = make_study(settled, promise, num_requests=requests, tolerance=near)
     _run(study, jobs)
     if not study.answers:
         raise KeyboardInterrupt

@@ -81,6 +81,7 @@ def compare(
         File for a timeline to load in https://ui.perfetto.dev.
     """
     from busdoor.cli.flags import configured, names_policies, overrides
+    from busdoor.cli.progress import progress_bar
     from busdoor.experiment import Experiment
     from busdoor.study import DEFAULT_JOB, draws
 
@@ -90,9 +91,10 @@ def compare(
         lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
-    if "policy" not in tables and not names_policies(config):
-        settled = _fitting(settled, draws(settled)(0))
-    experiment = Experiment(settled, draws(settled))
+    with progress_bar("drawing requests"):
+        if "policy" not in tables and not names_policies(config):
+            settled = _fitting(settled, draws(settled)(0))
+        experiment = Experiment(settled, draws(settled))
     finished = _run(experiment)
     if not experiment.summaries:
         raise KeyboardInterrupt

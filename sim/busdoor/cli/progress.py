@@ -1,42 +1,117 @@
-"""A progress bar on stderr, for whatever takes longer than a second."""
+"""Progress on stderr, for work that takes longer than a second: a bar in a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from busdoor.experiment import Report
 
-PATIENCE_S = 1.0  # nobody misses a bar before that
+PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
+LINE_EVERY_S = 10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
-    """Show how far the work has come, if stderr is a terminal and it takes a while.
+def progress_bar(what: str = "") -> Iterator[Report]:
+    """Show on stderr how far the work has come, and for how long it has run.
+
+    A terminal gets a bar after a second; a file or pipe gets a line every ten seconds, also while nothing is reported.
+
+    Parameters
+    ----------
+    what : str
+        What is being done until the first report.
 
     Yields
     ------
     callable
-        To be told the share that is done, from 0 to 1, and what is being done.
+        Takes the share that is done, from 0 to 1, and what is being done.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("", total=1.0)
-    began_s = monotonic()
-
-    def report(share: float, what: str) -> None:
-        bar.update(task, completed=share, description=what)
-        if monotonic() - began_s > PATIENCE_S and not bar.live.is_started:
-            bar.start()
-
+    shown = _Bar(what) if sys.stderr.isatty() else _Lines(what)
     try:
-        yield report
+        with _every(shown.wait_s, shown.tick):
+            yield shown.report
     finally:
-        bar.stop()
+        shown.stop()
+
+
+class _Bar:
+    """A bar of rich's, which a terminal draws over and over in one line."""
+
+    wait_s = PATIENCE_S
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        columns = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(what, total=1.0)
+        self.stop = self.bar.stop
+
+    def report(self, share: float, what: str) -> None:
+        """Note how far the work has come; what is drawn, rich draws by itself."""
+        self.bar.update(self.task, completed=share, description=what)
+
+    def tick(self) -> None:
+        """Appear."""
+        self.bar.start()
+
+
+class _Lines:
+    """Lines, each as if the command said it."""
+
+    wait_s = LINE_EVERY_S
+
+    def __init__(self, what: str) -> None:
+        self.share, self.what, self.began_s = 0.0, what, monotonic()
+
+    def report(self, share: float, what: str) -> None:
+        """Note how far the work has come."""
+        self.share, self.what = share, what
+
+    def tick(self) -> None:
+        """Print a line."""
+        line = progress_line(self.share, self.what, monotonic() - self.began_s)
+        print(line, file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Leave the lines as they are."""
+
+
+def progress_line(share: float, what: str, elapsed_s: float) -> str:
+    """Write how far the work has come, if that was reported.
+
+    Examples
+    --------
+    >>> progress_line(0.25, "vllm: 500 of 2,000 requests", 83.2)
+    'busdoor: 25 % done after 1:23; vllm: 500 of 2,000 requests'
+    >>> progress_line(0.0, "drawing requests", 10.0)
+    'busdoor: running for 0:10; drawing requests'
+    """
+    elapsed = "{}:{:02}".format(*divmod(int(elapsed_s), 60))
+    how_far = f"{100 * share:.0f} % done after {elapsed}" if share else f"running for {elapsed}"
+    return f"busdoor: {how_far}" + (f"; {what}" if what else "")
+
+
+@contextmanager
+def _every(wait_s: float, tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` every so many seconds, from a thread of its own, so that work that reports nothing is not silent."""
+    over = Event()
+
+    def wait() -> None:
+        while not over.wait(wait_s):
+            tick()
+
+    thread = Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -133,9 +133,9 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     from busdoor.run import limits_for, run
     from busdoor.simulate import Interrupted
 
-    trace = settled.workload.trace(settled.seed)
     try:
-        with progress_bar() as report:
+        with progress_bar("drawing requests") as report:
+            trace = settled.workload.trace(settled.seed)
             done = run(
                 settled,
                 settled.policies[0],

@@ -93,10 +93,12 @@ def describe(
     out
         Folder for a picture, NAME.png.
     """
+    from busdoor.cli.progress import progress_bar
     from busdoor_workloads.describe import describe, plot_describe
 
-    described = _trace_of(source, reading, num_requests, seed)
-    summary = describe(described)
+    with progress_bar(f"reading {source}"):
+        described = _trace_of(source, reading, num_requests, seed)
+        summary = describe(described)
     if json:
         print(_json(described, summary))
     else:

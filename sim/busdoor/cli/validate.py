@@ -54,9 +54,10 @@ def validate(
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
     model = make_step_time("calibrated", path=step_time)
     about = read_calibration_tables(step_time).get("calibration", {})
-    results = [load_measured(path) for path in measured]
     given = parse_policy(policy) if policy else None
-    validation = run(results, model, run_names(measured), policy=given, about=about)
+    with progress_bar(f"simulating {len(measured)} measured runs"):
+        results = [load_measured(path) for path in measured]
+        validation = run(results, model, run_names(measured), policy=given, about=about)
     print_validation(validation)
     folder = fresh_folder("validate", out)
     with progress_bar() as report:
