@@ -82,6 +82,7 @@ def replay(
         No CUDA graphs.
     """
     from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.progress import progress_bar
     from busdoor.cli.tables import print_summary
     from busdoor_gpu import replay as engine
     from busdoor_gpu.cli_profile import load_machine
@@ -99,10 +100,11 @@ def replay(
         for table in map(_as_executed, settled.policies):
             own = folder / table.label if len(settled.policies) > 1 else folder
             built = _build(table, limits, served, measured)
-            result = engine.replay(
-                served, built, loaded, kernels, lookahead=settled.lookahead, clock=clock, cuda_graphs=not eager,
-                meta=_meta(settled, table, limits),
-            )  # fmt: skip
+            with progress_bar(f"{table.label}: replaying {len(served):,} requests"):
+                result = engine.replay(
+                    served, built, loaded, kernels, lookahead=settled.lookahead, clock=clock, cuda_graphs=not eager,
+                    meta=_meta(settled, table, limits),
+                )  # fmt: skip
             print_summary(result)
             print(f"Result: {result.save(own)}")
     except engine.ReplayError as error:

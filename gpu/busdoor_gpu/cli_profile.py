@@ -76,6 +76,7 @@ def profile(
         No CUDA graphs.
     """
     from busdoor.cli.flags import fresh_folder
+    from busdoor.cli.progress import progress_bar
     from busdoor.config.tables import parse_seconds
     from busdoor_gpu import profile as profiling
     from busdoor_gpu.replay import ReplayError
@@ -91,10 +92,11 @@ def profile(
             "max_model_len": max_model_len,
         }
         limits = grid_limits(loaded, kernels, asked, num_blocks)
-        result = profiling.profile(
-            loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
-            meta={"seed": seed},
-        )  # fmt: skip
+        with progress_bar(f"measuring for {budget_s:g} s"):
+            result = profiling.profile(
+                loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
+                meta={"seed": seed},
+            )  # fmt: skip
     except ReplayError as error:
         raise ValueError(f"{error}; what was measured so far is in {error.result.save(folder)}") from error
     except EngineError as error:

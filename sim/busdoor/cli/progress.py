@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
 LINE_EVERY_S = 10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
+REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed
 
 
 @contextmanager
@@ -50,7 +51,8 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         columns = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        self.bar = Progress(*columns, console=console, transient=True, refresh_per_second=REFRESHES_PER_S)
         self.task = self.bar.add_task(what, total=1.0)
         self.stop = self.bar.stop
 
