@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def simulate(
-    trace: Trace,
+    trace: Trace | pd.DataFrame,
     policy: Policy,
     step_time: StepTime,
     *,
@@ -54,8 +54,8 @@ def simulate(
 
     Parameters
     ----------
-    trace : Trace
-        Who arrives when.
+    trace : Trace or DataFrame
+        Which requests arrive when; a data frame has a row per request, see `Trace.from_frame`.
     policy : Policy
         A fresh scheduler; it serves one run.
     step_time : StepTime
@@ -92,6 +92,7 @@ def simulate(
     >>> simulate(trace, policy, LinearStepTime(base_s=1.0)).requests["finish_s"].tolist()
     [10.0, 20.0, 50.0, 100.0]
     """
+    trace = Trace.from_frame(trace) if isinstance(trace, pd.DataFrame) else trace
     load = offered_load(trace, policy, step_time)
     env = simpy.Environment()
     kv = getattr(policy, "kv", None)

@@ -7,18 +7,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
+
 from busdoor.comparison import Comparison
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.workload import resampled
 from busdoor.experiment import Draw, Experiment, Report
 from busdoor_workloads import Trace
 
+Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # what Python may give as a workload
+
 # The built-in job: below what one GPU carries with continuous batching, above what it carries with static batching.
 DEFAULT_JOB: Mapping[str, Any] = {"workload": {"name": "azure-conv", "request_rate": 12.0, "num_requests": 2000}}
 
 
 def compare(
-    workload: Trace | Mapping[str, Any] | str | Path | None = None,
+    workload: Load | None = None,
     policies: Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
     *,
     gpu: str | Mapping[str, Any] = "h100",
@@ -35,9 +39,10 @@ def compare(
 
     Parameters
     ----------
-    workload : Trace, str, Path or mapping, optional
-        A trace; the name of a profile or preset; a trace file; or the table [workload] of a configuration. By default
-        2,000 requests of the profile `azure-conv` at 12 requests/s.
+    workload : Trace, DataFrame, str, Path or mapping, optional
+        A trace; a data frame with a row per request, see `Trace.from_frame`; the name of a profile or preset; a trace
+        file; or the table [workload] of a configuration. By default 2,000 requests of the profile `azure-conv` at 12
+        requests/s.
     policies : sequence of str or mapping
         Names, or tables such as `{"name": "static", "batch_size": 16}`. The others are measured against the first.
     gpu, model : str or mapping
@@ -71,8 +76,15 @@ def compare(
     >>> comparison = compare("azure-conv", ["static", "vllm"], request_rate=12, num_requests=300, replications=2)
     >>> bool(comparison.gain.loc["vllm", "over_static"] > 4)
     True
+
+    Requests in a data frame of your own:
+
+    >>> import pandas as pd
+    >>> log = pd.DataFrame({"arrival_s": [0.0, 0.5], "input_tokens": [100, 200], "output_tokens": [10, 20]})
+    >>> compare(log, ["static", "vllm"], replications=1).summaries["completed"].tolist()
+    [2, 2, 2]
     """
-    own, trace = _workload_table(workload)
+    own, trace = workload_table(DEFAULT_JOB["workload"] if workload is None else workload)
     changes = {"request_rate": request_rate, "num_requests": num_requests}
     table = {
         "workload": own | {key: value for key, value in changes.items() if value is not None},
@@ -88,14 +100,32 @@ def compare(
     return Comparison.of(experiment)
 
 
-def _workload_table(workload: Trace | Mapping[str, Any] | str | Path | None) -> tuple[dict[str, Any], Trace | None]:
-    if workload is None:
-        return dict(DEFAULT_JOB["workload"]), None
-    if isinstance(workload, Trace):
-        return {}, workload
+def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
+    """Return a workload as the table [workload] of a configuration, and the trace that takes its place, if it is one.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing of the kind; for a data frame as `Trace.from_frame` says.
+
+    Examples
+    --------
+    >>> workload_table("azure-conv")
+    ({'name': 'azure-conv'}, None)
+    >>> workload_table([1, 2])
+    Traceback (most recent call last):
+    ValueError: workload is of type list; it has to be a Trace, a data frame, a name, a file or a table [workload]
+    """
+    if isinstance(workload, str | Path):
+        return {workload_key(workload): str(workload)}, None
     if isinstance(workload, Mapping):
         return dict(workload), None
-    return {workload_key(workload): str(workload)}, None
+    if isinstance(workload, Trace | pd.DataFrame):
+        return {}, workload if isinstance(workload, Trace) else Trace.from_frame(workload)
+    raise ValueError(
+        f"workload is of type {type(workload).__name__}; it has to be a Trace, a data frame, a name, a file or a table "
+        "[workload]"
+    )
 
 
 def workload_key(workload: str | Path) -> str:

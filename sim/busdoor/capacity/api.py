@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +15,7 @@ from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.experiment import Report
 from busdoor.run import limits_for
-from busdoor.study import draws, workload_key
+from busdoor.study import Load, draws, workload_table
 from busdoor_workloads import Trace
 
 # What the built-in job promises: MLPerf's server scenario for the default model.
@@ -28,7 +27,7 @@ TOLERANCE = 0.02
 
 
 def capacity(
-    workload: Trace | Mapping[str, Any] | str | Path = "azure-conv",
+    workload: Load = "azure-conv",
     policies: Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
     slo: str | Sequence[str] | Mapping[str, Any] = DEFAULT_SLO,
     *,
@@ -93,8 +92,7 @@ def capacity(
     >>> bool(found.plan(100.0, price_per_hour=2.5).loc["vllm", "replicas"] >= 4)
     True
     """
-    own = {} if isinstance(workload, Trace) else workload
-    given = dict(own) if isinstance(own, Mapping) else {workload_key(own): str(own)}
+    given, recorded = workload_table(workload)
     table = {
         "workload": given,
         "policy": [{"name": policy} if isinstance(policy, str) else policy for policy in policies],
@@ -104,7 +102,6 @@ def capacity(
         **tables,
     }
     promise = Promise.from_table(slo if isinstance(slo, Mapping) else slo_table([slo] if isinstance(slo, str) else slo))
-    recorded = workload if isinstance(workload, Trace) else None
     config = Config.from_table(table)
     with processes(jobs) as pool:
         study = make_study(
