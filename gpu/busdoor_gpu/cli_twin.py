@@ -123,7 +123,7 @@ def twin(
 
 def _broken_off(error: ReplayError, folder: Path) -> int:
     """Keep what was measured and say how to go on; an interruption has an exit code of its own."""
-    from busdoor.cli import INTERRUPTED
+    from busdoor.interrupt import exit_code
 
     kept = error.result.save(folder / _BROKEN_OFF)
     sentence = (
@@ -133,7 +133,7 @@ def _broken_off(error: ReplayError, folder: Path) -> int:
     if not isinstance(error.__cause__, KeyboardInterrupt):
         raise ValueError(sentence) from error
     print(f"busdoor: {sentence}", file=sys.stderr)
-    return INTERRUPTED
+    return exit_code()
 
 
 def _warn(validation: Validation) -> None:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context
-from signal import SIG_IGN, SIGINT, signal
 from threading import Lock
 from typing import NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from busdoor.config import Config, PolicyTable
 from busdoor.config.workload import burst
 from busdoor.experiment import saturated_rates
+from busdoor.interrupt import end_pool, ignore_sigint
 from busdoor.metrics import latencies, token_gaps
 from busdoor.run import Limits, run
 from busdoor_workloads import Trace, replication_seed
@@ -228,14 +228,16 @@ def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
     """Start so many processes (by default one a processor); none of its own for 1.
 
     They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`. Ctrl-C
-    is for the parent, which lets them finish what they are at.
+    is for the parent, which ends them.
     """
     number = jobs or os.cpu_count() or 1
     if number == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=signal, initargs=(SIGINT, SIG_IGN))
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=ignore_sigint)
     try:
         yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException:
+        end_pool(pool)
+        raise
+    pool.shutdown(wait=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -15,6 +15,7 @@ from busdoor.capacity.slo import Promise
 from busdoor.capacity.solve import Solver
 from busdoor.config import PolicyTable
 from busdoor.experiment import Report
+from busdoor.interrupt import end_pool
 
 _TRIES = 12  # rates that a search usually takes: what the progress bar expects
 _ROWS_AT_ONCE = 3  # while one row reads its runs, and another waits for its last one, a third keeps the processes busy
@@ -81,7 +82,7 @@ class Study:
         policies = self.runs.config.policies
         return len(policies) + 3 * any(policy.name == "static" for policy in policies)
 
-    def _side_by_side(self, pool: Executor) -> None:
+    def _side_by_side(self, pool: ProcessPoolExecutor) -> None:
         with ThreadPoolExecutor(_ROWS_AT_ONCE) as threads:
             rows = [threads.submit(job) for job in self._jobs()]
             try:
@@ -89,7 +90,7 @@ class Study:
                     row.result()
             except BaseException:  # Ctrl-C comes here, to the first thread
                 threads.shutdown(wait=False, cancel_futures=True)
-                pool.shutdown(wait=False, cancel_futures=True)  # what the other rows wait for will not come
+                end_pool(pool)  # what the other rows wait for will not come
                 raise
 
     def _jobs(self) -> Iterator[Callable[[], None]]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 from collections.abc import Sequence
 
 from busdoor.cli.app import app
+from busdoor.interrupt import exit_code, interruptible
 
 __all__ = ["app", "main"]
 
 USAGE_ERROR = 2
 # Which extra brings what is imported only where it is needed.
 EXTRA_OF = {"torch": "gpu", "triton": "gpu", "safetensors": "gpu", "joblib": "sweep", "distributed": "sweep"}
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells have it
+
+# What tables and sentences hold beyond ASCII, for a terminal that has no more.
+_ASCII = str.maketrans({"–": "-", "×": "x", "±": "+-", "≤": "<=", "…": "...", "·": "|", "→": "->"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,12 +34,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    _write_what_the_terminal_can()
+    try:
+        with interruptible():
+            code = _run(arguments)
+            sys.stdout.flush()  # here, where a closed pipe can still be answered
+            return code
+    except BrokenPipeError:  # whoever read has read enough (`| head -1`); the files are written before anything is told
+        _forget_stdout()
+        return PIPE_CLOSED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     from cyclopts import CycloptsError
 
     try:
         done = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _complain(_sentence(error))
+    except BrokenPipeError as error:
+        if _stdout_is_closed():
+            raise
+        return _complain(str(error))
     except (ValueError, OSError) as error:
         return _complain(_os_sentence(error) if isinstance(error, OSError) else str(error))
     except ModuleNotFoundError as error:
@@ -44,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         print("busdoor: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return exit_code()
     return done if isinstance(done, int) else 0
 
 
@@ -60,3 +82,32 @@ def _os_sentence(error: OSError) -> str:
 def _sentence(error: object) -> str:
     """Put what cyclopts found wrong into one line."""
     return " ".join(str(error).split())
+
+
+def _write_what_the_terminal_can() -> None:
+    """Let characters that the terminal's encoding lacks be written as near ones, or as question marks."""
+    codecs.register_error("busdoor", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # not of what stands in for a terminal, as in a notebook
+        if reconfigure is not None:
+            reconfigure(errors="busdoor")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end].translate(_ASCII)
+    return lost.encode("ascii", "replace").decode("ascii"), error.end
+
+
+def _stdout_is_closed() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _forget_stdout() -> None:
+    """Drop what could not be written, which Python would complain of once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

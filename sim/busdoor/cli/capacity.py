@@ -90,8 +90,8 @@ def capacity(
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
-    from busdoor.cli import INTERRUPTED
     from busdoor.cli.progress import progress_bar
+    from busdoor.interrupt import exit_code
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed,
@@ -107,7 +107,7 @@ def capacity(
     if not study.answers:
         raise KeyboardInterrupt
     _deliver(study, wanted or (max(day) if day else None), day, out, json)
-    return 0 if study.finished else INTERRUPTED
+    return 0 if study.finished else exit_code()
 
 
 def _tables(price: float | None, rate: float | None, replications: int | None, **flags: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from busdoor.interrupt import exit_code
+
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
     from busdoor.config import Config
@@ -99,7 +101,7 @@ def compare(
     if not experiment.summaries:
         raise KeyboardInterrupt
     _deliver(experiment, finished, out, json, perfetto)
-    return 0 if finished else 130
+    return 0 if finished else exit_code()
 
 
 def _fitting(config: Config, trace: Trace) -> Config:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from busdoor.interrupt import exit_code
+
 if TYPE_CHECKING:
     from busdoor.config import Config
     from busdoor.result import Result
@@ -146,5 +148,5 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
             )
     except Interrupted as stopped:
         print(f"{stopped}; the rest is written as unfinished", file=sys.stderr)
-        return stopped.result, 130
+        return stopped.result, exit_code()
     return done, 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from busdoor.interrupt import exit_code
+
 if TYPE_CHECKING:
     from busdoor.sweep import Point, Sweep
 
@@ -56,7 +58,7 @@ def sweep(
         print(_line(sweep))
     if whole and len(sweep.failed) == len(points):
         raise ValueError(f"every point failed; the first: {sweep.records[points[0].key].error}")
-    return 0 if whole else 130
+    return 0 if whole else exit_code()
 
 
 def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> tuple[Sweep, bool]:
