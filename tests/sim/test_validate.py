@@ -1,15 +1,18 @@
 """The simulator beside real runs: vLLM's own engine on a CPU, and runs whose truth is known."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from busdoor.calibration import calibrate, calibrate_from_requests, load_measured, validate
+from busdoor.calibration import Calibration, calibrate, calibrate_from_requests, load_measured, validate
+from busdoor.calibration.file import about_runs
 from busdoor.calibration.importing import from_requests_table
 from busdoor.cli import main
+from busdoor.config import Config
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
 from busdoor.result import Result
@@ -158,6 +161,80 @@ def test_a_broken_vllm_log_is_one_sentence(tmp_path):
         load_measured(path)
 
 
+def with_ids(log, of_iteration, of_request=None):
+    """Return a log whose iterations name requests otherwise, and whose requests have ids of their own, if given."""
+    items = [
+        [
+            start,
+            end,
+            [[of_iteration(request), tokens] for request, tokens in pairs],
+            [of_iteration(own) for own in lost],
+        ]
+        for start, end, pairs, lost in log["iterations"]
+    ]
+    rows = [[*row, of_request(place)] if of_request else row for place, row in enumerate(log["requests"])]
+    return {**log, "iterations": items, "requests": rows}
+
+
+BIG = 2**64 - 1  # beyond int64, and beyond what a float keeps apart
+
+
+@pytest.mark.parametrize(
+    ("of_iteration", "of_request"),
+    [
+        (str, None),
+        (lambda place: f"{place:06}", None),
+        (lambda place: f"{place}-0123abcd", None),
+        (lambda place: f"chat-{place}", lambda place: f"chat-{place}"),
+        (lambda place: f"chat-{place}-0123abcd", lambda place: f"chat-{place}"),
+        (lambda place: BIG - place, lambda place: str(BIG - place)),
+    ],
+    ids=["text", "zeros", "vLLM's suffix", "own", "own with suffix", "large"],
+)
+def test_a_vllm_log_may_name_requests_by_any_id(of_iteration, of_request, tmp_path):
+    from busdoor_workloads.formats.table import read_json
+
+    plain = VLLM_CPU / "rate_4.json.gz"
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(with_ids(read_json(plain), of_iteration, of_request)))
+    found, expected = load_measured(path), load_measured(plain)
+    for part in ("requests", "iterations", "stays"):
+        pd.testing.assert_frame_equal(getattr(found, part), getattr(expected, part))
+
+
+SMALL_LOG = {
+    "config": {"block_size": 16, "max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 9, "max_model_len": 64},
+    "requests": [[0.0, 10, 2, 1.0, 2.0]],
+    "iterations": [[0.0, 1.0, [[0, 10]], []]],
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ({"iterations": [[0.0, 1.0, [["chat-a", 10]], []]]}, "iteration 0: there is no request 'chat-a'; add each"),
+        ({"iterations": [[0.0, 1.0, [[1, 10]], []]]}, "iteration 0: there is no request '1'"),
+        ({"iterations": [[0.0, 1.0, [[-1, 10]], []]]}, "iteration 0: there is no request '-1'"),
+        ({"iterations": [[0.0, 1.0, [[0.0, 10]], []]]}, "iteration 0: the id 0.0 is neither a whole number nor"),
+        ({"iterations": [[0.0, 1.0, [[True, 10]], []]]}, "iteration 0: the id True is neither"),
+        ({"iterations": [[0.0, 1.0, [[0, 10.5]], []]]}, r"iteration 0: it must be \[start_s, end_s"),
+        ({"iterations": [[0.0, 1.0, []]]}, r"iteration 0: it must be \[start_s, end_s"),
+        ({"iterations": [[0.0, 1.0, [[0, 10]], [0]]]}, "iteration 0: request 0 is preempted, but does not run"),
+        ({"requests": [[0.0, 10, 2, 1.0, 2.0, "a"], [0.0, 10, 2, 1.0, 2.0, "a"]]}, "request 1: its id 'a' is that of"),
+        ({"requests": [[0.0, 10, 2, 1.0]]}, "each of requests must be"),
+        ({"requests": [[0.0, 10, True, 1.0, 2.0]]}, r"request 0: its lengths \[10, True\] must be whole numbers"),
+        ({"requests": [["0", 10, 2, 1.0, 2.0]]}, "request 0: its times .* must be numbers"),
+        ({"config": {**SMALL_LOG["config"], "block_size": 0}}, "config.block_size is 0; it must be a whole number"),
+        ({"config": []}, "config.max_num_seqs is None; it must be"),
+    ],
+)
+def test_a_vllm_log_that_does_not_hold_together_is_one_sentence(part, sentence, tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps({**SMALL_LOG, **part}))
+    with pytest.raises(ValueError, match=sentence):
+        load_measured(path)
+
+
 def test_vllm_bench_serve_results_are_read(tmp_path):
     path = tmp_path / "bench.json"
     document = {"input_lens": [10, 20, 5], "output_lens": [3, 1, 0], "start_times": [100.0, 101.0, 102.0],
@@ -222,6 +299,92 @@ def test_a_term_that_does_not_show_is_said_to_be_unknown():
     truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,))
     fitted = calibrate_from_requests([requests_only(served(truth, 2.0, num_requests=60))])
     assert fitted.about["not_identified"] == ["per_context_s"]
+
+
+def write_csv(path, result):
+    table = result.requests[["arrival_s", "input_tokens", "output_tokens", "first_token_s", "finish_s"]]
+    table.to_csv(path, index=False)
+    return str(path)
+
+
+POLICY = "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=512"
+
+
+@pytest.fixture(scope="module")
+def csv_run():
+    truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
+    return served(truth, 12.0, 60)
+
+
+def test_a_csv_brings_the_server_that_the_user_gave_and_none_that_it_did_not(csv_run, tmp_path):
+    file = write_csv(tmp_path / "mine.csv", csv_run)
+    out = tmp_path / "mine.toml"
+    assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 0
+    about = Calibration.load(out).about
+    assert about["server"] == {"policy": "vllm", "max_num_seqs": 16, "max_num_batched_tokens": 256, "num_blocks": 400,
+                               "block_size": 16, "max_model_len": 512}  # fmt: skip
+    assert "lookahead" not in about
+    config = Config.from_table({"step_time": {"name": "calibrated", "path": str(out)}, "policy": ["static", "vllm"]})
+    assert (config.kv.num_blocks, config.kv.block_size) == (400, 16)
+    assert [policy.config.max_num_seqs for policy in config.policies] == [16, 16]
+    observed = about_runs([load_measured(file)], ["mine"])
+    assert observed["server"] == {}
+
+
+def test_a_log_keeps_its_own_server_where_the_user_gives_another_field(tmp_path):
+    out = tmp_path / "mine.toml"
+    left = ["eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s"]
+    flags = [part for term in left for part in ("--without", term)]
+    served(CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_context_s=1e-6), 12.0, 60).save(tmp_path / "run")
+    given = ["--policy", "vllm,max_num_seqs=8"]
+    assert main(["calibrate", str(tmp_path / "run"), "--out", str(out), *flags, *given]) == 0
+    server = Calibration.load(out).about["server"]
+    assert (server["max_num_seqs"], server["block_size"], server["num_blocks"]) == (8, 16, 400)
+
+
+def test_a_fit_that_does_not_reproduce_its_own_requests_is_refused(csv_run, tmp_path, capsys):
+    table = csv_run.requests.copy()
+    odd = table.index % 2 == 1
+    table.loc[odd, ["first_token_s", "finish_s"]] += 3.0  # what no step time explains
+    file = write_csv(tmp_path / "odd.csv", from_requests_table(table, "odd"))
+    out = tmp_path / "odd.toml"
+    arguments = ["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]
+    assert main(arguments) == 2
+    assert re.search(r"not written, because the mean t\w+ of odd is .\d+% off in sample", capsys.readouterr().err)
+    assert not out.exists()
+    assert main([*arguments, "--force"]) == 0
+    kept = Calibration.load(out)
+    assert max(map(abs, kept.errors.values())) > 0.05
+    assert kept.intervals and "off in sample" in kept.about["doubts"][0]
+
+
+def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
+    truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
+    table = served(truth, 1.0, 40).requests
+    alone = table.assign(arrival_s=np.arange(40.0), input_tokens=100, output_tokens=20)
+    alone = alone.assign(first_token_s=alone["arrival_s"] + 0.02, finish_s=alone["arrival_s"] + 0.115)
+    file = write_csv(tmp_path / "alike.csv", from_requests_table(alone, "alike"))
+    out = tmp_path / "alike.toml"
+    assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 2
+    assert "these runs cannot tell apart base_s, per_token_s, per_context_s" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--from-requests", "--without", "eager_s"], "--without does not apply to --from-requests"),
+        (["--from-requests", "--graph-sizes", "1,2"], "--graph-sizes does not apply to --from-requests"),
+        (["--force"], "--force does not apply to a fit to iterations"),
+        (["--policy", "vllm,max_num_seq=4"], "max_num_seq"),
+        (["--policy", "vllm,num_blocks=0"], "num_blocks is 0; it must be a whole number of 1 or more"),
+    ],
+)
+def test_a_flag_that_does_not_apply_is_refused(flags, sentence, csv_run, tmp_path, capsys):
+    out = tmp_path / "x.toml"
+    assert main(["calibrate", write_csv(tmp_path / "a.csv", csv_run), "--out", str(out), *flags]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_requests_without_a_first_token_do_not_calibrate():

@@ -80,8 +80,12 @@ class Calibration:
         return cls(step_time=step_time, about=tables.get("calibration", {}), **parts)
 
 
-def about_runs(results: Sequence[Result], names: Sequence[str]) -> dict[str, Any]:
-    """Say what was measured, from the runs' meta; what they do not agree on is a list.
+def about_runs(
+    results: Sequence[Result], names: Sequence[str], policy: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what was measured, from the runs' meta; what they do not agree on is a list.
+
+    `policy` has the fields that the user gave in place of the runs' own.
 
     Raises
     ------
@@ -99,19 +103,23 @@ def about_runs(results: Sequence[Result], names: Sequence[str]) -> dict[str, Any
             )
         if different:
             about[key] = different[0] if len(different) == 1 else different
-    about["server"] = _server(results)
+    about["server"] = _server(results, policy or {})
     for key in ("model_shape", "versions"):
         if isinstance(value := results[0].meta.get(key), Mapping):
             about[key] = dict(value)
     return about
 
 
-def _server(results: Sequence[Result]) -> dict[str, Any]:
-    """Memory and limits that all runs had; a simulation with the calibration takes them where it is told no others."""
+def _server(results: Sequence[Result], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return memory and limits that all runs had, and all that the user gave of the server.
+
+    A simulation with the calibration takes them where it is told no others.
+    """
     keys = ("num_blocks", "block_size", "max_num_seqs", "max_num_batched_tokens")
     said = [{**result.meta, **(result.meta.get("policy_config") or {})} for result in results]
     first = said[0] if said else {}
-    return {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in said)}
+    agreed = {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in said)}
+    return agreed | {"policy" if key == "name" else key: value for key, value in given.items()}
 
 
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ def calibrate(
     name: str = "calibration",
     without: Iterable[str] = (),
     graph_sizes: Sequence[int] | None = None,
+    policy: Mapping[str, Any] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Calibration:
@@ -54,6 +56,8 @@ def calibrate(
         Terms to leave at 0, because the log cannot identify them or you know better.
     graph_sizes : sequence of int, optional
         Batch sizes of CUDA graphs, where the runs' meta does not say.
+    policy : mapping, optional
+        How the runs were scheduled, where their meta does not say; noted beside the fit, as simulations use it.
     resamples : int
         Bootstrap resamples (blocks of contiguous iterations) for the intervals.
     seed : int
@@ -88,7 +92,7 @@ def calibrate(
         intervals=bootstrap_intervals(model, resamples, seed),
         errors={**fit_errors(log, model.predict(coefs)), **held_out},
         held_out=groups,
-        about={"name": name, **about_runs(results, names), **describe_log(log, model, coefs)},
+        about={"name": name, **about_runs(results, names, policy), **describe_log(log, model, coefs)},
     )
 
 

@@ -34,6 +34,11 @@ _STEP = 0.05  # of a term's first guess: a smaller one would measure which batch
 _EVALUATIONS = 15
 _NOISE = 0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
 SURE = 2.0  # standard errors that a term has to be away from 0, to be called identified
+WORST_ERROR = 0.05  # of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
+# Belsley, Kuh and Welsch, Regression Diagnostics (1980), ch. 3: a scaled condition index beyond 30 is harmful
+# collinearity, among the terms that have more than half of their variance there.
+WORST_CONDITION = 30.0
+_MOST_VARIANCE = 0.5
 
 
 def calibrate_from_requests(
@@ -60,7 +65,8 @@ def calibrate_from_requests(
     -------
     Calibration
         `about["not_identified"]` names the terms that these rates do not tell from 0, `about["hidden"]` what requests
-        never show; `errors` are relative ones of each statistic fitted.
+        never show, `about["doubts"]` why the fit should not be used, a sentence each (absent for a sound fit); `errors`
+        are relative ones of each statistic fitted.
 
     Raises
     ------
@@ -77,22 +83,49 @@ def calibrate_from_requests(
     unsure = [term for term, x, sd in zip(TERMS, solution, errors, strict=True) if x < SURE * sd]
     ends = [np.maximum(solution + side * 1.96 * errors, 0.0) * problem.scale for side in (-1, 1)]
     intervals = {term: [float(low), float(high)] for term, low, high in zip(TERMS, *ends, strict=True)}
+    found = problem.errors(residuals, names)
+    doubts = [*_large_errors(found), *_confused(jacobian, unsure)]
     return Calibration(
         step_time=problem.step_time(solution, name),
         intervals=intervals | {"per_token_s": [intervals["per_token_s"]]},
-        errors={
-            f"{run}_{key}": value for run, row in problem.errors(residuals, names).items() for key, value in row.items()
-        },
+        errors={f"{run}_{key}": value for run, row in found.items() for key, value in row.items()},
         held_out={},
         about={
             "name": name,
-            **about_runs(results, names),
+            **about_runs(results, names, policy),
             "from": "requests",
             "num_requests": sum(len(result.requests) for result in results),
             "not_identified": unsure,
             "hidden": list(HIDDEN),
+            **({"doubts": doubts} if doubts else {}),
         },
     )
+
+
+def _large_errors(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Name the worst statistic that the fit does not reproduce, if there is one."""
+    run, key, worst = max(
+        ((run, key, value) for run, row in errors.items() for key, value in row.items()), key=lambda own: abs(own[2])
+    )
+    if abs(worst) <= WORST_ERROR:
+        return []
+    return [f"the {key.replace('_', ' ')} of {run} is {worst:+.0%} off in sample, more than {WORST_ERROR:.0%}"]
+
+
+def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
+    """Name the terms that the measured latencies do not tell apart, or that all of them are unknown."""
+    scaled = jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
+    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
+    values = np.maximum(values, np.finfo(float).eps * values[0])
+    shares = (vectors / values[:, None]) ** 2
+    high = values[0] / values > WORST_CONDITION
+    shared = shares[high].sum(axis=0) / shares.sum(axis=0) > _MOST_VARIANCE
+    if high.any():
+        terms = [term for term, own in zip(TERMS, shared, strict=True) if own]
+        return [f"these runs cannot tell apart {', '.join(terms)}: measure other prompt lengths, or more rates"]
+    if len(unsure) == len(TERMS):
+        return [f"these runs tell none of {', '.join(TERMS)} from 0: measure more requests, or lower rates"]
+    return []
 
 
 @dataclass

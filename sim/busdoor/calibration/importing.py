@@ -111,8 +111,8 @@ def from_requests_table(table: pd.DataFrame, name: str, about: Mapping[str, Any]
     table["max_output_tokens"] = table["output_tokens"]
     table["num_preemptions"] = table["cached_tokens"] = table["replica"] = 0
     table["status"] = np.where(table["finish_s"].notna(), "finished", "unfinished")
-    meta = {"policy": "measured", "streams": True, "trace": name, "num_requests": len(table), "num_slots": 0,
-            "block_size": 1, "num_blocks": 0, "lookahead": 0,
+    # The server's memory, slots and lookahead are not observed, and so not written.
+    meta = {"policy": "measured", "streams": True, "trace": name, "num_requests": len(table),
             "trace_duration_s": float(table["arrival_s"].max()), **(about or {})}  # fmt: skip
     return Result(table[[*REQUEST_COLUMNS, "status"]], _empty(ITERATION_COLUMNS), _empty(STAY_COLUMNS, "slot"), meta)
 

@@ -48,6 +48,30 @@ def trace_of(result: Result) -> Trace:
     )
 
 
+MEMORY = ("num_blocks", "block_size", "max_model_len")
+
+
+def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a --policy if there is such a policy and it has them; the KV memory's may be among them.
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown, or a field of it.
+
+    Examples
+    --------
+    >>> dict(check_policy({"name": "vllm", "num_blocks": 9}))
+    {'name': 'vllm', 'num_blocks': 9}
+    """
+    own = {key: value for key, value in given.items() if key not in (*MEMORY, "label")}
+    policy_config(own.pop("name"), **own)
+    for key in MEMORY:
+        if key in given and (type(given[key]) is not int or given[key] < 1):
+            raise ValueError(f"--policy: {key} is {given[key]}; it must be a whole number of 1 or more")
+    return given
+
+
 def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None) -> Policy:
     """Make a fresh scheduler as a run's meta describes it.
 
@@ -66,7 +90,7 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
         If something is missing; the sentence says what to give.
     """
     given = dict(given or {})
-    memory = {key: given.pop(key, meta.get(key)) for key in ("num_blocks", "block_size", "max_model_len")}
+    memory = {key: given.pop(key, meta.get(key)) for key in MEMORY}
     own = meta.get("policy_config") or {}
     fields = {**(own if given.get("name") in (None, own.get("name")) else {}), **given}
     fields.pop("label", None)

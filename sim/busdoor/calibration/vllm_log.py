@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor.calibration.vllm_rows import read_iteration, read_requests
 from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS, assign_slots
 from busdoor.result import Result
 from busdoor_workloads.formats.table import read_json
@@ -23,8 +24,9 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
     ----------
     path : str or Path
         JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size, num_blocks, max_model_len),
-        `requests` ([arrival_s, input, output, first_token_s, finish_s]) and `iterations` ([start_s, end_s,
-        [[request, tokens], ...], [preempted, ...]]), in seconds from the run's start.
+        `requests` ([arrival_s, input, output, first_token_s, finish_s] or, with an id of its own, [..., finish_s, id])
+        and `iterations` ([start_s, end_s, [[request, tokens], ...], [preempted, ...]]), in seconds from the run's
+        start. An iteration names a request by its id, else by its place in `requests`, as a number or a string.
     about : mapping, optional
         What else the result's meta should say: gpu, model, dtype, engine.
 
@@ -43,14 +45,23 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
     log = read_json(path)
     if missing := KEYS - set(log):
         raise ValueError(f"{path.name} has no {', '.join(sorted(missing))}; it is no log of vLLM's engine")
-    history = _History(path.name, log["requests"], int(log["config"]["block_size"]))
-    for number, (start_s, end_s, items, preempted) in enumerate(log["iterations"]):
-        history.iterate(number, start_s, end_s, items, preempted)
-    return Result(history.requests(), history.iterations(), history.stays(), _meta(path, log, about or {}))
+    requests, places = read_requests(path.name, log["requests"])
+    meta = _meta(path, log, about or {})
+    history = _History(path.name, requests, meta["block_size"])
+    for number, row in enumerate(log["iterations"]):
+        history.iterate(number, *read_iteration(row, places, f"{path.name} iteration {number}"))
+    return Result(history.requests(), history.iterations(), history.stays(), meta)
+
+
+_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_model_len")
 
 
 def _meta(path: Path, log: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     config = log["config"]
+    for key in _SETTINGS:
+        value = config.get(key) if isinstance(config, Mapping) else None
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{path.name}: config.{key} is {value}; it must be a whole number of 1 or more")
     scheduler = {key: config[key] for key in ("max_num_seqs", "max_num_batched_tokens")}
     arrivals = [row[0] for row in log["requests"]]
     return {
@@ -99,6 +110,8 @@ class _History:
                 f"{self._name} iteration {number}: it starts at {start_s} s, which should be {begin_s} or later"
             )
         for request in preempted:
+            if request not in self._entered:
+                raise ValueError(f"{self._name} iteration {number}: request {request} is preempted, but does not run")
             self._stays.append((request, self._entered.pop(request), begin_s))
             self._computed[request], self._prefilling[request] = 0, True
             self._preemptions[request] += 1

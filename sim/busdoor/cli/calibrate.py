@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from busdoor.calibration import Calibration
     from busdoor.result import Result
@@ -25,11 +25,13 @@ def calibrate(
     from_requests: Annotated[bool, Flag] = False,
     policy: str | None = None,
     transfer: str | None = None,
+    force: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
     """Fit a step time to measured runs, and write it as a file that --step-time takes.
 
-    Beside the file go figures of what the fit leaves: predicted against measured, over size, context and time.
+    The file also keeps the fit's errors and intervals, and the measured server's memory and limits. Figures beside it
+    show the residuals: predicted against measured, over size, context and time.
 
     Parameters
     ----------
@@ -39,18 +41,21 @@ def calibrate(
     out
         The file to write: mine.toml.
     name
-        What to call the calibration; the file's name by default.
+        Name of the calibration; the file's name by default.
     without
         Leave a term at 0, because the log cannot identify it: --without per_chunk_s.
     graph_sizes
         Batch sizes of CUDA graphs, where the runs do not say: 1,2,4,8,16.
     from_requests
-        Fit base, per token and per context by simulating the requests, and say what these cannot tell.
+        Fit base, per token and per context by simulating the requests. A fit that is more than 5 % off in sample, or
+        whose terms these requests cannot tell apart, is refused.
     policy
         How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
-        max_model_len=8192.
+        max_model_len=8192. The file keeps it as the server's.
     transfer
         Re-scale to another GPU of the catalogue, by bandwidth and matrix rate: h200.
+    force
+        With --from-requests: write the file even where the fit is refused.
     json
         Print the calibration once more, as one line of JSON, last.
     """
@@ -60,7 +65,11 @@ def calibrate(
     from busdoor.cli.progress import progress_bar
 
     title = name or out.stem
-    if transfer is not None and len(measured) == 1 and _is_calibration(measured[0]):
+    moved = transfer is not None and len(measured) == 1 and _is_calibration(measured[0])
+    given = {"--without": without, "--graph-sizes": graph_sizes, "--policy": policy, "--from-requests": from_requests,
+             "--force": force}  # fmt: skip
+    _refuse_idle(given, moved, from_requests)
+    if moved:
         from busdoor.calibration import Calibration
 
         calibration, results = Calibration.load(str(measured[0])), []
@@ -69,6 +78,7 @@ def calibrate(
         with progress_bar("reading and fitting"):
             results = _read(measured)
             calibration = _fit(results, measured, title, without or [], sizes, from_requests, policy)
+        _refuse_doubtful(calibration, force)
     if transfer is not None:
         from busdoor.calibration import transfer as move
 
@@ -77,6 +87,26 @@ def calibrate(
     if json:
         _print_json(calibration)
     return 0
+
+
+def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> None:
+    """Raise ValueError for a flag that would change nothing."""
+    if moved:
+        idle, what = list(given), "--transfer of a calibration's file"
+    elif from_requests:
+        idle, what = ["--without", "--graph-sizes"], "--from-requests"
+    else:
+        idle, what = ["--force"], "a fit to iterations, without --from-requests"
+    for flag in idle:
+        if given[flag]:
+            raise ValueError(f"{flag} does not apply to {what}; leave it out")
+
+
+def _refuse_doubtful(calibration: Calibration, force: bool) -> None:
+    """Raise ValueError if the fit says that it should not be used, unless the user insists."""
+    doubts = calibration.about.get("doubts")
+    if doubts and not force:
+        raise ValueError(f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same")
 
 
 def _is_calibration(path: Path) -> bool:
@@ -103,12 +133,14 @@ def _fit(
     from busdoor.calibration import calibrate as fit
     from busdoor.calibration import calibrate_from_requests
     from busdoor.calibration.importing import run_names
+    from busdoor.calibration.playback import check_policy
     from busdoor.config import parse_policy
 
     names = run_names(measured)
+    given = check_policy(parse_policy(policy)) if policy else None
     if from_requests:
-        return calibrate_from_requests(results, names, name=name, policy=parse_policy(policy) if policy else None)
-    return fit(results, names, name=name, without=without, graph_sizes=sizes)
+        return calibrate_from_requests(results, names, name=name, policy=given)
+    return fit(results, names, name=name, without=without, graph_sizes=sizes, policy=given)
 
 
 def _sizes(text: str | None) -> list[int] | None:

@@ -34,7 +34,8 @@ def print_calibration(calibration: Calibration) -> None:
             console.print(f"{what}, which no model predicts: {as_share(about[key])}", highlight=False)
     if "transferred_from" in about:
         console.print(f"Transferred from {about['transferred_from']}: nothing was measured here.", style="yellow")
-    for key, what in (("not_identified", "These rates do not tell from 0"), ("hidden", "Requests never show")):
+    for key, what in (("not_identified", "These rates do not tell from 0"), ("hidden", "Requests never show"),
+                      ("doubts", "Written by --force although")):  # fmt: skip
         if about.get(key):
             console.print(f"{what}: {', '.join(about[key])}.", style="yellow", highlight=False)
 

@@ -43,6 +43,7 @@ def validate(
     from busdoor.calibration import validate as run
     from busdoor.calibration.folder import save
     from busdoor.calibration.importing import run_names
+    from busdoor.calibration.playback import check_policy
     from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.validation_tables import print_validation
@@ -54,7 +55,7 @@ def validate(
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
     model = make_step_time("calibrated", path=step_time)
     about = read_calibration_tables(step_time).get("calibration", {})
-    given = parse_policy(policy) if policy else None
+    given = check_policy(parse_policy(policy)) if policy else None
     with progress_bar(f"simulating {len(measured)} measured runs"):
         results = [load_measured(path) for path in measured]
         validation = run(results, model, run_names(measured), policy=given, about=about)
