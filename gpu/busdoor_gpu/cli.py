@@ -97,7 +97,7 @@ def replay(
     try:
         loaded, kernels = load_machine(model or settled.gpu.model.name, backend, device, dtype, settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
-        for table in map(_as_executed, settled.policies):
+        for table in settled.policies:
             own = folder / table.label if len(settled.policies) > 1 else folder
             built = _build(table, limits, served, measured)
             with progress_bar(f"{table.label}: replaying {len(served):,} requests"):
@@ -160,11 +160,6 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
     kv, share = limits.kv, settled.gpu.gpu_memory_utilization
     blocks = measure_num_blocks(model, backend, kv.block_size, kv.max_model_len, share)
     return replace(limits, kv=replace(kv, num_blocks=blocks)), True
-
-
-def _as_executed(table: PolicyTable) -> PolicyTable:
-    """Return the policy as our kernels run it: a static batch's decodes read no padding."""
-    return table.with_fields(table.label, decode_reads="own") if hasattr(table.config, "decode_reads") else table
 
 
 def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:

@@ -12,7 +12,6 @@ import simpy
 
 from busdoor.arrivals import Clients
 from busdoor.policies.base import Policy
-from busdoor.policies.static import StaticPolicy
 from busdoor.record import TableRecorder
 from busdoor.result import Result
 from busdoor.simulate import describe_run
@@ -130,14 +129,15 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
     Examples
     --------
     >>> from busdoor.kv.contiguous import ContiguousKV
+    >>> from busdoor.policies.static import StaticPolicy
     >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 100], output_tokens=[50, 3])
     >>> row_tokens(StaticPolicy(ContiguousKV(1000), batch_size=2, max_model_len=200), trace)
     150
     """
     served = trace.input_tokens + trace.output_tokens <= (getattr(policy, "max_model_len", None) or inf)
     inputs, outputs = trace.input_tokens[served], trace.output_tokens[served]
-    if isinstance(policy, StaticPolicy):
-        padded = policy.padding or (1, 1)
+    if policy.whole_batch:
+        padded = getattr(policy, "padding", None) or (1, 1)
         return int(np.max(inputs, initial=padded[0]) + np.max(outputs, initial=padded[1]))
     return int(np.max(inputs + outputs, initial=1))
 

@@ -79,7 +79,7 @@ class Machine:
         """Settings of a policy under these limits."""
         limits = self.limits
         if name == "static":
-            return {"name": name, "max_num_seqs": limits.max_num_seqs, "decode_reads": "own"}
+            return {"name": name, "max_num_seqs": limits.max_num_seqs}
         return {
             "name": name,
             "max_num_seqs": limits.max_num_seqs,

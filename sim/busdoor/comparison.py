@@ -13,6 +13,7 @@ import pandas as pd
 
 from busdoor.config import Config
 from busdoor.experiment import Experiment, Report
+from busdoor.policies.base import is_whole_batch
 from busdoor.result import Result
 from busdoor.statistics import mean_interval, paired_difference, paired_ratio
 
@@ -137,10 +138,21 @@ class Comparison:
 
     @property
     def static(self) -> str:
-        """The row that gains are measured against: the first static policy, else the first of all."""
-        named = {policy.label: policy.name for policy in self.config.policies}
-        statics = [label for label, name in named.items() if name == "static" and label in self.policies]
-        return statics[0] if statics else self.policies[0]
+        """The row that gains are measured against: the first static one, else of whole batches, else the first."""
+        named = {policy.label: policy.name for policy in self.config.policies if policy.label in self.policies}
+        statics = [label for label, name in named.items() if name == "static"]
+        return next(iter([*statics, *filter(self.is_whole_batch, self.results), *self.policies]))
+
+    @property
+    def bus_and_door(self) -> dict[str, Result]:
+        """What is shown side by side: static batching, and the last policy that is continuous, or else the last."""
+        others = [name for name in self.results if name != self.static]
+        doors = [name for name in others if not self.is_whole_batch(name)]
+        return {name: self.results[name] for name in (self.static, *(doors or others)[-1:]) if name in self.results}
+
+    def is_whole_batch(self, policy: str) -> bool:
+        """Whether a row's policy runs whole batches; the row of the best batch size does, as static does."""
+        return is_whole_batch(self.results[policy].meta) if policy in self.results else True
 
     @property
     def best_static(self) -> str | None:
@@ -161,11 +173,11 @@ class Comparison:
         return plots.plot_compare(self.results)
 
     def plot_timeline(self) -> Figure:
-        """Draw who sat in which slot: the bus above (static), the door below (the last other policy)."""
+        """Draw which request held which slot: `bus_and_door`, one above the other."""
         from busdoor import plots
 
-        others = [name for name in self.results if name != self.static] or [self.static]
-        return plots.plot_bus_and_door(self.results[self.static], self.results[others[-1]])
+        runs = list(self.bus_and_door.values())
+        return plots.plot_bus_and_door(runs[0], runs[-1])
 
     def plot_latency_cdf(self, metric: Metric = "e2e", *, ax: Axes | None = None) -> Axes:
         """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""

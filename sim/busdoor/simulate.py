@@ -124,6 +124,7 @@ def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: i
     return {
         "policy": re.sub(r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")).lower(),
         "streams": policy.streams,
+        "whole_batch": policy.whole_batch,
         "num_slots": policy.num_slots,
         "num_blocks": getattr(kv, "num_blocks", 0),
         "block_size": getattr(kv, "block_size", 1),

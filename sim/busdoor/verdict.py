@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from busdoor.policies.base import spoken
+
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
-
-WHOLE_BATCH = ("static", "dynamic")
 
 
 def verdict(comparison: Comparison) -> str:
@@ -36,19 +36,10 @@ def best_policy(comparison: Comparison) -> str:
     return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
 
 
-def spoken(comparison: Comparison, label: str) -> str:
-    """Name a policy in words: the iteration-level ones are continuous batching."""
-    names = {policy.label: policy.name for policy in comparison.config.policies}
-    name = names.get(label, "static")
-    if ":" in name or "(" in label:
-        return label
-    return f"{name} batching" if name in WHOLE_BATCH else f"continuous batching ({label})"
-
-
 def _gain(comparison: Comparison, best: str) -> str:
     base = comparison.static
     throughput = float(comparison.table["saturated_output_throughput"][best])
-    subject = spoken(comparison, best)
+    subject = spoken(best, comparison.is_whole_batch(best))
     subject = subject[0].upper() + subject[1:]
     if best == base or np.isnan(throughput):
         return "" if np.isnan(throughput) else f"{subject} serves {throughput:,.0f} output tokens/s at most."

@@ -11,6 +11,7 @@ from busdoor import Comparison, compare
 from busdoor.comparison_files import to_json, to_perfetto
 from busdoor.config import Config
 from busdoor.experiment import Experiment, saturated_rates
+from busdoor.report.parts import kind_of
 from busdoor.result import Result
 from busdoor.study import draws
 from busdoor_workloads import Trace
@@ -136,6 +137,24 @@ def test_a_trace_of_ones_own_can_be_compared():
     assert first["total_output_tokens"] != second["total_output_tokens"]  # rows drawn anew
     assert comparison.best_static is None and "over_best_static" not in comparison.gain
     assert comparison.verdict.startswith("Continuous batching (vllm) serves ")
+
+
+def test_multi_bin_is_told_and_drawn_as_whole_batches():
+    policies = [{"name": name, "batch_size": 8} for name in ("dynamic", "multi_bin")]
+    comparison = compare({**LAWS, "arrival": 6.0}, policies, replications=1, **FAST)
+    assert comparison.static == "dynamic"
+    assert comparison.verdict.startswith("Multi_bin batching serves ")
+    assert [ax.get_title(loc="left") for ax in comparison.plot_timeline().axes] == [
+        "The bus: dynamic batching",
+        "The bus: multi_bin batching",
+    ]
+    assert [kind_of(run) for run in comparison.bus_and_door.values()] == ["bus", "bus"]
+
+
+def test_the_door_beside_the_bus_is_the_last_continuous_policy():
+    policies = [{"name": "vllm", "max_num_seqs": 8}, {"name": "multi_bin", "batch_size": 8}]
+    comparison = compare({**LAWS, "arrival": 6.0}, policies, replications=1, **FAST)
+    assert list(comparison.bus_and_door) == ["multi_bin", "vllm"]
 
 
 def test_saturated_rates_leave_out_filling_and_draining():

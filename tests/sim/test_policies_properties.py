@@ -50,6 +50,7 @@ whole_batches = {
     "max_output_tokens": st.sampled_from([None, 20, 40]),
     "max_wait_s": st.sampled_from([0.0, 0.03, 1.0]),
     "finished_rows": st.sampled_from(["compute", "skip"]),
+    "decode_reads": st.sampled_from(["own", "padded"]),
     "release": st.sampled_from(["batch", "request"]),
 }
 POLICIES = {

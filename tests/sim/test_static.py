@@ -82,7 +82,7 @@ class TestRunningABatch:
     THREE = trace([(4, 3), (6, 1), (2, 2)])
 
     def test_prompts_are_padded_and_finished_rows_compute_on(self):
-        result = run(self.THREE, batch_size=3)
+        result = run(self.THREE, batch_size=3, decode_reads="padded")
         assert log(result) == [
             (0, 1, 12, 0, 0, 6, 0),  # prompts of 4 + 6 + 2, padded to 6 each; everybody's first token
             (1, 1, 0, 2, 1, 1, 18),  # the second has finished; all three rows have 6 in the cache
@@ -94,7 +94,7 @@ class TestRunningABatch:
         assert result.iterations["num_requests"].tolist() == [3, 3, 3]
 
     def test_finished_rows_may_cost_nothing(self):
-        result = run(self.THREE, batch_size=3, finished_rows="skip")
+        result = run(self.THREE, batch_size=3, decode_reads="padded", finished_rows="skip")
         assert log(result) == [(0, 1, 12, 0, 0, 6, 0), (1, 1, 0, 2, 0, 0, 12), (2, 1, 0, 1, 0, 0, 7)]
         assert result.iterations["num_running"].tolist() == [3, 3, 3]  # but they keep their slots
         assert result.iterations["kv_reserved_tokens"].nunique() == 1  # and their memory
@@ -103,8 +103,8 @@ class TestRunningABatch:
         ("finished_rows", "contexts"),
         [("compute", [4 + 6 + 2, 5 + 7 + 3]), ("skip", [4 + 2, 5])],  # the second leaves after the prefill
     )
-    def test_decodes_may_read_no_more_than_each_rows_own_keys(self, finished_rows, contexts):
-        result = run(self.THREE, batch_size=3, decode_reads="own", finished_rows=finished_rows)
+    def test_decodes_read_each_rows_own_keys_unless_told_otherwise(self, finished_rows, contexts):
+        result = run(self.THREE, batch_size=3, finished_rows=finished_rows)
         assert result.iterations["context_tokens"].tolist() == [0, *contexts]
         assert result.iterations["prefill_attention"].tolist() == [63, 0, 0]  # prompts are computed with their padding
 
@@ -120,7 +120,7 @@ class TestRunningABatch:
 
     def test_whole_dataset_sets_the_lengths(self):
         arriving = trace([(4, 3), (6, 1), (2, 2), (8, 5)])
-        result = run(arriving, batch_size=3, pad_to="dataset")
+        result = run(arriving, batch_size=3, pad_to="dataset", decode_reads="padded")
         assert log(result)[:4] == [
             (0, 1, 12, 0, 0, 12, 0),  # padded to 8 each
             (1, 1, 0, 2, 1, 1, 24),

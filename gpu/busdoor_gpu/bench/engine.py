@@ -100,8 +100,8 @@ def time_workload(bed: Bed, trace: Trace, must: str = "") -> Iterator[EngineRow]
     limits = {"max_num_seqs": _MAX_NUM_SEQS, "max_num_batched_tokens": _BUDGET}
     for policy, label, fields, target in (
         ("vllm", "vllm", limits, must),
-        ("static", "static, batch's longest", {"decode_reads": "own"}, ""),
-        ("static", "static, dataset's longest", {"pad_to": "dataset", "decode_reads": "own"}, ""),
+        ("static", "static, batch's longest", {}, ""),
+        ("static", "static, dataset's longest", {"pad_to": "dataset"}, ""),
     ):
         result = bed.serve(trace, policy, **fields)
         tokens = int(trace.output_tokens.sum())

@@ -150,7 +150,7 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
 def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[str, Any]:
     if policy == "static":
         rows = min(_STATIC_ROWS, limits.max_num_seqs)
-        return {"name": policy, "max_num_seqs": rows, "decode_reads": "own", **fields}
+        return {"name": policy, "max_num_seqs": rows, **fields}
     if policy == "orca":
         return {"name": policy, "max_num_seqs": limits.max_num_seqs, **fields}
     whole = not fields.get("chunked_prefill", True)  # the longest prompt has to fit the budget

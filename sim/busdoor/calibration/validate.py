@@ -12,7 +12,6 @@ from busdoor.calibration.budget import error_budget
 from busdoor.calibration.errors import batch_agreement, compare_statistics, step_errors
 from busdoor.calibration.playback import Played, policy_of, predicted_s, serve, trace_of
 from busdoor.calibration.validation import RunValidation, Validation
-from busdoor.policies.static import StaticPolicy
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
 from busdoor.theory.load import offered_load
@@ -88,7 +87,7 @@ def _validate(
         measured=measured,
         simulated=simulated,
         trace=trace,
-        whole_batches=isinstance(policy, StaticPolicy),
+        whole_batches=policy.whole_batch,
         load=offered_load(trace, policy, step_time),
         steps=step_errors(measured, step_time),
         agreement={

@@ -66,7 +66,7 @@ def describe_cluster(
     block size and the longest request it says the first replica's, but the names of all policies.
     """
     runs = [describe_run(trace, replica.policy, replica.step_time, lookahead) for replica in replicas]
-    own = ("policy", "streams", "num_slots", "num_blocks", "block_size", "max_model_len", "step_time")
+    own = ("policy", "streams", "whole_batch", "num_slots", "num_blocks", "block_size", "max_model_len", "step_time")
     parts = [
         {key: run[key] for key in own} | {"weight": replica.weight, **replica.about}
         for run, replica in zip(runs, replicas, strict=True)
@@ -76,6 +76,7 @@ def describe_cluster(
     return runs[0] | {
         "policy": " + ".join(dict.fromkeys(run["policy"] for run in runs)),
         "streams": all(run["streams"] for run in runs),
+        "whole_batch": all(run["whole_batch"] for run in runs),
         "num_slots": sum(run["num_slots"] for run in runs),
         "num_blocks": sum(run["num_blocks"] for run in runs),
         "num_replicas": len(replicas),

@@ -81,7 +81,7 @@ def anyscale(caps: Sequence[int] = tuple(CAPS), num_requests: int = 1000, seed: 
 
 
 def _systems(trace: Trace, cap: Cap) -> list[dict[str, Any]]:
-    rows = {"batch_size": cap.batch_size}
+    rows = {"batch_size": cap.batch_size, "decode_reads": "padded"}  # HF pipelines and FasterTransformer
     reserving = {"reservation": "oracle", "max_num_seqs": 256}
     return [
         _run(trace, "naive", "static", {**rows, "pad_to": "dataset"}),

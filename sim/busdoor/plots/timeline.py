@@ -14,6 +14,7 @@ from busdoor.plots.looks import SLOT_LABELS, legend_below, look
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled
+from busdoor.policies.base import is_whole_batch, spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,8 +196,9 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
     window_s = (min(begin for begin, _ in windows_s), max(end for _, end in windows_s))
     for run, ax in ((static, upper), (continuous, lower)):
         plot_timeline(run, ax, window_s=window_s)
-    _title(upper, static, "The bus: static batching")
-    _title(lower, continuous, "The door: continuous batching")
+    for run, ax in ((static, upper), (continuous, lower)):
+        whole_batch = is_whole_batch(run.meta)
+        _title(ax, run, f"The {'bus' if whole_batch else 'door'}: {spoken(str(run.meta['policy']), whole_batch)}")
     upper.set_xlabel("")
     _finish_line(lower, *(end for _, end in windows_s))
     _legend(fig, [upper, lower])

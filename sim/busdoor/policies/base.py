@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
-from typing import NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from busdoor.batch import Batch
 from busdoor.request import Request
@@ -27,6 +27,32 @@ class KVUse(NamedTuple):
     hole: int
 
 
+def is_whole_batch(meta: Mapping[str, Any]) -> bool:
+    """Whether a saved run was scheduled in whole batches, as its policy said (`Policy.whole_batch`).
+
+    Folders written before it was kept do not say it; there, answers that were released whole decide.
+
+    Examples
+    --------
+    >>> is_whole_batch({"whole_batch": True}), is_whole_batch({"streams": True})
+    (True, False)
+    """
+    return bool(meta.get("whole_batch", not meta.get("streams", True)))
+
+
+def spoken(label: str, whole_batch: bool) -> str:
+    """Return a policy's label in words that say which kind of batching it is; a label with a remark stays as it is.
+
+    Examples
+    --------
+    >>> spoken("multi_bin", True), spoken("vllm", False), spoken("static (best batch, 32)", True)
+    ('multi_bin batching', 'continuous batching (vllm)', 'static (best batch, 32)')
+    """
+    if "(" in label or ":" in label:
+        return label
+    return f"{label} batching" if whole_batch else f"continuous batching ({label})"
+
+
 class Policy(ABC):
     """What the simulator and the engine drive: who runs in the next iteration.
 
@@ -40,10 +66,14 @@ class Policy(ABC):
         Most requests that run at once.
     streams : bool
         Whether tokens leave the server as they are made; otherwise an answer appears whole.
+    whole_batch : bool
+        Whether a batch keeps its slots until its last request ends (static batching, the bus), so that no request
+        enters in between; otherwise a request may enter and leave at every iteration (continuous batching, the door).
     """
 
     num_slots: int
     streams: bool = True
+    whole_batch: ClassVar[bool] = False
 
     @abstractmethod
     def add(self, request: Request) -> None:

@@ -12,10 +12,11 @@ from busdoor.request import Request
 class Ride:
     """The rows of one static batch, from their common prefill to the longest output.
 
-    Every prompt is padded to the longest; the padding is stored and (`reads_padding`) attended, so all rows have the
-    same context. The first iteration is the prefill and yields every row's first token. A row that has finished keeps
-    its place: it computes on for nobody, or (`skip_finished`) costs no computing any more. So does, until its own end,
-    a row whose client has gone: nothing takes a row out of a batch that runs.
+    Every prompt is padded to the longest, and the padding is stored. Decodes read each row's own keys, or
+    (`reads_padding`) those of the padding too, so that all rows have the same context. The first iteration is the
+    prefill and yields every row's first token. A row that has finished keeps its place: it computes on for nobody, or
+    (`skip_finished`) costs no computing any more. So does, until its own end, a row whose client has gone: nothing
+    takes a row out of a batch that runs.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class Ride:
     (1, [Request(0, 1 in, 2 out, waiting)])
     >>> batch = ride.batch()
     >>> batch.num_decode_tokens, batch.num_idle_rows, batch.decode_context_tokens
-    (1, 1, 6)
+    (1, 1, 5)
     """
 
     __slots__ = (
@@ -67,7 +68,7 @@ class Ride:
         input_tokens: int,
         output_tokens: int,
         skip_finished: bool = False,
-        reads_padding: bool = True,
+        reads_padding: bool = False,
     ) -> None:
         self.rows = rows
         self.input_tokens = input_tokens

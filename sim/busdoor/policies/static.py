@@ -33,8 +33,9 @@ class StaticPolicy(Policy):
         Seconds after which the oldest request leaves in a batch that is not full.
     finished_rows : {"compute", "skip"}
         Whether a finished row still costs an iteration's work; it keeps its slot and KV either way.
-    decode_reads : {"padded", "own"}
-        Whether a decode reads the keys of the padding too, as attention under a mask does, or each row's own only.
+    decode_reads : {"own", "padded"}
+        Whether a decode reads each row's own keys only, or those of the padding too, as dense attention under a mask
+        does.
     release : {"batch", "request"}
         Whether answers appear when the batch ends, or each token as it is made.
     max_output_tokens : int, optional
@@ -54,6 +55,8 @@ class StaticPolicy(Policy):
     (50, 10)
     """
 
+    whole_batch = True
+
     def __init__(
         self,
         kv: ContiguousKV,
@@ -62,7 +65,7 @@ class StaticPolicy(Policy):
         *,
         max_wait_s: float = inf,
         finished_rows: str = "compute",
-        decode_reads: str = "padded",
+        decode_reads: str = "own",
         release: str = "batch",
         max_output_tokens: int | None = None,
         pad_input_tokens: int | None = None,

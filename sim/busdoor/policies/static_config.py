@@ -33,9 +33,9 @@ class WholeBatchConfig:
         Seconds after which the oldest request leaves in a batch that is not full.
     finished_rows : {"compute", "skip"}
         Whether a finished row still costs an iteration's work.
-    decode_reads : {"padded", "own"}
-        Whether a decode reads the keys of the padding too, as attention under a mask does, or each row's own only, as
-        paged kernels do (ours in `busdoor replay`).
+    decode_reads : {"own", "padded"}
+        Whether a decode reads each row's own keys only, as paged kernels do (ours in `busdoor replay`), or those of the
+        padding too, as dense attention under a mask does.
     release : {"batch", "request"}
         Whether answers appear when the batch ends, or each token as it is made.
     pad_to : {"batch", "dataset"}
@@ -49,7 +49,7 @@ class WholeBatchConfig:
     max_output_tokens: PositiveInt | None = None
     max_wait_s: NonNegativeFloat = inf
     finished_rows: Literal["compute", "skip"] = "compute"
-    decode_reads: Literal["padded", "own"] = "padded"
+    decode_reads: Literal["own", "padded"] = "own"
     release: Literal["batch", "request"] = "batch"
     pad_to: Literal["batch", "dataset"] = "batch"
     pad_input_tokens: PositiveInt | None = None

@@ -11,7 +11,6 @@ from busdoor.report.tables import gain_rows, html_table
 
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
-    from busdoor.result import Result
 
 GAIN_HEIGHT_IN = 4.3  # as high as it is wide
 _PLAY = (
@@ -34,7 +33,7 @@ def comparison_page(comparison: Comparison) -> Page:
 
     results = comparison.results
     sections = [
-        timelines("The bus and the door", _PLAY, bus_and_door(comparison)),
+        timelines("The bus and the door", _PLAY, comparison.bus_and_door),
         _numbers(comparison),
         latency_plots(results),
         waste_plots(results),
@@ -49,13 +48,6 @@ def comparison_page(comparison: Comparison) -> Page:
 def _title(comparison: Comparison) -> str:
     policies = [policy.label for policy in comparison.config.policies if policy.label in comparison.policies]
     return " or ".join([", ".join(policies[:-1]), policies[-1]] if len(policies) > 1 else policies) + "?"
-
-
-def bus_and_door(comparison: Comparison) -> dict[str, Result]:
-    """Choose what is played side by side: static batching, and the last other policy."""
-    results = comparison.results
-    others = [name for name in results if name != comparison.static]
-    return {name: results[name] for name in (comparison.static, *others[-1:]) if name in results}
 
 
 def _numbers(comparison: Comparison) -> Section:

@@ -14,11 +14,11 @@ from busdoor.plots.looks import BATCH_LABELS, KV_LABELS, legend_below
 from busdoor.plots.occupancy import plot_occupancy
 from busdoor.plots.runs import Run
 from busdoor.plots.waste import plot_waste
+from busdoor.policies.base import is_whole_batch
 from busdoor.report.figures import figure
 from busdoor.report.hatching import legend
 from busdoor.report.page import Section
 from busdoor.report.stage import Side, stage
-from busdoor.verdict import WHOLE_BATCH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +48,7 @@ WORDS = {
 
 def kind_of(run: Run) -> str:
     """Say whether a run is a bus, which leaves with its batch, or a door, which turns at every iteration."""
-    policy = str(run.meta.get("policy_config", {}).get("name", run.meta["policy"]))
-    return "bus" if policy.split(" ")[0] in WHOLE_BATCH else "door"
+    return "bus" if is_whole_batch(run.meta) else "door"
 
 
 def drawable(runs: Mapping[str, Run]) -> dict[str, Run]:

@@ -114,7 +114,7 @@ def static_capacity_rps(
     finished_rows : {"compute", "skip"}
         Whether a row that has its answer still costs.
     read_input_tokens : float, optional
-        Keys of a prompt that a decode reads: by default those of the padding too.
+        Keys that a decode reads beside those of its answer: by default the whole padded prompt.
 
     Notes
     -----

@@ -115,8 +115,24 @@ def _whole_batches_rps(trace: Trace, policy: StaticPolicy, step_time: StepTime) 
         longest_input_tokens=float(padded_input or 1),
         longest_output_tokens=float(padded_output or 1),
         finished_rows="skip" if policy.skip_finished else "compute",
-        read_input_tokens=None if policy.reads_padding else float(prompts.mean()),
+        read_input_tokens=_read_tokens(prompts, answers, rows, policy),
     )
+
+
+def _read_tokens(prompts: Ints, answers: Ints, rows: int, policy: StaticPolicy) -> float:
+    """Return the keys that a decoding row reads, beside those of half the mean longest answer.
+
+    Long batches run longer than short ones, and read more: rows are weighted by their iterations.
+    """
+    starts = np.arange(0, len(answers), rows)
+    sizes = np.diff(np.append(starts, len(answers)))
+    padded = [np.repeat(np.maximum.reduceat(lengths, starts), sizes) for lengths in (prompts, answers)]
+    if policy.padding:
+        padded = [np.full(len(answers), length) for length in policy.padding]
+    read = padded[0] if policy.reads_padding else prompts
+    steps = answers if policy.skip_finished else padded[1]
+    mean_keys = (read @ steps + steps @ steps / 2) / steps.sum()
+    return max(1.0, float(mean_keys - padded[1].mean() / 2))
 
 
 def _longest(lengths: Ints, rows: int) -> float:

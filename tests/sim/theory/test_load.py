@@ -38,6 +38,7 @@ def burst():
     [
         ("static", {"batch_size": 16}, AMPLE, 0.05),
         ("static", {"batch_size": 16, "finished_rows": "skip"}, AMPLE, 0.05),
+        ("static", {"batch_size": 16, "decode_reads": "padded"}, AMPLE, 0.05),
         ("static", {"batch_size": 16, "pad_to": "dataset"}, AMPLE, 0.03),
         ("dynamic", {"batch_size": 16}, AMPLE, 0.06),
         ("orca", {"max_num_seqs": 32, "reservation": "oracle"}, AMPLE, 0.05),
@@ -48,6 +49,7 @@ def burst():
         ("vllm", {"max_num_seqs": 256, "max_num_batched_tokens": 256}, AMPLE, 0.10),
         ("prefill_first", {"max_num_seqs": 32}, AMPLE, 0.10),
         ("multi_bin", {"batch_size": 16}, AMPLE, 0.05),
+        ("multi_bin", {"batch_size": 16, "decode_reads": "padded"}, AMPLE, 0.05),
         ("tgi", {"max_num_seqs": 32}, AMPLE, 0.10),
         ("tgi", {"max_num_seqs": 256}, SCARCE, 0.15),
         ("trtllm", {"max_num_seqs": 32}, AMPLE, 0.05),
