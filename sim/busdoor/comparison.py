@@ -72,7 +72,7 @@ class Comparison:
         how many GPUs the load needs: the least whose capacities together exceed it (of a cluster whose servers differ,
         as many whole ones as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the tokens of the
         busiest server over the mean; with an [slo], `request_goodput` and `slo_met`, the share of replications that
-        kept every promise.
+        met all targets.
         """
         means = self.summaries.groupby("policy", sort=False).mean()
         capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
@@ -83,7 +83,7 @@ class Comparison:
         if self.config.price_per_hour is not None:
             table["cost_per_hour"] = table["gpus"] * (self.config.price_per_hour / self.config.num_gpus)
         more = ["imbalance"] if self.config.cluster is not None else []
-        more += ["request_goodput", "slo_met"] if self.config.slo.limits_s else []
+        more += ["request_goodput", "slo_met"] if self.config.slo else []
         return table.join(means[more])
 
     @cached_property

@@ -11,6 +11,7 @@ import pandas as pd
 
 from busdoor.cluster.table import imbalance
 from busdoor.config import SLO, Config, PolicyTable
+from busdoor.config.slo import Target
 from busdoor.config.workload import FULL_REQUESTS, burst
 from busdoor.metrics import token_gaps
 from busdoor.result import Result
@@ -90,7 +91,7 @@ class Experiment:
         about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
         if self.config.cluster is not None:
             about["imbalance"] = imbalance(result)
-        self.summaries[key] = pd.concat([about, result.summary, promises(result, self.config.slo)])
+        self.summaries[key] = pd.concat([about, result.summary, slo_shares(result, self.config.slo)])
         if key[1] == 0 and policy is not self.tuned:
             self.results[policy.label] = result
 
@@ -191,27 +192,33 @@ def _rate(trace: Trace) -> float:
     return float("nan") if trace.concurrency or not np.isfinite(trace.request_rate) else trace.request_rate
 
 
-def promises(result: Result, slo: SLO) -> pd.Series[Any]:
-    """Return the share within each limit of the [slo] (1 or 0 for a mean), and whether all are kept; NaN without any.
+def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
+    """Return the share within each limit (1 or 0 for a mean), and whether all targets are met; NaN without any.
 
-    A share of all requests; for ITL of all gaps between tokens. Means are those of the finished requests.
+    A share of the requests that were not refused; for ITL of all gaps between tokens. Means are those of the finished
+    requests. Of several plain limits each has its share too, beside that of the requests within all of them.
     """
-    limits = slo.shares()
-    shares = {f"slo_{key}": _share_within(result, *limit) for key, limit in limits.items()}
-    promised = {f"slo_{key}": 1.0 if share is None else share for key, (_, _, share) in limits.items()}
-    if slo.goodput is not None:
-        shares["slo_goodput"], promised["slo_goodput"] = result.slo(**slo.together_s), slo.goodput
-    met = all(shares[key] >= share for key, share in promised.items())
-    return pd.Series({**shares, "slo_met": met if limits else np.nan}, dtype=object)
+    shares = {f"slo_{key}": result.slo(**{key: limit}) for key, limit in slo.plain_s.items()}
+    shares |= {f"slo_{target.key}": _reached(result, target) for target in slo.targets}
+    met = all(shares[f"slo_{target.key}"] >= (1.0 if target.share is None else target.share) for target in slo.targets)
+    return pd.Series({**shares, "slo_met": met if slo else np.nan}, dtype=object)
 
 
-def _share_within(result: Result, metric: str, limit_s: float, share: float | None) -> float:
-    """Share within a limit, or (where no share is promised) 1.0 if the mean is, 0.0 if not."""
-    if metric != "itl":
-        mean_s = result.latencies[metric].mean()
-        return result.slo(**{metric: limit_s}) if share is not None else float(mean_s <= limit_s)
+def _reached(result: Result, target: Target) -> float:
+    """Return the share within a target's limits, or (of a limit on the mean) 1.0 if it is met, else 0.0."""
+    if target.latency == "itl":
+        return _gaps_within(result, target)
+    if target.share is None:
+        return float(result.latencies[target.latency].mean() <= target.limit_s)
+    return result.slo(**target.limits_s)
+
+
+def _gaps_within(result: Result, target: Target) -> float:
     if not result.meta.get("streams", True):
         return 0.0  # whole answers have no gaps that could be kept short
     gaps_s, counts = token_gaps(result.iterations)
-    within = gaps_s <= limit_s if share is not None else np.average(gaps_s, weights=counts) <= limit_s
-    return float(np.average(np.broadcast_to(within, gaps_s.shape), weights=counts))
+    if not counts.sum():
+        return 1.0  # answers of one token have no gaps that could be too long
+    if target.share is None:
+        return float(np.average(gaps_s, weights=counts) <= target.limit_s)
+    return float(np.average(gaps_s <= target.limit_s, weights=counts))

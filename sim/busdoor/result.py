@@ -82,7 +82,9 @@ class Result:
         return metrics.latencies(self.requests, bool(self.meta.get("streams", True)))
 
     def slo(self, **limits_s: float) -> float:
-        """Share of all requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
+        """Share of the requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
+
+        Refused requests, which no server of this size can answer, are left out: `num_refused` counts them.
 
         Examples
         --------
@@ -90,7 +92,8 @@ class Result:
         0.75
         """
         good = metrics.meets_slo(self.requests, limits_s, bool(self.meta.get("streams", True)))
-        return float(good.sum()) / len(self.requests) if len(self.requests) else float("nan")
+        taken = (~self.requests["status"].str.startswith("refused")).sum()
+        return float(good.sum() / taken) if taken else float("nan")
 
     def save(self, directory: str | Path) -> Path:
         """Write the result into a folder (made if need be): meta.json, summary.json and the tables.

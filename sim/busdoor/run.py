@@ -106,7 +106,7 @@ def run(
     Parameters
     ----------
     config : Config
-        Its step time, lookahead and promises.
+        Its step time, lookahead and SLO.
     policy : PolicyTable
         Which policy.
     trace : Trace

@@ -26,7 +26,7 @@ def verdict(comparison: Comparison) -> str:
         Sentences, ready to print.
     """
     best = best_policy(comparison)
-    parts = [_gain(comparison, best), _gpus(comparison, best), _overloaded(comparison), _promises(comparison)]
+    parts = [_gain(comparison, best), _gpus(comparison, best), _overloaded(comparison), _slo(comparison)]
     return " ".join(part for part in parts if part)
 
 
@@ -64,7 +64,7 @@ def _gpus(comparison: Comparison, best: str) -> str:
     few, many = int(gpus[best]), int(gpus[base])
     names = {pool.machine for pool in comparison.config.pools}
     card = names.pop() if len(names) == 1 else "GPUs"
-    return f"{comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+    return f"By throughput, {comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
 
 
 def _overloaded(comparison: Comparison) -> str:
@@ -85,10 +85,10 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _promises(comparison: Comparison) -> str:
+def _slo(comparison: Comparison) -> str:
     if "slo_met" not in comparison.table:
         return ""
     met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
     if not met:
-        return "None of them keeps the promises of the [slo]."
-    return f"The promises of the [slo] are kept by {_and(met)}" + (" alone." if len(met) == 1 else ".")
+        return f"None of them meets the SLO: {comparison.config.slo}."
+    return f"The SLO ({comparison.config.slo}) is met by {_and(met)}" + (" alone." if len(met) == 1 else ".")

@@ -116,7 +116,7 @@ def test_the_verdict_is_in_plain_words(comparison):
         f"Continuous batching (vllm) serves {gain['over_best_static']:.1f}× the tokens of static batching at its best "
         f"batch size (95 % interval {gain['over_best_static_low']:.1f} to {gain['over_best_static_high']:.1f}), "
         f"{gain['over_static']:.1f}× at its default. "
-        f"{comparison.request_rate:.3g} requests/s need {table.loc['vllm', 'gpus']:.0f} H100 with vllm, "
+        f"By throughput, {comparison.request_rate:.3g} requests/s need {table.loc['vllm', 'gpus']:.0f} H100 with vllm, "
         f"{table.loc['static', 'gpus']:.0f} with static."
     )
     assert comparison.verdict.startswith(expected)

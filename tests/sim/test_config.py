@@ -89,7 +89,7 @@ def test_every_table_has_its_say(tmp_path):
     assert [policy.label for policy in config.policies] == ["static (batch_size 8)", "static (batch_size 16)", "ours"]
     assert config.step_time.describe()["gpu"] == "l40s"
     assert config.step_time.describe()["step_overhead_s"] == 1e-3
-    assert config.slo.shares() == {"ttft_p99": ("ttft", 2.0, 0.99), "tpot": ("tpot", 0.1, 1.0)}
+    assert config.slo.to_dict() == {"ttft_p99": 2.0, "tpot": 0.1, "goodput": 0.99}
     trace = config.workload.trace(config.seed)
     assert len(trace) == 100
     assert np.all(trace.timeout_s == 120) and np.all(trace.max_output_tokens == 64)

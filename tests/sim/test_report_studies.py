@@ -13,7 +13,7 @@ def capacity_folder(tmp_path):
     own = {"low": 22.4, "high": 23.0, "binds": "ttft_p99", "reason": ""}
     study = {
         "verdict": "One H100 serves 22.7 requests/s with vllm.",
-        "promise": "TTFT p99 ≤ 2 s",
+        "slo_text": "TTFT p99 ≤ 2 s",
         "slo": {"ttft_p99": 2.0},
         "policies": {
             "static": {"request_rate": 0.0, "low": 0.0, "high": 0.0, "binds": "", "reason": "it <never> keeps it"},

@@ -1,7 +1,7 @@
-"""Capacity planning: the highest rate that keeps a promise, and how many GPUs a rate needs.
+"""Capacity planning: the highest rate that meets an SLO, and how many GPUs a rate needs.
 
->>> from busdoor.capacity import Promise
->>> print(Promise.from_table({"preset": "mlperf-llama3.1-8b-server"}))
+>>> from busdoor.config import SLO
+>>> print(SLO.from_table({"preset": "mlperf-llama3.1-8b-server"}))
 TTFT p99 ≤ 2 s, TPOT p99 ≤ 100 ms (mlperf-llama3.1-8b-server)
 """
 
@@ -11,16 +11,17 @@ from busdoor.capacity.capacity import Capacity
 from busdoor.capacity.diurnal import daily_wave, hourly_rates
 from busdoor.capacity.plan import plan, plan_day, replicas_needed
 from busdoor.capacity.presets import PRESETS
-from busdoor.capacity.slo import Promise, Target, slo_table
 from busdoor.capacity.study import Study
+from busdoor.config.slo import SLO, Target, slo_table
 
+Promise = SLO  # its name until 0.2
 find_capacity = capacity  # what `busdoor` calls it: there its own name is this package's
 
 __all__ = [
     "PRESETS",
+    "SLO",
     "Answer",
     "Capacity",
-    "Promise",
     "Study",
     "Target",
     "capacity",

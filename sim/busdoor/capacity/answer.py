@@ -8,15 +8,15 @@ from math import inf
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import STABLE, Outcome, Reading
 from busdoor.capacity.search import Search
-from busdoor.capacity.slo import Promise, Target
-from busdoor.plots.style import duration_text
+from busdoor.config.slo import SLO
+from busdoor.config.tables import duration_text
 
 NO_TOKENS = "an answer that is released whole has no time between tokens"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The highest rate at which a policy keeps the promise.
+    """The highest rate at which a policy meets the SLO.
 
     Parameters
     ----------
@@ -59,15 +59,15 @@ class Answer:
 
 
 def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probes: tuple[Probe, ...] = ()) -> Answer:
-    """Answer that no rate keeps the promise."""
+    """Answer that no rate meets the SLO."""
     return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
 
 
-def found(policy: str, search: Search, saturated_rps: float, promise: Promise, advice: str) -> Answer:
+def found(policy: str, search: Search, saturated_rps: float, slo: SLO, advice: str) -> Answer:
     """Answer with what a search has found; `advice` is for where its runs were too short."""
     probes = tuple(search.probes)
     if search.low is None:
-        return nothing(policy, _no_rate(search, promise, advice), saturated_rps, probes)
+        return nothing(policy, _no_rate(search, slo, advice), saturated_rps, probes)
     if search.high is None:
         low = search.low.request_rate
         reason = f"the runs are too short to fill the server, so that no rate misses; {advice}"
@@ -78,12 +78,12 @@ def found(policy: str, search: Search, saturated_rps: float, promise: Promise, a
     return Answer(policy, search.rate, *ends, binds, saturated_rps, reason, probes)
 
 
-def _no_rate(search: Search, promise: Promise, advice: str) -> str:
+def _no_rate(search: Search, slo: SLO, advice: str) -> str:
     best = min(search.probes, key=lambda probe: probe.binding.ratio)
     at = f"at {best.request_rate:.3g} requests/s"
     if best.outcome is not Outcome.MISSES:
         return f"runs of {best.num_requests:,} requests are too short to decide, even {at}; {advice}"
-    return f"its best is {describe(best.missed, promise)}, {at}"
+    return f"its best is {describe(best.missed, slo)}, {at}"
 
 
 def _too_short(search: Search, advice: str) -> str:
@@ -108,24 +108,19 @@ def advice_for(fixed: bool) -> str:
     return "give more --replications or a larger --num-requests, or accept that"
 
 
-def describe(reading: Reading, promise: Promise) -> str:
+def describe(reading: Reading, slo: SLO) -> str:
     """Put a reading in words, with its limit.
 
     Examples
     --------
     >>> import numpy as np
     >>> late = Reading("ttft_p99", np.array([0.5]), 0.01, 4.1, 2.05)
-    >>> describe(late, Promise.from_table({"ttft_p99": 2.0}))
+    >>> describe(late, SLO.from_table({"ttft_p99": 2.0}))
     'TTFT p99 4.1 s, over 2 s'
     """
     if reading.key == STABLE:
         return "a queue that grows without end"
-    target = target_of(promise, reading.key)
+    target = slo.target(reading.key)
     if target.key == "goodput":
         return f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
     return f"{target.name} {duration_text(float(f'{reading.value:.3g}'))}, over {duration_text(target.limit_s)}"
-
-
-def target_of(promise: Promise, key: str) -> Target:
-    """Find a target by its key."""
-    return next(target for target in promise.targets if target.key == key)

@@ -1,25 +1,26 @@
-"""`capacity`: from a workload, policies and a promise to the rates that keep it."""
+"""`capacity`: from a workload, policies and an SLO to the rates that meet it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from busdoor.capacity.capacity import Capacity
+from busdoor.capacity.presets import PRESETS
 from busdoor.capacity.sample import Runs, processes, reference, unit_rate
-from busdoor.capacity.slo import Promise, slo_table
 from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
+from busdoor.config.slo import SLO, slo_table
 from busdoor.experiment import Report
 from busdoor.run import limits_for
 from busdoor.study import Load, draws, workload_table
 from busdoor_workloads import Trace
 
-# What the built-in job promises: MLPerf's server scenario for the default model.
-DEFAULT_SLO = "mlperf-llama3.1-8b-server"
+DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
 NUM_REQUESTS = 1000  # of the first runs; longer ones only where these cannot decide
 REPLICATIONS = 8  # with fewer, Student's t makes the bounds wide; with more, each is mostly warm-up
 MAX_DOUBLINGS = 5
@@ -29,7 +30,7 @@ TOLERANCE = 0.02
 def capacity(
     workload: Load = "azure-conv",
     policies: Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
-    slo: str | Sequence[str] | Mapping[str, Any] = DEFAULT_SLO,
+    slo: str | Sequence[str] | Mapping[str, Any] | None = None,
     *,
     gpu: str | Mapping[str, Any] = "h100",
     model: str | Mapping[str, Any] = "llama-3.1-8b",
@@ -43,7 +44,7 @@ def capacity(
     report: Report | None = None,
     **tables: Any,
 ) -> Capacity:
-    """Find the highest arrival rate at which each policy keeps a promise.
+    """Find the highest arrival rate at which each policy meets an SLO.
 
     Every rate is tried on the same draws (arrivals at one a second, stretched in time), over replications, and counts
     as kept or broken only when a one-sided 95 % bound says so; runs that are too short for that are lengthened. A rate
@@ -55,7 +56,8 @@ def capacity(
     workload, policies, gpu, model, gpu_options
         As in `busdoor.compare`; the workload's own rate is replaced.
     slo : str, sequence of str or mapping
-        "ttft_p99=2s", a preset's name, several of them, or a table; see `Promise.from_table`.
+        "ttft_p99=2s", a preset's name, several of them, or a table; see `SLO.from_table`. By default MLPerf's for the
+        model, see `default_slo`.
     num_requests : int
         Of each replication's first runs. A trace file is always run whole.
     replications : int
@@ -76,12 +78,12 @@ def capacity(
     Returns
     -------
     Capacity
-        With rate 0 and the reason for policies that keep the promise at no rate.
+        With rate 0 and the reason for policies that meet the SLO at no rate.
 
     Raises
     ------
     ValueError
-        One sentence that names what is wrong; also if no policy keeps the promise at any rate.
+        One sentence that names what is wrong; also if no policy meets the SLO at any rate.
 
     Examples
     --------
@@ -97,15 +99,15 @@ def capacity(
         "workload": given,
         "policy": [{"name": policy} if isinstance(policy, str) else policy for policy in policies],
         "gpu": {"name": gpu, "model": model, **gpu_options},
+        "slo": slo if isinstance(slo, Mapping) else slo_table([slo] if isinstance(slo, str) else slo or []),
         "replications": replications,
         "seed": seed,
         **tables,
     }
-    promise = Promise.from_table(slo if isinstance(slo, Mapping) else slo_table([slo] if isinstance(slo, str) else slo))
-    config = Config.from_table(table)
+    config = with_slo(Config.from_table(table))
     with processes(jobs) as pool:
         study = make_study(
-            config, promise, recorded, num_requests=num_requests, tolerance=tolerance, max_doublings=max_doublings
+            config, recorded, num_requests=num_requests, tolerance=tolerance, max_doublings=max_doublings
         )
         study.runs.pool = pool
         study.report = report or study.report
@@ -115,7 +117,6 @@ def capacity(
 
 def make_study(
     config: Config,
-    promise: Promise,
     recorded: Trace | None = None,
     *,
     num_requests: int = NUM_REQUESTS,
@@ -124,14 +125,16 @@ def make_study(
 ) -> Study:
     """Settle draws and limits; what comes back can be run.
 
-    Parameters are those of `capacity`; `recorded` is a trace in place of the configuration's workload.
+    Parameters are those of `capacity`, the SLO is the configuration's; `recorded` is a trace in place of its workload.
 
     Raises
     ------
     ValueError
-        If the workload has no requests or no rate of its own, or a number is out of range.
+        If the workload has no requests or no rate of its own, the SLO cannot be shown to be met, or a number is out of
+        range.
     """
     _check(num_requests, tolerance)
+    _check_slo(config.slo)
     if config.cluster is not None:
         raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
     fixed = recorded is not None or config.workload.path is not None
@@ -146,8 +149,8 @@ def make_study(
         )
     length = len(traces[0]) if fixed else num_requests
     others = None if fixed else reference(unit)
-    runs = Runs(unit, traces, limits_for(unit, traces), promise.needs_gaps, others)
-    return Study(runs, promise, length, 0 if fixed else max_doublings, tolerance)
+    runs = Runs(unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others)
+    return Study(runs, config.slo, length, 0 if fixed else max_doublings, tolerance)
 
 
 def capacity_of(study: Study) -> Capacity:
@@ -156,15 +159,48 @@ def capacity_of(study: Study) -> Capacity:
     Raises
     ------
     ValueError
-        If it is finished, and no policy keeps the promise at any rate.
+        If it is finished, and no policy meets the SLO at any rate.
     """
     answers, runs = tuple(study.answers), study.runs
     if study.finished and not any(answer.low for answer in answers):
         reasons = "; ".join(f"{answer.policy}: {answer.reason}" for answer in answers)
-        raise ValueError(f"no policy keeps the promise {study.promise} at any rate: {reasons}")
+        raise ValueError(f"no policy meets the SLO {study.slo} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())
     count = len(runs.traces)
-    return Capacity(runs.config, study.promise, answers, tokens, runs.num_runs, runs.num_requests, count)
+    return Capacity(runs.config, study.slo, answers, tokens, runs.num_runs, runs.num_requests, count)
+
+
+def default_slo(model: str) -> str:
+    """Return the preset of MLPerf's server scenario for a model; llama-3.1-8b's where there is none.
+
+    Examples
+    --------
+    >>> default_slo("mixtral-8x7b"), default_slo("qwen3-14b")
+    ('mlperf-mixtral-8x7b-server', 'mlperf-llama3.1-8b-server')
+    """
+    return own_slo(model) if own_slo(model) in PRESETS else DEFAULT_SLO
+
+
+def own_slo(model: str) -> str:
+    """Return what the preset of MLPerf's server scenario for a model is called, if there is one."""
+    return f"mlperf-{model.replace('llama-', 'llama')}-server"
+
+
+def with_slo(config: Config) -> Config:
+    """Return the configuration, with the default SLO of its model where it has none."""
+    if config.slo:
+        return config
+    return replace(config, slo=SLO.from_table({"preset": default_slo(config.gpu.model.name)}))
+
+
+def _check_slo(slo: SLO) -> None:
+    if not slo:
+        raise ValueError("[slo] has no limit; give one, as in ttft_p99 = '2s', or a preset")
+    if any(target.share == 1 for target in slo.targets):
+        raise ValueError(
+            "[slo] goodput = 1.0: that every request is within the limits is not provable by sampling; give a share "
+            "below 1, as in 0.99"
+        )
 
 
 def _check(num_requests: int, tolerance: float) -> None:

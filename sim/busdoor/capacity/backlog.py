@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.capacity.control import Control, compared
-from busdoor.capacity.slo import Target
+from busdoor.config.slo import Target
 from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 class Backlog:
     """A queue with one server that works for each request as long as that keeps the real one busy.
 
-    It says nothing of a request's own latency: late are those whose backlog is beyond what the promised share of many
+    It says nothing of a request's own latency: late are those whose backlog is beyond what the allowed share of many
     draws have.
 
     Parameters
@@ -49,7 +49,7 @@ class Backlog:
         """Compare the shares that are late; for a mean, or where that share would be guessed from afar, the means.
 
         Near the limit of a latency that has the wait in it, what the queue has more is what the runs have more: there
-        the share that is late is the promised one in both, by definition and by the limit. Regression would do badly:
+        the share that is late is the allowed one in both, by definition and by the limit. Regression would do badly:
         few draws have anybody late, and where none of those at hand has, they agree on being lucky.
         """
         if target.share is None:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.plan import plan, plan_day
-from busdoor.capacity.slo import Promise
 from busdoor.config import Config
+from busdoor.config.slo import SLO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Capacity:
-    """The highest rate at which each policy keeps a promise.
+    """The highest rate at which each policy meets an SLO.
 
     Parameters
     ----------
     config : Config
         The server and the workload.
-    promise : Promise
+    slo : SLO
         What is to be kept.
     answers : tuple of Answer
         One a policy.
@@ -41,7 +41,7 @@ class Capacity:
     """
 
     config: Config
-    promise: Promise
+    slo: SLO
     answers: tuple[Answer, ...]
     mean_output_tokens: float
     num_runs: int
@@ -116,7 +116,7 @@ class Capacity:
         """Draw a target against the rate, with its limit and the brackets; the first target by default."""
         from busdoor.capacity.plots import plot_target
 
-        return plot_target(self, target or self.promise.targets[0].key, ax=ax)
+        return plot_target(self, target or self.slo.targets[0].key, ax=ax)
 
     def plot_all(self) -> Figure:
         """Draw every target, one above the other."""

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.slo import Target
 from busdoor.capacity.window import Window
+from busdoor.config.slo import Target
 from busdoor.statistics import Interval, mean_interval, student_t
 from busdoor_workloads import Trace
 

@@ -1,4 +1,4 @@
-"""Where between two rates a promise is just kept, as far as the rates that were tried tell."""
+"""Where between two rates an SLO is just met, as far as the rates that were tried tell."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from busdoor.capacity.slo import Promise
+from busdoor.config.slo import SLO
 from busdoor.simulate import versions
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
     planned = {} if request_rate is None else {"plan": _records(capacity.plan(request_rate))}
     return {
         "verdict": capacity.verdict(request_rate),
-        "promise": str(capacity.promise),
-        "slo": capacity.promise.to_dict(),
+        "slo": capacity.slo.to_dict(),
+        "slo_text": str(capacity.slo),
         "policies": _records(capacity.table),
         **planned,
         "replications": capacity.replications,
@@ -59,7 +59,7 @@ def save(capacity: Capacity, folder: Path, request_rate: float | None = None) ->
 class Saved(NamedTuple):
     """What a folder keeps of a study, enough to draw it again: see `Capacity` for the tables."""
 
-    promise: Promise
+    slo: SLO
     table: pd.DataFrame
     points: pd.DataFrame
 
@@ -75,10 +75,10 @@ def load(folder: Path) -> Saved:
     file = folder / "capacity.json"
     try:
         study = json.loads(file.read_text(encoding="utf-8"))
-        promise, table = Promise.from_table(study["slo"]), pd.DataFrame.from_dict(study["policies"], orient="index")
+        slo, table = SLO.from_table(study["slo"]), pd.DataFrame.from_dict(study["policies"], orient="index")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not what busdoor capacity writes: {error!r}") from error
-    return Saved(promise, table, pd.read_csv(folder / "points.csv"))
+    return Saved(slo, table, pd.read_csv(folder / "points.csv"))
 
 
 def save_plots(study: Drawable, folder: Path) -> list[Path]:

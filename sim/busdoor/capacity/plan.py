@@ -1,4 +1,4 @@
-"""From a rate that one server keeps its promise at to what has to be bought."""
+"""From a rate that one server meets its SLO at to what has to be bought."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MILLION = 1e6
 
 
 def replicas_needed(request_rate: float, low_rps: float) -> float:
-    """Servers that keep the promise at a rate, when a router deals requests out evenly; NaN if none ever does.
+    """Servers that meet the SLO at a rate, when a router deals requests out evenly; NaN if none ever does.
 
     Each then sees its share of the rate, and thinned Poisson arrivals are Poisson.
 
@@ -22,7 +22,7 @@ def replicas_needed(request_rate: float, low_rps: float) -> float:
     request_rate : float
         Requests per second, of all together.
     low_rps : float
-        At which one is known to keep the promise.
+        At which one is known to meet the SLO.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def plan(
     Parameters
     ----------
     low_rps : Series
-        By policy: the rate at which one server is known to keep the promise.
+        By policy: the rate at which one server is known to meet the SLO.
     request_rate : float
         To be served.
     mean_output_tokens : float
@@ -60,7 +60,7 @@ def plan(
     -------
     DataFrame
         One row a policy: `replicas`, `gpus`, `headroom` (how much more they carry, as a share), and with a price
-        `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no rate keeps the promise.
+        `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no rate meets the SLO.
 
     Examples
     --------

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from busdoor.capacity.slo import Promise, Target
+from busdoor.config.slo import SLO, Target
+from busdoor.config.tables import duration_text
 from busdoor.plots.style import (
     INK,
     Identity,
     axes_or_new,
-    duration_text,
     identity,
     label_durations,
     new_figure,
@@ -37,8 +37,8 @@ class Drawable(Protocol):
     """
 
     @property
-    def promise(self) -> Promise:
-        """What is to be kept."""
+    def slo(self) -> SLO:
+        """What is to be met."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ValueError
-        If nothing of that name was promised, or no run measured it.
+        If the SLO has no such target, or no run measured it.
     """
     target, points = _target(study, key), longest(study.points, key)
     if not len(points):
@@ -86,7 +86,7 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
 
 def plot_targets(study: Drawable) -> Figure:
     """Draw every target, one above the other."""
-    keys = [target.key for target in study.promise.targets if len(longest(study.points, target.key))]
+    keys = [target.key for target in study.slo.targets if len(longest(study.points, target.key))]
     figure = new_figure(8.5, 3.6 * max(1, len(keys)))
     for number, key in enumerate(keys, start=1):
         plot_target(study, key, ax=figure.add_subplot(len(keys), 1, number))
@@ -146,9 +146,9 @@ def _variant(look: Identity, number: int) -> Identity:
 
 
 def _target(study: Drawable, key: str) -> Target:
-    targets = {target.key: target for target in study.promise.targets}
+    targets = {target.key: target for target in study.slo.targets}
     if key not in targets:
-        raise ValueError(f"{key!r} was not promised; draw one of {', '.join(targets)}")
+        raise ValueError(f"{key!r} is no target of the SLO; draw one of {', '.join(targets)}")
     return targets[key]
 
 
@@ -166,7 +166,7 @@ def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str
     """Draw the limit, and an axis that shows it beside the values; say in the legend what is shaded."""
     if target.key == "goodput":
         share = 100 * (target.share or 0.0)
-        ax.axhline(share, color=INK, linewidth=1.0, label=f"promised: {share:g} %")
+        ax.axhline(share, color=INK, linewidth=1.0, label=f"at least {share:g} %")
         ax.set_ylabel("requests within the limits (%)")
     else:
         ax.axhline(target.limit_s, color=INK, linewidth=1.0, label=f"limit: {duration_text(target.limit_s)}")

@@ -12,8 +12,8 @@ import numpy as np
 from busdoor.capacity.control import StandIn
 from busdoor.capacity.reading import Outcome, Reading, readings
 from busdoor.capacity.sample import Sample
-from busdoor.capacity.slo import Target
 from busdoor.capacity.window import Window, settling_requests, steady_window
+from busdoor.config.slo import Target
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Probe:
 
     @cached_property
     def outcome(self) -> Outcome:
-        """All targets together; a run without a steady window, or too short to settle, cannot keep a promise.
+        """All targets together; a run without a steady window, or too short to settle, cannot meet an SLO.
 
         It begins empty and ends empty, so that its latencies are too short if anything: it can break one.
         """
@@ -115,7 +115,7 @@ def probe(
     samples : sequence of Sample
         One a replication. A single one is cut into ten parts that stand for replications (batch means).
     targets : sequence of Target
-        What is promised.
+        Of the SLO.
     load : Reading
         Of the server at this rate; without risks where it is unknown.
     stand_in : StandIn, optional

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from busdoor.capacity.control import Control, controlled_interval
 from busdoor.capacity.sample import Sample
-from busdoor.capacity.slo import Target
 from busdoor.capacity.window import Window
+from busdoor.config.slo import Target
 from busdoor.metrics import weighted_percentile
 
 Floats = NDArray[np.float64]
@@ -27,7 +27,7 @@ _NEVER_S = 1e18  # stands for infinity where numbers are subtracted
 
 
 class Outcome(StrEnum):
-    """Whether a promise is kept: for certain, certainly not, or not to be said yet."""
+    """Whether an SLO is met: for certain, certainly not, or not to be said yet."""
 
     MEETS = "meets"
     MISSES = "misses"
@@ -46,7 +46,7 @@ class Reading:
         What must not exceed `allowed` in the mean: a mean latency in seconds, the share of requests beyond a limit, or
         the load as a share of what the server carries.
     allowed : float
-        The most that is promised.
+        The most that the SLO allows.
     value : float
         Of all replications together: the percentile or mean in seconds, the share within (goodput), or the load.
     ratio : float
@@ -157,7 +157,7 @@ def _luck(risks: Floats, control: Control | None) -> float:
 
 
 def _percentile(target: Target, late: Floats, control: Control | None) -> float:
-    """Return which percentile of lucky runs is the promised one of all."""
+    """Return which percentile of lucky runs is the one that the SLO limits, of all."""
     assert target.share is not None
     return float(np.clip(100 * (target.share - _luck(late, control)), 0, 100))
 

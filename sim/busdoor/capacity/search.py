@@ -1,4 +1,4 @@
-"""Bracketing the highest rate that keeps a promise, where a rate that was tried may stay open."""
+"""Bracketing the highest rate that meets an SLO, where a rate that was tried may stay open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from busdoor.capacity.reading import Outcome
 Try = Callable[[float, int], Probe]  # a rate in requests/s, and how often the requests have been doubled
 
 # Of what the server carries at most: where a search goes down, first in small steps, since whole batches may keep a
-# promise only close to the top, then in halves.
+# SLO only close to the top, then in halves.
 _DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
 LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use to anybody
 _HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too short to fill the server

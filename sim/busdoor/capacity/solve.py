@@ -17,10 +17,10 @@ from busdoor.capacity.probe import Probe, probe
 from busdoor.capacity.reading import Outcome, overload_rps, readings, stability
 from busdoor.capacity.sample import Runs, begins_alike
 from busdoor.capacity.search import Search, Try
-from busdoor.capacity.slo import Promise
 from busdoor.capacity.whole_batches import WholeBatches
 from busdoor.capacity.window import Window
 from busdoor.config import PolicyTable
+from busdoor.config.slo import SLO
 from busdoor.experiment import MAX_BATCH_SIZE
 from busdoor.policies.base import Policy
 from busdoor.policies.static import StaticPolicy
@@ -42,7 +42,7 @@ class Solver:
     ----------
     runs : Runs
         The server and the draws.
-    promise : Promise
+    slo : SLO
         What is to be kept.
     num_requests : int
         Of the first runs of each replication.
@@ -55,7 +55,7 @@ class Solver:
     """
 
     runs: Runs
-    promise: Promise
+    slo: SLO
     num_requests: int
     max_doublings: int
     tolerance: float
@@ -67,21 +67,21 @@ class Solver:
         return refusal or self._search(self.settled(policy))
 
     def _hopeless(self, policy: PolicyTable) -> Answer | None:
-        """Say why no rate can keep the promise, if no search is needed to know it."""
+        """Say why no rate can meet the SLO, if no search is needed to know it."""
         try:
             self._built(policy)
         except ValueError as error:  # it does not fit the memory, or the draws
             return nothing(policy.label, str(error))
-        if self.promise.needs_tokens and not self._streams(policy):
+        if self.slo.needs_tokens and not self._streams(policy):
             return nothing(policy.label, NO_TOKENS)
         count = max(1, self.num_requests // _ALONE_SHARE)
         samples = self.runs.alone(policy, count, len(self.runs.traces))
         whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
-        late = [r for r in readings(samples, self.promise.targets, whole) if r.outcome is Outcome.MISSES]
+        late = [r for r in readings(samples, self.slo.targets, whole) if r.outcome is Outcome.MISSES]
         if not late:
             return None
         worst = max(late, key=lambda reading: reading.ratio)
-        return nothing(policy.label, f"a lone request already has {describe(worst, self.promise)}")
+        return nothing(policy.label, f"a lone request already has {describe(worst, self.slo)}")
 
     def _streams(self, policy: PolicyTable) -> bool:
         return self._built(policy).streams
@@ -106,7 +106,7 @@ class Solver:
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, count)
-            return probe(request_rate, samples, self.promise.targets, load, stand_in)
+            return probe(request_rate, samples, self.slo.targets, load, stand_in)
 
         burst = self._length(0, _BURST)
         carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
@@ -114,7 +114,7 @@ class Solver:
         ceiling_rps = overload_rps(saturated(burst), carried)
         search = Search(attempt, ceiling_rps, self.tolerance, self.max_doublings, begin_rps=begin_rps)
         search.run()
-        return found(policy.label, search, carried, self.promise, advice_for(self.runs.fixed))
+        return found(policy.label, search, carried, self.slo, advice_for(self.runs.fixed))
 
     def _length(self, doublings: int, times: int = 1) -> int:
         return min(times * self.num_requests << doublings, self.runs.longest)
@@ -152,7 +152,7 @@ class Solver:
         return Backlog(Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps))
 
     def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        """Answer for static batching at the batch size that keeps the promise at the highest rate.
+        """Answer for static batching at the batch size that meets the SLO at the highest rate.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class Solver:
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
-            return probe(request_rate, samples, self.promise.targets, load)
+            return probe(request_rate, samples, self.slo.targets, load)
 
         return attempt
 

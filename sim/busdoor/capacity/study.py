@@ -11,9 +11,9 @@ from threading import RLock
 
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.sample import Runs
-from busdoor.capacity.slo import Promise
 from busdoor.capacity.solve import Solver
 from busdoor.config import PolicyTable
+from busdoor.config.slo import SLO
 from busdoor.experiment import Report
 from busdoor.interrupt import end_pool
 
@@ -29,7 +29,7 @@ class Study:
     ----------
     runs : Runs
         The server and the draws.
-    promise : Promise
+    slo : SLO
         What is to be kept.
     num_requests : int
         Of the first runs of each replication; they are doubled where they are too short to decide.
@@ -47,7 +47,7 @@ class Study:
     """
 
     runs: Runs
-    promise: Promise
+    slo: SLO
     num_requests: int
     max_doublings: int
     tolerance: float
@@ -97,7 +97,7 @@ class Study:
         """Yield what answers for the rows of the table, in order; static batching's default and its best together."""
         solver = Solver(
             self.runs,
-            self.promise,
+            self.slo,
             self.num_requests,
             self.max_doublings,
             self.tolerance,

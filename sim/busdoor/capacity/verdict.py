@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
-    """Say which rate one server keeps the promise at, or how many servers a rate needs.
+    """Say which rate one server meets the SLO at, or how many servers a rate needs.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
     rates = [f"{row['request_rate']:.3g} requests/s with {name}" for name, row in kept.iterrows()]
     served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"
-    parts = [f"Within {capacity.promise}, {served}."]
+    parts = [f"Within {capacity.slo}, {served}."]
     if request_rate is not None and rates:
         parts.append(_servers(capacity, request_rate, card))
     never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
@@ -42,7 +42,7 @@ def _servers(capacity: Capacity, request_rate: float, card: str) -> str:
 
 
 def _best(capacity: Capacity) -> pd.DataFrame:
-    """Return the rows that keep the promise, highest rate first; of static batching's several the best one."""
+    """Return the rows that meet the SLO, highest rate first; of static batching's several the best one."""
     kept = capacity.table[capacity.table["low"] > 0].sort_values("low", ascending=False)
     families = pd.Index([str(name).partition(" (")[0] for name in kept.index])
     return kept[~families.duplicated()]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from busdoor.batch import Batch, Chunk
 from busdoor.capacity.backlog import backlogs
 from busdoor.capacity.control import Control, compared
-from busdoor.capacity.slo import Target
+from busdoor.config.slo import Target
 from busdoor.request import Request
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace

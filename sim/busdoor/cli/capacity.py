@@ -1,7 +1,8 @@
-"""`busdoor capacity`: the highest rate that keeps a promise, and how many GPUs a rate needs."""
+"""`busdoor capacity`: the highest rate that meets an SLO, and how many GPUs a rate needs."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from busdoor.capacity import Capacity, Promise, Study
+    from busdoor.capacity import Capacity, Study
     from busdoor.config import Config
 
 Flag = Parameter(negative="")
@@ -38,15 +39,15 @@ def capacity(
     out: Path | None = None,
     json: Annotated[bool, Flag] = False,
 ) -> int:
-    """Find the highest arrival rate at which each policy keeps a promise, and how many GPUs a rate needs.
+    """Find the highest arrival rate at which each policy meets an SLO, and how many GPUs a rate needs.
 
-    Without flags: MLPerf's promise for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's conversation trace, with
+    Without flags: MLPerf's SLO for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's conversation trace, with
     one H100; static, dynamic, orca and vllm. A rate counts as kept or broken on a confidence bound over replications.
 
     Parameters
     ----------
     slo
-        A promise: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with mean, p50, p90,
+        An SLO: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with mean, p50, p90,
         p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A plain --slo ttft=2s is for single
         requests, counted by --goodput.
     goodput
@@ -96,13 +97,15 @@ def capacity(
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed,
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
-    settled, promise = _settle(config, tables, slo or [], goodput)
+    settled, defaulted = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate
     day = _day(diurnal, wanted)
     requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
     near = TOLERANCE if tolerance is None else tolerance
     with progress_bar("drawing requests"):
-        study = make_study(settled, promise, num_requests=requests, tolerance=near)
+        study = make_study(settled, num_requests=requests, tolerance=near)
+    if defaulted:
+        print(_default_note(settled), file=sys.stderr)
     _run(study, jobs)
     if not study.answers:
         raise KeyboardInterrupt
@@ -120,22 +123,24 @@ def _tables(price: float | None, rate: float | None, replications: int | None, *
     return {"default_replications": REPLICATIONS, **tables}
 
 
-def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, Promise]:
-    """Read the file, put the flags over it; [slo] is read here, since it may promise more than `compare` knows."""
-    from busdoor.capacity import Promise, slo_table
-    from busdoor.capacity.api import DEFAULT_SLO
-    from busdoor.cli.flags import absolute
-    from busdoor.config import Document, merge, parse_config, read_toml
+def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, bool]:
+    """Read the file, put the flags over it; what comes back is also whether the SLO is a default."""
+    from busdoor.capacity.api import with_slo
+    from busdoor.cli.flags import configured
+    from busdoor.config.slo import slo_table
 
-    document = Document() if path is None else read_toml(path)
-    data = absolute(document.data, Path() if path is None else path.parent)
-    promised = data.pop("slo", {})
-    with document.blame("slo"):
-        if not isinstance(promised, dict):
-            raise ValueError(f"slo = {promised!r}: it has to be a table, [slo]")
-        promise = Promise.from_table({**promised, **slo_table(slo, goodput)} or slo_table([DEFAULT_SLO]))
-    data.setdefault("replications", tables.pop("default_replications"))
-    return parse_config(Document(merge(data, tables), document.file, document.lines)), promise
+    if given := slo_table(slo, goodput):
+        tables["slo"] = given
+    config = configured(path, tables, {"replications": tables.pop("default_replications")})
+    return with_slo(config), not config.slo
+
+
+def _default_note(config: Config) -> str:
+    from busdoor.capacity.api import own_slo
+
+    model = config.gpu.model.name
+    other = "" if config.slo.preset == own_slo(model) else f", as MLPerf has none for {model}"
+    return f"No SLO is given: {config.slo} is only a default{other}; give yours with --slo, or [slo] in the file."
 
 
 def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from busdoor.capacity.answer import target_of
 from busdoor.capacity.reading import STABLE
 from busdoor.cli.tables import NOTHING, duration, number, percent
 
@@ -24,7 +23,7 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     """Print a line a policy, the plan for a rate, the verdict, and how it was found out."""
     console = Console()
     name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
-    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.promise}\n")
+    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}\n")
     console.print(_rates(capacity))
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
@@ -92,7 +91,7 @@ def _binds(capacity: Capacity, row: pd.Series[float]) -> str:
     key = str(row["binds"])
     if key in ("", STABLE):
         return "all that it carries" if key else NOTHING
-    target = target_of(capacity.promise, key)
+    target = capacity.slo.target(key)
     value = percent(row["value"]) if key == "goodput" else duration(1e3 * row["value"])
     return target.name if isnan(row["value"]) else f"{target.name} {value}"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from busdoor.comparison import Comparison
     from busdoor.config import SLO
+    from busdoor.config.slo import Target
     from busdoor.result import Result
 
 NOTHING = "–"
@@ -73,13 +74,13 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         (f"gain over {escape(comparison.static)}", [_gain(comparison, name) for name in comparison.policies]),
         *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
         line("load over capacity", lambda row: percent(row["offered_load"], 0)),
-        line("GPUs for this load", lambda row: number(row["gpus"])),
+        line("GPUs by throughput", lambda row: number(row["gpus"])),
     ]
     if "cost_per_hour" in table:
         rows.append(line("their price an hour", lambda row: f"{row['cost_per_hour']:.2f}"))
     if "slo_met" in table:
         rows.append(line("goodput, requests/s", lambda row: number(row["request_goodput"])))
-        rows.append(line("promises kept", lambda row: "yes" if row["slo_met"] == 1 else "no"))
+        rows.append(line("SLO met", lambda row: "yes" if row["slo_met"] == 1 else "no"))
     return rows
 
 
@@ -105,11 +106,11 @@ def _gain(comparison: Comparison, name: str) -> str:
 
 
 def print_summary(result: Result, slo: SLO | None = None) -> None:
-    """Print what one run came to, and which promises it kept."""
+    """Print what one run came to, and whether it met the SLO."""
     summary = result.summary
     console = Console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    for title, value in [*summary_rows(summary), *promise_rows(result, slo)]:
+    for title, value in [*summary_rows(summary), *slo_rows(result, slo)]:
         table.add_row(title, value)
     console.print(table)
     for reason, count in refusals(result).items():
@@ -118,22 +119,19 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
 
 
-def promise_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:
-    """Return the lines of what was promised, if anything was: the share within each limit."""
-    from busdoor.experiment import promises
+def slo_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:
+    """Return the lines of the SLO, if there is one: the share within each limit, and whether all targets are met."""
+    from busdoor.experiment import slo_shares
 
-    if slo is None or not slo.limits_s:
+    if not slo:
         return []
-    kept = promises(result, slo)
-    limits = slo.to_dict()
-    said = [(key, float(kept[f"slo_{key}"])) for key in limits]
-    shares = [
-        (f"{key} ≤ {duration(1e3 * limits[key])}" if key != "goodput" else "all plain limits", share)
-        for key, share in said
-    ]
-    rows = [(title, percent(share)) for title, share in shares if "_mean" not in title]
-    rows += [(title, "yes" if share else "no") for title, share in shares if "_mean" in title]
-    return [*rows, ("promises kept", "yes" if kept["slo_met"] else "no")]
+    shares = slo_shares(result, slo)
+    rows = [(str(target), _reached(target, shares[f"slo_{target.key}"])) for target in slo.targets]
+    return [*rows, ("SLO met", "yes" if shares["slo_met"] else "no")]
+
+
+def _reached(target: Target, share: float) -> str:
+    return percent(share) if target.share is not None else "yes" if share else "no"
 
 
 def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:

@@ -46,6 +46,20 @@ def parse_seconds(value: float | str) -> float:
     )
 
 
+def duration_text(seconds: float, _: object = None) -> str:
+    """Write a duration with the unit that fits it.
+
+    Examples
+    --------
+    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
+    ('500 µs', '250 ms', '30 s', '600 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if abs(seconds) >= 0.999 * size:
+            return f"{seconds / size:,.4g} {unit}"
+    return f"{seconds / 1e-6:,.4g} µs"
+
+
 Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
 
 

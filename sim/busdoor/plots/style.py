@@ -10,6 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
+from busdoor.config.tables import duration_text
+
 if TYPE_CHECKING:
     from matplotlib import RcParams
     from matplotlib.axes import Axes
@@ -165,20 +167,6 @@ def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: fl
 
 # Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five labels in all.
 _TICKS = ((10.0, (1, 2, 3, 5)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
-
-
-def duration_text(seconds: float, _: object = None) -> str:
-    """Write a duration with the unit that fits it.
-
-    Examples
-    --------
-    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
-    ('500 µs', '250 ms', '30 s', '600 s')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(seconds) >= 0.999 * size:
-            return f"{seconds / size:,.4g} {unit}"
-    return f"{seconds / 1e-6:,.4g} µs"
 
 
 @styled

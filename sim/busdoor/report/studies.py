@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from busdoor.capacity.answer import target_of
 from busdoor.capacity.files import Saved, load
 from busdoor.capacity.plots import longest, plot_target
 from busdoor.capacity.reading import STABLE
-from busdoor.capacity.slo import Promise
+from busdoor.config.slo import SLO
 from busdoor.report.figures import figure
 from busdoor.report.page import Page, Section
 from busdoor.report.parts import provenance
@@ -48,33 +47,33 @@ def capacity_page(folder: Path) -> Page:
         What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
     """
     study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
-    sections = [Section("The highest rates", _rates(study["policies"], load(folder).promise)), _targets(folder)]
+    sections = [Section("The highest rates", _rates(study["policies"], load(folder).slo)), _targets(folder)]
     if (folder / "plan.csv").exists():
         sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv"))))
     sections.append(provenance(study["config"], study["versions"]))
     runs = f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, {study['replications']} replications"
-    return Page(f"How much within {study['promise']}?", runs, study["verdict"], tuple(sections))
+    return Page(f"How much within {study['slo_text']}?", runs, study["verdict"], tuple(sections))
 
 
-def _rates(policies: dict[str, dict[str, float | str | None]], promise: Promise) -> str:
+def _rates(policies: dict[str, dict[str, float | str | None]], slo: SLO) -> str:
     """Return a row a policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
     rows = [
-        (name, [*(_number(own[key]) for key in ("request_rate", "low", "high")), _binding(str(own["binds"]), promise)])
+        (name, [*(_number(own[key]) for key in ("request_rate", "low", "high")), _binding(str(own["binds"]), slo)])
         for name, own in policies.items()
     ]
     head = [("policy", ["requests/s", "meets", "misses", "what binds"])]
     remarks = [
         f"<li>{escape(name)}: {escape(str(own['reason']))}.</li>" for name, own in policies.items() if own["reason"]
     ]
-    table = html_table([*head, *rows], caption="Requests per second that one server carries within the promise.")
+    table = html_table([*head, *rows], caption="Requests per second that one server carries within the SLO.")
     return f"{table}<ul>{''.join(remarks)}</ul>" if remarks else table
 
 
-def _binding(key: str, promise: Promise) -> str:
+def _binding(key: str, slo: SLO) -> str:
     """Name what binds as the terminal does."""
     if not key:
         return "–"
-    return "all that it carries" if key == STABLE else target_of(promise, key).name
+    return "all that it carries" if key == STABLE else slo.target(key).name
 
 
 def _targets(folder: Path) -> Section:
@@ -82,10 +81,10 @@ def _targets(folder: Path) -> Section:
     study = load(folder)
     plots = [
         figure(partial(_target, study=study, key=target.key), str(target), height_in=_TARGET_IN)
-        for target in study.promise.targets
+        for target in study.slo.targets
         if len(longest(study.points, target.key))
     ]
-    return Section("The promise against the rate", f'<div class="plots">{"".join(plots)}</div>')
+    return Section("The SLO against the rate", f'<div class="plots">{"".join(plots)}</div>')
 
 
 def _target(ax: Axes, study: Saved, key: str) -> None:

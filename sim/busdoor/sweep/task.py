@@ -17,7 +17,7 @@ import pandas as pd
 
 from busdoor.cluster.table import imbalance
 from busdoor.config import Config, WorkloadTable
-from busdoor.experiment import promises
+from busdoor.experiment import slo_shares
 from busdoor.result import Result
 from busdoor.run import limits_for, run
 from busdoor_workloads import Trace
@@ -130,7 +130,7 @@ def _summary(config: Config, result: Result) -> pd.Series[Any]:
     about = {"num_slots": result.meta["num_slots"], "num_blocks": result.meta["num_blocks"]}
     if config.cluster is not None:
         about["imbalance"] = imbalance(result)
-    kept = promises(result, config.slo) if config.slo.shares() else pd.Series(dtype=object)
+    kept = slo_shares(result, config.slo) if config.slo else pd.Series(dtype=object)
     return pd.concat([pd.Series(about), result.summary, kept, _cost(config, result)])
 
 
