@@ -1,5 +1,30 @@
-"""Without torch the engine's doctests cannot run; everything else can."""
+"""Which tests are fast, and which parts cannot run without torch."""
+
+from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
-collect_ignore_glob = [] if find_spec("torch") else ["gpu/*"]
+import pytest
+
+collect_ignore_glob = [] if find_spec("torch") else ["gpu/*"]  # the engine's doctests
+
+# What takes seconds a test, or processes of its own. The rest is marked `fast`.
+LONG = (
+    "tests/gpu", "tests/oracle", "tests/sim/theory", "tests/test_notebooks.py", "gpu",
+    "tests/sim/test_capacity.py", "tests/sim/test_capacity_interrupt.py", "tests/sim/test_cli.py",
+    "tests/sim/test_compare.py", "tests/sim/test_report.py", "tests/sim/test_sweep_cluster.py",
+    "tests/sim/test_sweep_run.py", "tests/sim/test_twins.py", "tests/sim/test_validate.py",
+    "tests/sim/test_validate_bars.py",
+)  # fmt: skip
+LONG_MARKS = {"slow", "gpu", "oracle", "real_server", "notebook"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as fast what is not long."""
+    root = Path(__file__).parent
+    long = {root / name for name in LONG}
+    for item in items:
+        if not (long & {item.path, *item.path.parents} or LONG_MARKS & {mark.name for mark in item.iter_markers()}):
+            item.add_marker(pytest.mark.fast)

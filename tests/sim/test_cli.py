@@ -173,7 +173,6 @@ def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     assert again.requests["finish_s"].equals(pd.read_csv("r/requests.csv", engine="python")["finish_s"])
 
 
-@pytest.mark.slow
 def test_plot_draws_a_saved_result_again(folder, capsys):
     main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r"])
     capsys.readouterr()
