@@ -5,8 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# difflib's own default cutoff; below it a suggestion is more often wrong than right.
-_CUTOFF = 0.6
+# Similarity, as difflib has it, below which a guess is more often wrong than right: `p90` is near `p99` (0.67), but
+# gemma-3-12b is not llama-3.2-1b (0.61), and gpt-oss-120b not opt-13b (0.53).
+_CUTOFF = 0.66
+_SHORTEST_PART = 3  # letters of a word that may stand for a longer name which it is a part of, as rate for request_rate
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that a mistyped word most probably stands for; None where no name is near.
+
+    Examples
+    --------
+    >>> nearest("lognorml", ["fixed", "lognormal"]), nearest("rate", ["request_rate", "seed"])
+    ('lognormal', 'request_rate')
+    >>> nearest("gpt-oss-120b", ["opt-13b", "qwen3-8b"]) is None
+    True
+    """
+    known = {name.lower(): name for name in sorted(names, reverse=True)}
+    near = get_close_matches(word.lower(), sorted(known), n=1, cutoff=_CUTOFF)
+    parts = [name for name in sorted(known) if len(word) >= _SHORTEST_PART and word.lower() in name]
+    return next((known[name] for name in near or parts), None)
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
@@ -32,5 +50,5 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     'it is one of fixed, lognormal'
     """
     known = sorted(names)
-    near = get_close_matches(word.lower(), known, n=1, cutoff=_CUTOFF) or [name for name in known if word in name]
-    return f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(known)}"
+    guess = nearest(word, known)
+    return f"did you mean {guess!r}?" if guess else f"it is one of {', '.join(known)}"

@@ -6,9 +6,13 @@ import codecs
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from busdoor.cli.app import app
 from busdoor.interrupt import exit_code, interruptible
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError, UnknownOptionError
 
 __all__ = ["app", "main"]
 
@@ -79,9 +83,22 @@ def _os_sentence(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
-def _sentence(error: object) -> str:
-    """Put what cyclopts found wrong into one line."""
-    return " ".join(str(error).split())
+def _sentence(error: CycloptsError) -> str:
+    """Put what cyclopts found wrong into one line, with a guess of ours for an unknown option."""
+    from cyclopts import UnknownOptionError
+
+    said = " ".join(str(error).split())
+    return _unknown_option(said, error) if isinstance(error, UnknownOptionError) else said
+
+
+def _unknown_option(said: str, error: UnknownOptionError) -> str:
+    """Name the nearest option, where one is near; dashes make no two options alike."""
+    from busdoor_workloads.nearest import nearest
+
+    typed = (error.token.keyword or error.token.value).partition("=")[0].lstrip("-")
+    options = {name.lstrip("-"): name for argument in error.argument_collection for name in argument.names}
+    guess = nearest(typed, options)
+    return said.partition(" Did you mean ")[0] + (f" Did you mean {options[guess]}?" if guess else "")
 
 
 def _write_what_the_terminal_can() -> None:
