@@ -30,3 +30,4 @@ for name, purpose in COMMANDS.items():
 app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")
 app.command("busdoor_gpu.cli_profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
 app.command("busdoor_gpu.cli_twin:twin", name="twin", help="Make the simulator a twin of this machine, and prove it.")
+app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
