@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from busdoor.plots import identity, plot_bus_and_door, plot_compare, plot_gain, plot_latency_throughput, save_figure
+from busdoor.plots.style import new_figure, styled
 
 mpl.use("Agg")
 WHOLE = ["static", "dynamic", "multi_bin"]
@@ -127,3 +129,27 @@ class TestPage:
 
     def test_any_figure_can_be_saved(self, tmp_path):
         assert [path.exists() for path in save_figure(Figure(), tmp_path / "empty")] == [True, True]
+
+
+LABELS = ("$\\frac$", "$x$ & y", "a_b^c", "50 $", "\\alpha")
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_labels_are_shown_as_typed_and_ticks_of_logarithmic_axes_as_text(log, tmp_path):
+    @styled
+    def drawn():
+        figure = new_figure(4, 3)
+        ax = figure.subplots()
+        for number, label in enumerate(LABELS):
+            ax.plot([1, 1e-4 if log else 2], [number + 1, 1000], label=label)
+        ax.legend()
+        ax.set(title="$\\frac$", xscale="log" if log else "linear", yscale="log" if log else "linear")
+        return figure
+
+    figure = drawn()
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert set(LABELS) <= set(texts)
+    assert not any("mathdefault" in text for text in texts)
+    assert ("10²" in texts and "10⁻²" in texts) == log
+    assert len(save_figure(figure, tmp_path / "f")) == 2

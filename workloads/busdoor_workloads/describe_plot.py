@@ -26,7 +26,8 @@ def draw(trace: Trace, summary: pd.Series[float], batch_sizes: Sequence[int]) ->
     _lengths(lengths, trace, summary)
     _arrivals(arrivals, trace, summary)
     _efficiency(efficiency, summary, batch_sizes)
-    figure.suptitle(f"{trace.name}: {len(trace):,} requests", x=0.01, ha="left", color=_INK, fontweight="bold")
+    title = f"{trace.name}: {len(trace):,} requests"
+    figure.suptitle(title, x=0.01, ha="left", color=_INK, fontweight="bold", parse_math=False)  # a name is no formula
     for axes in (lengths, arrivals, efficiency):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -109,11 +109,24 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
         with rc_context(dict(_rc())):
             drawn = draw(*args, **kwargs)
+            _write_plainly(drawn)
             interactive = rcParams["interactive"]
         rcParams["interactive"] = interactive  # pyplot may have been imported just now: a notebook's figures show
         return drawn
 
     return wrapper
+
+
+def _write_plainly(drawn: object) -> None:
+    """Replace formulas at the ticks of what was drawn: under the style file no text is one."""
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from busdoor.plots.log_ticks import write_plainly
+
+    for axes in drawn.axes if isinstance(drawn, Figure) else [drawn]:
+        if isinstance(axes, Axes):
+            write_plainly(axes)
 
 
 def axes_or_new(ax: Axes | None, width_in: float = 7.0, height_in: float = 3.4) -> Axes:
