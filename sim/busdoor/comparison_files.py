@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ def save(comparison: Comparison, folder: Path, report: Report | None = None) -> 
     comparison.gain.to_csv(folder / "gain.csv")
     comparison.summaries.to_csv(folder / "replications.csv")
     comparison.capacities.to_csv(folder / "capacities.csv")
+    names = folder_names(comparison.results)
     for name, result in comparison.results.items():
-        saved = result.save(folder / "results" / slug(name))
+        saved = result.save(folder / "results" / names[name])
         if comparison.config.cluster is not None:
             replica_table(result).to_csv(saved / "replicas.csv")
     save_plots(comparison, folder / "plots", report)
@@ -78,7 +80,7 @@ def load(folder: Path) -> Comparison:
     if not (folder / _COMPARISON).exists():
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
     about = json.loads((folder / _COMPARISON).read_text(encoding="utf-8"))
-    labels = {name: folder / "results" / slug(name) for name in about["results"]}
+    labels = {name: folder / "results" / own for name, own in folder_names(about["results"]).items()}
     return Comparison(
         config=Config.from_table(about["config"]),
         results={name: Result.load(path) for name, path in labels.items()},
@@ -110,15 +112,22 @@ def to_perfetto(comparison: Comparison, file: str | Path) -> None:
     Path(file).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
 
 
-def slug(name: str) -> str:
-    """Make a file name of a policy's label.
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """Give each policy's label the name of a folder of its own; the same labels in the same order get the same names.
 
     Examples
     --------
-    >>> slug("static (batch_size 16)")
-    'static-batch_size-16'
+    >>> folder_names(["static (batch_size 16)", "a b", "A-b", ".."])
+    {'static (batch_size 16)': 'static-batch_size-16', 'a b': 'a-b', 'A-b': 'A-b-2', '..': 'policy'}
     """
-    return re.sub(r"[^\w.]+", "-", name).strip("-")
+    names: dict[str, str] = {}
+    taken: set[str] = set()  # some file systems do not tell upper case from lower
+    for label in labels:
+        slug = re.sub(r"[^\w.]+", "-", label).strip("-.") or "policy"
+        tries = (slug if number == 1 else f"{slug}-{number}" for number in count(1))
+        names[label] = next(name for name in tries if name.casefold() not in taken)
+        taken.add(names[label].casefold())
+    return names
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:
