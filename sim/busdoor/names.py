@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
+
+from busdoor_workloads.config import refuse_booleans
+from busdoor_workloads.nearest import nearest
 
 T = TypeVar("T")
 
+LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file name on any system
 
-def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
+
+def printable(label: str) -> str:
+    r"""Return a label that a terminal, a picture and a file name can carry, as it is.
+
+    Raises
+    ------
+    ValueError
+        If it has control characters, or more than `LONGEST_LABEL` characters.
+
+    Examples
+    --------
+    >>> printable("50 $ & <b>")
+    '50 $ & <b>'
+    >>> printable("a" + chr(0) + "b")
+    Traceback (most recent call last):
+    ValueError: 'a\x00b' has a character that cannot be shown; use letters, digits, signs and spaces
+    """
+    if not label.isprintable():
+        raise ValueError(
+            f"{label[:LONGEST_LABEL]!r} has a character that cannot be shown; use letters, digits, signs and spaces"
+        )
+    if len(label) > LONGEST_LABEL:
+        raise ValueError(f"{label[:20]!r}... has {len(label):,} characters; use at most {LONGEST_LABEL}")
+    return label
+
+
+Label = Annotated[str, AfterValidator(printable)]
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
     """Say that a name is not known, and which one was probably meant.
 
     Parameters
     ----------
     what : str
         What the name stands for, with its article: "a GPU".
-    name : str
-        What was typed.
+    name : object
+        What was typed; a name would be a string.
     known : iterable of str
         The names that there are.
 
@@ -37,8 +69,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ValueError:
     'xyz' is not a fruit (known: apple, pear)
     """
     names = sorted(set(known))
-    near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(str(name), names)
+    guess = f"; did you mean {near!r}?" if near else ""
     return ValueError(f"{name!r} is not {what}{guess} (known: {', '.join(names)})")
 
 
@@ -83,9 +115,11 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
         If a field is unknown, missing or out of range; the message names the first such field and its value.
     """
     try:
-        return build(**table)
+        made = build(**table)
     except ValidationError as error:
         raise ValueError(_sentence(error, where, getattr(build, "__dataclass_fields__", {}))) from error
+    refuse_booleans(table, made, where)
+    return made
 
 
 def _sentence(error: ValidationError, where: str, known: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     >>> limits_for(config, [Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])])
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
-    longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(1, 1)]
+    longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(2, 1)]
     request, answer = (_power_of_two(max(lengths)) for lengths in zip(*longest, strict=True))
     pools = tuple(_memory(pool, request) for pool in config.pools)
     return Limits(pools[0], answer, pools)
@@ -69,7 +69,7 @@ def _power_of_two(tokens: int) -> int:
 def longest_request(trace: Trace) -> int:
     """Tokens of a trace's longest request, its answer as long as its client allows."""
     outputs = trace.output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
-    return int(np.max(trace.input_tokens + outputs, initial=1))
+    return int(np.max(trace.input_tokens + outputs, initial=2))  # a token of each
 
 
 def misfits(config: Config, trace: Trace) -> dict[str, str]:

@@ -51,9 +51,33 @@ def config(cls: type[T]) -> type[T]:
             validate(self, *args, **keys)
         except ValidationError as error:
             raise ValueError(_sentence(error, made)) from None
+        refuse_booleans(keys, self, _label(made))
 
     made.__init__ = init  # type: ignore[method-assign]
     return made  # type: ignore[return-value]
+
+
+def refuse_booleans(given: Mapping[str, Any], made: object, where: str) -> None:
+    """Raise ValueError where a boolean was taken for a number, which pydantic does silently.
+
+    Parameters
+    ----------
+    given : mapping
+        Keys, as a user wrote them.
+    made : object
+        What was made of them, with attributes of those names.
+    where : str
+        How it is called in messages.
+    """
+    for key, value in given.items():
+        taken = getattr(made, key, value)
+        for one, other in zip(_listed(value), _listed(taken), strict=False):
+            if isinstance(one, bool) and isinstance(other, int | float) and not isinstance(other, bool):
+                raise ValueError(f"{where} {key} = {value!r}: it has to be a number, not a boolean")
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
@@ -81,7 +105,7 @@ def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
     """
     known = named_subclasses(base, key)
     name = table.get(key)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         reason = f"has no {key!r}" if name is None else f"names the unknown {key} {name!r}"
         raise ValueError(f"{base.__name__.lower()} {dict(table)} {reason}; {did_you_mean(str(name), known)}")
     return known[name](**{k: v for k, v in table.items() if k != key})

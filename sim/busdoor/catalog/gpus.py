@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import Dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.names import checked
+from busdoor.names import Label, checked
 
 GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -50,7 +50,7 @@ class GPU:
     ('h100', 3350000000000.0, 1978900000000000.0)
     """
 
-    name: str
+    name: Label
     memory_gib: PositiveFloat
     bandwidth_bytes_per_s: PositiveFloat
     flop_per_s: dict[Dtype, PositiveFloat]

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype, lm_head_dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.names import checked
+from busdoor.names import Label, checked
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -51,7 +51,7 @@ class ModelShape:
     (8030261248, 128.0)
     """
 
-    name: str
+    name: Label
     num_hidden_layers: PositiveInt
     hidden_size: PositiveInt
     num_attention_heads: PositiveInt

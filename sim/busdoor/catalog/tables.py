@@ -37,7 +37,7 @@ def plain(name: str) -> str:
     return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|meta)-", "", dashed))
 
 
-def find(file: str, what: str, name: str) -> Table:
+def find(file: str, what: str, name: object) -> Table:
     """Look up the table of a name or alias, in any case.
 
     Raises
@@ -46,6 +46,8 @@ def find(file: str, what: str, name: str) -> Table:
         If there is none; the message has the nearest name.
     """
     tables = read_tables(file)
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r} is not {what}; it has to be a name ({', '.join(sorted(tables))}) or a table")
     wanted = plain(name)
     for key, table in tables.items():
         if wanted == key or wanted in table.get("aliases", ()):

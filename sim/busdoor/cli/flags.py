@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from busdoor.config import Config
+    from busdoor.config import Config, Document
 
 
 def overrides(
@@ -52,14 +53,23 @@ def overrides(
 
 def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> Config:
     """Read the configuration file, if there is one, and put the flags over it; what neither has is the default's."""
-    from busdoor.config import Document, merge, parse_config, read_toml
+    from busdoor.config import override, parse_config
 
-    document = Document() if config is None else read_toml(config)
-    data = absolute(document.data, Path() if config is None else config.parent)
+    document = read_document(config)
     for key, value in defaults.items():
-        if key not in data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
-            data[key] = value
-    return parse_config(Document(merge(data, tables), document.file, document.lines))
+        if key not in document.data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
+            document.data[key] = value
+    return parse_config(override(document, tables))
+
+
+def read_document(config: Path | None) -> Document:
+    """Read a configuration file, its paths absolute; without a file, an empty one."""
+    from busdoor.config import Document, read_toml
+
+    if config is None:
+        return Document()
+    document = read_toml(config)
+    return replace(document, data=absolute(document.data, config.parent))
 
 
 def names_policies(config: Path | None) -> bool:

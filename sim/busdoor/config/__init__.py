@@ -3,7 +3,7 @@
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.policy import DEFAULT_POLICIES, PolicyTable, parse_policy
 from busdoor.config.slo import SLO
-from busdoor.config.study import Config, load_config, merge, parse_config
+from busdoor.config.study import Config, load_config, merge, override, parse_config
 from busdoor.config.tables import GPUTable, KVTable, parse_seconds
 from busdoor.config.toml import Document, read_toml
 from busdoor.config.workload import WorkloadTable
@@ -21,6 +21,7 @@ __all__ = [
     "WorkloadTable",
     "load_config",
     "merge",
+    "override",
     "parse_config",
     "parse_policy",
     "parse_seconds",

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from busdoor.catalog import default_max_num_batched_tokens, default_max_num_seqs
 from busdoor.config.tables import STRICT, GPUTable, reject_unknown
 from busdoor.config.toml import Document, parse_named
+from busdoor.names import Label, checked
 from busdoor.policies import policy_config
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class PolicyTable:
     """
 
     name: str
-    label: str
+    label: Label
     config: Any
     chosen: frozenset[str] = field(default=frozenset(), compare=False)
 
@@ -56,7 +57,7 @@ class PolicyTable:
         if not isinstance(name, str):
             raise ValueError(f'[policy] name = {name!r}: it has to name a policy, as in name = "vllm"')
         if ":" in name:  # somebody else's: it checks its own fields when it is built
-            return cls(name=name, label=label or name, config=policy_config(name, **rest))
+            return cls._made(name, label, policy_config(name, **rest))
         known = {entry.name for entry in fields(_config(name, {}))}
         reject_unknown("[policy]", rest, known | {"label"})
         chosen = {
@@ -65,9 +66,12 @@ class PolicyTable:
             if key not in rest and getattr(_config(name, {}), key, None) is not None
         }
         config = _config(name, {**chosen, **rest})
-        return cls(
-            name=name, label=label or name, config=config, chosen=frozenset(chosen.keys() - (measured or {}).keys())
-        )
+        return cls._made(name, label, config, frozenset(chosen.keys() - (measured or {}).keys()))
+
+    @classmethod
+    def _made(cls, name: str, label: Any, config: Any, chosen: frozenset[str] = frozenset()) -> PolicyTable:
+        shown = name if label is None else label
+        return checked(cls, {"name": name, "label": shown, "config": config, "chosen": chosen}, "[policy]")
 
     @property
     def field_names(self) -> frozenset[str]:

@@ -69,10 +69,17 @@ def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
 
 
 def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
-    fields = dict(table)
-    name = fields.pop("name", "calibrated" if "path" in fields else "roofline")
+    name, fields = step_time_fields(table)
     if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
         fields["path"] = str(folder / fields["path"])
+    defaults = card.roofline() if name == "roofline" else {}
+    return make_step_time(name, **{**defaults, **fields})
+
+
+def step_time_fields(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the model that a table [step_time] names, and its fields; ValueError for one that it does not have."""
+    fields = dict(table)
+    name = fields.pop("name", "calibrated" if "path" in fields else "roofline")
     if not isinstance(name, str):
         raise ValueError(f"[step_time] name = {name!r}: it has to be a string")
     try:
@@ -82,5 +89,4 @@ def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTi
     known = getattr(cls, "__dataclass_fields__", None)
     if known is not None:
         reject_unknown("[step_time]", fields, known)
-    defaults = card.roofline() if name == "roofline" else {}
-    return make_step_time(name, **{**defaults, **fields})
+    return name, fields

@@ -210,7 +210,7 @@ def _number(text: str) -> float | str:
 def _preset(name: object, what: str = "a preset") -> dict[str, Any]:
     from busdoor.capacity.presets import PRESETS
 
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"[slo] preset: {unknown(what, str(name), PRESETS)}")
     return {key: value for key, value in PRESETS[str(name)].items() if key != "source"}
 

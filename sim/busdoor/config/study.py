@@ -15,7 +15,7 @@ from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.measured import measured_limits
 from busdoor.config.policy import PolicyTable, parse_policies
 from busdoor.config.pools import has_pools, parse_cluster
-from busdoor.config.server import parse_server, table_of
+from busdoor.config.server import parse_server, step_time_fields, table_of
 from busdoor.config.slo import SLO
 from busdoor.config.tables import STRICT, GPUTable, KVTable, reject_unknown
 from busdoor.config.toml import Document, read_toml
@@ -165,13 +165,40 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     OSError
         If the file cannot be read.
     """
-    document = read_toml(path)
-    merged = merge(document.data, overrides or {})
-    return parse_config(Document(merged, document.file, document.lines), Path(path).parent)
+    folder = Path(path).parent
+    return parse_config(override(read_toml(path), overrides or {}, folder), folder)
+
+
+def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:
+    """Put flags over a file's tables; tables that they replace are checked first, so that no mistake in one is lost.
+
+    Raises
+    ------
+    ValueError
+        One sentence that begins with the file and the line.
+
+    Examples
+    --------
+    >>> typo = Document({"workload": {"request_ratee": 3.0}})
+    >>> override(typo, {"workload": {"name": "azure-conv"}})
+    Traceback (most recent call last):
+    ValueError: [workload] request_ratee: unknown; did you mean request_rate?
+    """
+    if "workload" in tables:
+        with document.blame("workload"):
+            WorkloadTable.from_table(table_of(document.data, "workload"), folder, exists=False)
+    if "step_time" in tables:
+        with document.blame("step_time"):
+            step_time_fields(table_of(document.data, "step_time"))
+    if "policy" in tables:
+        parse_policies(document, GPUTable())
+    return replace(document, data=merge(document.data, tables))
 
 
 def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Replace single keys of a configuration's tables; of another workload's laws none is left.
+
+    A seed replaces that of [workload] too.
 
     Examples
     --------
@@ -181,6 +208,8 @@ def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     {'workload': {'num_requests': 9, 'path': 'mine.csv'}}
     """
     merged = dict(table)
+    if "seed" in overrides and isinstance(merged.get("workload"), Mapping):
+        merged["workload"] = {key: value for key, value in merged["workload"].items() if key != "seed"}
     for key, value in overrides.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
@@ -191,9 +220,11 @@ def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Keys of a table that stay where a flag changes others of it: none of another step time's."""
+    """Keys of a table that stay where a flag changes others: none of another step time's, no other GPU's price."""
     if key == "step_time" and "name" in value:
         return {}
+    if key == "gpu" and "name" in value:
+        return {name: item for name, item in old.items() if name != "price_per_hour"}
     return kept_keys(old, value) if key == "workload" else old
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
@@ -15,6 +14,7 @@ from busdoor.catalog import GPU, Dtype, ModelShape, gpu_names, kv_capacity, mode
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
 from busdoor.catalog.dtypes import lm_head_dtype
+from busdoor_workloads.nearest import nearest
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -78,8 +78,8 @@ def reject_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> Non
     names = sorted(known)
     for key in keys:
         if key not in names:
-            near = get_close_matches(key.lower(), names, n=1, cutoff=0.5)  # as `busdoor.names.unknown`
-            guess = f"did you mean {near[0]}?" if near else f"it may have {', '.join(names)}"
+            near = nearest(str(key), names)
+            guess = f"did you mean {near}?" if near else f"it may have {', '.join(names)}"
             raise ValueError(f"{where} {key}: unknown; {guess}".strip())
 
 
@@ -100,7 +100,7 @@ class KVTable:
 
     block_size: PositiveInt = 16
     num_blocks: PositiveInt | None = None
-    max_model_len: PositiveInt | None = None
+    max_model_len: Annotated[int, Field(ge=2)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# A file of hand-written tables: far above what any needs, far below what would cost memory or the interpreter's stack.
+MAX_BYTES = 2**20
+MAX_DEPTH = 32
+MAX_INTEGER = 2**63  # TOML's integers have 64 bits
+_TOO_DEEP = f"its tables and lists nest deeper than {MAX_DEPTH} levels"
+_TOO_LARGE = "an integer has more than 64 bits"
+
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""^\s*["']?([A-Za-z0-9_-]+)["']?\s*[.=]""")
 
@@ -79,8 +86,12 @@ def read_toml(path: str | Path) -> Document:
         If it cannot be read.
     """
     path = Path(path)
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path} has more than {MAX_BYTES:,} bytes, so it is no configuration")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = data.decode("utf-8-sig")  # editors on Windows begin a file with a byte-order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file, so no TOML: {error.reason} at byte {error.start}") from error
     return parse_toml(text, str(path))
@@ -96,11 +107,51 @@ def parse_toml(text: str, file: str = "") -> Document:
     ValueError: a.toml is not valid TOML: invalid value (at line 1, column 8)
     """
     try:
-        data = tomllib.loads(text)
+        data = _loads(text)
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         raise ValueError(f"{file or 'the text'} is not valid TOML: {said[0].lower()}{said[1:]}") from error
+    except ValueError as error:
+        raise ValueError(f"{file or 'the text'}: {error}") from error
     return Document(data, file, _lines(text))
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """Parse TOML, within bounds.
+
+    Raises
+    ------
+    ValueError
+        If it is no TOML (TOMLDecodeError), nests deeper than `MAX_DEPTH` or has an integer beyond 64 bits.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError as error:  # Python's own limit on the digits of an integer
+        raise ValueError(_TOO_LARGE) from error
+    _check_bounds(data)
+    return data
+
+
+def _check_bounds(data: Mapping[str, Any]) -> None:
+    """Raise ValueError where values nest too deep or an integer has more than 64 bits; without recursion."""
+    level: list[tuple[str, Any]] = list(data.items())
+    for _ in range(MAX_DEPTH):
+        for key, value in level:
+            if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
+                raise ValueError(f"{key}: {_TOO_LARGE}")
+        level = [pair for key, value in level for pair in _children(key, value)]
+    if level:
+        raise ValueError(f"{level[0][0]}: {_TOO_DEEP}")
+
+
+def _children(key: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return [(key, item) for item in value] if isinstance(value, list) else []
 
 
 def parse_value(text: str) -> Any:
@@ -112,7 +163,7 @@ def parse_value(text: str) -> Any:
     (16, True, 'oracle', [1, 2])
     """
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return _loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
 

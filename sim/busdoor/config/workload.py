@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.config.tables import STRICT, Seconds, reject_unknown
-from busdoor.names import checked, unknown
+from busdoor.names import Label, checked, unknown
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace, Workload
@@ -27,6 +27,7 @@ READ_OPTIONS = (
     "model", "normalize_duration",
 )  # fmt: skip
 _OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
+_RATES = {"request_rate": "time_scale", "time_scale": "request_rate"}  # each in place of the other
 # A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
 FULL_REQUESTS = 4000
 
@@ -67,7 +68,7 @@ class WorkloadTable:
     ValueError: [workload] nam: unknown; did you mean name?
     """
 
-    name: str | None = None
+    name: Label | None = None
     path: str | None = None
     num_requests: PositiveInt | None = None
     request_rate: PositiveFloat | None = None
@@ -78,24 +79,34 @@ class WorkloadTable:
     laws: Annotated[dict[str, Any], Field(default_factory=dict)]
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], folder: str | Path = ".") -> WorkloadTable:
-        """Build it from a TOML table; `folder` is where a relative `path` starts."""
+    def from_table(cls, table: Mapping[str, Any], folder: str | Path = ".", *, exists: bool = True) -> WorkloadTable:
+        """Build it from a TOML table.
+
+        Parameters
+        ----------
+        table : mapping
+            The table.
+        folder : str or Path
+            Where a relative `path` starts.
+        exists : bool
+            Whether a trace file has to be there; not in a table whose workload a flag replaces.
+        """
         own = {key: value for key, value in table.items() if key in _OWN}
         laws = {key: value for key, value in table.items() if key not in _OWN}
         reject_unknown("[workload]", laws, (*_OWN, *(READ_OPTIONS if "path" in own else _law_names())))
         if isinstance(own.get("path"), str):
             own["path"] = str(Path(folder) / Path(own["path"]).expanduser())
         made = checked(cls, {**own, "laws": laws}, "[workload]")
-        made.check()
+        made.check(exists)
         return made
 
-    def check(self) -> None:
+    def check(self, exists: bool = True) -> None:
         """Raise ValueError if keys contradict each other, or name what does not exist."""
         if self.request_rate is not None and self.time_scale is not None:
             raise ValueError("[workload] request_rate and time_scale both set the rate; give one of them")
         if self.path is None:
             _ = self.workload
-        elif not Path(self.path).exists():
+        elif exists and not Path(self.path).exists():
             raise ValueError(f"[workload] path: there is no file {self.path}")
 
     @cached_property
@@ -169,11 +180,21 @@ class WorkloadTable:
 
 
 def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stays of a table when another profile or file takes its place: what goes with any workload."""
-    if "name" not in changes and "path" not in changes:
-        return dict(table)
-    kept = set(_OWN) - {"name", "path"} | (set(READ_OPTIONS) if "path" in changes else set())
-    return {key: value for key, value in table.items() if key in kept}
+    """Return what stays of a table over which changes are put.
+
+    Where another profile or file takes its place, that is what goes with any workload; and of the two keys that set
+    the rate, only one can stay.
+
+    Examples
+    --------
+    >>> kept_keys({"path": "mine.csv", "time_scale": 2.0, "seed": 1}, {"request_rate": 4.0})
+    {'path': 'mine.csv', 'seed': 1}
+    """
+    dropped = {_RATES[key] for key in _RATES.keys() & changes.keys()}
+    kept = set(table)
+    if "name" in changes or "path" in changes:
+        kept = set(_OWN) - {"name", "path"} | (set(READ_OPTIONS) if "path" in changes else set())
+    return {key: value for key, value in table.items() if key in kept - dropped}
 
 
 def resampled(trace: Trace, seed: int, replication: int) -> Trace:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, PositiveInt
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.contiguous import ContiguousKV
@@ -19,7 +21,7 @@ class KVConfig:
     num_blocks : int
         Usable KV blocks.
     max_model_len : int
-        Longest input + output of a request, in tokens.
+        Longest input + output of a request, in tokens: a token of each at least.
     block_size : int
         Tokens in a block; 16 is vLLM's default.
 
@@ -30,7 +32,7 @@ class KVConfig:
     """
 
     num_blocks: PositiveInt
-    max_model_len: PositiveInt
+    max_model_len: Annotated[int, Field(ge=2)]
     block_size: PositiveInt = 16
 
     @property

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
+from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from busdoor.kv.config import KVConfig
 from busdoor.names import import_object
 from busdoor.policies.base import Policy
-from busdoor.policies.queues import Queue, ShortestJobQueue
+from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue
 from busdoor_workloads import Trace
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
@@ -57,7 +57,7 @@ class QueueFields:
     """
 
     queue: Literal["fcfs", "priority", "sjf"] = "fcfs"
-    length_error: NonNegativeFloat = 0.0
+    length_error: LengthError = 0.0
     length_seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:

@@ -7,16 +7,16 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import count, islice, pairwise
 from math import isinf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies.config import needs_answers
-from busdoor.policies.queues import ShortestJobQueue
+from busdoor.policies.queues import LengthError, ShortestJobQueue
 from busdoor.policies.ride import Ride
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import WholeBatchConfig
@@ -26,6 +26,7 @@ from busdoor_workloads import Trace
 # Large batches of lengths uniform from 0 are served 1.6 times as fast out of four bins, and twice out of any number
 # (`busdoor.theory.multi_bin_max`).
 NUM_BINS = 4
+MAX_BINS = 1024  # far beyond what any gain comes from
 
 
 class MultiBinPolicy(StaticPolicy):
@@ -160,11 +161,11 @@ class MultiBinConfig(WholeBatchConfig):
     """
 
     name: Literal["multi_bin"] = "multi_bin"
-    num_bins: PositiveInt = NUM_BINS
+    num_bins: Annotated[int, Field(ge=1, le=MAX_BINS)] = NUM_BINS
     by: Literal["output", "input"] = "output"
     spacing: Literal["probability", "width"] = "probability"
     edges: tuple[NonNegativeFloat, ...] | None = None
-    length_error: NonNegativeFloat = 0.0
+    length_error: LengthError = 0.0
     length_seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, ConfigDict, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from busdoor.batch import Batch
 from busdoor.names import unknown
-from busdoor.step_time.base import StepTime
+from busdoor.step_time.base import StepTime, TermSeconds
 
 Line = tuple[float, float]
 
@@ -81,20 +81,20 @@ class CalibratedStepTime(StepTime):
     """
 
     path: str | None = None
-    base_s: NonNegativeFloat
-    eager_s: NonNegativeFloat = 0.0
-    per_chunk_s: NonNegativeFloat = 0.0
-    per_request_s: NonNegativeFloat = 0.0
-    per_token_s: tuple[NonNegativeFloat, ...] = (0.0,)
+    base_s: TermSeconds
+    eager_s: TermSeconds = 0.0
+    per_chunk_s: TermSeconds = 0.0
+    per_request_s: TermSeconds = 0.0
+    per_token_s: tuple[TermSeconds, ...] = (0.0,)
     token_breaks: Increasing = ()
-    per_prefill_pair_s: NonNegativeFloat = 0.0
-    per_context_s: NonNegativeFloat = 0.0
-    per_mixed_request_s: NonNegativeFloat = 0.0
-    per_mixed_context_s: NonNegativeFloat = 0.0
-    host_s: NonNegativeFloat = 0.0
-    host_eager_s: NonNegativeFloat = 0.0
-    host_per_chunk_s: NonNegativeFloat = 0.0
-    host_per_request_s: NonNegativeFloat = 0.0
+    per_prefill_pair_s: TermSeconds = 0.0
+    per_context_s: TermSeconds = 0.0
+    per_mixed_request_s: TermSeconds = 0.0
+    per_mixed_context_s: TermSeconds = 0.0
+    host_s: TermSeconds = 0.0
+    host_eager_s: TermSeconds = 0.0
+    host_per_chunk_s: TermSeconds = 0.0
+    host_per_request_s: TermSeconds = 0.0
     overlap: bool = False
     graph_sizes: Increasing = ()
     calibration: str = ""
@@ -105,9 +105,13 @@ class CalibratedStepTime(StepTime):
         """Fill the fields from the file that `path` names; fields that are given win."""
         kwargs = dict(given.kwargs or {}) if isinstance(given, ArgsKwargs) else dict(given)
         path = kwargs.pop("path", None)
+        if not isinstance(path, str | Path | None):
+            raise ValueError(f"path = {path!r} has to be a calibration's file or name")
         return kwargs if path is None else {**read_step_time_table(path), **kwargs}
 
     def __post_init__(self) -> None:
+        if not any((self.base_s, self.per_request_s, self.host_s, self.host_per_request_s, *self.per_token_s)):
+            raise ValueError("an iteration would take no time; give base_s, or another term above 0")
         if len(self.per_token_s) != len(self.token_breaks) + 1:
             raise ValueError(
                 f"per_token_s has {len(self.per_token_s)} segments, but {len(self.token_breaks)} token_breaks make "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ConfigDict, NonNegativeFloat
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from busdoor.batch import Batch
-from busdoor.step_time.base import LineStepTime
+from busdoor.step_time.base import LineStepTime, TermSeconds
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -41,10 +41,14 @@ class LinearStepTime(LineStepTime):
     array([0.005183, 0.005186])
     """
 
-    base_s: NonNegativeFloat
-    per_token_s: NonNegativeFloat = 0.0
-    per_context_s: NonNegativeFloat = 0.0
-    per_request_s: NonNegativeFloat = 0.0
+    base_s: TermSeconds
+    per_token_s: TermSeconds = 0.0
+    per_context_s: TermSeconds = 0.0
+    per_request_s: TermSeconds = 0.0
+
+    def __post_init__(self) -> None:
+        if not any((self.base_s, self.per_token_s, self.per_context_s, self.per_request_s)):
+            raise ValueError("an iteration would take no time; give base_s, or another term above 0")
 
     def line(self, batch: Batch) -> tuple[float, float]:
         """Seconds of the first iteration, and how many more each repetition takes."""

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.batch import Batch
 from busdoor.catalog import GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
-from busdoor.step_time.base import LineStepTime
+from busdoor.step_time.base import LineStepTime, TermSeconds
 from busdoor.step_time.costs import HALF_TILE_ROWS, Costs
 
 
@@ -99,10 +99,10 @@ class RooflineStepTime(LineStepTime):
     kv_efficiency: Share | None = None
     gemm_efficiency: Share | None = None
     attention_efficiency: Share = 0.55
-    step_overhead_s: NonNegativeFloat = 0.5e-3
-    layer_overhead_s: NonNegativeFloat = 32e-6
-    request_overhead_s: NonNegativeFloat = 4.42e-6
-    all_reduce_latency_s: NonNegativeFloat = 9e-6
+    step_overhead_s: TermSeconds = 0.5e-3
+    layer_overhead_s: TermSeconds = 32e-6
+    request_overhead_s: TermSeconds = 4.42e-6
+    all_reduce_latency_s: TermSeconds = 9e-6
     link_efficiency: Share = 0.8
 
     def __post_init__(self) -> None:
