@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +14,7 @@ from busdoor_workloads.nearest import nearest
 
 T = TypeVar("T")
 
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file name on any system
 
 
@@ -74,24 +76,48 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"{name!r} is not {what}{guess} (known: {', '.join(names)})")
 
 
-def import_object(path: str) -> Any:
-    """Import what "package.module:Name" names.
+def import_class(path: str, kind: type[T], what: str) -> type[T]:
+    """Import the class that "package.module:Name" names. This runs the module's code: see docs/security.md.
+
+    Parameters
+    ----------
+    path : str
+        From a user's own TOML, flags or Python; never from a saved folder.
+    kind : type
+        What the class has to be a subclass of.
+    what : str
+        What such a class is, with its article: "a policy".
 
     Raises
     ------
     ValueError
-        If there is no such module, or nothing of that name in it.
+        If there is no such module or name, or it is no class of that kind; nothing that it names has been called.
 
     Examples
     --------
-    >>> import_object("math:sqrt")(9.0)
-    3.0
+    >>> import_class("collections:OrderedDict", dict, "a dictionary").__name__
+    'OrderedDict'
+    >>> import_class("subprocess:Popen", dict, "a dictionary")
+    Traceback (most recent call last):
+    ValueError: 'subprocess:Popen' is not a dictionary; subclass builtins.dict
     """
+    found = _import_object(path)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(f"{path!r} is not {what}; subclass {kind.__module__}.{kind.__qualname__}")
+    if missing := getattr(found, "__abstractmethods__", frozenset()):
+        raise ValueError(f"{path!r} has no {' and no '.join(sorted(missing))}, which {what} needs")
+    return found
+
+
+def _import_object(path: str) -> Any:
+    if not _IMPORT_PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is no import path; write it as package.module:Name")
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"{path!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever the module's own code raises
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise ValueError(f"{path!r} cannot be imported: {kind}{error}") from error
     if not hasattr(module, attribute):
         raise unknown(f"a name in {module_name}", attribute, [n for n in dir(module) if not n.startswith("_")])
     return getattr(module, attribute)

@@ -325,7 +325,7 @@ class TestNames:
             result = simulate_cluster(trace([0, 0], [(8, 2), (8, 2)]), [replica(), replica()], path)
             assert result.requests["replica"].tolist() == [1, 1]
             assert result.meta["router"] == path
-            with pytest.raises(ValueError, match=r"made a dict; it must make a busdoor.cluster.Router"):
+            with pytest.raises(ValueError, match=r"is not a router; subclass busdoor\.cluster\.router\.Router"):
                 make_router("tests_own_routers:Wrong")
             with pytest.raises(ValueError, match="cannot be made a router of"):
                 make_router(path, depth=3)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
 from busdoor.cluster.router import Router
 from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
-from busdoor.names import checked, import_object, unknown
+from busdoor.names import checked, import_class, unknown
 
 ROUTERS: Mapping[str, type[Router]] = {
     "round_robin": RoundRobin,
@@ -60,13 +60,11 @@ def make_router(name: str, **fields: Any) -> Router:
 
 
 def _imported(path: str, fields: Mapping[str, Any]) -> Router:
+    make: Callable[..., Router] = import_class(path, Router, "a router")
     try:
-        router = import_object(path)(**fields)
+        return make(**fields)
     except TypeError as error:
         raise ValueError(f"{path!r} cannot be made a router of: {error}") from error
-    if not isinstance(router, Router):
-        raise ValueError(f"{path!r} made a {type(router).__name__}; it must make a busdoor.cluster.Router")
-    return router
 
 
 def as_router(router: str | Mapping[str, Any] | Router) -> Router:

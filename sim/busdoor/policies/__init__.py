@@ -1,6 +1,6 @@
 """Policies: who runs in the next iteration.
 
-A policy is named in a configuration by a name of `POLICIES`, or by the import path of a class or function of your own.
+A policy is named in a configuration by a name of `POLICIES`, or by the import path of your own subclass of `Policy`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def policy_config(name: str, **fields: Any) -> PolicyConfig:
     Parameters
     ----------
     name : str
-        A name of `POLICIES`, or "package.module:Name" of something that takes a `KVConfig` and the fields.
+        A name of `POLICIES`, or "package.module:Name" of a subclass of `Policy` that takes a `KVConfig` and the
+        fields.
     **fields
         The policy's own.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -10,7 +10,7 @@ from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from busdoor.kv.config import KVConfig
-from busdoor.names import import_object
+from busdoor.names import import_class
 from busdoor.policies.base import Policy
 from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue
 from busdoor_workloads import Trace
@@ -78,7 +78,7 @@ class ImportedPolicy:
     Parameters
     ----------
     name : str
-        "package.module:Name" of a class or function that takes a `KVConfig` and the fields, and makes a `Policy`.
+        "package.module:Name" of a subclass of `Policy` that takes a `KVConfig` and the fields.
     fields : mapping
         What it is called with.
     """
@@ -87,17 +87,12 @@ class ImportedPolicy:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
-        """Import it and call it with the memory and the fields."""
-        make = import_object(self.name)
+        """Import the class, and make one with the memory and the fields."""
+        make: Callable[..., Policy] = import_class(self.name, Policy, "a policy")
         try:
-            policy = make(kv, **self.fields)
+            return make(kv, **self.fields)
         except TypeError as error:
             raise ValueError(f"{self.name!r} cannot be made a policy of: {error}") from error
-        if not isinstance(policy, Policy):
-            raise ValueError(
-                f"{self.name!r} made a {type(policy).__name__}; it must make a busdoor.policies.base.Policy"
-            )
-        return policy
 
 
 def check_budget(max_num_batched_tokens: int, max_num_seqs: int) -> None:

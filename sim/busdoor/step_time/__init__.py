@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from busdoor.names import checked, import_object, unknown
+from busdoor.names import checked, import_class, unknown
 from busdoor.step_time.base import LineStepTime, StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.linear import LinearStepTime
@@ -57,10 +57,7 @@ def step_time_class(name: str) -> type[StepTime]:
         if name not in STEP_TIMES:
             raise unknown("a step-time model", name, STEP_TIMES)
         return STEP_TIMES[name]
-    found = import_object(name)
-    if not (isinstance(found, type) and issubclass(found, StepTime)):
-        raise ValueError(f"{name!r} is not a step-time model; subclass busdoor.step_time.StepTime")
-    return found
+    return import_class(name, StepTime, "a step-time model")
 
 
 def make_step_time(name: str, **parameters: Any) -> StepTime:
