@@ -1,4 +1,4 @@
-"""How long a lesson may take: all of it for a reader, a glimpse for a test."""
+"""How long a lesson may take: all of it, or a glimpse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def pace(full: T, fast: T) -> T:
-    """Return `full`, or `fast` where the environment sets BUSDOOR_FAST=1, as the tests of the notebooks do.
+    """Return `full`, or `fast` where the environment sets BUSDOOR_FAST=1: for trying a notebook's code out.
 
     Parameters
     ----------
