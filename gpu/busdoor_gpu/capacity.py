@@ -6,26 +6,15 @@ import torch
 
 from busdoor_gpu.backend import Backend
 from busdoor_gpu.engine import PASS_TOKENS, guarded
+from busdoor_gpu.footprint import block_bytes
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
 from busdoor_gpu.kernels.step_inputs import StepInputs
 from busdoor_gpu.model import Model
 from busdoor_gpu.seats import EngineError
 
+NOT_MEASURED = "KV memory can be measured on a GPU only; give [kv] num_blocks in the configuration"
 _GRAPH_BYTES = 2**30  # left for CUDA graphs and their workspaces, which are captured later (vLLM logs 0.5-1 GiB for 8B)
-
-
-def block_bytes(model: Model, block_size: int) -> int:
-    """Bytes of keys and values of one block in all layers.
-
-    Examples
-    --------
-    >>> from busdoor_gpu.model import load_model
-    >>> block_bytes(load_model("tiny-llama", "cpu"), block_size=16)     # 2 layers, K and V, 2 heads of 16 floats
-    8192
-    """
-    shape = model.config.shape
-    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * block_size * model.dtype.itemsize
 
 
 def measure_num_blocks(
@@ -49,7 +38,7 @@ def measure_num_blocks(
     """
     device = model.device
     if device.type != "cuda":
-        raise EngineError("KV memory can be measured on a GPU only; give [kv] num_blocks in the configuration")
+        raise EngineError(NOT_MEASURED)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     guarded(_largest_pass, model, backend, block_size, max(PASS_TOKENS, max_model_len))
@@ -58,13 +47,14 @@ def measure_num_blocks(
     others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
     torch.cuda.empty_cache()
     left = int(total * gpu_memory_utilization) - others - peak - _GRAPH_BYTES
-    if left < block_bytes(model, block_size):
+    each = block_bytes(model.config, model.dtype, block_size)
+    if left < each:
         raise EngineError(
             f"{model.config.shape.name} leaves no room for KV blocks: {peak / 2**30:.1f} GiB of weights and work "
             f"and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or raise "
             f"gpu_memory_utilization"
         )
-    return left // block_bytes(model, block_size)
+    return left // each
 
 
 @torch.inference_mode()

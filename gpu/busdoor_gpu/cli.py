@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from busdoor.catalog import ModelShape
     from busdoor.config import Config, PolicyTable
     from busdoor.policies.base import Policy
     from busdoor.run import Limits
     from busdoor_gpu.backend import Backend
     from busdoor_gpu.model import Model
+    from busdoor_gpu.model_config import ModelConfig
+    from busdoor_gpu.place import Place
     from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
@@ -23,7 +27,7 @@ def replay(
     /,
     *,
     config: Path | None = None,
-    backend: Literal["triton", "torch"] = "triton",
+    backend: Literal["triton", "torch"] | None = None,
     model: str | None = None,
     out: Path | None = None,
     policy: list[str] | None = None,
@@ -52,9 +56,10 @@ def replay(
     config
         TOML file with [policy], [kv] ...; flags override it.
     backend
-        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
     model
-        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint.
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default the
+        configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-replay-001.
     policy
@@ -71,7 +76,7 @@ def replay(
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
         time weighed against a reference computation beside every iteration, for cores shared with others.
     device
-        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+        cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
@@ -85,17 +90,19 @@ def replay(
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.tables import print_summary
     from busdoor_gpu import replay as engine
-    from busdoor_gpu.cli_profile import load_machine
+    from busdoor_gpu.place import settle_place
     from busdoor_gpu.seats import EngineError
 
+    place = settle_place(model or _configured_model(config), backend, device, dtype)
     settled = _configured(
-        config, model, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
+        config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
         lookahead=lookahead,
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
+    _check_memory(settled, served, place)
     folder = fresh_folder("replay", out)
     try:
-        loaded, kernels = load_machine(model or settled.gpu.model.name, backend, device, dtype, settled.seed)
+        loaded, kernels = place.load(settled.seed)
         limits, measured = _limits(settled, served, loaded, kernels)
         for table in settled.policies:
             own = folder / table.label if len(settled.policies) > 1 else folder
@@ -114,18 +121,30 @@ def replay(
     return 0
 
 
-def _configured(config: Path | None, model: str | None, **flags: Any) -> Config:
+def _configured_model(config: Path | None) -> ModelConfig | None:
+    """Return the model that the configuration file names; None if it names none."""
+    from busdoor.catalog import model
+    from busdoor.config import read_toml
+    from busdoor_gpu.model_config import ModelConfig, find_model
+
+    document = None if config is None else read_toml(config)
+    gpu = document.data.get("gpu") if document else None
+    if document is None or not isinstance(gpu, Mapping) or "model" not in gpu:
+        return None
+    with document.blame("gpu"):
+        named = gpu["model"]
+        return find_model(named) if isinstance(named, str) else ModelConfig(model(named))
+
+
+def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
     """Read the configuration; a model that is not in the catalogue goes into it as a table."""
     from dataclasses import asdict
 
     from busdoor.catalog import model_names
     from busdoor.cli.flags import configured, overrides
-    from busdoor_gpu.model_config import find_model
 
     tables = overrides(**flags)
-    if model is not None:
-        shape = find_model(model).shape
-        tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
+    tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
     settled = configured(config, tables, {"policy": "vllm", "lookahead": 1})
     if settled.cluster is not None:
         raise ValueError("[cluster]: a replay runs on one server, this machine; leave the table out")
@@ -145,6 +164,23 @@ def _served(settled: Config, time_scale: float | None, concurrency: int | None) 
     if concurrency is not None:
         trace = replace(trace.with_arrivals(0 * trace.arrival_s), concurrency=concurrency)
     return trace
+
+
+def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
+    """Raise ValueError if a replay on a CPU, or with the configuration's blocks, does not fit the machine's memory."""
+    from busdoor.run import limits_for
+    from busdoor_gpu.capacity import NOT_MEASURED
+    from busdoor_gpu.footprint import sizes_of
+    from busdoor_gpu.replay import row_tokens
+
+    if settled.kv.num_blocks is None:
+        if not place.on_gpu:
+            raise ValueError(NOT_MEASURED)
+        return
+    limits = limits_for(settled, [trace])
+    for table in settled.policies:
+        policy = _build(table, limits, trace, False)
+        place.check(sizes_of(policy, row_tokens(policy, trace)))
 
 
 def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tuple[Limits, bool]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from busdoor_gpu.backend import Backend
     from busdoor_gpu.grid import GridLimits
     from busdoor_gpu.model import Model
+    from busdoor_gpu.place import Place
 
 Flag = Parameter(negative="")
 _BLOCK_SIZE = 16  # vLLM's, as everywhere
@@ -23,8 +24,8 @@ _CPU_LIMITS = {"max_num_seqs": 16, "max_num_batched_tokens": 256, "max_model_len
 
 def profile(
     *,
-    backend: Literal["triton", "torch"] = "triton",
-    model: str = "llama-3.1-8b",
+    backend: Literal["triton", "torch"] | None = None,
+    model: str | None = None,
     out: Path | None = None,
     budget: str = "180s",
     max_num_seqs: int | None = None,
@@ -46,9 +47,10 @@ def profile(
     Parameters
     ----------
     backend
-        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
     model
-        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint.
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default
+        llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-profile-001.
     budget
@@ -65,7 +67,7 @@ def profile(
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
         time weighed against a reference computation beside every iteration, for cores shared with others.
     device
-        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+        cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
@@ -79,19 +81,20 @@ def profile(
     from busdoor.cli.progress import progress_bar
     from busdoor.config.tables import parse_seconds
     from busdoor_gpu import profile as profiling
+    from busdoor_gpu.place import settle_place
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
 
     budget_s = parse_seconds(budget)
-    folder = fresh_folder("profile", out)
+    asked = {
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
+        "max_model_len": max_model_len,
+    }
+    place = settle_place(model, backend, device, dtype)
     try:
-        loaded, kernels = load_machine(model, backend, device, dtype, seed)
-        asked = {
-            "max_num_seqs": max_num_seqs,
-            "max_num_batched_tokens": max_num_batched_tokens,
-            "max_model_len": max_model_len,
-        }
-        limits = grid_limits(loaded, kernels, asked, num_blocks)
+        loaded, kernels, limits = settle_machine(place, asked, num_blocks, seed)
+        folder = fresh_folder("profile", out)
         with progress_bar(f"measuring for {budget_s:g} s"):
             result = profiling.profile(
                 loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
@@ -107,59 +110,46 @@ def profile(
     return 0
 
 
-def place_of(device: str | None, backend: Literal["triton", "torch"]) -> str:
-    """Where to run if nobody says it: Triton on a GPU, PyTorch on a CPU.
-
-    Examples
-    --------
-    >>> place_of(None, "triton"), place_of("cuda:1", "torch")
-    ('cuda', 'cuda:1')
-    """
-    return device or ("cuda" if backend == "triton" else "cpu")
-
-
-def load_machine(
-    model: str, backend: Literal["triton", "torch"], device: str | None, dtype: str | None, seed: int
-) -> tuple[Model, Backend]:
-    """Load a model and a backend where they are to run.
+def settle_machine(
+    place: Place, asked: Mapping[str, int | None], num_blocks: int | None, seed: int
+) -> tuple[Model, Backend, GridLimits]:
+    """Settle the grid's bounds, check that they fit the machine's memory, and load model and backend.
 
     Raises
     ------
     ValueError
-        If there is no such model, or no GPU for the device asked for.
+        If a bound is out of range, or the machine's memory too small.
     EngineError
-        If the model does not fit.
+        If the GPU has no room.
     """
-    import torch
+    from dataclasses import replace
 
-    from busdoor_gpu.backend import load_backend
-    from busdoor_gpu.engine import guarded
-    from busdoor_gpu.model import load_model
-
-    place = place_of(device, backend)
-    if place == "cpu":
-        torch.set_num_threads(1)  # so that processor time is time
-    if place.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"there is no GPU for device {place} here; use --backend torch --device cpu")
-    kernels = load_backend(backend)
-    return guarded(load_model, model, place, getattr(torch, dtype) if dtype else None, seed), kernels
-
-
-def grid_limits(model: Model, backend: Backend, asked: Mapping[str, int | None], num_blocks: int | None) -> GridLimits:
-    """Settle the grid's bounds: what was asked for, else the device's defaults, and never beyond the model."""
     from busdoor_gpu.capacity import measure_num_blocks
+    from busdoor_gpu.footprint import Sizes
+
+    limits = grid_limits(place, asked, num_blocks)
+    place.check(Sizes(limits.num_blocks, limits.block_size, limits.max_num_seqs, limits.max_model_len))
+    model, backend = place.load(seed)
+    if num_blocks is None and place.on_gpu:
+        blocks = measure_num_blocks(model, backend, limits.block_size, limits.max_model_len)
+        limits = replace(limits, num_blocks=blocks)
+    return model, backend, limits
+
+
+def grid_limits(place: Place, asked: Mapping[str, int | None], num_blocks: int | None) -> GridLimits:
+    """Return the grid's bounds: what was asked for, else the device's defaults, and never beyond the model.
+
+    Blocks that were not asked for are as many as the largest batch can fill; on a GPU they are measured later.
+    """
     from busdoor_gpu.engine import PASS_TOKENS
     from busdoor_gpu.grid import GridLimits
 
-    on_gpu = model.device.type == "cuda"
     for name, value in {**asked, "num_blocks": num_blocks}.items():
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
-    bounds = {name: asked[name] or default for name, default in (_GPU_LIMITS if on_gpu else _CPU_LIMITS).items()}
-    bounds["max_model_len"] = min(bounds["max_model_len"], model.config.shape.max_position_embeddings)
-    if num_blocks is None and on_gpu:
-        num_blocks = measure_num_blocks(model, backend, _BLOCK_SIZE, bounds["max_model_len"])
-    elif num_blocks is None:
-        num_blocks = -(-bounds["max_model_len"] // _BLOCK_SIZE) * bounds["max_num_seqs"]
+    defaults = _GPU_LIMITS if place.on_gpu else _CPU_LIMITS
+    bounds = {name: asked.get(name) or default for name, default in defaults.items()}
+    bounds["max_model_len"] = min(bounds["max_model_len"], place.config.shape.max_position_embeddings)
+    filled = -(-bounds["max_model_len"] // _BLOCK_SIZE) * bounds["max_num_seqs"]
     prompts = min(PASS_TOKENS, bounds["max_num_seqs"] * bounds["max_model_len"] // 2)
-    return GridLimits(**bounds, num_blocks=num_blocks, block_size=_BLOCK_SIZE, max_prefill_tokens=prompts)
+    return GridLimits(**bounds, num_blocks=num_blocks or filled, block_size=_BLOCK_SIZE, max_prefill_tokens=prompts)

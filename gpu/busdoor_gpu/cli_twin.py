@@ -20,7 +20,7 @@ _FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and s
 
 def twin(
     *,
-    backend: Literal["triton", "torch"] = "triton",
+    backend: Literal["triton", "torch"] | None = None,
     model: str | None = None,
     out: Path | None = None,
     budget: str = "100s",
@@ -46,7 +46,7 @@ def twin(
     Parameters
     ----------
     backend
-        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere.
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
     model
         Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default
         llama-3.1-8b on a GPU and tiny-llama on a CPU.
@@ -66,7 +66,7 @@ def twin(
         wall: real seconds, as on a GPU; cpu: this process's processor time; paced, as on a CPU: processor time weighed
         against a reference computation beside every iteration, for cores shared with others.
     device
-        cuda, cuda:1 or cpu; by default a GPU if the backend is triton.
+        cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
@@ -83,28 +83,26 @@ def twin(
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.validation_tables import print_validation
     from busdoor.config.tables import parse_seconds
-    from busdoor_gpu.cli_profile import grid_limits, load_machine, place_of
+    from busdoor_gpu.cli_profile import settle_machine
+    from busdoor_gpu.place import settle_place
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
     from busdoor_gpu.twin import claimed, make_twin
     from busdoor_gpu.unseen import Machine
 
     budget_s = parse_seconds(budget)
-    on_gpu = place_of(device, backend).startswith("cuda")
-    folder = fresh_folder("twin", out)
     asked = {
         "max_num_seqs": max_num_seqs,
         "max_num_batched_tokens": max_num_batched_tokens,
         "max_model_len": max_model_len,
     }
+    place = settle_place(model, backend, device, dtype)
     try:
-        loaded, kernels = load_machine(
-            model or ("llama-3.1-8b" if on_gpu else "tiny-llama"), backend, device, dtype, seed
-        )
         # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
-        blocks = claimed(folder).get("num_blocks") if num_blocks is None else num_blocks
-        limits = grid_limits(loaded, kernels, asked, blocks)
-        machine = Machine(loaded, kernels, limits, clock or ("wall" if on_gpu else "paced"), lookahead, not eager)
+        blocks = claimed(out).get("num_blocks") if num_blocks is None and out is not None else num_blocks
+        loaded, kernels, limits = settle_machine(place, asked, blocks, seed)
+        machine = Machine(loaded, kernels, limits, clock or ("wall" if place.on_gpu else "paced"), lookahead, not eager)
+        folder = fresh_folder("twin", out)
         with progress_bar() as report:
             calibration, validation = make_twin(machine, folder, budget_s, seed, report)
     except ReplayError as error:

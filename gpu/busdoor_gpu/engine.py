@@ -14,6 +14,7 @@ from busdoor.batch import Batch
 from busdoor.policies.base import Policy
 from busdoor.request import Request
 from busdoor_gpu.backend import Backend
+from busdoor_gpu.footprint import check_engine, sizes_of
 from busdoor_gpu.graphs import DecodeGraphs
 from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 from busdoor_gpu.kernels.cache import allocate_kv_cache
@@ -99,14 +100,14 @@ class Engine:
         if row_tokens > positions:
             raise EngineError(f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings {positions}")
         self.model, self.policy, self.backend = model, policy, backend
+        check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
         self.seats = Seats(policy, row_tokens)
         self.num_blocks, self.block_size = self.seats.source.num_blocks, self.seats.block_size
-        self.table = SlotTable.allocate(policy.num_slots, row_tokens + 1, self.block_size, device)
+        self.table = guarded(SlotTable.allocate, policy.num_slots, row_tokens + 1, self.block_size, device)
         cache = (self.num_blocks, shape.num_key_value_heads, self.block_size, shape.head_dim, model.dtype, device)
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
-        self._plan = DecodePlan.allocate(
-            policy.num_slots, shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim, device
-        )
+        heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim)
+        self._plan = guarded(DecodePlan.allocate, policy.num_slots, *heads, device)
         self._group = shape.num_attention_heads // shape.num_key_value_heads
         self._asynchronous = device.type == "cuda"
         self._keep = keep_outputs
@@ -311,6 +312,8 @@ def guarded(act: Callable[..., Out], *args: Any) -> Out:
             f"gpu_memory_utilization"
         ) from error
     except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise EngineError(f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less") from error
         if "CUDA" in str(error) or "HIP" in str(error):
             raise EngineError(f"the GPU failed ({str(error).splitlines()[0]}); restart the process") from error
         raise

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import embedding, linear
 
 from busdoor_gpu.backend import Backend
+from busdoor_gpu.footprint import check_weights
 from busdoor_gpu.kernels.cache import Caches
 from busdoor_gpu.kernels.rope_kv_write import rope_table
 from busdoor_gpu.kernels.step_inputs import StepInputs
@@ -88,6 +89,17 @@ class Model:
         return backend.argmax(linear(x if last is None else x[last], weights.lm_head))  # type: ignore[no-any-return]
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return what weights and KV cache are by default: float32 on a CPU, bfloat16 on a GPU.
+
+    Examples
+    --------
+    >>> default_dtype(torch.device("cpu"))
+    torch.float32
+    """
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
 def load_model(
     model: str | ModelConfig, device: str | torch.device = "cuda", dtype: torch.dtype | None = None, seed: int = 0
 ) -> Model:
@@ -104,6 +116,11 @@ def load_model(
     seed : int
         Of random weights.
 
+    Raises
+    ------
+    ValueError
+        If there is no such model, or the machine's memory cannot hold it.
+
     Examples
     --------
     >>> load_model("tiny-llama", "cpu").weights.layers[0].qkv.shape
@@ -114,7 +131,9 @@ def load_model(
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    dtype = dtype or default_dtype(device)
+    if device.type == "cpu":
+        check_weights(config, dtype)
     read = config.folder is not None and any(config.folder.glob("*.safetensors"))
     weights = load_weights(config, device, dtype) if read else random_weights(config, device, dtype, seed)
     rope = rope_table(config.inverse_frequencies(), config.shape.max_position_embeddings)

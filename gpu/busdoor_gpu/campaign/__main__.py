@@ -11,7 +11,8 @@ from busdoor.calibration import calibrate
 from busdoor.calibration.twins import CALIBRATION, PROFILE, RUNS
 from busdoor.result import Result
 from busdoor_gpu.campaign.cases import plans
-from busdoor_gpu.cli_profile import grid_limits, load_machine
+from busdoor_gpu.cli_profile import settle_machine
+from busdoor_gpu.place import settle_place
 from busdoor_gpu.profile import profile
 from busdoor_gpu.replay import replay
 from busdoor_gpu.unseen import Machine
@@ -60,11 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--deadline", type=float, default=375.0, metavar="S", help="no case is begun after so long")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
-    on_gpu = options.device != "cpu"
-    model, backend = load_machine(options.model, "triton" if on_gpu else "torch", options.device, None, 0)
-    asked = {"max_num_seqs": None, "max_num_batched_tokens": None, "max_model_len": None}
-    machine = Machine(model, backend, grid_limits(model, backend, asked, None), "wall" if on_gpu else "paced")
-    shrink = 1 if on_gpu else _REHEARSAL_SHRINK
+    place = settle_place(options.model, None, options.device, None)
+    machine = Machine(*settle_machine(place, {}, None, 0), "wall" if place.on_gpu else "paced")
+    shrink = 1 if place.on_gpu else _REHEARSAL_SHRINK
     run(machine, options.out, options.profile, options.each, options.deadline, shrink)
 
 

@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from busdoor.request import Request  # noqa: E402
 from busdoor_gpu.model import load_model  # noqa: E402
-from busdoor_gpu.model_config import read_config  # noqa: E402
+from busdoor_gpu.model_config import find_model, read_config  # noqa: E402
 from busdoor_gpu.prompts import prompt_tokens  # noqa: E402
 from busdoor_gpu.replay import replay  # noqa: E402
 
@@ -70,6 +70,14 @@ def test_a_config_of_before_transformers_5_is_read_too(tmp_path):
     ("changes", "sentence"),
     [
         ({"architectures": ["GPT2LMHeadModel"]}, r"architectures = \['GPT2LMHeadModel'\]; the engine runs LlamaFor"),
+        ({"hidden_size": None}, "config.json: hidden_size is None; it must be a number above 0"),
+        ({"num_hidden_layers": -2}, "config.json: num_hidden_layers is -2; it must be a number above 0"),
+        ({"vocab_size": 10.5}, "config.json vocab_size = 10.5"),
+        ({"rms_norm_eps": "small"}, "config.json: rms_norm_eps is small"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3"),
+        ({"rope_scaling": ["llama3"], "rope_parameters": None}, "rope_scaling is .*it must be a table"),
+        ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "factor of the rope is None"),
+        ({"architectures": "LlamaForCausalLM"}, "is no model's configuration"),
         ({"attention_bias": True}, "has bias = 'all'; the engine runs models shaped as Llama or Qwen3"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type = 'yarn'; the engine knows"),
     ],
@@ -77,6 +85,14 @@ def test_a_config_of_before_transformers_5_is_read_too(tmp_path):
 def test_what_it_cannot_run_is_said_in_a_sentence(changes, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         read_config(write_config(tmp_path, **changes))
+
+
+def test_a_config_that_is_no_json_and_a_folder_without_one_are_sentences(tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint's folder, as it has no config\.json"):
+        find_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+        find_model(str(tmp_path))
 
 
 def test_a_missing_or_misshapen_tensor_is_named(tmp_path):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
 
+from busdoor.cli import main
 from busdoor_gpu.cli import replay
+
+CASES = Path(__file__).parents[2] / "cases" / "robustness" / "09_memory"
 
 CONFIG = """
 [kv]
@@ -73,6 +78,10 @@ def test_arrivals_by_the_clock_all_at_once_or_in_a_closed_loop(files, flags, arr
         ({"backend": "triton"}, "there is no GPU for device cuda here; use --backend torch"),
         ({"model": "tiny-lama"}, "'tiny-lama' is not a model of the catalogue"),
         ({"concurrency": 0}, "--concurrency is 0; it must be more than 0"),
+        ({"backend": "triton", "device": "cpu"}, "--backend triton runs on a GPU, and --device is cpu"),
+        ({"device": "tpu"}, "--device tpu: there is no such device; use cuda, cuda:1 or cpu"),
+        ({"device": "meta"}, "--device meta: there is no such device"),
+        ({"model": "./no/such"}, "--model ./no/such: there is no such folder"),
         ({"model": "opt-13b"}, "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama or Qwen3"),
     ],
 )
@@ -88,6 +97,93 @@ def test_memory_has_to_be_given_where_it_cannot_be_measured(files):
     files[1].write_text("lookahead = 0\n")
     with pytest.raises(ValueError, match=r"measured on a GPU only; give \[kv\] num_blocks"):
         command(files)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.fixture
+def small_machine(monkeypatch):
+    from busdoor_workloads import memory_check
+
+    monkeypatch.setattr(memory_check, "available_bytes", lambda: 8 * 2**30)
+
+
+def never(*args, **options):
+    raise AssertionError("nothing may be loaded or allocated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["replay", "two.csv", "--config", "rcb.toml"],
+            r"tiny-llama .*KV 3,8\d\d.\d GiB for 500,000,000 blocks",
+        ),
+        (["replay", "two.csv", "--config", "rcs.toml"], r"tiny-llama .* for 50,000,000 slots\) needs"),
+        (["profile", "--num-blocks", "500000000"], r"KV 3,8\d\d.\d GiB for 500,000,000 blocks"),
+        (["profile", "--max-num-seqs", "100000000"], r"for 100,000,000 slots\) needs"),
+        (["profile", "--model", "llama-3.1-8b", "--device", "cpu"], r"llama-3.1-8b .*\(weights 30.0 GiB, KV 2.0 GiB"),
+        (["twin", "--num-blocks", "500000000"], r"for 500,000,000 blocks"),
+        (["twin", "--model", "llama-3.1-8b"], r"llama-3.1-8b .*\(weights 30.0 GiB"),
+        (["replay", "two.csv", "--config", "rcb.toml", "--model", "llama-3.1-8b"], r"weights 30.0 GiB"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_allocated(
+    arguments, sentence, no_gpu, small_machine, tmp_path, monkeypatch, capsys
+):
+    for file in CASES.iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("busdoor_gpu.place.load_model", never)
+    assert main(arguments) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(sentence, last) and last.endswith("the machine has 8 GiB free; ask for less")
+    assert not list(tmp_path.glob("busdoor-*")), "no folder for what was refused"
+
+
+def test_the_python_api_checks_too(small_machine, policies, models, torch_backend):
+    import torch
+
+    from busdoor.kv.paged import PagedKV
+    from busdoor.policies.vllm import VllmPolicy
+    from busdoor_gpu.engine import Engine
+    from busdoor_gpu.model import load_model
+
+    with pytest.raises(ValueError, match=r"llama-3.1-8b on the CPU \(weights alone\) needs 30 GiB"):
+        load_model("llama-3.1-8b", "cpu", torch.float32)
+    policy = VllmPolicy(PagedKV(10**8, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=64)
+    with pytest.raises(ValueError, match="for 100,000,000 blocks"):
+        Engine(models["tiny-llama"], policy, torch_backend, row_tokens=64)
+
+
+@pytest.mark.parametrize("command", ["replay", "profile", "twin"])
+def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(command, no_gpu, tmp_path, monkeypatch, capsys):
+    loaded = []
+
+    def load(config, device, dtype, seed):
+        loaded.append((config.shape.name, device.type, str(dtype)))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("busdoor_gpu.place.load_model", load)
+    config = CASES / "two.csv", "--config", tmp_path / "run.toml"
+    (tmp_path / "run.toml").write_text(CONFIG)
+    assert main([command, *(map(str, config) if command == "replay" else ()), "--out", str(tmp_path / "o")]) == 2
+    assert loaded == [("tiny-llama", "cpu", "torch.float32")]
+    choice = "there is no GPU here, so this runs on the CPU with --backend torch and the toy model tiny-llama"
+    assert choice in capsys.readouterr().err
+
+
+def test_the_configurations_model_is_not_replaced_by_the_toy(no_gpu, files, monkeypatch):
+    loaded = []
+    monkeypatch.setattr("busdoor_gpu.place.load_model", lambda config, *args: loaded.append(config.shape.name) or 1 / 0)
+    for name in ("qwen3-0.6b", "tiny-qwen3"):
+        files[1].write_text(f'{CONFIG}[gpu]\nmodel = "{name}"\n')
+        with pytest.raises(ZeroDivisionError):
+            command(files, backend=None, model=None)
+    assert loaded == ["qwen3-0.6b", "tiny-qwen3"]
 
 
 def test_several_servers_are_refused(files):
