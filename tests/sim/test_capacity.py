@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from busdoor.capacity import (
     SLO,
     Capacity,
     capacity,
+    capacity_of,
     hourly_rates,
     make_study,
     plan,
@@ -24,6 +26,7 @@ from busdoor.capacity import (
 from busdoor.capacity.backlog import Backlog, backlogs
 from busdoor.capacity.control import Control, StandIn, controlled_interval
 from busdoor.capacity.files import load
+from busdoor.capacity.least import find_least
 from busdoor.capacity.plots import plot_target
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import Outcome, Reading, bounds
@@ -33,8 +36,10 @@ from busdoor.capacity.solve import Solver
 from busdoor.capacity.whole_batches import WholeBatches
 from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
 from busdoor.cli import main
-from busdoor.config import Config
+from busdoor.config import Config, load_config
 from busdoor.config.slo import Target
+from busdoor.kv.config import KVConfig
+from busdoor.policies import Policy, policy_config
 from busdoor.run import limits_for
 from busdoor.statistics import mean_interval
 from busdoor.step_time import LinearStepTime
@@ -45,6 +50,7 @@ LINE = StepLine(base_s=0.020, per_request_s=0.0005)
 STEP_TIME = {"name": "linear", "base_s": 0.020, "per_request_s": 0.0005}
 CHAT = {"input_tokens": 1, "output_tokens": {"type": "uniform", "low": 1, "high": 127}, "arrival": 1.0}
 MEAN_OUTPUT = 64.0
+MEMORY = KVConfig(num_blocks=1000, max_model_len=64)
 
 
 def linear(policies: list[dict[str, object]], slo: str, *, replications: int = 5, **options: object) -> Capacity:
@@ -289,6 +295,56 @@ def test_whole_batches_keep_a_promise_only_where_they_fill_fast_enough(share: fl
     assert search.rate == pytest.approx(100 * share, rel=0.02)
 
 
+@given(st.floats(0.4, 0.9), st.floats(1.5, 500.0), st.sampled_from([0.0, 0.01]))
+def test_the_lowest_rate_is_bracketed_as_the_highest_is(share: float, width: float, blur: float) -> None:
+    least_rps = 100 * share / width
+    attempt = fake(100 * share, least_rps=least_rps, blur=blur)
+    met = attempt(90 * share, 4)
+    assert met.outcome is Outcome.MEETS
+    least = find_least(bus(), [], attempt, met, 0.02, 4)
+    assert least.decided and least.misses <= least_rps <= least.meets < 1.11 * least.misses
+    assert len(least.probes) < 25
+
+
+def bus(max_wait_s: float = math.inf) -> Policy:
+    return policy_config("static", batch_size=8, max_wait_s=max_wait_s).build(MEMORY)
+
+
+def test_where_batches_leave_after_a_while_every_lower_rate_may_meet() -> None:
+    least = find_least(bus(max_wait_s=1.0), [], fake(10.0), fake(10.0)(9.0, 0), 0.02, 4)
+    assert (least.meets, least.misses) == (0.0, 0.0)
+    assert min(probe.request_rate for probe in least.probes) < 0.3
+
+
+def test_requests_that_wait_for_no_others_cost_no_runs_to_know_that_every_lower_rate_meets() -> None:
+    door, kept = policy_config("vllm").build(MEMORY), Reading("e2e_p99", np.zeros(8), 0.01, 1, 0.5)
+
+    def never(request_rate: float, doublings: int) -> Probe:
+        raise AssertionError(f"{request_rate} was tried")
+
+    assert find_least(door, [kept], never, fake(10.0)(9.0, 0), 0.02, 4).meets == 0
+
+
+CASE = Path(__file__).parents[1] / "cases" / "capacity" / "default.toml"
+
+
+def test_whole_batches_that_fill_too_slowly_serve_no_low_rate() -> None:
+    """Eight requests a batch, a second each: at one request a second the first of a batch waits for seven others."""
+    study = make_study(load_config(CASE, {"slo": {"e2e_p90": "3s"}}))
+    solver = Solver(study.runs, study.slo, 400, 5, 0.02, lambda *what: None)
+    answer = solver.solve(study.runs.config.policies[0])
+    assert 3 < answer.least_misses < answer.least < 4 < 7 < answer.low < answer.rate < answer.high < 7.6
+    study._keep(0, answer)
+    found = capacity_of(study)
+    assert found.plan(1.0).loc["static"].isna().all()
+    assert found.plan(20.0).loc["static", ["replicas", "headroom", "may_fall"]].tolist() == [
+        3, pytest.approx(3 * answer.low / 20 - 1), pytest.approx(1 - 3 * answer.least / 20),
+    ]  # fmt: skip
+    assert "With static no number of servers is sure to serve 1." in found.verdict(1.0)
+    assert found.plan_day([1.0, 5.0])["static"].isna().tolist() == [True, False]
+    assert found.fixed_fleet([1.0, 5.0]).isna().all() and found.fixed_fleet([4.0, 5.0])["static"] == 1
+
+
 def test_no_rate_is_found_where_latencies_are_too_long_at_all() -> None:
     search = Search(fake(40.0, least_rps=60.0), 100.0, 0.02, 4)
     search.run()
@@ -442,6 +498,18 @@ def test_replicas_carry_the_rate_and_one_less_would_not(rate: float, low: float)
     number = replicas_needed(rate, low)
     assert number * low >= rate * (1 - 1e-9)
     assert (number - 1) * low < rate
+
+
+@given(st.floats(0.1, 1e3), st.floats(0.01, 1e3), st.floats(0.0, 1.0))
+def test_each_replica_s_rate_is_one_that_a_server_is_known_to_meet_the_slo_at(
+    rate: float, low: float, share: float
+) -> None:
+    """And where there is no plan, no number of servers would have done."""
+    number = replicas_needed(rate, low, share * low)
+    if not math.isnan(number):
+        assert share * low * (1 - 1e-9) <= rate / number <= low * (1 + 1e-9)
+    else:
+        assert not any(share * low <= rate / replicas <= low for replicas in range(1, int(2 * rate / low) + 3))
 
 
 def test_the_plan_prices_servers_and_tokens() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from busdoor.capacity.least import Least
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import STABLE, Outcome, Reading
 from busdoor.capacity.search import Search
@@ -16,7 +17,7 @@ NO_TOKENS = "an answer that is released whole has no time between tokens"
 
 @dataclass(frozen=True)
 class Answer:
-    """The highest rate at which a policy meets the SLO.
+    """The rates at which a policy meets the SLO: from `least` to `low`.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class Answer:
         Why the rate is 0, or why the bracket is wider than wanted; else empty.
     probes : tuple of Probe
         All rates that were tried, in order.
+    least, least_misses : float
+        The lowest rate known to meet, 0 where all lower ones do; and the highest below it known to miss, 0 if none.
     """
 
     policy: str
@@ -42,6 +45,8 @@ class Answer:
     saturated_rps: float
     reason: str
     probes: tuple[Probe, ...] = ()
+    least: float = 0.0
+    least_misses: float = 0.0
 
     @property
     def at_low(self) -> Probe | None:
@@ -63,19 +68,22 @@ def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probe
     return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
 
 
-def found(policy: str, search: Search, saturated_rps: float, slo: SLO, advice: str) -> Answer:
-    """Answer with what a search has found; `advice` is for where its runs were too short."""
-    probes = tuple(search.probes)
+def found(policy: str, search: Search, least: Least, saturated_rps: float, slo: SLO, advice: str) -> Answer:
+    """Answer with what the searches have found; `advice` is for where their runs were too short."""
+    probes = (*search.probes, *least.probes)
     if search.low is None:
         return nothing(policy, _no_rate(search, slo, advice), saturated_rps, probes)
     if search.high is None:
         low = search.low.request_rate
         reason = f"the runs are too short to fill the server, so that no rate misses; {advice}"
-        return Answer(policy, low, low, inf, "", saturated_rps, reason, probes)
-    reason = "" if search.decided else _too_short(search, advice)
+        return Answer(policy, low, low, inf, "", saturated_rps, reason, probes, least.meets, least.misses)
+    reasons = [] if search.decided else [_too_short(search, advice)]
+    reasons += [] if least.decided else [_lowest_unsure(least)]
     binds = search.high.missed.key
     ends = search.low.request_rate, search.high.request_rate
-    return Answer(policy, search.rate, *ends, binds, saturated_rps, reason, probes)
+    return Answer(
+        policy, search.rate, *ends, binds, saturated_rps, "; ".join(reasons), probes, least.meets, least.misses
+    )
 
 
 def _no_rate(search: Search, slo: SLO, advice: str) -> str:
@@ -84,6 +92,11 @@ def _no_rate(search: Search, slo: SLO, advice: str) -> str:
     if best.outcome is not Outcome.MISSES:
         return f"runs of {best.num_requests:,} requests are too short to decide, even {at}; {advice}"
     return f"its best is {describe(best.missed, slo)}, {at}"
+
+
+def _lowest_unsure(least: Least) -> str:
+    below = f"; it is above {least.misses:.3g}" if least.misses else ""
+    return f"the lowest rate that meets the SLO is known only to be at most {least.meets:.3g} requests/s{below}"
 
 
 def _too_short(search: Search, advice: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from busdoor.capacity.answer import Answer
-from busdoor.capacity.plan import plan, plan_day
+from busdoor.capacity.plan import fixed_fleet, plan, plan_day
 from busdoor.config import Config
 from busdoor.config.slo import SLO
 
@@ -52,10 +52,12 @@ class Capacity:
     def table(self) -> pd.DataFrame:
         """One row a policy.
 
-        `request_rate`, the best guess, between `low`, which meets for certain, and `high`, which misses for certain
-        (requests/s); `binds`, what breaks first; `value` of it at `low` (seconds; a share for goodput);
-        `saturated_request_rate`, what it carries whatever the latencies; `num_requests` of its longest runs,
-        `warmup_share` and `drain_share` that are cut off them; `reason` why the rate is 0 or the bracket wide.
+        `request_rate`, the best guess of the highest rate, between `low`, which meets for certain, and `high`, which
+        misses for certain (requests/s); `least`, the lowest rate that meets for certain, and `least_misses`, the
+        highest below it that misses for certain (both 0 where every lower rate meets); `binds`, what breaks first;
+        `value` of it at `low` (seconds; a share for goodput); `saturated_request_rate`, what it carries whatever the
+        latencies; `num_requests` of its longest runs, `warmup_share` and `drain_share` that are cut off them; `reason`
+        why the rate is 0 or the bracket wide.
         """
         rows = {answer.policy: _row(answer) for answer in self.answers}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
@@ -89,7 +91,7 @@ class Capacity:
         return self.table["low"]
 
     def plan(self, request_rate: float, price_per_hour: float | None = None) -> pd.DataFrame:
-        """Say what each policy needs for a rate; see `busdoor.capacity.plan.plan`.
+        """Return what each policy needs for a rate; see `busdoor.capacity.plan.plan`.
 
         Parameters
         ----------
@@ -100,11 +102,22 @@ class Capacity:
         """
         price = self.config.gpu.price_per_hour if price_per_hour is None else price_per_hour
         tokens = self.mean_output_tokens
-        return plan(self.low, request_rate, mean_output_tokens=tokens, tp=self.config.gpu.tp, price_per_hour=price)
+        return plan(
+            self.low,
+            request_rate,
+            mean_output_tokens=tokens,
+            least_rps=self.table["least"],
+            tp=self.config.gpu.tp,
+            price_per_hour=price,
+        )
 
     def plan_day(self, hourly_rps: Sequence[float]) -> pd.DataFrame:
-        """Say how many servers each policy needs hour by hour; see `busdoor.capacity.plan.plan_day`."""
-        return plan_day(self.low, hourly_rps)
+        """Return how many servers each policy needs hour by hour; see `busdoor.capacity.plan.plan_day`."""
+        return plan_day(self.low, hourly_rps, self.table["least"])
+
+    def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
+        """Return how many servers each policy needs that stay on all day; see `busdoor.capacity.plan.fixed_fleet`."""
+        return fixed_fleet(self.low, hourly_rps, self.table["least"])
 
     def verdict(self, request_rate: float | None = None) -> str:
         """Say in words what it comes to, for a rate that has to be served or for one server."""
@@ -152,6 +165,8 @@ def _row(answer: Answer) -> dict[str, Any]:
         "request_rate": answer.rate,
         "low": answer.low,
         "high": answer.high,
+        "least": answer.least,
+        "least_misses": answer.least_misses,
         "binds": answer.binds,
         "value": value,
         "saturated_request_rate": answer.saturated_rps,

@@ -1,36 +1,45 @@
-"""From a rate that one server meets its SLO at to what has to be bought."""
+"""From the rates at which one server meets its SLO to what has to be bought."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nan
 
 import numpy as np
 import pandas as pd
 
 _SECONDS_PER_HOUR = 3600
 _MILLION = 1e6
+_ROUNDING = 1e-12  # must not buy a server: 42 / 14 is 3, whatever the last bit says
 
 
-def replicas_needed(request_rate: float, low_rps: float) -> float:
-    """Servers that meet the SLO at a rate, when a router deals requests out evenly; NaN if none ever does.
+def replicas_needed(request_rate: float, low_rps: float, least_rps: float = 0.0) -> float:
+    """Return how many servers meet the SLO at a rate, when a router deals requests out evenly; NaN if no number does.
 
-    Each then sees its share of the rate, and thinned Poisson arrivals are Poisson.
+    Each then sees its share of the rate, and thinned Poisson arrivals are Poisson. That share has to be in the range
+    of rates that one server meets the SLO at: the fewest servers that are enough give each the most, so that where
+    this is too little (whole batches fill too slowly), no number will do.
 
     Parameters
     ----------
     request_rate : float
         Requests per second, of all together.
     low_rps : float
-        At which one is known to meet the SLO.
+        The highest rate at which one is known to meet the SLO.
+    least_rps : float
+        The lowest such rate; 0 where every lower one will do.
 
     Examples
     --------
     >>> replicas_needed(40.0, 14.0), replicas_needed(42.0, 14.0)
     (3, 3)
+    >>> replicas_needed(15.0, 14.0, least_rps=8.0)
+    nan
     """
-    # Rounding must not buy a server: 42 / 14 is 3, whatever the last bit says.
-    return ceil(request_rate / low_rps * (1 - 1e-12)) if low_rps > 0 else float("nan")
+    if not low_rps > 0:
+        return nan
+    fewest = ceil(request_rate / low_rps * (1 - _ROUNDING))
+    return fewest if request_rate >= fewest * least_rps * (1 - _ROUNDING) else nan
 
 
 def plan(
@@ -38,19 +47,23 @@ def plan(
     request_rate: float,
     *,
     mean_output_tokens: float,
+    least_rps: pd.Series[float] | None = None,
     tp: int = 1,
     price_per_hour: float | None = None,
 ) -> pd.DataFrame:
-    """Say how many servers each policy needs, and what they cost.
+    """Return how many servers each policy needs, and what they cost.
 
     Parameters
     ----------
     low_rps : Series
-        By policy: the rate at which one server is known to meet the SLO.
+        By policy: the highest rate at which one server is known to meet the SLO.
     request_rate : float
         To be served.
     mean_output_tokens : float
         Of a request.
+    least_rps : Series, optional
+        By policy: the lowest rate at which one server is known to meet the SLO, 0 where every lower one will do; by
+        default 0 for all.
     tp : int
         GPUs of a server.
     price_per_hour : float, optional
@@ -59,20 +72,30 @@ def plan(
     Returns
     -------
     DataFrame
-        One row a policy: `replicas`, `gpus`, `headroom` (how much more they carry, as a share), and with a price
-        `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no rate meets the SLO.
+        One row a policy: `replicas`, `gpus`, `rate_per_replica`, `headroom` (how much the rate may grow, as a share),
+        `may_fall` (how much it may fall before the batches of so many servers fill too slowly), and with a price
+        `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no number of servers meets the SLO.
 
     Examples
     --------
     >>> low = pd.Series({"static": 1.0, "vllm": 15.0})
     >>> plan(low, 40.0, mean_output_tokens=200, price_per_hour=2.0).loc["vllm"].round(3).tolist()
-    [3.0, 3.0, 0.125, 6.0, 0.208]
+    [3.0, 3.0, 13.333, 0.125, 1.0, 6.0, 0.208]
     """
     if not (np.isfinite(request_rate) and request_rate > 0):
         raise ValueError(f"rate is {request_rate}; it has to be a number of requests per second, more than 0")
-    replicas = pd.Series({name: replicas_needed(request_rate, low) for name, low in low_rps.items()}, dtype=float)
+    least_rps = _or_zero(low_rps, least_rps)
+    replicas = pd.Series(
+        {name: replicas_needed(request_rate, low, least_rps[name]) for name, low in low_rps.items()}, dtype=float
+    )
     table = pd.DataFrame(
-        {"replicas": replicas, "gpus": replicas * tp, "headroom": replicas * low_rps / request_rate - 1}
+        {
+            "replicas": replicas,
+            "gpus": replicas * tp,
+            "rate_per_replica": request_rate / replicas,
+            "headroom": replicas * low_rps / request_rate - 1,
+            "may_fall": 1 - replicas * least_rps / request_rate,
+        }
     )
     if price_per_hour is not None:
         table["cost_per_hour"] = table["gpus"] * price_per_hour
@@ -81,12 +104,14 @@ def plan(
     return table.rename_axis("policy")
 
 
-def plan_day(low_rps: pd.Series[float], hourly_rps: Sequence[float]) -> pd.DataFrame:
-    """Say how many servers each policy needs hour by hour.
+def plan_day(
+    low_rps: pd.Series[float], hourly_rps: Sequence[float], least_rps: pd.Series[float] | None = None
+) -> pd.DataFrame:
+    """Return how many servers each policy needs hour by hour.
 
     Parameters
     ----------
-    low_rps : Series
+    low_rps, least_rps : Series
         As for `plan`.
     hourly_rps : sequence of float
         Requests per second in each hour, taken as constant within it: answers take seconds, not hours.
@@ -94,13 +119,38 @@ def plan_day(low_rps: pd.Series[float], hourly_rps: Sequence[float]) -> pd.DataF
     Returns
     -------
     DataFrame
-        One row an hour: `request_rate`, and a column a policy.
+        One row an hour: `request_rate`, and a column a policy; NaN where no number of servers meets the SLO.
 
     Examples
     --------
     >>> plan_day(pd.Series({"vllm": 15.0}), [10.0, 40.0])["vllm"].tolist()
     [1.0, 3.0]
     """
-    columns = {name: [replicas_needed(rate, low) for rate in hourly_rps] for name, low in low_rps.items()}
+    least_rps = _or_zero(low_rps, least_rps)
+    columns = {
+        name: [replicas_needed(rate, low, least_rps[name]) for rate in hourly_rps] for name, low in low_rps.items()
+    }
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
+
+
+def fixed_fleet(
+    low_rps: pd.Series[float], hourly_rps: Sequence[float], least_rps: pd.Series[float] | None = None
+) -> pd.Series[float]:
+    """Return how many servers each policy needs that stay on all day; NaN where no number meets the SLO in every hour.
+
+    Examples
+    --------
+    >>> low, least = pd.Series({"static": 4.0, "vllm": 15.0}), pd.Series({"static": 2.0, "vllm": 0.0})
+    >>> fixed_fleet(low, [10.0, 40.0], least).to_dict()
+    {'static': nan, 'vllm': 3.0}
+    """
+    least_rps = _or_zero(low_rps, least_rps)
+    peak, trough = max(hourly_rps), min(hourly_rps)
+    fewest = {name: replicas_needed(peak, low) for name, low in low_rps.items()}
+    fits = {name: trough >= number * least_rps[name] * (1 - _ROUNDING) for name, number in fewest.items()}
+    return pd.Series({name: number if fits[name] else nan for name, number in fewest.items()}, dtype=float)
+
+
+def _or_zero(low_rps: pd.Series[float], least_rps: pd.Series[float] | None) -> pd.Series[float]:
+    return pd.Series(0.0, index=low_rps.index) if least_rps is None else least_rps

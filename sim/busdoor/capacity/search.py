@@ -72,8 +72,16 @@ class Search:
         """Bracket the answer, then narrow the bracket; `low` stays None if no rate meets."""
         self._descend()
         if self.low is not None:
-            self._ascend()
+            step = 1 + 2 * self.tolerance
+            self._ascend(max(self.low.request_rate * step, self._begin), step, _HIGHEST_SHARE * self.ceiling_rps)
         if self.high is not None and self.low is not None:
+            self._narrow()
+
+    def climb(self, met: Probe, stride: float) -> None:
+        """Go up from a rate that meets, by a factor each time and at most to the ceiling, then narrow the bracket."""
+        self.low = met
+        self._ascend(met.request_rate * stride, stride, self.ceiling_rps)
+        if self.high is not None:
             self._narrow()
 
     @property
@@ -96,10 +104,15 @@ class Search:
 
     @property
     def rate(self) -> float:
-        """The best guess between the ends: where the binding target would be just met; 0 if no rate meets."""
+        """The best guess between the ends: where the binding target would be just met; 0 if no rate meets.
+
+        It is never the rate that misses.
+        """
         if self.low is None:
             return 0.0
-        return self.low.request_rate if self.high is None else self._crossing()
+        if self.high is None:
+            return self.low.request_rate
+        return min(self._crossing(), self.high.request_rate / self._width**_EDGE)
 
     def _try(self, request_rate: float) -> Probe:
         probe = self.attempt(request_rate, self.doublings)
@@ -148,14 +161,12 @@ class Search:
                 if self.low is None:
                     self._try((neighbour * best.request_rate) ** 0.5)
 
-    def _ascend(self) -> None:
+    def _ascend(self, rate: float, step: float, most: float) -> None:
         """Go up to a rate that misses; only the first rate met can be without one above it."""
         assert self.low is not None
         above = [p for p in self.probes if p.outcome is Outcome.MISSES and p.request_rate > self.low.request_rate]
         self.high = min(above, key=lambda probe: probe.request_rate, default=None)
-        step = 1 + 2 * self.tolerance
-        rate = max(self.low.request_rate * step, self._begin)
-        while self.high is None and rate < _HIGHEST_SHARE * self.ceiling_rps:
+        while self.high is None and rate < most:
             self._try(rate)
             rate *= step
 

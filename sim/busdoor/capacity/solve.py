@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
 from busdoor.capacity.backlog import Backlog, Work
 from busdoor.capacity.control import LEAST_REPLICATIONS, Queue, StandIn
+from busdoor.capacity.least import Least, find_least
 from busdoor.capacity.probe import Probe, probe
-from busdoor.capacity.reading import Outcome, overload_rps, readings, stability
+from busdoor.capacity.reading import Outcome, Reading, overload_rps, readings, stability
 from busdoor.capacity.sample import Runs, begins_alike
 from busdoor.capacity.search import Search, Try
 from busdoor.capacity.whole_batches import WholeBatches
@@ -63,25 +64,32 @@ class Solver:
 
     def solve(self, policy: PolicyTable) -> Answer:
         """Answer for a policy as it is."""
-        refusal = self._hopeless(policy)
-        return refusal or self._search(self.settled(policy))
+        refusal = self._unfit(policy)
+        if refusal is not None:
+            return refusal
+        lone = self._lone(policy)
+        late = [reading for reading in lone if reading.outcome is Outcome.MISSES]
+        if not late:
+            return self._search(self.settled(policy), lone)
+        worst = max(late, key=lambda reading: reading.ratio)
+        return nothing(policy.label, f"a lone request already has {describe(worst, self.slo)}")
 
-    def _hopeless(self, policy: PolicyTable) -> Answer | None:
-        """Say why no rate can meet the SLO, if no search is needed to know it."""
+    def _unfit(self, policy: PolicyTable) -> Answer | None:
+        """Answer why no rate can meet the SLO, if nothing has to be run to know it."""
         try:
             self._built(policy)
         except ValueError as error:  # it does not fit the memory, or the draws
             return nothing(policy.label, str(error))
         if self.slo.needs_tokens and not self._streams(policy):
             return nothing(policy.label, NO_TOKENS)
+        return None
+
+    def _lone(self, policy: PolicyTable) -> list[Reading]:
+        """Read the targets off requests that never meet another one, and wait for none."""
         count = max(1, self.num_requests // _ALONE_SHARE)
         samples = self.runs.alone(policy, count, len(self.runs.traces))
         whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
-        late = [r for r in readings(samples, self.slo.targets, whole) if r.outcome is Outcome.MISSES]
-        if not late:
-            return None
-        worst = max(late, key=lambda reading: reading.ratio)
-        return nothing(policy.label, f"a lone request already has {describe(worst, self.slo)}")
+        return readings(samples, self.slo.targets, whole)
 
     def _streams(self, policy: PolicyTable) -> bool:
         return self._built(policy).streams
@@ -90,7 +98,7 @@ class Solver:
         limits = self.runs.limits
         return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
 
-    def _search(self, policy: PolicyTable, begin_rps: float | None = None) -> Answer:
+    def _search(self, policy: PolicyTable, lone: list[Reading], begin_rps: float | None = None) -> Answer:
         count = len(self.runs.traces)
 
         @cache
@@ -114,7 +122,11 @@ class Solver:
         ceiling_rps = overload_rps(saturated(burst), carried)
         search = Search(attempt, ceiling_rps, self.tolerance, self.max_doublings, begin_rps=begin_rps)
         search.run()
-        return found(policy.label, search, carried, self.slo, advice_for(self.runs.fixed))
+        least = Least(0.0)
+        if search.low is not None:
+            built = self._built(policy)
+            least = find_least(built, lone, attempt, search.low, self.tolerance, self.max_doublings)
+        return found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
 
     def _length(self, doublings: int, times: int = 1) -> int:
         return min(times * self.num_requests << doublings, self.runs.longest)
@@ -167,7 +179,7 @@ class Solver:
         if size is None or size == own:
             return plain.named(_tuned_label(policy.label, own))
         best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
-        return self._search(best, (1 + _ROUGH_TOLERANCE) * rough_rps)
+        return self._search(best, self._lone(best), (1 + _ROUGH_TOLERANCE) * rough_rps)
 
     def _best_size(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
         """Try powers of two, until two in a row bring nothing; each has to do better than the best so far.

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from busdoor.capacity.reading import STABLE
+from busdoor.capacity.verdict import misfits, rate_text
 from busdoor.cli.tables import NOTHING, duration, number, percent
 
 if TYPE_CHECKING:
@@ -28,12 +29,19 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
         console.print(_plan(capacity, request_rate))
-    for policy, row in capacity.table.iterrows():
-        if row["reason"]:
-            console.print(f"{policy}: {row['reason']}.", style="yellow", highlight=False, markup=False)
+    for policy, reason in remarks(capacity, request_rate):
+        console.print(f"{policy}: {reason}.", style="yellow", highlight=False, markup=False)
     console.print()
     console.print(escape(capacity.verdict(request_rate)), highlight=False)
     console.print(escape(spent(capacity)), highlight=False, style="dim")
+
+
+def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, str]]:
+    """Return what has to be said of single policies: why a rate is 0 or unsure, and why a rate cannot be served."""
+    own = [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
+    if request_rate is None:
+        return own
+    return [*own, *misfits(capacity.table, capacity.plan(request_rate), request_rate).items()]
 
 
 def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
@@ -44,8 +52,9 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
         table.add_row(str(hour), f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index))
     servers = day[list(capacity.table.index)]
     table.add_section()
-    table.add_row("server-hours", "", *(number(total) for total in servers.sum(min_count=1)))
-    table.add_row("at the peak's number", "", *(number(total) for total in servers.max() * len(day)))
+    table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))
+    fixed = capacity.fixed_fleet(hourly_rps) * len(day)
+    table.add_row("at the peak's number", "", *(number(fixed[name]) for name in servers))
     console = Console()
     console.print("\nServers by hour:")
     console.print(table)
@@ -74,16 +83,16 @@ def _span(shares: pd.Series[float]) -> str:
 
 
 def _rates(capacity: Capacity) -> Table:
-    table = _table("", "requests/s", "meets", "misses", "what binds", "of all it carries")
+    """Return a row a policy; the lowest rates have a column if batches of any fill too slowly."""
+    slow = bool((capacity.table["least"] > 0).any())
+    table = _table("", "requests/s", *(["meets from", "to"] if slow else ["meets"]), "misses", "what binds", "of all")
     for policy, row in capacity.table.iterrows():
         if not row["low"] > 0:
-            table.add_row(escape(str(policy)), "0", NOTHING, NOTHING, NOTHING, NOTHING)
+            table.add_row(escape(str(policy)), "0", *[NOTHING] * (4 + slow))
             continue
-        share = row["request_rate"] / row["saturated_request_rate"]
-        ends = f"{row['low']:.3g}", f"{row['high']:.3g}"
-        table.add_row(
-            escape(str(policy)), f"{row['request_rate']:.3g}", *ends, _binds(capacity, row), percent(share, 0)
-        )
+        share = percent(row["request_rate"] / row["saturated_request_rate"], 0)
+        ends = [f"{row[name]:.3g}" for name in ([*["least"] * slow, "low", "high"])]
+        table.add_row(escape(str(policy)), rate_text(row), *ends, _binds(capacity, row), share)
     return table
 
 
@@ -98,10 +107,12 @@ def _binds(capacity: Capacity, row: pd.Series[float]) -> str:
 
 def _plan(capacity: Capacity, request_rate: float) -> Table:
     plan = capacity.plan(request_rate)
-    priced = "cost_per_hour" in plan
-    table = _table("", "servers", "GPUs", "headroom", *(["cost/h", "cost/M output tokens"] if priced else []))
+    priced, slow = "cost_per_hour" in plan, bool((plan["may_fall"] < 1).any())
+    columns = ["servers", "GPUs", "each", "headroom", *["may fall"] * slow]
+    table = _table("", *columns, *(["cost/h", "cost/M output tokens"] if priced else []))
     for policy, row in plan.iterrows():
-        cells = [number(row["replicas"]), number(row["gpus"]), percent(row["headroom"], 0)]
+        shares = [percent(row[name], 0) for name in ("headroom", *["may_fall"] * slow)]
+        cells = [number(row["replicas"]), number(row["gpus"]), number(row["rate_per_replica"]), *shares]
         if priced:
             costs = row["cost_per_hour"], row["cost_per_million_output_tokens"]
             cells += [NOTHING if isnan(cost) else f"{cost:,.2f}" for cost in costs]
