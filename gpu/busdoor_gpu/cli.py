@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from busdoor.cli.flags import Rate
+
 if TYPE_CHECKING:
     from busdoor.catalog import ModelShape
     from busdoor.config import Config, PolicyTable
@@ -31,7 +33,7 @@ def replay(
     model: str | None = None,
     out: Path | None = None,
     policy: list[str] | None = None,
-    rate: float | None = None,
+    rate: Rate = None,
     time_scale: float | None = None,
     concurrency: int | None = None,
     num_requests: int | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ValidationError
@@ -148,13 +148,30 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
     return made
 
 
+def listed(names: Sequence[str]) -> str:
+    """Write names as a list in a sentence.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+_MISSING = ("missing", "missing_argument")
+
+
 def _sentence(error: ValidationError, where: str, known: Iterable[str]) -> str:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # A key that is unknown explains a key that is missing, so it is said first.
+    first = min(errors, key=lambda one: one["type"] != "unexpected_keyword_argument")
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         return f"{where}: {unknown('a field of it', field, known)}"
-    if first["type"] in ("missing", "missing_argument"):
-        return f"{where}: {field} is missing"
+    if first["type"] in _MISSING:
+        missing = [".".join(map(str, one["loc"])) for one in errors if one["type"] in _MISSING]
+        return f"{where}: {listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{where} {field}: {message}" if field else f"{where}: {message}"

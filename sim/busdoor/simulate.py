@@ -20,7 +20,7 @@ from busdoor.record import TableRecorder
 from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.server import Server
-from busdoor.step_time.base import StepTime
+from busdoor.step_time import StepTime, as_step_time
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.utilisation import run_utilisation
 from busdoor.theory.load import offered_load
@@ -42,7 +42,7 @@ class Interrupted(KeyboardInterrupt):
 def simulate(
     trace: Trace | pd.DataFrame,
     policy: Policy,
-    step_time: StepTime,
+    step_time: StepTime | str | Mapping[str, Any],
     *,
     lookahead: int = 0,
     step_by_step: bool = False,
@@ -58,8 +58,8 @@ def simulate(
         Which requests arrive when; a data frame has a row per request, see `Trace.from_frame`.
     policy : Policy
         A fresh scheduler; it serves one run.
-    step_time : StepTime
-        Seconds that an iteration takes.
+    step_time : StepTime, str or mapping
+        Seconds that an iteration takes: a model, a calibration's name or file, or a table [step_time].
     lookahead : {0, 1}
         When an iteration is decided: at the end of the one before, or while the one before still runs.
     step_by_step : bool
@@ -92,7 +92,8 @@ def simulate(
     >>> simulate(trace, policy, LinearStepTime(base_s=1.0)).requests["finish_s"].tolist()
     [10.0, 20.0, 50.0, 100.0]
     """
-    trace = Trace.from_frame(trace) if isinstance(trace, pd.DataFrame) else trace
+    trace, step_time = as_trace(trace), as_step_time(step_time)
+    _check(policy, lookahead)
     load = offered_load(trace, policy, step_time)
     env = simpy.Environment()
     kv = getattr(policy, "kv", None)
@@ -116,6 +117,28 @@ def simulate(
         recorder.stop(trace, env.now)
         raise Interrupted(result()) from None
     return result()
+
+
+def as_trace(trace: Trace | pd.DataFrame) -> Trace:
+    """Return a trace as it is, and a data frame as one; ValueError for anything else."""
+    if isinstance(trace, Trace):
+        return trace
+    if isinstance(trace, pd.DataFrame):
+        return Trace.from_frame(trace)
+    raise ValueError(
+        f"trace is of type {type(trace).__name__}; it has to be a Trace or a data frame: read_trace reads a file, and "
+        "profile('azure-conv').generate() draws one"
+    )
+
+
+def _check(policy: object, lookahead: object) -> None:
+    if not isinstance(policy, Policy):
+        raise ValueError(
+            f"policy is of type {type(policy).__name__}; it has to be a Policy, as "
+            "policy_config('vllm').build(KVConfig(num_blocks=..., max_model_len=...)) makes one; compare takes names"
+        )
+    if lookahead not in (0, 1) or isinstance(lookahead, bool):
+        raise ValueError(f"lookahead is {lookahead!r}; it has to be 0 or 1")
 
 
 def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,9 @@ import pandas as pd
 
 from busdoor.comparison import Comparison
 from busdoor.config import DEFAULT_POLICIES, Config
+from busdoor.config.policy import policy_tables
+from busdoor.config.study import PLAIN_KEYS, TABLES
+from busdoor.config.tables import reject_unknown
 from busdoor.config.workload import resampled
 from busdoor.experiment import Draw, Experiment, Report
 from busdoor_workloads import Trace
@@ -23,12 +27,13 @@ DEFAULT_JOB: Mapping[str, Any] = {"workload": {"name": "azure-conv", "request_ra
 
 def compare(
     workload: Load | None = None,
-    policies: Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
+    policies: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
     *,
     gpu: str | Mapping[str, Any] = "h100",
     model: str | Mapping[str, Any] = "llama-3.1-8b",
     gpu_options: Mapping[str, Any] = MappingProxyType({}),
     request_rate: float | None = None,
+    rate: float | None = None,
     num_requests: int | None = None,
     replications: int = 5,
     seed: int = 0,
@@ -43,14 +48,17 @@ def compare(
         A trace; a data frame with a row per request, see `Trace.from_frame`; the name of a profile or preset; a trace
         file; or the table [workload] of a configuration. By default 2,000 requests of the profile `azure-conv` at 12
         requests/s.
-    policies : sequence of str or mapping
-        Names, or tables such as `{"name": "static", "batch_size": 16}`. The others are measured against the first.
+    policies : str, mapping or sequence of them
+        Names, also with fields as in "static,batch_size=16", or tables such as
+        `{"name": "static", "batch_size": 16}`. The others are measured against the first.
     gpu, model : str or mapping
         From the catalogue, or tables of your own.
     gpu_options : mapping
         More of the table [gpu], such as `{"tp": 2, "weight_dtype": "fp8"}`.
     request_rate : float, optional
         Requests per second, in place of the workload's own arrivals.
+    rate : float, optional
+        Another name for `request_rate`, as `--rate` of the command.
     num_requests : int, optional
         Of each replication.
     replications : int
@@ -60,7 +68,8 @@ def compare(
     report : callable, optional
         Told about progress: the share that is done, and what is being done.
     **tables
-        Further tables and keys of a configuration: `kv`, `step_time`, `slo`, `lookahead`.
+        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or file), `slo`,
+        `lookahead`.
 
     Returns
     -------
@@ -85,10 +94,11 @@ def compare(
     [2, 2, 2]
     """
     own, trace = workload_table(DEFAULT_JOB["workload"] if workload is None else workload)
-    changes = {"request_rate": request_rate, "num_requests": num_requests}
+    reject_unknown_keywords(compare, tables)
+    changes = {"request_rate": only_rate(request_rate, rate), "num_requests": num_requests}
     table = {
         "workload": own | {key: value for key, value in changes.items() if value is not None},
-        "policy": [{"name": policy} if isinstance(policy, str) else policy for policy in policies],
+        "policy": policy_tables(policies),
         "gpu": {"name": gpu, "model": model, **gpu_options},
         "replications": replications,
         "seed": seed,
@@ -98,6 +108,33 @@ def compare(
     experiment = Experiment(config, draws(config, trace), report)
     experiment.run()
     return Comparison.of(experiment)
+
+
+def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:
+    """Raise ValueError for a further keyword that is no table or key of a configuration, with the nearest right one.
+
+    Examples
+    --------
+    >>> reject_unknown_keywords(compare, {"num_request": 3})
+    Traceback (most recent call last):
+    ValueError: compare() num_request: unknown; did you mean num_requests?
+    """
+    further = {*TABLES, *PLAIN_KEYS} - {"workload", "policy"}  # which have names of their own among the parameters
+    own = [name for name, one in signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    reject_unknown(f"{function.__name__}()", keywords, {*own, *further})
+
+
+def only_rate(request_rate: float | None, rate: float | None) -> float | None:
+    """Return the rate that was given under either name.
+
+    Raises
+    ------
+    ValueError
+        If both were.
+    """
+    if request_rate is not None and rate is not None:
+        raise ValueError(f"request_rate = {request_rate!r} and rate = {rate!r} both set the rate; give one of them")
+    return rate if request_rate is None else request_rate
 
 
 def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:

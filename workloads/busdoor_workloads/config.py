@@ -167,13 +167,15 @@ def _descendants(base: type[T]) -> Iterator[type[T]]:
 
 def _sentence(error: ValidationError, cls: type[Any]) -> str:
     # A key that is unknown explains a key that is missing, so it is said first.
-    first = min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
+    errors = error.errors()
+    first = min(errors, key=lambda one: one["type"] != "unexpected_keyword_argument")
     where = _label(cls)
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         return f"{where} has no {place!r}; {did_you_mean(place, (f.name for f in fields(cls)))}"
     if first["type"] == "missing":
-        return f"{where} needs {place!r}"
+        missing = (".".join(map(str, one["loc"])) for one in errors if one["type"] == "missing")
+        return f"{where} needs {' and '.join(map(repr, missing))}"
     if first["type"] == "value_error":
         said = first["msg"].removeprefix("Value error, ")
         return f"{where}, {place}: {said}" if place else said

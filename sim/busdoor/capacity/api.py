@@ -14,10 +14,11 @@ from busdoor.capacity.presets import PRESETS
 from busdoor.capacity.sample import Runs, processes, reference, unit_rate
 from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
+from busdoor.config.policy import policy_tables
 from busdoor.config.slo import SLO, slo_table
 from busdoor.experiment import Report
 from busdoor.run import limits_for
-from busdoor.study import Load, draws, workload_table
+from busdoor.study import Load, draws, reject_unknown_keywords, workload_table
 from busdoor_workloads import Trace
 
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
@@ -29,7 +30,7 @@ TOLERANCE = 0.02
 
 def capacity(
     workload: Load = "azure-conv",
-    policies: Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
+    policies: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
     slo: str | Sequence[str] | Mapping[str, Any] | None = None,
     *,
     gpu: str | Mapping[str, Any] = "h100",
@@ -73,7 +74,7 @@ def capacity(
     report : callable, optional
         Told about progress: the share that is done, and what is being done.
     **tables
-        Further tables and keys of a configuration: `kv`, `step_time`, `lookahead`.
+        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or file), `lookahead`.
 
     Returns
     -------
@@ -94,10 +95,11 @@ def capacity(
     >>> bool(found.plan(100.0, price_per_hour=2.5).loc["vllm", "replicas"] >= 4)
     True
     """
+    reject_unknown_keywords(capacity, tables)
     given, recorded = workload_table(workload)
     table = {
         "workload": given,
-        "policy": [{"name": policy} if isinstance(policy, str) else policy for policy in policies],
+        "policy": policy_tables(policies),
         "gpu": {"name": gpu, "model": model, **gpu_options},
         "slo": slo if isinstance(slo, Mapping) else slo_table([slo] if isinstance(slo, str) else slo or []),
         "replications": replications,

@@ -48,14 +48,18 @@ def find(file: str, what: str, name: object) -> Table:
     tables = read_tables(file)
     if not isinstance(name, str):
         raise ValueError(f"{name!r} is not {what}; it has to be a name ({', '.join(sorted(tables))}) or a table")
+    found = _entry(tables, name)
+    if found is None:
+        raise unknown(what, name, tables)
+    return found
+
+
+def _entry(tables: Mapping[str, Table], name: str) -> Table | None:
     wanted = plain(name)
-    for key, table in tables.items():
-        if wanted == key or wanted in table.get("aliases", ()):
-            return table
-    raise unknown(what, name, tables)
+    return next((table for key, table in tables.items() if wanted == key or wanted in table.get("aliases", ())), None)
 
 
 def complete(file: str, table: Mapping[str, Any]) -> Table:
-    """Fill a user's table from the catalogue entry of the same name, if there is one."""
-    known = read_tables(file).get(plain(str(table.get("name", ""))), {})
-    return {"name": "custom", **known, **table}
+    """Fill a user's table from the catalogue entry of the same name or alias, if there is one."""
+    known = _entry(read_tables(file), str(table.get("name", "")))
+    return {"name": "custom", **(known or {}), **table}

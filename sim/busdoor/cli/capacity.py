@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from busdoor.cli.flags import Rate
+
 if TYPE_CHECKING:
     from busdoor.capacity import Capacity, Study
     from busdoor.config import Config
@@ -20,7 +22,7 @@ def capacity(
     *,
     slo: list[str] | None = None,
     goodput: float | None = None,
-    rate: float | None = None,
+    rate: Rate = None,
     diurnal: str | None = None,
     gpu_price: float | None = None,
     policy: list[str] | None = None,

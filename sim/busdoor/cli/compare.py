@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from busdoor.cli.flags import Rate
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def compare(
     *,
     policy: list[str] | None = None,
     workload: str | None = None,
-    rate: float | None = None,
+    rate: Rate = None,
     num_requests: int | None = None,
     gpu: str | None = None,
     model: str | None = None,

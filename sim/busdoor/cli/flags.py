@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from busdoor.config import Config, Document
+
+Rate = Annotated[float | None, Parameter(name=("--rate", "--request-rate"))]
 
 
 def overrides(
@@ -35,6 +39,7 @@ def overrides(
     {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
     """
     from busdoor.config import parse_policy
+    from busdoor.step_time import step_time_table
     from busdoor.study import workload_key
 
     arrivals = {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
@@ -44,7 +49,7 @@ def overrides(
         "workload": _given(arrivals),
         "policy": [parse_policy(text) for text in policy] if policy else None,
         "gpu": _given({"name": gpu, "model": model}),
-        "step_time": {"name": "calibrated", "path": step_time} if step_time else None,
+        "step_time": step_time_table(step_time) if step_time else None,
         "cluster": _given({"replicas": replicas, "router": _router(router)}),
         **plain,
     }
@@ -84,13 +89,15 @@ def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     A step time's may be the name of a calibration instead, which has no folder.
     """
+    from busdoor.step_time import step_time_table
+
     tables = dict(data)
     cluster = data.get("cluster")
     if isinstance(cluster, Mapping) and isinstance(cluster.get("pool"), list):
         pools = [absolute(pool, folder) if isinstance(pool, Mapping) else pool for pool in cluster["pool"]]
         tables["cluster"] = {**cluster, "pool": pools}
     for name in ("workload", "step_time"):
-        table = data.get(name)
+        table = step_time_table(data.get(name)) if name == "step_time" else data.get(name)
         if isinstance(table, Mapping) and isinstance(table.get("path"), str):
             path = folder / Path(table["path"]).expanduser()
             if name == "workload" or path.is_file():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from busdoor.cli.flags import Rate
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def simulate(
     config: Path | None = None,
     out: Path | None = None,
     policy: str | None = None,
-    rate: float | None = None,
+    rate: Rate = None,
     num_requests: int | None = None,
     gpu: str | None = None,
     model: str | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +106,10 @@ def _gain(comparison: Comparison, name: str) -> str:
 
 
 def print_summary(result: Result, slo: SLO | None = None) -> None:
-    """Print what one run came to, and whether it met the SLO."""
+    """Print what ran, what it came to, and whether it met the SLO."""
     summary = result.summary
     console = Console()
+    console.print(escape(what_ran(result.meta)), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for title, value in [*summary_rows(summary), *slo_rows(result, slo)]:
         table.add_row(title, value)
@@ -117,6 +118,26 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
+
+
+def what_ran(meta: Mapping[str, Any]) -> str:
+    """Say in a line which policy ran on what, as a result's meta has it; a calibration stands for GPU and model.
+
+    Examples
+    --------
+    >>> what_ran({"policy": "vllm", "gpu": "h100", "model": "llama-3.1-8b", "step_time": {"name": "roofline"}})
+    'Policy vllm; GPU h100; model llama-3.1-8b; step time roofline.'
+    """
+    step_time = meta.get("step_time") or {}
+    calibration = step_time.get("calibration")
+    parts = {
+        "Policy": meta.get("policy"),
+        "GPU": None if calibration else meta.get("gpu"),
+        "model": None if calibration else meta.get("model"),
+        "step time": f"{calibration} (calibrated)" if calibration else step_time.get("name"),
+        "lookahead": meta.get("lookahead"),
+    }
+    return "; ".join(f"{title} {value}" for title, value in parts.items() if value is not None) + "."
 
 
 def slo_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from busdoor.cli.flags import Rate
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -145,7 +147,7 @@ def generate(
     /,
     *,
     num_requests: int | None = None,
-    rate: float | None = None,
+    rate: Rate = None,
     seed: int = 0,
     out: Path | None = None,
     to: str | None = None,

@@ -131,15 +131,34 @@ def _config(name: str, table: Mapping[str, Any]) -> Any:
         raise ValueError(said if said.startswith("[policy]") else f"[policy] name: {said}") from error
 
 
-def parse_policy(text: str) -> dict[str, Any]:
-    """Read a policy as a flag gives it: its name, and fields after commas.
+def parse_policy(text: str, what: str = "--policy") -> dict[str, Any]:
+    """Read a policy as a flag gives it: its name, and fields after commas; `what` is how messages call it.
 
     Examples
     --------
     >>> parse_policy("static,batch_size=16,finished_rows=skip")
     {'name': 'static', 'batch_size': 16, 'finished_rows': 'skip'}
     """
-    return parse_named(text, "--policy", "static,batch_size=16")
+    return parse_named(text, what, "static,batch_size=16")
+
+
+def policy_tables(policies: object) -> list[Any]:
+    """Return what Python may give as policies as tables [policy]: names or tables, or one of them.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing of the kind.
+
+    Examples
+    --------
+    >>> policy_tables("vllm"), policy_tables(["static,batch_size=8", {"name": "vllm"}])
+    ([{'name': 'vllm'}], [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}])
+    """
+    given = [policies] if isinstance(policies, str | Mapping) else policies
+    if not isinstance(given, Sequence):
+        raise ValueError(f"policies is {policies!r}; it has to be names or tables, as in ['static', 'vllm']")
+    return [parse_policy(policy, "policy") if isinstance(policy, str) else policy for policy in given]
 
 
 def parse_policies(

@@ -104,7 +104,7 @@ def _pool(
         own = {name: table_of(table, name) for name in (*_SERVER, "policy", "measured")}
         reject_unknown("measured", own["measured"], LIMITS)
         _check_step_time(own, base)
-        merged = {name: _over(name, document.data.get(name, {}), own[name]) for name in _SERVER}
+        merged = {name: _over(name, table_of(document.data, name), own[name]) for name in _SERVER}
         server = parse_server(merged, folder, lambda name: nullcontext())
         plain = {key: table[key] for key in ("replicas", "role", "weight") if key in table}
         plain["measured"] = own["measured"] or measured_limits(merged["step_time"], folder)

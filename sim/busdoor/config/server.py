@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from busdoor.config.measured import measured_server, with_memory
 from busdoor.config.tables import GPUTable, KVTable, reject_unknown
 from busdoor.names import checked
-from busdoor.step_time import StepTime, make_step_time, step_time_class
+from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
 Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it
 
@@ -56,8 +56,16 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, runs: b
 
 
 def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a table of that name, empty if there is none; ValueError if it is something else."""
+    """Return a table of that name, empty if there is none; ValueError if it is something else.
+
+    Examples
+    --------
+    >>> table_of({"step_time": "vllm-cpu"}, "step_time")      # the name of a calibration stands for its table
+    {'name': 'calibrated', 'path': 'vllm-cpu'}
+    """
     table = data.get(name, {})
+    if name == "step_time":
+        table = step_time_table(table)
     if not isinstance(table, Mapping):
         raise ValueError(f"{name} = {table!r}: it has to be a table, [{name}]")
     return dict(table)

@@ -6,6 +6,7 @@ A model is named in a configuration by a name of `STEP_TIMES`, or by the import 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from busdoor.names import checked, import_class, unknown
@@ -27,8 +28,10 @@ __all__ = [
     "LinearStepTime",
     "RooflineStepTime",
     "StepTime",
+    "as_step_time",
     "make_step_time",
     "step_time_class",
+    "step_time_table",
 ]
 
 
@@ -53,11 +56,56 @@ def step_time_class(name: str) -> type[StepTime]:
     Traceback (most recent call last):
     ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: calibrated, linear, roofline)
     """
-    if ":" not in name:
-        if name not in STEP_TIMES:
+    if not isinstance(name, str) or ":" not in name:
+        if not isinstance(name, str) or name not in STEP_TIMES:
             raise unknown("a step-time model", name, STEP_TIMES)
         return STEP_TIMES[name]
     return import_class(name, StepTime, "a step-time model")
+
+
+def step_time_table(given: Any) -> Any:
+    """Return what stands for a step time as a table [step_time]; a table, and what is no step time, as it is.
+
+    Parameters
+    ----------
+    given : str, StepTime or mapping
+        A name of `STEP_TIMES`, an import path, a calibration's file or name; one of our models; a table.
+
+    Examples
+    --------
+    >>> step_time_table("h100-llama-3.1-8b"), step_time_table("roofline")
+    ({'name': 'calibrated', 'path': 'h100-llama-3.1-8b'}, {'name': 'roofline'})
+    >>> step_time_table(LinearStepTime(base_s=0.1))["base_s"]
+    0.1
+    """
+    if isinstance(given, Path):
+        return {"name": "calibrated", "path": str(given)}
+    if isinstance(given, str):
+        return {"name": given} if given in STEP_TIMES or ":" in given else {"name": "calibrated", "path": given}
+    return given.describe() if type(given) in STEP_TIMES.values() else given
+
+
+def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
+    """Take a step-time model as it is, or make one of a name, a calibration's file or name, or a table.
+
+    Raises
+    ------
+    ValueError
+        If it is nothing of the kind, in one sentence.
+
+    Examples
+    --------
+    >>> as_step_time("h100-llama-3.1-8b").calibration
+    'h100-llama-3.1-8b'
+    """
+    if isinstance(given, StepTime):
+        return given
+    table = step_time_table(given)
+    if not isinstance(table, Mapping) or "name" not in table:
+        raise ValueError(
+            f"step_time is {given!r}; it has to be a StepTime, a calibration's name or file, or a table with a name"
+        )
+    return make_step_time(**table)
 
 
 def make_step_time(name: str, **parameters: Any) -> StepTime:
