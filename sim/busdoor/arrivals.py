@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Generator, Iterator
 from math import inf, isfinite
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import simpy
 
+from busdoor.block_names import BlockNames, rows_of_sessions
 from busdoor.request import Request
 from busdoor.server import EARLY
 from busdoor_workloads import Trace
@@ -58,7 +58,7 @@ class Clients:
     def __init__(self, env: simpy.Environment, trace: Trace, kv_block_size: int = 16) -> None:
         self.env = env
         self.trace = trace
-        self._hash_scale = _hash_scale(trace, kv_block_size)
+        self._names = BlockNames(trace, kv_block_size)
         self._answered: dict[int, simpy.Event] = {}
         self._to_send = len(trace)
         self._server: Submits | None = None
@@ -133,7 +133,7 @@ class Clients:
             self._server.abandon(request)
 
     def _requests(self, rows: np.ndarray) -> Iterator[Request]:
-        trace = self.trace
+        trace, names = self.trace, self._names
         caps = [0] * len(rows) if trace.max_output_tokens is None else trace.max_output_tokens[rows].tolist()
         for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
             zip(
@@ -147,35 +147,15 @@ class Clients:
         ):
             priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
             session = -1 if trace.session_id is None else int(trace.session_id[row])
-            yield Request(row, arrival_s, inputs, outputs, cap, priority, self._hashes(row), session)
-
-    def _hashes(self, row: int) -> tuple[int, ...]:
-        if self.trace.hash_ids is None:
-            return ()
-        scale = self._hash_scale
-        ids = self.trace.hash_ids[row]
-        return ids if scale == 1 else tuple(i * scale + part for i in ids for part in range(scale))
+            request = Request(row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session)
+            request.context_ids = names.context_ids(row)
+            yield request
 
 
 def _turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:
     """Rows that are sent on time, and the rows of each session that has later turns, in order."""
-    rows = np.arange(len(trace))
-    if trace.session_id is None or trace.turn is None:
-        return rows, []
-    sessions: dict[int, list[int]] = defaultdict(list)
-    for row in np.lexsort((trace.turn, trace.session_id)).tolist():
-        sessions[int(trace.session_id[row])].append(row)
-    later = [turns for turns in sessions.values() if len(turns) > 1]
-    firsts = np.array(sorted(turns[0] for turns in sessions.values()), dtype=np.int64)
-    return firsts, later
-
-
-def _hash_scale(trace: Trace, kv_block_size: int) -> int:
-    if trace.hash_ids is None or trace.block_size is None:
-        return 1
-    if trace.block_size % kv_block_size:
-        raise ValueError(
-            f"the trace's hash_ids stand for {trace.block_size} tokens, which is no multiple of the KV block_size "
-            f"{kv_block_size}; choose a block_size that divides it"
-        )
-    return trace.block_size // kv_block_size
+    sessions = rows_of_sessions(trace)
+    if not sessions:
+        return np.arange(len(trace)), []
+    firsts = np.array(sorted(turns[0] for turns in sessions), dtype=np.int64)
+    return firsts, [turns for turns in sessions if len(turns) > 1]

@@ -162,10 +162,18 @@ class TableRecorder:
         if enter_s == enter_s:
             self._stays += _pack_stay(request.request_id, enter_s, now_s)
 
+    @property
+    def num_left(self) -> int:
+        """Requests that have left."""
+        return len(self._requests) // (8 * len(REQUEST_COLUMNS))
+
+    def left_ids(self) -> set[int]:
+        """Return the ids of the requests that have left."""
+        return set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist())
+
     def known(self) -> set[int]:
-        """Ids of the requests that run, and of those that have left."""
-        left = _frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist()
-        return {request.request_id for request in self._entered}.union(left)
+        """Return the ids of the requests that run, and of those that have left."""
+        return {request.request_id for request in self._entered} | self.left_ids()
 
     def stop(self, trace: Trace, now_s: float, elsewhere: Collection[int] = ()) -> None:
         """Write a row for every request that has not left: those that run as they are, the others as they will come.
@@ -173,7 +181,7 @@ class TableRecorder:
         Those `elsewhere` are left out: another server's recorder writes them.
         """
         running = {request.request_id: request for request in self._entered}
-        left = set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist()).union(elsewhere)
+        left = self.left_ids().union(elsewhere)
         for row in range(len(trace)):
             if row not in left:
                 request = running.get(row) or Request(

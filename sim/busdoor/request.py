@@ -37,6 +37,8 @@ class Request:
         (later than `finish_s` in a static batch). NaN until then.
     num_preemptions, cached_tokens : int
         Times it was thrown out of the running batch; prompt tokens found in the prefix cache at first admission.
+    context_ids : tuple of int
+        Ids of the blocks of prompt and answer together, where the session's next prompt repeats both; else empty.
     status : str
         waiting, running, finished, abandoned, or "refused: <reason>".
     replica : int
@@ -53,6 +55,7 @@ class Request:
         "arrival_s",
         "cached_tokens",
         "computed_tokens",
+        "context_ids",
         "decode_clock",
         "finish_clock",
         "finish_s",
@@ -94,6 +97,7 @@ class Request:
         self.priority = priority
         self.hash_ids = hash_ids
         self.session_id = session_id
+        self.context_ids: tuple[int, ...] = ()
         self.computed_tokens = 0
         self.generated_tokens = 0
         self.first_scheduled_s = self.first_token_s = self.last_token_s = nan

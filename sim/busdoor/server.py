@@ -12,8 +12,9 @@ import simpy
 from busdoor.batch import Batch
 from busdoor.policies.base import Policy
 from busdoor.request import Request
+from busdoor.standstill import EndlessPreemption
 from busdoor.step_time.base import StepTime
-from busdoor.stretch import EndedStretch, Stretch, make_stretch
+from busdoor.stretch import EndedStretch, Stretch, check_duration, make_stretch
 
 Process = Generator[simpy.Event, Any, None]
 
@@ -83,6 +84,7 @@ class Server:
     ) -> None:
         if lookahead not in (0, 1):
             raise ValueError(f"lookahead is {lookahead}; it must be 0 or 1")
+        policy.begin_run()
         self.env = env
         self.policy = policy
         self.step_time = step_time
@@ -95,6 +97,7 @@ class Server:
         self._stale = False  # whether the batch that comes next was decided before the last change that matters to it
         self._stretch: Stretch | None = None  # the one that runs, and its repetitions: for whoever asks where it is
         self._repeat = 1
+        self._endless = EndlessPreemption(type(policy).__name__)
         self._gone: list[Request] = []  # running requests whose clients went away during an iteration
         self._process = env.process(self._run_ahead() if lookahead else self._run())
 
@@ -190,6 +193,7 @@ class Server:
             following = self._schedule_ahead()
             last_s = self.step_time.last_s(batch, repeat, following, from_idle)
             if last_s is not None:
+                check_duration(self.step_time, last_s)
                 stretch = EndedStretch(stretch, repeat, last_s)
             yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
@@ -210,6 +214,7 @@ class Server:
     def _begin(self, batch: Batch) -> tuple[Stretch, int]:
         """Stamp who enters and who is thrown out; time the batch."""
         now = self.env.now
+        self._endless.check(batch)
         for request in batch.admitted:
             if isnan(request.first_scheduled_s):
                 request.first_scheduled_s = max(now, request.arrival_s)

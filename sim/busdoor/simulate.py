@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
@@ -20,6 +20,7 @@ from busdoor.record import TableRecorder
 from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.server import Server
+from busdoor.standstill import check_all_left
 from busdoor.step_time import StepTime, as_step_time
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.utilisation import run_utilisation
@@ -79,6 +80,8 @@ def simulate(
     ------
     Interrupted
         A KeyboardInterrupt that carries what was done until then.
+    ValueError
+        The policy strands requests, or preempts without end.
 
     Examples
     --------
@@ -111,11 +114,45 @@ def simulate(
         meta_of_run = described | utilisation(step_time, table) | dict(meta or {})
         return Result(requests=recorder.requests(), iterations=table, stays=recorder.stays(), meta=meta_of_run)
 
+    return run_to_end(env, trace, [recorder], result, type(policy).__name__)
+
+
+def run_to_end(
+    env: simpy.Environment,
+    trace: Trace,
+    recorders: Sequence[TableRecorder],
+    result: Callable[[], Result],
+    policy_name: str,
+) -> Result:
+    """Run until nothing happens any more, and return the result.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        What runs.
+    trace : Trace
+        What was sent.
+    recorders : sequence of TableRecorder
+        Those that write down every request once; one that none knows when a run is stopped is written by the first.
+    result : callable
+        Makes the result of the tables.
+    policy_name : str
+        What an error names.
+
+    Raises
+    ------
+    Interrupted
+        A KeyboardInterrupt that carries what was done until then.
+    ValueError
+        Requests of the trace have not left when nothing happens any more.
+    """
     try:
         env.run()
     except KeyboardInterrupt:
-        recorder.stop(trace, env.now)
+        for recorder in recorders:
+            recorder.stop(trace, env.now, set().union(*(other.known() for other in recorders if other is not recorder)))
         raise Interrupted(result()) from None
+    check_all_left(trace, recorders, policy_name)
     return result()
 
 

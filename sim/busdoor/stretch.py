@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from math import ceil, inf, sqrt
 
 import numpy as np
 
@@ -85,6 +85,8 @@ class VectorStretch(Stretch):
 
     def __init__(self, start_s: float, step_time: StepTime, batch: Batch, repeat: int) -> None:
         durations = np.asarray(step_time.durations_s(batch, repeat), dtype=np.float64)
+        if len(unfit := durations[~((durations >= 0) & (durations < inf))]):
+            check_duration(step_time, float(unfit[0]))
         super().__init__(start_s, float(durations[0]), 0.0)
         self._durations_s = durations
         self._ends_s = start_s + np.cumsum(durations)
@@ -108,10 +110,19 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
     Raises
     ------
     ValueError
-        If the model gives a duration that is negative or no number.
+        If the model gives a duration that is negative, infinite or no number.
     """
     line = step_time.line(batch)
     stretch = Stretch(start_s, *line) if line else VectorStretch(start_s, step_time, batch, repeat)
-    if not stretch.first_s >= 0:
-        raise ValueError(f"{type(step_time).__name__} gave an iteration of {stretch.first_s} s; it must be 0 or more")
+    check_duration(step_time, stretch.first_s)
+    if repeat > 1:
+        check_duration(step_time, stretch.last_s(repeat))
     return stretch
+
+
+def check_duration(step_time: StepTime, duration_s: float) -> None:
+    """Raise ValueError for an iteration of a negative or infinite time, or of none."""
+    if not 0 <= duration_s < inf:
+        raise ValueError(
+            f"{type(step_time).__name__} gave an iteration of {duration_s} s; it must be finite, and 0 or more"
+        )

@@ -20,7 +20,7 @@ from busdoor.record import TableRecorder
 from busdoor.request import Request
 from busdoor.result import Result
 from busdoor.server import Server
-from busdoor.simulate import describe_run
+from busdoor.simulate import describe_run, run_to_end
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 
@@ -138,8 +138,11 @@ def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> 
     )
     clients.start(server)
     meta = describe_run(trace, policy, step_time, lookahead)
-    env.run()
-    return Result(recorder.requests(), recorder.iterations(), recorder.stays(), meta)
+
+    def result() -> Result:
+        return Result(recorder.requests(), recorder.iterations(), recorder.stays(), meta)
+
+    return run_to_end(env, trace, [recorder], result, type(policy).__name__)
 
 
 def batches_of(result: Result) -> list[Batch]:

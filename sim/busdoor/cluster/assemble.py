@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,8 @@ import simpy
 
 from busdoor.cluster.replica import Replica
 from busdoor.record import TableRecorder
-from busdoor.result import Result
 from busdoor.server import Server
-from busdoor.simulate import Interrupted, describe_run, utilisation
+from busdoor.simulate import describe_run, utilisation
 from busdoor_workloads import Trace
 
 
@@ -35,20 +34,9 @@ def start_servers(
     return servers, recorders
 
 
-def run_to_end(
-    env: simpy.Environment, trace: Trace, recorders: Sequence[TableRecorder], result: Callable[[], Result]
-) -> Result:
-    """Run, and return the result; `Interrupted` with what there is, if somebody stops it.
-
-    `recorders` are those that write down every request once; a request that none knows is written by the first.
-    """
-    try:
-        env.run()
-    except KeyboardInterrupt:
-        for recorder in recorders:
-            recorder.stop(trace, env.now, set().union(*(other.known() for other in recorders if other is not recorder)))
-        raise Interrupted(result()) from None
-    return result()
+def policy_names(replicas: Sequence[Replica]) -> str:
+    """Name the classes of the replicas' policies, each once."""
+    return " + ".join(dict.fromkeys(type(replica.policy).__name__ for replica in replicas))
 
 
 def join_tables(tables: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.DataFrame:

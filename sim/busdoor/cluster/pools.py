@@ -9,7 +9,7 @@ import simpy
 
 from busdoor.arrivals import Clients
 from busdoor.catalog.dtypes import lm_head_dtype
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, run_to_end, start_servers
+from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, policy_names, start_servers
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.links import Links
 from busdoor.cluster.load import pools_load
@@ -19,7 +19,7 @@ from busdoor.cluster.router import Router
 from busdoor.policies.paged import PagedPolicy
 from busdoor.record import TableRecorder
 from busdoor.result import Result
-from busdoor.simulate import Progress, reporting
+from busdoor.simulate import Progress, reporting, run_to_end
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor_workloads import Trace
 
@@ -123,7 +123,7 @@ def simulate_disaggregated(
             meta=described | noted | dict(meta or {}),
         )
 
-    return run_to_end(env, trace, ending, result)
+    return run_to_end(env, trace, ending, result, policy_names(replicas))
 
 
 def _check_pools(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Replica]) -> None:

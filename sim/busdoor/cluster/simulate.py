@@ -8,13 +8,13 @@ from typing import Any
 import simpy
 
 from busdoor.arrivals import Clients
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, run_to_end, start_servers
+from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, policy_names, start_servers
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
 from busdoor.cluster.replica import Replica, check_replicas
 from busdoor.cluster.router import Router
 from busdoor.result import Result
-from busdoor.simulate import Progress, reporting
+from busdoor.simulate import Progress, reporting, run_to_end
 from busdoor_workloads import Trace
 
 
@@ -91,4 +91,4 @@ def simulate_cluster(
             meta=described | noted | dict(meta or {}),
         )
 
-    return run_to_end(env, trace, recorders, result)
+    return run_to_end(env, trace, recorders, result, policy_names(replicas))

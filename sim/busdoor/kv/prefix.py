@@ -122,9 +122,16 @@ class PrefixCachedKV(PagedKV):
         return hits
 
     def _content(self, request: Request, i: int) -> tuple[int, int]:
-        """Name the content of a request's i-th block: shared by its hash id, else its own."""
-        shared = i < len(request.hash_ids) and (i + 1) * self.block_size <= request.input_tokens
-        return (-1, request.hash_ids[i]) if shared else (request.request_id, i)
+        """Name the content of a request's i-th block: shared by its id, else its own.
+
+        vLLM caches a block when it is full, of generated tokens too; the next turn of a session looks for those.
+        """
+        ids = request.context_ids
+        if ids or (i + 1) * self.block_size <= request.input_tokens:
+            ids = ids or request.hash_ids
+            if i < len(ids):
+                return -1, ids[i]
+        return request.request_id, i
 
     def _remember(self, request: Request, pages: CachedPages, num_full: int) -> None:
         for i in range(len(pages.keys), num_full):

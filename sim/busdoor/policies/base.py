@@ -74,6 +74,19 @@ class Policy(ABC):
     num_slots: int
     streams: bool = True
     whole_batch: ClassVar[bool] = False
+    _used: bool = False
+
+    def begin_run(self) -> None:
+        """Mark the policy as used: it holds the state of one run, and serves no second one.
+
+        Raises
+        ------
+        ValueError
+            It has served a run before.
+        """
+        if self._used:
+            raise ValueError(f"this {type(self).__name__} has served a run already; make a new policy for every run")
+        self._used = True
 
     @abstractmethod
     def add(self, request: Request) -> None:

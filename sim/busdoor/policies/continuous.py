@@ -81,9 +81,12 @@ class ContinuousPolicy(Policy):
             finished.sort(key=_seat)
         for request in finished:
             self._release(request, "finished")
+        self._rejoin_starved()
+        return finished
+
+    def _rejoin_starved(self) -> None:
         while self._starved:
             self.decodes.join(self._starved.pop())
-        return finished
 
     def _compute(self, chunk: Chunk, finished: list[Request]) -> None:
         request = chunk.request

@@ -22,8 +22,8 @@ class VllmPolicy(PagedPolicy):
 
     There are no phases: a request has computed tokens and known tokens, and every iteration computes some of the
     difference, one for a decode. When a running request finds no block, the last one (or the worst priority) is
-    preempted: its blocks are freed and it is computed anew later. Whoever waits is admitted only in iterations that
-    preempt nobody.
+    preempted: its blocks are freed and it is computed anew later. Waiting requests are admitted only in passes that
+    preempt none.
 
     Parameters
     ----------
@@ -70,20 +70,30 @@ class VllmPolicy(PagedPolicy):
         self.chunked_prefill = chunked_prefill
         self.long_prefill_token_threshold = long_prefill_token_threshold or max_num_batched_tokens
         self._most_prefill = max_num_batched_tokens  # of one request, in the iteration that is being decided
-        self.watermark_blocks = int(watermark * kv.num_blocks)
+        self.watermark_blocks = int(watermark * (kv.num_blocks + 1))  # vLLM counts its null block
         self.reserve_full_prompt = reserve_full_prompt
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Decide the next iteration: everybody who runs, then whoever may enter."""
+        """Decide the next iteration: the running requests, then those that may enter."""
         batch = Batch()
+        # A request that preempts itself ends vLLM's pass, perhaps with nothing scheduled; vLLM then asks again at once.
+        while self._decide(batch) and not (batch.num_decode_tokens or batch.chunks):
+            self._rejoin_starved()
+        return batch if batch.num_decode_tokens or batch.chunks else None
+
+    def _decide(self, batch: Batch) -> bool:
+        """Take one pass over running and waiting requests, as vLLM's `schedule` does; return whether it preempted."""
+        preempted_before = len(batch.preempted)
         # The threshold protects others from a long prompt; a request that is alone is spared it (vLLM PR 57951).
         alone = len(self.running) + len(self.waiting) <= 1
         self._most_prefill = self.max_num_batched_tokens if alone else self.long_prefill_token_threshold
         plan = self._plan()
         budget = self._walk(batch) if plan is None else self._follow(plan, batch)
-        if not batch.preempted and len(self.waiting):
+        if len(batch.preempted) > preempted_before:
+            return True
+        if len(self.waiting):
             self._admit(batch, budget)
-        return batch if batch.num_decode_tokens or batch.chunks else None
+        return False
 
     def _plan(self) -> list[tuple[Request, int]] | None:
         """Pieces of the running prefills, if everybody runs; None when blocks or budget make the order matter."""

@@ -1,4 +1,8 @@
-"""Mooncake traces (kvcache-ai/Mooncake, FAST'25 release): milliseconds and ids of 512-token blocks."""
+"""Mooncake traces (kvcache-ai/Mooncake, FAST'25 release): milliseconds and ids of 512-token blocks.
+
+They tell neither sessions nor parents, and their ids name prompts alone: a prompt finds what earlier prompts left in
+the prefix cache, but of an earlier answer nothing, though a real server would find that too. Hits are a lower bound.
+"""
 
 from __future__ import annotations
 
