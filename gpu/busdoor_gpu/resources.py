@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ class Variant:
     name: str
     launch: Launch
     capability: tuple[int, int]
+    number: int
 
     def compile(self) -> Resources:
         """Compile it and read what it uses."""
@@ -148,14 +150,30 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
             key = (kind, types, *sorted(launch.meta.items()))
             if key not in seen:
                 seen.add(key)
-                yield Variant(f"{kind} | {shape.name}, block {page}", launch, capability)
+                yield Variant(f"{kind} | {shape.name}, block {page}", launch, capability, len(seen) - 1)
 
 
 def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]]:
-    """Compile variants on all cores: the compiler lets go of Python's lock, and assembles in a process of its own."""
+    """Compile variants on all cores, in processes: `ast.parse`, by which Triton reads a kernel, may fail in threads.
+
+    CPython 3.11 counts its recursion once for all threads: "SystemError: AST constructor recursion depth mismatch".
+    """
     chosen = list(chosen)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from zip(chosen, pool.map(Variant.compile, chosen), strict=True)
+    keys = [(variant.capability, variant.number) for variant in chosen]
+    workers = max(1, min(os.cpu_count() or 1, len(chosen)))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield from zip(chosen, pool.map(_compile, keys), strict=True)
+
+
+def _compile(key: tuple[tuple[int, int], int]) -> Resources:
+    """Compile a variant in a process of its own, which records the launches again: they cannot be sent."""
+    capability, number = key
+    return _recorded(capability)[number].compile()
+
+
+@cache
+def _recorded(capability: tuple[int, int]) -> list[Variant]:
+    return list(variants(capability))
 
 
 def table(capability: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from busdoor_gpu.aot import SHARED_PER_SM
 from busdoor_gpu.kernels._launch import recording
 from busdoor_gpu.kernels.decode_plan import _PROGRAMS_PER_SM
-from busdoor_gpu.resources import LLAMA_8B, _decode, compile_all, variants
+from busdoor_gpu.resources import LLAMA_8B, _decode, _recorded, compile_all, variants
 
 
 def attention(name):
@@ -71,6 +71,13 @@ def test_attention_copies_keys_and_values_asynchronously(hopper, ampere):
 def test_as_many_decode_programs_fit_a_multiprocessor_as_the_plan_counts_on(hopper, ampere):
     for name, used in [*hopper.items(), *ampere.items()]:
         assert not name.startswith("decode") or used.programs_per_sm >= _PROGRAMS_PER_SM, (name, used)
+
+
+def test_a_process_finds_the_variant_that_it_is_to_compile():
+    """Launches cannot be sent to a process; it records them again and takes the one of the same number."""
+    recorded = list(variants((9, 0)))
+    assert [variant.number for variant in recorded] == list(range(len(recorded)))
+    assert [variant.name for variant in _recorded((9, 0))] == [variant.name for variant in recorded]
 
 
 def test_a_decode_step_of_any_batch_launches_the_same_grids():
