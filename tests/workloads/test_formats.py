@@ -44,7 +44,8 @@ def traces(draw: st.DrawFn, arrivals: st.SearchStrategy[float] = SECONDS, every_
     def column(values: st.SearchStrategy) -> list:
         return draw(st.lists(values, min_size=n, max_size=n))
 
-    output_tokens = column(TOKENS)
+    input_tokens, output_tokens = column(TOKENS), column(TOKENS)
+    ids = st.integers(-(2**62), 2**62)
     optional = {
         "max_output_tokens": [o + extra for o, extra in zip(output_tokens, column(st.integers(0, 999)), strict=True)],
         "priority": column(st.integers(-(2**62), 2**62)),
@@ -52,13 +53,15 @@ def traces(draw: st.DrawFn, arrivals: st.SearchStrategy[float] = SECONDS, every_
         "turn": column(st.integers(0, 99)),
         "think_time_s": column(SECONDS | st.just(np.nan)),
         "timeout_s": column(st.floats(1e-9, 1e9) | st.just(np.nan)),
-        "hash_ids": column(st.lists(st.integers(0, 2**62), max_size=3).map(tuple)),
+        "hash_ids": [tuple(draw(st.lists(ids, max_size=min(3, -(-tokens // 16))))) for tokens in input_tokens],
         "concurrency": draw(st.integers(1, 99)),
     }
     kept = {c: v for c, v in optional.items() if every_column and draw(st.booleans())}
+    if len({"session_id", "turn"} & kept.keys()) == 1:  # a turn is one of a session
+        kept |= {c: optional[c] for c in ("session_id", "turn")}
     return Trace(
         arrival_s=sorted(column(arrivals)),
-        input_tokens=column(TOKENS),
+        input_tokens=input_tokens,
         output_tokens=output_tokens,
         block_size=16 if "hash_ids" in kept else None,
         **kept,

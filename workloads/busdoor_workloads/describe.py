@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from busdoor_workloads.hashes import flat_ids
 from busdoor_workloads.trace import FloatArray, IntArray, Trace
 
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def index_of_dispersion(arrival_s: ArrayLike, window_s: float) -> float:
     num_windows = int(since_s[-1] // window_s)
     if num_windows < 2:
         return float("nan")
-    counts, _ = np.histogram(
-        since_s[since_s < num_windows * window_s], bins=num_windows, range=(0, num_windows * window_s)
-    )
-    return float(counts.var() / counts.mean())
+    # Windows without an arrival are counted, not stored: a clock may span years.
+    _, counts = np.unique((since_s[since_s < num_windows * window_s] // window_s).astype(np.int64), return_counts=True)
+    mean = counts.sum() / num_windows
+    return float((counts @ counts / num_windows - mean**2) / mean)
 
 
 def _spread(column: str, tokens: IntArray) -> dict[str, float]:
@@ -167,7 +167,7 @@ def _prefix_reuse(trace: Trace) -> dict[str, float]:
     if trace.hash_ids is None or not trace.block_size:
         return {"prefix_block_hit_share": float("nan"), "prefix_token_hit_share": float("nan")}
     num_blocks = np.array([len(ids) for ids in trace.hash_ids])
-    flat = np.fromiter(chain.from_iterable(trace.hash_ids), np.int64, int(num_blocks.sum()))
+    flat = flat_ids(trace.hash_ids)
     seen = np.ones(len(flat), dtype=bool)
     seen[np.unique(flat, return_index=True)[1]] = False
     # A cache serves a prompt up to its first new block: leading seen blocks, row by row.

@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
+MAX_TOKENS = 2**32
+"""Most tokens of one request: sums over two billion requests still fit 64 bits, and no model's context comes near."""
+
 _INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
+_LARGEST = np.iinfo(np.int64).max
+_COUNTED = ("rows_dropped", "rows_clipped")  # of the metadata, where the reader left out or cut requests
 _SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 
 
@@ -98,11 +103,13 @@ class Trace:
                 raise ValueError(f"{column} has {len(values)} rows but arrival_s has {len(self)}; they must agree")
         _require("arrival_s", self.arrival_s, np.isfinite(self.arrival_s) & (self.arrival_s >= 0), "0 or later")
         _require("arrival_s", self.arrival_s, np.diff(self.arrival_s, prepend=0) >= 0, "in order of arrival")
-        _require("input_tokens", self.input_tokens, self.input_tokens >= 1, "at least 1")
-        _require("output_tokens", self.output_tokens, self.output_tokens >= 1, "at least 1")
+        for column, tokens in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
+            _require(column, tokens, tokens >= 1, "at least 1")
+            _require(column, tokens, tokens <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
         if self.max_output_tokens is not None:
-            fits = self.max_output_tokens >= self.output_tokens
-            _require("max_output_tokens", self.max_output_tokens, fits, "at least output_tokens")
+            cap = self.max_output_tokens
+            _require("max_output_tokens", cap, cap >= self.output_tokens, "at least output_tokens")
+            _require("max_output_tokens", cap, cap <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
         if self.think_time_s is not None:
             _require("think_time_s", self.think_time_s, ~(self.think_time_s < 0), "0 or more")
         if self.timeout_s is not None:
@@ -111,6 +118,12 @@ class Trace:
             raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError(f"concurrency is {self.concurrency}; a closed loop needs at least 1 user")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader did that the file does not say, one sentence each."""
+        counts = {key: number for key, number in self.metadata.items() if key.startswith(_COUNTED) and number}
+        return (*self.metadata.get("notes", ()), *(f"{key.replace('_', ' ')}: {n:,}" for key, n in counts.items()))
 
     @property
     def duration_s(self) -> float:
@@ -205,6 +218,11 @@ def _integers(column: str, values: ArrayLike) -> IntArray:
     array = np.asarray(values)
     if array.dtype.kind == "f":
         _require(column, array, array == np.floor(array), "a whole number")
+        _require(column, array, np.abs(array) < 2**53, "a whole number that floats hold exactly: give integers")
+    elif array.dtype.kind == "u":
+        _require(column, array, array <= _LARGEST, "a whole number of 64 bits with a sign")
+    elif array.dtype.kind != "i" and array.size:
+        raise ValueError(f"{column} holds {array.dtype} values; it must hold whole numbers of 64 bits with a sign")
     return array.astype(np.int64)
 
 

@@ -13,7 +13,9 @@ import pandas as pd
 from busdoor.calibration.vllm_log import KEYS, read_vllm_log
 from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.result import Result
-from busdoor_workloads.formats.table import read_csv, read_json, read_jsonl, sniff
+from busdoor_workloads.formats.csv_table import read_csv
+from busdoor_workloads.formats.json_table import read_json, read_jsonl
+from busdoor_workloads.formats.sniff import sniff
 
 # The columns that a plain CSV may have; times in seconds from any common zero.
 CSV_TIMES = ("arrival_s", "first_token_s", "finish_s")

@@ -12,7 +12,7 @@ import pandas as pd
 from busdoor.calibration.vllm_rows import read_iteration, read_requests
 from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS, assign_slots
 from busdoor.result import Result
-from busdoor_workloads.formats.table import read_json
+from busdoor_workloads.formats.json_table import read_json
 
 KEYS = {"config", "requests", "iterations"}
 

@@ -36,6 +36,8 @@ AZURE = Format(
     title="Azure LLM inference traces 2023 and 2024",
     container="csv",
     marks=frozenset(_COLUMNS.values()),
+    time_unit="datetime",
     read=mapped(_COLUMNS, time_unit="datetime", relative=True),
     write=_write,
+    tick_s=_TICK_NS * 1e-9,
 )

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import read_jsonl
 
 BLOCK_SIZE = 16  # the repository's README: hash ids of 16-token blocks
 _COLUMNS = {"arrival_s": "timestamp", "input_tokens": "input_length", "output_tokens": "output_length"}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
-    table = read_jsonl(path, skip_bad=options.skip_bad)
+    table = options.table(path)
     draft = draft_of(table, _COLUMNS, {"hash_ids": "hash_ids"}, relative=True, number_turns=True)
-    draft.block_size = BLOCK_SIZE if "hash_ids" in draft.frame else None
+    draft.time_unit = options.time_unit or "s"
+    draft.block_size = options.block_size or BLOCK_SIZE if "hash_ids" in draft.frame else None
     draft.frame["session_id"] = _conversations(table.frame["chat_id"], table.frame["parent_chat_id"])
     return draft
 

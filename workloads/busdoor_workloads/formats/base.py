@@ -10,7 +10,8 @@ from typing import TextIO
 import pandas as pd
 
 from busdoor_workloads.formats.draft import Draft, ReadOptions, TimeUnit, draft_of
-from busdoor_workloads.formats.table import Container, Table, read_csv, read_jsonl
+from busdoor_workloads.formats.table import Container
+from busdoor_workloads.text import neutral_cell
 from busdoor_workloads.trace import Trace
 
 OPTIONAL_COLUMNS = (
@@ -38,6 +39,10 @@ class Format:
         What it is, in a few words.
     container : str
         Kind of file: "csv", "jsonl", "json" or "folder".
+    time_unit : str, optional
+        Unit of the file's arrival times unless the user says otherwise; None where it cannot be another.
+    uses : frozenset of str
+        Options of `read_trace` that only some formats have.
     marks : frozenset of str
         Columns (keys) whose presence in the first record tells this format from the others.
     read : callable
@@ -46,15 +51,20 @@ class Format:
         Writes a trace to an open text file; absent where nobody needs such files written.
     keeps : tuple of str
         Optional columns that the written file can hold.
+    tick_s : float
+        Arrivals are written to so many seconds; 0 as they are.
     """
 
     name: str
     title: str
     container: Container
     marks: frozenset[str]
+    time_unit: TimeUnit | None = "s"
+    uses: frozenset[str] = frozenset()
     read: Callable[[Path, ReadOptions], Draft]
     write: Callable[[Trace, TextIO], None] | None = None
     keeps: tuple[str, ...] = field(default=())
+    tick_s: float = 0.0
 
     def cannot_keep(self, trace: Trace) -> list[str]:
         """List the columns of a trace that a file of this format has no place for.
@@ -78,17 +88,15 @@ def mapped(
     """Make the reader of a CSV format that only names our columns differently."""
 
     def read(path: Path, options: ReadOptions) -> Draft:
-        table = read_csv(path, skip_bad=options.skip_bad)
-        return draft_of(table, needed, optional, time_unit=time_unit, relative=relative)
+        unit = options.time_unit or time_unit
+        return draft_of(options.table(path), needed, optional, time_unit=unit, relative=relative)
 
     return read
 
 
-def read_rows(path: Path, container: Container, options: ReadOptions) -> Table:
-    """Read a CSV or JSONL file as a table."""
-    return (read_jsonl if container == "jsonl" else read_csv)(path, skip_bad=options.skip_bad)
-
-
 def write_csv(columns: Mapping[str, object], file: TextIO) -> None:
-    """Write columns as CSV; floats as the shortest text that reads back as the same double."""
-    pd.DataFrame(columns).to_csv(file, index=False, lineterminator="\n")
+    """Write columns as CSV; floats as the shortest text that reads back as the same double, no cell as a formula."""
+    frame = pd.DataFrame(columns)
+    text = frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]
+    frame[text] = frame[text].map(neutral_cell)
+    frame.to_csv(file, index=False, lineterminator="\n")

@@ -9,15 +9,16 @@ import pandas as pd
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Table, read_csv
+from busdoor_workloads.formats.table import Table
 from busdoor_workloads.nearest import did_you_mean
 
 _COLUMNS = {"arrival_s": "Timestamp", "input_tokens": "Request tokens", "output_tokens": "Response tokens"}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
-    table = read_csv(path, skip_bad=options.skip_bad)
+    table = options.table(path)
     draft = draft_of(table, _COLUMNS, {"session_id": "Session ID"}, relative=True)
+    draft.time_unit = options.time_unit or "s"
     if options.model is not None:
         draft.frame = draft.frame[_of_model(table, options.model)]
         draft.metadata["model"] = options.model
@@ -48,5 +49,10 @@ def _numbered(names: pd.Series[str]) -> np.ndarray[tuple[int], np.dtype[np.int64
 
 
 BURSTGPT = Format(
-    name="burstgpt", title="BurstGPT CSV v1, v2, v3", container="csv", marks=frozenset(_COLUMNS.values()), read=_read
+    name="burstgpt",
+    title="BurstGPT CSV v1, v2, v3",
+    container="csv",
+    marks=frozenset(_COLUMNS.values()),
+    uses=frozenset({"model"}),
+    read=_read,
 )

@@ -1,56 +1,58 @@
-"""From raw values to numbers: every bad row is found and named by file, line and column."""
+"""From raw values to checked columns: every bad row is found and named by file, line and column."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from busdoor_workloads.formats.draft import UNITS_PER_SECOND, Draft
+from busdoor_workloads.formats.parse import Mask, are_moments, block_lists, moments, numbers, whole_numbers
+from busdoor_workloads.hashes import fitting_block_size, within_int64
+from busdoor_workloads.text import printable, shown
+from busdoor_workloads.trace import MAX_TOKENS, FloatArray, IntArray
 
-Mask = NDArray[np.bool_]
+EPOCH_S = 1e9
+"""A clock that begins later than this counts from 1970 (it was passed in 2001): no recording is 31 years long."""
+_LATEST_S = 1e11  # seconds since 1970 in the year 5138: a later time is in another unit
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column's values must be, in words and as a test."""
+    """What a column's values must be, in words and as limits."""
 
     wanted: str
-    good: Callable[[NDArray[Any]], Mask]
-    whole: bool = False
-    may_miss: bool = False
-
-    def holds(self, values: NDArray[Any], missing: Mask) -> Mask:
-        """Tell which values are good."""
-        good = self.good(values) & ~np.isnan(values) if values.dtype.kind == "f" else self.good(values)
-        if self.whole and values.dtype.kind == "f":
-            good &= values == np.floor(values)
-        return good | missing if self.may_miss else good & ~missing
+    least: float
+    most: float = np.inf
+    beyond: str = ""
 
 
-def _at_least(least: float) -> Callable[[NDArray[Any]], Mask]:
-    return lambda values: np.isfinite(values) & (values >= least)
-
-
-RULES = {
-    "arrival_s": Rule("a time of 0 or later", _at_least(0)),
-    "input_tokens": Rule("a whole number of at least 1", _at_least(1), whole=True),
-    "output_tokens": Rule("a whole number of at least 1", _at_least(1), whole=True),
-    "max_output_tokens": Rule("a whole number of at least 1", _at_least(1), whole=True),
-    "priority": Rule("a whole number", np.isfinite, whole=True),
-    "session_id": Rule("a whole number", np.isfinite, whole=True),
-    "turn": Rule("a whole number of 0 or more", _at_least(0), whole=True),
-    "think_time_s": Rule("a time of 0 or more, or empty", lambda values: values >= 0, may_miss=True),
-    "timeout_s": Rule("a time of more than 0, or empty", lambda values: values > 0, may_miss=True),
-    "block_size": Rule("a whole number of at least 1", _at_least(1), whole=True, may_miss=True),
-    "concurrency": Rule("a whole number of at least 1", _at_least(1), whole=True, may_miss=True),
+_TOKENS = Rule("a whole number of at least 1", 1, MAX_TOKENS, f"a whole number of at most {MAX_TOKENS:,}")
+_ARRIVAL = Rule(
+    "a time of 0 or later", 0, _LATEST_S, "a time before the year 5000: give its unit with time_unit (--time-unit)"
+)
+WHOLE = {
+    "input_tokens": _TOKENS,
+    "output_tokens": _TOKENS,
+    "max_output_tokens": _TOKENS,
+    "priority": Rule("a whole number of 64 bits", -np.inf),
+    "session_id": Rule("a whole number or a name", -np.inf),
+    "turn": Rule("a whole number of 0 or more", 0),
+}
+SECONDS = {
+    "think_time_s": Rule("a time of 0 or more, or empty", 0),
+    "timeout_s": Rule("a time of more than 0, or empty", np.nextafter(0, 1)),
 }
 _TIMESTAMP = "a timestamp such as 2023-11-16 18:15:46.6805900"
-_BLOCKS = "a list of whole numbers"
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    values: Any
+    good: Mask
+    wanted: str
 
 
 def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
@@ -59,7 +61,7 @@ def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
     Parameters
     ----------
     draft : Draft
-        What a reader found.
+        What a reader found; gets notes on what was done.
     skip_bad : bool
         Leave bad rows out instead of refusing the file.
 
@@ -75,91 +77,113 @@ def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
     ValueError
         The first bad row: file, line, column, value, and what would be right.
     """
-    parsed, complaints, bad = {}, [], np.zeros(len(draft.frame), dtype=bool)
-    for column in draft.frame:
-        parsed[column], good, wanted = _parse(draft, str(column))
-        if not good.all():
-            complaints.append((int(np.argmin(good)), str(column), wanted))
-            bad |= ~good
+    parsed = {str(column): _parse(draft, str(column)) for column in draft.frame if column != "hash_ids"}
+    if "hash_ids" in draft.frame:
+        parsed["hash_ids"] = _blocks(draft, parsed["input_tokens"])
+    complaints = [(int(np.argmin(p.good)), name, p.wanted) for name, p in parsed.items() if not p.good.all()]
     if complaints and not skip_bad:
         raise ValueError(_complaint(draft, *min(complaints)))
-    frame = pd.DataFrame(parsed, index=draft.frame.index)[~bad]
-    return _whole_numbers(frame), int(bad.sum())
+    bad = ~np.logical_and.reduce([p.good for p in parsed.values()])
+    frame = pd.DataFrame({name: p.values for name, p in parsed.items()}, index=draft.frame.index)
+    return frame[~bad], int(bad.sum())
 
 
-def _parse(draft: Draft, column: str) -> tuple[Any, Mask, str]:
+def _parse(draft: Draft, column: str) -> _Parsed:
     raw = draft.frame[column]
-    if column == "hash_ids":
-        return *_blocks(raw), _BLOCKS
-    missing = raw.isna().to_numpy()
-    if column == "arrival_s" and draft.time_unit == "datetime":
-        return *_timestamps(raw), _TIMESTAMP
-    rule, values = RULES[column], _numbers(raw)
-    good = rule.holds(values, missing)
-    if column == "max_output_tokens":
-        good &= ~(values < _numbers(draft.frame["output_tokens"]))
-        return values, good, "a whole number of at least output_tokens"
-    if column in ("arrival_s", "think_time_s"):
-        values = values / UNITS_PER_SECOND[draft.time_unit] if draft.time_unit != "datetime" else values
-    return values, good, rule.wanted
+    if column == "arrival_s":
+        return _arrivals(draft, raw)
+    if column in SECONDS:
+        return _durations(draft, column, raw)
+    if column == "session_id":
+        raw = _sessions(draft, raw)
+    values, good = whole_numbers(raw)
+    parsed = _held(WHOLE[column], values, good)
+    if column != "max_output_tokens":
+        return parsed
+    enough = ~(values < whole_numbers(draft.frame["output_tokens"])[0])
+    return _Parsed(values, parsed.good & enough, "a whole number of at least output_tokens")
 
 
-def _numbers(raw: pd.Series[Any]) -> NDArray[Any]:
-    if raw.dtype.kind in "iuf":
-        return raw.to_numpy()
-    if raw.dtype.kind == "O":  # JSON can hold anything; what is neither number nor text is no number
-        raw = raw.map(lambda value: value if isinstance(value, int | float | str) else None)
-    return pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64)
+def _held(rule: Rule, values: IntArray | FloatArray, good: Mask) -> _Parsed:
+    good = good & (values >= rule.least) & (values <= rule.most)
+    too_much = rule.beyond and not good.all() and rule.most < values[np.argmin(good)] < np.inf
+    return _Parsed(values, good, rule.beyond if too_much else rule.wanted)
 
 
-def _timestamps(raw: pd.Series[Any]) -> tuple[NDArray[Any], Mask]:
-    if raw.dtype.kind in "iuf":  # a bare number would be taken for nanoseconds since 1970
-        return np.zeros(len(raw)), np.zeros(len(raw), dtype=bool)
-    moments = pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")
-    good = moments.notna().to_numpy()
-    elapsed_s = (moments - moments.min()).dt.total_seconds().fillna(0)
-    return elapsed_s.to_numpy(dtype=np.float64), good
+def _arrivals(draft: Draft, raw: pd.Series[Any]) -> _Parsed:
+    if draft.time_unit == "datetime" or are_moments(raw):
+        return _Parsed(*moments(raw), _TIMESTAMP)
+    values, per_second = numbers(raw), UNITS_PER_SECOND[draft.time_unit]
+    parsed = _held(_ARRIVAL, values / per_second, np.isfinite(values))
+    first = values[parsed.good].min() if parsed.good.any() else values.dtype.type(0)
+    if since_1970 := first / per_second > EPOCH_S:
+        date = np.datetime64(int(first / per_second), "s")
+        draft.notes.append(f"{_name(draft, 'arrival_s')} counts from 1970: time 0 is the first request's, {date} UTC")
+    # Subtracted before it is divided: doubles of seconds since 1970 would round nanoseconds.
+    zero = first if since_1970 or draft.relative else values.dtype.type(0)
+    return _Parsed((values - zero) / per_second, parsed.good, parsed.wanted)
 
 
-def _blocks(raw: pd.Series[Any]) -> tuple[list[tuple[int, ...]], Mask]:
-    parsed = [_block_ids(value) for value in raw]
-    return [ids or () for ids in parsed], np.array([ids is not None for ids in parsed], dtype=bool)
+def _durations(draft: Draft, column: str, raw: pd.Series[Any]) -> _Parsed:
+    values = numbers(raw).astype(np.float64)
+    parsed = _held(SECONDS[column], values, ~np.isnan(values))
+    per_second = UNITS_PER_SECOND.get(draft.time_unit, 1.0) if column == "think_time_s" else 1.0
+    return _Parsed(values / per_second, parsed.good | raw.isna().to_numpy(), parsed.wanted)
 
 
-def _block_ids(value: object) -> tuple[int, ...] | None:
-    if isinstance(value, list | tuple | np.ndarray):
-        ids = value.tolist() if isinstance(value, np.ndarray) else value
-        return tuple(ids) if set(map(type, ids)) <= {int} else None
-    if isinstance(value, str):
-        try:
-            return tuple(map(int, value.split()))
-        except ValueError:
-            return None
-    if isinstance(value, int | np.integer):  # a CSV column in which every row has one block
-        return (int(value),)
-    if isinstance(value, float) and value.is_integer():
-        return (int(value),)
-    return () if pd.isna(value) else None  # type: ignore[call-overload]
+def _sessions(draft: Draft, raw: pd.Series[Any]) -> pd.Series[Any]:
+    """Number sessions that have names, or numbers of more than 64 bits."""
+    _, good = whole_numbers(raw)
+    named = raw[~good & raw.notna().to_numpy()].map(lambda value: isinstance(value, int | str) and value is not True)
+    if named.empty or not named.all():
+        return raw
+    codes, names = pd.factorize(raw.astype(object))
+    draft.notes.append(f"{_name(draft, 'session_id')} holds names: {len(names):,} sessions, numbered from 0")
+    return pd.Series(codes, index=raw.index, dtype=object).where(raw.notna(), None)
+
+
+def _blocks(draft: Draft, inputs: _Parsed) -> _Parsed:
+    ids, good = block_lists(draft.frame["hash_ids"])
+    if draft.block_size is None:
+        if not good.all():
+            return _Parsed(ids, good, "a list of whole numbers")
+        name = draft.table.path.name
+        raise ValueError(f"{name} has hash_ids without the tokens that one stands for: give block_size (--block-size)")
+    num_ids = np.array([len(row) for row in ids], dtype=np.int64)
+    blocks = -(-inputs.values // draft.block_size)
+    fits = ~(inputs.good & good) | (num_ids <= blocks) & (
+        (num_ids == blocks) | (num_ids == 0) | (not draft.whole_blocks)
+    )
+    if not fits.all():
+        _refuse_other_size(draft, int(np.argmin(fits)), num_ids, inputs.values, inputs.good & good)
+    kept = within_int64(ids)
+    if kept is not ids:
+        draft.notes.append(
+            f"{_name(draft, 'hash_ids')} holds ids of more than 64 bits with a sign: numbered anew from 0"
+        )
+    wanted = f"as many whole numbers as the prompt has blocks of {draft.block_size} tokens"
+    return _Parsed(kept, good & fits, wanted if good[np.argmin(good & fits)] else "a list of whole numbers")
+
+
+def _refuse_other_size(draft: Draft, row: int, num_ids: IntArray, inputs: IntArray, known: Mask) -> None:
+    size = fitting_block_size(num_ids[known], inputs[known])
+    if size is None or size == draft.block_size:
+        return
+    raise ValueError(
+        f"{draft.table.place(int(draft.frame.index[row]))}: {_name(draft, 'hash_ids')} has {num_ids[row]} ids for "
+        f"{inputs[row]} tokens, which are {-(-inputs[row] // draft.block_size)} blocks of {draft.block_size}; every "
+        f"request fits blocks of {size} tokens: give block_size = {size} (--block-size {size})"
+    )
+
+
+def _name(draft: Draft, column: str) -> str:
+    return printable(draft.names.get(column, column))
 
 
 def _complaint(draft: Draft, row: int, column: str, wanted: str) -> str:
     value = draft.frame[column].iloc[row]
     place = draft.table.place(int(draft.frame.index[row]))
-    name = draft.names.get(column, column)
-    wanted = wanted.replace("output_tokens", draft.names.get("output_tokens", "output_tokens"))
+    wanted = wanted.replace("output_tokens", _name(draft, "output_tokens"))
     if not isinstance(value, list | tuple | dict | np.ndarray) and pd.isna(value):
-        return f"{place}: {name} is missing; it must be {wanted}"
-    return f"{place}: {name} is {_shown(value)}; it must be {wanted}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _whole_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    whole = [c for c, rule in RULES.items() if rule.whole and not rule.may_miss and c in frame]
-    return frame.astype(dict.fromkeys(whole, np.int64))
+        return f"{place}: {_name(draft, column)} is missing; it must be {wanted}"
+    return f"{place}: {_name(draft, column)} is {shown(value)}; it must be {wanted}"

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from busdoor_workloads.formats.sniff import read_table
+from busdoor_workloads.formats.source import MAX_BYTES
 from busdoor_workloads.formats.table import Table
-from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.text import printable
 
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
+
+_SHOWN_COLUMNS = 400  # characters: enough for the columns of any published trace
 
 UNITS_PER_SECOND: Mapping[str, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
@@ -22,7 +27,7 @@ class ReadOptions:
     """How a file is to be read; see `read_trace` for the meaning of each."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    time_unit: TimeUnit = "s"
+    time_unit: TimeUnit | None = None
     time_scale: float = 1.0
     start_s: float = 0.0
     duration_s: float = np.inf
@@ -35,6 +40,13 @@ class ReadOptions:
     model: str | None = None
     normalize_duration: bool = False
     name: str | None = None
+    block_size: int | None = None
+    run: int | None = None
+    max_bytes: int = MAX_BYTES
+
+    def table(self, path: Path) -> Table:
+        """Read a file's table as these options say."""
+        return read_table(path, skip_bad=self.skip_bad, max_bytes=self.max_bytes)
 
 
 @dataclass(kw_only=True)
@@ -59,8 +71,12 @@ class Draft:
         Turns are to be counted within each session, in order of arrival.
     quantised : bool
         Timestamps may sit on coarse ticks, within which arrivals are then spread.
+    whole_blocks : bool
+        The file names every block of a prompt that it names any of.
     block_size, metadata
         As in `Trace`.
+    notes : list of str
+        What was done that the file does not say.
     """
 
     table: Table
@@ -71,9 +87,11 @@ class Draft:
     in_order: bool = False
     number_turns: bool = False
     quantised: bool = False
+    whole_blocks: bool = False
     block_size: int | None = None
     concurrency: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any) -> Draft:
@@ -94,9 +112,12 @@ def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str
         A needed column is missing; the sentence names it and the nearest one there is.
     """
     present = list(table.frame.columns)
-    if missing := [column for column in needed.values() if column not in present]:
-        hint = did_you_mean(missing[0], present).replace("it is one of", "it has")
-        raise ValueError(f"{table.path.name} has no column {missing[0]}; {hint}")
+    if missing := [ours for ours, theirs in needed.items() if theirs not in present]:
+        has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS]
+        raise ValueError(
+            f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; say which is which with columns "
+            f"(--columns.{missing[0]} NAME)"
+        )
     names = {**needed, **{ours: theirs for ours, theirs in (optional or {}).items() if theirs in present}}
     frame = pd.DataFrame({ours: table.frame[theirs] for ours, theirs in names.items()})
     return Draft(table=table, frame=frame, names=names, **kw)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from busdoor_workloads.formats.draft import Draft, ReadOptions
+from busdoor_workloads.formats.parse import moments, numbers
 from busdoor_workloads.streams import stream
+from busdoor_workloads.text import name_of, printable
 from busdoor_workloads.trace import FloatArray, Trace
+
+_LENGTHS = ("input_tokens", "output_tokens")
+_TIMES = re.compile(
+    r"arriv|timestamp|^(ts|t|time|date|datetime|start|started|sent|submitted)(_|$)|_(ts|date|at)$", re.I
+)
+_FEW = 100  # rows that show whether a column holds times
+_LEAD_S = 60.0  # an idle beginning that is longer than the whole trace, and than a minute, is told
 
 
 def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
@@ -31,8 +41,12 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
     """
     notes: dict[str, Any] = dict(draft.metadata)
     if "arrival_s" not in frame:
+        refuse_unused_times(draft, options)
         frame.insert(0, "arrival_s", 0.0)
         notes["arrivals"] = "none in the file: all at 0"
+        draft.notes.append(
+            f"{draft.table.path.name} has no arrival times: all requests are at 0 unless a rate is given"
+        )
     frame = _on_the_clock(draft, _ordered(draft, frame), options, notes)
     num_timed = len(frame)
     frame = _limited(_in_window(frame, options), draft.block_size, options, notes)
@@ -40,7 +54,44 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
         raise ValueError(f"{draft.table.path.name} has no request left to read ({num_timed} before its limits)")
     if draft.number_turns or ("turn" in frame and len(frame) < num_timed):
         frame["turn"] = frame.groupby("session_id").cumcount() if "session_id" in frame else frame["turn"]
-    return _trace(draft, frame, options, notes)
+    _tell_lead(draft, frame["arrival_s"].to_numpy())
+    return _trace(draft, frame, options, notes | {"notes": list(draft.notes)} if draft.notes else notes)
+
+
+def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
+    """Refuse to leave out a column that looks like arrival times.
+
+    Raises
+    ------
+    ValueError
+        The column, and how to have it read, or left out.
+    """
+    used = set(draft.names.values())
+    unused = [str(name) for name in draft.table.frame if name not in used]
+    times = [name for name in unused if _TIMES.search(name) and _holds_times(draft.table.frame[name])]
+    if not times or options.columns.get("arrival_s") == "":
+        return
+    named = {"arrival_s": times[0], "input_tokens": "input_tokens", "output_tokens": "output_tokens"} | draft.names
+    flags = " ".join(f"--columns.{ours} {printable(named[ours])}" for ours in ("arrival_s", *_LENGTHS))
+    name, unread = draft.table.path.name, printable(times[0])
+    raise ValueError(
+        f"{name} has a column {unread!r}, which looks like arrival times but is not read; "
+        f"read it with {flags}, or leave it out with an empty name: --columns.arrival_s ''"
+    )
+
+
+def _holds_times(values: pd.Series[Any]) -> bool:
+    seconds = numbers(values.head(_FEW))
+    return bool(np.isfinite(seconds).all() or moments(values.head(_FEW))[1].all())
+
+
+def _tell_lead(draft: Draft, arrival_s: FloatArray) -> None:
+    lead_s = arrival_s[0]
+    if lead_s > max(_LEAD_S, arrival_s[-1] - lead_s):
+        draft.notes.append(
+            f"the first request arrives only after {lead_s:,.6g} s; to count from there: start_s = {int(lead_s)} "
+            f"(--start-s {int(lead_s)})"
+        )
 
 
 def _ordered(draft: Draft, frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,6 +167,6 @@ def _trace(draft: Draft, frame: pd.DataFrame, options: ReadOptions, notes: dict[
         hash_ids=list(frame["hash_ids"]) if "hash_ids" in frame else None,
         block_size=draft.block_size,
         concurrency=draft.concurrency,
-        name=options.name or draft.table.path.name.split(".")[0],
+        name=options.name or name_of(draft.table.path),
         metadata=notes,
     )

@@ -10,20 +10,20 @@ import pandas as pd
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Table, read_jsonl
+from busdoor_workloads.formats.table import Table
 
 _COLUMNS = {"arrival_s": "arrival_time_ns", "input_tokens": "input_toks", "output_tokens": "output_toks"}
 _CALLS = {**_COLUMNS, "session_id": "session_id", "turn": "turn", "think_time_s": "tool_duration_ns"}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
-    table = read_jsonl(path, skip_bad=options.skip_bad)
+    table, unit = options.table(path), options.time_unit or "ns"
     if "sub_requests" not in table.frame:
-        return draft_of(table, _COLUMNS, time_unit="ns")
+        return draft_of(table, _COLUMNS, time_unit=unit)
     records = table.frame.to_dict("records")
     calls = pd.DataFrame([call for record, row in enumerate(records) for call in _calls(record, row)])
     frame = calls.set_index("record").rename(columns={theirs: ours for ours, theirs in _CALLS.items()})
-    return Draft(table=Table(path=path, frame=table.frame, line=table.line), frame=frame, names=_CALLS, time_unit="ns")
+    return Draft(table=Table(path=path, frame=table.frame, line=table.line), frame=frame, names=_CALLS, time_unit=unit)
 
 
 def _calls(record: int, row: dict[Any, Any]) -> Iterator[dict[str, Any]]:
@@ -49,5 +49,6 @@ LLMSERVINGSIM = Format(
     title="LLMServingSim JSONL: nanoseconds, agents' sessions",
     container="jsonl",
     marks=frozenset({"arrival_time_ns"}),
+    time_unit="ns",
     read=_read,
 )

@@ -13,7 +13,6 @@ from typing import TextIO
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import read_jsonl
 from busdoor_workloads.trace import Trace
 
 BLOCK_SIZE = 512  # FAST25-release/README.md: one hash id stands for 512 tokens
@@ -21,9 +20,15 @@ _COLUMNS = {"arrival_s": "timestamp", "input_tokens": "input_length", "output_to
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
-    table = read_jsonl(path, skip_bad=options.skip_bad)
-    draft = draft_of(table, _COLUMNS, {"hash_ids": "hash_ids"}, time_unit="ms", quantised=True)
-    draft.block_size = BLOCK_SIZE if "hash_ids" in draft.frame else None
+    unit = options.time_unit or "ms"
+    draft = draft_of(options.table(path), _COLUMNS, {"hash_ids": "hash_ids"}, time_unit=unit, quantised=True)
+    draft.whole_blocks = True
+    draft.block_size = options.block_size or BLOCK_SIZE if "hash_ids" in draft.frame else None
+    times = draft.frame["arrival_s"]
+    if options.time_unit is None and times.dtype.kind == "f" and (times % 1 > 0).any():
+        draft.notes.append(
+            "timestamp has fractions, read as milliseconds; if they are seconds: time_unit (--time-unit s)"
+        )
     return draft
 
 
@@ -32,17 +37,12 @@ def _write(trace: Trace, file: TextIO) -> None:
     rows = zip(trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.output_tokens.tolist(), blocks, strict=True)
     for arrival_s, input_tokens, output_tokens, ids in rows:
         record = {
-            "timestamp": _milliseconds(arrival_s),
+            "timestamp": round(arrival_s * 1e3),  # other readers demand whole milliseconds
             "input_length": input_tokens,
             "output_length": output_tokens,
             "hash_ids": ids,
         }
         file.write(json.dumps(record) + "\n")
-
-
-def _milliseconds(seconds: float) -> float:
-    # Mooncake's own files have whole milliseconds; ours keep what is finer.
-    return int(milliseconds) if (milliseconds := seconds * 1e3).is_integer() else milliseconds
 
 
 def _in_mooncake_blocks(hash_ids: Sequence[tuple[int, ...]], block_size: int) -> Sequence[tuple[int, ...]]:
@@ -61,7 +61,9 @@ MOONCAKE = Format(
     title="Mooncake JSONL: milliseconds, 512-token blocks",
     container="jsonl",
     marks=frozenset(_COLUMNS.values()),
+    time_unit="ms",
     read=_read,
     write=_write,
     keeps=("hash_ids", "block_size"),
+    tick_s=1e-3,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,10 +11,12 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from busdoor_workloads.formats.base import OPTIONAL_COLUMNS, Format, read_rows, write_csv
+from busdoor_workloads.formats.base import OPTIONAL_COLUMNS, Format, write_csv
 from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Container, Table
+from busdoor_workloads.formats.parse import whole_numbers
+from busdoor_workloads.formats.table import Table
 from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.text import shown
 from busdoor_workloads.trace import Trace
 
 _NEEDED = ("input_tokens", "output_tokens")
@@ -23,11 +25,8 @@ _ALL = ("arrival_s", *_NEEDED, *OPTIONAL_COLUMNS)
 _TYPO_CUTOFF = 0.85
 
 
-def _reader(container: Container) -> Callable[[Path, ReadOptions], Draft]:
-    def read(path: Path, options: ReadOptions) -> Draft:
-        return own_draft(read_rows(path, container, options), options)
-
-    return read
+def _read(path: Path, options: ReadOptions) -> Draft:
+    return own_draft(options.table(path), options)
 
 
 def own_draft(table: Table, options: ReadOptions) -> Draft:
@@ -41,12 +40,32 @@ def own_draft(table: Table, options: ReadOptions) -> Draft:
     names = _names(options.columns)
     if not options.columns:
         _refuse_typos(table.path, table.frame.columns)
-    needed = {ours: names[ours] for ours in (*_NEEDED, *options.columns)}
+    names = {ours: theirs for ours, theirs in names.items() if theirs}
+    needed = {ours: names[ours] for ours in (*_NEEDED, *options.columns) if ours in names}
     foreign = bool(options.columns)
-    draft = draft_of(table, needed, names, time_unit=options.time_unit, in_order=not foreign)
+    draft = draft_of(table, needed, names, time_unit=options.time_unit or "s", in_order=not foreign)
     draft.relative = foreign and "arrival_s" in draft.frame
-    draft.block_size, draft.concurrency = _constant(draft, "block_size"), _constant(draft, "concurrency")
+    draft.concurrency = _constant(draft, "concurrency")
+    draft.block_size = _block_size(draft, options)
+    _number_turns(draft)
     return draft
+
+
+def _block_size(draft: Draft, options: ReadOptions) -> int | None:
+    size = _constant(draft, "block_size")
+    if options.block_size and size and size != options.block_size:
+        raise ValueError(
+            f"{draft.table.path.name} says block_size {size}, but {options.block_size} is asked for; leave it out"
+        )
+    return options.block_size or size
+
+
+def _number_turns(draft: Draft) -> None:
+    if "turn" in draft.frame and "session_id" not in draft.frame:
+        raise ValueError(f"{draft.table.path.name} has turns but no session_id, which says of which session")
+    if "session_id" in draft.frame and "turn" not in draft.frame:
+        draft.number_turns = True
+        draft.notes.append("sessions without turns: numbered in each session in order of arrival")
 
 
 def _names(columns: Mapping[str, str]) -> dict[str, str]:
@@ -66,18 +85,19 @@ def _constant(draft: Draft, column: str) -> int | None:
     if column not in draft.frame:
         return None
     raw = draft.frame.pop(column)
-    values = pd.to_numeric(raw, errors="coerce")
-    given = values[raw.notna()]
-    if given.empty:
+    values, good = whole_numbers(raw)
+    given = raw.notna().to_numpy()
+    if not given.any():
         return None
-    wrong = ~((given == given.iloc[0]) & (given >= 1) & (given == np.floor(given)))
+    first = int(values[given][0])
+    wrong = given & ~(good & (values == first) & (values >= 1))
     if wrong.any():
-        record = wrong.idxmax()
+        row = int(np.argmax(wrong))
         raise ValueError(
-            f"{draft.table.place(int(record))}: {column} is {raw[record]}; it must be one whole number of at least 1,"
-            " the same in every row"
+            f"{draft.table.place(int(raw.index[row]))}: {column} is {shown(raw.iloc[row])}; it must be one whole number"
+            " of at least 1, the same in every row"
         )
-    return int(given.iloc[0])
+    return first
 
 
 def _columns(trace: Trace) -> dict[str, Any]:
@@ -114,7 +134,8 @@ CSV = Format(
     title="busdoor CSV: arrival_s, input_tokens, output_tokens and optional columns",
     container="csv",
     marks=_MARKS,
-    read=_reader("csv"),
+    uses=frozenset({"columns"}),
+    read=_read,
     write=_write_csv,
     keeps=OPTIONAL_COLUMNS,
 )
@@ -123,7 +144,8 @@ JSONL = Format(
     title="busdoor JSONL: the same keys, one request a line",
     container="jsonl",
     marks=_MARKS,
-    read=_reader("jsonl"),
+    uses=frozenset({"columns"}),
+    read=_read,
     write=_write_jsonl,
     keeps=OPTIONAL_COLUMNS,
 )

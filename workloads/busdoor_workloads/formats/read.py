@@ -15,8 +15,10 @@ from busdoor_workloads.formats.check import checked
 from busdoor_workloads.formats.draft import UNITS_PER_SECOND, Draft, ReadOptions, TimeUnit
 from busdoor_workloads.formats.finish import finished
 from busdoor_workloads.formats.own import own_draft
-from busdoor_workloads.formats.registry import FORMATS, known_format
-from busdoor_workloads.formats.table import Table, sniff
+from busdoor_workloads.formats.registry import FORMATS, known_format, refuse_unused
+from busdoor_workloads.formats.sniff import sniff
+from busdoor_workloads.formats.source import MAX_BYTES, settled
+from busdoor_workloads.formats.table import Table
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.trace import Trace
 
@@ -26,7 +28,7 @@ def read_trace(
     format: str | None = None,
     columns: Mapping[str, str] | None = None,
     *,
-    time_unit: TimeUnit = "s",
+    time_unit: TimeUnit | None = None,
     time_scale: float = 1.0,
     start_s: float = 0.0,
     duration_s: float = np.inf,
@@ -39,8 +41,15 @@ def read_trace(
     model: str | None = None,
     normalize_duration: bool = False,
     name: str | None = None,
+    block_size: int | None = None,
+    run: int | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Trace:
-    r"""Read a trace file (or ServeGen folder), compressed with gzip or not.
+    r"""Read a trace file (or ServeGen folder).
+
+    The file may be CSV (with commas, semicolons or tabs), JSON lines, a JSON array, Parquet (where pyarrow is there)
+    or a vLLM result; packed with gzip, bzip2, xz or zstd; a pipe. What is read is used, or refused by name, and what
+    the file does not say is in the trace's `notes`.
 
     Parameters
     ----------
@@ -50,8 +59,9 @@ def read_trace(
         A key of `FORMATS`; found out from the file's first record where absent.
     columns : mapping, optional
         For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens": "prompt_len"}``.
-    time_unit : {"s", "ms", "us", "ns", "datetime"}
-        Unit of `arrival_s` in a file read with `columns`.
+    time_unit : {"s", "ms", "us", "ns", "datetime"}, optional
+        Unit of the arrival times (and think times); the format's own by default, seconds in our formats. Times that
+        count from 1970 are counted from the first request.
     time_scale : float
         Stretches time: 2 halves the rate.
     start_s, duration_s : float
@@ -74,11 +84,18 @@ def read_trace(
         Rescale gaps so that each ServeGen window holds exactly its expected number of requests, as its authors do.
     name : str, optional
         What to call the trace; the file's name by default.
+    block_size : int, optional
+        Tokens that one hash id stands for, where the file does not say or is of another size than its format.
+    run : int, optional
+        Which result to take (1 first) of a vLLM result file to which several were appended.
+    max_bytes : int
+        Largest file that is read, counted unpacked.
 
     Returns
     -------
     Trace
-        In order of arrival. Its metadata says how many rows were read, dropped, clipped or jittered.
+        In order of arrival. Its metadata says how many rows were read, dropped, clipped or jittered; its `notes` say
+        what was done that the file does not say.
 
     Raises
     ------
@@ -96,7 +113,7 @@ def read_trace(
     array([10, 20])
     """
     path = Path(path)
-    _require_sense(time_unit, time_scale, duration_s, max_requests, max_total_tokens, too_long)
+    _require_sense(time_unit, time_scale, duration_s, max_requests, max_total_tokens, too_long, block_size, max_bytes)
     options = ReadOptions(
         columns=columns or {},
         time_unit=time_unit,
@@ -112,8 +129,13 @@ def read_trace(
         model=model,
         normalize_duration=normalize_duration,
         name=name,
+        block_size=block_size,
+        run=run,
+        max_bytes=max_bytes,
     )
-    kind = known_format(format) if format else _detected(path, bool(columns))
+    path = settled(path, max_bytes)
+    kind = known_format(format) if format else _detected(path, bool(columns), max_bytes)
+    refuse_unused(kind, path, options)
     return _trace(kind.read(path, options), kind.name, options)
 
 
@@ -139,6 +161,10 @@ def trace_of_frame(
 def _trace(draft: Draft, format: str, options: ReadOptions) -> Trace:
     table = draft.table
     frame, num_bad = checked(draft, skip_bad=options.skip_bad)
+    if options.block_size and "hash_ids" not in frame:
+        raise ValueError(
+            f"{table.path.name} has no hash_ids, to which block_size (--block-size) would apply; leave it out"
+        )
     notes = {"source": table.path.name, "format": format, "rows_read": len(table.frame) + table.num_malformed}
     if num_bad + draft.table.num_malformed:
         notes["rows_dropped_bad"] = num_bad + draft.table.num_malformed
@@ -162,26 +188,33 @@ def detect_format(path: str | Path) -> str:
     return _detected(Path(path), False).name
 
 
-def _detected(path: Path, mapped: bool) -> Format:
-    container, columns = sniff(path)
-    fitting = [f for f in FORMATS.values() if f.container == container and f.marks <= set(columns)]
+# What a file holds, and the kinds of file whose formats may stand in it; the first is ours.
+_MAY_BE = {"csv": ("csv",), "jsonl": ("jsonl",), "array": ("jsonl",), "parquet": ("csv", "jsonl")}
+
+
+def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
+    holds, columns = sniff(path, max_bytes)
+    kinds = _MAY_BE.get(holds, (holds,))
+    fitting = [f for f in FORMATS.values() if f.container in kinds and f.marks <= set(columns)]
     if fitting and not mapped:
         return max(fitting, key=lambda f: len(f.marks))  # the more a format asks for, the surer the match
-    if container not in ("csv", "jsonl"):
-        raise ValueError(f"{path.name} is of no format known: {', '.join(FORMATS)}")
-    return FORMATS[container]
+    if holds not in _MAY_BE:
+        raise ValueError(f"{path.name} is a {holds} of no format known: {', '.join(FORMATS)}")
+    return FORMATS[kinds[0]]
 
 
 def _require_sense(
-    time_unit: str,
+    time_unit: str | None,
     time_scale: float,
     duration_s: float,
     max_requests: int | None,
     max_total_tokens: int | None,
     too_long: str,
+    block_size: int | None,
+    max_bytes: int,
 ) -> None:
     units = (*UNITS_PER_SECOND, "datetime")
-    if time_unit not in units:
+    if time_unit is not None and time_unit not in units:
         raise ValueError(f"time_unit is {time_unit!r}; {did_you_mean(time_unit, units)}")
     if too_long not in ("drop", "clip"):
         raise ValueError(f"too_long is {too_long!r}; it is drop or clip")
@@ -190,6 +223,8 @@ def _require_sense(
         ("duration_s", duration_s, 0),
         ("max_requests", max_requests, 0),
         ("max_total_tokens", max_total_tokens, 1),
+        ("block_size", block_size, 0),
+        ("max_bytes", max_bytes, 0),
     ):
         if value is not None and not value > least:
             raise ValueError(f"{key} is {value}; it must be more than {least}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from busdoor_workloads.formats.azure import AZURE
 from busdoor_workloads.formats.bailian import BAILIAN
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.burstgpt import BURSTGPT
+from busdoor_workloads.formats.draft import ReadOptions
 from busdoor_workloads.formats.llmservingsim import LLMSERVINGSIM
 from busdoor_workloads.formats.mooncake import MOONCAKE
 from busdoor_workloads.formats.own import CSV, JSONL
@@ -46,3 +48,27 @@ def known_format(format: str) -> Format:
     if format not in FORMATS:
         raise ValueError(f"the format {format!r} is unknown; {did_you_mean(format, FORMATS)}")
     return FORMATS[format]
+
+
+_DEFAULTS = ReadOptions()
+_SPECIAL = ("columns", "model", "normalize_duration", "run")
+
+
+def refuse_unused(kind: Format, path: Path, options: ReadOptions) -> None:
+    """Refuse options that say nothing about files of a format.
+
+    Raises
+    ------
+    ValueError
+        The first such option, and the formats it is for.
+    """
+    for option in _SPECIAL:
+        if getattr(options, option) != getattr(_DEFAULTS, option) and option not in kind.uses:
+            users = ", ".join(name for name, format in FORMATS.items() if option in format.uses)
+            raise ValueError(
+                f"{option} (--{option.replace('_', '-')}) applies only to {users}; {path.name} is {kind.name}"
+            )
+    if options.time_unit is not None and kind.time_unit is None:
+        raise ValueError(f"time_unit (--time-unit) does not apply to {path.name}: times in {kind.name} are seconds")
+    if options.too_long != _DEFAULTS.too_long and options.max_total_tokens is None:
+        raise ValueError("too_long (--too-long) applies only with max_total_tokens (--max-total-tokens)")

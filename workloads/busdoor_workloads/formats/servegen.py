@@ -20,7 +20,8 @@ from scipy.special import gamma as gamma_function
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions
-from busdoor_workloads.formats.table import Table, open_text
+from busdoor_workloads.formats.source import open_text
+from busdoor_workloads.formats.table import Table
 from busdoor_workloads.streams import stream
 
 WINDOW_S = 600.0  # length of a row's window in chunk-N-trace.csv
@@ -154,5 +155,11 @@ def _histogram(file: Path, fields: dict[str, str], names: tuple[str, ...]) -> _H
 
 
 SERVEGEN = Format(
-    name="servegen", title="ServeGen client folder (drawn from)", container="folder", marks=frozenset(), read=_read
+    name="servegen",
+    title="ServeGen client folder (drawn from)",
+    container="folder",
+    marks=frozenset(),
+    time_unit=None,
+    uses=frozenset({"normalize_duration"}),
+    read=_read,
 )

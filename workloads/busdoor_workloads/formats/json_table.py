@@ -1,0 +1,205 @@
+"""Tables of JSON objects: one a line, or all in one array; and whole documents."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busdoor_workloads.formats.source import MAX_BYTES, open_text
+from busdoor_workloads.formats.table import Table
+from busdoor_workloads.text import printable
+
+# Records parsed at a time: enough to spread a call's overhead, few enough to hold as dictionaries.
+_CHUNK_LINES = 20_000
+_BREAKS_OFF = (ValueError, RecursionError)
+
+
+def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
+    """Read one JSON object a line; a line that is none is an error, or is counted and left out.
+
+    Raises
+    ------
+    ValueError
+        The file and line of the first line that is no JSON object.
+    """
+    columns, lines, num_malformed = _Columns(), [], 0
+    for chunk in _chunks(path, max_bytes):
+        records = _objects([text for _, text in chunk])
+        for (line, _), record in zip(chunk, records, strict=True):
+            if isinstance(record, dict):
+                lines.append(line)
+            elif skip_bad:
+                num_malformed += 1
+            else:
+                raise ValueError(f"{path.name} line {line}: {record}")
+        columns.add([record for record in records if isinstance(record, dict)])
+    return Table(path=path, frame=columns.frame(), line=lines.__getitem__, num_malformed=num_malformed)
+
+
+def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
+    """Read a file that is one array of JSON objects; what is none is an error, or is counted and left out.
+
+    Raises
+    ------
+    ValueError
+        The file, and the first element that is no JSON object.
+    """
+    with open_text(path, max_bytes) as file:
+        elements = _loaded(file.read())
+    if not isinstance(elements, list):
+        raise ValueError(f"{path.name} begins as a JSON array: {elements}")
+    wrong = next((place for place, element in enumerate(elements) if not isinstance(element, dict)), None)
+    if wrong is not None and not skip_bad:
+        raise ValueError(f"{path.name} request {wrong}: {_cut(json.dumps(elements[wrong]))} is no JSON object")
+    records = [element for element in elements if isinstance(element, dict)]
+    columns = _Columns()
+    columns.add(records)
+    return Table(path=path, frame=columns.frame(), num_malformed=len(elements) - len(records))
+
+
+def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read one JSON document; of a file to which several were appended, the one asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    run : int, optional
+        Which document to take, 1 first; needed where there are several.
+    max_bytes : int
+        Largest file that is read.
+
+    Raises
+    ------
+    ValueError
+        The file and line where it stops being JSON; or the documents there are to choose from.
+    """
+    with open_text(path, max_bytes) as file:
+        documents = list(_documents(file.read(), path))
+    if not documents or not all(isinstance(document, dict) for document in documents):
+        raise ValueError(f"{path.name} holds no JSON object")
+    if (run is None and len(documents) > 1) or (run is not None and not 1 <= run <= len(documents)):
+        said = "; ".join(f"{place} ({_about(document)})" for place, document in enumerate(documents, 1))
+        raise ValueError(f"{path.name} holds {len(documents)} results: {said}; take one of them with run (--run 1)")
+    return documents[(run or 1) - 1]  # type: ignore[no-any-return]
+
+
+def _about(document: Mapping[str, Any]) -> str:
+    said = {key: document[key] for key in ("date", "model_id", "num_prompts", "request_rate") if key in document}
+    return printable(", ".join(f"{key} {str(value)[:40]}" for key, value in said.items())) or "no date"
+
+
+def _documents(text: str, path: Path) -> Iterator[Any]:
+    decoder, place = json.JSONDecoder(object_pairs_hook=_unique), 0
+    while (place := len(text) - len(text[place:].lstrip())) < len(text):
+        try:
+            document, place = decoder.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path.name} line {error.lineno}: no JSON ({error.msg})") from None
+        except _BREAKS_OFF as error:
+            raise ValueError(f"{path.name}: {_reason(error)}") from None
+        yield document
+
+
+def _chunks(path: Path, max_bytes: int) -> Iterator[list[tuple[int, str]]]:
+    with open_text(path, max_bytes) as file:
+        numbered = ((line, text) for line, text in enumerate(file, 1) if not text.isspace())
+        while chunk := list(islice(numbered, _CHUNK_LINES)):
+            yield chunk
+
+
+def _objects(texts: list[str]) -> list[dict[str, Any] | str]:
+    """Parse lines; one that is no object becomes the complaint about it."""
+    whole = ",".join(texts)
+    try:  # one call for all lines is several times faster than a call for each
+        records = json.loads(f"[{whole}]")
+        if not _once(whole, records):
+            records = json.loads(f"[{whole}]", object_pairs_hook=_unique)
+    except _BREAKS_OFF:
+        records = []
+    if len(records) == len(texts) and all(type(record) is dict for record in records):
+        return records  # type: ignore[no-any-return]
+    return [_object(text) for text in texts]
+
+
+def _once(whole: str, records: list[Any]) -> bool:
+    """Whether no record can have a key twice: no key is written more often than records have it."""
+    objects = [record for record in records if type(record) is dict]
+    keys = set().union(*objects)
+    if sum(map(len, objects)) == len(keys) * len(objects):
+        times = dict.fromkeys(keys, len(objects))
+    else:
+        times = Counter(key for record in objects for key in record)
+    return all(whole.count(json.dumps(key, ensure_ascii=False)) <= number for key, number in times.items())
+
+
+def _object(text: str) -> dict[str, Any] | str:
+    record = _loaded(text)
+    if isinstance(record, str) and not text.lstrip().startswith('"'):
+        return record
+    return record if isinstance(record, dict) else f"{_cut(text)} is no JSON object"
+
+
+def _loaded(text: str) -> Any:
+    """Parse a text; where that breaks off, return the reason."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except _BREAKS_OFF as error:
+        return _reason(error)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _TwiceError(f"the key {_cut(twice)!r} stands twice; keep one")
+    return record
+
+
+class _TwiceError(ValueError):
+    """A key that stands twice in an object."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON ({error.msg} at column {error.colno})"
+    if isinstance(error, RecursionError):
+        return "its JSON is nested deeper than can be read; a request is one flat object"
+    if isinstance(error, _TwiceError):
+        return str(error)
+    return "it has a number of more digits than can be read (4,300); a request has no such number"
+
+
+def _cut(text: str) -> str:
+    return printable(text.strip()[:40])
+
+
+class _Columns:
+    """Columns that grow by records which need not all have the same keys."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Any]] = {}
+        self._num_rows = 0
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        for key in {key: None for record in records for key in record}:
+            self._values.setdefault(key, [None] * self._num_rows)
+        for key, values in self._values.items():
+            values.extend([record.get(key) for record in records])
+        self._num_rows += len(records)
+
+    def frame(self) -> pd.DataFrame:
+        # pandas makes floats of whole numbers beside None, which as floats would not stay exact.
+        columns = {key: _objects_of(values) if None in values else values for key, values in self._values.items()}
+        return pd.DataFrame(columns, index=range(self._num_rows))
+
+
+def _objects_of(values: list[Any]) -> pd.Series[Any]:
+    return pd.Series(values, dtype=object)

@@ -1,0 +1,93 @@
+"""Finding out what a file holds, and reading its table whatever it is written in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from busdoor_workloads.formats.csv_table import read_csv, read_header
+from busdoor_workloads.formats.json_table import read_json_array, read_jsonl
+from busdoor_workloads.formats.source import MAX_BYTES, PARQUET, magic_of, open_text, settled
+from busdoor_workloads.formats.table import Table
+
+Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
+
+
+def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...]]:
+    """Find out what a file holds and which columns (or keys) its first record has.
+
+    Returns
+    -------
+    holds : str
+        "csv", "jsonl", "json" (documents), "array" (of JSON objects), "parquet" or "folder".
+    columns : tuple of str
+        Names in the header, or keys of the first record.
+    """
+    path = settled(path, max_bytes)
+    if path.is_dir():
+        return "folder", ()
+    if magic_of(path).startswith(PARQUET):
+        return "parquet", tuple(map(str, read_parquet(path, max_bytes=max_bytes).frame.columns))
+    with open_text(path, max_bytes) as file:
+        first = next((line for line in file if line.strip()), "").lstrip()
+    if first.startswith("["):
+        return "array", tuple(read_json_array(path, skip_bad=True, max_bytes=max_bytes).frame.columns)
+    if not first.startswith("{"):
+        return "csv", tuple(read_header(path, max_bytes)[1])
+    try:
+        keys = tuple(json.loads(first))
+    except json.JSONDecodeError:
+        return "json", ()
+    except (ValueError, RecursionError):  # nested too deeply, or too long a number: the reader says so
+        return "jsonl", ()
+    is_benchmark_result = {"input_lens", "request_throughput"} & set(keys)
+    return ("json" if is_benchmark_result else "jsonl"), keys
+
+
+def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
+    """Read a table: CSV, JSON lines, a JSON array or Parquet, as the file has it.
+
+    Raises
+    ------
+    ValueError
+        The file and line of the first record that is none.
+    """
+    holds, _ = sniff(path, max_bytes)
+    if holds not in _READERS:
+        raise ValueError(f"{path.name} holds no table but a {'folder' if holds == 'folder' else 'JSON document'}")
+    return _READERS[holds](path, skip_bad=skip_bad, max_bytes=max_bytes)
+
+
+def read_parquet(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
+    """Read a Parquet table.
+
+    Raises
+    ------
+    ValueError
+        It is damaged or too large, or pyarrow is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(f"{path.name} is a Parquet table, which needs pyarrow: pip install pyarrow")
+    import pyarrow.lib
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
+        if (num_bytes := sum(group.total_byte_size for group in groups)) > max_bytes:
+            raise ValueError(f"{path.name} holds {num_bytes:,} bytes, more than max_bytes ({max_bytes:,})")
+        # Whole numbers with gaps stay whole numbers.
+        return Table(path=path, frame=file.read().to_pandas(integer_object_nulls=True), record_name="row")
+    except (pyarrow.lib.ArrowException, OSError) as error:
+        raise ValueError(f"{path.name} is a damaged Parquet table: {error}") from None
+
+
+_READERS: Mapping[str, Callable[..., Table]] = {
+    "csv": read_csv,
+    "jsonl": read_jsonl,
+    "array": read_json_array,
+    "parquet": read_parquet,
+}

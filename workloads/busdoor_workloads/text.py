@@ -1,0 +1,87 @@
+"""Text from files of others: made safe to print, and to write into the cell of a spreadsheet."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+# Cells that begin so are run as formulas by spreadsheets (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_SHOWN_CHARACTERS = 60  # of a value in an error sentence: enough to find it again
+# Control, format (bidirectional overrides), surrogate, private use, line and paragraph separator (Unicode, table 12).
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_WRITTEN_AS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
+
+
+def printable(text: object) -> str:
+    r"""Return a text in which nothing can steer a terminal: control characters become escapes.
+
+    Examples
+    --------
+    >>> printable("a\x1b[31mb\u202ec")
+    'a\\x1b[31mb\\u202ec'
+    """
+    return "".join(
+        character if unicodedata.category(character) not in _UNPRINTABLE else ascii(character)[1:-1]
+        for character in str(text)
+    )
+
+
+def shown(value: object) -> str:
+    """Return a value as an error sentence shows it: texts in quotes, long ones cut, nothing that steers a terminal.
+
+    Examples
+    --------
+    >>> shown("many"), shown(3.0), shown("x" * 100)[-5:]
+    ('"many"', '3', 'xxx…"')
+    """
+    if isinstance(value, str):
+        return f'"{_cut(value)}"'
+    if isinstance(value, int) and value.bit_length() > 64 * 4:  # str() of a huge number is slow, or refused
+        return f"a number of about {value.bit_length() * 30103 // 100_000:,} digits"
+    if not isinstance(value, bool) and hasattr(value, "is_integer") and value.is_integer():
+        return _cut(str(int(value)))
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    text = printable(text[: _SHOWN_CHARACTERS + 1])
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def neutral_cell(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula; numbers stay as they are.
+
+    Examples
+    --------
+    >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
+    ("'=1+1", 'vllm', -1.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+
+
+def plain_cell(cell: object) -> object:
+    """Return what `neutral_cell` was given.
+
+    Examples
+    --------
+    >>> plain_cell("'=1+1"), plain_cell("'tis")
+    ('=1+1', "'tis")
+    """
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a file without the endings that say how it is written.
+
+    Examples
+    --------
+    >>> name_of(Path("data/llama-3.1-8b.csv.gz")), name_of(Path("v1.2"))
+    ('llama-3.1-8b', 'v1.2')
+    """
+    name = path.name
+    for endings in (_PACKED, _WRITTEN_AS):
+        if name.lower().endswith(endings) and name.lower() not in endings:
+            name = name[: name.rindex(".")]
+    return printable(name)
