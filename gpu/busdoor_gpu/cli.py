@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
 
 if TYPE_CHECKING:
     from busdoor.catalog import ModelShape
@@ -43,6 +44,7 @@ def replay(
     seed: int | None = None,
     lookahead: Literal[0, 1] | None = None,
     eager: Annotated[bool, Flag] = False,
+    reading: FileFlags = AS_WRITTEN,
 ) -> int:
     """Serve a trace on this machine, and write what happened in the simulator's format.
 
@@ -98,6 +100,7 @@ def replay(
     place = settle_place(model or _configured_model(config), backend, device, dtype)
     settled = _configured(
         config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
+        reading=reading,
         lookahead=lookahead,
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)

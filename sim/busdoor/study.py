@@ -17,7 +17,7 @@ from busdoor.config.study import PLAIN_KEYS, TABLES
 from busdoor.config.tables import reject_unknown
 from busdoor.config.workload import resampled
 from busdoor.experiment import Draw, Experiment, Report
-from busdoor_workloads import Trace
+from busdoor_workloads import Trace, workload_names
 
 Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # what Python may give as a workload
 
@@ -173,8 +173,9 @@ def workload_key(workload: str | Path) -> str:
     >>> workload_key("azure-conv"), workload_key("traces/mine.csv")
     ('name', 'path')
     """
-    looks_like_file = isinstance(workload, Path) or "/" in workload or "." in workload or Path(workload).exists()
-    return "path" if looks_like_file else "name"
+    if isinstance(workload, Path) or "/" in workload or "." in workload:
+        return "path"
+    return "path" if workload not in workload_names() and Path(workload).exists() else "name"
 
 
 def draws(config: Config, recorded: Trace | None = None) -> Draw:

@@ -100,7 +100,7 @@ def test_convert_any_csv_by_a_column_map(tmp_path, capsys):
     names = {"arrival_s": "ms", "input_tokens": "prompt", "output_tokens": "answer"}
     flags = [token for ours, theirs in names.items() for token in (f"--columns.{ours}", theirs)]
     run("convert", tmp_path / "log.csv", tmp_path / "t.csv", *flags, "--time-unit", "ms", "--skip-bad")
-    assert "rows dropped bad: 1" in capsys.readouterr().out
+    assert "rows dropped bad: 1" in capsys.readouterr().err
     assert read_trace(tmp_path / "t.csv").arrival_s.tolist() == [0, 2]
 
 

@@ -45,7 +45,7 @@ class TestBurstGPT:
 
     def test_one_model(self, write):
         assert read_trace(write(self.V1), model="GPT-4").input_tokens.tolist() == [1087]
-        with pytest.raises(ValueError, match="'GPT4'; it is one of ChatGPT, GPT-4"):
+        with pytest.raises(ValueError, match="'GPT4'; did you mean 'GPT-4'"):
             read_trace(write(self.V1), model="GPT4")
 
     def test_version_3_has_sessions(self, write):

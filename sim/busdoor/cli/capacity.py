@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
 
 if TYPE_CHECKING:
     from busdoor.capacity import Capacity, Study
@@ -37,6 +38,7 @@ def capacity(
     tolerance: float | None = None,
     lookahead: Literal[0, 1] | None = None,
     timeout: str | None = None,
+    reading: FileFlags = AS_WRITTEN,
     jobs: int | None = None,
     out: Path | None = None,
     json: Annotated[bool, Flag] = False,
@@ -97,7 +99,7 @@ def capacity(
     from busdoor.interrupt import exit_code
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
-                     step_time=step_time, seed=seed,
+                     step_time=step_time, seed=seed, reading=reading,
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
     settled, defaulted = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def compare(
     replications: int | None = None,
     lookahead: Literal[0, 1] | None = None,
     timeout: str | None = None,
+    reading: FileFlags = AS_WRITTEN,
     out: Path | None = None,
     json: Annotated[bool, Flag] = False,
     perfetto: Path | None = None,
@@ -90,7 +92,7 @@ def compare(
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
-        step_time=step_time, replicas=replicas, router=router, seed=seed, replications=replications,
+        step_time=step_time, replicas=replicas, router=router, seed=seed, reading=reading, replications=replications,
         lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)

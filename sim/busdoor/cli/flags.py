@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from busdoor.cli.reading import FileFlags, tell
+
 if TYPE_CHECKING:
     from busdoor.config import Config, Document
 
@@ -27,6 +29,7 @@ def overrides(
     step_time: str | None = None,
     replicas: int | None = None,
     router: str | None = None,
+    reading: FileFlags | None = None,
     **plain: Any,
 ) -> dict[str, Any]:
     """Turn flags into the tables of a configuration; what was not given is absent.
@@ -42,7 +45,8 @@ def overrides(
     from busdoor.step_time import step_time_table
     from busdoor.study import workload_key
 
-    arrivals = {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
+    arrivals: dict[str, Any] = {} if reading is None else reading.given()
+    arrivals |= {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
     if workload is not None:
         arrivals[workload_key(workload)] = workload
     tables: dict[str, Any] = {
@@ -64,7 +68,9 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
     for key, value in defaults.items():
         if key not in document.data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
             document.data[key] = value
-    return parse_config(override(document, tables))
+    settled = parse_config(override(document, tables))
+    tell(settled.workload.notes)
+    return settled
 
 
 def read_document(config: Path | None) -> Document:

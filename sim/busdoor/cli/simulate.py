@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def simulate(
     seed: int | None = None,
     lookahead: Literal[0, 1] | None = None,
     timeout: str | None = None,
+    reading: FileFlags = AS_WRITTEN,
     step_by_step: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
     perfetto: Path | None = None,
@@ -88,6 +90,7 @@ def simulate(
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
         model=model, step_time=step_time, replicas=replicas, router=router, seed=seed, lookahead=lookahead,
+        reading=reading,
         timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, {"policy": "vllm"})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from busdoor.cli.flags import Rate
+from busdoor.cli.reading import FileFlags, flag_of, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,17 +21,11 @@ trace = App(name="trace", help="Describe, generate, convert and fetch request tr
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Reading:
+class Reading(FileFlags):
     """How to read a trace file.
 
     Parameters
     ----------
-    from_format
-        Format of the file; found out from its first record if left out.
-    columns
-        For any other CSV or JSONL, our name and the file's: --columns.input_tokens prompt_len
-    time_unit
-        Unit of the arrival times of a file read with --columns.
     time_scale
         Stretch time: 2 halves the rate.
     start_s
@@ -43,30 +38,25 @@ class Reading:
         Longest request, prompt and answer together.
     too_long
         Leave longer requests out, or cut them.
-    skip_bad
-        Leave bad rows out and count them.
     model
         Take only this model's requests (BurstGPT).
     """
 
-    from_format: Annotated[str | None, Parameter(name="--from")] = None
-    columns: dict[str, str] = field(default_factory=dict)
-    time_unit: Literal["s", "ms", "us", "ns", "datetime"] = "s"
     time_scale: float = 1.0
     start_s: float = 0.0
     duration_s: float = float("inf")
     max_requests: int | None = None
     max_total_tokens: int | None = None
     too_long: Literal["drop", "clip"] = "drop"
-    skip_bad: Annotated[bool, Parameter(negative="")] = False
     model: str | None = None
 
     def read(self, path: Path, seed: int, name: str | None = None) -> Trace:
-        """Read a file as these flags say."""
+        """Read a file as these flags say, and print what it does not say itself."""
         from busdoor_workloads.formats import read_trace
 
-        options = {key: value for key, value in vars(self).items() if key != "from_format"}
-        return read_trace(path, self.from_format, seed=seed, name=name, **options)
+        read = read_trace(path, seed=seed, name=name, **self.given())
+        tell(read.notes)
+        return read
 
 
 @trace.command
@@ -119,16 +109,24 @@ def _trace_of(source: str, reading: Reading, num_requests: int | None, seed: int
     from busdoor_workloads.fetch import PUBLIC_TRACES, cached
     from busdoor_workloads.nearest import did_you_mean
 
-    if Path(source).exists():
-        return reading.read(Path(source), seed)
+    profiles, path = workload_names(), Path(source)
+    is_name = source in profiles or source in PUBLIC_TRACES
+    if num_requests is not None and source not in profiles:
+        raise ValueError(f"--num-requests is for a profile or preset; to take a part of {source}: --max-requests")
+    if path.exists() and is_name:
+        tell([f"{source} is the known trace of that name; for the file or folder here write ./{source}"])
+    if path.exists() and not is_name:
+        return reading.read(path, seed)
     if source in PUBLIC_TRACES:
-        if (path := cached(source)) is None:
+        if (fetched := cached(source)) is None:
             raise ValueError(f"{source} is not on this machine yet; fetch it with: busdoor trace fetch {source}")
-        return reading.read(path, seed, name=source)
-    names = workload_names()
-    if source not in names:
-        hint = did_you_mean(source, [*names, *PUBLIC_TRACES])
+        return reading.read(fetched, seed, name=source)
+    if source not in profiles:
+        hint = did_you_mean(source, [*profiles, *PUBLIC_TRACES])
         raise ValueError(f"{source!r} is neither a file nor a known trace; {hint}")
+    if given := reading.given():
+        flags = ", ".join(map(flag_of, given))
+        raise ValueError(f"{flags}: only for a trace file, which {source} is not; it is drawn from a profile or preset")
     return resolve(source).generate(seed, num_requests=num_requests)
 
 
@@ -208,16 +206,16 @@ def convert(
 
 
 def _write(written: Trace, target: Path, to: str | None) -> None:
-    from busdoor_workloads.formats import FORMATS, format_to_write, write_trace
+    from busdoor_workloads.formats import FORMATS, format_to_write, largest_rounding_s, write_trace
 
     name = format_to_write(target, to)
     write_trace(written, target, name)
     _say(f"wrote {len(written):,} requests to {target} ({FORMATS[name].title})")
     if lost := FORMATS[name].cannot_keep(written):
         _say(f"left out, as {name} files have no place for it: {', '.join(lost)}")
-    for key, number in written.metadata.items():
-        if key.startswith(("rows_dropped", "rows_clipped")) and number:
-            _say(f"{key.replace('_', ' ')}: {number:,}")
+    if tick_s := FORMATS[name].tick_s:
+        change_s = largest_rounding_s(written, tick_s)
+        _say(f"arrivals are written to {tick_s:g} s; the largest change is {change_s:.3g} s")
 
 
 @trace.command
@@ -235,7 +233,9 @@ def fetch(
     """
     from busdoor.cli.trace_tables import download_bar, print_public_traces
 
-    if list_all or name is None:
+    if list_all and name is not None:
+        raise ValueError(f"--list shows every public trace; leave out {name!r}, or --list to fetch it")
+    if name is None:
         print_public_traces()
         return
     from busdoor_workloads.fetch import fetch, public_trace

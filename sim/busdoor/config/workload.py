@@ -24,7 +24,7 @@ DEFAULT_WORKLOAD = "azure-conv"
 # What `busdoor_workloads.formats.read_trace` takes beside what this table has under the same or another name.
 READ_OPTIONS = (
     "format", "columns", "time_unit", "start_s", "duration_s", "max_total_tokens", "too_long", "skip_bad", "jitter",
-    "model", "normalize_duration",
+    "model", "normalize_duration", "block_size", "run", "max_bytes",
 )  # fmt: skip
 _OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
 _RATES = {"request_rate": "time_scale", "time_scale": "request_rate"}  # each in place of the other
@@ -93,6 +93,8 @@ class WorkloadTable:
         """
         own = {key: value for key, value in table.items() if key in _OWN}
         laws = {key: value for key, value in table.items() if key not in _OWN}
+        if of_files := [key for key in laws if key in READ_OPTIONS and "path" not in own]:
+            raise ValueError(f"[workload] {of_files[0]}: only for a trace file (path), not for a profile or laws")
         reject_unknown("[workload]", laws, (*_OWN, *(READ_OPTIONS if "path" in own else _law_names())))
         if isinstance(own.get("path"), str):
             own["path"] = str(Path(folder) / Path(own["path"]).expanduser())
@@ -136,6 +138,11 @@ class WorkloadTable:
         assert self.path is not None
         options = {"time_scale": self.time_scale or 1.0, "name": self.name, "seed": self.seed or 0, **self.laws}
         return self.apply(read_trace(self.path, max_requests=self.num_requests, **options))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of the file did that the file does not say; nothing for laws."""
+        return () if self.path is None else self._file.notes
 
     def apply(self, trace: Trace) -> Trace:
         """Give a finished trace this table's rate, timeout and cap."""

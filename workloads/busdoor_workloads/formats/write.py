@@ -6,6 +6,8 @@ import gzip
 import io
 from pathlib import Path
 
+import numpy as np
+
 from busdoor_workloads.formats.registry import FORMATS, known_format
 from busdoor_workloads.trace import Trace
 
@@ -42,6 +44,18 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
+def largest_rounding_s(trace: Trace, tick_s: float) -> float:
+    """Return by how many seconds an arrival changes at most when it is written to `tick_s` seconds.
+
+    Examples
+    --------
+    >>> largest_rounding_s(Trace(arrival_s=[0.0, 1.0004], input_tokens=[1, 1], output_tokens=[1, 1]), 0.001)
+    0.0004
+    """
+    changes_s = np.abs(np.rint(trace.arrival_s / tick_s) * tick_s - trace.arrival_s)
+    return float(changes_s.max(initial=0.0).round(12))
+
+
 def format_to_write(path: str | Path, format: str | None = None) -> str:
     """Tell the format that `write_trace` writes: the one asked for, or the one the file's name ends in.
 
@@ -57,6 +71,8 @@ def format_to_write(path: str | Path, format: str | None = None) -> str:
     """
     path = Path(path)
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if path.suffix in (".bz2", ".xz", ".zst", ".zip"):
+        raise ValueError(f"{path.name} ends in {path.suffix}, but files are written plain or packed with gzip: use .gz")
     name = format or suffix.removeprefix(".")
     if not format and name not in ("csv", "jsonl"):
         raise ValueError(f"{path.name} ends in neither .csv nor .jsonl; say which format: {', '.join(FORMATS)}")
