@@ -130,8 +130,11 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
     """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
     if not len(iterations):
         return float("nan")
-    end_s = float((iterations["start_s"] + iterations["duration_s"]).max())
-    seconds = np.arange(0, np.ceil(end_s) + 1)
+    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those after them suffice,
+    # so that a clock may span years.
+    starts_s = iterations["start_s"].to_numpy()
+    changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
+    seconds = np.unique(np.concatenate([changes, changes + 1]))
     return float(np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max())
 
 
@@ -143,7 +146,7 @@ def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
     times = np.column_stack([start, end]).ravel()
     total = np.cumsum(made.to_numpy())
     totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
-    return np.diff(np.interp(seconds, times, totals))
+    return np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals)
 
 
 def _most_at_once(begin: Floats, end: Floats) -> int:
