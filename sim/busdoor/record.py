@@ -100,7 +100,7 @@ class TableRecorder:
         for request in batch.admitted:
             self._entered[request] = now_s
         policy = self._policy
-        self._kv_use = policy.kv_use()
+        self._kv_use = _with_writing(policy.kv_use(), batch)
         self._queue = (policy.num_waiting, policy.num_running)
 
     def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
@@ -210,6 +210,11 @@ class TableRecorder:
         frame.insert(1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy()))
         frame["replica"] = self._replica
         return frame
+
+
+def _with_writing(use: KVUse, batch: Batch) -> KVUse:
+    """Count the prompt tokens that the iteration writes as used: a prefill wastes nothing while it runs."""
+    return use._replace(used=min(use.used + batch.num_prefill_tokens, use.reserved)) if batch.chunks else use
 
 
 def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:

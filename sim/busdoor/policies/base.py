@@ -16,8 +16,9 @@ Item: TypeAlias = tuple[Request, int]
 class KVUse(NamedTuple):
     """KV memory at one moment, in tokens but for the blocks.
 
-    `reserved` is taken by requests; `used` holds keys and values; `unused` is reserved and will never be written;
-    `hole` is free but in pieces too small to count on. The rest of what is reserved will be written later.
+    `reserved` is taken by requests; `used` holds keys and values (the recorder adds the prompt tokens that the
+    iteration writes); `unused` is reserved and will never be written; `hole` is free but in pieces too small to count
+    on. The rest of what is reserved will be written later.
     """
 
     blocks: int
