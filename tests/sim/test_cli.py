@@ -173,6 +173,14 @@ def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     assert again.requests["finish_s"].equals(pd.read_csv("r/requests.csv", engine="python")["finish_s"])
 
 
+@pytest.mark.parametrize("command", [["simulate", "azure-conv"], ["compare", "--workload", "azure-conv"]])
+def test_a_prefix_cache_that_can_find_nothing_is_told(folder, no_pictures, capsys, command):
+    few = ["--policy", "vllm,prefix_caching=true", "--num-requests", "20"]
+    assert main([*command, *few, *(["--replications", "1"] if command[0] == "compare" else [])]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("busdoor: vllm: prefix_caching finds nothing, as the requests of azure-conv name no blocks")
+
+
 def test_plot_draws_a_saved_result_again(folder, capsys):
     main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r"])
     capsys.readouterr()
@@ -207,7 +215,8 @@ SENTENCES = {
     "compare --policy static,batch_sze=3": "[policy] batch_sze: unknown; did you mean batch_size?",
     "compare --config no.toml": "no.toml: No such file or directory",
     "simulate": 'Command "simulate" parameter TRACE requires an argument.',
-    "simulate trace.csv --config small.toml": "simulate runs one policy, but the configuration has 2; use compare",
+    "simulate trace.csv --config small.toml": "simulate runs one policy, but the configuration has static, "
+    "vllm; choose one, as in --policy vllm",
     "plot nodir": "nodir is not a folder; name one that busdoor compare, capacity or simulate wrote",
     "plot .": ". holds neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a result "
     "(meta.json)",

@@ -95,8 +95,9 @@ def capacity(
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
-    from busdoor.cli.progress import progress_bar
+    from busdoor.cli.progress import notice, progress_bar
     from busdoor.interrupt import exit_code
+    from busdoor.run import idle_caches
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed, reading=reading,
@@ -108,6 +109,7 @@ def capacity(
     near = TOLERANCE if tolerance is None else tolerance
     with progress_bar("drawing requests"):
         study = make_study(settled, num_requests=requests, tolerance=near)
+        notice(idle_caches(settled, study.runs.traces[0]))
     if defaulted:
         print(_default_note(settled), file=sys.stderr)
     _run(study, jobs)

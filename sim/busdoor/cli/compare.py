@@ -86,8 +86,9 @@ def compare(
         File for a timeline to load in https://ui.perfetto.dev.
     """
     from busdoor.cli.flags import configured, names_policies, overrides
-    from busdoor.cli.progress import progress_bar
+    from busdoor.cli.progress import notice, progress_bar
     from busdoor.experiment import Experiment
+    from busdoor.run import idle_caches
     from busdoor.study import DEFAULT_JOB, draws
 
     tables = overrides(
@@ -100,6 +101,7 @@ def compare(
         if "policy" not in tables and not names_policies(config):
             settled = _fitting(settled, draws(settled)(0))
         experiment = Experiment(settled, draws(settled))
+        notice(idle_caches(settled, experiment.draw(0)))
     finished = _run(experiment)
     if not experiment.summaries:
         raise KeyboardInterrupt

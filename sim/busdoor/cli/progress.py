@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
@@ -84,6 +84,12 @@ class _Lines:
 
     def stop(self) -> None:
         """Leave the lines as they are."""
+
+
+def notice(sentences: Iterable[str]) -> None:
+    """Print sentences to stderr that a reader has to know, but that are no part of the answer."""
+    for sentence in sentences:
+        print(f"busdoor: {sentence}", file=sys.stderr, flush=True)
 
 
 def progress_line(share: float, what: str, elapsed_s: float) -> str:

@@ -95,7 +95,10 @@ def simulate(
     )  # fmt: skip
     settled = configured(config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
-        raise ValueError(f"simulate runs one policy, but the configuration has {len(settled.policies)}; use compare")
+        names = ", ".join(each.label for each in settled.policies)
+        raise ValueError(
+            f"simulate runs one policy, but the configuration has {names}; choose one, as in --policy vllm"
+        )
     result, code = _run(settled, step_by_step)
     folder = result.save(fresh_folder("simulate", out))
     print_summary(result, settled.slo)
@@ -135,13 +138,14 @@ def _line(result: Result, of_cluster: bool) -> str:
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     """Run, and return the result and the exit code: 130 with what was done, if somebody stopped it."""
-    from busdoor.cli.progress import progress_bar
-    from busdoor.run import limits_for, run
+    from busdoor.cli.progress import notice, progress_bar
+    from busdoor.run import idle_caches, limits_for, run
     from busdoor.simulate import Interrupted
 
     try:
         with progress_bar("drawing requests") as report:
             trace = settled.workload.trace(settled.seed)
+            notice(idle_caches(settled, trace))
             done = run(
                 settled,
                 settled.policies[0],
