@@ -325,12 +325,12 @@ def test_requests_that_wait_for_no_others_cost_no_runs_to_know_that_every_lower_
     assert find_least(door, [kept], never, fake(10.0)(9.0, 0), 0.02, 4).meets == 0
 
 
-CASE = Path(__file__).parents[1] / "cases" / "capacity" / "default.toml"
+CASES = Path(__file__).parents[1] / "cases"
 
 
 def test_whole_batches_that_fill_too_slowly_serve_no_low_rate() -> None:
     """Eight requests a batch, a second each: at one request a second the first of a batch waits for seven others."""
-    study = make_study(load_config(CASE, {"slo": {"e2e_p90": "3s"}}))
+    study = make_study(load_config(CASES / "capacity" / "default.toml", {"slo": {"e2e_p90": "3s"}}))
     solver = Solver(study.runs, study.slo, 400, 5, 0.02, lambda *what: None)
     answer = solver.solve(study.runs.config.policies[0])
     assert 3 < answer.least_misses < answer.least < 4 < 7 < answer.low < answer.rate < answer.high < 7.6
@@ -474,6 +474,46 @@ def test_a_batch_released_whole_has_no_time_per_token_and_a_lone_request_may_be_
     assert table.loc["dynamic", "low"] == 0 and "released whole" in table.loc["dynamic", "reason"]
     with pytest.raises(ValueError, match=r"no policy meets .* vllm: a lone request already has E2E p99 2.*over 1 s"):
         linear(policies[1:], "e2e_p99=1s", num_requests=200)
+
+
+def test_refused_requests_are_counted_and_are_no_load(tmp_path: Path) -> None:
+    """A fifth of the file is longer than the model takes: what is left is another file's requests, to the letter."""
+    whole, rest = (
+        capacity(str(CASES / f"06-{name}.csv"), ["vllm"], "ttft_p99=2s", tolerance=0.2, replications=3)
+        for name in ("fifth-refused", "without-the-refused")
+    )
+    pd.testing.assert_frame_equal(whole.table, rest.table)
+    assert (whole.refused.count, whole.refused.of, rest.refused.count) == (120, 600, 0)
+    assert "400100 tokens exceed max_model_len 131072" in str(whole.refused)
+    for file in whole.save(tmp_path / "out").glob("*.*"):
+        assert not any(word in file.read_text() for word in ("1e+18", ",inf", "NaN", "Infinity")), file
+
+
+def test_requests_that_one_policy_refuses_are_no_load_of_that_policy() -> None:
+    """A tenth of the requests has prompts over the budget of one; the rest comes as fast as all do for the other."""
+    inputs = np.where(np.arange(200) % 10 == 0, 400, 20)
+    trace = Trace(arrival_s=np.arange(200.0), input_tokens=inputs, output_tokens=np.full(200, 20), name="two kinds")
+    policies = [{"name": "vllm"}, {"name": "prefill_first", "max_num_batched_tokens": 100}]
+    config = Config.from_table({"policy": policies, "replications": 1, "slo": {"e2e": "9s"}})
+    study = make_study(config, trace)
+    assert study.runs.refused.count == 0
+    solver = Solver(study.runs, study.slo, 100, 0, 0.2, lambda *what: None)
+    taken, fewer = (solver._serving(policy).runs for policy in study.runs.config.policies)
+    assert taken is study.runs
+    assert (fewer.refused.count, len(fewer.traces[0])) == (20, 180) and fewer.spent is study.runs.spent
+    assert fewer.traces[0].request_rate == pytest.approx(study.runs.traces[0].request_rate)
+
+
+def test_a_trace_of_which_all_is_refused_is_one_sentence() -> None:
+    trace = Trace(arrival_s=[0, 1], input_tokens=[500_000] * 2, output_tokens=[5, 5], name="long")
+    with pytest.raises(ValueError, match=r"long: 2 of 2 requests are refused, .*500005 tokens exceed max_model_len"):
+        capacity(trace, ["vllm"], "ttft_p99=2s", replications=1)
+
+
+def test_requests_whose_clients_give_up_are_late_and_said_to_be_never_answered() -> None:
+    lengths = {"input_tokens": 64, "output_tokens": 64, "timeout_s": 0.001}
+    with pytest.raises(ValueError, match="TTFT p99 of requests that are never answered, over 2 s"):
+        capacity(lengths, ["vllm"], "ttft_p99=2s", replications=2, num_requests=40)
 
 
 def test_traces_without_requests_or_without_a_rate_are_refused() -> None:

@@ -8,6 +8,7 @@ from math import inf
 from busdoor.capacity.least import Least
 from busdoor.capacity.probe import Probe
 from busdoor.capacity.reading import STABLE, Outcome, Reading
+from busdoor.capacity.refused import NONE_REFUSED, Refused
 from busdoor.capacity.search import Search
 from busdoor.config.slo import SLO
 from busdoor.config.tables import duration_text
@@ -35,6 +36,8 @@ class Answer:
         All rates that were tried, in order.
     least, least_misses : float
         The lowest rate known to meet, 0 where all lower ones do; and the highest below it known to miss, 0 if none.
+    refused : Refused
+        Requests that it refuses, where others do not: they are left out.
     """
 
     policy: str
@@ -47,6 +50,7 @@ class Answer:
     probes: tuple[Probe, ...] = ()
     least: float = 0.0
     least_misses: float = 0.0
+    refused: Refused = NONE_REFUSED
 
     @property
     def at_low(self) -> Probe | None:
@@ -134,6 +138,8 @@ def describe(reading: Reading, slo: SLO) -> str:
     if reading.key == STABLE:
         return "a queue that grows without end"
     target = slo.target(reading.key)
+    if reading.value == inf:
+        return f"{target.name} of requests that are never answered, over {duration_text(target.limit_s)}"
     if target.key == "goodput":
         return f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
     return f"{target.name} {duration_text(float(f'{reading.value:.3g}'))}, over {duration_text(target.limit_s)}"

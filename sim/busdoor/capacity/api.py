@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from busdoor.capacity.capacity import Capacity
 from busdoor.capacity.presets import PRESETS
+from busdoor.capacity.refused import Refused, taken, taken_from_all
 from busdoor.capacity.sample import Runs, processes, reference, unit_rate
 from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.policy import policy_tables
 from busdoor.config.slo import SLO, slo_table
 from busdoor.experiment import Report
+from busdoor.policies.base import Policy
 from busdoor.run import limits_for
 from busdoor.study import Load, draws, reject_unknown_keywords, workload_table
 from busdoor_workloads import Trace
@@ -141,18 +144,45 @@ def make_study(
         raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
     fixed = recorded is not None or config.workload.path is not None
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
-    draw = draws(unit, recorded)
-    traces = [draw(number) for number in range(unit.replications)]
-    if not min(map(len, traces)):
-        raise ValueError(f"{traces[0].name} has no requests, so that no rate can be tried")
-    if traces[0].concurrency:
-        raise ValueError(
-            f"{traces[0].name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
-        )
+    traces, refused = _traces(unit, recorded, fixed)
     length = len(traces[0]) if fixed else num_requests
     others = None if fixed else reference(unit)
-    runs = Runs(unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others)
+    runs = Runs(unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others, refused=refused)
     return Study(runs, config.slo, length, 0 if fixed else max_doublings, tolerance)
+
+
+def _traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list[Trace], Refused]:
+    """Return a trace a replication, without what all policies refuse; from a file that is left out before it is drawn.
+
+    What is refused must not widen the limits, which are those of the rest.
+    """
+    first = draws(unit, recorded)(0)
+    _check_trace(first)
+    if fixed:
+        rest, refused = taken(first, _policies(unit, [first]))
+        draw = draws(unit, rest)
+        return [draw(number) for number in range(unit.replications)], refused
+    draw = draws(unit, recorded)
+    traces = [first, *(draw(number) for number in range(1, unit.replications))]
+    return taken_from_all(traces, _policies(unit, traces))
+
+
+def _policies(config: Config, traces: list[Trace]) -> list[Policy]:
+    """Build the policies, all but those that do not fit the memory, which refuse nothing."""
+    limits, built = limits_for(config, traces), []
+    for policy in config.policies:
+        with suppress(ValueError):
+            built.append(policy.capped(limits.max_output_tokens).build(limits.kv, traces[0]))
+    return built
+
+
+def _check_trace(trace: Trace) -> None:
+    if not len(trace):
+        raise ValueError(f"{trace.name} has no requests, so that no rate can be tried")
+    if trace.concurrency:
+        raise ValueError(
+            f"{trace.name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
+        )
 
 
 def capacity_of(study: Study) -> Capacity:
@@ -169,7 +199,8 @@ def capacity_of(study: Study) -> Capacity:
         raise ValueError(f"no policy meets the SLO {study.slo} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())
     count = len(runs.traces)
-    return Capacity(runs.config, study.slo, answers, tokens, runs.num_runs, runs.num_requests, count)
+    spent = runs.spent.num_runs, runs.spent.num_requests
+    return Capacity(runs.config, study.slo, answers, tokens, *spent, count, runs.refused)
 
 
 def default_slo(model: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.plan import fixed_fleet, plan, plan_day
+from busdoor.capacity.refused import NONE_REFUSED, Refused
 from busdoor.config import Config
 from busdoor.config.slo import SLO
 
@@ -38,6 +39,8 @@ class Capacity:
         What was simulated in all, batch sizes that were given up included.
     replications : int
         Draws of the workload, numbered from 0 under the configuration's seed.
+    refused : Refused
+        Requests that all policies refuse, and that are no load.
     """
 
     config: Config
@@ -47,6 +50,7 @@ class Capacity:
     num_runs: int
     num_requests: int
     replications: int
+    refused: Refused = NONE_REFUSED
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -174,5 +178,6 @@ def _row(answer: Answer) -> dict[str, Any]:
         "warmup_share": window.begin / probe.num_requests if probe and window else float("nan"),
         "drain_share": 1 - window.end / probe.num_requests if probe and window else float("nan"),
         "num_rates": len({probe.request_rate for probe in answer.probes}),
+        "refused_share": answer.refused.share,
         "reason": answer.reason,
     }

@@ -34,6 +34,8 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
         "policies": _records(capacity.table),
         **planned,
         "replications": capacity.replications,
+        "num_refused": capacity.refused.count,
+        "refused_share": capacity.refused.share,
         "num_runs": capacity.num_runs,
         "num_requests": capacity.num_requests,
         "config": capacity.config.to_dict(),
@@ -47,9 +49,9 @@ def save(capacity: Capacity, folder: Path, request_rate: float | None = None) ->
     (folder / "capacity.json").write_text(
         json.dumps(to_dict(capacity, request_rate), indent=2) + "\n", encoding="utf-8"
     )
-    capacity.table.to_csv(folder / "table.csv")
-    capacity.history.to_csv(folder / "history.csv", index=False)
-    capacity.points.to_csv(folder / "points.csv", index=False)
+    _finite(capacity.table).to_csv(folder / "table.csv")
+    _finite(capacity.history).to_csv(folder / "history.csv", index=False)
+    _finite(capacity.points).to_csv(folder / "points.csv", index=False)
     if request_rate is not None:
         capacity.plan(request_rate).to_csv(folder / "plan.csv")
     save_plots(capacity, folder / "plots")
@@ -97,6 +99,11 @@ def save_plots(study: Drawable, folder: Path) -> list[Path]:
     from busdoor.plots import save_figure
 
     return save_figure(plot_targets(study), folder / "capacity")
+
+
+def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which what has no finite value has none, as in JSON."""
+    return table.replace([float("inf"), float("-inf")], float("nan"))
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:

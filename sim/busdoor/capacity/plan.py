@@ -84,17 +84,16 @@ def plan(
     """
     if not (np.isfinite(request_rate) and request_rate > 0):
         raise ValueError(f"rate is {request_rate}; it has to be a number of requests per second, more than 0")
-    least_rps = _or_zero(low_rps, least_rps)
-    replicas = pd.Series(
-        {name: replicas_needed(request_rate, low, least_rps[name]) for name, low in low_rps.items()}, dtype=float
-    )
+    ranges = _ranges(low_rps, least_rps)
+    replicas = pd.Series({name: replicas_needed(request_rate, *ends) for name, *ends in ranges}, dtype=float)
+    least = pd.Series({name: end for name, _, end in ranges}, dtype=float)
     table = pd.DataFrame(
         {
             "replicas": replicas,
             "gpus": replicas * tp,
             "rate_per_replica": request_rate / replicas,
             "headroom": replicas * low_rps / request_rate - 1,
-            "may_fall": 1 - replicas * least_rps / request_rate,
+            "may_fall": 1 - replicas * least / request_rate,
         }
     )
     if price_per_hour is not None:
@@ -126,10 +125,8 @@ def plan_day(
     >>> plan_day(pd.Series({"vllm": 15.0}), [10.0, 40.0])["vllm"].tolist()
     [1.0, 3.0]
     """
-    least_rps = _or_zero(low_rps, least_rps)
-    columns = {
-        name: [replicas_needed(rate, low, least_rps[name]) for rate in hourly_rps] for name, low in low_rps.items()
-    }
+    ranges = _ranges(low_rps, least_rps)
+    columns = {name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges}
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
 
@@ -145,12 +142,14 @@ def fixed_fleet(
     >>> fixed_fleet(low, [10.0, 40.0], least).to_dict()
     {'static': nan, 'vllm': 3.0}
     """
-    least_rps = _or_zero(low_rps, least_rps)
-    peak, trough = max(hourly_rps), min(hourly_rps)
-    fewest = {name: replicas_needed(peak, low) for name, low in low_rps.items()}
-    fits = {name: trough >= number * least_rps[name] * (1 - _ROUNDING) for name, number in fewest.items()}
-    return pd.Series({name: number if fits[name] else nan for name, number in fewest.items()}, dtype=float)
+    peak, trough, fleet = max(hourly_rps), min(hourly_rps), {}
+    for name, low, least in _ranges(low_rps, least_rps):
+        number = replicas_needed(peak, low)
+        fleet[name] = number if trough >= number * least * (1 - _ROUNDING) else nan
+    return pd.Series(fleet, dtype=float)
 
 
-def _or_zero(low_rps: pd.Series[float], least_rps: pd.Series[float] | None) -> pd.Series[float]:
-    return pd.Series(0.0, index=low_rps.index) if least_rps is None else least_rps
+def _ranges(low_rps: pd.Series[float], least_rps: pd.Series[float] | None) -> list[tuple[str, float, float]]:
+    """Return each policy with the highest and the lowest rate that meet the SLO."""
+    least = [0.0] * len(low_rps) if least_rps is None else least_rps.reindex(low_rps.index)
+    return [(str(name), float(low), float(end)) for (name, low), end in zip(low_rps.items(), least, strict=True)]

@@ -140,6 +140,7 @@ def _read(target: Target, parts: Sequence[Sample], control: Control | None) -> R
     late, control = _complete(late, control)
     pooled, counts = (np.concatenate(column) for column in zip(*values, strict=True))
     value = weighted_percentile(np.minimum(pooled, _NEVER_S), counts, _percentile(target, late, control))
+    value = value if value < _NEVER_S else np.inf
     return Reading(target.key, late, 1 - target.share, value, value / target.limit_s, control)
 
 

@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from busdoor.capacity.refused import NONE_REFUSED, Refused, taken_from_all
 from busdoor.config import Config, PolicyTable
 from busdoor.config.workload import burst
 from busdoor.experiment import saturated_rates
 from busdoor.interrupt import end_pool, ignore_sigint
 from busdoor.metrics import latencies, token_gaps
+from busdoor.policies.base import Policy
 from busdoor.run import Limits, run
 from busdoor_workloads import Trace, replication_seed
 
@@ -93,6 +95,21 @@ def saturated_rps(task: Task) -> float:
 
 
 @dataclass
+class Spent:
+    """Runs and their requests, counted by several threads."""
+
+    num_runs: int = 0
+    num_requests: int = 0
+    _counting: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def add(self, traces: Sequence[Trace]) -> None:
+        """Count a run of each trace."""
+        with self._counting:
+            self.num_runs += len(traces)
+            self.num_requests += sum(map(len, traces))
+
+
+@dataclass
 class Runs:
     """What runs samples: every rate sees the same requests, in the same order, with gaps in the same proportions.
 
@@ -113,11 +130,8 @@ class Runs:
         drawn anew (a file).
     pool : ProcessPoolExecutor, optional
         Where they run; here, one after the other, by default.
-
-    Attributes
-    ----------
-    num_runs, num_requests : int
-        What was spent.
+    refused, spent : Refused, Spent
+        Requests that were left out of the traces; counts of what is run.
     """
 
     config: Config
@@ -126,9 +140,13 @@ class Runs:
     gaps: bool = False
     reference: Callable[[int], Sequence[Trace]] | None = None
     pool: ProcessPoolExecutor | None = None
-    num_runs: int = field(default=0, init=False)
-    num_requests: int = field(default=0, init=False)
-    _counting: Lock = field(default_factory=Lock, init=False, repr=False)
+    refused: Refused = NONE_REFUSED
+    spent: Spent = field(default_factory=Spent)
+
+    def serving(self, policy: Policy) -> Runs:
+        """Return the runs of a policy: without the requests that it refuses."""
+        traces, refused = taken_from_all(self.traces, [policy])
+        return replace(self, traces=traces, refused=self.refused.and_more(refused)) if refused.count else self
 
     @property
     def fixed(self) -> bool:
@@ -161,9 +179,7 @@ class Runs:
         return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
 
     def _spread(self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]) -> list[T]:
-        with self._counting:
-            self.num_runs += len(traces)
-            self.num_requests += sum(map(len, traces))
+        self.spent.add(traces)
         tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
         return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))
 

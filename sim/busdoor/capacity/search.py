@@ -112,7 +112,7 @@ class Search:
             return 0.0
         if self.high is None:
             return self.low.request_rate
-        return min(self._crossing(), self.high.request_rate / self._width**_EDGE)
+        return min(self._crossing(), float(self.high.request_rate / self._width**_EDGE))
 
     def _try(self, request_rate: float) -> Probe:
         probe = self.attempt(request_rate, self.doublings)

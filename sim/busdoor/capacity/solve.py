@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import isinf
 
@@ -67,6 +67,16 @@ class Solver:
         refusal = self._unfit(policy)
         if refusal is not None:
             return refusal
+        own = self._serving(policy)
+        answer = own._answer(policy)
+        return replace(answer, refused=own.runs.refused) if own is not self else answer
+
+    def _serving(self, policy: PolicyTable) -> Solver:
+        """Return what answers for a policy, without the requests that it refuses."""
+        runs = self.runs.serving(self._built(policy))
+        return self if runs is self.runs else replace(self, runs=runs)
+
+    def _answer(self, policy: PolicyTable) -> Answer:
         lone = self._lone(policy)
         late = [reading for reading in lone if reading.outcome is Outcome.MISSES]
         if not late:
@@ -144,7 +154,9 @@ class Solver:
     def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
         """Return what tells lucky draws from others; None where more draws cannot be had, or the runs are few."""
         runs = self.runs
-        if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS or not begins_alike(runs.config):
+        if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS:
+            return None
+        if runs.refused.count or not begins_alike(runs.config):
             return None
         queue = self._queue(policy, carried_rps)
         return None if queue is None else StandIn(runs.traces, runs.reference, queue)
@@ -173,6 +185,11 @@ class Solver:
         plain : Answer
             For that.
         """
+        own = self._serving(policy)
+        answer = own._answer_best(policy, plain)
+        return replace(answer, refused=own.runs.refused) if own is not self else answer
+
+    def _answer_best(self, policy: PolicyTable, plain: Answer) -> Answer:
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
         (size, rough_rps), own = self._best_size(policy, plain.low), self._built(self.settled(policy)).num_slots

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
+from math import isinf, isnan
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -38,7 +38,9 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
 def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, str]]:
     """Return what has to be said of single policies: why a rate is 0 or unsure, and why a rate cannot be served."""
-    own = [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
+    own = [("refused", str(capacity.refused))] if capacity.refused.count else []
+    own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.count]
+    own += [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
     if request_rate is None:
         return own
     return [*own, *misfits(capacity.table, capacity.plan(request_rate), request_rate).items()]
@@ -54,7 +56,7 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
     table.add_section()
     table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))
     fixed = capacity.fixed_fleet(hourly_rps) * len(day)
-    table.add_row("at the peak's number", "", *(number(fixed[name]) for name in servers))
+    table.add_row("at the peak's number", "", *(number(total) for total in fixed))
     console = Console()
     console.print("\nServers by hour:")
     console.print(table)
@@ -85,13 +87,15 @@ def _span(shares: pd.Series[float]) -> str:
 def _rates(capacity: Capacity) -> Table:
     """Return a row a policy; the lowest rates have a column if batches of any fill too slowly."""
     slow = bool((capacity.table["least"] > 0).any())
-    table = _table("", "requests/s", *(["meets from", "to"] if slow else ["meets"]), "misses", "what binds", "of all")
+    table = _table(
+        "", "requests/s", *(["meets from", "to"] if slow else ["meets"]), "misses", "what binds", "of all it carries"
+    )
     for policy, row in capacity.table.iterrows():
         if not row["low"] > 0:
             table.add_row(escape(str(policy)), "0", *[NOTHING] * (4 + slow))
             continue
         share = percent(row["request_rate"] / row["saturated_request_rate"], 0)
-        ends = [f"{row[name]:.3g}" for name in ([*["least"] * slow, "low", "high"])]
+        ends = [NOTHING if isinf(row[name]) else f"{row[name]:.3g}" for name in (*["least"] * slow, "low", "high")]
         table.add_row(escape(str(policy)), rate_text(row), *ends, _binds(capacity, row), share)
     return table
 
