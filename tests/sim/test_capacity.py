@@ -483,7 +483,7 @@ def test_refused_requests_are_counted_and_are_no_load(tmp_path: Path) -> None:
         for name in ("fifth-refused", "without-the-refused")
     )
     pd.testing.assert_frame_equal(whole.table, rest.table)
-    assert (whole.refused.count, whole.refused.of, rest.refused.count) == (120, 600, 0)
+    assert (whole.refused.num, whole.refused.of, rest.refused.num) == (120, 600, 0)
     assert "400100 tokens exceed max_model_len 131072" in str(whole.refused)
     for file in whole.save(tmp_path / "out").glob("*.*"):
         assert not any(word in file.read_text() for word in ("1e+18", ",inf", "NaN", "Infinity")), file
@@ -493,14 +493,14 @@ def test_requests_that_one_policy_refuses_are_no_load_of_that_policy() -> None:
     """A tenth of the requests has prompts over the budget of one; the rest comes as fast as all do for the other."""
     inputs = np.where(np.arange(200) % 10 == 0, 400, 20)
     trace = Trace(arrival_s=np.arange(200.0), input_tokens=inputs, output_tokens=np.full(200, 20), name="two kinds")
-    policies = [{"name": "vllm"}, {"name": "prefill_first", "max_num_batched_tokens": 100}]
+    policies = [{"name": "vllm"}, {"name": "prefill_first", "max_num_batched_tokens": 100, "max_num_seqs": 64}]
     config = Config.from_table({"policy": policies, "replications": 1, "slo": {"e2e": "9s"}})
     study = make_study(config, trace)
-    assert study.runs.refused.count == 0
+    assert study.runs.refused.num == 0
     solver = Solver(study.runs, study.slo, 100, 0, 0.2, lambda *what: None)
     taken, fewer = (solver._serving(policy).runs for policy in study.runs.config.policies)
     assert taken is study.runs
-    assert (fewer.refused.count, len(fewer.traces[0])) == (20, 180) and fewer.spent is study.runs.spent
+    assert (fewer.refused.num, len(fewer.traces[0])) == (20, 180) and fewer.spent is study.runs.spent
     assert fewer.traces[0].request_rate == pytest.approx(study.runs.traces[0].request_rate)
 
 

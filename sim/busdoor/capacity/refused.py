@@ -16,22 +16,22 @@ from busdoor_workloads import Trace
 class Refused(NamedTuple):
     """How many of how many requests are refused, and why the first of them is."""
 
-    count: int = 0
+    num: int = 0
     of: int = 0
     reason: str = ""
 
     @property
     def share(self) -> float:
         """Share of the requests."""
-        return self.count / self.of if self.of else 0.0
+        return self.num / self.of if self.of else 0.0
 
     def and_more(self, other: Refused) -> Refused:
         """Return the sum of two counts."""
-        return Refused(self.count + other.count, self.of + other.of, self.reason or other.reason)
+        return Refused(self.num + other.num, self.of + other.of, self.reason or other.reason)
 
     def __str__(self) -> str:
         """Return it in words."""
-        return f"{self.count:,} of {self.of:,} requests are refused, and are no load: {self.reason}"
+        return f"{self.num:,} of {self.of:,} requests are refused, and are no load: {self.reason}"
 
 
 NONE_REFUSED = Refused()

@@ -146,7 +146,7 @@ class Runs:
     def serving(self, policy: Policy) -> Runs:
         """Return the runs of a policy: without the requests that it refuses."""
         traces, refused = taken_from_all(self.traces, [policy])
-        return replace(self, traces=traces, refused=self.refused.and_more(refused)) if refused.count else self
+        return replace(self, traces=traces, refused=self.refused.and_more(refused)) if refused.num else self
 
     @property
     def fixed(self) -> bool:

@@ -156,7 +156,7 @@ class Solver:
         runs = self.runs
         if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS:
             return None
-        if runs.refused.count or not begins_alike(runs.config):
+        if runs.refused.num or not begins_alike(runs.config):
             return None
         queue = self._queue(policy, carried_rps)
         return None if queue is None else StandIn(runs.traces, runs.reference, queue)

@@ -38,8 +38,8 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
 def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, str]]:
     """Return what has to be said of single policies: why a rate is 0 or unsure, and why a rate cannot be served."""
-    own = [("refused", str(capacity.refused))] if capacity.refused.count else []
-    own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.count]
+    own = [("refused", str(capacity.refused))] if capacity.refused.num else []
+    own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num]
     own += [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
     if request_rate is None:
         return own
