@@ -146,7 +146,7 @@ def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
     times = np.column_stack([start, end]).ravel()
     total = np.cumsum(made.to_numpy())
     totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
-    return np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals)
+    return np.asarray(np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64)
 
 
 def _most_at_once(begin: Floats, end: Floats) -> int:

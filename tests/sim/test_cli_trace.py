@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from busdoor.cli import main
 from busdoor.cli.trace import trace as app
 from busdoor_workloads.fetch import PUBLIC_TRACES
 from busdoor_workloads.formats import read_trace
@@ -53,10 +57,15 @@ def test_describe_says_what_it_does_not_know(tmp_path, monkeypatch):
         run("describe", "azure-2023-conv")
 
 
-def test_describe_reads_a_fetched_trace(tmp_path, monkeypatch, capsys):
+def test_describe_reads_a_fetched_trace_and_no_other_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BUSDOOR_CACHE", str(tmp_path))
     text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:47.68,1,1\n"
-    (tmp_path / PUBLIC_TRACES["azure-2023-conv"].filename).write_text(text)
+    known = PUBLIC_TRACES["azure-2023-conv"]
+    (tmp_path / known.filename).write_text(text)
+    with pytest.raises(ValueError, match=r"is not the published azure-2023-conv.*busdoor trace fetch azure-2023-conv"):
+        run("describe", "azure-2023-conv", "--json")
+    published = replace(known, sha256=hashlib.sha256(text.encode()).hexdigest())
+    monkeypatch.setattr("busdoor_workloads.fetch.PUBLIC_TRACES", {known.name: published})
     run("describe", "azure-2023-conv", "--json")
     assert json.loads(capsys.readouterr().out)["name"] == "azure-2023-conv"
 
@@ -122,3 +131,103 @@ def test_fetch_lists_what_there_is(capsys):
 def test_fetch_of_an_unknown_name():
     with pytest.raises(ValueError, match="did you mean 'burstgpt-1'"):
         run("fetch", "burstgpt")
+
+
+CASES = Path(__file__).resolve().parents[1] / "cases"
+
+
+class TestFlagsThatDoNotApply:
+    @pytest.mark.parametrize(
+        ("source", "flags", "sentence"),
+        [
+            (CASES / "08-200-requests.csv", ("--num-requests", 2), "--num-requests is for a profile .*--max-requests"),
+            (CASES / "08-200-requests.csv", ("--model", "GPT-4"), r"model \(--model\) applies only to burstgpt"),
+            (CASES / "08-200-requests.csv", ("--run", 1), "applies only to vllm"),
+            (CASES / "08-200-requests.csv", ("--block-size", 16), "has no hash_ids"),
+            (CASES / "08-200-requests.csv", ("--too-long", "clip"), "only with max_total_tokens"),
+            ("azure-conv", ("--time-scale", 2), "--time-scale: only for a trace file, which azure-conv is not"),
+            (
+                "azure-conv",
+                ("--columns.input_tokens", "x", "--from", "csv"),
+                "--from, --columns: only for a trace file",
+            ),
+        ],
+    )
+    def test_describe_refuses_them(self, source, flags, sentence):
+        with pytest.raises(ValueError, match=sentence):
+            run("describe", source, *flags)
+
+    def test_a_list_of_one(self):
+        with pytest.raises(ValueError, match="leave out 'azure-2023-conv', or --list"):
+            run("fetch", "azure-2023-conv", "--list")
+
+
+class TestNotes:
+    def test_what_the_file_does_not_say_is_told_on_standard_error(self, capsys):
+        run("describe", CASES / "03-epoch-seconds.csv", "--json")
+        told = capsys.readouterr()
+        assert "busdoor: note: arrival_s counts from 1970" in told.err
+        assert json.loads(told.out)["span_s"] > 0
+
+    def test_what_is_rounded_is_told(self, tmp_path, capsys):
+        run(
+            "convert",
+            CASES / "14-written-mooncake.jsonl",
+            tmp_path / "t.jsonl",
+            "--to",
+            "mooncake",
+            "--from",
+            "mooncake",
+        )
+        assert "arrivals are written to 0.001 s; the largest change is 0.000468 s" in capsys.readouterr().out
+
+    def test_a_known_name_is_the_profile_beside_a_folder_of_that_name(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "azure-conv").mkdir()
+        run("describe", "azure-conv", "--num-requests", 50, "--json")
+        told = capsys.readouterr()
+        assert json.loads(told.out)["requests"] == 50
+        assert "write ./azure-conv" in told.err
+
+    def test_a_name_with_dots_keeps_them(self, tmp_path, capsys):
+        path = tmp_path / "llama-3.1-8b.csv"
+        path.write_text("arrival_s,input_tokens,output_tokens\n0,1,1\n")
+        run("describe", path, "--out", tmp_path / "o")
+        assert (tmp_path / "o" / "llama-3.1-8b.png").exists()
+
+
+class TestEveryCommandReadsWithTheSameFlags:
+    COLUMNS = ("--columns.arrival_s", "ts", "--columns.input_tokens", "p", "--columns.output_tokens", "o")
+
+    @pytest.fixture
+    def log(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = tmp_path / "log.csv"
+        path.write_text("ts,p,o\n" + "".join(f"{1715299200000 + 250 * i},100,10\n" for i in range(8)) + "x,1,1\n")
+        return path
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("simulate", "LOG"),
+            ("compare", "--workload", "LOG", "--policy", "vllm", "--policy", "orca", "--replications", 1),
+        ],
+    )
+    def test_columns_unit_and_bad_rows(self, log, command, capsys):
+        tokens = [str(log) if token == "LOG" else str(token) for token in command]
+        assert main([*tokens, "--out", "o"]) == 2
+        assert "--columns.input_tokens NAME" in capsys.readouterr().err
+        assert main([*tokens, *self.COLUMNS, "--time-unit", "ms", "--skip-bad", "--out", "o2"]) == 0
+        told = capsys.readouterr()
+        assert "counts from 1970" in told.err
+        assert "rows dropped bad: 1" in told.err
+
+    def test_a_profile_has_no_columns(self, capsys):
+        assert main(["simulate", "azure-conv", *self.COLUMNS]) == 2
+        assert "columns: only for a trace file" in capsys.readouterr().err
+
+    def test_an_error_steers_no_terminal(self, tmp_path, capsys):
+        path = tmp_path / "a\x1b[2J.csv"
+        path.write_text("x,y\n1,2\n")
+        assert main(["trace", "describe", str(path)]) == 2
+        assert "\x1b" not in capsys.readouterr().err

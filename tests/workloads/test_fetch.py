@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from busdoor_workloads import download
 from busdoor_workloads import fetch as fetching
-from busdoor_workloads.fetch import PUBLIC_TRACES, cache_folder, fetch
+from busdoor_workloads.fetch import PUBLIC_TRACES, cache_folder, cached, fetch
 from busdoor_workloads.formats import read_trace
 
 DATA = b"TIMESTAMP,ContextTokens,GeneratedTokens\n" + b"".join(
@@ -26,6 +27,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self.data, self.knows_ranges, self.breaks_after = DATA, True, None
+        self.tells_length = True
         self.asked: list[str | None] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self))
         self.url = f"http://127.0.0.1:{self.server.server_port}/trace.csv"
@@ -50,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(416)
         body = publisher.data[first:]
         self.send_response(206 if first else 200)
-        self.send_header("Content-Length", str(len(body)))
+        if publisher.tells_length:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: publisher.breaks_after])
         return None
@@ -145,6 +148,33 @@ def test_what_cannot_be_fetched_is_one_sentence(publisher, tmp_path):
         fetch(NAME, tmp_path, url="http://127.0.0.1:9/trace.csv")
     with pytest.raises(ValueError, match="did you mean 'azure-2023-conv'"):
         fetch("azure-2023-con", tmp_path)
+
+
+def test_two_at_once_do_not_collide(publisher, tmp_path):
+    threads = [threading.Thread(target=fetch, args=(NAME, tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.csv"]
+    assert fetch(NAME, tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("tells_length", [True, False])
+def test_more_than_any_trace_is_not_received(publisher, tmp_path, monkeypatch, tells_length):
+    monkeypatch.setattr(download, "_MOST_BYTES", 1000)
+    publisher.tells_length = tells_length
+    with pytest.raises(ValueError, match=r"the server sends .* bytes or more, but no public trace here has 1,000"):
+        fetch(NAME, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_not_used(publisher, tmp_path):
+    path = fetch(NAME, tmp_path)
+    assert cached(NAME, tmp_path) == path
+    path.write_bytes(DATA[:-1])
+    with pytest.raises(ValueError, match="is not the published"):
+        cached(NAME, tmp_path)
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):

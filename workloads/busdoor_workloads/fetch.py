@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+from busdoor_workloads.download import Progress, download, own_part, sha256_of
 from busdoor_workloads.nearest import did_you_mean
-
-Progress = Callable[[int, int | None], None]
-"""Told the bytes at hand and the bytes in all (None while unknown)."""
-
-_CHUNK_BYTES = 1 << 18  # a few updates of the bar a second on a slow line, few calls on a fast one
-_TIMEOUT_S = 30.0  # of silence, not of the whole download
-_RANGE_NOT_SATISFIABLE = 416  # RFC 9110, section 15.5.17
-_PARTIAL_CONTENT = 206  # RFC 9110, section 15.3.7
+from busdoor_workloads.text import printable
 
 _AZURE = "https://raw.githubusercontent.com/Azure/AzurePublicDataset/b469a113cedca53ddc3bdea71a143dc4b7d8700c/data/"
 _MOONCAKE = (
@@ -148,7 +138,7 @@ def public_trace(name: str) -> PublicTrace:
     'CC-BY-4.0'
     """
     if name not in PUBLIC_TRACES:
-        raise ValueError(f"no public trace is called {name!r}; {did_you_mean(name, PUBLIC_TRACES)}")
+        raise ValueError(f"no public trace is called {printable(name)!r}; {did_you_mean(name, PUBLIC_TRACES)}")
     return PUBLIC_TRACES[name]
 
 
@@ -169,10 +159,18 @@ def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
     Raises
     ------
     ValueError
-        The name is unknown.
+        The name is unknown, or what is in the cache is not the published file.
     """
-    path = _target(public_trace(name), cache_dir)
-    return path if path.exists() else None
+    trace = public_trace(name)
+    path = _target(trace, cache_dir)
+    if not path.exists():
+        return None
+    if (found := sha256_of(path)) != trace.sha256:
+        raise ValueError(
+            f"{path} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…; "
+            f"fetch it anew: busdoor trace fetch {name}"
+        )
+    return path
 
 
 def _target(trace: PublicTrace, cache_dir: str | Path | None) -> Path:
@@ -209,55 +207,19 @@ def fetch(
     """
     trace = public_trace(name)
     target = _target(trace, cache_dir)
-    if target.exists() and _sha256(target) == trace.sha256:
+    if target.exists() and sha256_of(target) == trace.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     source = url or trace.url
-    _download(source, part, progress or _silent)
-    if (found := _sha256(part)) != trace.sha256:
-        part.unlink()
-        raise ValueError(
-            f"{source} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…"
-        )
-    part.replace(target)
+    with own_part(target) as part:
+        download(source, part, progress or _silent)
+        if (found := sha256_of(part)) != trace.sha256:
+            raise ValueError(
+                f"{source} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…"
+            )
+        part.replace(target)
     return target
 
 
 def _silent(_at_hand: int, _in_all: int | None) -> None:
     pass
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _download(url: str, part: Path, progress: Progress) -> None:
-    at_hand = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={at_hand}-"} if at_hand else {})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            _receive(response, part, at_hand, progress)
-    except urllib.error.HTTPError as error:
-        if error.code == _RANGE_NOT_SATISFIABLE and at_hand:
-            return  # nothing is left to send; the hash will tell whether that is right
-        raise OSError(f"{url} answers {error.code} {error.reason}") from None
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise OSError(f"{url} cannot be fetched: {reason}; run again to go on from what has come") from None
-
-
-def _receive(response: HTTPResponse, part: Path, at_hand: int, progress: Progress) -> None:
-    if response.status != _PARTIAL_CONTENT:
-        at_hand = 0  # the server sends the whole file whatever was asked for
-    length = response.headers.get("Content-Length")
-    in_all = at_hand + int(length) if length else None
-    with part.open("ab" if at_hand else "wb") as file:
-        progress(at_hand, in_all)
-        while chunk := response.read(_CHUNK_BYTES):
-            file.write(chunk)
-            at_hand += len(chunk)
-            progress(at_hand, in_all)
-    if in_all is not None and at_hand < in_all:
-        raise ConnectionError(f"the line broke after {at_hand} of {in_all} bytes")

@@ -75,7 +75,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _complain(sentence: str) -> int:
-    print(f"busdoor: {sentence}", file=sys.stderr)
+    from busdoor_workloads.text import printable
+
+    print(f"busdoor: {printable(sentence)}", file=sys.stderr)
     return USAGE_ERROR
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from busdoor_workloads import Trace
-    from busdoor_workloads.fetch import Progress
+    from busdoor_workloads.download import Progress
 
 _LENGTHS = ("mean", "p50", "p90", "p99", "max", "cv")
 
@@ -88,13 +88,22 @@ def _note(value: object) -> str:
 
 def print_public_traces() -> None:
     """List the public traces that `busdoor trace fetch` knows."""
-    from busdoor_workloads.fetch import PUBLIC_TRACES, cached
+    from busdoor_workloads.fetch import PUBLIC_TRACES
 
     table = Table("Name", "Requests", "Licence", "Here", "Source", show_edge=False, pad_edge=False)
     for name, trace in PUBLIC_TRACES.items():
         number = f"{trace.num_requests:,}" if trace.num_requests else ""
-        table.add_row(name, number, trace.licence, "yes" if cached(name) else "", trace.attribution)
+        table.add_row(name, number, trace.licence, _here(name), trace.attribution)
     Console().print(table)
+
+
+def _here(name: str) -> str:
+    from busdoor_workloads.fetch import cached
+
+    try:
+        return "yes" if cached(name) else ""
+    except ValueError:
+        return "damaged"
 
 
 @contextmanager

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_STEPS = 1200  # two vertices a step: well under what a page can show
 
 
+_ROUNDING = 1e-12  # of the clock: narrower steps are sums that were rounded (DESIGN, section 3)
+
+
 def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return a quantity that holds during each stretch, and is zero in between, as a step function of time.
 
@@ -39,7 +42,8 @@ def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, Flo
     end_s = start_s + iterations["duration_s"].to_numpy(float)
     edges_s = np.maximum.accumulate(np.column_stack([start_s, end_s]).ravel())
     heights = np.column_stack([values, np.zeros(len(values))]).ravel()[:-1]
-    wide = np.diff(edges_s) > 1e-9 * max(1.0, float(edges_s[-1]))
+    wide = np.diff(edges_s) > _ROUNDING * max(1.0, float(edges_s[-1]))
+    wide |= not wide.any()
     edges_s, heights = np.r_[edges_s[0], edges_s[1:][wide]], heights[wide]
     return (edges_s, heights) if len(heights) <= MAX_STEPS else _averaged(edges_s, heights)
 

@@ -38,8 +38,8 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
         frame = _parsed(path, separator, max_bytes)
     except (pd.errors.ParserError, pd.errors.ParserWarning):
         return _read_ragged(path, separator, skip_bad, max_bytes)
-    inexact = [name for name in frame if _is_inexact(frame[name])]
-    if inexact:  # read again as text, from which they are parsed without passing through doubles
+    inexact = frame.columns[[_is_inexact(frame[name]) for name in frame]]
+    if len(inexact):  # read again as text, from which they are parsed without passing through doubles
         text = _parsed(path, separator, max_bytes, dtype=str)
         frame[inexact] = text[inexact]
     return Table(path=path, frame=frame, line=place)
@@ -69,7 +69,7 @@ def _parsed(path: Path, separator: str, max_bytes: int, **how: Any) -> pd.DataFr
     with open_text(path, max_bytes) as file, warnings.catch_warnings():
         # pandas only warns where the first rows are longer than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame = pd.read_csv(
+        frame: pd.DataFrame = pd.read_csv(
             file, sep=separator, skipinitialspace=True, low_memory=False, index_col=False, **{**EXACT_FLOATS, **how}
         )
     return frame.rename(columns=str.strip)

@@ -71,7 +71,9 @@ def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
     times = [name for name in unused if _TIMES.search(name) and _holds_times(draft.table.frame[name])]
     if not times or options.columns.get("arrival_s") == "":
         return
-    named = {"arrival_s": times[0], "input_tokens": "input_tokens", "output_tokens": "output_tokens"} | draft.names
+    named = {"arrival_s": times[0], "input_tokens": "input_tokens", "output_tokens": "output_tokens"} | dict(
+        draft.names
+    )
     flags = " ".join(f"--columns.{ours} {printable(named[ours])}" for ours in ("arrival_s", *_LENGTHS))
     name, unread = draft.table.path.name, printable(times[0])
     raise ValueError(
