@@ -135,6 +135,23 @@ class PacedClock:
         self._speed = REFERENCE_S / max(_TICK_S, self._mark_s - start_s)
 
 
+class Stopwatch:
+    """Counts processor and wall time, for a result to say what it took.
+
+    Examples
+    --------
+    >>> sorted(Stopwatch().read())
+    ['cpu_s', 'wall_s']
+    """
+
+    def __init__(self) -> None:
+        self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
+
+    def read(self) -> dict[str, float]:
+        """Return the seconds since it was made."""
+        return {"cpu_s": time.process_time() - self._cpu_s, "wall_s": time.perf_counter() - self._wall_s}
+
+
 CLOCKS: dict[ClockName, type[WallClock | CpuClock | PacedClock]] = {
     "wall": WallClock,
     "cpu": CpuClock,

@@ -12,7 +12,7 @@ from busdoor.record import TableRecorder
 from busdoor.result import Result
 from busdoor.simulate import describe_run
 from busdoor_gpu.backend import Backend
-from busdoor_gpu.clocks import CLOCKS, ClockName
+from busdoor_gpu.clocks import CLOCKS, ClockName, Stopwatch
 from busdoor_gpu.engine import Engine
 from busdoor_gpu.executor import EngineServer, Measured
 from busdoor_gpu.grid import LEAST_TOKENS, GridLimits, design
@@ -107,14 +107,16 @@ def profile(
         described = describe_run(trace, policy, step_time, lookahead) | noted
         return Result(requests, _measured(server, recorder, policy), recorder.stays(), described)
 
+    watch = Stopwatch()
     try:
         env.run()
     except (EngineError, KeyboardInterrupt) as error:
         message = str(error) or "interrupted"
-        noted["error"] = message
+        noted |= watch.read() | {"error": message}
         raise ReplayError(message, result()) from error
     finally:
         engine.close()
+    noted |= watch.read()
     made = result()
     if not len(made.iterations):
         raise EngineError(f"nothing was measured in a budget of {budget_s:g} s; give --budget more, or a smaller grid")

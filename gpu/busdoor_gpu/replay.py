@@ -16,7 +16,7 @@ from busdoor.record import TableRecorder
 from busdoor.result import Result
 from busdoor.simulate import describe_run
 from busdoor_gpu.backend import Backend
-from busdoor_gpu.clocks import CLOCKS, ClockName
+from busdoor_gpu.clocks import CLOCKS, ClockName, Stopwatch
 from busdoor_gpu.device import describe_device, git_commit
 from busdoor_gpu.engine import Engine
 from busdoor_gpu.executor import EngineServer, Measured
@@ -108,6 +108,7 @@ def replay(
     noted |= describe_engine(engine) | dict(meta or {})
     server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left)
     clients.start(server)
+    watch = Stopwatch()
     try:
         env.run()
         server.check_served()
@@ -117,9 +118,10 @@ def replay(
         for request in server.present:
             request.status = "unfinished"
             recorder.left(request, env.now)
-        raise ReplayError(message, _result(server, recorder, noted | {"error": message})) from error
+        raise ReplayError(message, _result(server, recorder, noted | watch.read() | {"error": message})) from error
     finally:
         engine.close()
+    noted |= watch.read()
     return _result(server, recorder, noted | ({"outputs": engine.outputs} if keep_outputs else {}))
 
 

@@ -18,6 +18,7 @@ from busdoor.calibration.gain import gain_table
 from busdoor.calibration.knee import knee
 from busdoor.calibration.plain import plain, plains, records
 from busdoor.calibration.playback import Floats
+from busdoor.calibration.spread import Spread, machine_spread
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
 
@@ -162,6 +163,11 @@ class Validation:
         """
         return gain_table(self.runs)
 
+    @cached_property
+    def spread(self) -> Spread:
+        """How much the measured machine differs from itself, and how busy it was."""
+        return machine_spread(self.runs)
+
     @property
     def fitted_to(self) -> list[str]:
         """Names of the runs that the calibration has seen, so that their errors prove little."""
@@ -191,6 +197,7 @@ class Validation:
             "gain": records(self.gain),
             "bars": records(self.bars),
             "missed": missed(self),
+            "spread": plains(self.spread._asdict()),
             "fitted_to": self.fitted_to,
             "step_time": self.step_time.describe(),
             "about": dict(self.about),

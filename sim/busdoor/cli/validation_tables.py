@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from busdoor.calibration.bars import blame, factor, missed, title
 from busdoor.calibration.errors import LATENCIES, REGIMES, STATISTICS, as_percent, as_share
+from busdoor.calibration.spread import spread_lines
 from busdoor.step_time.calibrated import CalibratedStepTime
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def limit_lines(validation: Validation) -> list[str]:
         lines.append(f"No iterations were measured in {', '.join(silent)}: nothing is known of its step time.")
     if any(factor(validation, [run]) > 1 for run in validation.runs):
         lines.append("Measured on a processor: its bars are twice those of a GPU.")
+    lines += spread_lines(validation)
     if "transferred_from" in validation.about:
         lines.append(f"The calibration is transferred from {validation.about['transferred_from']}, not measured.")
     if isinstance(validation.step_time, CalibratedStepTime):

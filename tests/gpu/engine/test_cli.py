@@ -53,6 +53,7 @@ def test_it_replays_every_policy_of_the_configuration(files, capsys):
         meta = meta_of(files[2] / name)
         assert (meta["policy"], meta["model"], meta["lookahead"]) == (name, "tiny-llama", 1)
         assert meta["config"]["gpu"]["model"]["hidden_size"] == 64
+        assert meta["cpu_s"] > 0 and meta["wall_s"] > 0
     assert meta["policy_config"]["decode_reads"] == "own", "paged kernels read no padding"
 
 
