@@ -124,7 +124,7 @@ SENTENCES = {
     "lookahead = 2": "line 1: the configuration's lookahead = 2: input should be 0 or 1",
     "[kv]\nnum_block = 4": "line 2: [kv] num_block: unknown; did you mean num_blocks?",
     '[gpu]\nmodel = "llama-3.1-70b"': "line 1: llama-3.1-70b (131.4 GiB of bf16 weights and 2.4 GiB of working space) "
-    "does not fit the 71.2 GiB that h100 lends with gpu_memory_utilization = 0.9; use tp = 2 or weight_dtype = 'fp8'",
+    "does not fit the 72.8 GiB that h100 lends with gpu_memory_utilization = 0.92; use tp = 2 or weight_dtype = 'fp8'",
     '[step_time]\nname = "linear"\nbase_s = 1\nper_tok = 2': "line 4: [step_time] per_tok: unknown; did you mean "
     "per_token_s?",
     '[slo]\nttft_p99 = "2 sec"': "line 2: [slo] ttft_p99: '2 sec' is no duration; write a number of seconds, or one "

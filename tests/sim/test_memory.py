@@ -24,13 +24,47 @@ H100_NVL = {"llama-3.1-8b": 542_960, "qwen3-8b": 478_560, "qwen3-14b": 350_304, 
 @pytest.mark.parametrize("name", H100_NVL)
 def test_kv_capacity_matches_what_vllm_reports(name):
     nvl = gpu({"name": "h100", "memory_gib": 93.0})
-    blocks = kv_capacity(nvl, name, max_num_seqs=1024, max_num_batched_tokens=4096)
+    limits = {"max_num_seqs": 1024, "max_num_batched_tokens": 4096, "gpu_memory_utilization": 0.9}
+    blocks = kv_capacity(nvl, name, **limits)
     assert blocks * 16 == pytest.approx(H100_NVL[name], rel=0.005)
 
 
 def test_kv_capacity_matches_an_older_vllm_on_an_a100():
-    blocks = kv_capacity("a100-80gb", "llama-2-7b", max_num_seqs=256, max_num_batched_tokens=4096)
+    limits = {"max_num_seqs": 256, "max_num_batched_tokens": 4096, "gpu_memory_utilization": 0.9}
+    blocks = kv_capacity("a100-80gb", "llama-2-7b", **limits)
     assert blocks == pytest.approx(7351, rel=0.015)  # vllm PR 2031
+
+
+QWEN3_235B = {
+    "name": "qwen3-235b-a22b",
+    "num_hidden_layers": 94,
+    "hidden_size": 4096,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "intermediate_size": 1536,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "qk_norm": True,
+}
+
+
+def test_a_mixture_of_experts_leaves_the_kv_tokens_that_vllm_reports():
+    """Qwen3-235B-A22B-FP8 on 4 H100, vLLM's defaults of the time: 178,880 tokens (vllm issue 21348)."""
+    blocks = kv_capacity("h100", QWEN3_235B, weight_dtype="fp8", tp=4, gpu_memory_utilization=0.9)
+    assert blocks * 16 == pytest.approx(178_880, rel=0.02)
+
+
+def test_the_working_space_of_experts_grows_with_top_k_and_the_budget():
+    def reserve(budget=8192, **fields):
+        return memory_plan("h200", QWEN3_235B | fields, tp=4, max_num_batched_tokens=budget).reserve_bytes
+
+    dense = reserve(num_experts=1, num_experts_per_tok=1)
+    rows = [reserve(num_experts_per_tok=k) - dense for k in (1, 2, 8)]
+    assert rows == pytest.approx([rows[0], 2 * rows[0], 8 * rows[0]])
+    assert reserve(budget=4096) - dense == pytest.approx(4 * rows[0])
 
 
 def test_opt_13b_on_an_a100_40gb_has_the_vllm_papers_slots():
@@ -44,6 +78,8 @@ def test_opt_13b_on_an_a100_40gb_has_the_vllm_papers_slots():
 def test_vllms_defaults_follow_the_gpu():
     assert (default_max_num_batched_tokens(gpu("h100")), default_max_num_seqs(gpu("h100"))) == (8192, 1024)
     assert (default_max_num_batched_tokens(gpu("a100")), default_max_num_seqs(gpu("a100"))) == (2048, 256)
+    assert [default_max_num_batched_tokens(gpu(name)) for name in ("b200", "mi300x", "h200")] == [16384, 16384, 8192]
+    assert default_max_num_batched_tokens(gpu("b200"), offline=True) == 16384
     assert default_max_num_batched_tokens(gpu("h200"), offline=True) == 16384
     assert default_max_num_batched_tokens(gpu("l40s"), offline=True) == 8192
 

@@ -15,6 +15,11 @@ RUNTIME_BYTES = 0.35 * GIB
 # ... and the sampler's profiling run over max_num_seqs rows of logits: 16 and 32-bit logits, probabilities, and a sort.
 SAMPLER_BYTES_PER_LOGIT = 17.0
 ACTIVATION_BYTES = BYTES_PER_VALUE["bf16"]
+# A mixture of experts holds each token once for every expert that it visits: vLLM keeps two workspaces of M × top-k
+# rows (fused_moe/experts/triton_moe.py, `workspace_shapes`), beside quantised copies, their alignment and what tp adds.
+# Fitted to the one published log: Qwen3-235B-A22B-FP8 on 4 H100, 8.11 GiB or 178,880 tokens (vllm issue 21348).
+MOE_ROW_COPIES = 10.5
+GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.32, config/cache.py; 0.9 in older versions
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,23 @@ def default_max_num_batched_tokens(card: GPU, offline: bool = False) -> int:
     Parameters
     ----------
     card : GPU
-        The GPU: 70 GiB or more and not an A100 gets the larger budget.
+        The GPU: from 160 GiB (B200, MI300X) the largest budget, from 70 GiB and not an A100 the next.
     offline : bool
         vLLM's `LLM` class instead of its server.
 
     References
     ----------
-    vllm-project/vllm, `vllm/engine/arg_utils.py`, `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
+    vllm-project/vllm 0.32, `vllm/engine/arg_utils.py`, `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
 
     Examples
     --------
-    >>> default_max_num_batched_tokens(gpu("h100")), default_max_num_batched_tokens(gpu("a100-80gb"))
-    (8192, 2048)
+    >>> [default_max_num_batched_tokens(gpu(name)) for name in ("b200", "h100", "a100-80gb")]
+    [16384, 8192, 2048]
     """
-    server = 8192 if _large(card) else 2048
-    return {8192: 16384, 2048: 8192}[server] if offline else server
+    if card.memory_gib >= 160:
+        return 16384
+    server, llm = (8192, 16384) if _large(card) else (2048, 8192)
+    return llm if offline else server
 
 
 def default_max_num_seqs(card: GPU) -> int:
@@ -92,23 +99,34 @@ def reserve_bytes(shape: ModelShape, max_num_batched_tokens: int, max_num_seqs: 
 
     The larger of two peaks of its profiling run, which do not fall together: the forward pass of a full token budget
     (the residual stream twice, and the MLP's input and output, at 16 bits) and the sampler over `max_num_seqs` rows;
-    plus what the runtime takes. CUDA graphs are not in it: vLLM captures them in the memory outside its share.
+    plus what the runtime takes, and the rows of a mixture of experts, which stay. CUDA graphs are not in it: vLLM
+    captured them in the memory outside its share; since 0.21 it takes an estimate of them from its share, which is why
+    the default share grew.
 
     Examples
     --------
     >>> round(reserve_bytes(model("llama-3.1-8b"), 8192, 1024) / 2**30, 2)
     2.43
     """
+    experts = max_num_batched_tokens * _moe_width(shape, tp) * ACTIVATION_BYTES
     width = 2 * shape.hidden_size + 3 * shape.intermediate_size / tp
     forward = max_num_batched_tokens * width * ACTIVATION_BYTES
-    return RUNTIME_BYTES + max(forward, max_num_seqs * shape.vocab_size * SAMPLER_BYTES_PER_LOGIT)
+    return RUNTIME_BYTES + experts + max(forward, max_num_seqs * shape.vocab_size * SAMPLER_BYTES_PER_LOGIT)
+
+
+def _moe_width(shape: ModelShape, tp: int) -> float:
+    """Return the values that a mixture of experts holds for each token: its top-k rows; 0 for a dense model."""
+    if shape.num_experts == 1:
+        return 0.0
+    row = max(shape.hidden_size, 2 * shape.intermediate_size / tp)
+    return MOE_ROW_COPIES * shape.num_experts_per_tok * row
 
 
 def memory_plan(
     card: str | GPU,
     shape: str | ModelShape,
     *,
-    gpu_memory_utilization: float = 0.9,
+    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
     weight_dtype: Dtype = "bf16",
     kv_dtype: Dtype | None = None,
     tp: int = 1,
@@ -123,7 +141,7 @@ def memory_plan(
     card, shape : str, GPU or ModelShape
         GPU and model, or their names.
     gpu_memory_utilization : float
-        Share of the memory that the engine may take (0.9 is vLLM's default of the versions compared with).
+        Share of the memory that the engine may take.
     weight_dtype, kv_dtype : str
         Formats; the KV cache is at 16 bits unless said otherwise.
     tp : int
@@ -142,7 +160,7 @@ def memory_plan(
     --------
     >>> plan = memory_plan("h100", "llama-3.1-8b")
     >>> [round(part / 2**30, 1) for part in (plan.usable_bytes, plan.weight_bytes, plan.reserve_bytes, plan.kv_bytes)]
-    [71.2, 15.0, 2.4, 53.8]
+    [72.8, 15.0, 2.4, 55.4]
     """
     card, shape = gpu(card), model(shape)
     shape.check_tp(tp)
@@ -181,10 +199,10 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
     Examples
     --------
     >>> kv_capacity("h100", "llama-3.1-8b") * 16
-    440816
+    453776
     >>> kv_capacity("h100", "llama-3.1-70b")
     Traceback (most recent call last):
-    ValueError: llama-3.1-70b (131.4 GiB of bf16 weights and 2.4 GiB of working space) does not fit the 71.2 GiB ...
+    ValueError: llama-3.1-70b (131.4 GiB of bf16 weights and 2.4 GiB of working space) does not fit the 72.8 GiB ...
     """
     card, shape = gpu(card), model(shape)
     plan = memory_plan(card, shape, **options)
@@ -205,10 +223,11 @@ def check_weights_fit(card: GPU, shape: ModelShape, weight_dtype: Dtype, tp: int
 def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[str, Any]) -> str:
     tp, dtype = options.get("tp", 1), options.get("weight_dtype", "bf16")
     each = f" on each of {tp} GPUs" if tp > 1 else ""
+    share = options.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION)
     return (
         f"{shape.name} ({plan.weight_bytes / GIB:.1f} GiB of {dtype} weights and {plan.reserve_bytes / GIB:.1f} GiB of "
         f"working space{each}) does not fit the {plan.usable_bytes / GIB:.1f} GiB that {card.name} lends with "
-        f"gpu_memory_utilization = {options.get('gpu_memory_utilization', 0.9)}; use {_way_out(card, shape, options)}"
+        f"gpu_memory_utilization = {share}; use {_way_out(card, shape, options)}"
     )
 
 

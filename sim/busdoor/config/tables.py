@@ -14,6 +14,7 @@ from busdoor.catalog import GPU, Dtype, ModelShape, gpu_names, kv_capacity, mode
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
 from busdoor.catalog.dtypes import lm_head_dtype
+from busdoor.catalog.memory import GPU_MEMORY_UTILIZATION
 from busdoor_workloads.nearest import nearest
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -128,7 +129,7 @@ class GPUTable:
     tp: PositiveInt = 1
     weight_dtype: Dtype = "bf16"
     kv_dtype: Dtype | None = None
-    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = GPU_MEMORY_UTILIZATION
     price_per_hour: PositiveFloat | None = None
 
     def num_blocks(self, block_size: int) -> int:
@@ -137,7 +138,7 @@ class GPUTable:
         Examples
         --------
         >>> GPUTable().num_blocks(block_size=16)
-        27551
+        28361
         """
         return kv_capacity(
             self.name,
