@@ -9,6 +9,7 @@ import numpy as np
 
 from busdoor_workloads.arrivals import ClosedLoop
 from busdoor_workloads.durations import draw_seconds
+from busdoor_workloads.given import whole_number
 from busdoor_workloads.sessions import (
     Sessions,
     accumulated_inputs,
@@ -46,8 +47,7 @@ def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
     ValueError
         `num_requests` or `seed` is negative.
     """
-    if num_requests < 0:
-        raise ValueError(f"num_requests is {num_requests}; it must be 0 or more")
+    num_requests = whole_number("num_requests", num_requests)
     rng = partial(stream, seed)
     inputs, outputs = workload.pairs.sample(num_requests, rng("input_tokens"), rng("output_tokens"))
     columns = _caps(workload, outputs)

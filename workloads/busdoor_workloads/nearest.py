@@ -11,7 +11,7 @@ _CUTOFF = 0.66
 _SHORTEST_PART = 3  # letters of a word that may stand for a longer name which it is a part of, as rate for request_rate
 
 
-def nearest(word: str, names: Iterable[str]) -> str | None:
+def nearest(word: object, names: Iterable[str]) -> str | None:
     """Return the name that a mistyped word most probably stands for; None where no name is near.
 
     Examples
@@ -22,18 +22,19 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
     True
     """
     known = {name.lower(): name for name in sorted(names, reverse=True)}
-    near = get_close_matches(word.lower(), sorted(known), n=1, cutoff=_CUTOFF)
-    parts = [name for name in sorted(known) if len(word) >= _SHORTEST_PART and word.lower() in name]
+    typed = str(word).lower()
+    near = get_close_matches(typed, sorted(known), n=1, cutoff=_CUTOFF)
+    parts = [name for name in sorted(known) if len(typed) >= _SHORTEST_PART and typed in name]
     return next((known[name] for name in near or parts), None)
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str:
+def did_you_mean(word: object, names: Iterable[str]) -> str:
     """Say which of `names` the user may have meant, as the second half of a sentence.
 
     Parameters
     ----------
-    word : str
-        What the user wrote.
+    word : object
+        What the user wrote; a name would be a string.
     names : iterable of str
         What would have been right.
 

@@ -6,6 +6,9 @@ from hashlib import sha256
 
 import numpy as np
 
+from busdoor_workloads.given import instance, whole_number
+
+_MAX_SEED = 2**128  # replications have seeds of 128 bits
 # 128 bits of the name's digest: no two names collide, whatever their number.
 _WORDS_OF_NAME = 4
 
@@ -28,7 +31,7 @@ def stream(seed: int, name: str) -> np.random.Generator:
     Raises
     ------
     ValueError
-        The seed is negative.
+        The seed is no whole number, 0 or more.
 
     Notes
     -----
@@ -42,8 +45,8 @@ def stream(seed: int, name: str) -> np.random.Generator:
     >>> stream(0, "lengths").integers(100, size=3)
     array([58, 89, 36])
     """
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be 0 or more")
+    seed = whole_number("seed", seed, at_most=_MAX_SEED)
+    instance("the stream's name", name, str, "a string")
     words = np.frombuffer(sha256(name.encode()).digest(), dtype="<u4")[:_WORDS_OF_NAME]
     key = tuple(int(word) for word in words)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
@@ -72,4 +75,6 @@ def replication_seed(seed: int, replication: int) -> int:
     True
     """
     # 63 bits fit every place a seed may be written to: JSON readers, int64 columns, TOML.
+    seed = whole_number("seed", seed, at_most=_MAX_SEED)
+    replication = whole_number("replication", replication)
     return seed if replication == 0 else int(stream(seed, f"replication {replication}").integers(2**63))

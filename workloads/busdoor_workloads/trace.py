@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers, require
+from busdoor_workloads.given import instance, positive, whole_number
 
 MAX_TOKENS = 2**32
 """Most tokens of one request: sums over two billion requests still fit 64 bits, and no model's context comes near."""
 
 _INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
-_LARGEST = np.iinfo(np.int64).max
 _COUNTED = ("rows_dropped", "rows_clipped")  # of the metadata, where the reader left out or cut requests
 _SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 
@@ -84,40 +83,52 @@ class Trace:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "arrival_s", _floats("arrival_s", self.arrival_s))
+        set_field(self, "arrival_s", floats("arrival_s", self.arrival_s))
         for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS):
             if (values := getattr(self, column)) is not None:
-                set_field(self, column, _integers(column, values))
+                set_field(self, column, integers(column, values))
         for column in _SECONDS_COLUMNS:
             if (values := getattr(self, column)) is not None:
-                set_field(self, column, _floats(column, values))
+                set_field(self, column, floats(column, values))
         self._check()
 
     def __len__(self) -> int:
         return len(self.arrival_s)
 
     def _check(self) -> None:
+        self._check_plain()
         for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids"):
             values = getattr(self, column)
             if values is not None and len(values) != len(self):
                 raise ValueError(f"{column} has {len(values)} rows but arrival_s has {len(self)}; they must agree")
-        _require("arrival_s", self.arrival_s, np.isfinite(self.arrival_s) & (self.arrival_s >= 0), "0 or later")
-        _require("arrival_s", self.arrival_s, np.diff(self.arrival_s, prepend=0) >= 0, "in order of arrival")
+        require("arrival_s", self.arrival_s, np.isfinite(self.arrival_s) & (self.arrival_s >= 0), "0 or later")
+        require("arrival_s", self.arrival_s, np.diff(self.arrival_s, prepend=0) >= 0, "in order of arrival")
         for column, tokens in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
-            _require(column, tokens, tokens >= 1, "at least 1")
-            _require(column, tokens, tokens <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
+            require(column, tokens, tokens >= 1, "at least 1")
+            require(column, tokens, tokens <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
         if self.max_output_tokens is not None:
             cap = self.max_output_tokens
-            _require("max_output_tokens", cap, cap >= self.output_tokens, "at least output_tokens")
-            _require("max_output_tokens", cap, cap <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
+            require("max_output_tokens", cap, cap >= self.output_tokens, "at least output_tokens")
+            require("max_output_tokens", cap, cap <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
         if self.think_time_s is not None:
-            _require("think_time_s", self.think_time_s, ~(self.think_time_s < 0), "0 or more")
+            require("think_time_s", self.think_time_s, ~(self.think_time_s < 0), "0 or more")
         if self.timeout_s is not None:
-            _require("timeout_s", self.timeout_s, ~(self.timeout_s <= 0), "more than 0")
+            require("timeout_s", self.timeout_s, ~(self.timeout_s <= 0), "more than 0")
         if self.hash_ids is not None and not self.block_size:
             raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise ValueError(f"concurrency is {self.concurrency}; a closed loop needs at least 1 user")
+
+    def _check_plain(self) -> None:
+        """Check what is not a column of numbers."""
+        for name in ("block_size", "concurrency"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole_number(name, value, at_least=1))
+        if not instance("name", self.name, str, "a string").isprintable():
+            raise ValueError(f"the trace's name {self.name!r} has a character that cannot be shown; use another name")
+        instance("metadata", self.metadata, Mapping, "a mapping")
+        if self.hash_ids is not None:
+            rows = instance("hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request")
+            for row in rows:  # type: ignore[attr-defined]
+                instance("a row of hash_ids", row, Sized, "a list of block ids")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,25 +155,23 @@ class Trace:
         array([5, 7])
         """
         columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS)
-        taken = {c: getattr(self, c)[np.asarray(rows)] for c in columns if getattr(self, c) is not None}
+        chosen = chosen_rows(rows, len(self))
+        taken = {c: getattr(self, c)[chosen] for c in columns if getattr(self, c) is not None}
         if self.hash_ids is not None:
-            taken["hash_ids"] = [self.hash_ids[i] for i in np.arange(len(self))[np.asarray(rows)]]
+            taken["hash_ids"] = [self.hash_ids[row] for row in chosen]
         return replace(self, **taken)
 
     def with_arrivals(self, arrival_s: ArrayLike) -> Trace:
         """Return the same requests at other times."""
-        return replace(self, arrival_s=np.asarray(arrival_s))
+        return replace(self, arrival_s=arrival_s)
 
     def scale_time(self, time_scale: float) -> Trace:
         """Stretch time: 2 makes arrivals twice as far apart, so halves the rate."""
-        if not time_scale > 0:
-            raise ValueError(f"time_scale is {time_scale}; it must be more than 0")
-        return self.with_arrivals(self.arrival_s * time_scale)
+        return self.with_arrivals(self.arrival_s * positive("time_scale", time_scale))
 
     def at_rate(self, request_rate: float) -> Trace:
         """Stretch time so that requests arrive at `request_rate` per second on average."""
-        if not request_rate > 0:
-            raise ValueError(f"request_rate is {request_rate}; it must be more than 0")
+        request_rate = positive("request_rate", request_rate)
         if not np.isfinite(self.request_rate):
             raise ValueError(f"{self.name} is a burst, which has no rate to scale; give it an arrival process")
         return self.scale_time(self.request_rate / request_rate)
@@ -212,28 +221,3 @@ class Trace:
         """Return the table as a data frame of the columns that are present."""
         columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids")
         return pd.DataFrame({c: getattr(self, c) for c in columns if getattr(self, c) is not None})
-
-
-def _integers(column: str, values: ArrayLike) -> IntArray:
-    array = np.asarray(values)
-    if array.dtype.kind == "f":
-        _require(column, array, array == np.floor(array), "a whole number")
-        _require(column, array, np.abs(array) < 2**53, "a whole number that floats hold exactly: give integers")
-    elif array.dtype.kind == "u":
-        _require(column, array, array <= _LARGEST, "a whole number of 64 bits with a sign")
-    elif array.dtype.kind != "i" and array.size:
-        raise ValueError(f"{column} holds {array.dtype} values; it must hold whole numbers of 64 bits with a sign")
-    return array.astype(np.int64)
-
-
-def _floats(column: str, values: ArrayLike) -> FloatArray:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{column} holds a value that is no number: {error}") from None
-
-
-def _require(column: str, values: NDArray[Any], good: NDArray[np.bool_], wanted: str) -> None:
-    if not good.all():
-        row = int(np.argmin(good))
-        raise ValueError(f"{column} in row {row} is {values[row].item()}; it must be {wanted}")

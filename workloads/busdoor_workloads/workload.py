@@ -12,6 +12,7 @@ from pydantic import Field
 from busdoor_workloads.arrivals import AnyArrivals, Burst, ClosedLoop
 from busdoor_workloads.config import Positive, Tokens, config
 from busdoor_workloads.durations import AnySeconds
+from busdoor_workloads.given import table as a_table
 from busdoor_workloads.lengths import AnyLengths, AnyPairs, Independent, Pairs
 from busdoor_workloads.sessions import MultiTurn, SharedPrefix
 from busdoor_workloads.trace import Trace
@@ -171,7 +172,7 @@ class Workload:
         >>> slow.arrival, slow.timeout_s
         (Poisson(request_rate=2.0, normalize_duration=False), 30.0)
         """
-        keys = dict(table)
+        keys = a_table("the workload", table)
         base, request_rate = keys.pop("base", None), keys.pop("request_rate", None)
         workload = cls(**keys) if base is None else _changed(base, keys)
         return workload if request_rate is None else workload.at_rate(request_rate)

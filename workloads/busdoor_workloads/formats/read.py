@@ -19,6 +19,7 @@ from busdoor_workloads.formats.registry import FORMATS, known_format, refuse_unu
 from busdoor_workloads.formats.sniff import sniff
 from busdoor_workloads.formats.source import MAX_BYTES, settled
 from busdoor_workloads.formats.table import Table
+from busdoor_workloads.given import path_of
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.trace import Trace
 
@@ -112,7 +113,7 @@ def read_trace(
     >>> read_trace(path).output_tokens
     array([10, 20])
     """
-    path = Path(path)
+    path = path_of("path", path)
     _require_sense(time_unit, time_scale, duration_s, max_requests, max_total_tokens, too_long, block_size, max_bytes)
     options = ReadOptions(
         columns=columns or {},

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from busdoor_workloads.formats.registry import FORMATS, known_format
+from busdoor_workloads.given import instance, path_of
 from busdoor_workloads.trace import Trace
 
 
@@ -34,7 +35,8 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
     ``FORMATS[format].cannot_keep(trace)`` lists the columns that the format has no place for.
     An infinite `timeout_s` is written as empty, which means the same.
     """
-    path = Path(path)
+    path = path_of("path", path)
+    instance("trace", trace, Trace, "a Trace")
     write = FORMATS[format_to_write(path, format)].write
     assert write is not None  # format_to_write saw to it
     text = io.StringIO()
