@@ -16,6 +16,7 @@ from busdoor.experiment import Experiment, Report
 from busdoor.policies.base import is_whole_batch
 from busdoor.result import Result
 from busdoor.statistics import mean_interval, paired_difference, paired_ratio
+from busdoor_workloads import given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -204,7 +205,7 @@ class Comparison:
         """Write tables (CSV, JSON), the results of the first replication, and the plots (PNG, SVG) into a folder."""
         from busdoor.comparison_files import save
 
-        return save(self, Path(directory), report)
+        return save(self, given.path_of("directory", directory), report)
 
     def to_html(self, file: str | Path) -> Path:
         """Write one self-contained page: verdict, tables, figures, and the timelines to be played."""
@@ -217,7 +218,7 @@ class Comparison:
         """Read a saved comparison back; ValueError if the folder holds none."""
         from busdoor.comparison_files import load
 
-        return load(Path(directory))
+        return load(given.path_of("directory", directory))
 
     def _repr_html_(self) -> str:
         return f"{self.table.round(3).T.to_html()}<p>{self.verdict}</p>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, ValidationError
@@ -142,10 +143,36 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
     """
     try:
         made = build(**table)
-    except ValidationError as error:
-        raise ValueError(_sentence(error, where, getattr(build, "__dataclass_fields__", {}))) from error
+    except ValueError as error:
+        found = error if isinstance(error, ValidationError) else error.__cause__  # of what is `in_one_sentence`
+        if not isinstance(found, ValidationError):
+            raise
+        raise ValueError(_sentence(found, where, getattr(build, "__dataclass_fields__", {}))) from found
     refuse_booleans(table, made, where)
     return made
+
+
+def in_one_sentence(cls: type[T]) -> type[T]:
+    """Let the constructor of a pydantic dataclass say what is wrong in one sentence, for callers from Python.
+
+    Examples
+    --------
+    >>> from busdoor.kv.config import KVConfig
+    >>> KVConfig(num_blocks="many", max_model_len=64)
+    Traceback (most recent call last):
+    ValueError: KVConfig num_blocks = 'many': input should be a valid integer, unable to parse string as an integer
+    """
+    validate = cls.__init__
+
+    @wraps(validate)
+    def init(self: Any, *arguments: Any, **fields: Any) -> None:
+        try:
+            validate(self, *arguments, **fields)
+        except ValidationError as error:
+            raise ValueError(_sentence(error, cls.__name__, getattr(cls, "__dataclass_fields__", {}))) from error
+
+    cls.__init__ = init  # type: ignore[method-assign]
+    return cls
 
 
 def listed(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, Run, count_slots
+from busdoor_workloads.given import path_of
 
 Event = dict[str, Any]
 ITERATIONS_TRACK = 1  # thread ids: iterations first, the slots after it
@@ -58,8 +59,8 @@ def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[s
 def _write(trace: dict[str, Any], file: str | Path | IO[str] | None) -> None:
     if file is None:
         return
-    if isinstance(file, str | Path):
-        with Path(file).open("w", encoding="utf-8") as opened:
+    if not hasattr(file, "write"):
+        with path_of("file", file).open("w", encoding="utf-8") as opened:
             _write(trace, opened)
     else:
         json.dump(trace, file, separators=(",", ":"), allow_nan=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from busdoor import metrics
+from busdoor_workloads import given
 from busdoor_workloads.formats.table import EXACT_FLOATS
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Result:
     iterations: pd.DataFrame
     stays: pd.DataFrame
     meta: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in _TABLES:
+            given.instance(name, getattr(self, name), pd.DataFrame, "a data frame")
+        given.instance("meta", self.meta, Mapping, "a mapping")
 
     @classmethod
     def example(cls) -> Result:
@@ -91,6 +97,8 @@ class Result:
         >>> Result.example().slo(e2e=50.0)
         0.75
         """
+        for name, limit_s in limits_s.items():
+            given.positive(name, limit_s, infinite=True)
         good = metrics.meets_slo(self.requests, limits_s, bool(self.meta.get("streams", True)))
         taken = (~self.requests["status"].str.startswith("refused")).sum()
         return float(good.sum() / taken) if taken else float("nan")
@@ -100,7 +108,7 @@ class Result:
 
         `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed, else CSV.
         """
-        folder = Path(directory)
+        folder = given.path_of("directory", directory)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "meta.json").write_text(_to_json(dict(self.meta)))
         (folder / "summary.json").write_text(_to_json(self.summary.to_dict()))
@@ -118,7 +126,7 @@ class Result:
         ValueError
             If the folder holds no result, or Parquet tables where pyarrow is not installed.
         """
-        folder = Path(directory)
+        folder = given.path_of("directory", directory)
         if not (folder / "meta.json").exists():
             raise ValueError(f"{folder} holds no result: it has no meta.json")
         tables = {name: _read_table(folder / name) for name in _TABLES}

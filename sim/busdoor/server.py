@@ -15,6 +15,7 @@ from busdoor.request import Request
 from busdoor.standstill import EndlessPreemption
 from busdoor.step_time.base import StepTime
 from busdoor.stretch import EndedStretch, Stretch, check_duration, make_stretch
+from busdoor_workloads import given
 
 Process = Generator[simpy.Event, Any, None]
 
@@ -82,6 +83,9 @@ class Server:
         recorder: Recorder | None = None,
         on_leave: Callable[[Request], None] | None = None,
     ) -> None:
+        given.instance("env", env, simpy.Environment, "a simpy.Environment")
+        given.instance("policy", policy, Policy, "a Policy")
+        given.instance("step_time", step_time, StepTime, "a StepTime")
         if lookahead not in (0, 1):
             raise ValueError(f"lookahead is {lookahead}; it must be 0 or 1")
         policy.begin_run()

@@ -25,7 +25,7 @@ from busdoor.step_time import StepTime, as_step_time
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.utilisation import run_utilisation
 from busdoor.theory.load import offered_load
-from busdoor_workloads import Trace
+from busdoor_workloads import Trace, given
 
 Progress = Callable[[int, int], None]
 _PROGRESS_EVERY = 1000  # requests between two reports, or where these are slow, so many seconds: often enough for a
@@ -97,6 +97,8 @@ def simulate(
     """
     trace, step_time = as_trace(trace), as_step_time(step_time)
     _check(policy, lookahead)
+    noted = given.table("meta", {} if meta is None else meta)
+    progress = given.function("progress", progress)
     load = offered_load(trace, policy, step_time)
     env = simpy.Environment()
     kv = getattr(policy, "kv", None)
@@ -111,7 +113,7 @@ def simulate(
 
     def result() -> Result:
         table = recorder.iterations()
-        meta_of_run = described | utilisation(step_time, table) | dict(meta or {})
+        meta_of_run = described | utilisation(step_time, table) | noted
         return Result(requests=recorder.requests(), iterations=table, stays=recorder.stays(), meta=meta_of_run)
 
     return run_to_end(env, trace, [recorder], result, type(policy).__name__)

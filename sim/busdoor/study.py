@@ -13,11 +13,12 @@ import pandas as pd
 from busdoor.comparison import Comparison
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.policy import policy_tables
+from busdoor.config.slo import as_slo_table
 from busdoor.config.study import PLAIN_KEYS, TABLES
 from busdoor.config.tables import reject_unknown
 from busdoor.config.workload import resampled
 from busdoor.experiment import Draw, Experiment, Report
-from busdoor_workloads import Trace, workload_names
+from busdoor_workloads import Trace, given, workload_names
 
 Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # what Python may give as a workload
 
@@ -95,14 +96,16 @@ def compare(
     """
     own, trace = workload_table(DEFAULT_JOB["workload"] if workload is None else workload)
     reject_unknown_keywords(compare, tables)
+    report = given.function("report", report)
     changes = {"request_rate": only_rate(request_rate, rate), "num_requests": num_requests}
     table = {
         "workload": own | {key: value for key, value in changes.items() if value is not None},
         "policy": policy_tables(policies),
-        "gpu": {"name": gpu, "model": model, **gpu_options},
+        "gpu": {"name": gpu, "model": model, **given.table("gpu_options", gpu_options)},
         "replications": replications,
         "seed": seed,
         **tables,
+        "slo": as_slo_table(tables.get("slo")),
     }
     config = Config.from_table(table)
     experiment = Experiment(config, draws(config, trace), report)

@@ -17,17 +17,18 @@ from busdoor.capacity.sample import Runs, processes, reference, unit_rate
 from busdoor.capacity.study import Study
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.policy import policy_tables
-from busdoor.config.slo import SLO, slo_table
+from busdoor.config.slo import SLO, as_slo_table
 from busdoor.experiment import Report
 from busdoor.policies.base import Policy
 from busdoor.run import limits_for
 from busdoor.study import Load, draws, reject_unknown_keywords, workload_table
-from busdoor_workloads import Trace
+from busdoor_workloads import Trace, given
 
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
 NUM_REQUESTS = 1000  # of the first runs; longer ones only where these cannot decide
 REPLICATIONS = 8  # with fewer, Student's t makes the bounds wide; with more, each is mostly warm-up
 MAX_DOUBLINGS = 5
+MOST_DOUBLINGS = 20  # a million times as many requests
 TOLERANCE = 0.02
 
 
@@ -99,18 +100,19 @@ def capacity(
     True
     """
     reject_unknown_keywords(capacity, tables)
-    given, recorded = workload_table(workload)
+    own, recorded = workload_table(workload)
     table = {
-        "workload": given,
+        "workload": own,
         "policy": policy_tables(policies),
-        "gpu": {"name": gpu, "model": model, **gpu_options},
-        "slo": slo if isinstance(slo, Mapping) else slo_table([slo] if isinstance(slo, str) else slo or []),
+        "gpu": {"name": gpu, "model": model, **given.table("gpu_options", gpu_options)},
+        "slo": as_slo_table(slo),
         "replications": replications,
         "seed": seed,
         **tables,
     }
     config = with_slo(Config.from_table(table))
-    with processes(jobs) as pool:
+    report = given.function("report", report)
+    with processes(given.whole_number("jobs", jobs, at_least=1)) as pool:
         study = make_study(
             config, recorded, num_requests=num_requests, tolerance=tolerance, max_doublings=max_doublings
         )
@@ -138,7 +140,7 @@ def make_study(
         If the workload has no requests or no rate of its own, the SLO cannot be shown to be met, or a number is out of
         range.
     """
-    _check(num_requests, tolerance)
+    _check(num_requests, tolerance, max_doublings)
     _check_slo(config.slo)
     if config.cluster is not None:
         raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
@@ -236,8 +238,8 @@ def _check_slo(slo: SLO) -> None:
         )
 
 
-def _check(num_requests: int, tolerance: float) -> None:
-    if num_requests < 1:
-        raise ValueError(f"num_requests is {num_requests}; it has to be 1 or more")
-    if not 0 < tolerance < 1:
+def _check(num_requests: int, tolerance: float, max_doublings: int) -> None:
+    given.whole_number("num_requests", num_requests, at_least=1)
+    given.whole_number("max_doublings", max_doublings, at_most=MOST_DOUBLINGS)
+    if not given.positive("tolerance", tolerance) < 1:
         raise ValueError(f"tolerance is {tolerance}; it has to be a share above 0 and below 1, as in 0.02")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from busdoor.config.tables import duration_text, parse_seconds, reject_unknown
 from busdoor.metrics import SLO_METRICS
 from busdoor.names import unknown
+from busdoor_workloads.given import instance
 
 LATENCIES = (*SLO_METRICS, "itl")
 TOKEN_TIMES = ("tpot", "itl")  # what an answer that is released whole does not have
@@ -174,6 +175,21 @@ class SLO:
         return table
 
 
+def as_slo_table(slo: object) -> Mapping[str, Any]:
+    """Return what Python may give as an SLO as a table [slo]: a table, or limits and presets as flags have them.
+
+    Examples
+    --------
+    >>> as_slo_table("ttft_p99=2s"), as_slo_table({"tpot": 0.1}), as_slo_table(None)
+    ({'ttft_p99': '2s'}, {'tpot': 0.1}, {})
+    """
+    if isinstance(slo, Mapping):
+        return slo
+    flags = [] if slo is None else [slo] if isinstance(slo, str) else slo
+    instance("slo", flags, Sequence, "a limit as in 'ttft_p99=2s', a preset's name, several, or a table")
+    return slo_table(flags)  # type: ignore[arg-type]
+
+
 def slo_table(flags: Iterable[str], goodput: float | None = None) -> dict[str, Any]:
     """Turn flags into a table [slo].
 
@@ -191,6 +207,7 @@ def slo_table(flags: Iterable[str], goodput: float | None = None) -> dict[str, A
     """
     table: dict[str, Any] = {}
     for flag in flags:
+        instance("a limit of slo", flag, str, "a text, as in 'ttft_p99=2s'")
         key, equals, value = (part.strip() for part in flag.partition("="))
         if equals:
             table[key] = _number(value)

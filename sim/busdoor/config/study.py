@@ -20,13 +20,15 @@ from busdoor.config.slo import SLO
 from busdoor.config.tables import STRICT, GPUTable, KVTable, reject_unknown
 from busdoor.config.toml import Document, read_toml
 from busdoor.config.workload import WorkloadTable, kept_keys
-from busdoor.names import checked
+from busdoor.names import checked, in_one_sentence
 from busdoor.step_time import StepTime
+from busdoor_workloads import given
 
 TABLES = ("workload", "policy", "kv", "step_time", "gpu", "slo", "cluster")
 PLAIN_KEYS = ("seed", "replications", "lookahead")
 
 
+@in_one_sentence
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Config:
     """What to run: everything that a stranger needs to repeat it.
@@ -86,7 +88,7 @@ class Config:
         ValueError
             One sentence that names the table, the key, the value and what would be right.
         """
-        return parse_config(Document(dict(table)))
+        return parse_config(Document(given.table("the configuration", table)))
 
     @property
     def pools(self) -> tuple[PoolTable, ...]:
@@ -165,8 +167,9 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     OSError
         If the file cannot be read.
     """
+    document = read_toml(path)
     folder = Path(path).parent
-    return parse_config(override(read_toml(path), overrides or {}, folder), folder)
+    return parse_config(override(document, given.table("overrides", overrides or {}), folder), folder)
 
 
 def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from busdoor_workloads.given import path_of
+
 # A file of hand-written tables: far above what any needs, far below what would cost memory or the interpreter's stack.
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
@@ -85,7 +87,7 @@ def read_toml(path: str | Path) -> Document:
     OSError
         If it cannot be read.
     """
-    path = Path(path)
+    path = path_of("the configuration", path)
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

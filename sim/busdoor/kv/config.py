@@ -10,8 +10,10 @@ from pydantic.dataclasses import dataclass
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
 from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.names import in_one_sentence
 
 
+@in_one_sentence
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class KVConfig:
     """KV memory of one replica.

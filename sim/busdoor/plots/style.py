@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from busdoor.config.tables import duration_text
+from busdoor_workloads.given import instance
 
 if TYPE_CHECKING:
     from matplotlib import RcParams
@@ -132,11 +133,17 @@ def _write_plainly(drawn: object) -> None:
 def axes_or_new(ax: Axes | None, width_in: float = 7.0, height_in: float = 3.4) -> Axes:
     """Return the given axes, or the axes of a new figure that a notebook shows by itself."""
     if ax is not None:
-        return ax
+        return _axes(ax)
     import matplotlib.pyplot as plt
 
     new: Axes = plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
     return new
+
+
+def _axes(ax: Axes) -> Axes:
+    from matplotlib.axes import Axes as Panel
+
+    return instance("ax", ax, Panel, "a matplotlib Axes")
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:

@@ -94,8 +94,8 @@ def policy_config(name: str, **fields: Any) -> PolicyConfig:
     Traceback (most recent call last):
     ValueError: [policy]: 'max_num_seq' is not a field of it; did you mean 'max_num_seqs'? (known: ...)
     """
-    if ":" in name:
+    if isinstance(name, str) and ":" in name:
         return ImportedPolicy(name, fields)
-    if name not in POLICIES:
+    if not isinstance(name, str) or name not in POLICIES:
         raise unknown("a policy", name, POLICIES)
     return checked(POLICIES[name], fields, "[policy]")

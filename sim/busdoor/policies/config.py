@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from functools import wraps
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -14,6 +15,10 @@ from busdoor.names import import_class
 from busdoor.policies.base import Policy
 from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue
 from busdoor_workloads import Trace
+from busdoor_workloads.given import instance
+
+S = TypeVar("S")
+P = TypeVar("P", bound=Policy)
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
 # (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless told otherwise.
@@ -93,6 +98,19 @@ class ImportedPolicy:
             return make(kv, **self.fields)
         except TypeError as error:
             raise ValueError(f"{self.name!r} cannot be made a policy of: {error}") from error
+
+
+def for_memory(build: Callable[[S, KVConfig, Trace | None], P]) -> Callable[..., P]:
+    """Let a policy's settings check what the policy is built for: memory, and a trace if there is one."""
+
+    @wraps(build)
+    def checked(self: S, kv: KVConfig, trace: Trace | None = None) -> P:
+        instance("kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)")
+        if trace is not None:
+            instance("trace", trace, Trace, "a Trace")
+        return build(self, kv, trace)
+
+    return checked
 
 
 def check_budget(max_num_batched_tokens: int, max_num_seqs: int) -> None:

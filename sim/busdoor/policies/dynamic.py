@@ -10,6 +10,7 @@ from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.config import KVConfig
+from busdoor.policies.config import for_memory
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import WholeBatchConfig
 from busdoor.request import Request
@@ -94,6 +95,7 @@ class DynamicConfig(WholeBatchConfig):
     sort_window: NonNegativeInt = SORT_WINDOW
     sort_by: Literal["input", "output"] = "input"
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> DynamicPolicy:
         """Make the policy for a server with this memory.
 

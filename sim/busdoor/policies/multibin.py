@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.config import KVConfig
-from busdoor.policies.config import needs_answers
+from busdoor.policies.config import for_memory, needs_answers
 from busdoor.policies.queues import LengthError, ShortestJobQueue
 from busdoor.policies.ride import Ride
 from busdoor.policies.static import StaticPolicy
@@ -175,6 +175,7 @@ class MultiBinConfig(WholeBatchConfig):
         if self.length_error and self.by == "input":
             raise ValueError(f'length_error = {self.length_error} says nothing to by = "input"; prompts are known')
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> MultiBinPolicy:
         """Make the policy for a server with this memory.
 

@@ -11,7 +11,7 @@ from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import KVUse
-from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, check_budget
+from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, check_budget, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.queues import Queue
 from busdoor.request import Request
@@ -147,6 +147,7 @@ class OrcaConfig(QueueFields):
         if self.max_num_batched_tokens is not None:
             check_budget(self.max_num_batched_tokens, self.max_num_seqs)
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> OrcaPolicy:
         """Make the policy for a server with this memory.
 

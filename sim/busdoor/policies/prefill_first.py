@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget
+from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget, for_memory
 from busdoor.policies.paged import PagedPolicy
 from busdoor.policies.queues import Queue
 from busdoor.request import Request
@@ -136,6 +136,7 @@ class PrefillFirstConfig(QueueFields):
         super().__post_init__()
         check_budget(self.max_num_batched_tokens, self.max_num_seqs)
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> PrefillFirstPolicy:
         """Make the policy for a server with this memory."""
         return PrefillFirstPolicy(

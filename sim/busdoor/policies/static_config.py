@@ -10,7 +10,7 @@ from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.kv.config import KVConfig
-from busdoor.policies.config import MAX_NUM_SEQS, needs_answers
+from busdoor.policies.config import MAX_NUM_SEQS, for_memory, needs_answers
 from busdoor.policies.static import StaticPolicy
 from busdoor_workloads import Trace
 
@@ -137,6 +137,7 @@ class StaticConfig(WholeBatchConfig):
 
     name: Literal["static"] = "static"
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> StaticPolicy:
         """Make the policy for a server with this memory.
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_SEQS
+from busdoor.policies.config import MAX_NUM_SEQS, for_memory
 from busdoor.policies.reserving import ReservingPolicy
 from busdoor.request import Request
 from busdoor_workloads import Trace
@@ -227,6 +227,7 @@ class TgiConfig:
     max_batch_total_tokens: PositiveInt | None = None
     max_output_tokens: PositiveInt | None = None
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> TgiPolicy:
         """Make the policy for a server with this memory."""
         return TgiPolicy(

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from busdoor.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_SEQS, QueueFields
+from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.paged import PagedPolicy
 from busdoor.policies.reserving import ReservingPolicy
@@ -216,6 +216,7 @@ class TrtllmConfig(QueueFields):
                 f"request may decode a token"
             )
 
+    @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> InFlightPolicy:
         """Make the policy for a server with this memory."""
         shared: dict[str, Any] = {

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from busdoor.batch import Batch
-from busdoor.names import unknown
+from busdoor.names import in_one_sentence, unknown
 from busdoor.step_time.base import StepTime, TermSeconds
 
 Line = tuple[float, float]
@@ -30,6 +30,7 @@ def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
 Increasing = Annotated[tuple[PositiveInt, ...], AfterValidator(_increasing)]
 
 
+@in_one_sentence
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class CalibratedStepTime(StepTime):
     """An iteration takes what the device needs, and what the host adds or does meanwhile.

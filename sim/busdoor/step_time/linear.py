@@ -8,9 +8,11 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from busdoor.batch import Batch
+from busdoor.names import in_one_sentence
 from busdoor.step_time.base import LineStepTime, TermSeconds
 
 
+@in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LinearStepTime(LineStepTime):
     """An iteration takes base + per_request·B + per_token·Σn + per_context·Σ n·(c + (n + 1)/2) seconds.

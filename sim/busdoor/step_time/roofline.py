@@ -15,10 +15,12 @@ from busdoor.batch import Batch
 from busdoor.catalog import GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
+from busdoor.names import in_one_sentence
 from busdoor.step_time.base import LineStepTime, TermSeconds
 from busdoor.step_time.costs import HALF_TILE_ROWS, Costs
 
 
+@in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RooflineStepTime(LineStepTime):
     """Each part of an iteration takes the longer of its bytes over the bandwidth and its FLOP over the rate.
