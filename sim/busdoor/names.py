@@ -77,7 +77,7 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
     return ValueError(f"{name!r} is not {what}{guess} (known: {', '.join(names)})")
 
 
-def import_class(path: str, kind: type[T], what: str) -> type[T]:
+def import_class(path: str, kind: type[Any], what: str) -> Any:
     """Import the class that "package.module:Name" names. This runs the module's code: see docs/security.md.
 
     Parameters
@@ -105,7 +105,8 @@ def import_class(path: str, kind: type[T], what: str) -> type[T]:
     found = _import_object(path)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(f"{path!r} is not {what}; subclass {kind.__module__}.{kind.__qualname__}")
-    if missing := getattr(found, "__abstractmethods__", frozenset()):
+    missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
+    if missing:
         raise ValueError(f"{path!r} has no {' and no '.join(sorted(missing))}, which {what} needs")
     return found
 

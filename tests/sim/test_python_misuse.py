@@ -21,8 +21,8 @@ MISUSES = {
     "made(input_tokens=[1,nan])": "input_tokens in row 1 is nan; it must be a whole number",
     "made(output_tokens=[1,-2])": "output_tokens in row 1 is -2; it must be at least 1",
     "made(output_tokens=[1,2.5])": "output_tokens in row 1 is 2.5; it must be a whole number",
-    "made(output_tokens=[1,2**70])": "output_tokens in row 1 is 1.1805916207174113e+21; it must be a whole numb",
-    "made(output_tokens=[1,1e30])": "output_tokens in row 1 is 1e+30; it must be a whole number of at most 63 b",
+    "made(output_tokens=[1,2**70])": "output_tokens in row 1 is 1180591620717411303424; it must be a number of ",
+    "made(output_tokens=[1,1e30])": "output_tokens in row 1 is 1e+30; it must be a whole number that floats hol",
     "made(output_tokens=[True,True])": "output_tokens in row 0 is True; it must be a number",
     "made(output_tokens=[1])": "output_tokens has 1 rows but arrival_s has 2; they must agree",
     'made(arrival_s=pd.to_datetime(["2020-01-01","2020-01-02"]))': "arrival_s in row 0 is datetime.datetime(202",
@@ -55,7 +55,7 @@ MISUSES = {
     "trace.at_rate(inf)": "request_rate is inf; it must be a number, more than 0 and finite",
     "trace.at_rate(-1)": "request_rate is -1; it must be a number, more than 0",
     "busdoor.Trace.from_frame([1,2])": "a trace can be made of a data frame, not of list",
-    "busdoor.Trace.from_frame(pd.DataFrame())": "frame has no column input_tokens; it has ",
+    "busdoor.Trace.from_frame(pd.DataFrame())": "frame has no column input_tokens; it has ; say which is which ",
     "busdoor.Workload()": "workload 'workload' needs input_tokens and output_tokens, or lengths instead of both",
     'busdoor.Workload(input_tokens="x",output_tokens=3)': "Workload, input_tokens: 'x' is neither a number of t",
     "busdoor.Workload(input_tokens=-1,output_tokens=3)": "Workload, input_tokens: fixed: tokens is -1; input sh",
@@ -95,8 +95,8 @@ MISUSES = {
     "busdoor.read_trace(None)": "path is None; it must be the name of a file or folder",
     "busdoor.read_trace(3)": "path is 3; it must be the name of a file or folder",
     'busdoor.read_trace("nope.csv")': "nope.csv does not exist",
-    'busdoor.read_trace("nope.csv","xx")': "the format 'xx' is unknown; it is one of azure, bailian, burstgpt, ",
-    'busdoor.read_trace("nope.csv",3)': "the format 3 is unknown; it is one of azure, bailian, burstgpt, csv, j",
+    'busdoor.read_trace("nope.csv","xx")': "nope.csv does not exist",
+    'busdoor.read_trace("nope.csv",3)': "nope.csv does not exist",
     'busdoor.write_trace(3,folder/"x.csv")': "trace is 3; it must be a Trace",
     "busdoor.write_trace(trace,3)": "path is 3; it must be the name of a file or folder",
     'busdoor.write_trace(trace,folder/"x.foo")': "x.foo ends in neither .csv nor .jsonl; say which format: csv,",
@@ -243,6 +243,6 @@ def test_numbers_of_any_kind_are_taken():
     trace = made(output_tokens=pd.Series([1, 2], dtype="Int64"), arrival_s=pd.Series([0.5, 1]), concurrency=2.0)
     assert trace.output_tokens.tolist() == [1, 2] and trace.concurrency == 2
     assert len(busdoor_workloads.resolve("chat").generate(num_requests=1e2)) == 100
-    assert made(input_tokens=[2**53 + 1, 5]).input_tokens[0] == 2**53 + 1
+    assert made(session_id=[2**53 + 1, 5]).session_id[0] == 2**53 + 1
     assert len(busdoor.Trace(arrival_s=[], input_tokens=[], output_tokens=[])) == 0
     assert len(made().select([])) == 0 and len(made().select([True, False])) == 1

@@ -65,7 +65,9 @@ def _numbers(column: str, values: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind == "O":
         good = np.array([isinstance(value, Real) and not isinstance(value, bool) for value in array])
         require(column, array, good, "a number")
-        array = array.astype(np.float64) if max(map(abs, array)) >= 2**63 else np.array(array.tolist())
+        small = np.array([isinstance(value, float) or -_LARGEST <= value <= _LARGEST for value in array])
+        require(column, array, small, "a number of 64 bits with a sign")
+        array = np.array(array.tolist())
     require(column, array, np.full(len(array), array.dtype.kind in "iuf"), "a number")
     return array
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers, require
+from busdoor_workloads.columns import FloatArray as FloatArray
+from busdoor_workloads.columns import IntArray as IntArray
+from busdoor_workloads.columns import chosen_rows, floats, integers, require
 from busdoor_workloads.given import instance, positive, whole_number
 
 MAX_TOKENS = 2**32
@@ -126,8 +128,8 @@ class Trace:
             raise ValueError(f"the trace's name {self.name!r} has a character that cannot be shown; use another name")
         instance("metadata", self.metadata, Mapping, "a mapping")
         if self.hash_ids is not None:
-            rows = instance("hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request")
-            for row in rows:  # type: ignore[attr-defined]
+            instance("hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request")
+            for row in self.hash_ids:
                 instance("a row of hash_ids", row, Sized, "a list of block ids")
 
     @property
@@ -163,7 +165,7 @@ class Trace:
 
     def with_arrivals(self, arrival_s: ArrayLike) -> Trace:
         """Return the same requests at other times."""
-        return replace(self, arrival_s=arrival_s)
+        return replace(self, arrival_s=floats("arrival_s", arrival_s))
 
     def scale_time(self, time_scale: float) -> Trace:
         """Stretch time: 2 makes arrivals twice as far apart, so halves the rate."""

@@ -60,7 +60,8 @@ def step_time_class(name: str) -> type[StepTime]:
         if not isinstance(name, str) or name not in STEP_TIMES:
             raise unknown("a step-time model", name, STEP_TIMES)
         return STEP_TIMES[name]
-    return import_class(name, StepTime, "a step-time model")
+    found: type[StepTime] = import_class(name, StepTime, "a step-time model")
+    return found
 
 
 def step_time_table(given: Any) -> Any:
