@@ -1,9 +1,15 @@
-"""docs/structure.md names every module there is, and none that is not."""
+"""docs/structure.md names every module there is, and none that is not; what the pages tell a reader to type exists."""
 
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from busdoor.cli import app
+from busdoor.config import Config
+from busdoor.sweep import plan
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "structure.md").read_text(encoding="utf-8")
@@ -34,3 +40,38 @@ def test_the_page_names_every_module_once(package):
 def test_the_life_of_a_request_has_eight_steps():
     life = PAGE.split("## The life of a request", 1)[1].split("\n## ", 1)[0]
     assert re.findall(r"^(\d)\. \*\*", life, re.MULTILINE) == list("12345678")
+
+
+def toml_blocks():
+    """Yield every TOML block of the README and the pages, by where it stands."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for number, block in enumerate(
+            re.findall(r"^```toml\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
+        ):
+            yield pytest.param(block, id=f"{path.name}-{number}")
+
+
+@pytest.mark.parametrize("block", list(toml_blocks()))
+def test_the_pages_configurations_are_ones(block):
+    table = tomllib.loads(block)
+    if "sweep" in table:
+        assert not [point.error for point in plan(table) if point.error]
+    else:
+        Config.from_table(table)
+
+
+def commands():
+    """Return every busdoor command in a shell block of the README and the pages, without its comment."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M):
+            lines = (line.partition(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines())
+            found += [line for line in lines if line.startswith("busdoor ")]
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_pages_commands_are_ones(command):
+    """Their names and flags exist; what they compute is others' test."""
+    words = shlex.split(command)[1:]
+    app.parse_args(words, exit_on_error=False, print_error=False)
