@@ -20,6 +20,7 @@ from busdoor.report.figures import inline, thin
 from busdoor.report.film import MAX_BARS, MAX_FRAMES, MAX_SLOTS, Scene, Window, bars, counters
 from busdoor.report.palette import at_night
 from busdoor.report.parts import timelines
+from busdoor.report.tables import html_table
 from busdoor.result import Result
 from busdoor.study import compare
 
@@ -368,3 +369,9 @@ def test_numbers_are_rounded_in_tags_and_never_in_words():
     drawn = '<svg viewBox="0 0 9 9"><g transform="translate(1.23456 2.5)"><text x="0.00001">load 0.60</text></g></svg>'
     element = inline(drawn, "a figure")
     assert "translate(1.23 2.5)" in element and ">load 0.60<" in element
+
+
+def test_the_best_policys_column_is_marked_for_phones():
+    table = html_table([("TTFT", ["4 min", "35 ms"])], ["static", "vllm"], best="vllm")
+    marked = re.findall(r'<(t[hd])[^>]* class="best"[^>]*>(.*?)</t', table)
+    assert marked == [("th", "<span>vllm</span>"), ("td", "35 ms")]

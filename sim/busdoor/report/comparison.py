@@ -8,6 +8,7 @@ from busdoor.report.figures import figure
 from busdoor.report.page import Page, Section
 from busdoor.report.parts import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.report.tables import gain_rows, html_table
+from busdoor.verdict import best_policy
 
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
@@ -53,9 +54,10 @@ def _title(comparison: Comparison) -> str:
 def _numbers(comparison: Comparison) -> Section:
     from busdoor.cli.tables import comparison_rows
 
-    table = html_table(comparison_rows(comparison), comparison.policies, "Means over the replications.")
+    policies, best = comparison.policies, best_policy(comparison)
+    table = html_table(comparison_rows(comparison), policies, "Means over the replications.", best)
     if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(axis=None):
         return Section("The numbers", table)
     plot = figure(lambda ax: comparison.plot_gain(ax=ax), "Saturated tokens/s against static batching", GAIN_HEIGHT_IN)
-    gains = html_table(gain_rows(comparison), comparison.policies, "Ratios of saturated tokens/s, with 95 % intervals.")
+    gains = html_table(gain_rows(comparison), policies, "Ratios of saturated tokens/s, with 95 % intervals.", best)
     return Section("The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}')

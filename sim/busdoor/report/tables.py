@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from busdoor.plots.style import identity
@@ -12,8 +13,12 @@ from busdoor.report.palette import variable
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
 
+_BEST = ' class="best"'
 
-def html_table(rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str] = (), caption: str = "") -> str:
+
+def html_table(
+    rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str] = (), caption: str = "", best: str = ""
+) -> str:
     """Return rows as a table.
 
     Parameters
@@ -24,27 +29,32 @@ def html_table(rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str]
         Policies, each shown in its colour; none for a table without a head.
     caption : str
         What the table says.
+    best : str
+        The policy whose column stays in view where a phone scrolls the others.
 
     Examples
     --------
     >>> html_table([("TTFT <p50>", ["35 ms"])])[47:-22]
     '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
     """
-    body = "".join(
-        f'<tr><th scope="row">{_plain(title)}</th>{"".join(f"<td>{_plain(cell)}</td>" for cell in cells)}</tr>'
-        for title, cells in rows
-    )
+    marks = [_BEST * (name == best) for name in columns]
+    body = "".join(f'<tr><th scope="row">{_plain(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns)}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
 
 
-def _head(columns: Sequence[str]) -> str:
+def _cells(cells: Sequence[str], marks: Sequence[str]) -> str:
+    pairs = zip_longest(cells, marks, fillvalue="")
+    return "".join(f"<td{mark}>{_plain(cell)}</td>" for cell, mark in pairs)
+
+
+def _head(columns: Sequence[str], marks: Sequence[str]) -> str:
     if not columns:
         return ""
     cells = "".join(
-        f'<th scope="col" style="--policy: {variable(identity(name)["color"])}">'
+        f'<th scope="col"{mark} style="--policy: {variable(identity(name)["color"])}">'
         f"<span>{escape(name).replace(' (', '<br>(')}</span></th>"
-        for name in columns
+        for name, mark in zip(columns, marks, strict=True)
     )
     return f'<thead><tr><th scope="col"></th>{cells}</tr></thead>'
 
