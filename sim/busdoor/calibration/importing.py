@@ -23,7 +23,7 @@ CSV_LATENCIES = {"first_token_s": "ttft_s", "finish_s": "e2e_s"}
 _SUFFIXES = re.compile(r"(\.(json|jsonl|csv|gz|zst))+$")
 
 
-def load_measured(path: str | Path, about: Mapping[str, Any] | None = None) -> Result:
+def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run: int | None = None) -> Result:
     """Read a measured run, whatever wrote it.
 
     Parameters
@@ -34,6 +34,8 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None) -> R
         output_tokens, first_token_s (or ttft_s) and finish_s (or e2e_s).
     about : mapping, optional
         What else its meta should say: gpu, model, policy_config, num_blocks ...
+    run : int, optional
+        Which result to take (1 first) of a JSON file to which several were appended.
 
     Returns
     -------
@@ -46,12 +48,15 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None) -> R
         If it is none of these, or does not hold together, in one sentence.
     """
     path = Path(path)
+    container, columns = sniff(path)
+    is_json = container == "json" or bool(set(columns) & {"iterations", "input_lens"})
+    if run is not None and not is_json:
+        raise ValueError(f"run (--run) applies only to a file of vLLM results, which {path.name} is not; leave it out")
     if path.is_dir():
         result = Result.load(path)
         return Result(result.requests, result.iterations, result.stays, {**result.meta, **(about or {})})
-    container, columns = sniff(path)
-    if container == "json" or set(columns) & {"iterations", "input_lens"}:
-        return _read_json(path, about or {})
+    if is_json:
+        return _read_json(path, about or {}, run)
     read: Callable[[Path], pd.DataFrame] = _llmservingsim if container == "jsonl" else _csv
     return from_requests_table(read(path), path.stem, about)
 
@@ -71,8 +76,8 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _read_json(path: Path, about: Mapping[str, Any]) -> Result:
-    document = read_json(path)
+def _read_json(path: Path, about: Mapping[str, Any], run: int | None) -> Result:
+    document = read_json(path, run)
     if set(document) >= KEYS:
         return read_vllm_log(path, about)
     if "input_lens" in document:

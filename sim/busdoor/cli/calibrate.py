@@ -24,6 +24,7 @@ def calibrate(
     graph_sizes: str | None = None,
     from_requests: Annotated[bool, Flag] = False,
     policy: str | None = None,
+    run: int | None = None,
     transfer: str | None = None,
     force: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
@@ -52,6 +53,8 @@ def calibrate(
     policy
         How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
         max_model_len=8192. The file keeps it as the server's.
+    run
+        Which result of a vLLM result file to which several were appended; 1 is the first.
     transfer
         Re-scale to another GPU of the catalogue, by bandwidth and matrix rate: h200.
     force
@@ -67,7 +70,7 @@ def calibrate(
     title = name or out.stem
     moved = transfer is not None and len(measured) == 1 and _is_calibration(measured[0])
     given = {"--without": without, "--graph-sizes": graph_sizes, "--policy": policy, "--from-requests": from_requests,
-             "--force": force}  # fmt: skip
+             "--force": force, "--run": run}  # fmt: skip
     _refuse_idle(given, moved, from_requests)
     if moved:
         from busdoor.calibration import Calibration
@@ -76,7 +79,7 @@ def calibrate(
     else:
         sizes = _sizes(graph_sizes)
         with progress_bar("reading and fitting"):
-            results = _read(measured)
+            results = _read(measured, run)
             calibration = _fit(results, measured, title, without or [], sizes, from_requests, policy)
         _refuse_doubtful(calibration, force)
     if transfer is not None:
@@ -115,10 +118,10 @@ def _is_calibration(path: Path) -> bool:
     return path.suffix == ".toml" or str(path) in calibration_names()
 
 
-def _read(measured: Sequence[Path]) -> list[Result]:
+def _read(measured: Sequence[Path], run: int | None) -> list[Result]:
     from busdoor.calibration import load_measured
 
-    return [load_measured(path) for path in measured]
+    return [load_measured(path, run=run) for path in measured]
 
 
 def _fit(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from busdoor.cli.reading import tell
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def sweep(
     from busdoor.sweep import load_plan
 
     points = load_plan(study)
+    _tell_of_files(points)
     folder = out or Path(f"busdoor-sweep-{study.stem}")
     sweep, whole = _run(points, folder, jobs, cluster)
     sweep.save(folder)
@@ -59,6 +63,19 @@ def sweep(
     if whole and len(sweep.failed) == len(points):
         raise ValueError(f"every point failed; the first: {sweep.records[points[0].key].error}")
     return 0 if whole else exit_code()
+
+
+def _tell_of_files(points: list[Point]) -> None:
+    """Print once for each trace file what its reader did that the file does not say."""
+    from busdoor.config.workload import WorkloadTable
+
+    files: dict[str, Mapping[str, Any]] = {}
+    for point in points:
+        workload = point.table.get("workload", {}) if not point.error else {}
+        files |= {workload["path"]: workload} if workload.get("path") else {}
+    for workload in files.values():
+        with suppress(ValueError, OSError):  # a file that cannot be read is each of its points' own error
+            tell(WorkloadTable.from_table(workload).notes)
 
 
 def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> tuple[Sweep, bool]:

@@ -121,6 +121,8 @@ def _trace_of(source: str, reading: Reading, num_requests: int | None, seed: int
         if (fetched := cached(source)) is None:
             raise ValueError(f"{source} is not on this machine yet; fetch it with: busdoor trace fetch {source}")
         return reading.read(fetched, seed, name=source)
+    if source not in profiles and ("/" in source or path.suffix):
+        raise FileNotFoundError(f"there is no file {source}")
     if source not in profiles:
         hint = did_you_mean(source, [*profiles, *PUBLIC_TRACES])
         raise ValueError(f"{source!r} is neither a file nor a known trace; {hint}")

@@ -14,6 +14,7 @@ def validate(
     *measured: Path,
     step_time: str,
     policy: str | None = None,
+    run: int | None = None,
     out: Path | None = None,
     json: Annotated[bool, Flag] = False,
 ) -> int:
@@ -34,13 +35,15 @@ def validate(
     policy
         How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
         max_model_len=8192.
+    run
+        Which result of a vLLM result file to which several were appended; 1 is the first.
     out
         Folder for tables and figures; by default a fresh busdoor-validate-001.
     json
         Print the numbers once more, as one line of JSON, last.
     """
     from busdoor.calibration import load_measured
-    from busdoor.calibration import validate as run
+    from busdoor.calibration import validate as hold_against
     from busdoor.calibration.folder import save
     from busdoor.calibration.importing import run_names
     from busdoor.calibration.playback import check_policy
@@ -57,8 +60,8 @@ def validate(
     about = read_calibration_tables(step_time).get("calibration", {})
     given = check_policy(parse_policy(policy)) if policy else None
     with progress_bar(f"simulating {len(measured)} measured runs"):
-        results = [load_measured(path) for path in measured]
-        validation = run(results, model, run_names(measured), policy=given, about=about)
+        results = [load_measured(path, run=run) for path in measured]
+        validation = hold_against(results, model, run_names(measured), policy=given, about=about)
     print_validation(validation)
     folder = fresh_folder("validate", out)
     with progress_bar() as report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from busdoor_workloads.streams import stream
 from busdoor_workloads.text import name_of, printable
 from busdoor_workloads.trace import FloatArray, Trace
 
+_OURS = tuple(field.name for field in fields(Trace) if field.name not in ("name", "metadata"))
+_COUNTED = ("session_id", "turn")  # which some readers number themselves
+_CONSTANT = ("block_size", "concurrency")  # one value for the whole trace, taken apart from the columns
 _LENGTHS = ("input_tokens", "output_tokens")
 _TIMES = re.compile(
     r"arriv|timestamp|^(ts|t|time|date|datetime|start|started|sent|submitted)(_|$)|_(ts|date|at)$", re.I
@@ -54,6 +58,7 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
         raise ValueError(f"{draft.table.path.name} has no request left to read ({num_timed} before its limits)")
     if draft.number_turns or ("turn" in frame and len(frame) < num_timed):
         frame["turn"] = frame.groupby("session_id").cumcount() if "session_id" in frame else frame["turn"]
+    _tell_unused(draft)
     _tell_lead(draft, frame["arrival_s"].to_numpy())
     return _trace(draft, frame, options, notes | {"notes": list(draft.notes)} if draft.notes else notes)
 
@@ -85,6 +90,17 @@ def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
 def _holds_times(values: pd.Series[Any]) -> bool:
     seconds = numbers(values.head(_FEW))
     return bool(np.isfinite(seconds).all() or moments(values.head(_FEW))[1].all())
+
+
+def _tell_unused(draft: Draft) -> None:
+    """Note columns under names of ours that this format's reader has no use for."""
+    used = {*draft.names.values(), *_COUNTED * draft.number_turns, *_CONSTANT}
+    unused = [name for name in _OURS if name in draft.table.frame and name not in used]
+    if unused:
+        draft.notes.append(
+            f"{', '.join(unused)} of {draft.table.path.name} are not read, as its format has no such columns; to read "
+            "them name the columns that count (--columns)"
+        )
 
 
 def _tell_lead(draft: Draft, arrival_s: FloatArray) -> None:

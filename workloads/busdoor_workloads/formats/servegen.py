@@ -8,7 +8,6 @@ next at that one's rate (Xiang et al., arXiv 2505.09999; their tool draws each w
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,23 @@ from scipy.special import gamma as gamma_function
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.draft import Draft, ReadOptions
+from busdoor_workloads.formats.json_table import read_json
+from busdoor_workloads.formats.parse import numbers
 from busdoor_workloads.formats.source import open_text
 from busdoor_workloads.formats.table import Table
 from busdoor_workloads.streams import stream
+from busdoor_workloads.text import shown
 
 WINDOW_S = 600.0  # length of a row's window in chunk-N-trace.csv
 _ROW = ("start_s", "rate", "cv", "family", "shape", "scale")
+_LEAST = {"start_s": 0, "rate": 0, "shape": np.nextafter(0, 1)}  # of the columns that are drawn from
 _MOST_REQUESTS = 20_000_000  # about 2 GB of columns; the 14 days of m-large hold 237 million
 _INPUT_FIELDS = ("input_tokens", "text_tokens")  # multimodal clients count their text apart
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
-    clients = sorted(path.glob("chunk-*-trace.csv"), key=lambda file: int(file.name.split("-")[1]))
+    files = (file for file in path.glob("chunk-*-trace.csv") if file.name.split("-")[1].isdecimal())
+    clients = sorted(files, key=lambda file: int(file.name.split("-")[1]))
     if not clients:
         raise ValueError(f"{path} holds no chunk-N-trace.csv, so it is no ServeGen folder")
     with_lengths = [file for file in clients if _dataset(file).exists()]
@@ -68,14 +72,18 @@ def _dataset(trace_file: Path) -> Path:
 
 
 def _windows(file: Path, options: ReadOptions) -> list[_Window]:
-    with open_text(file) as text:
-        windows = pd.read_csv(text, header=None, names=list(_ROW), skipinitialspace=True)
-    for column in ("start_s", "rate"):
-        if (bad := pd.to_numeric(windows[column], errors="coerce").isna()).any():
+    with open_text(file, options.max_bytes) as text:
+        try:
+            windows = pd.read_csv(text, header=None, names=list(_ROW), skipinitialspace=True, index_col=False)
+        except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
+            raise ValueError(f"{file.name} is no table of a client's windows: {error}") from None
+    for column, least in _LEAST.items():
+        values = numbers(windows[column])
+        if (bad := ~(np.isfinite(values) & (values >= least))).any():
             line = int(bad.argmax()) + 1
-            raise ValueError(
-                f"{file.name} line {line}: {column} is {windows[column].iloc[line - 1]!r}; it must be a number"
-            )
+            said = shown(windows[column].iloc[line - 1])
+            raise ValueError(f"{file.name} line {line}: {column} is {said}; it must be a number of at least {least:g}")
+        windows[column] = values
     end_s = options.start_s + options.duration_s
     inside = (windows["start_s"] + WINDOW_S > options.start_s) & (windows["start_s"] < end_s) & (windows["rate"] > 0)
     kept = windows[inside].sort_values("start_s")
@@ -130,8 +138,11 @@ class _Histogram:
 
 
 def _lengths(file: Path, arrival_s: NDArray[np.float64], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-    with open_text(file) as text:
-        tables = {float(start_s): fields for start_s, fields in json.load(text).items() if fields}
+    document = read_json(file)
+    try:
+        tables = {float(start_s): fields for start_s, fields in document.items() if fields}
+    except ValueError as error:
+        raise ValueError(f"{file.name} has a window that begins at no number: {error}") from None
     starts = np.array(sorted(tables))
     if not len(starts):
         raise ValueError(f"{file.name} holds no length histogram")
@@ -149,9 +160,17 @@ def _histogram(file: Path, fields: dict[str, str], names: tuple[str, ...]) -> _H
     name = next((name for name in names if name in fields), None)
     if name is None:
         raise ValueError(f"{file.name} has no histogram of {names[0]}; it has {', '.join(fields)}")
-    shares: dict[int, float] = ast.literal_eval(fields[name])
-    tokens = np.array([int(token) for token in shares], dtype=np.int64)
-    return _Histogram(tokens, np.cumsum(np.array(list(shares.values()), dtype=np.float64)))
+    try:
+        shares: dict[int, float] = ast.literal_eval(fields[name])
+        tokens = np.array([int(token) for token in shares], dtype=np.int64)
+        below = np.cumsum(np.array(list(shares.values()), dtype=np.float64))
+    except (ValueError, TypeError, SyntaxError, AttributeError, OverflowError, RecursionError, MemoryError):
+        raise ValueError(
+            f"{file.name}: {name} is {shown(fields[name])}; it must be like {{100: 0.5, 200: 0.5}}"
+        ) from None
+    if not len(below) or not np.isfinite(below).all() or below[-1] <= 0 or (np.diff(below, prepend=0) < 0).any():
+        raise ValueError(f"{file.name}: {name} holds shares that are no shares: {shown(fields[name])}")
+    return _Histogram(tokens, below)
 
 
 SERVEGEN = Format(
