@@ -82,7 +82,7 @@ def load(folder: Path) -> Comparison:
     about = json.loads((folder / _COMPARISON).read_text(encoding="utf-8"))
     labels = {name: folder / "results" / own for name, own in folder_names(about["results"]).items()}
     return Comparison(
-        config=Config.from_table(about["config"]),
+        config=Config.from_table(about["config"], exists=False),
         results={name: Result.load(path) for name, path in labels.items()},
         summaries=_read(folder / "replications.csv"),
         capacities=_read(folder / "capacities.csv"),

@@ -230,3 +230,11 @@ def test_a_folder_without_a_comparison_is_one_sentence(tmp_path):
     with pytest.raises(ValueError) as error:
         Comparison.load(tmp_path)
     assert str(error.value) == f"{tmp_path} holds no comparison: it has no comparison.json"
+
+
+def test_a_saved_comparison_of_a_file_is_read_where_the_file_is_not(tmp_path):
+    csv = tmp_path / "mine.csv"
+    csv.write_text("arrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n")
+    saved = compare(csv, ["vllm"], replications=1).save(tmp_path / "study")
+    csv.unlink()
+    assert Comparison.load(saved).policies == ["vllm"]

@@ -80,15 +80,22 @@ class Config:
     lookahead: Literal[0, 1] = 0
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Config:
+    def from_table(cls, table: Mapping[str, Any], *, exists: bool = True) -> Config:
         """Build it from nested tables, as TOML gives them; what is absent has its default.
+
+        Parameters
+        ----------
+        table : mapping
+            The tables.
+        exists : bool
+            Whether a trace file has to be there; not for reading a study that has been run.
 
         Raises
         ------
         ValueError
             One sentence that names the table, the key, the value and what would be right.
         """
-        return parse_config(Document(given.table("the configuration", table)))
+        return parse_config(Document(given.table("the configuration", table)), exists=exists)
 
     @property
     def pools(self) -> tuple[PoolTable, ...]:
@@ -231,7 +238,7 @@ def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping
     return kept_keys(old, value) if key == "workload" else old
 
 
-def parse_config(document: Document, folder: str | Path = ".") -> Config:
+def parse_config(document: Document, folder: str | Path = ".", *, exists: bool = True) -> Config:
     """Build a configuration from a document, blaming its file and line for what is wrong.
 
     Parameters
@@ -240,12 +247,14 @@ def parse_config(document: Document, folder: str | Path = ".") -> Config:
         The tables.
     folder : str or Path
         Where relative paths start.
+    exists : bool
+        Whether a trace file has to be there.
     """
     data = document.data
     with document.blame():
         _reject_unknown_tables(data)
     with document.blame("workload"):
-        workload = WorkloadTable.from_table(table_of(data, "workload"), folder)
+        workload = WorkloadTable.from_table(table_of(data, "workload"), folder, exists=exists)
     alone = not has_pools(data)
     server = parse_server(data, Path(folder), document.blame, runs=alone)
     with document.blame("slo"):
