@@ -76,30 +76,34 @@ def describe(demo: Demo) -> str:
     Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.
     <BLANKLINE>
     Static batching, the bus:
-      100 iterations x 4 slots = 400 slot-iterations, of which 180 make a token somebody wants (45 %).
+      100 iterations x 4 slots = 400 slot-iterations, of which 180 make a wanted token (45 %).
       A has its 10 tokens after iteration 10, but its slot stays taken, idle, for 90 more. E waits 100 iterations.
+      With E's own batch of 30 iterations: 210 of 430 slot-iterations that were held are useful (49 %).
     Continuous batching, the door:
       A is answered after iteration 10. E enters at iteration 11, which yields its first token.
-      E is answered after iteration 40; everybody after iteration 100 (static: 130).
+      E is answered after iteration 40; the last after iteration 100 (static: 130).
     """
     static, continuous = demo.static.requests, demo.continuous.requests
     bus = static[static["first_scheduled_s"] == 0]
     iterations, wanted = int(bus["released_s"].max()), int(bus["output_tokens"].sum())
     held = iterations * len(bus)
+    useful, all_held = int(static["output_tokens"].sum()), held + int(static["output_tokens"].iloc[-1])
     first, late = int(static["output_tokens"][0]), static.index[-1]
     return "\n".join(
         (
             "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.",
             "",
             "Static batching, the bus:",
-            f"  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which {wanted} make a token "
-            f"somebody wants ({wanted / held:.0%}).".replace("%)", " %)"),
+            f"  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which {wanted} make a "
+            f"wanted token ({100 * wanted / held:.0f} %).",
             f"  A has its {first} tokens after iteration {first}, but its slot stays taken, idle, for "
             f"{iterations - first} more. E waits {static['first_scheduled_s'][late]:.0f} iterations.",
+            f"  With E's own batch of {static['output_tokens'][late]} iterations: {useful} of {all_held} "
+            f"slot-iterations that were held are useful ({100 * useful / all_held:.0f} %).",
             "Continuous batching, the door:",
             f"  A is answered after iteration {continuous['finish_s'][0]:.0f}. E enters at iteration "
             f"{continuous['first_scheduled_s'][late] + 1:.0f}, which yields its first token.",
-            f"  E is answered after iteration {continuous['finish_s'][late]:.0f}; everybody after iteration "
+            f"  E is answered after iteration {continuous['finish_s'][late]:.0f}; the last after iteration "
             f"{continuous['finish_s'].max():.0f} (static: {static['finish_s'].max():.0f}).",
         )
     )

@@ -194,12 +194,13 @@ def test_demo_tells_the_introductory_scenario(folder, capsys):
     assert capsys.readouterr().out == (
         "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.\n\n"
         "Static batching, the bus:\n"
-        "  100 iterations x 4 slots = 400 slot-iterations, of which 180 make a token somebody wants (45 %).\n"
+        "  100 iterations x 4 slots = 400 slot-iterations, of which 180 make a wanted token (45 %).\n"
         "  A has its 10 tokens after iteration 10, but its slot stays taken, idle, for 90 more. "
         "E waits 100 iterations.\n"
+        "  With E's own batch of 30 iterations: 210 of 430 slot-iterations that were held are useful (49 %).\n"
         "Continuous batching, the door:\n"
         "  A is answered after iteration 10. E enters at iteration 11, which yields its first token.\n"
-        "  E is answered after iteration 40; everybody after iteration 100 (static: 130).\n\n"
+        "  E is answered after iteration 40; the last after iteration 100 (static: 130).\n\n"
         "Picture: d/bus-and-door.png, d/bus-and-door.svg\n"
     )
 

@@ -71,9 +71,9 @@ def _arrivals(axes: Axes, trace: Trace, summary: pd.Series[float]) -> None:
     bin_s = edges[1] - edges[0]
     axes.stairs(counts / bin_s, edges / divisor, fill=True, color=_INPUT)
     rate = summary["request_rate"]
-    axes.axhline(rate, color=_OUTPUT, linewidth=1.2, linestyle="--", label=f"mean {rate:.3g} a second")
+    axes.axhline(rate, color=_OUTPUT, linewidth=1.2, linestyle="--", label=f"mean {rate:.3g} per second")
     axes.plot([], [], " ", label=f"CV of gaps {summary['interarrival_cv']:.2f} (Poisson: 1)")
-    axes.set(xlabel=f"time ({unit})", ylabel=f"requests a second (in bins of {bin_s:.3g} s)")
+    axes.set(xlabel=f"time ({unit})", ylabel=f"requests per second (in bins of {bin_s:.3g} s)")
     axes.set_ylim(0, counts.max() / bin_s * 1.25)
     axes.legend(frameon=False, loc="upper right", fontsize="small")
 

@@ -39,7 +39,7 @@ def _lengths(summary: pd.Series[float]) -> Table:
 
 def _arrivals(summary: pd.Series[float]) -> Table:
     shown = {
-        "requests a second": "request_rate",
+        "requests per second": "request_rate",
         "CV of gaps (Poisson: 1)": "interarrival_cv",
         "variance / mean of arrivals in 1 s (Poisson: 1)": "idc_1s",
         "in 10 s": "idc_10s",
