@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +13,7 @@ import pandas as pd
 
 from busdoor.config import Config
 from busdoor.experiment import Experiment, Report
+from busdoor.ladder import ladder_table
 from busdoor.policies.base import is_whole_batch
 from busdoor.result import Result
 from busdoor.statistics import mean_interval, paired_difference, paired_ratio
@@ -46,18 +47,28 @@ class Comparison:
     summaries : DataFrame
         One row a policy and replication, with every metric of `Result.summary` at the load offered.
     capacities : DataFrame
-        Likewise `request_throughput` and `output_throughput` (per second) with everybody there from the start.
+        Likewise `request_throughput` and `output_throughput` (per second) when saturated; see `saturated_rates`.
+    rungs : DataFrame
+        The same of each step of the ladder; empty where there is none.
     """
 
     config: Config
     results: Mapping[str, Result]
     summaries: pd.DataFrame
     capacities: pd.DataFrame
+    rungs: pd.DataFrame = field(default_factory=lambda: _frame({}))
 
     @classmethod
     def of(cls, experiment: Experiment) -> Comparison:
-        """Take what an experiment has done so far."""
-        return cls(experiment.config, experiment.results, _frame(experiment.summaries), _frame(experiment.capacities))
+        """Take what an experiment has done so far: the replications that every row has run.
+
+        Where there is none yet, it is the first one of the rows that have run it.
+        """
+        draws = max(1, experiment.num_complete)
+        rows = {key: row for key, row in experiment.summaries.items() if key[1] < draws}
+        capacities = {key: experiment.capacities[key] for key in rows}
+        rungs = {key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete}
+        return cls(experiment.config, experiment.results, *map(_frame, (rows, capacities, rungs)))
 
     @property
     def policies(self) -> list[str]:
@@ -78,7 +89,8 @@ class Comparison:
         means = self.summaries.groupby("policy", sort=False).mean()
         capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
         table = means[list(METRICS)].join(capacity)
-        table["offered_load"] = self.request_rate / table["saturated_request_throughput"]
+        refused = means["num_refused"] / (means["completed"] + means["failed"])
+        table["offered_load"] = self.request_rate * (1 - refused) / table["saturated_request_throughput"]
         units = self.config.num_units
         table["gpus"] = np.ceil(table["offered_load"] * units) * (self.config.num_gpus / units)
         if self.config.price_per_hour is not None:
@@ -129,6 +141,15 @@ class Comparison:
                 for end, values in zip(_ENDS, zip(*rows, strict=True), strict=True):
                     columns[name + end] = list(values)
         return pd.DataFrame(columns, index=pd.Index(self.policies, name="policy"))
+
+    @cached_property
+    def ladder(self) -> pd.DataFrame:
+        """From static batching as given to vllm, one change at a time; empty unless both are compared.
+
+        One row per step: `tokens_per_s`, saturated; `factor` times the step below, and `over_static` times the first,
+        each with `_low` and `_high`, the paired 95 % interval.
+        """
+        return ladder_table(self.rungs.get("output_throughput", pd.Series(dtype=float)))
 
     @property
     def request_rate(self) -> float:
@@ -225,7 +246,7 @@ class Comparison:
 
 
 def _frame(rows: Mapping[tuple[str, int], pd.Series[Any]]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(rows, names=["policy", "replication"])
+    index = pd.MultiIndex.from_tuples(list(rows) or [("", 0)], names=["policy", "replication"])[: len(rows)]
     return cast(pd.DataFrame, pd.DataFrame(list(rows.values()), index=index).apply(pd.to_numeric))
 
 

@@ -29,9 +29,9 @@ def save(comparison: Comparison, folder: Path, report: Report | None = None) -> 
     comparison : Comparison
         What to write.
     folder : Path
-        Where to; made if need be. It gets comparison.json (verdict, table, gain and configuration), the tables
-        table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, a folder in results/ for each policy's
-        first replication, and the pictures in plots/.
+        Where to; made if need be. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
+        table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv and rungs.csv where there is
+        a ladder, a folder in results/ for each row's first replication, and the pictures in plots/.
     report : callable, optional
         Told about progress.
     """
@@ -42,6 +42,9 @@ def save(comparison: Comparison, folder: Path, report: Report | None = None) -> 
     comparison.gain.to_csv(folder / "gain.csv")
     comparison.summaries.to_csv(folder / "replications.csv")
     comparison.capacities.to_csv(folder / "capacities.csv")
+    if len(comparison.rungs):
+        comparison.ladder.to_csv(folder / "ladder.csv")
+        comparison.rungs.to_csv(folder / "rungs.csv")
     names = folder_names(comparison.results)
     for name, result in comparison.results.items():
         saved = result.save(folder / "results" / names[name])
@@ -86,6 +89,7 @@ def load(folder: Path) -> Comparison:
         results={name: Result.load(path) for name, path in labels.items()},
         summaries=_read(folder / "replications.csv"),
         capacities=_read(folder / "capacities.csv"),
+        **({"rungs": _read(folder / "rungs.csv")} if (folder / "rungs.csv").exists() else {}),
     )
 
 
@@ -95,6 +99,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "verdict": comparison.verdict,
         "policies": _records(comparison.table),
         "gain": _records(comparison.gain),
+        "ladder": [{"rung": name, **row} for name, row in _records(comparison.ladder).items()],
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
         "config": comparison.config.to_dict(),

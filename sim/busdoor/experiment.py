@@ -13,10 +13,13 @@ from busdoor.cluster.table import imbalance
 from busdoor.config import SLO, Config, PolicyTable
 from busdoor.config.slo import Target
 from busdoor.config.workload import FULL_REQUESTS, burst
+from busdoor.ladder import rungs
 from busdoor.metrics import token_gaps
 from busdoor.result import Result
-from busdoor.run import limits_for, run
+from busdoor.run import Limits, limits_for, run, servable
+from busdoor.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.simulate import Progress
+from busdoor.theory.load import accepted
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]  # told the share of the work that is done, and what is being done
@@ -24,7 +27,6 @@ Draw = Callable[[int], Trace]
 Key = tuple[str, int]
 
 MAX_BATCH_SIZE = 1024  # where the search for static's best one ends: vLLM's max_num_seqs on large GPUs
-FILLING_SHARE = 0.25  # of a saturated run's answers, while the server fills: they would bias the rate by 10 %
 
 
 class Experiment:
@@ -42,9 +44,13 @@ class Experiment:
     Attributes
     ----------
     results : dict of str to Result
-        By policy, of the first replication at the load offered.
+        By row, of the first replication at the load offered.
     summaries, capacities : dict of (str, int) to Series
-        By policy and replication: metrics at the load offered; requests and output tokens per second when saturated.
+        By row and replication: metrics at the load offered; requests and output tokens per second when saturated.
+    rungs : dict of (str, int) to Series
+        By step of the ladder and replication: requests and output tokens per second when saturated.
+    num_complete : int
+        Replications that every row has run.
     """
 
     def __init__(self, config: Config, draw: Draw, report: Report | None = None) -> None:
@@ -55,6 +61,8 @@ class Experiment:
         self.results: dict[str, Result] = {}
         self.summaries: dict[Key, pd.Series[Any]] = {}
         self.capacities: dict[Key, pd.Series[float]] = {}
+        self.rungs: dict[Key, pd.Series[float]] = {}
+        self.num_complete = 0
         self.tuned: PolicyTable | None = None
         self.report = report or (lambda share, what: None)
         self._to_tune = next((policy for policy in config.policies if _wants_tuning(policy)), None)
@@ -66,16 +74,22 @@ class Experiment:
         """Run everything, one replication after the other, so that an interruption leaves whole ones."""
         for replication in range(self.config.replications):
             trace = self.draw(replication)
-            full = filling(self.config, trace)
+            full = filling(self.config, trace, self.limits)
             if replication == 0:
-                self._tune(filling(self.server, trace), trace.concurrency)
-            policies = list(self.policies())
+                self._tune(filling(self.server, trace, self.limits), trace.concurrency)
+            policies, steps = list(self.policies()), rungs(self.config, self.tuned)
+            share = self._weight / (2 * len(policies) + len(steps))
+            named = f"replication {replication + 1} of {self.config.replications}"
             for policy in policies:
-                what = f"replication {replication + 1} of {self.config.replications}: {policy.label}"
-                share = self._weight / len(policies) / 2
-                key = policy.label, replication
+                what, key = f"{named}: {policy.label}", (policy.label, replication)
                 self.capacities[key] = self._capacity(policy, full, self._advance(share, f"{what}, saturated"))
                 self._serve(policy, trace, key, self._advance(share, what))
+            for title, policy in steps:
+                progress = self._advance(share, f"{named}: {title}, saturated")
+                known = self.capacities.get((policy.label, replication)) if policy in policies else None
+                rates = self._capacity(policy, full, progress) if known is None else known
+                self.rungs[title, replication] = rates
+            self.num_complete += 1
         self.report(1.0, "done")
 
     def policies(self) -> Iterator[PolicyTable]:
@@ -86,17 +100,19 @@ class Experiment:
                 yield self.tuned
 
     def _serve(self, policy: PolicyTable, trace: Trace, key: Key, progress: Progress) -> None:
-        meta = {"replication": key[1], "offered_load": _rate(trace) / self.capacities[key]["request_throughput"]}
-        result = run(self.config, policy, trace, self.limits, meta=meta, progress=progress)
+        result = run(self.config, policy, trace, self.limits, meta={"replication": key[1]}, progress=progress)
+        load = _rate(accepted(trace, result.requests)) / self.capacities[key]["request_throughput"]
+        result = replace(result, meta={**result.meta, "offered_load": load})
         about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
         if self.config.cluster is not None:
             about["imbalance"] = imbalance(result)
         self.summaries[key] = pd.concat([about, result.summary, slo_shares(result, self.config.slo)])
-        if key[1] == 0 and policy is not self.tuned:
+        if key[1] == 0:
             self.results[policy.label] = result
 
     def _capacity(self, policy: PolicyTable, full: Trace, progress: Progress) -> pd.Series[float]:
-        return saturated_rates(run(self.config, policy, full, self.limits, iterations=False, progress=progress))
+        result = run(self.config, policy, full, self.limits, iterations=False, progress=progress)
+        return saturated_rates(result.requests, result.meta)
 
     def _tune(self, full: Trace, num_users: int | None) -> None:
         """Find static's best batch size: its default, or a power of two; until two in a row bring nothing.
@@ -124,7 +140,8 @@ class Experiment:
     def _saturated(self, policy: PolicyTable, full: Trace, progress: Progress | None = None) -> tuple[int, float]:
         """Return slots, and output tokens per second when saturated, of what static's batch size is tuned on."""
         result = run(self.server, policy, full, self.limits, iterations=False, progress=progress)
-        return result.meta["num_slots"], float(saturated_rates(result)["output_throughput"])
+        tokens = float(saturated_rates(result.requests, result.meta)["output_throughput"])
+        return result.meta["num_slots"], tokens if tokens > 0 else 0.0
 
     def _advance(self, share: float, what: str) -> Progress:
         """Begin a run that is so much of the whole; return what reports the progress within it."""
@@ -144,42 +161,11 @@ def one_server(config: Config) -> Config:
     return replace(config, cluster=None) if alike else config
 
 
-def filling(config: Config, trace: Trace) -> Trace:
-    """All requests at once, enough of them to keep every server of a configuration full."""
-    return burst(trace, FULL_REQUESTS * sum(pool.replicas for pool in config.pools))
-
-
-def saturated_rates(result: Result) -> pd.Series[float]:
-    """Measure what a server carries when everybody is there from the start.
-
-    Parameters
-    ----------
-    result : Result
-        Of a burst.
-
-    Returns
-    -------
-    Series
-        `request_throughput` and `output_throughput`, per second: completions from the time that the first quarter of
-        them was answered (until then the server fills) to the last admission (after it the server drains).
-
-    Examples
-    --------
-    >>> rates = saturated_rates(Result.example())      # everybody is admitted at once: there is no such time
-    >>> bool(rates.isna().all())
-    True
-    """
-    done = result.requests[result.requests["status"] == "finished"]
-    until = done["first_scheduled_s"].max()
-    counted = done[done["finish_s"] <= until].sort_values("finish_s")
-    if not len(counted):
-        return pd.Series({"request_throughput": np.nan, "output_throughput": np.nan})
-    since = counted["finish_s"].iloc[int(FILLING_SHARE * len(counted))]
-    counted = counted[counted["finish_s"] > since]
-    span = until - since if len(counted) else np.nan
-    return pd.Series(
-        {"request_throughput": len(counted) / span, "output_throughput": counted["output_tokens"].sum() / span}
-    )
+def filling(config: Config, trace: Trace, limits: Limits) -> Trace:
+    """Return all requests that can be served, at once, and enough of them to keep every server full."""
+    batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
+    each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
+    return burst(servable(trace, limits), each * sum(pool.replicas for pool in config.pools))
 
 
 def _wants_tuning(policy: PolicyTable) -> bool:

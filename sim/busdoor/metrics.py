@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.gaps import Floats, by_replica, token_gaps, weighted_percentile
+from busdoor.saturation import burst_rates
 
 __all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
 
@@ -86,17 +87,19 @@ def summarize(
     requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any]
 ) -> pd.Series[Any]:
     """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
+    taken = requests[~requests["status"].str.startswith("refused")]  # what was refused is counted, and is no load
     summary = {
-        **_throughput(requests, iterations, meta),
-        **_latency_keys(requests, iterations, bool(meta.get("streams", True))),
-        **_saturated(requests),
-        **_seats(iterations, stays, meta, requests),
+        **_throughput(taken, iterations, meta),
+        "failed": len(requests) - int((requests["status"] == "finished").sum()),
+        **_latency_keys(taken, iterations, bool(meta.get("streams", True))),
+        **burst_rates(requests, meta).add_prefix("saturated_"),
+        **_seats(iterations, stays, meta, taken),
         **_memory(iterations, meta),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "cached_tokens": int(requests["cached_tokens"].sum()),
-        "num_refused": int(requests["status"].str.startswith("refused").sum()),
+        "num_refused": len(requests) - len(taken),
         "num_abandoned": int((requests["status"] == "abandoned").sum()),
-        "saturated": is_saturated(requests, meta),
+        "saturated": is_saturated(taken, meta),
         "offered_load": meta.get("offered_load", np.nan),
         "mfu": meta.get("mfu", np.nan),
         "mbu": meta.get("mbu", np.nan),
@@ -113,7 +116,6 @@ def _throughput(requests: pd.DataFrame, iterations: pd.DataFrame, meta: Mapping[
     good = meets_slo(requests, slo, bool(meta.get("streams", True))).sum() if slo else np.nan
     return {
         "completed": len(done),
-        "failed": len(requests) - len(done),
         "duration": duration,
         "total_input_tokens": tokens_in,
         "total_output_tokens": tokens_out,
@@ -198,18 +200,6 @@ def _itl_keys(iterations: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _saturated(requests: pd.DataFrame) -> dict[str, float]:
-    """Rates while the queue lasted: completions up to the last admission, so that the drain does not count."""
-    done = requests[requests["status"] == "finished"]
-    start, until = requests["arrival_s"].min(), done["first_scheduled_s"].max()
-    counted = done[done["finish_s"] <= until]
-    span = until - start if len(counted) else np.nan
-    return {
-        "saturated_output_throughput": float(counted["output_tokens"].sum() / span),
-        "saturated_request_throughput": float(len(counted) / span),
-    }
-
-
 def _seats(
     iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any], requests: pd.DataFrame
 ) -> dict[str, float]:
@@ -280,7 +270,7 @@ def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
     The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
     by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
     """
-    if meta.get("offered_load", 0.0) >= 1 and not requests["cached_tokens"].any():
+    if (meta.get("offered_load") or 0.0) >= 1 and not requests["cached_tokens"].any():
         return True
     arrival = requests["arrival_s"]
     span = float(arrival.max() - arrival.min())

@@ -24,7 +24,7 @@ from busdoor.standstill import check_all_left
 from busdoor.step_time import StepTime, as_step_time
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.utilisation import run_utilisation
-from busdoor.theory.load import offered_load
+from busdoor.theory.load import accepted, offered_load
 from busdoor_workloads import Trace, given
 
 Progress = Callable[[int, int], None]
@@ -99,7 +99,6 @@ def simulate(
     _check(policy, lookahead)
     noted = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
-    load = offered_load(trace, policy, step_time)
     env = simpy.Environment()
     kv = getattr(policy, "kv", None)
     recorder = TableRecorder(policy, iterations)
@@ -109,12 +108,13 @@ def simulate(
         env, policy, step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder, on_leave=on_leave
     )
     clients.start(server)
-    described = describe_run(trace, policy, step_time, lookahead) | {"offered_load": load}
+    described = describe_run(trace, policy, step_time, lookahead)
 
     def result() -> Result:
-        table = recorder.iterations()
-        meta_of_run = described | utilisation(step_time, table) | noted
-        return Result(requests=recorder.requests(), iterations=table, stays=recorder.stays(), meta=meta_of_run)
+        requests, table = recorder.requests(), recorder.iterations()
+        load = {"offered_load": offered_load(accepted(trace, requests), policy, step_time)}
+        meta_of_run = described | load | utilisation(step_time, table) | noted
+        return Result(requests=requests, iterations=table, stays=recorder.stays(), meta=meta_of_run)
 
     return run_to_end(env, trace, [recorder], result, type(policy).__name__)
 

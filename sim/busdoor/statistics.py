@@ -110,6 +110,17 @@ def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CON
     return Interval(*(float(np.exp(end)) for end in mean_interval(logs[np.isfinite(logs)], confidence)))
 
 
+def is_undecided(value: float, low: float, high: float) -> bool:
+    """Whether an interval is wider than its value, so that the value says little.
+
+    Examples
+    --------
+    >>> is_undecided(2.0, 1.5, 2.5), is_undecided(2.0, 0.5, 8.0), is_undecided(2.0, float("nan"), float("nan"))
+    (False, True, False)
+    """
+    return high - low > abs(value)
+
+
 def student_t(confidence: float, degrees_of_freedom: int) -> float:
     """Two-sided quantile of Student's t.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from busdoor.policies.base import spoken
+from busdoor.statistics import is_undecided
 
 if TYPE_CHECKING:
     from busdoor.comparison import Comparison
@@ -26,7 +29,13 @@ def verdict(comparison: Comparison) -> str:
         Sentences, ready to print.
     """
     best = best_policy(comparison)
-    parts = [_gain(comparison, best), _gpus(comparison, best), _overloaded(comparison), _slo(comparison)]
+    parts = [
+        _gain(comparison, best),
+        _gpus(comparison, best),
+        _overloaded(comparison),
+        _slo(comparison),
+        _refused(comparison),
+    ]
     return " ".join(part for part in parts if part)
 
 
@@ -54,7 +63,8 @@ def _gain(comparison: Comparison, best: str) -> str:
 
 def _interval(row: dict[str, float], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return "" if np.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
+    undecided = "undecided: " if is_undecided(row[name], low, high) else ""
+    return "" if np.isnan(low) else f" ({undecided}95 % interval {low:.1f} to {high:.1f})"
 
 
 def _gpus(comparison: Comparison, best: str) -> str:
@@ -92,3 +102,24 @@ def _slo(comparison: Comparison) -> str:
     if not met:
         return f"None of them meets the SLO: {comparison.config.slo}."
     return f"The SLO ({comparison.config.slo}) is met by {_and(met)}" + (" alone." if len(met) == 1 else ".")
+
+
+def _refused(comparison: Comparison) -> str:
+    """Say how many requests of the first draw are refused, and why: they are counted, and are no load."""
+    counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
+    if not any(counts.values()):
+        return ""
+    most = max(counts, key=lambda name: sum(counts[name].values()))
+    refused, total = sum(counts[most].values()), len(comparison.results[most].requests)
+    alike = all(own == counts[most] for own in counts.values())
+    where = "" if alike else f" by {most}"
+    reasons = "; ".join(counts[most])
+    return f"{refused:,} of {total:,} requests are refused{where}, which are no load: {reasons}."
+
+
+def refusals(requests: pd.DataFrame) -> dict[str, int]:
+    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
+    status = requests["status"]
+    reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
+    groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
+    return {str(group.iloc[0]): len(group) for _, group in groups}

@@ -1,21 +1,24 @@
 """Policies side by side: the same draws for all, the table, the gain, the verdict, and what is saved."""
 
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from busdoor import Comparison, compare
+from busdoor.cli.tables import ladder_rows
 from busdoor.comparison_files import to_json, to_perfetto
 from busdoor.config import Config
-from busdoor.experiment import Experiment, saturated_rates
+from busdoor.experiment import Experiment
 from busdoor.report.parts import kind_of
-from busdoor.result import Result
+from busdoor.run import limits_for, run
+from busdoor.saturation import burst_rates, saturated_rates
 from busdoor.study import draws
 from busdoor_workloads import Trace
 
+CASES = Path(__file__).parents[1] / "cases"
 FAST = {
     "step_time": {"name": "linear", "base_s": 0.01, "per_token_s": 1e-6},
     "kv": {"num_blocks": 2000, "max_model_len": 1024},
@@ -161,10 +164,27 @@ def test_saturated_rates_leave_out_filling_and_draining():
     # Ten answers a second, but for a slow start and a long end.
     finish = np.concatenate([np.linspace(50, 100, 50), 100 + np.arange(1, 301) / 10, np.full(10, 500.0)])
     admitted = np.concatenate([np.zeros(50), finish[:310] - 1e-9])
-    columns = {"first_scheduled_s": admitted, "finish_s": finish, "output_tokens": 7, "status": "finished"}
-    rates = saturated_rates(replace(Result.example(), requests=pd.DataFrame(columns)))
+    columns = {"arrival_s": 0.0, "first_scheduled_s": admitted, "finish_s": finish, "output_tokens": 7, "replica": 0}
+    requests = pd.DataFrame({**columns, "status": "finished"})
+    rates = saturated_rates(requests, {})
     assert rates["request_throughput"] == pytest.approx(10, rel=0.01)
     assert rates["output_throughput"] == pytest.approx(70, rel=0.01)
+    pd.testing.assert_series_equal(burst_rates(requests, {}), rates)
+    late = requests.assign(arrival_s=np.linspace(0, 120, len(requests)))  # some come while rates are counted
+    assert burst_rates(late, {}).isna().all()
+    late.loc[late["arrival_s"] > 90, "status"] = "refused: too long"
+    assert burst_rates(late, {}).notna().all()  # what is refused is no load
+
+
+@pytest.mark.parametrize(("num_batches", "known"), [(2, False), (3, True)])
+def test_saturated_rates_want_three_static_batches(num_batches, known):
+    trace = Trace(
+        arrival_s=[0.0] * 4 * num_batches, input_tokens=[5] * 4 * num_batches, output_tokens=[3, 9] * 2 * num_batches
+    )
+    table = {"policy": [{"name": "static", "batch_size": 4}], **FAST}
+    config = Config.from_table(table)
+    summary = run(config, config.policies[0], trace, limits_for(config, [trace])).summary
+    assert np.isfinite(summary["saturated_output_throughput"]) == known
 
 
 def test_an_interrupted_experiment_keeps_what_it_has():
@@ -178,11 +198,91 @@ def test_an_interrupted_experiment_keeps_what_it_has():
     with pytest.raises(KeyboardInterrupt):
         experiment.run()
     comparison = Comparison.of(experiment)
-    assert comparison.summaries.groupby("policy", sort=False).size().to_dict() == {
-        "static": 2, comparison.best_static: 2, "vllm": 1,
-    }  # fmt: skip
+    for rows in (comparison.summaries, comparison.capacities):
+        assert rows.groupby("policy", sort=False).size().to_dict() == {
+            "static": 1, comparison.best_static: 1, "vllm": 1,
+        }  # fmt: skip
     assert np.isfinite(comparison.gain.loc["vllm", "over_static"])
-    assert comparison.verdict
+    assert comparison.ladder["factor"].notna().all() and comparison.verdict
+
+
+def test_interrupted_in_its_first_replication_an_experiment_keeps_the_rows_that_it_had_run():
+    config = Config.from_table({"workload": LAWS, "policy": SLOTS, "replications": 3, **FAST})
+
+    def interrupt(share, what):
+        if what == "replication 1 of 3: vllm":
+            raise KeyboardInterrupt
+
+    experiment = Experiment(config, draws(config), interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run()
+    comparison = Comparison.of(experiment)
+    assert comparison.policies == ["static", comparison.best_static] == list(comparison.results)
+    assert comparison.ladder.empty and comparison.verdict
+
+
+def test_the_ladder_multiplies_up_to_the_gain(comparison):
+    ladder = comparison.ladder
+    best = comparison.results[comparison.best_static].meta["num_slots"]
+    assert list(ladder.index) == [
+        "static", f"+ best batch size ({best})", "+ finished rows skipped", f"orca (oracle), {best} slots",
+        f"vllm, {best} slots", "vllm",
+    ]  # fmt: skip
+    assert ladder["factor"].prod() == pytest.approx(comparison.gain.loc["vllm", "over_static"])
+    assert ladder["over_static"].to_numpy() == pytest.approx(ladder["factor"].cumprod().to_numpy())
+    tokens_per_s = comparison.capacities["output_throughput"].groupby("policy").mean()
+    for rung, policy in (
+        ("static", "static"),
+        (f"+ best batch size ({best})", comparison.best_static),
+        ("vllm", "vllm"),
+    ):
+        assert ladder.loc[rung, "tokens_per_s"] == pytest.approx(tokens_per_s[policy])
+
+
+def test_a_step_of_the_ladder_that_loses_is_shown():
+    # Where an iteration with a prompt in it costs much, few prompts at a time lose against whole batches of them.
+    eager = {"name": "calibrated", "base_s": 0.001, "eager_s": 0.05}
+    policies = [{"name": "static", "batch_size": 16}, {"name": "vllm", "max_num_seqs": 16}]
+    comparison = compare({**LAWS, "arrival": 6.0}, policies, replications=2, **(FAST | {"step_time": eager}))
+    steps = comparison.ladder["factor"]
+    assert list(steps.index) == [
+        "static",
+        "+ finished rows skipped",
+        "orca (oracle), 16 slots",
+        "vllm, 16 slots",
+        "vllm",
+    ]
+    assert steps["orca (oracle), 16 slots"] < 1
+    assert f"{steps['orca (oracle), 16 slots']:.2f}×" in dict(ladder_rows(comparison))["orca (oracle), 16 slots"][1]
+
+
+@pytest.mark.parametrize("policies", [["vllm"], ["static"], ["dynamic", "vllm"]])
+def test_there_is_no_ladder_without_static_and_vllm(policies):
+    limit = {"static": {"batch_size": 8}, "dynamic": {"batch_size": 8}, "vllm": {"max_num_seqs": 8}}
+    named = [{"name": name, **limit[name]} for name in policies]
+    comparison = compare({**LAWS, "arrival": 6.0}, named, replications=1, **FAST)
+    assert comparison.ladder.empty and to_json(comparison)["ladder"] == []
+
+
+def test_refused_requests_are_counted_and_are_no_load():
+    files = [CASES / f"06-{name}.csv" for name in ("fifth-refused", "without-the-refused")]
+    with_refused, without = (compare(file, ["static", "dynamic", "orca", "vllm"], replications=1) for file in files)
+    assert (with_refused.summaries["num_refused"] == 120).all() and (without.summaries["num_refused"] == 0).all()
+    assert not with_refused.summaries["saturated"].any()
+    for column, relative in (
+        ("offered_load", 0.002),
+        ("saturated_output_throughput", 1e-3),
+        ("request_throughput", 0.002),
+    ):
+        expected = without.table[column].to_numpy()
+        assert with_refused.table[column].to_numpy() == pytest.approx(expected, rel=relative, nan_ok=True)
+    for column in ("p99_ttft_ms", "num_slots", "kv_wasted_share", "slot_use"):
+        assert with_refused.table[column].to_numpy() == pytest.approx(without.table[column].to_numpy(), nan_ok=True)
+    assert with_refused.verdict.replace(REFUSED, "") == without.verdict
+    assert REFUSED in with_refused.verdict
+
+
+REFUSED = " 120 of 600 requests are refused, which are no load: 400100 tokens exceed max_model_len 131072."
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +292,8 @@ def saved(comparison, tmp_path_factory):
 
 def test_the_folder_has_tables_results_and_pictures(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
-        "capacities.csv", "comparison.json", "gain.csv", "intervals.csv", "plots", "replications.csv", "results",
-        "table.csv",
+        "capacities.csv", "comparison.json", "gain.csv", "intervals.csv", "ladder.csv", "plots", "replications.csv",
+        "results", "rungs.csv", "table.csv",
     ]  # fmt: skip
     assert sorted(path.name for path in (saved / "plots").iterdir()) == [
         "compare.png", "compare.svg", "gain.png", "gain.svg", "timeline.png", "timeline.svg",
@@ -205,7 +305,8 @@ def test_what_is_saved_reads_back(saved, comparison):
     assert loaded.config == comparison.config
     assert loaded.verdict == comparison.verdict
     pd.testing.assert_frame_equal(loaded.table, comparison.table, check_dtype=False)
-    assert list(loaded.results) == ["static", "vllm"]
+    pd.testing.assert_frame_equal(loaded.ladder, comparison.ladder)
+    assert list(loaded.results) == comparison.policies == ["static", comparison.best_static, "vllm"]
 
 
 def test_a_comparison_can_be_repeated_from_what_it_noted(saved, comparison):
@@ -216,14 +317,14 @@ def test_a_comparison_can_be_repeated_from_what_it_noted(saved, comparison):
 
 
 def test_json_has_neither_nan_nor_infinity(comparison):
-    assert json.loads(json.dumps(to_json(comparison), allow_nan=False))["results"] == ["static", "vllm"]
+    assert json.loads(json.dumps(to_json(comparison), allow_nan=False))["results"] == comparison.policies
 
 
 def test_one_timeline_holds_all_policies(comparison, tmp_path):
     to_perfetto(comparison, tmp_path / "all.json")
     events = json.loads((tmp_path / "all.json").read_text())["traceEvents"]
     processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
-    assert processes == {0: "static, replica 0", 1: "vllm, replica 0"}
+    assert processes == {number: f"{policy}, replica 0" for number, policy in enumerate(comparison.policies)}
 
 
 def test_a_folder_without_a_comparison_is_one_sentence(tmp_path):

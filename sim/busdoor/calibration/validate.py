@@ -14,7 +14,7 @@ from busdoor.calibration.playback import Played, policy_of, predicted_s, serve, 
 from busdoor.calibration.validation import RunValidation, Validation
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
-from busdoor.theory.load import offered_load
+from busdoor.theory.load import accepted, offered_load
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace
@@ -88,7 +88,7 @@ def _validate(
         simulated=simulated,
         trace=trace,
         whole_batches=policy.whole_batch,
-        load=offered_load(trace, policy, step_time),
+        load=offered_load(accepted(trace, measured.requests), policy, step_time),
         steps=step_errors(measured, step_time),
         agreement={
             "played": nan if played is None else batch_agreement(measured, played)["same"],

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from busdoor.capacity.refused import NONE_REFUSED, Refused, taken_from_all
 from busdoor.config import Config, PolicyTable
 from busdoor.config.workload import burst
-from busdoor.experiment import saturated_rates
 from busdoor.interrupt import end_pool, ignore_sigint
 from busdoor.metrics import latencies, token_gaps
 from busdoor.policies.base import Policy
 from busdoor.run import Limits, run
+from busdoor.saturation import saturated_rates
 from busdoor_workloads import Trace, replication_seed
 
 Floats = NDArray[np.float64]
@@ -89,9 +89,8 @@ def sample(task: Task) -> Sample:
 
 def saturated_rps(task: Task) -> float:
     """Requests per second with everybody there from the start."""
-    return float(
-        saturated_rates(run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)).iloc[0]
-    )
+    result = run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)
+    return float(saturated_rates(result.requests, result.meta)["request_throughput"])
 
 
 @dataclass

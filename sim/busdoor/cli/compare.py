@@ -144,7 +144,7 @@ def _deliver(experiment: Experiment, finished: bool, out: Path | None, json: boo
     comparison = Comparison.of(experiment)
     print_comparison(comparison)
     if not finished:
-        print(f"Interrupted after {len(experiment.summaries)} runs; this is what they say.")
+        print(_interruption(experiment))
     folder = fresh_folder("compare", out)
     _save(comparison, folder)
     print(f"Tables and plots: {folder}")
@@ -153,6 +153,14 @@ def _deliver(experiment: Experiment, finished: bool, out: Path | None, json: boo
         print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
     if json:
         print(_line(comparison))
+
+
+def _interruption(experiment: Experiment) -> str:
+    """Say which replications an interrupted comparison is of: those that every row has run."""
+    done, wanted = experiment.num_complete, experiment.config.replications
+    if not done:
+        return "Interrupted in the first replication: the rows that it had run are shown."
+    return f"Interrupted: this is the mean of the {done} of {wanted} replications that every row had run."
 
 
 def _save(comparison: Comparison, folder: Path) -> None:

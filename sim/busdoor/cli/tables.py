@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from busdoor.statistics import is_undecided
+from busdoor.verdict import refusals
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
     from busdoor.result import Result
 
 NOTHING = "–"
+LADDER = "The ladder: one change at a time, each saturated on the same draws."
+LADDER_HEADS = ("tokens/s", "× the step above (95 %)", "× static")
+_EXACT_SHARE = 1e-9  # of a mean: an interval this narrow is a rounding error
 LATENCIES = {"TTFT": "ttft", "TPOT": "tpot", "E2E": "e2el"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print a comparison: a column a policy, then the verdict."""
+    """Print a comparison: a column per policy, the ladder, then the verdict."""
     console = Console()
     console.print(heading(comparison))
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -34,7 +40,47 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(title, *cells, end_section=False)
     console.print(table)
     console.print()
+    if len(comparison.ladder):
+        print_ladder(comparison, console)
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
+
+
+def print_ladder(comparison: Comparison, console: Console) -> None:
+    """Print what each step from static batching to vllm is worth."""
+    console.print(LADDER)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for head in LADDER_HEADS:
+        table.add_column(head, justify="right")
+    for title, cells in ladder_rows(comparison):
+        table.add_row(escape(title), *cells)
+    console.print(table)
+    console.print()
+
+
+def ladder_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the lines of the ladder, bottom first: a title, and a cell for each of `LADDER_HEADS`."""
+    rows = []
+    for number_of, (title, row) in enumerate(comparison.ladder.iterrows()):
+        step = ratio(row["factor"], row["factor_low"], row["factor_high"]) if number_of else NOTHING
+        rows.append((str(title), [number(row["tokens_per_s"]), step, f"{row['over_static']:.2f}×"]))
+    return rows
+
+
+def ratio(value: float, low: float, high: float) -> str:
+    """Write a ratio with its interval.
+
+    Examples
+    --------
+    >>> ratio(7.04, 6.71, 7.2), ratio(1.0, 1.0, 1.0), ratio(2.0, float("nan"), float("nan")), ratio(2.0, 0.5, 8.0)
+    ('7.04× (6.71 to 7.20)', '1', '2.00×', '2.00× (undecided: 0.50 to 8.00)')
+    """
+    if low == high == value:
+        return "1"
+    if isnan(value):
+        return NOTHING
+    undecided = "undecided: " if is_undecided(value, low, high) else ""
+    return f"{value:.2f}×" if isnan(low) else f"{value:.2f}× ({undecided}{low:.2f} to {high:.2f})"
 
 
 def heading(comparison: Comparison) -> str:
@@ -97,7 +143,11 @@ def _capacity(comparison: Comparison, name: str) -> str:
     ends = comparison.intervals.to_dict()
     mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
     half = (high - low) / 2  # two digits of it are all that a few replications tell
-    return number(mean) if isnan(low) else f"{number(mean)} ±{half:{',.0f' if half >= 10 else '.2g'}}"
+    if isnan(low) or half < _EXACT_SHARE * mean:
+        return number(mean)
+    if is_undecided(mean, low, high):
+        return f"{number(mean)} (undecided)"
+    return f"{number(mean)} ±{half:{',.0f' if half >= 10 else '.2g'}}"
 
 
 def _gain(comparison: Comparison, name: str) -> str:
@@ -114,7 +164,7 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
     for title, value in [*summary_rows(summary), *slo_rows(result, slo)]:
         table.add_row(title, value)
     console.print(table)
-    for reason, count in refusals(result).items():
+    for reason, count in refusals(result.requests).items():
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
@@ -171,16 +221,6 @@ def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
     rows += [(title, percent(summary[key])) for key, title in shares.items()]
     rows.append(("preemptions", f"{summary['num_preemptions']:,}"))
     return rows
-
-
-def refusals(result: Result) -> dict[str, int]:
-    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
-    import re
-
-    status = result.requests["status"]
-    reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
-    groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
-    return {str(group.iloc[0]): len(group) for _, group in groups}
 
 
 def number(value: float) -> str:

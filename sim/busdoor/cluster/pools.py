@@ -21,6 +21,7 @@ from busdoor.record import TableRecorder
 from busdoor.result import Result
 from busdoor.simulate import Progress, reporting, run_to_end
 from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.theory.load import accepted
 from busdoor_workloads import Trace
 
 AnyRouter = str | Mapping[str, Any] | Router
@@ -91,7 +92,6 @@ def simulate_disaggregated(
     _check_pools(trace, prefill_replicas, decode_replicas)
     replicas, num_prefill = [*prefill_replicas, *decode_replicas], len(prefill_replicas)
     kv_bytes = _kv_bytes_per_token(kv_bytes_per_token, prefill_replicas[0])
-    load = pools_load(trace, prefill_replicas, decode_replicas)
     env = simpy.Environment()
     clients = Clients(env, trace, replicas[0].block_size)
     links = Links(env, num_prefill, len(decode_replicas), link_bytes_per_s, link_latency_s)
@@ -108,7 +108,6 @@ def simulate_disaggregated(
         "link_bytes_per_s": link_bytes_per_s,
         "link_latency_s": link_latency_s,
         "kv_bytes_per_token": kv_bytes,
-        "offered_load": load,
     }
     ending = [aside, *recorders[num_prefill:]]
 
@@ -116,6 +115,7 @@ def simulate_disaggregated(
         tables = [recorder.iterations() for recorder in recorders]
         ended = join_tables([recorder.requests() for recorder in ending], ["request_id"])
         described = describe_cluster(trace, replicas, lookahead, roles) | mean_utilisation(replicas, tables)
+        described["offered_load"] = pools_load(accepted(trace, ended), prefill_replicas, decode_replicas)
         return Result(
             requests=ended.merge(path.transfers(), on="request_id", how="left"),
             iterations=join_tables(tables, ["start_s"]),

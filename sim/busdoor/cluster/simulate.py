@@ -15,6 +15,7 @@ from busdoor.cluster.replica import Replica, check_replicas
 from busdoor.cluster.router import Router
 from busdoor.result import Result
 from busdoor.simulate import Progress, reporting, run_to_end
+from busdoor.theory.load import accepted
 from busdoor_workloads import Trace
 
 
@@ -72,20 +73,21 @@ def simulate_cluster(
     """
     check_replicas(replicas, trace)
     chosen, name = as_router(router), router_name(router)
-    load = cluster_load(trace, replicas)
     env = simpy.Environment()
     clients = Clients(env, trace, replicas[0].block_size)
     servers, recorders = start_servers(env, replicas, lookahead, step_by_step, iterations)
     weights = [replica.weight for replica in replicas]
     chosen.connect(servers, weights=weights, seed=seed, on_leave=reporting(clients.left, len(trace), progress))
     clients.start(chosen)
-    noted = {"router": name, "router_seed": seed, "offered_load": load}
+    noted = {"router": name, "router_seed": seed}
 
     def result() -> Result:
         tables = [recorder.iterations() for recorder in recorders]
         described = describe_cluster(trace, replicas, lookahead) | mean_utilisation(replicas, tables)
+        requests = join_tables([recorder.requests() for recorder in recorders], ["request_id"])
+        described["offered_load"] = cluster_load(accepted(trace, requests), replicas)
         return Result(
-            requests=join_tables([recorder.requests() for recorder in recorders], ["request_id"]),
+            requests=requests,
             iterations=join_tables(tables, ["start_s"]),
             stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
             meta=described | noted | dict(meta or {}),

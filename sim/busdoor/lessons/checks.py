@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from busdoor.experiment import saturated_rates
 from busdoor.lessons.servers import LINE, continuous, serve, static
+from busdoor.saturation import saturated_rates
 from busdoor.statistics import mean_interval
 from busdoor.theory import (
     StepLine,
@@ -167,7 +167,8 @@ def saturation(slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int =
 def _saturated(size: int, lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
     line, mean = StepLine(LINE.base_s, LINE.per_request_s, 2e-5), float(lengths.mean())
     longest = float(lengths.reshape(-1, size).max(axis=1).mean())
-    door = saturated_rates(serve(continuous(size), lengths, input_tokens=512, line=line))["output_throughput"] / mean
+    full = serve(continuous(size), lengths, input_tokens=512, line=line)
+    door = saturated_rates(full.requests, full.meta)["output_throughput"] / mean
     bus = len(lengths) / serve(static(size), lengths, input_tokens=512, line=line).requests["finish_s"].max()
     closed = saturated_continuous_rps(line, size, mean, 511), saturated_static_rps(line, size, mean, longest, 511)
     check = "saturated: requests/s"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from busdoor.experiment import saturated_rates
 from busdoor.lessons.servers import LINE, continuous, serve, static
+from busdoor.saturation import saturated_rates
 from busdoor.study import compare
 from busdoor.theory import expected_max, saturated_continuous_rps, saturated_static_rps
 from busdoor_workloads import profile
@@ -85,7 +85,7 @@ def _spread(cv: float, slots: int, num_requests: int, rng: np.random.Generator) 
 def same_slots_gain(output_tokens: np.ndarray, slots: int = SLOTS) -> float:
     """Simulate the saturated gain with the same slots, no prompts to speak of and memory for all."""
     runs = (serve(policy, output_tokens) for policy in (continuous(slots), static(slots)))
-    door, bus = (saturated_rates(run)["request_throughput"] for run in runs)
+    door, bus = (saturated_rates(run.requests, run.meta)["request_throughput"] for run in runs)
     return float(door / bus)
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from busdoor.config import Config
 from busdoor.config.workload import burst
-from busdoor.experiment import saturated_rates
 from busdoor.metrics import token_gaps
 from busdoor.result import Result
 from busdoor.run import limits_for, run
+from busdoor.saturation import saturated_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def _row(config: Config) -> dict[str, float]:
     full = run(config, config.policies[0], burst(trace), limits, iterations=False)
     summary = serve_once(config).summary
     return {
-        "most_tokens_per_s": float(saturated_rates(full)["output_throughput"]),
+        "most_tokens_per_s": float(saturated_rates(full.requests, full.meta)["output_throughput"]),
         "p99_ttft_s": summary["p99_ttft_ms"] / 1e3,
         "p99_itl_ms": summary["p99_itl_ms"],
         "p99_e2e_s": summary["p99_e2el_ms"] / 1e3,

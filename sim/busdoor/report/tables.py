@@ -68,24 +68,11 @@ def _plain(markup: str) -> str:
 
 def gain_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
     """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
+    from busdoor.cli.tables import ratio
+
     names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
     return [
-        (title, [_interval(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
+        (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
         for name, title in names.items()
         if name in comparison.gain
     ]
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    """Write a ratio with its interval.
-
-    Examples
-    --------
-    >>> _interval(7.04, 6.71, 7.2), _interval(1.0, 1.0, 1.0), _interval(2.0, float("nan"), float("nan"))
-    ('7.04× (6.71 to 7.20)', '1', '2.00×')
-    """
-    if low == high == value:
-        return "1"
-    if value != value:
-        return "–"
-    return f"{value:.2f}×" if low != low else f"{value:.2f}× ({low:.2f} to {high:.2f})"

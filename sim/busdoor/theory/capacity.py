@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import floor, inf, isinf
+from math import expm1, floor, inf, isinf
 from typing import Literal
 
 import numpy as np
@@ -51,9 +51,10 @@ def continuous_capacity_rps(
 
     Notes
     -----
-    Approximations: the batch is taken at its mean, and as few iterations as can be compute prompts (exact for a linear
-    step time, however they fall); the KV's limit is a mean too, without blocks' empty parts, fragmentation and
-    preemptions. Good to a few per cent where slots decide, to about 15 % where memory does.
+    Approximations: the batch is taken at its mean, and answers end independently, so that the prompts that an iteration
+    computes are a Poisson number (exact for a linear step time, however they fall); the KV's limit is a mean too,
+    without blocks' empty parts, fragmentation and preemptions. Good to a few per cent where slots decide, to about 15 %
+    where memory does.
 
     Examples
     --------
@@ -75,9 +76,10 @@ def continuous_capacity_rps(
 
 
 def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float) -> float:
-    """Return requests per second when as many prompts begin as answers end: few iterations compute any."""
+    """Return requests per second when as many prompts begin as answers end, and these end independently."""
     admitted = slots / float(answers.mean())
-    share, begun = min(1.0, admitted), max(1.0, admitted)
+    share = -expm1(-admitted)  # of the iterations, those that compute prompts: a Poisson number, not zero
+    begun = admitted / share
     # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
     context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
     decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from math import inf, nan
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.policies.base import Policy
@@ -40,6 +41,20 @@ def offered_load(trace: Trace, policy: Policy, step_time: StepTime) -> float:
     if trace.concurrency or not 0 < trace.request_rate < inf:
         return nan
     return trace.request_rate / capacity_rps(trace, policy, step_time)
+
+
+def accepted(trace: Trace, requests: pd.DataFrame) -> Trace:
+    """Return a trace without the requests that were refused: they are no load.
+
+    Parameters
+    ----------
+    trace : Trace
+        What arrived.
+    requests : DataFrame
+        Of the result, a row per request of the trace.
+    """
+    refused = requests["status"].str.startswith("refused").to_numpy(dtype=bool)
+    return trace.select(~refused) if refused.any() else trace
 
 
 def capacity_rps(trace: Trace, policy: Policy, step_time: StepTime) -> float:
