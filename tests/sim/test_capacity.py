@@ -193,15 +193,16 @@ def test_a_control_that_is_far_from_its_average_is_left_out() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("release", ["batch", "request"])
-def test_static_batching_is_what_the_simulator_does(batch_size: int, release: str) -> None:
+@pytest.mark.parametrize("reads", ["own", "padded"])
+def test_static_batching_is_what_the_simulator_does(batch_size: int, release: str, reads: str) -> None:
     """All but the last batch, which leaves half full when no arrival is left."""
-    policy = {"name": "static", "batch_size": batch_size, "release": release}
+    policy = {"name": "static", "batch_size": batch_size, "release": release, "decode_reads": reads}
     config = unit_rate(
         Config.from_table({"workload": {"name": "azure-conv"}, "policy": policy, "replications": 2}), 203
     )
     traces = [config.workload.trace(config.seed, number) for number in range(2)]
     samples = Runs(config, traces, limits_for(config, traces)).at_rate(config.policies[0], 0.6, 203, 2)
-    queue = WholeBatches(config.step_time, batch_size, release == "request")
+    queue = WholeBatches(config.step_time, batch_size, release == "request", reads_padding=reads == "padded")
     lateness = queue.lateness(queue.draws(traces, 203), 0.6)
     for latency in ["ttft", "e2e", "normalized", "tpot"][: 4 if release == "request" else 3]:
         run_s = np.stack([sample.latencies_s[latency].fillna(0.0) for sample in samples])

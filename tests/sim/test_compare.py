@@ -277,12 +277,13 @@ def test_refused_requests_are_counted_and_are_no_load():
         expected = without.table[column].to_numpy()
         assert with_refused.table[column].to_numpy() == pytest.approx(expected, rel=relative, nan_ok=True)
     for column in ("p99_ttft_ms", "num_slots", "kv_wasted_share", "slot_use"):
-        assert with_refused.table[column].to_numpy() == pytest.approx(without.table[column].to_numpy(), nan_ok=True)
+        expected = without.table[column].to_numpy()  # static waits a second longer to learn that no arrival is left
+        assert with_refused.table[column].to_numpy() == pytest.approx(expected, rel=0.002, nan_ok=True)
     assert with_refused.verdict.replace(REFUSED, "") == without.verdict
     assert REFUSED in with_refused.verdict
 
 
-REFUSED = " 120 of 600 requests are refused, which are no load: 400100 tokens exceed max_model_len 131072."
+REFUSED = " 120 of 600 requests are refused, which are no load: 400100 tokens exceed max_model_len 1024."
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,8 @@ class Solver:
         """
         built = self._built(policy)
         if type(built) is StaticPolicy and (built.num_slots == 1 or isinf(built.max_wait_s)):
-            return WholeBatches(self.runs.config.step_time, built.num_slots, built.streams, built.padding)
+            options = built.num_slots, built.streams, built.padding, built.reads_padding
+            return WholeBatches(self.runs.config.step_time, *options)
         if isinstance(built, StaticPolicy) and built.num_slots > 1:
             return None
         lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))

@@ -50,6 +50,8 @@ class WholeBatches:
         Whether tokens leave as they are made.
     padding : (int, int), optional
         Prompt and answer that every batch is padded to.
+    reads_padding : bool
+        Whether decodes read the keys of the padding too.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class WholeBatches:
     batch_size: int
     streams: bool
     padding: tuple[int, int] | None = None
+    reads_padding: bool = False
 
     def draws(self, traces: Sequence[Trace], length: int) -> Draws:
         """Stack the requests and time their batches."""
@@ -75,13 +78,20 @@ class WholeBatches:
         )
         prompts, answers = (self._longest(tokens, place) for place, tokens in enumerate((inputs, outputs)))
         prefill_s = np.interp(prompts, *self._prefills(int(prompts.max())))
+        keys = prompts.astype(np.float64) if self.reads_padding else self._mean(inputs)
         contexts_s = self._contexts_s(int(prompts.max() + max(answers.max(), outputs.max())))
-        busy_s = prefill_s + contexts_s[prompts + answers - 1] - contexts_s[prompts]
+
+        def decode_s(keys: Floats, answers: Ints) -> Floats:
+            """Seconds from the prefill to the end of an answer, in a batch of so many keys a row."""
+            ends_s: Floats = np.interp([keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s)
+            return ends_s[0] - ends_s[1]
+
+        busy_s = prefill_s + decode_s(keys, answers)
         if not self.streams:
             finish_s = self._of_rows(busy_s, length)
             return Draws(arrival, outputs, finish_s, finish_s, busy_s)
-        first, prompt = self._of_rows(prefill_s, length), self._of_rows(prompts, length)
-        return Draws(arrival, outputs, first, first + contexts_s[prompt + outputs - 1] - contexts_s[prompt], busy_s)
+        first = self._of_rows(prefill_s, length)
+        return Draws(arrival, outputs, first, first + decode_s(self._of_rows(keys, length), outputs), busy_s)
 
     def lateness(self, draws: Draws, request_rate: float) -> Callable[[Target], Floats]:
         """Return latencies over their limit; of several, the one that is furthest beyond it."""
@@ -110,6 +120,13 @@ class WholeBatches:
         """Return the longest of every batch, or what it is padded to."""
         longest: Ints = np.maximum.reduceat(tokens, self._edges(tokens.shape[1]), axis=1)
         return longest if self.padding is None else np.full_like(longest, self.padding[place])
+
+    def _mean(self, tokens: Ints) -> Floats:
+        """Return the mean of every batch."""
+        edges = self._edges(tokens.shape[1])
+        sizes = np.diff(np.append(edges, tokens.shape[1]))
+        means: Floats = np.add.reduceat(tokens, edges, axis=1) / sizes
+        return means
 
     def _of_rows(self, values: NDArray[Number], length: int) -> NDArray[Number]:
         """Give each request what its batch has."""

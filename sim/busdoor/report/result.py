@@ -58,8 +58,9 @@ def _verdict(result: Result) -> str:
 
 
 def _numbers(result: Result) -> Section:
-    from busdoor.cli.tables import refusals, summary_rows
+    from busdoor.cli.tables import summary_rows
+    from busdoor.verdict import refusals
 
     rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
-    rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result).items()]
+    rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result.requests).items()]
     return Section("The numbers", html_table(rows))
