@@ -16,7 +16,7 @@ from busdoor.config.workload import FULL_REQUESTS, burst
 from busdoor.ladder import rungs
 from busdoor.metrics import token_gaps
 from busdoor.result import Result
-from busdoor.run import Limits, limits_for, run, servable
+from busdoor.run import limits_for, run, servable
 from busdoor.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.simulate import Progress
 from busdoor.theory.load import accepted
@@ -57,7 +57,7 @@ class Experiment:
         self.config = config
         self.draw = draw
         self.server = one_server(config)
-        self.limits = limits_for(config, (draw(i) for i in range(config.replications)))
+        self.limits = limits_for(config, (servable(config, draw(i)) for i in range(config.replications)))
         self.results: dict[str, Result] = {}
         self.summaries: dict[Key, pd.Series[Any]] = {}
         self.capacities: dict[Key, pd.Series[float]] = {}
@@ -74,9 +74,9 @@ class Experiment:
         """Run everything, one replication after the other, so that an interruption leaves whole ones."""
         for replication in range(self.config.replications):
             trace = self.draw(replication)
-            full = filling(self.config, trace, self.limits)
+            full = filling(self.config, trace)
             if replication == 0:
-                self._tune(filling(self.server, trace, self.limits), trace.concurrency)
+                self._tune(filling(self.server, trace), trace.concurrency)
             policies, steps = list(self.policies()), rungs(self.config, self.tuned)
             share = self._weight / (2 * len(policies) + len(steps))
             named = f"replication {replication + 1} of {self.config.replications}"
@@ -161,11 +161,11 @@ def one_server(config: Config) -> Config:
     return replace(config, cluster=None) if alike else config
 
 
-def filling(config: Config, trace: Trace, limits: Limits) -> Trace:
+def filling(config: Config, trace: Trace) -> Trace:
     """Return all requests that can be served, at once, and enough of them to keep every server full."""
     batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
     each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
-    return burst(servable(trace, limits), each * sum(pool.replicas for pool in config.pools))
+    return burst(servable(config, trace), each * sum(pool.replicas for pool in config.pools))
 
 
 def _wants_tuning(policy: PolicyTable) -> bool:

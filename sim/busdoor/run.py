@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from busdoor.cluster.configured import run_cluster
 from busdoor.cluster.replica import Replica
@@ -48,35 +47,24 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     >>> limits_for(config, [Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])])
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
-    most = max(_most_tokens(pool) for pool in config.pools)
-    served = [trace.select(_fits(trace, most)) for trace in traces]
-    longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in served] or [(2, 1)]
+    longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(2, 1)]
     request, answer = (_power_of_two(max(lengths)) for lengths in zip(*longest, strict=True))
     pools = tuple(_memory(pool, request) for pool in config.pools)
     return Limits(pools[0], answer, pools)
 
 
-def servable(trace: Trace, limits: Limits) -> Trace:
-    """Return a trace without the requests that are longer than any of the servers takes.
+def servable(config: Config, trace: Trace) -> Trace:
+    """Return a trace without the requests that are too long for every server: they are refused, and set no limits.
 
     Examples
     --------
-    >>> limits = Limits(KVConfig(num_blocks=100, max_model_len=1024), 64)
-    >>> len(servable(Trace(arrival_s=[0, 1], input_tokens=[1000, 2000], output_tokens=[5, 5]), limits))
+    >>> config = Config.from_table({"kv": {"num_blocks": 100, "max_model_len": 1024}})
+    >>> len(servable(config, Trace(arrival_s=[0, 1], input_tokens=[1000, 2000], output_tokens=[5, 5])))
     1
     """
-    most = max(kv.max_model_len for kv in limits.pools or [limits.kv])
-    return trace.select(_fits(trace, most))
-
-
-def _most_tokens(pool: PoolTable) -> int:
-    """Return the tokens of the longest request that a server could take."""
-    return pool.kv.max_model_len or pool.gpu.model.max_position_embeddings
-
-
-def _fits(trace: Trace, most: int) -> NDArray[np.bool_]:
-    fits: NDArray[np.bool_] = trace.input_tokens + trace.output_tokens <= most
-    return fits if fits.any() else ~fits  # where nothing fits, everything is refused by name
+    most = max(pool.kv.max_model_len or pool.gpu.model.max_position_embeddings for pool in config.pools)
+    fits = trace.input_tokens + trace.output_tokens <= most
+    return trace if fits.all() or not fits.any() else trace.select(fits)
 
 
 def _memory(pool: PoolTable, longest_request: int) -> KVConfig:
@@ -107,7 +95,7 @@ def misfits(config: Config, trace: Trace) -> dict[str, str]:
     >>> list(misfits(config, Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])))
     ['orca']
     """
-    limits, found = limits_for(config, [trace]), {}
+    limits, found = limits_for(config, [servable(config, trace)]), {}
     for policy in config.policies:
         try:
             policy.capped(limits.max_output_tokens).build(limits.kv, trace)

@@ -139,7 +139,7 @@ def _line(result: Result, of_cluster: bool) -> str:
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     """Run, and return the result and the exit code: 130 with what was done, if somebody stopped it."""
     from busdoor.cli.progress import notice, progress_bar
-    from busdoor.run import idle_caches, limits_for, run
+    from busdoor.run import idle_caches, limits_for, run, servable
     from busdoor.simulate import Interrupted
 
     try:
@@ -150,7 +150,7 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
                 settled,
                 settled.policies[0],
                 trace,
-                limits_for(settled, [trace]),
+                limits_for(settled, [servable(settled, trace)]),
                 step_by_step=step_by_step,
                 progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
             )
