@@ -570,6 +570,32 @@ def test_hourly_rates_are_read_from_a_file(tmp_path) -> None:
     assert hourly_rates(str(tmp_path / "day.csv")) == [3.0, 5.5]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_hours_are_put_in_order_and_a_byte_order_mark_is_no_part_of_them(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "day.csv").write_text("hour,request_rate\n2,3\n3,5.5\n1,4\n", encoding=encoding)
+    assert hourly_rates(str(tmp_path / "day.csv")) == [4.0, 3.0, 5.5]
+    (tmp_path / "plain.csv").write_text("7\n8\n", encoding=encoding)
+    assert hourly_rates(str(tmp_path / "plain.csv")) == [7.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("hour,request_rate\n1,3\n1,4\n", "column hour: 1, 1; it has to have each hour once"),
+        ("hour,request_rate\n1,3\n3,4\n", "column hour: 1, 3; it has to have each hour once, with none left out"),
+        ("hour,request_rate\nnoon,3\n", "column hour: 'noon' is no whole hour"),
+        ("hour,request_rate\n1\n", "row 2: it has 1 fields, and the header 2"),
+        ("day,request_rate\n1,3\n", "it may have hour and request_rate, each once"),
+        ("", "is empty"),
+        ("hour,request_rate\n", "is empty"),
+    ],
+)
+def test_a_wrong_file_of_hours_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "day.csv").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        hourly_rates(str(tmp_path / "day.csv"))
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"), [("day.cvs", "'day.cvs' is neither"), ("0.5", "1 or more"), ("1,-2", "'-2'")]
 )

@@ -17,7 +17,8 @@ def hourly_rates(spec: str, peak_rps: float | None = None) -> list[float]:
     ----------
     spec : str
         A ratio of peak to trough, 1 or more; rates in requests per second with commas between them; or a CSV file with
-        one rate a row, in a column `request_rate` if it has several.
+        one rate a row, in a column `request_rate` if it has a header. Its rows are put in order of a column `hour`, if
+        there is one.
     peak_rps : float, optional
         The highest rate of the day; needed for a ratio. A table is taken as it is.
 
@@ -57,15 +58,46 @@ def daily_wave(peak_to_trough: float, peak_rps: float | None) -> list[float]:
 
 
 def _column(path: Path) -> list[str]:
-    rows = [row for row in csv.reader(path.read_text(encoding="utf-8").splitlines()) if row]
-    if not rows:
+    try:
+        rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    if len(rows) <= ("request_rate" in header):
         raise ValueError(f"{path} is empty; it has to have a rate in requests per second in each row")
-    header = [cell.strip() for cell in rows[0]]
     if "request_rate" in header:
-        return [row[header.index("request_rate")] for row in rows[1:]]
+        _check_rows(path, header, rows[1:])
+        column = header.index("request_rate")
+        return [row[column] for row in _by_hour(path, header, rows[1:])]
     if len(header) > 1:
         raise ValueError(f"{path} has the columns {', '.join(header)}; one of them has to be request_rate")
     return [row[0] for row in rows]
+
+
+def _check_rows(path: Path, header: list[str], rows: list[list[str]]) -> None:
+    unused = [name for name in header if name not in ("hour", "request_rate")]
+    if unused or len(set(header)) < len(header):
+        raise ValueError(f"{path} has the columns {', '.join(header)}; it may have hour and request_rate, each once")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"{path}, row {number}: it has {len(row)} fields, and the header {len(header)}")
+
+
+def _by_hour(path: Path, header: list[str], rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows in order of their hours, if they have any: each hour once, and none left out."""
+    if "hour" not in header:
+        return rows
+    column = header.index("hour")
+    try:
+        hours = [int(row[column]) for row in rows]
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, column hour: {str(error).partition(': ')[2]} is no whole hour, as in 0 or 23"
+        ) from None
+    if sorted(hours) != list(range(min(hours, default=0), min(hours, default=0) + len(hours))):
+        told = ", ".join(map(str, hours[:HOURS]))
+        raise ValueError(f"{path}, column hour: {told}; it has to have each hour once, with none left out")
+    return [row for _, row in sorted(zip(hours, rows, strict=True), key=lambda pair: pair[0])]
 
 
 def _checked(texts: list[str], spec: str) -> list[float]:
