@@ -494,7 +494,7 @@ def test_requests_that_one_policy_refuses_are_no_load_of_that_policy() -> None:
     """A tenth of the requests has prompts over the budget of one; the rest comes as fast as all do for the other."""
     inputs = np.where(np.arange(200) % 10 == 0, 400, 20)
     trace = Trace(arrival_s=np.arange(200.0), input_tokens=inputs, output_tokens=np.full(200, 20), name="two kinds")
-    policies = [{"name": "vllm"}, {"name": "orca", "max_num_batched_tokens": 100}]
+    policies = [{"name": "vllm"}, {"name": "orca", "max_num_batched_tokens": 100, "max_num_seqs": 64}]
     config = Config.from_table({"policy": policies, "replications": 1, "slo": {"e2e": "9s"}})
     study = make_study(config, trace)
     assert study.runs.refused.num == 0
