@@ -1,4 +1,4 @@
-"""Ctrl-C during `busdoor capacity`: rows that are done are written and printed, nothing is claimed of the others."""
+"""SIGINT and SIGTERM during `busdoor capacity`: rows that are done are kept, nothing is claimed of the others."""
 
 import json
 import os
@@ -22,8 +22,8 @@ sys.exit(main(sys.argv[1:]))
 QUICK_THEN_LONG = ["--policy", "dynamic", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
 
 
-def interrupted(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command, and send its whole process group SIGINT while it is at vllm, as a terminal does."""
+def interrupted(arguments: list[str], folder: Path, by: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Run the command, and send its whole process group a signal while it is at vllm, as a terminal does."""
     command = [sys.executable, "-c", COMMAND, "capacity", *QUICK_THEN_LONG, *arguments, "--out", str(folder)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -31,16 +31,16 @@ def interrupted(arguments: list[str], folder: Path) -> subprocess.CompletedProce
     )  # fmt: skip
     assert process.stdout is not None
     assert any(line == "trying vllm\n" for line in iter(process.stdout.readline, ""))
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, by)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a process group there")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str) -> None:
-    done = interrupted(["--slo", "tpot_p99=100ms", "--json", "--jobs", jobs], tmp_path / "out")
-    assert done.returncode == 130, done.stderr
+@pytest.mark.parametrize(("jobs", "by"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
+def test_a_signal_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str, by: signal.Signals) -> None:
+    done = interrupted(["--slo", "tpot_p99=100ms", "--json", "--jobs", jobs], tmp_path / "out", by)
+    assert done.returncode == 128 + by, done.stderr
     assert "Traceback" not in done.stderr and "Interrupted: " in done.stdout
     told = json.loads(done.stdout.strip().splitlines()[-1])
     written = json.loads((tmp_path / "out" / "capacity.json").read_text())
