@@ -12,14 +12,18 @@ from busdoor.cli.flags import Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from busdoor.catalog import ModelShape
     from busdoor.config import Config, PolicyTable
     from busdoor.policies.base import Policy
+    from busdoor.result import Result
     from busdoor.run import Limits
     from busdoor_gpu.backend import Backend
     from busdoor_gpu.model import Model
     from busdoor_gpu.model_config import ModelConfig
     from busdoor_gpu.place import Place
+    from busdoor_gpu.replay import ReplayError
     from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
@@ -33,6 +37,7 @@ def replay(
     backend: Literal["triton", "torch"] | None = None,
     model: str | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     policy: list[str] | None = None,
     rate: Rate = None,
     time_scale: float | None = None,
@@ -66,6 +71,8 @@ def replay(
         configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-replay-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
     rate
@@ -90,11 +97,11 @@ def replay(
     eager
         No CUDA graphs.
     """
-    from busdoor.cli.flags import fresh_folder
-    from busdoor.cli.progress import progress_bar
     from busdoor.cli.tables import print_summary
-    from busdoor_gpu import replay as engine
+    from busdoor.result import write_result
+    from busdoor.study_folder import study_folder
     from busdoor_gpu.place import settle_place
+    from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
 
     place = settle_place(model or _configured_model(config), backend, device, dtype)
@@ -105,25 +112,71 @@ def replay(
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
     _check_memory(settled, served, place)
-    folder = fresh_folder("replay", out)
-    try:
-        loaded, kernels = place.load(settled.seed)
-        limits, measured = _limits(settled, served, loaded, kernels)
-        for table in settled.policies:
-            own = folder / table.label if len(settled.policies) > 1 else folder
-            built = _build(table, limits, served, measured)
-            with progress_bar(f"{table.label}: replaying {len(served):,} requests"):
-                result = engine.replay(
-                    served, built, loaded, kernels, lookahead=settled.lookahead, clock=clock, cuda_graphs=not eager,
-                    meta=_meta(settled, table, limits),
-                )  # fmt: skip
-            print_summary(result)
-            print(f"Result: {result.save(own)}")
-    except engine.ReplayError as error:
-        raise ValueError(f"{error}; what was measured so far is in {error.result.save(own)}") from error
-    except EngineError as error:
-        raise ValueError(str(error)) from error
-    return 0
+    options: dict[str, Any] = {"lookahead": settled.lookahead, "clock": clock, "cuda_graphs": not eager}
+    with study_folder(out, "replay", overwrite) as study:
+        own, broken = _places(settled, study.part), None
+        results: dict[str, Result] = {}
+        try:
+            for label, result in _replayed(settled, served, place.load(settled.seed), options):
+                results[label] = result
+                write_result(result, own[label])
+                study.kept = True
+            _count(study.part, settled, results)
+        except ReplayError as error:
+            broken = error
+            write_result(error.result, own[str(error.result.meta["policy"])])
+        except EngineError as error:
+            raise ValueError(str(error)) from error
+        folder = study.publish()
+    for label, result in results.items():
+        print_summary(result)
+        print(f"Result: {folder / own[label].name if len(own) > 1 else folder}")
+    return 0 if broken is None else broken_off(broken, f"what was measured so far is in {folder}")
+
+
+def broken_off(error: ReplayError, remark: str) -> int:
+    """Say what was kept of a replay that broke off; an interruption has an exit code of its own."""
+    from busdoor.cli.telling import note
+    from busdoor.interrupt import exit_code
+
+    sentence = f"{error}; {remark}"
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        raise ValueError(sentence) from error
+    note(f"busdoor: {sentence}")
+    return exit_code()
+
+
+def _places(settled: Config, part: Path) -> dict[str, Path]:
+    """Return the folder of each policy: the study's own if there is but one; else replay.json says which are done."""
+    from busdoor.study_paths import folder_names
+
+    labels = [policy.label for policy in settled.policies]
+    if len(labels) == 1:
+        return {labels[0]: part}
+    _count(part, settled, {})
+    return {label: part / name for label, name in folder_names(labels).items()}
+
+
+def _count(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
+    from busdoor.json_text import write_json
+
+    if len(settled.policies) > 1:
+        write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})
+
+
+def _replayed(
+    settled: Config, served: Trace, machine: tuple[Model, Backend], options: Mapping[str, Any]
+) -> Iterator[tuple[str, Result]]:
+    """Replay the trace with one policy after the other."""
+    from busdoor.cli.progress import progress_bar
+    from busdoor_gpu.replay import replay
+
+    limits, measured = _limits(settled, served, *machine)
+    for table in settled.policies:
+        built = _build(table, limits, served, measured)
+        with progress_bar(f"{table.label}: replaying {len(served):,} requests"):
+            result = replay(served, built, *machine, meta=_meta(settled, table, limits), **options)
+        yield table.label, result
 
 
 def _configured_model(config: Path | None) -> ModelConfig | None:

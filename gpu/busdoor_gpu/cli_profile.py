@@ -27,6 +27,7 @@ def profile(
     backend: Literal["triton", "torch"] | None = None,
     model: str | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     budget: str = "180s",
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | None = None,
@@ -53,6 +54,8 @@ def profile(
         llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-profile-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     budget
         Time to measure for, such as 60s or 3min; a quarter of it at most warms up.
     max_num_seqs
@@ -77,10 +80,12 @@ def profile(
     eager
         No CUDA graphs.
     """
-    from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
     from busdoor.config.tables import parse_seconds
+    from busdoor.result import write_result
+    from busdoor.study_folder import study_folder
     from busdoor_gpu import profile as profiling
+    from busdoor_gpu.cli import broken_off
     from busdoor_gpu.place import settle_place
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
@@ -92,21 +97,24 @@ def profile(
         "max_model_len": max_model_len,
     }
     place = settle_place(model, backend, device, dtype)
-    try:
-        loaded, kernels, limits = settle_machine(place, asked, num_blocks, seed)
-        folder = fresh_folder("profile", out)
-        with progress_bar(f"measuring for {budget_s:g} s"):
-            result = profiling.profile(
-                loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager, seed=seed,
-                meta={"seed": seed},
-            )  # fmt: skip
-    except ReplayError as error:
-        raise ValueError(f"{error}; what was measured so far is in {error.result.save(folder)}") from error
-    except EngineError as error:
-        raise ValueError(str(error)) from error
+    with study_folder(out, "profile", overwrite) as study:
+        try:
+            loaded, kernels, limits = settle_machine(place, asked, num_blocks, seed)
+            with progress_bar(f"measuring for {budget_s:g} s"):
+                result = profiling.profile(
+                    loaded, kernels, limits, budget_s, lookahead=lookahead, clock=clock, cuda_graphs=not eager,
+                    seed=seed, meta={"seed": seed},
+                )  # fmt: skip
+        except ReplayError as error:
+            write_result(error.result, study.part)
+            return broken_off(error, f"what was measured so far is in {study.publish()}")
+        except EngineError as error:
+            raise ValueError(str(error)) from error
+        write_result(result, study.part)
+        folder = study.publish()
     measured = result.iterations["cell"]
     print(f"{len(measured):,} iterations of {measured.nunique()} of {result.meta['num_cells']} designed shapes")
-    print(f"Result: {result.save(folder)}")
+    print(f"Result: {folder}")
     return 0
 
 

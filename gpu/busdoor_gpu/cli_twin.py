@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
 Flag = Parameter(negative="")
 _BROKEN_OFF = "broken_off"
+_PAGE = "report.html"
 _FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and static batches are but two or three
 
 
@@ -23,6 +23,7 @@ def twin(
     backend: Literal["triton", "torch"] | None = None,
     model: str | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     budget: str = "100s",
     max_num_seqs: int | None = None,
     max_num_batched_tokens: int | None = None,
@@ -52,6 +53,8 @@ def twin(
         llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-twin-001.
+    overwrite
+        Measure all anew: what is in the folder of --out is replaced whole.
     budget
         Time to measure for, such as 100s or 10min; loading and figures come on top.
     max_num_seqs
@@ -76,18 +79,17 @@ def twin(
     eager
         No CUDA graphs.
     json
-        Print the numbers of the validation once more, as one line of JSON, last.
+        Print the numbers of the validation as one line of JSON; tables and remarks then go to stderr.
     """
-    from busdoor.cli.calibration_tables import print_calibration
-    from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
-    from busdoor.cli.validation_tables import print_validation
+    from busdoor.cli.telling import telling
     from busdoor.config.tables import parse_seconds
+    from busdoor.study_paths import locked, resumed_folder
     from busdoor_gpu.cli_profile import settle_machine
     from busdoor_gpu.place import settle_place
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
-    from busdoor_gpu.twin import claimed, make_twin
+    from busdoor_gpu.twin import SETTINGS, claimed, finish, make_twin
     from busdoor_gpu.unseen import Machine
 
     budget_s = parse_seconds(budget)
@@ -97,63 +99,67 @@ def twin(
         "max_model_len": max_model_len,
     }
     place = settle_place(model, backend, device, dtype)
-    try:
-        # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
-        blocks = claimed(out).get("num_blocks") if num_blocks is None and out is not None else num_blocks
-        loaded, kernels, limits = settle_machine(place, asked, blocks, seed)
-        machine = Machine(loaded, kernels, limits, clock or ("wall" if place.on_gpu else "paced"), lookahead, not eager)
-        folder = fresh_folder("twin", out)
-        with progress_bar() as report:
-            calibration, validation = make_twin(machine, folder, budget_s, seed, report)
-    except ReplayError as error:
-        return _broken_off(error, folder)
-    except EngineError as error:
-        raise ValueError(str(error)) from error
-    rmtree(folder / _BROKEN_OFF, ignore_errors=True)  # of an earlier call; this one has measured it whole
-    print_calibration(calibration)
-    print_validation(validation)
-    _warn(validation)
-    _deliver(folder, calibration, validation)
-    if json:
-        print(validation.to_json())
+    folder = resumed_folder(out, "twin", SETTINGS, overwrite)
+    with locked(folder), telling(json) as answer:
+        try:
+            # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
+            blocks = claimed(folder).get("num_blocks") if num_blocks is None else num_blocks
+            loaded, kernels, limits = settle_machine(place, asked, blocks, seed)
+            clock = clock or ("wall" if place.on_gpu else "paced")
+            machine = Machine(loaded, kernels, limits, clock, lookahead, not eager)
+            with progress_bar() as report:
+                calibration, validation = make_twin(machine, folder, budget_s, seed, report)
+        except ReplayError as error:
+            return _broken_off(error, folder)
+        except EngineError as error:
+            raise ValueError(str(error)) from error
+        rmtree(folder / _BROKEN_OFF, ignore_errors=True)  # of an earlier call; this one has measured it whole
+        _deliver(folder, calibration, validation)
+        finish(folder)
+        _print(folder, calibration, validation)
+        answer(validation.to_dict)
     return 0
 
 
 def _broken_off(error: ReplayError, folder: Path) -> int:
-    """Keep what was measured and say how to go on; an interruption has an exit code of its own."""
-    from busdoor.interrupt import exit_code
+    """Keep what was measured and say how to go on."""
+    from busdoor_gpu.cli import broken_off
 
-    kept = error.result.save(folder / _BROKEN_OFF)
-    sentence = (
-        f"{error}; steps that were complete are in {folder}, where the same command with --out {folder} goes on, and "
-        f"what was measured of this one is in {kept}"
+    kept = error.result.save(folder / _BROKEN_OFF, overwrite=True)
+    return broken_off(
+        error,
+        f"steps that were complete are in {folder}, where the same command with --out {folder} goes on, and what was "
+        f"measured of this one is in {kept}",
     )
-    if not isinstance(error.__cause__, KeyboardInterrupt):
-        raise ValueError(sentence) from error
-    print(f"busdoor: {sentence}", file=sys.stderr)
-    return exit_code()
-
-
-def _warn(validation: Validation) -> None:
-    """Say so where the runs are too short for what is said of them."""
-    fewest = min(len(run.measured.requests) for run in validation.runs)
-    if fewest < _FEW:
-        print(f"A run has {fewest} requests only: too few for its 99th percentiles and gains. Give --budget more.")
 
 
 def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> None:
     """Write the figures and the page."""
-    from busdoor.calibration.folder import save
+    from busdoor.calibration.folder import write
     from busdoor.calibration.plots import plot_residuals
-    from busdoor.calibration.twins import CALIBRATION, PROFILE
+    from busdoor.calibration.twins import PROFILE
     from busdoor.cli.progress import progress_bar
     from busdoor.plots import save_figure
     from busdoor.report import page_of
     from busdoor.result import Result
+    from busdoor.study_folder import study_folder
 
     profile = Result.load(folder / PROFILE)
     save_figure(plot_residuals([profile], [PROFILE], calibration.step_time), folder / "calibration_residuals")
-    with progress_bar() as report:
-        save(validation, folder / "validation", report)
-    page = page_of(folder / "validation").write(folder / "report.html")
-    print(f"Calibration: {folder / CALIBRATION}   Report: {page}")
+    with study_folder(folder / "validation", overwrite=True) as place, progress_bar() as report:
+        write(validation, place, report)
+    page_of(folder / "validation").write(folder / _PAGE)
+
+
+def _print(folder: Path, calibration: Calibration, validation: Validation) -> None:
+    """Print the fit and its errors; say so where the runs are too short for that."""
+    from busdoor.calibration.twins import CALIBRATION
+    from busdoor.cli.calibration_tables import print_calibration
+    from busdoor.cli.validation_tables import print_validation
+
+    print_calibration(calibration)
+    print_validation(validation)
+    fewest = min(len(run.measured.requests) for run in validation.runs)
+    if fewest < _FEW:
+        print(f"A run has {fewest} requests only: too few for its 99th percentiles and gains. Give --budget more.")
+    print(f"Calibration: {folder / CALIBRATION}   Report: {folder / _PAGE}")

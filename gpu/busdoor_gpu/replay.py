@@ -118,7 +118,8 @@ def replay(
         for request in server.present:
             request.status = "unfinished"
             recorder.left(request, env.now)
-        raise ReplayError(message, _result(server, recorder, noted | watch.read() | {"error": message})) from error
+        noted |= watch.read() | {"error": message, "complete": False}
+        raise ReplayError(message, _result(server, recorder, noted)) from error
     finally:
         engine.close()
     noted |= watch.read()

@@ -9,6 +9,7 @@ from typing import Any
 
 from busdoor.calibration import Calibration, Validation, calibrate, recorded_errors, validate
 from busdoor.calibration.twins import CALIBRATION, ERRORS, PROFILE, RUNS
+from busdoor.json_text import read_object, write_json
 from busdoor.result import Result
 from busdoor_gpu.profile import profile
 from busdoor_gpu.replay import replay
@@ -16,7 +17,7 @@ from busdoor_gpu.unseen import PROFILE_SHARE, Machine, Run, unseen_runs
 
 Report = Callable[[float, str], None]
 
-_SETTINGS = "twin.json"  # in the folder: what its steps are of
+SETTINGS = "twin.json"  # in the folder: what its steps are of
 
 
 def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
@@ -75,7 +76,7 @@ def make_twin(
     tell(1.0, "simulating the runs")
     names = [run.name for run in runs]
     validation = validate(results, calibration.step_time, names, about=calibration.about)
-    _write_json(folder / ERRORS, recorded_errors(validation))
+    write_json(folder / ERRORS, recorded_errors(validation))
     return calibration, validation
 
 
@@ -90,30 +91,31 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     >>> claim(folder, {"model": "tiny-llama", "seed": 0})
     >>> claim(folder, {"model": "tiny-llama", "seed": 1})
     Traceback (most recent call last):
-    ValueError: twin has the steps of a twin with seed = 0, not 1; choose another --out, or the same settings
+    ValueError: twin has the steps of a twin with seed = 0, not 1; use the same settings, another --out, or --overwrite
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = json.loads(json.dumps(settings))
     if not (found := claimed(folder)):
-        _write_json(folder / _SETTINGS, wanted)
+        write_json(folder / SETTINGS, {**wanted, "complete": False})
         return
     for key, value in wanted.items():
         if found.get(key) != value:
             raise ValueError(
-                f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, not {value}; choose "
-                f"another --out, or the same settings"
+                f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, not {value}; use the "
+                f"same settings, another --out, or --overwrite"
             )
 
 
 def claimed(folder: Path) -> Mapping[str, Any]:
     """Return what the steps in a folder are of; empty if there are none."""
-    file = folder / _SETTINGS
-    settings: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file = folder / SETTINGS
+    settings: Mapping[str, Any] = read_object(file) if file.exists() else {}
     return settings
 
 
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
+def finish(folder: Path) -> None:
+    """Note in the folder that nothing of the twin is missing."""
+    write_json(folder / SETTINGS, {**claimed(folder), "complete": True})
 
 
 def _calibrated(profile: Result, name: str) -> Calibration:
@@ -129,8 +131,7 @@ def _calibrated(profile: Result, name: str) -> Calibration:
 def _once(folder: Path, measure: Callable[[], Result]) -> Result:
     """Return what was measured before, or measure it now and keep it, whole or not at all."""
     if not folder.exists():
-        part = folder.with_name(f"{folder.name}.part")
-        measure().save(part).rename(folder)
+        measure().save(folder)
     return Result.load(folder)
 
 

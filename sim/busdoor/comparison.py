@@ -222,11 +222,26 @@ class Comparison:
         name = next(iter(self.results.values())).meta["trace"]
         return plots.plot_gain(points[points["policy"] != self.static].assign(name=name), ax=ax)
 
-    def save(self, directory: str | Path, report: Report | None = None) -> Path:
-        """Write tables (CSV, JSON), the results of the first replication, and the plots (PNG, SVG) into a folder."""
-        from busdoor.comparison_files import save
+    @property
+    def complete(self) -> bool:
+        """Whether every policy has run on every draw; not after an interruption."""
+        counts = self.summaries.groupby("policy").size()
+        labels = {policy.label for policy in self.config.policies}
+        return labels <= set(counts.index) and bool((counts == self.config.replications).all())
 
-        return save(self, given.path_of("directory", directory), report)
+    def save(self, directory: str | Path, report: Report | None = None, overwrite: bool = False) -> Path:
+        """Write tables (CSV, JSON), the results of the first replication, and the plots into a folder of their own.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+        """
+        from busdoor.comparison_files import write
+        from busdoor.study_folder import study_folder
+
+        with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
+            return write(self, place, report)
 
     def to_html(self, file: str | Path) -> Path:
         """Write one self-contained page: verdict, tables, figures, and the timelines to be played."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +13,32 @@ from busdoor.cluster.table import replica_table
 from busdoor.comparison import Comparison
 from busdoor.config import Config
 from busdoor.experiment import Report
-from busdoor.result import Result
+from busdoor.json_text import read_object, write_json
+from busdoor.json_text import to_json as to_text
+from busdoor.result import Result, write_result
 from busdoor.simulate import versions
+from busdoor.study_folder import StudyFolder
+from busdoor.study_paths import folder_names
 
 _COMPARISON = "comparison.json"
 
 
-def save(comparison: Comparison, folder: Path, report: Report | None = None) -> Path:
-    """Write a comparison.
+def write(comparison: Comparison, place: StudyFolder, report: Report | None = None) -> Path:
+    """Write a comparison, and return its folder.
 
     Parameters
     ----------
     comparison : Comparison
         What to write.
-    folder : Path
-        Where to; made if need be. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
+    place : StudyFolder
+        Where to. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
         table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv and rungs.csv where there is
         a ladder, a folder in results/ for each row's first replication, and the pictures in plots/.
     report : callable, optional
         Told about progress.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _COMPARISON).write_text(json.dumps(to_json(comparison), indent=2) + "\n", encoding="utf-8")
+    folder = place.part
+    write_json(folder / _COMPARISON, to_json(comparison))
     comparison.table.to_csv(folder / "table.csv")
     comparison.intervals.to_csv(folder / "intervals.csv")
     comparison.gain.to_csv(folder / "gain.csv")
@@ -45,13 +47,14 @@ def save(comparison: Comparison, folder: Path, report: Report | None = None) -> 
     if len(comparison.rungs):
         comparison.ladder.to_csv(folder / "ladder.csv")
         comparison.rungs.to_csv(folder / "rungs.csv")
-    names = folder_names(comparison.results)
+    places = folder_names(comparison.results)
     for name, result in comparison.results.items():
-        saved = result.save(folder / "results" / names[name])
+        saved = write_result(result, folder / "results" / places[name])
         if comparison.config.cluster is not None:
             replica_table(result).to_csv(saved / "replicas.csv")
+    place.kept = True
     save_plots(comparison, folder / "plots", report)
-    return folder
+    return place.publish()
 
 
 def save_plots(comparison: Comparison, folder: Path, report: Report | None = None) -> list[Path]:
@@ -82,8 +85,8 @@ def load(folder: Path) -> Comparison:
     """
     if not (folder / _COMPARISON).exists():
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
-    about = json.loads((folder / _COMPARISON).read_text(encoding="utf-8"))
-    labels = {name: folder / "results" / own for name, own in folder_names(about["results"]).items()}
+    about = read_object(folder / _COMPARISON)
+    labels = {name: folder / "results" / place for name, place in folder_names(about["results"]).items()}
     return Comparison(
         config=Config.from_table(about["config"], exists=False),
         results={name: Result.load(path) for name, path in labels.items()},
@@ -96,6 +99,7 @@ def load(folder: Path) -> Comparison:
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison's numbers as JSON has them: what is not a number is null."""
     return {
+        "complete": comparison.complete,
         "verdict": comparison.verdict,
         "policies": _records(comparison.table),
         "gain": _records(comparison.gain),
@@ -114,25 +118,7 @@ def to_perfetto(comparison: Comparison, file: str | Path) -> None:
     for result in comparison.results.values():
         events += [event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]]
         first += len(result.meta.get("replicas", [None]))
-    Path(file).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
-
-
-def folder_names(labels: Iterable[str]) -> dict[str, str]:
-    """Give each policy's label the name of a folder of its own; the same labels in the same order get the same names.
-
-    Examples
-    --------
-    >>> folder_names(["static (batch_size 16)", "a b", "A-b", ".."])
-    {'static (batch_size 16)': 'static-batch_size-16', 'a b': 'a-b', 'A-b': 'A-b-2', '..': 'policy'}
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()  # some file systems do not tell upper case from lower
-    for label in labels:
-        slug = re.sub(r"[^\w.]+", "-", label).strip("-.") or "policy"
-        tries = (slug if number == 1 else f"{slug}-{number}" for number in count(1))
-        names[label] = next(name for name in tries if name.casefold() not in taken)
-        taken.add(names[label].casefold())
-    return names
+    Path(file).write_text(to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
 
 
 def _records(table: pd.DataFrame) -> dict[str, Any]:

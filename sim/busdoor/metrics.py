@@ -100,9 +100,9 @@ def summarize(
         "num_refused": len(requests) - len(taken),
         "num_abandoned": int((requests["status"] == "abandoned").sum()),
         "saturated": is_saturated(taken, meta),
-        "offered_load": meta.get("offered_load", np.nan),
-        "mfu": meta.get("mfu", np.nan),
-        "mbu": meta.get("mbu", np.nan),
+        "offered_load": _noted(meta, "offered_load"),
+        "mfu": _noted(meta, "mfu"),
+        "mbu": _noted(meta, "mbu"),
     }
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
 
@@ -262,6 +262,12 @@ def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, An
     return of_rows[:, 0], of_rows[:, 1]
 
 
+def _noted(meta: Mapping[str, Any], key: str) -> float:
+    """Return a number of a run; NaN where there is none, or null as a saved run has it."""
+    value = meta.get(key)
+    return np.nan if value is None else float(value)
+
+
 def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
     """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
 
@@ -270,7 +276,7 @@ def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
     The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
     by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
     """
-    if (meta.get("offered_load") or 0.0) >= 1 and not requests["cached_tokens"].any():
+    if _noted(meta, "offered_load") >= 1 and not requests["cached_tokens"].any():
         return True
     arrival = requests["arrival_s"]
     span = float(arrival.max() - arrival.min())

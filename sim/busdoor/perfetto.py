@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from busdoor.json_text import plain
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, Run, count_slots
 from busdoor_workloads.given import path_of
@@ -63,7 +64,7 @@ def _write(trace: dict[str, Any], file: str | Path | IO[str] | None) -> None:
         with path_of("file", file).open("w", encoding="utf-8") as opened:
             _write(trace, opened)
     else:
-        json.dump(trace, file, separators=(",", ":"), allow_nan=False)
+        json.dump(plain(trace), file, separators=(",", ":"), allow_nan=False)
 
 
 def _ns(seconds: float) -> int:

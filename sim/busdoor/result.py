@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from busdoor import metrics
+from busdoor.json_text import read_object, write_json
+from busdoor.study_folder import study_folder
 from busdoor_workloads import given
 from busdoor_workloads.formats.table import EXACT_FLOATS
 
@@ -103,19 +104,19 @@ class Result:
         taken = (~self.requests["status"].str.startswith("refused")).sum()
         return float(good.sum() / taken) if taken else float("nan")
 
-    def save(self, directory: str | Path) -> Path:
-        """Write the result into a folder (made if need be): meta.json, summary.json and the tables.
+    def save(self, directory: str | Path, overwrite: bool = False) -> Path:
+        """Write the result into a folder of its own: meta.json, summary.json and the tables.
 
         `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed, else CSV.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
         """
-        folder = given.path_of("directory", directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "meta.json").write_text(_to_json(dict(self.meta)))
-        (folder / "summary.json").write_text(_to_json(self.summary.to_dict()))
-        self.requests.to_csv(folder / "requests.csv", index=False)
-        for name in _TABLES[1:]:
-            _write_table(getattr(self, name), folder / name)
-        return folder
+        with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
+            write_result(self, place.part)
+            return place.publish()
 
     @classmethod
     def load(cls, directory: str | Path) -> Result:
@@ -130,7 +131,7 @@ class Result:
         if not (folder / "meta.json").exists():
             raise ValueError(f"{folder} holds no result: it has no meta.json")
         tables = {name: _read_table(folder / name) for name in _TABLES}
-        return cls(**tables, meta=json.loads((folder / "meta.json").read_text()))
+        return cls(**tables, meta=read_object(folder / "meta.json"))
 
     def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
         """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
@@ -178,13 +179,15 @@ class Result:
         return self.summary.to_frame().to_html()
 
 
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2, default=_plain) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars and arrays into what JSON knows."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+def write_result(result: Result, folder: Path) -> Path:
+    """Write a result into a folder that is its own already, or is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result.requests.to_csv(folder / "requests.csv", index=False)
+    for name in _TABLES[1:]:
+        _write_table(getattr(result, name), folder / name)
+    write_json(folder / "summary.json", result.summary.to_dict())
+    write_json(folder / "meta.json", {"complete": True, **result.meta})
+    return folder
 
 
 def _write_table(table: pd.DataFrame, stem: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
@@ -37,7 +38,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, result: Result) -> None:
         super().__init__(f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests")
-        self.result = result
+        self.result = replace(result, meta={**result.meta, "complete": False})
 
 
 def simulate(

@@ -16,7 +16,8 @@ import sys
 from busdoor.capacity.study import Study
 from busdoor.cli import main
 tell = Study._tell
-Study._tell = lambda study, label, rate, length: (print("trying", label, flush=True), tell(study, label, rate, length))
+say = lambda label: print("trying", label, file=sys.__stdout__, flush=True)
+Study._tell = lambda study, label, rate, length: (say(label), tell(study, label, rate, length))
 sys.exit(main(sys.argv[1:]))
 """
 QUICK_THEN_LONG = ["--policy", "dynamic", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
@@ -41,8 +42,8 @@ def interrupted(arguments: list[str], folder: Path, by: signal.Signals) -> subpr
 def test_a_signal_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str, by: signal.Signals) -> None:
     done = interrupted(["--slo", "tpot_p99=100ms", "--json", "--jobs", jobs], tmp_path / "out", by)
     assert done.returncode == 128 + by, done.stderr
-    assert "Traceback" not in done.stderr and "Interrupted: " in done.stdout
+    assert "Traceback" not in done.stderr and "Interrupted: " in done.stderr
     told = json.loads(done.stdout.strip().splitlines()[-1])
     written = json.loads((tmp_path / "out" / "capacity.json").read_text())
-    assert told["policies"] == written["policies"]
+    assert told["policies"] == written["policies"] and written["complete"] is False
     assert "released whole" in written["policies"]["dynamic"]["reason"] and "vllm" not in written["policies"]

@@ -329,12 +329,12 @@ class TestCommands:
     def test_simulate_tells_the_servers_apart(self, folder, capsys):
         flags = "--replicas 3 --router prefix_affinity,max_lead=4 --out out --json"
         assert main(f"simulate trace.csv --config one.toml {flags}".split()) == 0
-        lines = capsys.readouterr().out.splitlines()
+        line, err = capsys.readouterr()
         saved = pd.read_csv(folder / "out" / "replicas.csv")
-        said = json.loads(lines[-1])["replicas"]
+        said = json.loads(line)["replicas"]
         assert [row["requests"] for row in said] == saved["requests"].tolist()
         assert sum(row["requests"] for row in said) == 40
-        assert any(line.startswith("2 h100") for line in lines)
+        assert any(line.startswith("2 h100") for line in err.splitlines())
         meta = Result.load(folder / "out").meta
         assert meta["config"]["cluster"]["router"] == {"name": "prefix_affinity", "max_lead": 4}
         assert Config.from_table(meta["config"]).cluster.replicas == 3

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from busdoor.cli import main
-from busdoor.comparison_files import folder_names
 from busdoor.config import Config, load_config, merge
 from busdoor.config.study import PLAIN_KEYS, TABLES
 from busdoor.config.tables import GPUTable, KVTable
@@ -15,6 +14,7 @@ from busdoor.config.workload import WorkloadTable
 from busdoor.names import unknown
 from busdoor.policies import POLICIES
 from busdoor.step_time import STEP_TIMES
+from busdoor.study_paths import folder_names
 from busdoor_workloads import Workload
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -182,7 +182,8 @@ def test_the_command_prints_the_table_and_its_json(tmp_path, monkeypatch, capsys
         '[sweep]\n"gpu.name" = ["h100", "l40s"]\n'
     )
     assert main(["sweep", "mine.toml", "--jobs", "1", "--json"]) == 0
-    *shown, line = capsys.readouterr().out.splitlines()
+    line, err = capsys.readouterr()
+    shown = err.splitlines()
     assert sum("l40s" in row for row in shown) == 2
     assert "4 points: 4 done, 0 failed, 0 not run." in shown
     assert [row["policy"] for row in json.loads(line)["table"]] == ["static", "vllm", "static", "vllm"]

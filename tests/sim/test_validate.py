@@ -427,7 +427,9 @@ def test_compare_simulate_and_capacity_take_the_file(tmp_path, monkeypatch, caps
     assert meta["step_time"]["calibration"] == "vllm-cpu"
     assert meta["config"]["step_time"] == meta["step_time"]
     Path("study.toml").write_text('[step_time]\nname = "linear"\nbase_s = 1.0\n')
-    assert main(["simulate", "azure-conv", "--config", "study.toml", "--step-time", "vllm-cpu", *few]) == 0
+    assert (
+        main(["simulate", "azure-conv", "--config", "study.toml", "--step-time", "vllm-cpu", *few, "--overwrite"]) == 0
+    )
     for command in (["compare"], ["capacity"], ["simulate", "azure-conv"]):
         assert main([*command, "--step-time", "nothing.toml"]) == 2
         assert "'nothing.toml' is not a calibration's file or name" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,12 @@ from busdoor.calibration.errors import StepErrors
 from busdoor.calibration.plain import numbers
 from busdoor.calibration.playback import predicted_s, trace_of
 from busdoor.calibration.validation import RunValidation, Validation
+from busdoor.json_text import read_object, write_json
 from busdoor.plots.style import save_figure
-from busdoor.result import Result
+from busdoor.result import Result, write_result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
+from busdoor.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,34 +27,41 @@ MARKER = "validation.json"
 Report = Callable[[float, str], object]
 
 
-def save(validation: Validation, folder: Path, report: Report | None = None) -> Path:
-    """Write a validation.
+def write(validation: Validation, place: StudyFolder, report: Report | None = None) -> Path:
+    """Write a validation, and return its folder.
 
     Parameters
     ----------
     validation : Validation
         What to write.
-    folder : Path
-        Where to; made if need be. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv, and for each
+    place : StudyFolder
+        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv, and for each
         run a table, its figures, and the folders of the measured and of the simulated run.
     report : callable, optional
         Told about progress.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(f"{validation.to_json()}\n", encoding="utf-8")
+    folder = place.part
+    write_json(folder / MARKER, validation.to_dict())
     validation.by_regime.to_csv(folder / "regimes.csv")
     validation.bars.to_csv(folder / "bars.csv", index=False)
+    for run in validation.runs:
+        run.table.to_csv(folder / f"{run.name}.csv")
+        write_result(run.measured, folder / f"{run.name}_measured")
+        write_result(run.simulated, folder / f"{run.name}_simulated")
+    if len(validation.gain):
+        validation.gain.to_csv(folder / "gain.csv", index=False)
+    place.kept = True
+    _draw_all(validation, folder, report)
+    return place.publish()
+
+
+def _draw_all(validation: Validation, folder: Path, report: Report | None) -> None:
     for done, run in enumerate(validation.runs):
         if report:
             report(done / len(validation.runs), f"drawing {run.name}")
-        run.table.to_csv(folder / f"{run.name}.csv")
-        run.measured.save(folder / f"{run.name}_measured")
-        run.simulated.save(folder / f"{run.name}_simulated")
         _draw(validation.plot(run), folder / run.name)
     if len(validation.gain):
-        validation.gain.to_csv(folder / "gain.csv", index=False)
         _draw(validation.plot_gain(), folder / "gain")
-    return folder
 
 
 def _draw(figure: Figure, stem: Path) -> None:
@@ -72,7 +80,7 @@ def load(folder: Path) -> Validation:
     """
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
-    told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    told = read_object(folder / MARKER)
     step_time = make_step_time(**told["step_time"])
     runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
     return Validation(runs, step_time, told["about"])

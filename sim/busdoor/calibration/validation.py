@@ -214,11 +214,19 @@ class Validation:
 
         return verdict(self)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`."""
-        from busdoor.calibration.folder import save
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`.
 
-        return save(self, Path(folder))
+        Raises
+        ------
+        ValueError
+            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+        """
+        from busdoor.calibration.folder import write
+        from busdoor.study_folder import study_folder
+
+        with study_folder(folder, overwrite=overwrite) as place:
+            return write(self, place)
 
     @classmethod
     def load(cls, folder: str | Path) -> Validation:

@@ -200,9 +200,8 @@ def capacity_of(study: Study) -> Capacity:
         reasons = "; ".join(f"{answer.policy}: {answer.reason}" for answer in answers)
         raise ValueError(f"no policy meets the SLO {study.slo} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())
-    count = len(runs.traces)
-    spent = runs.spent.num_runs, runs.spent.num_requests
-    return Capacity(runs.config, study.slo, answers, tokens, *spent, count, runs.refused)
+    spent = runs.spent.num_runs, runs.spent.num_requests, len(runs.traces)
+    return Capacity(runs.config, study.slo, answers, tokens, *spent, runs.refused, complete=study.finished)
 
 
 def default_slo(model: str) -> str:

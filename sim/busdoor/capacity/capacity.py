@@ -41,6 +41,8 @@ class Capacity:
         Draws of the workload, numbered from 0 under the configuration's seed.
     refused : Refused
         Requests that all policies refuse, and that are no load.
+    complete : bool
+        Whether every policy has its answer; not after an interruption.
     """
 
     config: Config
@@ -51,6 +53,7 @@ class Capacity:
     num_requests: int
     replications: int
     refused: Refused = NONE_REFUSED
+    complete: bool = True
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -147,11 +150,19 @@ class Capacity:
 
         return to_dict(self, request_rate)
 
-    def save(self, directory: str | Path, request_rate: float | None = None) -> Path:
-        """Write tables (CSV, JSON) and plots (PNG, SVG) into a folder, made if need be."""
-        from busdoor.capacity.files import save
+    def save(self, directory: str | Path, request_rate: float | None = None, overwrite: bool = False) -> Path:
+        """Write tables (CSV, JSON) and plots (PNG, SVG) into a folder of their own.
 
-        return save(self, Path(directory), request_rate)
+        Raises
+        ------
+        ValueError
+            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+        """
+        from busdoor.capacity.files import write
+        from busdoor.study_folder import study_folder
+
+        with study_folder(directory, overwrite=overwrite) as place:
+            return write(self, place, request_rate)
 
     def _repr_html_(self) -> str:
         return f"{self.table.round(3).to_html()}<p>{self.verdict()}</p>"

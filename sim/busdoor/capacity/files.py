@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from busdoor.config.slo import SLO
+from busdoor.json_text import read_object, write_json
 from busdoor.simulate import versions
+from busdoor.study_folder import StudyFolder
 
 if TYPE_CHECKING:
     from busdoor.capacity.capacity import Capacity
@@ -28,6 +30,7 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
     """
     planned = {} if request_rate is None else {"plan": _records(capacity.plan(request_rate))}
     return {
+        "complete": capacity.complete,
         "verdict": capacity.verdict(request_rate),
         "slo": capacity.slo.to_dict(),
         "slo_text": str(capacity.slo),
@@ -43,19 +46,18 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
     }
 
 
-def save(capacity: Capacity, folder: Path, request_rate: float | None = None) -> Path:
+def write(capacity: Capacity, place: StudyFolder, request_rate: float | None = None) -> Path:
     """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "capacity.json").write_text(
-        json.dumps(to_dict(capacity, request_rate), indent=2) + "\n", encoding="utf-8"
-    )
+    folder = place.part
+    write_json(folder / "capacity.json", to_dict(capacity, request_rate))
     _finite(capacity.table).to_csv(folder / "table.csv")
     _finite(capacity.history).to_csv(folder / "history.csv", index=False)
     _finite(capacity.points).to_csv(folder / "points.csv", index=False)
     if request_rate is not None:
         capacity.plan(request_rate).to_csv(folder / "plan.csv")
+    place.kept = True
     save_plots(capacity, folder / "plots")
-    return folder
+    return place.publish()
 
 
 class Saved(NamedTuple):
@@ -67,7 +69,7 @@ class Saved(NamedTuple):
 
 
 def load(folder: Path) -> Saved:
-    """Read what `save` wrote.
+    """Read what `write` wrote.
 
     Raises
     ------
@@ -76,7 +78,7 @@ def load(folder: Path) -> Saved:
     """
     file = folder / "capacity.json"
     try:
-        study = json.loads(file.read_text(encoding="utf-8"))
+        study = read_object(file)
         slo, table = SLO.from_table(study["slo"]), pd.DataFrame.from_dict(study["policies"], orient="index")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not what busdoor capacity writes: {error!r}") from error

@@ -47,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read has read enough (`| head -1`); the files are written before anything is told
         _forget_stdout()
         return PIPE_CLOSED
+    except SystemExit as end:  # rich's answer to the same
+        if end.code != 1:
+            raise
+        return PIPE_CLOSED
 
 
 def _run(arguments: Sequence[str] | None) -> int:

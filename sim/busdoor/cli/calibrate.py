@@ -60,13 +60,16 @@ def calibrate(
     force
         With --from-requests: write the file even where the fit is refused.
     json
-        Print the calibration once more, as one line of JSON, last.
+        Print the calibration as one line of JSON; tables and remarks then go to stderr.
     """
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
     from busdoor.calibration.importing import run_names
     from busdoor.cli.progress import progress_bar
+    from busdoor.cli.telling import telling
+    from busdoor.study_paths import check_file
 
+    check_file(out, "--out", made=out.parent)
     title = name or out.stem
     moved = transfer is not None and len(measured) == 1 and _is_calibration(measured[0])
     given = {"--without": without, "--graph-sizes": graph_sizes, "--policy": policy, "--from-requests": from_requests,
@@ -86,9 +89,9 @@ def calibrate(
         from busdoor.calibration import transfer as move
 
         calibration = move(calibration, transfer)
-    _deliver(calibration, results, run_names(measured), out)
-    if json:
-        _print_json(calibration)
+    with telling(json) as answer:
+        _deliver(calibration, results, run_names(measured), out)
+        answer(calibration.to_dict)
     return 0
 
 
@@ -156,28 +159,15 @@ def _sizes(text: str | None) -> list[int] | None:
 
 
 def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path) -> None:
+    """Write the file and the figure, and then print the fit."""
     from busdoor.cli.calibration_tables import print_calibration
 
-    print_calibration(calibration)
-    print(f"Calibration: {calibration.save(out)}")
+    said = [f"Calibration: {calibration.save(out)}"]
     if results and all(len(result.iterations) for result in results):
         from busdoor.calibration.plots import plot_residuals
         from busdoor.plots import save_figure
 
         figure = plot_residuals(results, names, calibration.step_time)
-        print(f"Residuals: {save_figure(figure, out.with_name(f'{out.stem}_residuals'))[0]}")
-
-
-def _print_json(calibration: Calibration) -> None:
-    import json
-
-    print(json.dumps(_without_nan(calibration.to_dict())))
-
-
-def _without_nan(value: Any) -> Any:
-    """Write what is no number as null, which is all that JSON has."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+        said.append(f"Residuals: {save_figure(figure, out.with_name(f'{out.stem}_residuals'))[0]}")
+    print_calibration(calibration)
+    print("\n".join(said))

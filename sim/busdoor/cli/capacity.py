@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,8 +12,10 @@ from busdoor.cli.flags import Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
 
 if TYPE_CHECKING:
-    from busdoor.capacity import Capacity, Study
+    from busdoor.capacity import Study
+    from busdoor.cli.telling import Answer
     from busdoor.config import Config
+    from busdoor.study_folder import StudyFolder
 
 Flag = Parameter(negative="")
 
@@ -41,6 +42,7 @@ def capacity(
     reading: FileFlags = AS_WRITTEN,
     jobs: int | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
     """Find the highest arrival rate at which each policy meets an SLO, and how many GPUs a rate needs.
@@ -90,14 +92,18 @@ def capacity(
         Processes; by default one a processor.
     out
         Folder for tables and plots; by default a fresh busdoor-capacity-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     json
-        Print the numbers once more, as one line of JSON, last.
+        Print the numbers as one line of JSON; tables and remarks then go to stderr.
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
     from busdoor.cli.progress import notice, progress_bar
+    from busdoor.cli.telling import note, telling
     from busdoor.interrupt import exit_code
     from busdoor.run import idle_caches
+    from busdoor.study_folder import study_folder
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed, reading=reading,
@@ -107,15 +113,16 @@ def capacity(
     day = _day(diurnal, wanted)
     requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
     near = TOLERANCE if tolerance is None else tolerance
-    with progress_bar("drawing requests"):
-        study = make_study(settled, num_requests=requests, tolerance=near)
-        notice(idle_caches(settled, study.runs.traces[0]))
-    if defaulted:
-        print(_default_note(settled), file=sys.stderr)
-    _run(study, jobs)
-    if not study.answers:
-        raise KeyboardInterrupt
-    _deliver(study, wanted or (max(day) if day else None), day, out, json)
+    with telling(json) as answer, study_folder(out, "capacity", overwrite) as place:
+        with progress_bar("drawing requests"):
+            study = make_study(settled, num_requests=requests, tolerance=near)
+            notice(idle_caches(settled, study.runs.traces[0]))
+        if defaulted:
+            note(_default_note(settled))
+        _run(study, jobs)
+        if not study.answers:
+            raise KeyboardInterrupt
+        _deliver(study, wanted or (max(day) if day else None), day, place, answer)
     return 0 if study.finished else exit_code()
 
 
@@ -165,27 +172,21 @@ def _run(study: Study, jobs: int | None) -> None:
         study.run()
 
 
-def _deliver(study: Study, rate: float | None, day: list[float], out: Path | None, json: bool) -> None:
+def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFolder, answer: Answer) -> None:
+    """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
+    from busdoor.capacity.files import write
     from busdoor.cli.capacity_tables import print_capacity, print_day
-    from busdoor.cli.flags import fresh_folder
 
     found = capacity_of(study)
+    if day:
+        found.plan_day(day).to_csv(place.part / "day.csv")
+    folder = write(found, place, rate)
     print_capacity(found, rate)
     if day:
         print_day(found, day)
     if not study.finished:
         print(f"Interrupted: {len(study.answers)} of {study.num_rows} rows are done, and these are their answers.")
-    folder = found.save(fresh_folder("capacity", out), rate)
-    if day:
-        found.plan_day(day).to_csv(folder / "day.csv")
     print(f"Tables and plots: {folder}")
-    if json:
-        print(_line(found, rate, day))
-
-
-def _line(found: Capacity, rate: float | None, day: list[float]) -> str:
-    import json
-
-    hours = {"hours": json.loads(found.plan_day(day).reset_index().to_json(orient="records"))} if day else {}
-    return json.dumps({**found.to_dict(rate), **hours})
+    hours = {"hours": found.plan_day(day).reset_index().to_dict("records")} if day else {}
+    answer(lambda: {**found.to_dict(rate), **hours})

@@ -12,9 +12,10 @@ from busdoor.cli.reading import AS_WRITTEN, FileFlags
 from busdoor.interrupt import exit_code
 
 if TYPE_CHECKING:
-    from busdoor.comparison import Comparison
+    from busdoor.cli.telling import Answer
     from busdoor.config import Config
     from busdoor.experiment import Experiment
+    from busdoor.study_folder import StudyFolder
     from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
@@ -38,6 +39,7 @@ def compare(
     timeout: str | None = None,
     reading: FileFlags = AS_WRITTEN,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
     perfetto: Path | None = None,
 ) -> int:
@@ -80,16 +82,18 @@ def compare(
         Clients give up after so long: 30, 30s, 2min.
     out
         Folder for tables and plots; by default a fresh busdoor-compare-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     json
-        Print the numbers once more, as one line of JSON, last.
+        Print the numbers as one line of JSON; tables and remarks then go to stderr.
     perfetto
         File for a timeline to load in https://ui.perfetto.dev.
     """
     from busdoor.cli.flags import configured, names_policies, overrides
-    from busdoor.cli.progress import notice, progress_bar
-    from busdoor.experiment import Experiment
-    from busdoor.run import idle_caches
-    from busdoor.study import DEFAULT_JOB, draws
+    from busdoor.cli.telling import telling
+    from busdoor.study import DEFAULT_JOB
+    from busdoor.study_folder import study_folder
+    from busdoor.study_paths import check_file
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
@@ -97,27 +101,40 @@ def compare(
         lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
+    with telling(json) as answer, study_folder(out, "compare", overwrite) as place:
+        check_file(perfetto, "--perfetto", made=out)
+        experiment = _experiment(settled, "policy" in tables or names_policies(config))
+        finished = _run(experiment)
+        if not experiment.summaries:
+            raise KeyboardInterrupt
+        _deliver(experiment, finished, place, perfetto, answer)
+    return 0 if finished else exit_code()
+
+
+def _experiment(settled: Config, chosen: bool) -> Experiment:
+    """Draw the requests; of policies that the user has not chosen, leave out what does not fit."""
+    from busdoor.cli.progress import notice, progress_bar
+    from busdoor.experiment import Experiment
+    from busdoor.run import idle_caches
+    from busdoor.study import draws
+
     with progress_bar("drawing requests"):
-        if "policy" not in tables and not names_policies(config):
-            settled = _fitting(settled, draws(settled)(0))
+        settled = settled if chosen else _fitting(settled, draws(settled)(0))
         experiment = Experiment(settled, draws(settled))
         notice(idle_caches(settled, experiment.draw(0)))
-    finished = _run(experiment)
-    if not experiment.summaries:
-        raise KeyboardInterrupt
-    _deliver(experiment, finished, out, json, perfetto)
-    return 0 if finished else exit_code()
+    return experiment
 
 
 def _fitting(config: Config, trace: Trace) -> Config:
     """Leave out of the policies that nobody asked for those that the server cannot run, and say why."""
     from dataclasses import replace
 
+    from busdoor.cli.telling import note
     from busdoor.run import misfits
 
     left_out = misfits(config, trace)
     for label, sentence in left_out.items():
-        print(f"Left out: {label}. {sentence[:1].upper()}{sentence[1:]}.")
+        note(f"Left out: {label}. {sentence[:1].upper()}{sentence[1:]}.")
     kept = tuple(policy for policy in config.policies if policy.label not in left_out)
     return replace(config, policies=kept) if kept else config
 
@@ -135,24 +152,25 @@ def _run(experiment: Experiment) -> bool:
     return True
 
 
-def _deliver(experiment: Experiment, finished: bool, out: Path | None, json: bool, perfetto: Path | None) -> None:
-    from busdoor.cli.flags import fresh_folder
+def _deliver(experiment: Experiment, finished: bool, place: StudyFolder, perfetto: Path | None, answer: Answer) -> None:
+    """Write everything, and then print it."""
+    from busdoor.cli.progress import progress_bar
     from busdoor.cli.tables import print_comparison
     from busdoor.comparison import Comparison
-    from busdoor.comparison_files import to_perfetto
+    from busdoor.comparison_files import to_json, to_perfetto, write
 
     comparison = Comparison.of(experiment)
+    with progress_bar() as report:
+        folder = write(comparison, place, report)
+    if perfetto is not None:
+        to_perfetto(comparison, perfetto)
     print_comparison(comparison)
     if not finished:
         print(_interruption(experiment))
-    folder = fresh_folder("compare", out)
-    _save(comparison, folder)
     print(f"Tables and plots: {folder}")
     if perfetto is not None:
-        to_perfetto(comparison, perfetto)
         print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
-    if json:
-        print(_line(comparison))
+    answer(lambda: to_json(comparison))
 
 
 def _interruption(experiment: Experiment) -> str:
@@ -161,18 +179,3 @@ def _interruption(experiment: Experiment) -> str:
     if not done:
         return "Interrupted in the first replication: the rows that it had run are shown."
     return f"Interrupted: this is the mean of the {done} of {wanted} replications that every row had run."
-
-
-def _save(comparison: Comparison, folder: Path) -> None:
-    from busdoor.cli.progress import progress_bar
-
-    with progress_bar() as report:
-        comparison.save(folder, report)
-
-
-def _line(comparison: Comparison) -> str:
-    import json
-
-    from busdoor.comparison_files import to_json
-
-    return json.dumps(to_json(comparison))

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Flag = Parameter(negative="")
 
 
-def demo(*, out: Path | None = None) -> int:
+def demo(*, out: Path | None = None, overwrite: Annotated[bool, Flag] = False) -> int:
     """Show the difference on five requests: in words, and as a picture of bus and door.
 
     Parameters
     ----------
     out
         Folder for the picture; by default a fresh busdoor-demo-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     """
-    from busdoor.cli.flags import fresh_folder
     from busdoor.demo import describe, introductory_scenario
     from busdoor.plots import plot_bus_and_door, save_figure
+    from busdoor.study_folder import study_folder
 
-    scenario = introductory_scenario()
+    with study_folder(out, "demo", overwrite) as place:
+        scenario = introductory_scenario()
+        files = save_figure(plot_bus_and_door(scenario.static, scenario.continuous), place.part / "bus-and-door")
+        folder = place.publish()
     print(describe(scenario))
-    folder = fresh_folder("demo", out)
-    files = save_figure(plot_bus_and_door(scenario.static, scenario.continuous), folder / "bus-and-door")
-    print("\nPicture: " + ", ".join(map(str, files)))
+    print("\nPicture: " + ", ".join(str(folder / file.name) for file in files))
     return 0

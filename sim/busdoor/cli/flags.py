@@ -1,4 +1,4 @@
-"""What the commands share: from flags to a configuration, and where results go."""
+"""What the commands share: from flags to a configuration."""
 
 from __future__ import annotations
 
@@ -109,30 +109,6 @@ def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             if name == "workload" or path.is_file():
                 tables[name] = {**table, "path": str(path)}
     return tables
-
-
-def fresh_folder(command: str, out: Path | None) -> Path:
-    """Return the folder for a command's results: the one asked for, else the first free number.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> os.chdir(tempfile.mkdtemp())
-    >>> fresh_folder("compare", None).name, fresh_folder("compare", None).name
-    ('busdoor-compare-001', 'busdoor-compare-002')
-    """
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        return out
-    number = 1
-    while True:
-        folder = Path(f"busdoor-{command}-{number:03}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
 
 
 def _router(text: str | None) -> str | dict[str, Any] | None:

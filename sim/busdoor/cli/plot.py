@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from busdoor.result import Result
 
+Flag = Parameter(negative="")
 
-def plot(directory: Path, /, *, out: Path | None = None) -> int:
+
+def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bool, Flag] = False) -> int:
     """Draw a saved comparison, capacity study or result again, as PNG and SVG.
 
     Parameters
@@ -17,14 +21,20 @@ def plot(directory: Path, /, *, out: Path | None = None) -> int:
     directory
         A folder that compare, capacity or simulate wrote.
     out
-        Folder for the pictures; by default the folder's own plots.
+        Folder for the pictures; by default the folder's own plots, drawn anew.
+    overwrite
+        Draw into the folder of --out though it holds something: pictures of the same names are replaced.
     """
+    from busdoor.study_folder import check_free
+
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a folder; name one that busdoor compare, capacity or simulate wrote")
     draw = next((draw for marker, (_, draw) in _KINDS.items() if (directory / marker).exists()), None)
     if draw is None:
         known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in _KINDS.items())
         raise ValueError(f"{directory} holds neither {known}")
+    if out is not None:
+        check_free(out, mixed=overwrite)
     files = draw(directory, out or directory / "plots")
     if not files:
         raise ValueError(f"{directory} has no rate that was tried, so that there is nothing to draw")

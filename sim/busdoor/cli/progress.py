@@ -9,6 +9,8 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from busdoor.cli.telling import note
+
 if TYPE_CHECKING:
     from busdoor.experiment import Report
 
@@ -80,7 +82,7 @@ class _Lines:
     def tick(self) -> None:
         """Print a line."""
         line = progress_line(self.share, self.what, monotonic() - self.began_s)
-        print(line, file=sys.stderr, flush=True)
+        note(line)
 
     def stop(self) -> None:
         """Leave the lines as they are."""
@@ -89,7 +91,7 @@ class _Lines:
 def notice(sentences: Iterable[str]) -> None:
     """Print sentences to stderr that a reader has to know, but that are no part of the answer."""
     for sentence in sentences:
-        print(f"busdoor: {sentence}", file=sys.stderr, flush=True)
+        note(f"busdoor: {sentence}")
 
 
 def progress_line(share: float, what: str, elapsed_s: float) -> str:

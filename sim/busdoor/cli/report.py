@@ -18,6 +18,10 @@ def report(directory: Path, /, *, out: Path | None = None) -> int:
         File for the page; by default report.html in the folder.
     """
     from busdoor.report import page_of
+    from busdoor.study_paths import check_file
 
-    print(page_of(directory).write(out or directory / "report.html"))
+    file = out or directory / "report.html"
+    if directory.is_dir():
+        check_file(file, "--out", made=file.parent)
+    print(page_of(directory).write(file))
     return 0

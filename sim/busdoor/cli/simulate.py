@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -15,6 +14,7 @@ from busdoor.interrupt import exit_code
 if TYPE_CHECKING:
     from busdoor.config import Config
     from busdoor.result import Result
+    from busdoor.study_folder import StudyFolder
 
 Flag = Parameter(negative="")
 
@@ -25,6 +25,7 @@ def simulate(
     *,
     config: Path | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     policy: str | None = None,
     rate: Rate = None,
     num_requests: int | None = None,
@@ -54,6 +55,8 @@ def simulate(
         TOML file with [policy], [kv], [step_time], [gpu] ...; flags override it.
     out
         Folder for the result; by default a fresh busdoor-simulate-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
     rate
@@ -80,12 +83,14 @@ def simulate(
     step_by_step
         Make every iteration an event of its own: the slow oracle, with the same results.
     json
-        Print the summary once more, as one line of JSON, last.
+        Print the summary as one line of JSON; tables and remarks then go to stderr.
     perfetto
         File for a timeline to load in https://ui.perfetto.dev.
     """
-    from busdoor.cli.flags import configured, fresh_folder, overrides
-    from busdoor.cli.tables import print_summary
+    from busdoor.cli.flags import configured, overrides
+    from busdoor.cli.telling import telling
+    from busdoor.study_folder import study_folder
+    from busdoor.study_paths import check_file
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
@@ -99,46 +104,48 @@ def simulate(
         raise ValueError(
             f"simulate runs one policy, but the configuration has {names}; choose one, as in --policy vllm"
         )
-    result, code = _run(settled, step_by_step)
-    folder = result.save(fresh_folder("simulate", out))
-    print_summary(result, settled.slo)
-    if settled.cluster is not None:
-        _tell_replicas(result, folder)
-    print(f"Result: {folder}")
-    if perfetto is not None:
-        result.to_perfetto(perfetto)
-        print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
-    if json:
-        print(_line(result, settled.cluster is not None))
+    with telling(json) as answer, study_folder(out, "simulate", overwrite) as place:
+        check_file(perfetto, "--perfetto", made=out)
+        result, code = _run(settled, step_by_step)
+        _deliver(result, settled, place, perfetto)
+        answer(lambda: _numbers(result, settled.cluster is not None))
     return code
 
 
-def _tell_replicas(result: Result, folder: Path) -> None:
-    """Print what each server of a cluster did, and write it beside the result."""
+def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path | None) -> None:
+    """Write everything, and then print it."""
     from busdoor.cli.replica_tables import print_replicas
+    from busdoor.cli.tables import print_summary
+    from busdoor.cluster.table import replica_table
+    from busdoor.result import write_result
+
+    write_result(result, place.part)
+    replicas = None if settled.cluster is None else replica_table(result)
+    if replicas is not None:
+        replicas.to_csv(place.part / "replicas.csv")
+    folder = place.publish()
+    if perfetto is not None:
+        result.to_perfetto(perfetto)
+    print_summary(result, settled.slo)
+    if replicas is not None:
+        print_replicas(replicas)
+    print(f"Result: {folder}")
+    if perfetto is not None:
+        print(f"Timeline for https://ui.perfetto.dev: {perfetto}")
+
+
+def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
+    """Return the summary, and of a cluster a row a server."""
     from busdoor.cluster.table import replica_table
 
-    replicas = replica_table(result)
-    replicas.to_csv(folder / "replicas.csv")
-    print_replicas(replicas)
-
-
-def _line(result: Result, of_cluster: bool) -> str:
-    """Return the summary as JSON, which has neither NaN nor infinity: what is no number is null."""
-    import json
-    from math import isfinite
-
-    from busdoor.cluster.table import replica_table
-
-    plain = ((str(key), getattr(value, "item", lambda value=value: value)()) for key, value in result.summary.items())
-    numbers = {key: value if isfinite(value) else None for key, value in plain}
-    replicas = {"replicas": json.loads(replica_table(result).to_json(orient="records"))} if of_cluster else {}
-    return json.dumps(numbers | replicas)
+    replicas = {"replicas": replica_table(result).to_dict("records")} if of_cluster else {}
+    return result.summary.to_dict() | replicas
 
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
-    """Run, and return the result and the exit code: 130 with what was done, if somebody stopped it."""
+    """Run, and return the result and the exit code; of an interrupted run what was done."""
     from busdoor.cli.progress import notice, progress_bar
+    from busdoor.cli.telling import note
     from busdoor.run import idle_caches, limits_for, run, servable
     from busdoor.simulate import Interrupted
 
@@ -155,6 +162,6 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
                 progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
             )
     except Interrupted as stopped:
-        print(f"{stopped}; the rest is written as unfinished", file=sys.stderr)
+        note(f"{stopped}; the rest is written as unfinished")
         return stopped.result, exit_code()
     return done, 0

@@ -28,6 +28,7 @@ def sweep(
     jobs: int = -1,
     cluster: str | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
     """Run every combination of a study's values, and write the what-if table.
@@ -46,20 +47,25 @@ def sweep(
         Run on Dask: the scheduler's address (tcp://host:8786), or local.
     out
         Folder for the table and the points; by default busdoor-sweep- and the study's name.
+    overwrite
+        Replace whole what another study left in that folder, or run all points of this one anew.
     json
-        Print the table once more, as one line of JSON, last.
+        Print the table as one line of JSON; the table to read and remarks then go to stderr.
     """
+    from busdoor.cli.telling import telling
     from busdoor.sweep import load_plan
+    from busdoor.sweep.store import claim
 
     points = load_plan(study)
     _tell_of_files(points)
     folder = out or Path(f"busdoor-sweep-{study.stem}")
-    sweep, whole = _run(points, folder, jobs, cluster)
-    sweep.save(folder)
-    print_sweep(sweep)
-    print(f"Table and points: {folder}")
-    if json:
-        print(_line(sweep))
+    claim(folder, [point.key for point in points], overwrite)
+    with telling(json) as answer:
+        sweep, whole = _run(points, folder, jobs, cluster)
+        sweep.save(folder)
+        print_sweep(sweep)
+        print(f"Table and points: {folder}")
+        answer(lambda: _numbers(sweep))
     if whole and len(sweep.failed) == len(points):
         raise ValueError(f"every point failed; the first: {sweep.records[points[0].key].error}")
     return 0 if whole else exit_code()
@@ -143,9 +149,5 @@ def closing(sweep: Sweep) -> list[str]:
     return said
 
 
-def _line(sweep: Sweep) -> str:
-    """Return the table as JSON, which has neither NaN nor infinity: what is no number is null."""
-    import json
-
-    rows = json.loads(sweep.table.to_json(orient="records", double_precision=15))
-    return json.dumps({"points": len(sweep.points), "failed": len(sweep.failed), "table": rows})
+def _numbers(sweep: Sweep) -> dict[str, Any]:
+    return {"points": len(sweep.points), "failed": len(sweep.failed), "table": sweep.table.to_dict("records")}

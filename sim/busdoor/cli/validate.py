@@ -16,6 +16,7 @@ def validate(
     policy: str | None = None,
     run: int | None = None,
     out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
     """Replay measured runs in the simulator, and say how far off it is and why.
@@ -39,34 +40,36 @@ def validate(
         Which result of a vLLM result file to which several were appended; 1 is the first.
     out
         Folder for tables and figures; by default a fresh busdoor-validate-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
     json
-        Print the numbers once more, as one line of JSON, last.
+        Print the numbers as one line of JSON; tables and remarks then go to stderr.
     """
     from busdoor.calibration import load_measured
     from busdoor.calibration import validate as hold_against
-    from busdoor.calibration.folder import save
+    from busdoor.calibration.folder import write
     from busdoor.calibration.importing import run_names
     from busdoor.calibration.playback import check_policy
-    from busdoor.cli.flags import fresh_folder
     from busdoor.cli.progress import progress_bar
+    from busdoor.cli.telling import telling
     from busdoor.cli.validation_tables import print_validation
     from busdoor.config import parse_policy
     from busdoor.step_time import make_step_time
     from busdoor.step_time.calibrated import read_calibration_tables
+    from busdoor.study_folder import study_folder
 
     if not measured:
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
     model = make_step_time("calibrated", path=step_time)
     about = read_calibration_tables(step_time).get("calibration", {})
     given = check_policy(parse_policy(policy)) if policy else None
-    with progress_bar(f"simulating {len(measured)} measured runs"):
-        results = [load_measured(path, run=run) for path in measured]
-        validation = hold_against(results, model, run_names(measured), policy=given, about=about)
-    print_validation(validation)
-    folder = fresh_folder("validate", out)
-    with progress_bar() as report:
-        save(validation, folder, report)
-    print(f"Tables and figures: {folder}; as a page: busdoor report {folder}")
-    if json:
-        print(validation.to_json())
+    with telling(json) as answer, study_folder(out, "validate", overwrite) as place:
+        with progress_bar(f"simulating {len(measured)} measured runs"):
+            results = [load_measured(path, run=run) for path in measured]
+            validation = hold_against(results, model, run_names(measured), policy=given, about=about)
+        with progress_bar() as report:
+            folder = write(validation, place, report)
+        print_validation(validation)
+        print(f"Tables and figures: {folder}; as a page: busdoor report {folder}")
+        answer(validation.to_dict)
     return 0

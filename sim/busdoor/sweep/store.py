@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from busdoor.study_folder import check_free, clear
 from busdoor.sweep.task import Record
 
 _ABOUT = b"busdoor"  # the key in the file's metadata under which everything but the metrics is
@@ -83,8 +84,37 @@ class Store:
         return dict(self._read(keys))
 
     def _read(self, keys: Iterable[str]) -> Iterator[tuple[str, Record]]:
-        there = {path.stem for path in self.folder.glob("*.parquet")}
+        there = keys_in(self.folder)
         for key in dict.fromkeys(keys):
             record = self.read(key) if key in there else None
             if record is not None:
                 yield key, record
+
+
+def claim(folder: Path, keys: Iterable[str], overwrite: bool = False) -> None:
+    """Check that a sweep may run in a folder: it is free, or has points of this study, with which it goes on.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the sweep.
+    keys : iterable of str
+        Of the study's points.
+    overwrite : bool
+        Whether what is there is removed.
+
+    Raises
+    ------
+    ValueError
+        If it is a file, or holds something else.
+    """
+    if overwrite:
+        check_free(folder, overwrite)
+        clear(folder)
+    elif not keys_in(folder / "points") & set(keys):
+        check_free(folder)
+
+
+def keys_in(folder: Path) -> set[str]:
+    """Return the keys of the records in a folder."""
+    return {path.stem for path in folder.glob("*.parquet")}

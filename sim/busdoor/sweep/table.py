@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.json_text import write_json
+from busdoor.study_paths import rewritten
 from busdoor.sweep.plan import Point
 from busdoor.sweep.store import Store
 from busdoor.sweep.task import Record
@@ -64,11 +66,14 @@ class Sweep:
         return [point for point in self.points if self._status(point) == "missing"]
 
     def save(self, folder: str | Path) -> Path:
-        """Write sweep.csv and sweep.parquet (`table`) and replications.parquet into a folder."""
+        """Write sweep.csv and sweep.parquet (`table`), replications.parquet, and sweep.json, which counts points."""
         folder = Path(folder)
-        self.table.to_csv(folder / "sweep.csv", index=False)
-        self.table.to_parquet(folder / "sweep.parquet", index=False)
-        self.replications.to_parquet(folder / "replications.parquet", index=False)
+        counts = {"points": len(self.points), "failed": len(self.failed), "missing": len(self.missing)}
+        with rewritten(folder) as part:
+            self.table.to_csv(part / "sweep.csv", index=False)
+            self.table.to_parquet(part / "sweep.parquet", index=False)
+            self.replications.to_parquet(part / "replications.parquet", index=False)
+            write_json(part / "sweep.json", {"complete": not counts["missing"], **counts})
         return folder
 
     def _status(self, point: Point) -> str:

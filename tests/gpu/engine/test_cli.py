@@ -200,6 +200,6 @@ def test_a_replay_that_breaks_off_saves_what_it_measured(files, monkeypatch):
         raise RuntimeError("CUDA error: device lost")
 
     monkeypatch.setattr(Engine, "_run", die)
-    with pytest.raises(ValueError, match=r"the GPU failed .CUDA error: device lost.* so far is in .*vllm"):
+    with pytest.raises(ValueError, match=r"the GPU failed .CUDA error: device lost.* so far is in .*out"):
         command(files, clock="cpu")
     assert "GPU failed" in meta_of(files[2] / "vllm")["error"]

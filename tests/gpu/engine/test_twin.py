@@ -145,7 +145,7 @@ class TestBrokenOff:
 
     def test_refuses_a_folder_of_other_settings(self, made, machine):
         with pytest.raises(
-            ValueError, match=r"mine has the steps of a twin with seed = 0, not 1; choose another --out"
+            ValueError, match=r"mine has the steps of a twin with seed = 0, not 1; use the same settings"
         ):
             make_twin(machine, made[0], BUDGET_S, seed=1)
 
@@ -157,9 +157,9 @@ class TestTheCommand:
         monkeypatch.setattr(twin, "unseen_runs", lambda *args: unseen_runs(*args)[:2])  # drawing takes the longest
         out = tmp_path / "mine"
         assert main(["twin", *self.FLAGS, "--budget", "6s", "--out", str(out), "--json"]) == 0
-        printed = capsys.readouterr().out
-        assert "gain" in printed
-        assert set(json.loads(printed.splitlines()[-1])["runs"]) == {path.name for path in (out / "runs").iterdir()}
+        printed, told = capsys.readouterr()
+        assert "gain" in told
+        assert set(json.loads(printed)["runs"]) == {path.name for path in (out / "runs").iterdir()}
         assert "</html>" in (out / "report.html").read_text()
         assert [run.name for run in load(out / "validation").runs] == ["burst-vllm", "burst-static"]
 
