@@ -421,15 +421,13 @@ def test_the_commands_go_from_a_log_to_a_file_to_a_verdict(tmp_path, monkeypatch
 
 def test_compare_simulate_and_capacity_take_the_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    few = ["--rate", "2", "--num-requests", "20", "--out", "out"]
-    assert main(["simulate", "azure-conv", "--step-time", "vllm-cpu", *few]) == 0
+    few = ["--step-time", "vllm-cpu", "--rate", "2", "--num-requests", "20", "--out", "out"]
+    assert main(["simulate", "azure-conv", *few]) == 0
     meta = Result.load("out").meta
     assert meta["step_time"]["calibration"] == "vllm-cpu"
     assert meta["config"]["step_time"] == meta["step_time"]
     Path("study.toml").write_text('[step_time]\nname = "linear"\nbase_s = 1.0\n')
-    assert (
-        main(["simulate", "azure-conv", "--config", "study.toml", "--step-time", "vllm-cpu", *few, "--overwrite"]) == 0
-    )
+    assert main(["simulate", "azure-conv", "--config", "study.toml", *few, "--overwrite"]) == 0
     for command in (["compare"], ["capacity"], ["simulate", "azure-conv"]):
         assert main([*command, "--step-time", "nothing.toml"]) == 2
         assert "'nothing.toml' is not a calibration's file or name" in capsys.readouterr().err
