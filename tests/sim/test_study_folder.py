@@ -110,10 +110,12 @@ def test_what_is_worth_keeping_is_kept_if_the_rest_fails(here, monkeypatch, caps
 
 
 def test_a_folder_is_locked_for_one_process_at_a_time(here):
+    (here / "twin.json").touch()
     with locked(here), pytest.raises(ValueError, match="is being written by another busdoor"), locked(here):
         pass
     with locked(here):
         pass
+    assert [path.name for path in here.iterdir()] == ["twin.json"]
 
 
 def test_every_label_has_a_folder_of_its_own_within_the_study():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
@@ -71,7 +70,8 @@ def flag_of(option: str) -> str:
 
 def tell(notes: Iterable[str]) -> None:
     """Print on standard error what was done that a file does not say."""
+    from busdoor.cli.telling import note
     from busdoor_workloads.text import printable
 
-    for note in notes:
-        print(f"busdoor: note: {printable(note)}", file=sys.stderr)
+    for text in notes:
+        note(f"busdoor: note: {printable(text)}")
