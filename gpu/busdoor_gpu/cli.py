@@ -104,7 +104,7 @@ def replay(
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
 
-    place = settle_place(model or _configured_model(config), backend, device, dtype)
+    place = settle_place(model if model is not None else _configured_model(config), backend, device, dtype)
     settled = _configured(
         config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
         reading=reading,
@@ -212,11 +212,12 @@ def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
 def _served(settled: Config, time_scale: float | None, concurrency: int | None) -> Trace:
     """Draw or read the trace, and put the flags about its arrivals over it."""
     from dataclasses import replace
+    from math import inf
 
     trace = settled.workload.trace(settled.seed)
     for flag, value in {"--time-scale": time_scale, "--concurrency": concurrency}.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{flag} is {value}; it must be more than 0")
+        if value is not None and not 0 < value < inf:
+            raise ValueError(f"{flag} is {value}; it must be more than 0" + (", and finite" if value == inf else ""))
     if time_scale is not None:
         trace = trace.with_arrivals(trace.arrival_s * time_scale)
     if concurrency is not None:

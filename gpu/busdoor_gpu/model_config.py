@@ -90,6 +90,8 @@ def find_model(name: str) -> ModelConfig:
     >>> find_model("tiny-qwen3").shape.qk_norm, find_model("qwen3-0.6b").shape.num_hidden_layers
     (True, 28)
     """
+    if not name:
+        raise ValueError("--model is empty; give a model's name, or a checkpoint's folder")
     folder = Path(name)
     if (folder / "config.json").is_file():
         return read_config(folder)

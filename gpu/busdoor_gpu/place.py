@@ -13,6 +13,7 @@ from busdoor_gpu.footprint import Sizes, check_engine
 from busdoor_gpu.model import Model, default_dtype, load_model
 from busdoor_gpu.model_config import ModelConfig, find_model
 
+_SEEDS = 2**63  # what torch.Generator.manual_seed takes
 GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"
 
 
@@ -56,6 +57,8 @@ class Place:
         EngineError
             If the model does not fit the GPU.
         """
+        if not 0 <= seed < _SEEDS:
+            raise ValueError(f"--seed is {seed}; it must be from 0 to {_SEEDS - 1}")
         if not self.on_gpu:
             torch.set_num_threads(1)  # so that processor time is time
         kernels = load_backend(self.backend)
@@ -87,7 +90,7 @@ def settle_place(
     chosen: BackendName = backend or ("triton" if place.type == "cuda" else "torch")
     if chosen == "triton" and place.type != "cuda":
         raise ValueError(f"--backend triton runs on a GPU, and --device is {device}; use --backend torch")
-    named = model or (GPU_MODEL if place.type == "cuda" else CPU_MODEL)
+    named = model if model is not None else (GPU_MODEL if place.type == "cuda" else CPU_MODEL)
     config = named if isinstance(named, ModelConfig) else find_model(named)
     chose_cpu = backend is None and device is None
     if place.type == "cpu" and (chose_cpu or model is None):
@@ -115,13 +118,13 @@ def find_device(device: str | None, backend: BackendName | None) -> torch.device
     (device(type='cpu'), device(type='cpu'))
     """
     without = backend == "torch" or (backend is None and not torch.cuda.is_available())
-    name = device or ("cpu" if without else "cuda")
+    name = device if device is not None else ("cpu" if without else "cuda")
     try:
         found = torch.device(name)
     except RuntimeError:
         found = torch.device("meta")
     if found.type not in ("cuda", "cpu"):
-        raise ValueError(f"--device {name}: there is no such device; use cuda, cuda:1 or cpu")
+        raise ValueError(f"--device {name!r}: there is no such device; use cuda, cuda:1 or cpu")
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"there is no GPU for device {name} here; use --backend torch --device cpu")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():

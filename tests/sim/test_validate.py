@@ -1,5 +1,6 @@
 """The simulator beside real runs: vLLM's own engine on a CPU, and runs whose truth is known."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -192,11 +193,9 @@ BIG = 2**64 - 1  # beyond int64, and beyond what a float keeps apart
     ids=["text", "zeros", "vLLM's suffix", "own", "own with suffix", "large"],
 )
 def test_a_vllm_log_may_name_requests_by_any_id(of_iteration, of_request, tmp_path):
-    from busdoor_workloads.formats.table import read_json
-
     plain = VLLM_CPU / "rate_4.json.gz"
     path = tmp_path / "log.json"
-    path.write_text(json.dumps(with_ids(read_json(plain), of_iteration, of_request)))
+    path.write_text(json.dumps(with_ids(json.loads(gzip.decompress(plain.read_bytes())), of_iteration, of_request)))
     found, expected = load_measured(path), load_measured(plain)
     for part in ("requests", "iterations", "stays"):
         pd.testing.assert_frame_equal(getattr(found, part), getattr(expected, part))
@@ -350,7 +349,7 @@ def test_a_fit_that_does_not_reproduce_its_own_requests_is_refused(csv_run, tmp_
     out = tmp_path / "odd.toml"
     arguments = ["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]
     assert main(arguments) == 2
-    assert re.search(r"not written, because the mean t\w+ of odd is .\d+% off in sample", capsys.readouterr().err)
+    assert re.search(r"not written, because the mean T\w+ of odd is .[\d.]+ % off in sample", capsys.readouterr().err)
     assert not out.exists()
     assert main([*arguments, "--force"]) == 0
     kept = Calibration.load(out)
@@ -385,6 +384,35 @@ def test_a_flag_that_does_not_apply_is_refused(flags, sentence, csv_run, tmp_pat
     assert main(["calibrate", write_csv(tmp_path / "a.csv", csv_run), "--out", str(out), *flags]) == 2
     assert sentence in capsys.readouterr().err
     assert not out.exists()
+
+
+REFUSING = "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["calibrate", "a.csv", "--from-requests", "--policy", REFUSING, "--out", "o.toml"], "60 of 60 are refused"),
+        (["validate", "a.csv", "--step-time", "vllm-cpu", "--policy", REFUSING], "no finished request: 60 of 60"),
+        (["validate", "open.csv", "--step-time", "vllm-cpu", "--policy", POLICY], "open has no finished request"),
+        (["calibrate", "inf.csv", "--from-requests", "--out", "o.toml"], "inf.csv request 0: finish_s is infinite"),
+        (["calibrate", "a.csv", "--from-requests", "--out", "folder"], "--out folder is a folder; give a file"),
+        (["calibrate", "a.csv", "--from-requests", "--out", "a.csv/o.toml"], "nothing can be written into"),
+    ],
+)
+def test_what_cannot_be_fitted_or_validated_is_one_sentence(
+    arguments, sentence, csv_run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "a.csv", csv_run)
+    for name, last in (("open", ""), ("inf", "inf")):
+        (tmp_path / f"{name}.csv").write_text(
+            f"arrival_s,input_tokens,output_tokens,first_token_s,finish_s\n0,9,3,0.5,{last}\n"
+        )
+    (tmp_path / "folder").mkdir()
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert sentence in errors and "Traceback" not in errors
 
 
 def test_requests_without_a_first_token_do_not_calibrate():

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.calibration.errors import as_percent, as_share
 from busdoor.calibration.file import Calibration, about_runs
-from busdoor.calibration.playback import policy_of, trace_of
+from busdoor.calibration.playback import check_served, policy_of, trace_of
 from busdoor.result import Result
 from busdoor.simulate import simulate
 from busdoor.step_time.calibrated import CalibratedStepTime
@@ -109,7 +110,8 @@ def _large_errors(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
     )
     if abs(worst) <= WORST_ERROR:
         return []
-    return [f"the {key.replace('_', ' ')} of {run} is {worst:+.0%} off in sample, more than {WORST_ERROR:.0%}"]
+    latency = key.removeprefix("mean_").upper()
+    return [f"the mean {latency} of {run} is {as_percent(worst)} off in sample, more than {as_share(WORST_ERROR)}"]
 
 
 def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
@@ -154,7 +156,9 @@ class _Problem:
         for result, trace in zip(self.results, self.traces, strict=True):
             policy = policy_of(result.meta, trace, self.policy)
             lookahead = int(result.meta.get("lookahead", 0))
-            found.append(_statistics(simulate(trace, policy, model, lookahead=lookahead, iterations=False)))
+            simulated = simulate(trace, policy, model, lookahead=lookahead, iterations=False)
+            check_served(simulated, f"{trace.name}, simulated with that policy and memory,")
+            found.append(_statistics(simulated))
         relative: Floats = self.weights * np.log(np.concatenate(found) / self.measured)
         return relative
 

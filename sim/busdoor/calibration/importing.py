@@ -197,5 +197,9 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path, what: 
         raise ValueError(
             f"{path.name} request {wrong[0]}: arrival and lengths have to be numbers, the latter 1 or more"
         )
+    for column in numbers.columns:
+        endless = np.flatnonzero(np.isinf(numbers[column]))
+        if len(endless):
+            raise ValueError(f"{path.name} request {endless[0]}: {column} is infinite; leave it empty if it is unknown")
     typed: pd.DataFrame = numbers.astype(dict.fromkeys(counts, np.int64))
     return typed

@@ -72,6 +72,19 @@ def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return given
 
 
+def check_served(result: Result, name: str) -> None:
+    """Raise ValueError if a run answered no request, so that it has no latencies.
+
+    Examples
+    --------
+    >>> check_served(Result.example(), "mine")
+    """
+    if not (result.requests["status"] == "finished").any():
+        refused = result.requests["status"].str.startswith("refused").sum()
+        why = f"{refused} of {len(result.requests)} are refused; check --policy" if refused else "check its times"
+        raise ValueError(f"{name} has no finished request: {why}")
+
+
 def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None) -> Policy:
     """Make a fresh scheduler as a run's meta describes it.
 

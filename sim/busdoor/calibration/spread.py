@@ -108,8 +108,7 @@ def _parts(run: RunValidation) -> list[float]:
 
 
 def _total(runs: Sequence[RunValidation], key: str) -> float:
-    found = [run.measured.meta.get(key) for run in runs]
-    return float(sum(found)) if found and None not in found else nan
+    return sum((float(run.measured.meta.get(key, nan)) for run in runs), 0.0)
 
 
 def spread_lines(validation: Validation) -> Iterator[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from busdoor.calibration.budget import error_budget
 from busdoor.calibration.errors import batch_agreement, compare_statistics, step_errors
-from busdoor.calibration.playback import Played, policy_of, predicted_s, serve, trace_of
+from busdoor.calibration.playback import Played, check_served, policy_of, predicted_s, serve, trace_of
 from busdoor.calibration.validation import RunValidation, Validation
 from busdoor.result import Result
 from busdoor.step_time.base import StepTime
@@ -73,12 +73,14 @@ def _validate(
         policy = policy_of(measured.meta, trace, given)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    check_served(measured, name)
     lookahead = int(measured.meta.get("lookahead", 0))
 
     def run(model: StepTime) -> Result:
         return serve(trace, policy_of(measured.meta, trace, given), model, lookahead)
 
     simulated = run(step_time)
+    check_served(simulated, f"{name}, simulated with that policy and memory,")
     played = (
         run(Played(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
     )

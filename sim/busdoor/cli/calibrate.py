@@ -75,6 +75,7 @@ def calibrate(
     given = {"--without": without, "--graph-sizes": graph_sizes, "--policy": policy, "--from-requests": from_requests,
              "--force": force, "--run": run}  # fmt: skip
     _refuse_idle(given, moved, from_requests)
+    _check_file(out)
     if moved:
         from busdoor.calibration import Calibration
 
@@ -106,6 +107,17 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
     for flag in idle:
         if given[flag]:
             raise ValueError(f"{flag} does not apply to {what}; leave it out")
+
+
+def _check_file(out: Path) -> None:
+    """Raise ValueError if a file cannot be written there, before anything is fitted."""
+    import os
+
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder; give a file, as in mine.toml")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"--out {out}: nothing can be written into {above}; give a file in a folder of yours")
 
 
 def _refuse_doubtful(calibration: Calibration, force: bool) -> None:

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from busdoor.cli import main
+from busdoor.cli.reading import FileFlags
 from busdoor_gpu.cli import replay
 
 CASES = Path(__file__).parents[2] / "cases" / "robustness" / "09_memory"
@@ -80,8 +81,11 @@ def test_arrivals_by_the_clock_all_at_once_or_in_a_closed_loop(files, flags, arr
         ({"model": "tiny-lama"}, "'tiny-lama' is not a model of the catalogue"),
         ({"concurrency": 0}, "--concurrency is 0; it must be more than 0"),
         ({"backend": "triton", "device": "cpu"}, "--backend triton runs on a GPU, and --device is cpu"),
-        ({"device": "tpu"}, "--device tpu: there is no such device; use cuda, cuda:1 or cpu"),
-        ({"device": "meta"}, "--device meta: there is no such device"),
+        ({"device": "tpu"}, "--device 'tpu': there is no such device; use cuda, cuda:1 or cpu"),
+        ({"device": "meta"}, "--device 'meta': there is no such device"),
+        ({"device": ""}, "--device '': there is no such device"),
+        ({"model": ""}, "--model is empty; give a model's name"),
+        ({"time_scale": float("inf")}, "--time-scale is inf; it must be more than 0, and finite"),
         ({"model": "./no/such"}, "--model ./no/such: there is no such folder"),
         ({"model": "opt-13b"}, "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama or Qwen3"),
     ],
@@ -175,6 +179,21 @@ def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(command, no_g
     assert loaded == [("tiny-llama", "cpu", "torch.float32")]
     choice = "there is no GPU here, so this runs on the CPU with --backend torch and the toy model tiny-llama"
     assert choice in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_a_seed_is_not_negative(seed, no_gpu, tmp_path, capsys):
+    assert main(["profile", "--seed", seed, "--budget", "1s", "--out", str(tmp_path / "o")]) == 2
+    assert f"--seed is {seed}; it must be from 0" in capsys.readouterr().err
+
+
+def test_columns_are_named_by_flags(files, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text("when,asked,answer\n0,5,3\n0.1,6,3\n")
+    reading = FileFlags(columns={"arrival_s": "when", "input_tokens": "asked", "output_tokens": "answer"})
+    policy = ["vllm,max_num_seqs=4,max_num_batched_tokens=64"]
+    assert command((str(other), *files[1:]), policy=policy, clock="cpu", reading=reading) == 0
+    assert meta_of(files[2])["num_requests"] == 2
 
 
 def test_the_configurations_model_is_not_replaced_by_the_toy(no_gpu, files, monkeypatch):
