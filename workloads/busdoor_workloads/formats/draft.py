@@ -113,7 +113,7 @@ def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str
     """
     present = list(table.frame.columns)
     if missing := [ours for ours, theirs in needed.items() if theirs not in present]:
-        has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS]
+        has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS] or "none"
         raise ValueError(
             f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; say which is which with columns "
             f"(--columns.{missing[0]} NAME)"

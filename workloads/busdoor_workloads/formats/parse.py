@@ -82,10 +82,9 @@ def moments(raw: pd.Series[Any]) -> tuple[NDArray[np.float64], Mask]:
     """Return timestamps with a date as seconds from the earliest, and which of them are such."""
     if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb":  # a bare number would be taken for nanoseconds
         return np.zeros(len(raw)), np.zeros(len(raw), dtype=bool)
-    text = (
-        raw if pd.api.types.is_datetime64_any_dtype(raw) else raw.where(raw.map(lambda value: isinstance(value, str)))
-    )
-    parsed = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce")
+    if raw.dtype == object:  # JSON can hold anything
+        raw = raw.where(raw.map(lambda value: isinstance(value, str)))
+    parsed = pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")
     good = parsed.notna().to_numpy()
     elapsed_s = (parsed - parsed.min()).dt.total_seconds().fillna(0)
     return elapsed_s.to_numpy(dtype=np.float64), good
