@@ -54,7 +54,7 @@ def replay(
     """Serve a trace on this machine, and write what happened in the simulator's format.
 
     Prompts are random tokens of the trace's lengths, answers are as long as the trace says, and the weights are random
-    unless the model is a checkpoint's folder: a time does not depend on what is said. The folder has
+    unless the model is a checkpoint's folder, because times do not depend on the text. The folder has
     requests.csv, iterations (with device_s and host_s), stays, summary.json and meta.json; with several policies, a
     folder for each.
 
@@ -80,9 +80,9 @@ def replay(
     time_scale
         Stretch the trace's time: 2 halves the rate.
     concurrency
-        Closed loop: so many users, each of whom sends the next request when the last is answered.
+        Closed loop: this many users, each of which sends its next request when the last one is answered.
     num_requests
-        Take the first so many requests.
+        Number of requests to take from the start of the trace.
     clock
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
         time weighed against a reference computation beside every iteration, for cores shared with others.
@@ -91,11 +91,11 @@ def replay(
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
-        Of what is drawn.
+        Seed of everything that is drawn.
     lookahead
         0: the next batch is decided only when the one before has ended; by default while it still runs.
     eager
-        No CUDA graphs.
+        Run without CUDA graphs.
     """
     from busdoor.cli.tables import print_summary
     from busdoor.result import write_result

@@ -74,11 +74,11 @@ def profile(
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
-        Of the weights and of the order.
+        Seed of the weights and of the order.
     lookahead
         0: the next batch is decided only when the one before has ended; by default while it still runs.
     eager
-        No CUDA graphs.
+        Run without CUDA graphs.
     """
     from busdoor.cli.progress import progress_bar
     from busdoor.config.tables import parse_seconds

@@ -37,12 +37,12 @@ def twin(
     eager: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
-    """Make the simulator a twin of this machine, and say how good a twin it is.
+    """Make the simulator a twin of this machine, and report how close it comes.
 
-    Measures a grid of iterations, fits the step time to it, then replays what the fit has not seen: a burst and open
-    arrivals at several loads, under continuous batching and, where it can keep up, static batching; and holds the
-    simulator against these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their
-    validation and report.html. After an interruption the same command with its folder as --out goes on where it was.
+    Measures a grid of iterations, fits the step time to it, replays traces that the fit has not seen (a burst, and open
+    arrivals at several loads, under continuous batching and, where it can keep up, static batching), and compares the
+    simulator with these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their validation
+    and report.html. After an interruption the same command with its folder as --out continues where it stopped.
 
     Parameters
     ----------
@@ -73,11 +73,11 @@ def twin(
     dtype
         Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
-        Of weights, grid, lengths and arrivals.
+        Seed of weights, grid, lengths and arrivals.
     lookahead
         0: the next batch is decided only when the one before has ended; by default while it still runs.
     eager
-        No CUDA graphs.
+        Run without CUDA graphs.
     json
         Print the numbers of the validation as one line of JSON; tables and remarks then go to stderr.
     """

@@ -18,7 +18,7 @@ COMMANDS = {
     "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",
-    "validate": "Replay measured runs in the simulator, and say how far off it is and why.",
+    "validate": "Replay measured runs in the simulator, and report its errors and their causes.",
     "demo": "Show the difference on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison or result again.",
     "report": "Tell a saved comparison or result as one HTML page, with the timelines to be played.",
@@ -29,5 +29,9 @@ for name, purpose in COMMANDS.items():
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")
 app.command("busdoor_gpu.cli_profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
-app.command("busdoor_gpu.cli_twin:twin", name="twin", help="Make the simulator a twin of this machine, and prove it.")
+app.command(
+    "busdoor_gpu.cli_twin:twin",
+    name="twin",
+    help="Make the simulator a twin of this machine, and report how close it comes.",
+)
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")

@@ -19,13 +19,13 @@ def validate(
     overwrite: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
-    """Replay measured runs in the simulator, and say how far off it is and why.
+    """Replay measured runs in the simulator, and report its errors and their causes.
 
-    For each run and load regime: the errors of the step time on the measured batches; then with the simulator deciding
-    for itself those of TTFT, TPOT, ITL, E2E and throughput; where the knee is; the gain of continuous over static
-    batching, where runs of one trace were scheduled both ways; whether the bars are met, and which part is to blame
-    where not. Writes the tables, both sides of each run and their figures into a folder, which busdoor report tells as
-    a page.
+    For each run and load regime: the errors of the step time on the measured batches, and, with the simulator making
+    its own batches, those of TTFT, TPOT, ITL, E2E and throughput; the knee; the gain of continuous over static batching
+    where runs of one trace were scheduled both ways; the machine's own spread; which bars are met, and which part
+    causes the error where one is not. The folder gets the tables, both sides of each run and their figures; busdoor
+    report makes a page of it.
 
     Parameters
     ----------
