@@ -40,7 +40,7 @@ def shown(value: object) -> str:
         return f'"{_cut(value)}"'
     if isinstance(value, int) and value.bit_length() > 64 * 4:  # str() of a huge number is slow, or refused
         return f"a number of about {value.bit_length() * 30103 // 100_000:,} digits"
-    if not isinstance(value, bool) and hasattr(value, "is_integer") and value.is_integer():
+    if isinstance(value, float) and value.is_integer():
         return _cut(str(int(value)))
     return _cut(str(value))
 

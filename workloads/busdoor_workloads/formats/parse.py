@@ -46,7 +46,7 @@ def _whole(value: object) -> int | None:
         return int(value)
     if isinstance(value, str):
         return int(value.split(".")[0]) if len(value) < _DIGITS and _WHOLE.fullmatch(value) else None
-    if isinstance(value, float | np.floating) and value.is_integer() and abs(value) < _INEXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:  # np.float64 is one
         return int(value)
     return None
 
@@ -87,7 +87,7 @@ def moments(raw: pd.Series[Any]) -> tuple[NDArray[np.float64], Mask]:
     parsed = pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")
     good = parsed.notna().to_numpy()
     elapsed_s = (parsed - parsed.min()).dt.total_seconds().fillna(0)
-    return elapsed_s.to_numpy(dtype=np.float64), good
+    return np.asarray(elapsed_s, dtype=np.float64), good
 
 
 def are_moments(raw: pd.Series[Any]) -> bool:

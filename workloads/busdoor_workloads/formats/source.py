@@ -26,11 +26,12 @@ _ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 
 def _open_zstd(path: Path) -> BinaryIO:
     """Unpack with the first library that can: Python's own from 3.14 on, pyarrow, or zstandard."""
-    for module, opened in (
+    ways: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("compression.zstd", lambda zstd: zstd.open(path, "rb")),
         ("pyarrow", lambda arrow: arrow.input_stream(str(path), compression="zstd")),
         ("zstandard", lambda zstd: zstd.open(path, "rb")),
-    ):
+    )
+    for module, opened in ways:
         try:
             return cast("BinaryIO", opened(importlib.import_module(module)))
         except ModuleNotFoundError:
