@@ -15,6 +15,7 @@ from busdoor.config import Config
 from busdoor.experiment import Report
 from busdoor.json_text import read_object, write_json
 from busdoor.json_text import to_json as to_text
+from busdoor.names import as_data
 from busdoor.result import Result, write_result
 from busdoor.simulate import versions
 from busdoor.study_folder import StudyFolder
@@ -87,8 +88,10 @@ def load(folder: Path) -> Comparison:
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
     about = read_object(folder / _COMPARISON)
     labels = {name: folder / "results" / place for name, place in folder_names(about["results"]).items()}
+    with as_data():
+        config = Config.from_table(about["config"], exists=False)
     return Comparison(
-        config=Config.from_table(about["config"], exists=False),
+        config=config,
         results={name: Result.load(path) for name, path in labels.items()},
         summaries=_read(folder / "replications.csv"),
         capacities=_read(folder / "capacities.csv"),

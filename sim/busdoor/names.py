@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +18,7 @@ from busdoor_workloads.nearest import nearest
 T = TypeVar("T")
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_as_data: ContextVar[bool] = ContextVar("as_data", default=False)  # whether import paths stand for themselves
 LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file name on any system
 
 
@@ -102,6 +105,8 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
     Traceback (most recent call last):
     ValueError: 'subprocess:Popen' is not a dictionary; subclass builtins.dict
     """
+    if _as_data.get():
+        return _stand_in(path, kind)
     found = _import_object(path)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(f"{path!r} is not {what}; subclass {kind.__module__}.{kind.__qualname__}")
@@ -109,6 +114,41 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
     if missing:
         raise ValueError(f"{path!r} has no {' and no '.join(sorted(missing))}, which {what} needs")
     return found
+
+
+@contextmanager
+def as_data() -> Iterator[None]:
+    """Import nothing meanwhile: what a saved folder names is shown by its name, and is never called.
+
+    Examples
+    --------
+    >>> with as_data():
+    ...     import_class("subprocess:Popen", dict, "a dictionary")(args="rm").describe()
+    {'name': 'subprocess:Popen', 'args': 'rm'}
+    """
+    token = _as_data.set(True)
+    try:
+        yield
+    finally:
+        _as_data.reset(token)
+
+
+def _stand_in(path: str, kind: type[Any]) -> type[Any]:
+    """Return a class that keeps the fields of one that is not imported, and can do nothing else."""
+
+    def keep(self: Any, *parts: Any, **fields: Any) -> None:
+        self.fields = fields
+        if parts:  # a policy, which is made to run
+            refuse()
+
+    def refuse(*parts: Any, **fields: Any) -> Any:
+        raise ValueError(f"{path!r} is named by a saved folder, from which nothing is imported; name it with --policy")
+
+    def describe(self: Any) -> dict[str, Any]:
+        return {"name": path, **self.fields}
+
+    methods: dict[str, Any] = dict.fromkeys(getattr(kind, "__abstractmethods__", ()), refuse)
+    return type(kind.__name__, (kind,), {**methods, "__init__": keep, "describe": describe})
 
 
 def _import_object(path: str) -> Any:

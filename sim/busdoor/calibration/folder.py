@@ -14,6 +14,7 @@ from busdoor.calibration.plain import numbers
 from busdoor.calibration.playback import predicted_s, trace_of
 from busdoor.calibration.validation import RunValidation, Validation
 from busdoor.json_text import read_object, write_json
+from busdoor.names import as_data
 from busdoor.plots.style import save_figure
 from busdoor.result import Result, write_result
 from busdoor.step_time import make_step_time
@@ -81,7 +82,8 @@ def load(folder: Path) -> Validation:
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
     told = read_object(folder / MARKER)
-    step_time = make_step_time(**told["step_time"])
+    with as_data():
+        step_time = make_step_time(**told["step_time"])
     runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
     return Validation(runs, step_time, told["about"])
 

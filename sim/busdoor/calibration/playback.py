@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from busdoor.arrivals import Clients
 from busdoor.batch import Batch, Chunk
 from busdoor.calibration.features import touching, works_ahead
 from busdoor.kv.config import KVConfig
+from busdoor.names import as_data
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
 from busdoor.record import TableRecorder
@@ -116,7 +118,9 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
         block_size=int(memory["block_size"]),
         max_model_len=int(memory["max_model_len"]),
     )
-    policy: Policy = policy_config(fields.pop("name"), **fields).build(kv, trace)
+    name = fields.pop("name")
+    with nullcontext() if "name" in given else as_data():
+        policy: Policy = policy_config(name, **fields).build(kv, trace)
     return policy
 
 
