@@ -15,6 +15,10 @@ from busdoor.kv.config import KVConfig
 from busdoor.result import Result
 from busdoor.simulate import Progress, simulate
 from busdoor_workloads import Trace, replication_seed
+from busdoor_workloads.memory_check import check_memory
+
+REPLICA_BYTES = 20_000  # an idle server with its policy and recorder: measured 22,600
+SUMMARY_BYTES = 2_000  # one run's metrics: some sixty numbers and their names
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     >>> limits_for(config, [Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])])
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
+    check_sizes(config)
     longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(2, 1)]
     request, answer = (_power_of_two(max(lengths)) for lengths in zip(*longest, strict=True))
     pools = tuple(_memory(pool, request) for pool in config.pools)
@@ -65,6 +70,22 @@ def servable(config: Config, trace: Trace) -> Trace:
     most = max(pool.kv.max_model_len or pool.gpu.model.max_position_embeddings for pool in config.pools)
     fits = trace.input_tokens + trace.output_tokens <= most
     return trace if fits.all() or not fits.any() else trace.select(fits)
+
+
+def check_sizes(config: Config) -> None:
+    """Raise ValueError where the servers or the results of a configuration do not fit into this machine's memory.
+
+    Examples
+    --------
+    >>> check_sizes(Config.from_table({"replications": 10**12, "policy": [{"name": "vllm"}]}))
+    Traceback (most recent call last):
+    ValueError: a study with 1,000,000,000,000 replications of 1 policy needs ... GiB, the machine has ...
+    """
+    servers = sum(pool.replicas for pool in config.pools)
+    check_memory(servers * REPLICA_BYTES, f"a cluster of {servers:,} replicas")
+    policies = f"{len(config.policies)} polic{'y' if len(config.policies) == 1 else 'ies'}"
+    runs = config.replications * len(config.policies)
+    check_memory(runs * SUMMARY_BYTES, f"a study with {config.replications:,} replications of {policies}")
 
 
 def _memory(pool: PoolTable, longest_request: int) -> KVConfig:

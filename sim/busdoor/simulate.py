@@ -27,8 +27,10 @@ from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.utilisation import run_utilisation
 from busdoor.theory.load import accepted, offered_load
 from busdoor_workloads import Trace, given
+from busdoor_workloads.memory_check import check_memory
 
 Progress = Callable[[int, int], None]
+REQUEST_BYTES = 300  # of a run without iterations, tables included: measured 306
 _PROGRESS_EVERY = 1000  # requests between two reports, or where these are slow, so many seconds: often enough for a
 _PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
 
@@ -149,6 +151,7 @@ def run_to_end(
     ValueError
         Requests of the trace have not left when nothing happens any more.
     """
+    check_memory(len(trace) * REQUEST_BYTES, f"a run of {len(trace):,} requests")
     try:
         env.run()
     except KeyboardInterrupt:

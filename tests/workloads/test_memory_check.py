@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from busdoor_workloads import memory_check
+from busdoor_workloads import memory_check, resolve
 from busdoor_workloads.memory_check import available_bytes, check_memory
 
 
@@ -57,3 +57,9 @@ def test_a_system_that_tells_nothing_refuses_nothing(monkeypatch):
     for source in ("_machine", "_control_groups", "_process_limit"):
         monkeypatch.setattr(memory_check, source, lambda: iter(()))
     check_memory(1e30, "a lot")
+
+
+def test_a_trace_that_does_not_fit_is_refused_before_it_is_drawn():
+    workload = resolve("azure-conv")
+    with pytest.raises(ValueError, match=r"^a trace of 1,000,000,000,000 requests needs [\d,.]+ GiB, the machine has"):
+        workload.generate(num_requests=10**12)

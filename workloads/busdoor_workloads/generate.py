@@ -10,6 +10,7 @@ import numpy as np
 from busdoor_workloads.arrivals import ClosedLoop
 from busdoor_workloads.durations import draw_seconds
 from busdoor_workloads.given import whole_number
+from busdoor_workloads.memory_check import check_memory
 from busdoor_workloads.sessions import (
     Sessions,
     accumulated_inputs,
@@ -23,6 +24,7 @@ from busdoor_workloads.trace import FloatArray, IntArray, Trace
 from busdoor_workloads.workload import Workload
 
 Columns = dict[str, Any]
+REQUEST_BYTES = 80  # at the peak of drawing lengths and arrivals alone: measured 88
 
 
 def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
@@ -45,9 +47,10 @@ def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
     Raises
     ------
     ValueError
-        `num_requests` or `seed` is negative.
+        `num_requests` or `seed` is negative, or the trace does not fit into memory.
     """
     num_requests = whole_number("num_requests", num_requests)
+    check_memory(num_requests * REQUEST_BYTES, f"a trace of {num_requests:,} requests")
     rng = partial(stream, seed)
     inputs, outputs = workload.pairs.sample(num_requests, rng("input_tokens"), rng("output_tokens"))
     columns = _caps(workload, outputs)

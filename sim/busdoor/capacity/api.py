@@ -20,7 +20,7 @@ from busdoor.config.policy import policy_tables
 from busdoor.config.slo import SLO, as_slo_table
 from busdoor.experiment import Report
 from busdoor.policies.base import Policy
-from busdoor.run import limits_for
+from busdoor.run import check_sizes, limits_for
 from busdoor.study import Load, draws, reject_unknown_keywords, workload_table
 from busdoor_workloads import Trace, given
 
@@ -144,6 +144,7 @@ def make_study(
     _check_slo(config.slo)
     if config.cluster is not None:
         raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
+    check_sizes(config)
     fixed = recorded is not None or config.workload.path is not None
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
     traces, refused = _traces(unit, recorded, fixed)

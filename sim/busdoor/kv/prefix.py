@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from busdoor.kv.paged import PagedKV
 from busdoor.request import Request
+from busdoor_workloads.memory_check import check_memory
 
 if TYPE_CHECKING:  # the policies import the memory
     from busdoor.policies.decodes import Decodes
 
+BLOCK_BYTES = 150  # of an empty cache: measured 153
 Key = int  # stands for a block's content and everything before it
 
 
@@ -43,6 +45,7 @@ class PrefixCachedKV(PagedKV):
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         super().__init__(num_blocks, block_size)
+        check_memory(num_blocks * BLOCK_BYTES, f"a prefix cache of {num_blocks:,} blocks")
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._holders = [0] * num_blocks
         self._key_of: list[Key | None] = [None] * num_blocks

@@ -12,6 +12,9 @@ from heapq import heappop, heappush
 from math import inf
 
 from busdoor.request import Request
+from busdoor_workloads.memory_check import check_memory
+
+PHASE_BYTES = 72  # an empty dict and its place in a list
 
 
 class Decodes:
@@ -39,6 +42,7 @@ class Decodes:
     __slots__ = ("_ending", "block_size", "clock", "context_tokens", "count", "phases")
 
     def __init__(self, block_size: int) -> None:
+        check_memory(block_size * PHASE_BYTES, f"a block_size of {block_size:,}")
         self.block_size = block_size
         self.clock = 0
         self.count = 0

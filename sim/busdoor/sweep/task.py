@@ -19,7 +19,7 @@ from busdoor.cluster.table import imbalance
 from busdoor.config import Config, WorkloadTable
 from busdoor.experiment import slo_shares
 from busdoor.result import Result
-from busdoor.run import limits_for, run, servable
+from busdoor.run import check_sizes, limits_for, run, servable
 from busdoor_workloads import Trace
 
 Task = tuple[str, Mapping[str, Any]]  # a point's key and its configuration
@@ -103,6 +103,7 @@ def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
     """
     config = Config.from_table(table)
     (policy,) = config.policies
+    check_sizes(config)
     traces = _draw(config)
     limits = limits_for(config, (servable(config, trace) for trace in traces))
     rows = [
