@@ -456,6 +456,13 @@ def test_the_command_plot_draws_a_saved_study_again(found: Capacity, tmp_path, c
     assert (folder / "plots" / "capacity.png").exists() and "capacity.svg" in capsys.readouterr().out
 
 
+def test_a_curve_has_points_far_below_the_answer_and_a_limit_inside_the_axes(found: Capacity) -> None:
+    own = found.points.query("policy == 'vllm' and target == 'e2e_p99' and steady")["request_rate"].unique()
+    assert len(own) >= 5 and min(own) < 0.3 * found.low["vllm"]
+    (bottom, top), limit_s = found.plot("e2e_p99").get_ylim(), found.slo.targets[0].limit_s
+    assert 1.1 * bottom < limit_s < top / 1.1
+
+
 def test_no_two_rows_look_alike(found: Capacity) -> None:
     lines = found.plot("e2e_p99").get_lines()[:-1]
     assert len({(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines) >= 3

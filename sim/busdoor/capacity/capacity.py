@@ -84,12 +84,13 @@ class Capacity:
         """One row a policy, rate and target: its `value` (seconds, or a share) over all replications, and `outcome`."""
         rows = [
             {"policy": answer.policy, "request_rate": probe.request_rate, "num_requests": probe.num_requests}
+            | {"steady": probe.window is not None and probe.window.steady}
             | {"target": reading.key, "value": reading.value, "ratio": reading.ratio, "outcome": str(reading.outcome)}
             for answer in self.answers
             for probe in answer.probes
             for reading in probe.readings
         ]
-        columns = ["policy", "request_rate", "num_requests", "target", "value", "ratio", "outcome"]
+        columns = ["policy", "request_rate", "num_requests", "steady", "target", "value", "ratio", "outcome"]
         return pd.DataFrame(rows, columns=columns)
 
     @property

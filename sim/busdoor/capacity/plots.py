@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
 
 
+_MARGIN = 1.2  # times a limit: as far as the axis has to reach, so that the line is not taken for the frame
+_ABOVE_ALL = 104  # per cent: for the same reason
+_LIMIT: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (6, 2)), "zorder": 1.5}
 _BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
 
 
@@ -76,8 +79,9 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     for name, look in styles.items():
         own = points[points["policy"] == name].sort_values("request_rate")
         ax.plot(own["request_rate"], percent * own["value"], **look)
-        low, high = study.table.loc[[name], ["low", "high"]].to_numpy(dtype=float)[0]
-        _draw_bracket(ax, low, high, look["color"])
+        row = study.table.loc[name]
+        _draw_bracket(ax, row["low"], row["high"], look["color"])
+        _draw_bracket(ax, row.get("least_misses", 0.0), row.get("least", 0.0), look["color"])
     _draw_limit(ax, target, points, styles)
     _scale_rates(ax)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -94,11 +98,13 @@ def plot_targets(study: Drawable) -> Figure:
 
 
 def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Return a target's values by policy and rate, each from the longest run; none that a longer one corrects.
+    """Return a target's values by policy and rate, each from the longest steady run; none that a longer one corrects.
 
     Short runs near saturation scatter so much that a line through all of them would be a scribble.
     """
     points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
+    if "steady" in points and points["steady"].any():  # a run that is mostly beginning and end tells little
+        points = points[points["steady"].astype(bool)]
     points = points.sort_values("num_requests", kind="stable").groupby(["policy", "request_rate"], sort=False).tail(1)
     return points[[not _corrected(point, points) for _, point in points.iterrows()]]
 
@@ -166,17 +172,18 @@ def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str
     """Draw the limit, and an axis that shows it beside the values; say in the legend what is shaded."""
     if target.key == "goodput":
         share = 100 * (target.share or 0.0)
-        ax.axhline(share, color=INK, linewidth=1.0, label=f"at least {share:g} %")
+        ax.axhline(share, **_LIMIT, label=f"at least {share:g} %")
+        ax.set_ylim(top=_ABOVE_ALL)
         ax.set_ylabel("requests within the limits (%)")
     else:
-        ax.axhline(target.limit_s, color=INK, linewidth=1.0, label=f"limit: {duration_text(target.limit_s)}")
+        ax.axhline(target.limit_s, **_LIMIT, label=f"limit: {duration_text(target.limit_s)}")
         ax.set_ylabel(target.name)
-        ends = (*points["value"], target.limit_s)
+        ends = (*points["value"], target.limit_s / _MARGIN, target.limit_s * _MARGIN)
         label_durations(ax, "y", min(ends), max(ends))
     if styles:
         ax.fill_between([], [], color=tint(INK, 0.25), label="between meets and misses")
 
 
-def _draw_bracket(ax: Axes, low: float, high: float, color: str) -> None:
-    if 0 < low <= high < float("inf"):
+def _draw_bracket(ax: Axes, low: float | None, high: float | None, color: str) -> None:
+    if low and high and 0 < low <= high < float("inf"):
         ax.axvspan(low, high, color=tint(color, 0.25), zorder=0)

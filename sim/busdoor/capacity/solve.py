@@ -33,6 +33,9 @@ _ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are inde
 _ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
 _ROUGH_REPLICATIONS = 3
 _ROUGH_BATCHES = 16  # that each of its runs has at least
+_CURVE = (0.1, 0.25, 0.5, 0.7, 0.85)  # of the highest rate: what a picture shows of lower ones
+_CURVE_GAP = 0.1  # of a rate: nearer to one that was tried nothing is missing
+_CURVE_REPLICATIONS = 2  # no decision rests on them
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,20 @@ class Solver:
         if search.low is not None:
             built = self._built(policy)
             least = find_least(built, lone, attempt, search.low, self.tolerance, self.max_doublings)
+            search.probes += self._curve(policy, search, least)
         return found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
+
+    def _curve(self, policy: PolicyTable, search: Search, least: Least) -> list[Probe]:
+        """Run lower rates that no search needs, for the picture: few replications, and as short as can be."""
+        assert search.low is not None
+        tried = [probe.request_rate for probe in (*search.probes, *least.probes) if probe.window]
+        rates = [share * search.low.request_rate for share in _CURVE]
+        gaps = [rate for rate in rates if rate > least.meets and min(abs(rate / own - 1) for own in tried) > _CURVE_GAP]
+        length, unknown = self._length(0), stability(0.0, np.empty(0))
+        return [
+            probe(rate, self.runs.at_rate(policy, rate, length, _CURVE_REPLICATIONS), self.slo.targets, unknown)
+            for rate in gaps
+        ]
 
     def _length(self, doublings: int, times: int = 1) -> int:
         return min(times * self.num_requests << doublings, self.runs.longest)

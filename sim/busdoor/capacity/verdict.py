@@ -30,7 +30,7 @@ def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
         parts += _servers(capacity, request_rate, card)
     never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
     if never:
-        parts.append(f"{_and(never)} keep{'s' * (len(never) == 1)} it at no rate.")
+        parts.append(f"{_and(never)} meet{'s' * (len(never) == 1)} it at no rate.")
     return " ".join(parts)
 
 

@@ -57,11 +57,13 @@ def capacity_page(folder: Path) -> Page:
 
 def _rates(policies: dict[str, dict[str, float | str | None]], slo: SLO) -> str:
     """Return a row a policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
+    slow = any(own.get("least") for own in policies.values())
+    columns = ["request_rate", *["least"] * slow, "low", "high"]
     rows = [
-        (name, [*(_number(own[key]) for key in ("request_rate", "low", "high")), _binding(str(own["binds"]), slo)])
+        (name, [*(_number(own.get(key)) for key in columns), _binding(str(own["binds"]), slo)])
         for name, own in policies.items()
     ]
-    head = [("policy", ["requests/s", "meets", "misses", "what binds"])]
+    head = [("policy", ["requests/s", *(["meets from", "to"] if slow else ["meets"]), "misses", "what binds"])]
     remarks = [
         f"<li>{escape(name)}: {escape(str(own['reason']))}.</li>" for name, own in policies.items() if own["reason"]
     ]
