@@ -12,6 +12,7 @@ import pandas as pd
 
 from busdoor.comparison import Comparison
 from busdoor.config import DEFAULT_POLICIES, Config
+from busdoor.config.measured import refuse_other_hardware
 from busdoor.config.policy import policy_tables
 from busdoor.config.slo import as_slo_table
 from busdoor.config.study import PLAIN_KEYS, TABLES
@@ -22,6 +23,7 @@ from busdoor_workloads import Trace, given, workload_names
 
 Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # what Python may give as a workload
 
+DEFAULT_SERVER = {"gpu": "h100", "model": "llama-3.1-8b"}
 # The built-in job: below what one GPU carries with continuous batching, above what it carries with static batching.
 DEFAULT_JOB: Mapping[str, Any] = {"workload": {"name": "azure-conv", "request_rate": 12.0, "num_requests": 2000}}
 
@@ -101,7 +103,7 @@ def compare(
     table = {
         "workload": own | {key: value for key, value in changes.items() if value is not None},
         "policy": policy_tables(policies),
-        "gpu": {"name": gpu, "model": model, **given.table("gpu_options", gpu_options)},
+        "gpu": server_table(gpu, model, gpu_options, tables.get("step_time")),
         "replications": replications,
         "seed": seed,
         **tables,
@@ -111,6 +113,19 @@ def compare(
     experiment = Experiment(config, draws(config, trace), report)
     experiment.run()
     return Comparison.of(experiment)
+
+
+def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: Any) -> dict[str, Any]:
+    """Return the table [gpu] of what Python was given; other than the defaults, it may not be another's than measured.
+
+    Raises
+    ------
+    ValueError
+        If the step time was measured with another GPU or model.
+    """
+    asked = {"gpu": ("name", gpu), "model": ("model", model)}
+    refuse_other_hardware({key: pair for key, pair in asked.items() if pair[1] != DEFAULT_SERVER[key]}, step_time)
+    return {"name": gpu, "model": model, **given.table("gpu_options", options)}
 
 
 def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:

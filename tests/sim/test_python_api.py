@@ -92,3 +92,46 @@ def test_the_shells_completion_knows_commands_and_flags():
 def test_an_option_is_guessed_only_where_one_is_near(command, guess, capsys):
     assert main(command.split()) == 2
     assert capsys.readouterr().err == f"busdoor: Unknown option: {command.split()[-2]}.{guess}\n"
+
+
+POOLS = """
+[cluster]
+[[cluster.pool]]
+gpu = {name = "h200", model = "qwen3-8b"}
+policy = {name = "vllm"}
+[[cluster.pool]]
+gpu = {name = "l40s", model = "qwen3-8b"}
+step_time = {name = "roofline"}
+policy = {name = "vllm"}
+"""
+IDLE = {
+    "simulate azure-conv --step-time h100-llama-3.1-8b --gpu h200": "--gpu h200 does not apply: the step time was "
+    "measured with NVIDIA H100 80GB HBM3; leave one of them out",
+    "compare --step-time h100-llama-3.1-8b --model qwen3-8b": "--model qwen3-8b does not apply: the step time was "
+    "measured with llama-3.1-8b; leave one of them out",
+    "simulate azure-conv --config pools.toml --gpu h100": "--gpu would change nothing: every [[cluster.pool]] has its "
+    "own; leave it out",
+    "simulate azure-conv --config pools.toml --model llama-3.1-8b": "--model would change nothing",
+    "simulate azure-conv --config pools.toml --policy static": "--policy would change nothing",
+    "capacity --gpu-price 3": "--gpu-price does not apply without --rate or --diurnal; leave it out",
+    "capacity --workload two.csv --num-requests 3": "--num-requests does not apply to a trace file, which is run whole",
+}
+
+
+@pytest.mark.parametrize("command", IDLE)
+def test_a_flag_that_would_change_nothing_is_refused(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pools.toml").write_text(POOLS)
+    (tmp_path / "two.csv").write_text("arrival_s,input_tokens,output_tokens\n0,100,10\n0.5,200,20\n")
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err.startswith(f"busdoor: {IDLE[command]}")
+
+
+def test_the_gpu_that_was_measured_may_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["--num-requests", "3", "--step-time", "h100-llama-3.1-8b"]
+    assert main(["simulate", "azure-conv", *few, "--gpu", "H100", "--model", "meta-llama/Llama-3.1-8B-Instruct"]) == 0
+    with pytest.raises(ValueError, match=r"^gpu h200 does not apply: the step time was measured with NVIDIA H100"):
+        busdoor.compare("azure-conv", "vllm", gpu="h200", step_time="h100-llama-3.1-8b", **SMALL)
+    with pytest.raises(ValueError, match=r"^model qwen3-8b does not apply"):
+        busdoor.find_capacity("azure-conv", "vllm", model="qwen3-8b", step_time="h100-llama-3.1-8b")

@@ -21,7 +21,7 @@ from busdoor.config.slo import SLO, as_slo_table
 from busdoor.experiment import Report
 from busdoor.policies.base import Policy
 from busdoor.run import check_sizes, limits_for
-from busdoor.study import Load, draws, reject_unknown_keywords, workload_table
+from busdoor.study import Load, draws, reject_unknown_keywords, server_table, workload_table
 from busdoor_workloads import Trace, given
 
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
@@ -104,7 +104,7 @@ def capacity(
     table = {
         "workload": own,
         "policy": policy_tables(policies),
-        "gpu": {"name": gpu, "model": model, **given.table("gpu_options", gpu_options)},
+        "gpu": server_table(gpu, model, gpu_options, tables.get("step_time")),
         "slo": as_slo_table(slo),
         "replications": replications,
         "seed": seed,

@@ -110,6 +110,10 @@ def capacity(
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
     settled, defaulted = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate
+    _refuse_idle({"--gpu-price": gpu_price}, wanted is None and diurnal is None, "without --rate or --diurnal")
+    _refuse_idle(
+        {"--num-requests": num_requests}, settled.workload.path is not None, "to a trace file, which is run whole"
+    )
     day = _day(diurnal, wanted)
     requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
     near = TOLERANCE if tolerance is None else tolerance
@@ -124,6 +128,13 @@ def capacity(
             raise KeyboardInterrupt
         _deliver(study, wanted or (max(day) if day else None), day, place, answer)
     return 0 if study.finished else exit_code()
+
+
+def _refuse_idle(given: dict[str, Any], idle: bool, where: str) -> None:
+    """Raise ValueError for a flag that would change nothing."""
+    for flag, value in given.items():
+        if idle and value is not None:
+            raise ValueError(f"{flag} does not apply {where}; leave it out")
 
 
 def _tables(price: float | None, rate: float | None, replications: int | None, **flags: Any) -> dict[str, Any]:

@@ -62,13 +62,16 @@ def overrides(
 
 def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> Config:
     """Read the configuration file, if there is one, and put the flags over it; what neither has is the default's."""
+    from busdoor.cli.idle import refuse_idle_flags
     from busdoor.config import override, parse_config
 
     document = read_document(config)
     for key, value in defaults.items():
         if key not in document.data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
             document.data[key] = value
-    settled = parse_config(override(document, tables))
+    merged = override(document, tables)
+    settled = parse_config(merged)
+    refuse_idle_flags(tables, merged.data, settled)
     tell(settled.workload.notes)
     return settled
 

@@ -1,11 +1,13 @@
-"""What a calibration says of the server that was measured: its memory, and its scheduler's limits."""
+"""What a calibration says of the server that was measured: its memory, its scheduler's limits, its hardware."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from busdoor.catalog import gpu, model
+from busdoor.step_time import step_time_table
 from busdoor.step_time.calibrated import read_calibration_tables
 
 MEMORY = ("num_blocks", "block_size")
@@ -25,12 +27,64 @@ def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
     path = step_time.get("path")
     if not isinstance(path, str):
         return {}
-    try:
-        tables = read_calibration_tables(folder / path if (folder / path).is_file() else path)
-    except (ValueError, OSError):
-        return {}  # what is wrong with it is said where the step time is made
+    tables = _tables(folder / path if (folder / path).is_file() else path)
     server = tables.get("calibration", {}).get("server", {})
     return {key: int(server[key]) for key in (*MEMORY, *LIMITS) if server.get(key)}
+
+
+def measured_on(step_time: Any) -> dict[str, str]:
+    """Return the GPU and the model that a [step_time] was measured with, under the keys of [gpu]; empty if unknown.
+
+    Examples
+    --------
+    >>> measured_on({"name": "calibrated", "path": "h100-llama-3.1-8b"})
+    {'name': 'NVIDIA H100 80GB HBM3', 'model': 'llama-3.1-8b'}
+    >>> measured_on("roofline")
+    {'name': '', 'model': ''}
+    """
+    table = step_time_table(step_time)
+    path = table.get("path") if isinstance(table, Mapping) else None
+    about = _tables(path).get("calibration", {}) if isinstance(path, str) else {}
+    return {"name": str(about.get("gpu", "")), "model": str(about.get("model", ""))}
+
+
+def refuse_other_hardware(given: Mapping[str, tuple[str, Any]], step_time: Any) -> None:
+    """Raise ValueError for a GPU or model other than that with which the step time was measured.
+
+    Parameters
+    ----------
+    given : mapping
+        By what messages call it: the key of [gpu] that it sets, and its value.
+    step_time : Any
+        What was given as [step_time].
+
+    Examples
+    --------
+    >>> refuse_other_hardware({"--gpu": ("name", "H100")}, "h100-llama-3.1-8b")
+    >>> refuse_other_hardware({"--gpu": ("name", "h200")}, "h100-llama-3.1-8b")
+    Traceback (most recent call last):
+    ValueError: --gpu h200 does not apply: the step time was measured with NVIDIA H100 80GB HBM3; leave one of them out
+    """
+    measured, find = measured_on(step_time), {"name": gpu, "model": model}
+    for what, (key, value) in given.items():
+        if measured[key] and _name(find[key], value) != _name(find[key], measured[key]):
+            shown = f"the step time was measured with {measured[key]}"
+            raise ValueError(f"{what} {value} does not apply: {shown}; leave one of them out")
+
+
+def _name(find: Callable[[Any], Any], given: Any) -> str:
+    """Return the catalogue's name of a GPU or model; of one that it does not have, what it was called."""
+    try:
+        return str(find(given).name)
+    except ValueError:
+        return str(given).lower()
+
+
+def _tables(path: str | Path) -> dict[str, Any]:
+    try:
+        return read_calibration_tables(path)
+    except (ValueError, OSError):
+        return {}  # what is wrong with it is said where the step time is made
 
 
 def measured_limits(step_time: Mapping[str, Any], folder: Path) -> dict[str, int]:
