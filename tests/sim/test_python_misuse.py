@@ -55,7 +55,7 @@ MISUSES = {
     "trace.at_rate(inf)": "request_rate is inf; it must be a number, more than 0 and finite",
     "trace.at_rate(-1)": "request_rate is -1; it must be a number, more than 0",
     "busdoor.Trace.from_frame([1,2])": "a trace can be made of a data frame, not of list",
-    "busdoor.Trace.from_frame(pd.DataFrame())": "frame has no column input_tokens; it has ; say which is which ",
+    "busdoor.Trace.from_frame(pd.DataFrame())": "frame has no column input_tokens; it has none",
     "busdoor.Workload()": "workload 'workload' needs input_tokens and output_tokens, or lengths instead of both",
     'busdoor.Workload(input_tokens="x",output_tokens=3)': "Workload, input_tokens: 'x' is neither a number of t",
     "busdoor.Workload(input_tokens=-1,output_tokens=3)": "Workload, input_tokens: fixed: tokens is -1; input sh",
