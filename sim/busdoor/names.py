@@ -22,7 +22,7 @@ _as_data: ContextVar[bool] = ContextVar("as_data", default=False)  # whether imp
 LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file name on any system
 
 
-def printable(label: str) -> str:
+def check_label(label: str) -> str:
     r"""Return a label that a terminal, a picture and a file name can carry, as it is.
 
     Raises
@@ -32,9 +32,9 @@ def printable(label: str) -> str:
 
     Examples
     --------
-    >>> printable("50 $ & <b>")
+    >>> check_label("50 $ & <b>")
     '50 $ & <b>'
-    >>> printable("a" + chr(0) + "b")
+    >>> check_label("a" + chr(0) + "b")
     Traceback (most recent call last):
     ValueError: 'a\x00b' has a character that cannot be shown; use letters, digits, signs and spaces
     """
@@ -47,7 +47,7 @@ def printable(label: str) -> str:
     return label
 
 
-Label = Annotated[str, AfterValidator(printable)]
+Label = Annotated[str, AfterValidator(check_label)]
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
