@@ -38,7 +38,7 @@ def one(exact, load=0.3, about=None, measured=None, **errors):
     return Validation([changed], exact.step_time, about or {})
 
 
-@pytest.mark.parametrize("quantity", [key for key in BARS if key not in ("knee", "gain")])
+@pytest.mark.parametrize("quantity", [key for key in BARS if key not in ("knee", "gain", "e2e_ratio")])
 def test_a_bar_is_met_up_to_its_limit_on_either_side(exact, quantity):
     for sign in (1, -1):
         for share, met in ((0.99, True), (1.01, False)):
@@ -77,12 +77,12 @@ def test_the_calibration_says_the_device_where_the_run_does_not(exact):
     assert bars.loc["step_total", "bar"] == 0.03
 
 
-def test_the_gain_is_held_to_its_bar_when_both_runs_are_below_four_fifths(exact):
+def test_the_e2e_ratio_is_held_to_its_bar_when_both_runs_are_below_four_fifths(exact):
     table = exact.runs[1].table
     runs = [replace(run, load=0.5, table=table) for run in exact.runs]
-    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["gain", "met"] is True
+    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is True
     runs[0] = replace(runs[0], load=0.9)
-    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["gain", "met"] is None
+    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is None
 
 
 def test_a_cell_has_the_error_and_whether_it_is_within(exact):
@@ -106,7 +106,7 @@ def test_what_is_printed_says_what_the_step_time_cannot_know(exact, capsys):
     print_validation(exact)
     said = " ".join(capsys.readouterr().out.split())
     assert "contexts that differ within it, and the longest of them, have no term of their own" in said
-    assert "gain of door over bus (E2E mean): measured 2.41×, simulated 2.41×" in said
+    assert "E2E ratio of bus over door: measured 2.41×, simulated 2.41×" in said
 
 
 def test_two_runs_of_one_name_are_refused(exact):
@@ -136,7 +136,7 @@ def test_a_saved_validation_has_the_same_numbers_when_it_is_read_back(folder):
     told = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
     assert json.loads(json.dumps(loaded.to_dict(), allow_nan=False)) == told
     assert np.allclose(loaded.runs[1].predicted_s.sum(), 121.0)
-    assert {"bars.csv", "regimes.csv", "gain.csv", "gain.svg", "bus.csv", "bus.svg"} <= {
+    assert {"bars.csv", "regimes.csv", "e2e_ratio.csv", "e2e_ratio.svg", "bus.csv", "bus.svg"} <= {
         path.name for path in folder.iterdir()
     }
 
@@ -149,7 +149,7 @@ def test_a_folder_without_a_validation_is_refused(tmp_path):
 def test_the_page_has_verdict_bars_gain_runs_budget_and_figures(folder):
     html = page_of(folder).html()
     for said in (
-        "answers are complete 2.41× as soon as under bus, and 2.59× when simulated (+7.5 %)",
+        "Answers take 2.41× as long under bus as under door (E2E ratio), and 2.59× when simulated (+7.5 %)",
         "Are the bars met?",
         "What continuous batching gains",
         '<th scope="row">of E2E mean: feedback</th>',

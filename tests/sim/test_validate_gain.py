@@ -10,6 +10,7 @@ from busdoor.calibration import drifted, recorded_errors, validate
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.result import Result
+from busdoor.saturation import saturated_rates
 from busdoor.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
 from busdoor.step_time.base import StepTime
@@ -60,20 +61,25 @@ def validation(burst):
 def test_the_gain_of_a_burst_is_a_ratio_of_saturated_tokens_per_second(burst, validation):
     static, continuous = (run.summary["saturated_output_throughput"] for run in burst)
     row = validation.gain.iloc[0]
-    assert (row["continuous"], row["static"], row["quantity"]) == ("vllm", "static", "saturated tokens/s")
+    assert (row["continuous"], row["static"]) == ("vllm", "static") and validation.e2e_ratio.empty
+    rates = [saturated_rates(run.requests, run.meta)["output_throughput"] for run in burst]
+    assert (static, continuous) == tuple(rates)  # what compare calls saturated
     assert row["measured"] == continuous / static > 1.3
     assert row["error"] == row["simulated"] / row["measured"] - 1
     assert abs(row["error"]) < 0.03  # noise of 5 % an iteration is less over hundreds of them
 
 
-def test_without_a_lasting_queue_the_gain_is_how_much_sooner_answers_are_complete():
-    served = trace(rate=4.0)
+@pytest.mark.parametrize(("rate", "num_requests"), [(4.0, 96), (np.inf, 16)])  # 16 are two static batches only
+def test_without_a_lasting_queue_there_is_no_gain_but_an_e2e_ratio(rate, num_requests):
+    served = trace(rate, num_requests)
     runs = [measured(policy, served) for policy in (STATIC, CONTINUOUS)]
-    row = validate(runs, TRUTH, ["static", "vllm"]).gain.iloc[0]
+    validation = validate(runs, TRUTH, ["static", "vllm"])
+    assert validation.gain.empty and np.isnan(runs[0].summary["saturated_output_throughput"])
+    row = validation.e2e_ratio.iloc[0]
     static, continuous = (run.summary["mean_e2el_ms"] for run in runs)
-    assert row["quantity"] == "E2E mean"
     assert row["measured"] == pytest.approx(static / continuous)
-    assert 0 < row["load"] < 0.8
+    assert (0 < row["load"] < 0.8) == np.isfinite(rate)
+    assert recorded_errors(validation)["e2e_ratio"] == {"vllm / static": row["error"]}
 
 
 def test_a_wrong_step_time_shows_in_the_gain_where_it_weighs_on_the_policies_unlike(burst):
@@ -100,8 +106,8 @@ def test_runs_are_paired_by_arrivals_lengths_and_device_not_by_name(burst):
 
 def test_runs_of_one_policy_have_no_gain(burst):
     validation = validate(burst[1:], TRUTH)
-    assert validation.gain.empty
-    assert validation.to_dict()["gain"] == []
+    assert validation.gain.empty and validation.e2e_ratio.empty
+    assert validation.to_dict()["gain"] == validation.to_dict()["e2e_ratio"] == []
 
 
 def test_the_figure_shows_both_gains_of_each_pair(validation):

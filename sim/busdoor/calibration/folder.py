@@ -36,8 +36,8 @@ def write(validation: Validation, place: StudyFolder, report: Report | None = No
     validation : Validation
         What to write.
     place : StudyFolder
-        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv, and for each
-        run a table, its figures, and the folders of the measured and of the simulated run.
+        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and e2e_ratio.csv where there
+        are pairs, and for each run a table, its figures, and the folders of the measured and of the simulated run.
     report : callable, optional
         Told about progress.
     """
@@ -51,6 +51,8 @@ def write(validation: Validation, place: StudyFolder, report: Report | None = No
         write_result(run.simulated, folder / f"{run.name}_simulated")
     if len(validation.gain):
         validation.gain.to_csv(folder / "gain.csv", index=False)
+    if len(validation.e2e_ratio):
+        validation.e2e_ratio.to_csv(folder / "e2e_ratio.csv", index=False)
     place.kept = True
     _draw_all(validation, folder, report)
     return place.publish()
@@ -63,6 +65,8 @@ def _draw_all(validation: Validation, folder: Path, report: Report | None) -> No
         _draw(validation.plot(run), folder / run.name)
     if len(validation.gain):
         _draw(validation.plot_gain(), folder / "gain")
+    if len(validation.e2e_ratio):
+        _draw(validation.plot_e2e_ratio(), folder / "e2e_ratio")
 
 
 def _draw(figure: Figure, stem: Path) -> None:

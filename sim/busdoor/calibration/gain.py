@@ -1,8 +1,8 @@
-"""What continuous batching is worth against static batching: as it was measured, and as it is simulated."""
+"""Continuous against static batching, measured and simulated: the gain of a burst, else a ratio of E2E latencies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
@@ -15,17 +15,14 @@ if TYPE_CHECKING:
     from busdoor.calibration.validation import RunValidation
     from busdoor_workloads import Trace
 
-COLUMNS = ("continuous", "static", "quantity", "load", "measured", "simulated", "error")
-THROUGHPUT, LATENCY = "saturated tokens/s", "E2E mean"
+COLUMNS = ("continuous", "static", "load", "measured", "simulated", "error")
 _SAME_DEVICE = ("gpu", "model", "dtype")
 # A client's clock is late by milliseconds, so a trace that is sent twice does not arrive twice at the same instants.
 _LATE_SHARE = 0.01  # of the trace's duration
-# Rates up to the last admission leave out the drain; where most requests finish in the drain, they are of a few only.
-_LEAST_SHARE = 0.5
 
 
 def gain_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
-    """Compare every pair of runs of one trace of which one was scheduled in whole batches.
+    """Return the gain of every pair of bursts of one trace of which one was scheduled in whole batches.
 
     Parameters
     ----------
@@ -35,10 +32,25 @@ def gain_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a pair, as `Validation.gain` describes it.
+        One row per pair, as `Validation.gain` describes it.
     """
-    rows = [_row(continuous, static) for continuous, static in _pairs(runs)]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return _table([_row(*pair, gain_of) for pair in _pairs(runs) if _has_gain(*pair)])
+
+
+def e2e_ratio_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
+    """Return the ratio of the mean E2E latencies of every other pair, as `Validation.e2e_ratio` describes it."""
+    return _table([_row(*pair, e2e_ratio_of) for pair in _pairs(runs) if not _has_gain(*pair)])
+
+
+def gain_of(continuous: Result, static: Result) -> float:
+    """Return the ratio of saturated output tokens per second; NaN unless both runs are bursts whose queue lasts."""
+    key = "saturated_output_throughput"
+    return float(continuous.summary[key] / static.summary[key])
+
+
+def e2e_ratio_of(continuous: Result, static: Result) -> float:
+    """Return how many times as long answers took under static batching, on average."""
+    return float(static.summary["mean_e2el_ms"] / continuous.summary["mean_e2el_ms"])
 
 
 def _pairs(runs: Sequence[RunValidation]) -> Iterator[tuple[RunValidation, RunValidation]]:
@@ -73,25 +85,20 @@ def same_trace(one: Trace, other: Trace) -> bool:
     return bool(one.concurrency == other.concurrency and late_s <= _LATE_SHARE * one.duration_s)
 
 
-def _row(continuous: RunValidation, static: RunValidation) -> dict[str, str | float]:
-    saturated = all(_lasting_queue(run.measured) for run in (continuous, static))
-    measured = _gain(continuous.measured, static.measured, saturated)
-    simulated = _gain(continuous.simulated, static.simulated, saturated)
-    loads = [run.load if isfinite(run.load) else inf for run in (continuous, static)]
-    cells = (continuous.name, static.name, THROUGHPUT if saturated else LATENCY, max(loads), measured, simulated)
-    return dict(zip(COLUMNS, (*cells, simulated / measured - 1), strict=True))
+def _has_gain(continuous: RunValidation, static: RunValidation) -> bool:
+    """Whether the measured and the simulated runs are pairs of bursts that have a gain."""
+    pairs = ((continuous.measured, static.measured), (continuous.simulated, static.simulated))
+    return all(isfinite(gain_of(*pair)) for pair in pairs)
 
 
-def _lasting_queue(result: Result) -> bool:
-    """Whether its saturated throughput is of enough requests to mean something."""
-    done = result.requests[result.requests["status"] == "finished"]
-    before_drain = (done["finish_s"] <= done["first_scheduled_s"].max()).sum()
-    return bool(result.summary["saturated"]) and bool(before_drain >= _LEAST_SHARE * len(done))
+def _row(
+    continuous: RunValidation, static: RunValidation, of: Callable[[Result, Result], float]
+) -> dict[str, str | float]:
+    measured, simulated = of(continuous.measured, static.measured), of(continuous.simulated, static.simulated)
+    load = max(run.load if isfinite(run.load) else inf for run in (continuous, static))
+    cells = (continuous.name, static.name, load, measured, simulated, simulated / measured - 1)
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _gain(continuous: Result, static: Result, saturated: bool) -> float:
-    """Times the tokens per second if both were saturated, else times as soon; more than 1 is for continuous."""
-    if saturated:
-        key = "saturated_output_throughput"
-        return float(continuous.summary[key] / static.summary[key])
-    return float(static.summary["mean_e2el_ms"] / continuous.summary["mean_e2el_ms"])
+def _table(rows: list[dict[str, str | float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -134,27 +134,29 @@ def plot_budget(ax: Axes, run: RunValidation) -> None:
 
 
 @styled
-def plot_gain(gain: pd.DataFrame, ax: Axes | None = None) -> Figure:
-    """Draw the gain of each pair of runs as it was measured, above what was simulated.
+def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
+    """Draw the gain, or the E2E ratio, of each pair of runs as it was measured, above what was simulated.
 
     Parameters
     ----------
-    gain : DataFrame
-        As `Validation.gain` has it; one row or more.
+    ratios : DataFrame
+        As `Validation.gain` and `Validation.e2e_ratio` have it; one row or more.
+    label : str
+        What the ratio is.
     ax : matplotlib.axes.Axes, optional
         Where to draw; on a page of its own by default.
     """
     if ax is None:
-        ax = new_figure(7.0, 1.4 + 0.9 * len(gain)).subplots()
-    places = np.arange(len(gain))
+        ax = new_figure(7.0, 1.4 + 0.9 * len(ratios)).subplots()
+    places = np.arange(len(ratios))
     for look, offset in ((MEASURED, -0.19), (SIMULATED, 0.19)):
-        bars = ax.barh(places + offset, gain[look["label"]], 0.36, color=look["color"], label=look["label"])
+        bars = ax.barh(places + offset, ratios[look["label"]], 0.36, color=look["color"], label=look["label"])
         ax.bar_label(bars, fmt="%.2f×", padding=3)
     ax.axvline(1.0, color=PALE, linewidth=1.0)
-    rows = gain[["continuous", "static", "quantity"]].itertuples(index=False, name=None)
-    ax.set_yticks(places, [f"{continuous} over {static}\n{quantity}" for continuous, static, quantity in rows])
-    most = gain[["measured", "simulated"]].to_numpy(dtype=float).max(initial=1.0)
-    ax.set(xlabel="gain", xlim=(0, 1.2 * most))
+    rows = ratios[["continuous", "static"]].itertuples(index=False, name=None)
+    ax.set_yticks(places, [f"{continuous}\nand {static}" for continuous, static in rows])
+    most = ratios[["measured", "simulated"]].to_numpy(dtype=float).max(initial=1.0)
+    ax.set(xlabel=label, xlim=(0, 1.2 * most))
     ax.invert_yaxis()
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     figure = ax.figure

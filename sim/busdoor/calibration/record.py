@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from busdoor.calibration.plain import plains
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from busdoor.calibration.validation import Validation
 
+_PARTS = ("gain", "e2e_ratio", "knee")
 TOLERANCE = 0.005  # issue 4, "Bars": within the recorded errors + 0.5 points
 
 
@@ -24,8 +27,9 @@ def recorded_errors(validation: Validation) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs`: for each run by name, what `RunValidation.errors` says; `gain`: the error for each pair, "continuous /
-        static"; `knee`: {"rate": error}. What is not a number is None, as JSON has it (TOML leaves it out).
+        `runs`: for each run by name, what `RunValidation.errors` says; `gain` and `e2e_ratio`: the error for each pair,
+        "continuous / static"; `knee`: {"rate": error}. What is not a number is None, as JSON has it (TOML leaves it
+        out).
 
     Examples
     --------
@@ -34,15 +38,20 @@ def recorded_errors(validation: Validation) -> dict[str, Any]:
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> slower = LinearStepTime(base_s=1.0, per_request_s=0.1)
     >>> kept = recorded_errors(validate(introductory_scenario(), slower, ["bus", "door"]))
-    >>> round(kept["runs"]["door"]["step_total"], 3), round(kept["gain"]["door / bus"], 3), kept["knee"]
+    >>> round(kept["runs"]["door"]["step_total"], 3), round(kept["e2e_ratio"]["door / bus"], 3), kept["knee"]
     (0.21, 0.075, {'rate': None})
     """
-    gains = zip(validation.gain["continuous"], validation.gain["static"], validation.gain["error"], strict=True)
     return {
         "runs": {run.name: plains(run.errors) for run in validation.runs},
-        "gain": plains({f"{continuous} / {static}": error for continuous, static, error in gains}),
+        "gain": _of_pairs(validation.gain),
+        "e2e_ratio": _of_pairs(validation.e2e_ratio),
         "knee": plains({"rate": validation.knee["error"]}),
     }
+
+
+def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
+    rows = table[["continuous", "static", "error"]].itertuples(index=False, name=None)
+    return plains({f"{continuous} / {static}": error for continuous, static, error in rows})
 
 
 def drifted(validation: Validation, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
@@ -75,14 +84,14 @@ def drifted(validation: Validation, recorded: Mapping[str, Any], tolerance: floa
     >>> print(drifted(bad, recorded_errors(good))[0])
     bus: the error of step_mean_absolute is +10.00 %; recorded was +0.00 %, and 0.5 points more are allowed
     """
-    now, then = recorded_errors(validation), {"runs": {}, "gain": {}, "knee": {}, **recorded}
+    now, then = recorded_errors(validation), {part: {} for part in ("runs", *_PARTS)} | dict(recorded)
     sentences = [f"{name} is recorded, but was not validated now" for name in then["runs"] if name not in now["runs"]]
     for name, errors in now["runs"].items():
         if name in then["runs"]:
             sentences += _larger(name, errors, then["runs"][name], tolerance)
         else:
             sentences.append(f"{name} was validated, but has no recorded errors")
-    for part in ("gain", "knee"):
+    for part in _PARTS:
         sentences += _larger(part, now[part], then[part], tolerance)
     return sentences
 

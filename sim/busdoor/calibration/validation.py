@@ -14,7 +14,7 @@ import pandas as pd
 
 from busdoor.calibration.bars import bar_table, missed
 from busdoor.calibration.errors import StepErrors, regime
-from busdoor.calibration.gain import gain_table
+from busdoor.calibration.gain import e2e_ratio_table, gain_table
 from busdoor.calibration.knee import knee
 from busdoor.calibration.plain import plain, plains, records
 from busdoor.calibration.playback import Floats
@@ -136,14 +136,20 @@ class Validation:
 
     @cached_property
     def gain(self) -> pd.DataFrame:
-        """How many times better continuous batching did than static batching on the same trace and device.
+        """The gain: saturated output tokens per second of continuous over static batching, all else being equal.
 
-        A row for each pair of runs with the same arrivals and lengths, gpu, model and dtype, one of which was scheduled
-        in whole batches: `continuous` and `static`, their names; `quantity`, what is compared; `load`, the higher of
-        both; `measured` and `simulated`, the gains; `error`, the relative one. Empty without such a pair.
+        A row for each pair of bursts with the same lengths, gpu, model and dtype, one of which was scheduled in whole
+        batches, three or more: `continuous` and `static`, their names; `load`, the higher of both; `measured` and
+        `simulated`, the gains; `error`, the relative one. Empty without such a pair. See `saturated_rates`.
+        """
+        return gain_table(self.runs)
 
-        The quantity is saturated output tokens per second, continuous over static, where both runs had a queue that
-        lasted; else the mean E2E latency, static over continuous.
+    @cached_property
+    def e2e_ratio(self) -> pd.DataFrame:
+        """How many times as long answers took under static batching, on average; no gain, as load decides it too.
+
+        A row for each pair of runs with the same arrivals and lengths, gpu, model and dtype that has no gain: columns
+        as in `gain`, of the mean E2E latencies, static over continuous.
 
         Examples
         --------
@@ -151,17 +157,16 @@ class Validation:
         >>> from busdoor.demo import introductory_scenario
         >>> from busdoor.step_time.linear import LinearStepTime
         >>> slower = LinearStepTime(base_s=1.0, per_request_s=0.1)
-        >>> validate(introductory_scenario(), slower, ["bus", "door"]).gain.round(3).T
-                           0
-        continuous      door
-        static           bus
-        quantity    E2E mean
-        load             inf
-        measured       2.409
-        simulated       2.59
-        error          0.075
+        >>> validate(introductory_scenario(), slower, ["bus", "door"]).e2e_ratio.round(3).T
+                        0
+        continuous   door
+        static        bus
+        load          inf
+        measured    2.409
+        simulated    2.59
+        error       0.075
         """
-        return gain_table(self.runs)
+        return e2e_ratio_table(self.runs)
 
     @cached_property
     def spread(self) -> Spread:
@@ -195,6 +200,7 @@ class Validation:
             "regimes": {str(name): plains(row) for name, row in self.by_regime.iterrows()},
             "knee": plains(self.knee),
             "gain": records(self.gain),
+            "e2e_ratio": records(self.e2e_ratio),
             "bars": records(self.bars),
             "missed": missed(self),
             "spread": plains(self.spread._asdict()),
@@ -249,6 +255,12 @@ class Validation:
 
     def plot_gain(self) -> Figure:
         """Draw the measured gain of each pair beside the simulated one."""
-        from busdoor.calibration.plots import plot_gain
+        from busdoor.calibration.plots import plot_ratios
 
-        return plot_gain(self.gain)
+        return plot_ratios(self.gain, "gain: saturated output tokens/s, continuous over static")
+
+    def plot_e2e_ratio(self) -> Figure:
+        """Draw the measured E2E ratio of each pair beside the simulated one."""
+        from busdoor.calibration.plots import plot_ratios
+
+        return plot_ratios(self.e2e_ratio, "E2E ratio: mean latency, static over continuous")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from busdoor.calibration.bars import BELOW_LOAD
 from busdoor.calibration.errors import REGIMES, as_percent, as_share
-from busdoor.calibration.gain import THROUGHPUT
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from busdoor.calibration.validation import Validation
 
 
@@ -23,7 +24,7 @@ def verdict(validation: Validation) -> str:
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> print(verdict(validate(introductory_scenario(), LinearStepTime(base_s=1.1), ["bus", "door"])))
     On the measured batches, the step time is off by at most 10.0 % in all. The mean E2E latency is off by at most
-    10.0 % (burst or overload). Under door, answers are complete 2.41× as soon as under bus, and 2.41× when simulated
+    10.0 % (burst or overload). Answers take 2.41× as long under bus as under door (E2E ratio), and 2.41× when simulated
     (...0.0 %). No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
     """
     parts = [_steps(validation), _latency(validation), _gains(validation), _judged(validation)]
@@ -48,21 +49,25 @@ def _load(name: str) -> str:
 
 
 def _gains(validation: Validation) -> str:
-    """Tell the first pair, of saturated runs if there are any, and how far off the others are at most."""
-    gains = validation.gain.sort_values("quantity", key=lambda own: own != THROUGHPUT, kind="stable").to_dict("records")
-    if not gains:
+    """Tell the first gain and the first E2E ratio, and how far off the others are at most."""
+    told = [_pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)")]
+    told.append(
+        _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)")
+    )
+    return " ".join(filter(None, told))
+
+
+def _pairs(table: pd.DataFrame, name: str, words: str) -> str:
+    if not len(table):
         return ""
-    others = [abs(gain["error"]) for gain in gains[1:]]
-    rest = f" Of {len(others)} more pairs, the gain is off by at most {as_share(max(others))}." if others else ""
-    return _gain(gains[0]) + rest.replace("1 more pairs", "another pair")
-
-
-def _gain(gain: dict[Any, Any]) -> str:
-    names, measured = [gain["continuous"], gain["static"]], f"{gain['measured']:.2f}×"
-    simulated = f"{gain['simulated']:.2f}× when simulated ({as_percent(gain['error'])})"
-    if gain["quantity"] == THROUGHPUT:
-        return f"{names[0]} serves {measured} the tokens of {names[1]}, and {simulated}."
-    return f"Under {names[0]}, answers are complete {measured} as soon as under {names[1]}, and {simulated}."
+    first, *others = table.to_dict("records")
+    said = words.format(first["continuous"], first["static"], f"{first['measured']:.2f}×")
+    said += f", and {first['simulated']:.2f}× when simulated ({as_percent(first['error'])})."
+    if not others:
+        return said
+    most = as_share(max(abs(row["error"]) for row in others))
+    count = "another pair" if len(others) == 1 else f"{len(others)} more pairs"
+    return f"{said} Of {count}, the {name} is off by at most {most}."
 
 
 def _judged(validation: Validation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from busdoor.calibration.spread import spread_lines
 from busdoor.step_time.calibrated import CalibratedStepTime
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from busdoor.calibration import RunValidation, Validation
 
 Rows = list[tuple[str, list[str]]]
@@ -137,12 +139,18 @@ def knee_lines(validation: Validation) -> list[str]:
 
 
 def gain_lines(validation: Validation) -> list[str]:
-    """Say what continuous batching gained, pair by pair."""
-    return [
-        f"gain of {gain['continuous']} over {gain['static']} ({gain['quantity']}): measured {gain['measured']:.2f}×, "
-        f"simulated {gain['simulated']:.2f}×, {as_percent(gain['error'])}"
-        for gain in validation.gain.to_dict("records")
-    ]
+    """Say what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
+    gains = [_pair(f"gain of {row['continuous']} over {row['static']}", row) for row in _records(validation.gain)]
+    ratios = _records(validation.e2e_ratio)
+    return gains + [_pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios]
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
+def _pair(what: str, row: Mapping[Any, Any]) -> str:
+    return f"{what}: measured {row['measured']:.2f}×, simulated {row['simulated']:.2f}×, {as_percent(row['error'])}"
 
 
 def blame_lines(validation: Validation) -> list[str]:

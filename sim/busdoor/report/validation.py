@@ -39,8 +39,10 @@ WORDS = {
     "ρ": "Load: the rate of arrivals over what the policy can carry. Queueing multiplies an error of the step time by "
     "1/(1 − ρ).",
     "knee": "The rate at which the mean E2E latency is twice that of the lowest rate.",
-    "gain": "How many times better continuous batching is than static batching on the same requests: in saturated "
-    "output tokens per second where both have a queue that lasts, else in mean E2E latency.",
+    "gain": "Ratio of saturated output tokens per second, continuous over static batching, on the same GPU, model and "
+    "memory: of two bursts.",
+    "E2E ratio": "Ratio of mean E2E latencies, static over continuous batching, on the same requests. It depends on "
+    "the load, and where one cannot keep up, on how long the run is.",
 }
 
 
@@ -91,18 +93,23 @@ def _list(lines: list[str]) -> str:
 
 
 def _gain(validation: Validation) -> list[Section]:
-    from busdoor.calibration.plots import plot_gain
+    from busdoor.calibration.plots import plot_ratios
     from busdoor.cli.validation_tables import gain_lines
 
-    if not len(validation.gain):
-        return []
-    height_in = 1.3 + 0.9 * len(validation.gain)
-    plot = figure(partial(plot_gain, validation.gain), "Gain, measured and simulated", height_in)
-    return [
-        Section(
-            "What continuous batching gains", f'<div class="plots wide">{plot}</div>{_list(gain_lines(validation))}'
+    tables = {"Gain": validation.gain, "E2E ratio": validation.e2e_ratio}
+    plots = [
+        figure(
+            lambda ax, table=table, name=name: plot_ratios(table, name, ax),  # type: ignore[misc]
+            f"{name}, measured and simulated",
+            1.3 + 0.9 * len(table),
         )
+        for name, table in tables.items()
+        if len(table)
     ]
+    if not plots:
+        return []
+    body = f'<div class="plots wide">{"".join(plots)}</div>{_list(gain_lines(validation))}'
+    return [Section("What continuous batching gains", body)]
 
 
 def _runs(validation: Validation) -> Section:
