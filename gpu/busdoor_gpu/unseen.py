@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from math import ceil, inf
 from typing import Any
 
@@ -24,16 +26,67 @@ from busdoor_workloads.lengths import LogNormal
 
 # Of the time for measuring, what the profile gets; the replays share the rest.
 PROFILE_SHARE = 0.4
-_BOTH = ("vllm", "static")
-# What is replayed: the load, of what the policy named first can carry (infinite: all at once), and under which
-# policies. Static batching only where it can keep up; continuous batching up to the edge of saturation.
-_CASES: tuple[tuple[str, float, tuple[str, ...]], ...] = (
-    ("static", inf, _BOTH),
-    ("static", 0.4, _BOTH),
-    ("static", 0.75, _BOTH),
-    ("vllm", 0.5, ("vllm",)),
-    ("vllm", 0.75, ("vllm",)),
-    ("vllm", 0.9, ("vllm",)),
+SIZED = "sized"  # lengths drawn to the machine's size, as `busdoor twin` does in a few minutes
+_TIGHT_SHARE = 0.1  # of the measured blocks, where requests are to be preempted
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run that a calibration has not seen: which lengths, at which load, under which policy.
+
+    Attributes
+    ----------
+    name : str
+        Of the run's folder; of lengths that are sized to the machine, only what tells it from the others.
+    lengths : str
+        "sized", "bimodal", or a workload that `busdoor_workloads.resolve` knows.
+    load : float
+        Of what the policy (for a static batch and its counterpart: the static one) can carry; infinite: all at once.
+    policy : str
+        Its name.
+    fields : mapping
+        Its settings, beside the machine's limits.
+    bound : str
+        The policy whose capacity `load` is of; by default `policy`.
+    blocks_share : float
+        Of the machine's KV blocks.
+    """
+
+    name: str
+    lengths: str
+    load: float
+    policy: str = "vllm"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    bound: str = ""
+    blocks_share: float = 1.0
+
+
+# Every held-out replay. Those of `busdoor twin` first: static batching only where it can keep up, continuous batching
+# up to the edge of saturation. Then the longer list behind gpu/results (`python -m busdoor_gpu.campaign`).
+HELD_OUT = (
+    Case("burst-vllm", SIZED, inf, bound="static"),
+    Case("burst-static", SIZED, inf, "static"),
+    Case("0.40-vllm", SIZED, 0.4, bound="static"),
+    Case("0.40-static", SIZED, 0.4, "static"),
+    Case("0.75-vllm", SIZED, 0.75, bound="static"),
+    Case("0.75-static", SIZED, 0.75, "static"),
+    Case("0.50", SIZED, 0.5),
+    Case("0.75", SIZED, 0.75),
+    Case("0.90", SIZED, 0.9),
+    Case("azure-conv-0.50", "azure-conv", 0.5),
+    Case("azure-conv-0.75", "azure-conv", 0.75),
+    Case("azure-conv-0.90", "azure-conv", 0.9),
+    Case("azure-conv-1.15", "azure-conv", 1.15),
+    Case("anyscale-burst-static", "anyscale_512", inf, "static", bound="static"),
+    Case("anyscale-burst-vllm", "anyscale_512", inf, bound="static"),
+    Case("anyscale-0.60-static", "anyscale_512", 0.6, "static", bound="static"),
+    Case("anyscale-0.60-vllm", "anyscale_512", 0.6, bound="static"),
+    Case("azure-conv-tight", "azure-conv", inf, blocks_share=_TIGHT_SHARE),
+    Case("azure-code-0.70", "azure-code", 0.7),
+    Case("bimodal-burst", "bimodal", inf),
+    Case("azure-conv-0.75-prefill-first", "azure-conv", 0.75, "prefill_first", bound="vllm"),
+    Case("azure-conv-0.75-whole-prompts", "azure-conv", 0.75, fields={"chunked_prefill": False}),
+    Case("anyscale-burst-orca", "anyscale_512", inf, "orca", bound="static"),
 )
 # Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as
 # chats have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
@@ -146,13 +199,15 @@ def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: in
     list of Run
         Of the same trace one after the other; each takes about as long as the others.
     """
-    each_s = (1 - PROFILE_SHARE) * budget_s / sum(len(policies) for _, _, policies in _CASES)
+    cases = [case for case in HELD_OUT if case.lengths == SIZED]
+    each_s = (1 - PROFILE_SHARE) * budget_s / len(cases)
     runs: list[Run] = []
-    for number, (bound, load, policies) in enumerate(_CASES):
+    groups = groupby(cases, lambda case: (case.bound or case.policy, case.load))
+    for number, ((bound, load), own) in enumerate(groups):
         trace = _loaded(machine, step_time, bound, load, each_s, seed + 1 + number)
         if any(run.trace.name == trace.name for run in runs):  # rates that differ in later digits
             trace = replace(trace, name=f"{trace.name}_{number}")
-        runs += [Run(trace, policy) for policy in policies]
+        runs += [Run(trace, case.policy) for case in own]
     return runs
 
 

@@ -8,7 +8,7 @@ static, reserving and continuous batching, whole and chunked prompts; and a memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
 
@@ -20,61 +20,13 @@ from busdoor.policies.base import Policy
 from busdoor.step_time.base import StepTime
 from busdoor.theory.load import capacity_rps
 from busdoor_gpu.grid import GridLimits
-from busdoor_gpu.unseen import arriving, memory_for
+from busdoor_gpu.unseen import HELD_OUT, SIZED, Case, arriving, memory_for
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace
 _STATIC_ROWS = 32  # rows of a static batch: of the longest chats they fill a second with prefill, not ten
-_TIGHT_SHARE = 0.1  # of the measured blocks, where requests are to be preempted
 
-
-@dataclass(frozen=True)
-class Case:
-    """One run to be: whose lengths, at which load of which policy's capacity, under which policy.
-
-    Attributes
-    ----------
-    name : str
-        Of the run's folder.
-    lengths : str
-        A workload that `busdoor_workloads.resolve` knows, or "bimodal".
-    load : float
-        Of what the policy (for a static batch and its counterpart: the static one) can carry; infinite: all at once.
-    policy : str
-        Its name.
-    fields : mapping
-        Its settings, beside the machine's limits.
-    bound : str
-        The policy whose capacity `load` is of; by default `policy`.
-    blocks_share : float
-        Of the machine's KV blocks.
-    """
-
-    name: str
-    lengths: str
-    load: float
-    policy: str = "vllm"
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    bound: str = ""
-    blocks_share: float = 1.0
-
-
-CASES = (
-    Case("azure-conv-0.50", "azure-conv", 0.5),
-    Case("azure-conv-0.75", "azure-conv", 0.75),
-    Case("azure-conv-0.90", "azure-conv", 0.9),
-    Case("azure-conv-1.15", "azure-conv", 1.15),
-    Case("anyscale-burst-static", "anyscale_512", inf, "static", bound="static"),
-    Case("anyscale-burst-vllm", "anyscale_512", inf, bound="static"),
-    Case("anyscale-0.60-static", "anyscale_512", 0.6, "static", bound="static"),
-    Case("anyscale-0.60-vllm", "anyscale_512", 0.6, bound="static"),
-    Case("azure-conv-tight", "azure-conv", inf, blocks_share=_TIGHT_SHARE),
-    Case("azure-code-0.70", "azure-code", 0.7),
-    Case("bimodal-burst", "bimodal", inf),
-    Case("azure-conv-0.75-prefill-first", "azure-conv", 0.75, "prefill_first", bound="vllm"),
-    Case("azure-conv-0.75-whole-prompts", "azure-conv", 0.75, fields={"chunked_prefill": False}),
-    Case("anyscale-burst-orca", "anyscale_512", inf, "orca", bound="static"),
-)
+CASES = tuple(case for case in HELD_OUT if case.lengths != SIZED)
 
 
 @dataclass(frozen=True)
