@@ -57,6 +57,17 @@ def test_a_plan_for_a_rate_is_shown_where_there_is_one(capacity_folder):
     assert '<th scope="row">vllm</th><td>2</td>' in html
 
 
+def test_the_lowest_rates_and_refused_requests_are_shown_where_there_are_any(capacity_folder):
+    file = capacity_folder / "capacity.json"
+    study = json.loads(file.read_text())
+    assert "meets from" not in page_of(capacity_folder).html()
+    study["policies"]["vllm"] |= {"least": 3.85, "least_misses": 3.5}
+    file.write_text(json.dumps(study | {"num_refused": 120, "refused_share": 0.2}))
+    html = page_of(capacity_folder).html()
+    assert "<td>meets from</td><td>to</td>" in html and "<td>3.85</td><td>22.4</td>" in html
+    assert "120 requests (20 %) are refused, and are no load" in html
+
+
 def test_a_sweep_shows_its_points_and_why_some_failed(tmp_path):
     table = {
         "key": ["a", "b"],

@@ -30,6 +30,8 @@ _VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
 _MARGIN = 1.2  # times a limit: as far as the axis has to reach, so that the line is not taken for the frame
 _ABOVE_ALL = 104  # per cent: for the same reason
 _LIMIT: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (6, 2)), "zorder": 1.5}
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: about ten labels.
+_TICKS = ((30, (1, 2, 3, 5)), (300, (1, 2, 5)), (float("inf"), (1,)))
 _BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
 
 
@@ -163,7 +165,8 @@ def _scale_rates(ax: Axes) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=next(subs for ratio, subs in _TICKS if high / low <= ratio)))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 

@@ -35,6 +35,16 @@ SWEEP_METRICS = (
     "kv_wasted_share",
     "saturated",
 )
+# What the page calls the columns of a plan.
+_PLAN = {
+    "replicas": "servers",
+    "gpus": "GPUs",
+    "rate_per_replica": "requests/s each",
+    "headroom": "may grow by",
+    "may_fall": "may fall by",
+    "cost_per_hour": "cost/h",
+    "cost_per_million_output_tokens": "cost/M output tokens",
+}
 _TARGET_IN = 5.0  # high: a legend of seven policies stands below the axes
 
 
@@ -49,9 +59,13 @@ def capacity_page(folder: Path) -> Page:
     study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
     sections = [Section("The highest rates", _rates(study["policies"], load(folder).slo)), _targets(folder)]
     if (folder / "plan.csv").exists():
-        sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv"))))
+        sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv").rename(columns=_PLAN))))
     sections.append(provenance(study["config"], study["versions"]))
     runs = f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, {study['replications']} replications"
+    if study.get("num_refused"):
+        runs += (
+            f"; {study['num_refused']:,} requests ({100 * study['refused_share']:.3g} %) are refused, and are no load"
+        )
     return Page(f"How much within {study['slo_text']}?", runs, study["verdict"], tuple(sections))
 
 
