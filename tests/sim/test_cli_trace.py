@@ -231,3 +231,24 @@ class TestEveryCommandReadsWithTheSameFlags:
         path.write_text("x,y\n1,2\n")
         assert main(["trace", "describe", str(path)]) == 2
         assert "\x1b" not in capsys.readouterr().err
+
+
+def test_shared_blocks_of_another_size_hit_the_cache_as_often_as_they_are_shared(tmp_path, capsys):
+    file = str(CASES / "04-mooncake-16-token-blocks.jsonl")
+    simulated = ["simulate", file, "--policy", "vllm,prefix_caching=true", "--out", str(tmp_path / "o"), "--json"]
+    assert main(simulated) == 2
+    assert "--block-size 16" in capsys.readouterr().err
+    assert main([*simulated, "--block-size", "16"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["cached_tokens"] == 144
+
+
+def test_an_outlier_is_simulated_and_a_clock_since_1970_changes_no_figure(tmp_path, capsys):
+    rows = (CASES / "03-epoch-seconds.csv").read_text().splitlines()[1:]
+    from_zero = [f"{float(row.split(',')[0]) - 1715299200},{row.split(',', 1)[1]}" for row in rows]
+    (tmp_path / "zero.csv").write_text("\n".join(["arrival_s,input_tokens,output_tokens", *from_zero]))
+    told = []
+    for file in (CASES / "03-epoch-seconds.csv", tmp_path / "zero.csv", CASES / "03-outlier.csv"):
+        assert main(["simulate", str(file), "--out", str(tmp_path / f"{file.stem}-o"), "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert told[0] == told[1]
+    assert told[2]["completed"] == 3
