@@ -15,6 +15,7 @@ from busdoor.names import unknown
 from busdoor.policies import POLICIES
 from busdoor.step_time import STEP_TIMES
 from busdoor.study_paths import folder_names
+from busdoor.sweep import plan
 from busdoor_workloads import Workload
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -228,3 +229,14 @@ def test_a_value_of_the_wrong_kind_is_one_sentence_wherever_it_stands(every):
             assert "\n" not in str(error) and len(str(error)) < 600, table
         except Exception as error:
             raise AssertionError(f"{table}: {type(error).__name__}: {error}") from error
+
+
+def test_two_policies_never_share_a_label():
+    tables = [{"name": "vllm"}, {"name": "vllm"}, {"name": "static", "label": "vllm (1)"}]
+    with pytest.raises(ValueError, match=r"^\[policy\] label = 'vllm \(1\)': 2 policies would have it"):
+        Config.from_table({"policy": tables})
+
+
+def test_a_mistake_in_a_table_that_is_swept_is_told():
+    with pytest.raises(ValueError, match=r"\[workload\] request_ratee: unknown; did you mean request_rate\?"):
+        plan({"workload": {"request_ratee": 3.0}, "sweep": {"workload.name": ["azure-conv", "azure-code"]}})

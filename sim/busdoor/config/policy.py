@@ -181,10 +181,14 @@ def parse_policies(
 def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
     """Give policies of the same label labels of their own, by the first field in which they differ, else by number."""
     counts = Counter(policy.label for policy in policies)
-    return tuple(
+    labelled = tuple(
         replace(policy, label=_apart(policy, index, policies)) if counts[policy.label] > 1 else policy
         for index, policy in enumerate(policies)
     )
+    label, count = Counter(policy.label for policy in labelled).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"[policy] label = {label!r}: {count} policies would have it; give each a label of its own")
+    return labelled
 
 
 def _apart(policy: PolicyTable, index: int, policies: Sequence[PolicyTable]) -> str:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from busdoor.config import DEFAULT_POLICIES, Document, merge, parse_config, read_toml
+from busdoor.config import DEFAULT_POLICIES, Document, merge, override, parse_config, read_toml
 from busdoor.config.study import PLAIN_KEYS, TABLES
 from busdoor.config.tables import reject_unknown
 from busdoor.policies import policy_config
@@ -95,6 +95,7 @@ def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
         combined = combinations(sweep)
         reject_unknown_tables(combined[0], (*TABLES, *PLAIN_KEYS))
         _reject_unknown_fields(base, combined)
+    override(replace(document, data=base), nested(combined[0]), folder)  # tables that are swept whole are checked too
     points: dict[str, Point] = {}
     for parameters in combined:
         for point in _points(document, base, parameters, folder):
