@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ValidationError
 
 from busdoor_workloads.config import refuse_booleans
 from busdoor_workloads.nearest import nearest
+from busdoor_workloads.text import FORMULA_STARTS
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def check_label(label: str) -> str:
     Raises
     ------
     ValueError
-        If it has control characters, or more than `LONGEST_LABEL` characters.
+        If it has control characters or more than `LONGEST_LABEL`, or begins as a formula of a spreadsheet does.
 
     Examples
     --------
@@ -42,6 +43,8 @@ def check_label(label: str) -> str:
         raise ValueError(
             f"{label[:LONGEST_LABEL]!r} has a character that cannot be shown; use letters, digits, signs and spaces"
         )
+    if label.startswith(FORMULA_STARTS):
+        raise ValueError(f"{label[:20]!r} begins as a formula of a spreadsheet does; begin it with a letter or digit")
     if len(label) > LONGEST_LABEL:
         raise ValueError(f"{label[:20]!r}... has {len(label):,} characters; use at most {LONGEST_LABEL}")
     return label

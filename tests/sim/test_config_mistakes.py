@@ -143,7 +143,7 @@ def test_every_label_has_a_folder_of_its_own_inside_the_results():
     )
 
 
-@pytest.mark.parametrize("label", ["\x1b[31m", "a\nb", "\u202eabc", "x" * 101, 3, True, ["a"]])
+@pytest.mark.parametrize("label", ["\x1b[31m", "a\nb", "\u202eabc", "x" * 101, "=1+1", "@x", "-2", 3, True, ["a"]])
 def test_a_label_that_cannot_be_shown_is_refused(label):
     with pytest.raises(ValueError, match=r"^\[policy\] label"):
         Config.from_table({"policy": {"name": "vllm", "label": label}})

@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 
 # Cells that begin so are run as formulas by spreadsheets (OWASP, "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _SHOWN_CHARACTERS = 60  # of a value in an error sentence: enough to find it again
 # Control, format (bidirectional overrides), surrogate, private use, line and paragraph separator (Unicode, table 12).
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
@@ -58,7 +58,7 @@ def neutral_cell(cell: object) -> object:
     >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
     ("'=1+1", 'vllm', -1.5)
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def plain_cell(cell: object) -> object:
@@ -69,7 +69,7 @@ def plain_cell(cell: object) -> object:
     >>> plain_cell("'=1+1"), plain_cell("'tis")
     ('=1+1', "'tis")
     """
-    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def name_of(path: Path) -> str:
