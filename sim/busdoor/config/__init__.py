@@ -1,9 +1,10 @@
 """Configurations: one TOML schema for every command."""
 
 from busdoor.config.cluster import ClusterTable, PoolTable
+from busdoor.config.merge import merge, override
 from busdoor.config.policy import DEFAULT_POLICIES, PolicyTable, parse_policy
 from busdoor.config.slo import SLO
-from busdoor.config.study import Config, load_config, merge, override, parse_config
+from busdoor.config.study import Config, load_config, parse_config
 from busdoor.config.tables import GPUTable, KVTable, parse_seconds
 from busdoor.config.toml import Document, read_toml
 from busdoor.config.workload import WorkloadTable

@@ -13,13 +13,14 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.measured import measured_limits
+from busdoor.config.merge import override
 from busdoor.config.policy import PolicyTable, parse_policies
 from busdoor.config.pools import has_pools, parse_cluster
-from busdoor.config.server import parse_server, step_time_fields, table_of
+from busdoor.config.server import parse_server, table_of
 from busdoor.config.slo import SLO
 from busdoor.config.tables import STRICT, GPUTable, KVTable, reject_unknown
 from busdoor.config.toml import Document, read_toml
-from busdoor.config.workload import WorkloadTable, kept_keys
+from busdoor.config.workload import WorkloadTable
 from busdoor.names import checked, in_one_sentence
 from busdoor.step_time import StepTime
 from busdoor_workloads import given
@@ -177,65 +178,6 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     document = read_toml(path)
     folder = Path(path).parent
     return parse_config(override(document, given.table("overrides", overrides or {}), folder), folder)
-
-
-def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:
-    """Put flags over a file's tables; tables that they replace are checked first, so that no mistake in one is lost.
-
-    Raises
-    ------
-    ValueError
-        One sentence that begins with the file and the line.
-
-    Examples
-    --------
-    >>> typo = Document({"workload": {"request_ratee": 3.0}})
-    >>> override(typo, {"workload": {"name": "azure-conv"}})
-    Traceback (most recent call last):
-    ValueError: [workload] request_ratee: unknown; did you mean request_rate?
-    """
-    if "workload" in tables:
-        with document.blame("workload"):
-            WorkloadTable.from_table(table_of(document.data, "workload"), folder, exists=False)
-    if "step_time" in tables:
-        with document.blame("step_time"):
-            step_time_fields(table_of(document.data, "step_time"))
-    if "policy" in tables:
-        parse_policies(document, GPUTable())
-    return replace(document, data=merge(document.data, tables))
-
-
-def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace single keys of a configuration's tables; of another workload's laws none is left.
-
-    A seed replaces that of [workload] too.
-
-    Examples
-    --------
-    >>> merge({"seed": 1, "gpu": {"name": "h100", "tp": 2}}, {"gpu": {"name": "h200"}})
-    {'seed': 1, 'gpu': {'name': 'h200', 'tp': 2}}
-    >>> merge({"workload": {"name": "azure-conv", "num_requests": 9}}, {"workload": {"path": "mine.csv"}})
-    {'workload': {'num_requests': 9, 'path': 'mine.csv'}}
-    """
-    merged = dict(table)
-    if "seed" in overrides and isinstance(merged.get("workload"), Mapping):
-        merged["workload"] = {key: value for key, value in merged["workload"].items() if key != "seed"}
-    for key, value in overrides.items():
-        old = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            merged[key] = {**_kept(key, old, value), **value}
-        else:
-            merged[key] = value
-    return merged
-
-
-def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Keys of a table that stay where a flag changes others: none of another step time's, no other GPU's price."""
-    if key == "step_time" and "name" in value:
-        return {}
-    if key == "gpu" and "name" in value:
-        return {name: item for name, item in old.items() if name != "price_per_hour"}
-    return kept_keys(old, value) if key == "workload" else old
 
 
 def parse_config(document: Document, folder: str | Path = ".", *, exists: bool = True) -> Config:
