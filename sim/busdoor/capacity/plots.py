@@ -81,9 +81,10 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     for name, look in styles.items():
         own = points[points["policy"] == name].sort_values("request_rate")
         ax.plot(own["request_rate"], percent * own["value"], **look)
-        row = study.table.loc[name]
-        _draw_bracket(ax, row["low"], row["high"], look["color"])
-        _draw_bracket(ax, row.get("least_misses", 0.0), row.get("least", 0.0), look["color"])
+        ends = study.table.reindex(columns=["low", "high", "least_misses", "least"]).loc[[name]]
+        low, high, misses, least = ends.to_numpy(dtype=float)[0].tolist()
+        _draw_bracket(ax, low, high, look["color"])
+        _draw_bracket(ax, misses, least, look["color"])
     _draw_limit(ax, target, points, styles)
     _scale_rates(ax)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -187,6 +188,6 @@ def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str
         ax.fill_between([], [], color=tint(INK, 0.25), label="between meets and misses")
 
 
-def _draw_bracket(ax: Axes, low: float | None, high: float | None, color: str) -> None:
-    if low and high and 0 < low <= high < float("inf"):
+def _draw_bracket(ax: Axes, low: float, high: float, color: str) -> None:
+    if 0 < low <= high < float("inf"):
         ax.axvspan(low, high, color=tint(color, 0.25), zorder=0)
