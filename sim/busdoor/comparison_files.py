@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from busdoor.cluster.table import replica_table
-from busdoor.comparison import Comparison
+from busdoor.comparison import METRICS, Comparison
 from busdoor.config import Config
 from busdoor.experiment import Report
 from busdoor.json_text import read_object, write_json
 from busdoor.json_text import to_json as to_text
 from busdoor.names import as_data
 from busdoor.result import Result, write_result
+from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv
 from busdoor.simulate import versions
 from busdoor.study_folder import StudyFolder
 from busdoor.study_paths import folder_names
 
 _COMPARISON = "comparison.json"
+_KEYS: Keys = {"policies": dict, "results": list, "config": dict, "replications?": int, "rows?": dict}
+_RATES = ("request_throughput", "output_throughput")
 
 
 def write(comparison: Comparison, place: StudyFolder, report: Report | None = None) -> Path:
@@ -87,15 +90,19 @@ def load(folder: Path) -> Comparison:
     if not (folder / _COMPARISON).exists():
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
     about = read_object(folder / _COMPARISON)
+    check_keys(about, str(folder / _COMPARISON), _KEYS)
+    if not about["results"]:
+        raise ValueError(f"{folder / _COMPARISON}: results is [], not a list of policies; {REPAIR}")
     labels = {name: folder / "results" / place for name, place in folder_names(about["results"]).items()}
     with as_data():
         config = Config.from_table(about["config"], exists=False)
+    summaries = _read(folder / "replications.csv", METRICS, about)
     return Comparison(
         config=config,
         results={name: Result.load(path) for name, path in labels.items()},
-        summaries=_read(folder / "replications.csv"),
-        capacities=_read(folder / "capacities.csv"),
-        **({"rungs": _read(folder / "rungs.csv")} if (folder / "rungs.csv").exists() else {}),
+        summaries=summaries,
+        capacities=_read(folder / "capacities.csv", _RATES, about),
+        **({"rungs": _read(folder / "rungs.csv", (), about)} if (folder / "rungs.csv").exists() else {}),
     )
 
 
@@ -111,6 +118,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "replications": int(comparison.summaries.groupby("policy").size().max()),
         "config": comparison.config.to_dict(),
         "versions": versions(),
+        "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},
     }
 
 
@@ -128,6 +136,12 @@ def _records(table: pd.DataFrame) -> dict[str, Any]:
     return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]
 
 
-def _read(path: Path) -> pd.DataFrame:
-    # Python's own parser reads every number back exactly, whatever pandas' default is.
-    return pd.read_csv(path, index_col=["policy", "replication"], engine="python")
+def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a table with a row per policy and replication, and check it."""
+    table = check_columns(read_csv(file), file, ("replication", *numbers), ("policy",))
+    check_rows(table, file, (about.get("rows") or {}).get(file.stem), _COMPARISON)
+    unknown = set(table["policy"]) - set(about["policies"]) if numbers else set()
+    if unknown or not len(table):
+        what = f"rows of {sorted(unknown)[0]!r}, which {_COMPARISON} does not have" if unknown else "no rows"
+        raise ValueError(f"{file} has {what}; {REPAIR}")
+    return table.set_index(["policy", "replication"])

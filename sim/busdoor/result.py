@@ -13,15 +13,37 @@ import pandas as pd
 
 from busdoor import metrics
 from busdoor.json_text import read_object, write_json
+from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
+from busdoor.saved import Keys, check_columns, check_keys, check_rows, read_table
 from busdoor.study_folder import study_folder
 from busdoor_workloads import given
-from busdoor_workloads.formats.table import EXACT_FLOATS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Latency = Literal["ttft", "tpot", "e2e", "normalized"]
-_TABLES = ("requests", "iterations", "stays")
+# What each table has to have: columns of numbers, columns of texts.
+_TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "requests": (REQUEST_COLUMNS, ("status",)),
+    "iterations": ((*ITERATION_COLUMNS, "replica"), ()),
+    "stays": ((*STAY_COLUMNS, "slot", "replica"), ()),
+}
+_SERVER: Keys = {"num_slots": int, "num_blocks": int, "block_size": int}
+_META: Keys = {
+    "policy": str,
+    "policy_config?": dict,
+    "streams?": bool,
+    "trace?": str,
+    "num_requests?": int,
+    "offered_load?": float,
+    "mfu?": float,
+    "mbu?": float,
+    "slo?": dict,
+    "replicas?": list,
+    "config?": dict,
+    "versions?": dict,
+    "rows?": dict,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +147,20 @@ class Result:
         Raises
         ------
         ValueError
-            If the folder holds no result, or Parquet tables where pyarrow is not installed.
+            If the folder holds no result, or one that is incomplete or does not fit together, in a sentence that names
+            file and column; or Parquet tables where pyarrow is not installed.
         """
         folder = given.path_of("directory", directory)
         if not (folder / "meta.json").exists():
             raise ValueError(f"{folder} holds no result: it has no meta.json")
-        tables = {name: _read_table(folder / name) for name in _TABLES}
-        return cls(**tables, meta=read_object(folder / "meta.json"))
+        meta = read_object(folder / "meta.json")
+        check_keys(meta, str(folder / "meta.json"), _META)
+        rows = {"requests": meta.get("num_requests"), **(meta.pop("rows", None) or {})}
+        tables = {name: _read(folder / name, rows.get(name)) for name in _TABLES}
+        if len(tables["stays"]):
+            for own in meta.get("replicas") or [meta]:
+                check_keys(own, str(folder / "meta.json"), _SERVER)
+        return cls(**tables, meta=meta)
 
     def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
         """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
@@ -183,10 +212,11 @@ def write_result(result: Result, folder: Path) -> Path:
     """Write a result into a folder that is its own already, or is made."""
     folder.mkdir(parents=True, exist_ok=True)
     result.requests.to_csv(folder / "requests.csv", index=False)
-    for name in _TABLES[1:]:
+    for name in ("iterations", "stays"):
         _write_table(getattr(result, name), folder / name)
     write_json(folder / "summary.json", result.summary.to_dict())
-    write_json(folder / "meta.json", {"complete": True, **result.meta})
+    rows = {name: len(getattr(result, name)) for name in _TABLES}
+    write_json(folder / "meta.json", {"complete": True, **result.meta, "rows": rows})
     return folder
 
 
@@ -197,12 +227,10 @@ def _write_table(table: pd.DataFrame, stem: Path) -> None:
         table.to_csv(stem.with_suffix(".csv"), index=False)
 
 
-def _read_table(stem: Path) -> pd.DataFrame:
-    if stem.with_suffix(".parquet").exists():
-        if not find_spec("pyarrow"):
-            raise ValueError(f"reading {stem.with_suffix('.parquet')} needs pyarrow: pip install pyarrow")
-        return pd.read_parquet(stem.with_suffix(".parquet"))
-    if stem.with_suffix(".csv").exists():
-        table: pd.DataFrame = pd.read_csv(stem.with_suffix(".csv"), **EXACT_FLOATS)
-        return table
-    raise ValueError(f"{stem.parent} holds no table {stem.name!r}; the result is incomplete")
+def _read(stem: Path, num_rows: Any) -> pd.DataFrame:
+    """Read a table of a result and check it."""
+    table = read_table(stem)
+    numbers, texts = _TABLES[stem.name]
+    check_columns(table, stem, numbers, texts)
+    check_rows(table, stem, num_rows, "meta.json")
+    return table

@@ -1,12 +1,15 @@
 """What is read back from a folder is data: nothing that it names is imported, and what is wrong in it is a sentence."""
 
 import json
+from shutil import copytree
 
+import pandas as pd
 import pytest
 
 from busdoor import compare
 from busdoor.calibration.playback import policy_of, trace_of
 from busdoor.cli import main
+from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.result import Result
 
 JOB = {"input_tokens": 20, "output_tokens": {"type": "uniform", "low": 2, "high": 9}}
@@ -23,8 +26,6 @@ def comparison(tmp_path_factory):
 @pytest.fixture
 def saved(comparison, tmp_path):
     """Copy the comparison to where it may be changed."""
-    from shutil import copytree
-
     return copytree(comparison, tmp_path / "saved")
 
 
@@ -53,3 +54,129 @@ def test_a_measured_runs_policy_is_not_imported():
     meta = {**result.meta, "policy_config": {"name": "subprocess:Popen", "args": ["true"]}, "max_model_len": 512}
     with pytest.raises(ValueError, match="named by a saved folder, from which nothing is imported; name it with"):
         policy_of(meta, trace_of(result))
+
+
+def assert_a_sentence(command, folder, capsys):
+    """Run a command on a folder that is wrong, and return what it says."""
+    capsys.readouterr()
+    code = main([command, str(folder)])
+    err = capsys.readouterr().err
+    assert code == 2, f"{command} took it"
+    assert err.startswith("busdoor: ") and err.count("\n") == 1 and len(err) < 500
+    return err
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """A saved result with CSV tables, which nobody changes."""
+    from unittest.mock import patch
+
+    with patch("busdoor.result.find_spec", return_value=None):
+        return Result.example().save(tmp_path_factory.mktemp("saved") / "result")
+
+
+REQUESTS, ITERATIONS, STAYS = (list(columns) for columns in (REQUEST_COLUMNS, ITERATION_COLUMNS, STAY_COLUMNS))
+COLUMNS = [
+    *(("requests", column) for column in (*REQUESTS, "status")),
+    *(("iterations", column) for column in (*ITERATIONS, "replica")),
+    *(("stays", column) for column in (*STAYS, "slot", "replica")),
+]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_result_without_a_column_or_with_another_type_in_it(result, tmp_path, capsys, table, column):
+    folder = copytree(result, tmp_path / "saved")
+    file = folder / f"{table}.csv"
+    frame = pd.read_csv(file)
+    frame.drop(columns=column).to_csv(file, index=False)
+    assert f"{table} has no column {column}" in assert_a_sentence("report", folder, capsys)
+    wrong = frame[column].astype(object)
+    wrong.iloc[0] = 5 if column == "status" else "five"
+    if column == "status":
+        wrong[:] = 5
+    frame.assign(**{column: wrong}).to_csv(file, index=False)
+    assert f"{table}, row 1: {column} is " in assert_a_sentence("plot", folder, capsys)
+
+
+@pytest.mark.parametrize("table", ["requests", "iterations", "stays"])
+@pytest.mark.parametrize("how", ["truncated", "doubled", "cut", "gone", "empty"])
+def test_a_result_whose_table_has_not_all_its_rows(result, tmp_path, capsys, table, how):
+    folder = copytree(result, tmp_path / "saved")
+    file = folder / f"{table}.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    if how == "gone":
+        file.unlink()
+    else:
+        texts = {"truncated": lines[:-1], "doubled": [*lines, *lines[1:]], "cut": [*lines[:-1], '"'], "empty": []}
+        file.write_text("".join(texts[how]))
+    assert table in assert_a_sentence("report", folder, capsys)
+
+
+def test_a_result_of_two_studies_is_refused(result, tmp_path, capsys):
+    """The case 06_stale_out C: tables of a Python with pyarrow, and of one without, in one folder."""
+    folder = copytree(result, tmp_path / "saved")
+    pd.read_csv(folder / "stays.csv").to_parquet(folder / "stays.parquet")
+    assert "has both stays.parquet and stays.csv" in assert_a_sentence("report", folder, capsys)
+
+
+WRONG = [1e300, -5.5, "text", [], {}, True, None]
+META = ["policy", "num_slots", "num_blocks", "block_size", "policy_config", "streams", "trace", "slo", "replicas"]
+
+
+@pytest.mark.parametrize("key", [*META, "rows", "num_requests", "config", "versions", "offered_load"])
+def test_a_result_with_another_type_in_meta(result, tmp_path, capsys, key):
+    """Nothing but a sentence, or a page where the value will do; never a traceback."""
+    folder = copytree(result, tmp_path / "saved")
+    for value in WRONG:
+        change(folder / "meta.json", **{key: value})
+        capsys.readouterr()
+        code = main(["report", str(folder)])
+        err = capsys.readouterr().err
+        assert code in (0, 2) and err.count("\n") == (code == 2), (value, err)
+        if code == 2:
+            assert f"meta.json: {key} is" in err or "meta.json says" in err or "does not hold together" in err
+        if value == -5.5 and key in META:
+            assert code == 2
+
+
+@pytest.mark.parametrize("table", ["replications", "capacities"])
+def test_a_comparison_whose_tables_do_not_fit_it(saved, capsys, table):
+    file = saved / f"{table}.csv"
+    lines = file.read_text().splitlines(keepends=True)
+    for text in (lines[:1], lines[:-1], [lines[0].replace("output_throughput", "x"), *lines[1:]], ["a,b\n"], []):
+        file.write_text("".join(text))
+        assert f"{table}.csv" in assert_a_sentence("report", saved, capsys)
+    file.write_text(lines[0] + lines[1].replace(",0,", ",zero,", 1) + "".join(lines[2:]))
+    assert f"{table}.csv, row 1: replication is 'zero'" in assert_a_sentence("report", saved, capsys)
+
+
+@pytest.mark.parametrize("key", ["policies", "results", "config"])
+def test_a_comparison_with_another_type_in_its_json(saved, capsys, key):
+    for value in WRONG:
+        change(saved / "comparison.json", **{key: value})
+        if (key, value) != ("config", {}):  # everything in it has a default
+            assert "comparison.json" in assert_a_sentence("report", saved, capsys)
+    (saved / "comparison.json").write_text('{"verdict": "cut o')
+    assert "comparison.json, line 1: no JSON" in assert_a_sentence("plot", saved, capsys)
+
+
+def test_a_capacity_study_that_was_changed(tmp_path, capsys):
+    from busdoor.capacity import capacity
+
+    found = capacity("azure-conv", ["vllm"], "e2e_p99=8s", num_requests=60, replications=3, tolerance=0.3)
+    folder = found.save(tmp_path / "capacity")
+    about = json.loads((folder / "capacity.json").read_text())
+    assert main(["report", str(folder)]) == 0
+    for key in ("verdict", "slo", "slo_text", "policies", "replications", "num_runs", "num_requests", "config"):
+        (folder / "capacity.json").write_text(json.dumps({name: about[name] for name in about if name != key}))
+        assert f"has no {key}" in assert_a_sentence("report", folder, capsys)
+    for row in (1e300, {**about["policies"]["vllm"], "request_rate": "many"}, {"low": 1.0}):
+        change(folder / "capacity.json", **{**about, "policies": {"vllm": row}})
+        assert "policies.vllm" in assert_a_sentence("report", folder, capsys)
+    change(folder / "capacity.json", **about)
+    points = pd.read_csv(folder / "points.csv")
+    for column in ("policy", "request_rate", "target", "value", "outcome"):
+        points.drop(columns=column).to_csv(folder / "points.csv", index=False)
+        assert f"points.csv has no column {column}" in assert_a_sentence("plot", folder, capsys)
+    points[:-1].to_csv(folder / "points.csv", index=False)
+    assert "capacity.json says" in assert_a_sentence("plot", folder, capsys)

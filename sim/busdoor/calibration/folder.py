@@ -17,6 +17,7 @@ from busdoor.json_text import read_object, write_json
 from busdoor.names import as_data
 from busdoor.plots.style import save_figure
 from busdoor.result import Result, write_result
+from busdoor.saved import Keys, check_keys, read_csv
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
 from busdoor.study_folder import StudyFolder
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKER = "validation.json"
+_KEYS: Keys = {"step_time": dict, "runs": dict, "about": dict}
+_RUN: Keys = {"whole_batches": bool, "load": float, "step_time": dict, "batches": dict, "budget": dict}
 Report = Callable[[float, str], object]
 
 
@@ -86,6 +89,7 @@ def load(folder: Path) -> Validation:
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
     told = read_object(folder / MARKER)
+    check_keys(told, str(folder / MARKER), _KEYS)
     with as_data():
         step_time = make_step_time(**told["step_time"])
     runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
@@ -93,6 +97,7 @@ def load(folder: Path) -> Validation:
 
 
 def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) -> RunValidation:
+    check_keys(told, f"{folder / MARKER}: runs.{name}", _RUN)
     measured = Result.load(folder / f"{name}_measured")
     return RunValidation(
         name=name,
@@ -103,7 +108,7 @@ def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) 
         load=numbers(told)["load"],
         steps=StepErrors(**numbers(told["step_time"])),
         agreement=numbers(told["batches"]),
-        table=pd.read_csv(folder / f"{name}.csv", index_col=[0, 1]),
+        table=read_csv(folder / f"{name}.csv", index_col=[0, 1]),
         budget=pd.Series(numbers(told["budget"])),
         predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
     )

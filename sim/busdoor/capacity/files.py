@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +11,26 @@ import pandas as pd
 
 from busdoor.config.slo import SLO
 from busdoor.json_text import read_object, write_json
+from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv
 from busdoor.simulate import versions
 from busdoor.study_folder import StudyFolder
+
+# What capacity.json has, each of its policies, and points.csv.
+_KEYS: Keys = {
+    "verdict": str,
+    "slo": dict,
+    "slo_text": str,
+    "policies": dict,
+    "replications": int,
+    "num_runs": int,
+    "num_requests": int,
+    "config": dict,
+    "versions": dict,
+    "num_points?": int,
+}
+_ROW: Keys = {"request_rate": float, "low": float, "high": float, "binds?": str, "reason?": str}
+_NUMBERS = ("request_rate", "value")
+_TEXTS = ("policy", "target", "outcome")
 
 if TYPE_CHECKING:
     from busdoor.capacity.capacity import Capacity
@@ -43,6 +62,7 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
         "num_requests": capacity.num_requests,
         "config": capacity.config.to_dict(),
         "versions": versions(),
+        "num_points": len(capacity.points),
     }
 
 
@@ -66,6 +86,7 @@ class Saved(NamedTuple):
     slo: SLO
     table: pd.DataFrame
     points: pd.DataFrame
+    about: Mapping[str, Any]
 
 
 def load(folder: Path) -> Saved:
@@ -77,12 +98,17 @@ def load(folder: Path) -> Saved:
         If capacity.json is not one of these.
     """
     file = folder / "capacity.json"
+    study = read_object(file)
+    check_keys(study, str(file), _KEYS)
+    for name, row in study["policies"].items():
+        check_keys(row, f"{file}: policies.{name}", _ROW)
     try:
-        study = read_object(file)
-        slo, table = SLO.from_table(study["slo"]), pd.DataFrame.from_dict(study["policies"], orient="index")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not what busdoor capacity writes: {error!r}") from error
-    return Saved(slo, table, pd.read_csv(folder / "points.csv"))
+        slo = SLO.from_table(study["slo"])
+    except ValueError as error:
+        raise ValueError(f"{file}: slo: {error}; {REPAIR}") from error
+    points = check_columns(read_csv(folder / "points.csv"), folder / "points.csv", _NUMBERS, _TEXTS)
+    check_rows(points, folder / "points.csv", study.get("num_points"), file.name)
+    return Saved(slo, pd.DataFrame.from_dict(study["policies"], orient="index"), points, study)
 
 
 def save_plots(study: Drawable, folder: Path) -> list[Path]:

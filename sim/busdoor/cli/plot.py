@@ -25,6 +25,7 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bo
     overwrite
         Draw into the folder of --out though it holds something: pictures of the same names are replaced.
     """
+    from busdoor.saved import readable
     from busdoor.study_folder import check_free
 
     if not directory.is_dir():
@@ -35,7 +36,8 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bo
         raise ValueError(f"{directory} holds neither {known}")
     if out is not None:
         check_free(out, mixed=overwrite)
-    files = draw(directory, out or directory / "plots")
+    with readable(directory):
+        files = draw(directory, out or directory / "plots")
     if not files:
         raise ValueError(f"{directory} has no rate that was tried, so that there is nothing to draw")
     for file in files:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from busdoor.report.page import Page
+from busdoor.saved import readable
 
 
 def page_of(folder: Path) -> Page:
@@ -25,7 +26,8 @@ def page_of(folder: Path) -> Page:
         raise ValueError(f"{folder} is not a folder; name one that {_and(WRITERS)} wrote")
     for marker, (_, tell) in KINDS.items():
         if (folder / marker).exists():
-            return tell(folder)
+            with readable(folder):
+                return tell(folder)
     known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in KINDS.items())
     raise ValueError(f"{folder} holds neither {known}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -18,6 +17,7 @@ from busdoor.report.figures import figure
 from busdoor.report.page import Page, Section
 from busdoor.report.parts import provenance
 from busdoor.report.tables import html_table
+from busdoor.saved import check_columns, read_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,10 +56,11 @@ def capacity_page(folder: Path) -> Page:
     folder : Path
         What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
     """
-    study = json.loads((folder / "capacity.json").read_text(encoding="utf-8"))
-    sections = [Section("The highest rates", _rates(study["policies"], load(folder).slo)), _targets(folder)]
+    saved = load(folder)
+    study = saved.about
+    sections = [Section("The highest rates", _rates(study["policies"], saved.slo)), _targets(saved)]
     if (folder / "plan.csv").exists():
-        sections.insert(1, Section("GPUs for the rate", _table(pd.read_csv(folder / "plan.csv").rename(columns=_PLAN))))
+        sections.insert(1, Section("GPUs for the rate", _table(read_csv(folder / "plan.csv").rename(columns=_PLAN))))
     sections.append(provenance(study["config"], study["versions"]))
     runs = f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, {study['replications']} replications"
     if study.get("num_refused"):
@@ -92,9 +93,8 @@ def _binding(key: str, slo: SLO) -> str:
     return "all that it carries" if key == STABLE else slo.target(key).name
 
 
-def _targets(folder: Path) -> Section:
+def _targets(study: Saved) -> Section:
     """Draw every target that was measured at some rate, with its limit."""
-    study = load(folder)
     plots = [
         figure(partial(_target, study=study, key=target.key), str(target), height_in=_TARGET_IN)
         for target in study.slo.targets
@@ -120,7 +120,8 @@ def sweep_page(folder: Path) -> Page:
     folder : Path
         What `busdoor sweep` wrote: sweep.csv.
     """
-    table = pd.read_csv(folder / "sweep.csv")
+    file = folder / "sweep.csv"
+    table = check_columns(read_csv(file, keep_default_na=True), file, ("duration_s",), ("key", "status"))
     swept = list(table.columns[: list(table.columns).index("status")]) if "status" in table else []
     shown = table[[name for name in (*swept, *SWEEP_METRICS) if name in table and name != "key"]]
     failed = table[table["status"] == "failed"] if "status" in table else table.head(0)

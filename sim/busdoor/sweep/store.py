@@ -66,18 +66,17 @@ class Store:
 
     def read(self, key: str) -> Record | None:
         """Read a point's record; None if there is none, or none that can be read."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             table = pq.read_table(self.path(key), partitioning=None)
             about = json.loads(table.schema.metadata[_ABOUT])
-        except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+            metrics: dict[str, list[float]] = {}
+            for name, value in zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True):
+                metrics.setdefault(name, []).append(value)
+            return Record(metrics=metrics, **about)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        metrics: dict[str, list[float]] = {}
-        for name, value in zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True):
-            metrics.setdefault(name, []).append(value)
-        return Record(metrics=metrics, **about)
 
     def read_all(self, keys: Iterable[str]) -> dict[str, Record]:
         """Read the records that there are, by key."""
