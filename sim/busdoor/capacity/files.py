@@ -30,7 +30,7 @@ _KEYS: Keys = {
 }
 _ROW: Keys = {"request_rate": float, "low": float, "high": float, "binds?": str, "reason?": str}
 _NUMBERS = ("request_rate", "value")
-_TEXTS = ("policy", "target", "outcome")
+_TEXTS = ("policy", "target")
 
 if TYPE_CHECKING:
     from busdoor.capacity.capacity import Capacity

@@ -121,7 +121,7 @@ def sweep_page(folder: Path) -> Page:
         What `busdoor sweep` wrote: sweep.csv.
     """
     file = folder / "sweep.csv"
-    table = check_columns(read_csv(file, keep_default_na=True), file, ("duration_s",), ("key", "status"))
+    table = check_columns(read_csv(file), file, (), ("key", "status"))
     swept = list(table.columns[: list(table.columns).index("status")]) if "status" in table else []
     shown = table[[name for name in (*swept, *SWEEP_METRICS) if name in table and name != "key"]]
     failed = table[table["status"] == "failed"] if "status" in table else table.head(0)
