@@ -55,7 +55,7 @@ def test_a_folder_without_a_result_is_named(tmp_path):
 
 def test_tables_in_parquet_ask_for_pyarrow_where_it_is_missing(tmp_path, monkeypatch):
     simulate(TRACE, policy(), LinearStepTime(base_s=0.1)).save(tmp_path)
-    monkeypatch.setattr("busdoor.result.find_spec", lambda name: None)
+    monkeypatch.setattr("busdoor.saved.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"reading .*iterations\.parquet needs pyarrow: pip install pyarrow"):
         Result.load(tmp_path)
 
