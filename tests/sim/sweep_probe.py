@@ -25,7 +25,10 @@ def probe_points(log, count, special=None, **fields):
 
 @dataclass
 class Probe(StepTime):
-    """`log`: a file that gets a line a run; `last_words`: a file that, while there, has its finder killed."""
+    """`log`: a file that gets a line a run; `last_words`: a file that, while there, has its finder killed.
+
+    `gate`: a file without which runs from number `gated` on do not end.
+    """
 
     number: int = 0
     sleep_s: float = 0.0
@@ -33,6 +36,8 @@ class Probe(StepTime):
     fails: bool = False
     last_words: str = ""
     kills: bool = False
+    gate: str = ""
+    gated: int = 0
     begun: bool = field(default=False, init=False)
 
     def line(self, batch):
@@ -49,6 +54,8 @@ class Probe(StepTime):
             with Path(self.log).open("a") as file:
                 file.write(f"{self.number} {os.getpid()}\n")
         time.sleep(self.sleep_s)
+        while self.gate and self.number >= self.gated and not Path(self.gate).exists():
+            time.sleep(0.02)
         if self.fails:
             raise RuntimeError("the probe failed")
         if self.kills or self._found():

@@ -139,7 +139,7 @@ def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
     from busdoor.cluster.table import replica_table
 
     replicas = {"replicas": replica_table(result).to_dict("records")} if of_cluster else {}
-    return result.summary.to_dict() | replicas
+    return {**{str(key): value for key, value in result.summary.items()}, **replicas}
 
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:

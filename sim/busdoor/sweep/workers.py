@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+from busdoor.interrupt import end_processes, ignore_sigint
 from busdoor.sweep.task import Record, Task, run_batch
 
 IDLE_S = 30  # then a process without work ends: also if we were killed, and no work will come
@@ -57,7 +58,11 @@ def workers(jobs: int, cluster: str | None) -> Iterator[Execute]:
         yield _inline
     else:
         require("joblib")
-        yield lambda batches: _processes(batches, jobs)
+        try:
+            yield lambda batches: _processes(batches, jobs)
+        except BaseException:
+            _end()
+            raise
 
 
 def _inline(batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
@@ -70,9 +75,20 @@ def _processes(batches: Iterable[list[Task]], jobs: int) -> Iterator[list[Record
     from joblib import Parallel, delayed, parallel_config
 
     try:
-        with parallel_config("loky", idle_worker_timeout=IDLE_S):
+        with parallel_config("loky", idle_worker_timeout=IDLE_S, initializer=ignore_sigint):
             # One task a batch: ours are made to measure already.
             parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
         yield from parallel(delayed(run_batch)(batch) for batch in batches)
     except BrokenExecutor as error:
         raise WorkerDiedError(str(error)) from error
+
+
+def _end() -> None:
+    """End joblib's processes, which would finish what they are at and then wait for more."""
+    from joblib.externals.loky import reusable_executor
+
+    pool = reusable_executor._executor
+    if pool is not None:
+        there = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, kill_workers=True)
+        end_processes(there)
