@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from busdoor.study_paths import folder_names, locked
 
 ROOTS = os.pathsep.join(str(Path(__file__).parents[2] / root) for root in ("sim", "workloads"))
 COMMAND = "import sys; from busdoor.cli import main; sys.exit(main(sys.argv[1:]))"
-QUICK = ["--workload", "azure-conv", "--rate", "5", "--num-requests", "20", "--replications", "1", "--policy", "vllm"]
+QUICK = ["--workload", "azure-conv", "--rate", "5", "--num-requests", "20", "--policy", "vllm"]
 # What each command needs beside --out. None of them gets as far as running.
 COMMANDS = {
     "simulate": ["azure-conv"],
@@ -104,7 +105,7 @@ def test_what_is_worth_keeping_is_kept_if_the_rest_fails(here, monkeypatch, caps
         raise ValueError("no picture of this")
 
     monkeypatch.setattr("busdoor.comparison_files.save_plots", fails)
-    assert main(["compare", *QUICK, "--out", "o"]) == 2
+    assert main(["compare", *QUICK, "--replications", "1", "--out", "o"]) == 2
     assert capsys.readouterr().err.endswith("busdoor: no picture of this\n")
     assert read_object(here / "o" / "comparison.json")["complete"] is True
 
@@ -142,7 +143,7 @@ def busdoor(arguments, here, **environment):
 
 @pytest.mark.parametrize("stderr_too", [False, True])
 def test_a_closed_pipe_loses_nothing(here, stderr_too):
-    process = busdoor(["compare", *QUICK, "--out", "o"], here)
+    process = busdoor(["compare", *QUICK, "--replications", "1", "--out", "o"], here)
     process.stdout.close()
     if stderr_too:
         process.stderr.close()
@@ -155,8 +156,44 @@ def test_a_closed_pipe_loses_nothing(here, stderr_too):
 
 
 def test_an_ascii_terminal_gets_near_characters(here):
-    process = busdoor(["compare", *QUICK, "--out", "o"], here, PYTHONIOENCODING="ascii", LANG="C")
+    process = busdoor(
+        ["compare", *QUICK, "--replications", "1", "--out", "o"], here, PYTHONIOENCODING="ascii", LANG="C"
+    )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Error" not in err
     assert out.isascii() and b"load over capacity" in out
     assert (here / "o" / "comparison.json").exists()
+
+
+# The command, which waits in the second draw, and says so, so that the test knows when to interrupt.
+WAITING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from busdoor.cli import main
+from busdoor.experiment import Experiment
+draw = Experiment._serve
+def serve(experiment, policy, trace, key, *rest):
+    if key[1] == 1:
+        print("in the second draw", file=sys.__stdout__, flush=True)
+        time.sleep(120)
+    return draw(experiment, policy, trace, key, *rest)
+Experiment._serve = serve
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_draws_that_are_done(here, how):
+    command = [sys.executable, "-c", WAITING, "compare", *QUICK, "--replications", "3", "--out", "o", "--json"]
+    process = subprocess.Popen(
+        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": ROOTS},
+    )  # fmt: skip
+    assert process.stdout.readline() == "in the second draw\n"
+    os.killpg(process.pid, how)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + how and "Traceback" not in err
+    saved = read_object(here / "o" / "comparison.json")
+    assert saved["complete"] is False and saved["replications"] == 1
+    assert json.loads(out)["policies"] == saved["policies"] and out.count("\n") == 1
+    assert (here / "o" / "plots" / "compare.svg").exists()

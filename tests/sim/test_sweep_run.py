@@ -136,10 +136,15 @@ gated = {first}
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize(
+    ("how", "where"),
+    [(signal.SIGKILL, []), (signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGTERM, ["--cluster", "local"])],
+)
+def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs, tmp_path, monkeypatch, how, where):
     (tmp_path / "study.toml").write_text(STUDY.format(numbers=list(range(POINTS)), first=FIRST))
-    code, said, complaint, store = stopped(tmp_path, how)
+    if where:
+        pytest.importorskip("distributed")
+    code, said, complaint, store = stopped(tmp_path, how, where)
     assert len(list(store.glob("*.parquet"))) == FIRST
     if how != signal.SIGKILL:
         assert code == 128 + how
@@ -157,7 +162,7 @@ def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs
     assert all(runs()[number] == 1 for number in range(FIRST))  # nothing that was kept has run again
 
 
-def stopped(folder, how):
+def stopped(folder, how, where):
     """Start the command, stop it when the first points are there, and return its exit code and what it said.
 
     Nothing depends on how fast the machine is: the other points wait. Ctrl-C goes to all processes, as in a terminal.
@@ -166,7 +171,7 @@ def stopped(folder, how):
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from busdoor.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "sweep", "study.toml", "--out", "out", "--jobs", "2"]
+    command = [sys.executable, "-c", code, "sweep", "study.toml", "--out", "out", "--jobs", "2", *where]
     store = folder / "out" / "points"
     with (folder / "said").open("w") as said, (folder / "complaint").open("w") as complaint:
         driver = subprocess.Popen(command, cwd=folder, stdout=said, stderr=complaint, start_new_session=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -60,7 +61,11 @@ def connect(address: str, jobs: int) -> Iterator[Any]:
     if address == "local":
         count = os.cpu_count() or 1 if jobs < 0 else jobs
         with _local(count) as cluster, _client(cluster) as client:
-            yield client
+            try:
+                yield client
+            except BaseException:
+                _end(cluster)
+                raise
         return
     if not _ADDRESS.fullmatch(address):
         raise ValueError(f"--cluster {address}: it has to be local, or a scheduler's address as in tcp://10.0.0.5:8786")
@@ -77,6 +82,14 @@ def connect(address: str, jobs: int) -> Iterator[Any]:
 def _local(count: int) -> Any:
     start: Any = LocalCluster  # untyped
     return start(n_workers=count, threads_per_worker=1, host="127.0.0.1", dashboard_address=None)
+
+
+def _end(cluster: Any) -> None:
+    """Kill the workers of a cluster that was started here: closing it waits for what they are at."""
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.pid is not None:
+            os.kill(nanny.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has none
 
 
 def _client(cluster: Any, **options: Any) -> Any:

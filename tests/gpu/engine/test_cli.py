@@ -222,3 +222,20 @@ def test_a_replay_that_breaks_off_saves_what_it_measured(files, monkeypatch):
     with pytest.raises(ValueError, match=r"the GPU failed .CUDA error: device lost.* so far is in .*out"):
         command(files, clock="cpu")
     assert "GPU failed" in meta_of(files[2] / "vllm")["error"]
+
+
+def test_an_interrupted_replay_keeps_the_policies_that_are_done(files, monkeypatch, capsys):
+    import busdoor_gpu.replay as engine
+
+    def interrupted(trace, policy, *args, meta, **options):
+        if meta["policy"] == "static":
+            raise KeyboardInterrupt
+        return replayed(trace, policy, *args, meta=meta, **options)
+
+    replayed = engine.replay
+    monkeypatch.setattr(engine, "replay", interrupted)
+    trace, config, out = files
+    flags = ["--config", str(config), "--backend", "torch", "--model", "tiny-llama", "--clock", "cpu"]
+    assert main(["replay", trace, *flags, "--out", str(out)]) == 130
+    assert json.loads((out / "replay.json").read_text())["complete"] is False
+    assert meta_of(out / "vllm")["complete"] is True and not (out / "static").exists()
