@@ -167,10 +167,11 @@ class Comparison:
 
     @property
     def bus_and_door(self) -> dict[str, Result]:
-        """What is shown side by side: static batching, and the last policy that is continuous, or else the last."""
-        others = [name for name in self.results if name != self.static]
+        """What is shown side by side: static at its best, and the last policy that is continuous, or else the last."""
+        bus = next(name for name in (self.best_static, self.static) if name in self.results)
+        others = [name for name in self.results if name not in (self.static, self.best_static)]
         doors = [name for name in others if not self.is_whole_batch(name)]
-        return {name: self.results[name] for name in (self.static, *(doors or others)[-1:]) if name in self.results}
+        return {name: self.results[name] for name in (bus, *(doors or others)[-1:])}
 
     def is_whole_batch(self, policy: str) -> bool:
         """Whether a row's policy runs whole batches; the row of the best batch size does, as static does."""
@@ -217,10 +218,7 @@ class Comparison:
         """Draw the gain of each policy over static batching, with its interval."""
         from busdoor import plots
 
-        points = self.gain.reset_index().rename(columns={"over_static": "gain"})
-        points = points.rename(columns={"over_static_low": "ci_low", "over_static_high": "ci_high"})
-        name = next(iter(self.results.values())).meta["trace"]
-        return plots.plot_gain(points[points["policy"] != self.static].assign(name=name), ax=ax)
+        return plots.plot_gain_bars(self.gain, self.static, ax=ax)
 
     @property
     def complete(self) -> bool:
@@ -228,6 +226,20 @@ class Comparison:
         counts = self.summaries.groupby("policy").size()
         labels = {policy.label for policy in self.config.policies}
         return labels <= set(counts.index) and bool((counts == self.config.replications).all())
+
+    def plot_ladder(self, *, ax: Axes | None = None) -> Axes:
+        """Draw what each step from static batching to vllm is worth.
+
+        Raises
+        ------
+        ValueError
+            If there is no ladder, as not both are compared.
+        """
+        from busdoor import plots
+
+        if self.ladder.empty:
+            raise ValueError("the comparison has no ladder; it needs the policies static and vllm")
+        return plots.plot_ladder(self.ladder, ax=ax)
 
     def save(self, directory: str | Path, report: Report | None = None, overwrite: bool = False) -> Path:
         """Write tables (CSV, JSON), the results of the first replication, and the plots into a folder of their own.

@@ -68,6 +68,8 @@ def save_plots(comparison: Comparison, folder: Path, report: Report | None = Non
     draws: dict[str, Callable[[], Any]] = {"compare": comparison.plot, "timeline": comparison.plot_timeline}
     if comparison.gain.drop(index=comparison.static).notna().all(axis=None) and len(comparison.gain) > 1:
         draws["gain"] = lambda: comparison.plot_gain().figure
+    if len(comparison.ladder):
+        draws["ladder"] = lambda: comparison.plot_ladder().figure
     files: list[Path] = []
     for number, (name, draw) in enumerate(draws.items()):
         if report:

@@ -1,6 +1,7 @@
 """Policies side by side: the same draws for all, the table, the gain, the verdict, and what is saved."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pandas as pd
 import pytest
 
 from busdoor import Comparison, compare
-from busdoor.cli.tables import ladder_rows
+from busdoor.cli.tables import comparison_rows, ladder_rows, ratio
 from busdoor.comparison_files import to_json, to_perfetto
 from busdoor.config import Config
 from busdoor.experiment import Experiment
+from busdoor.report import comparison_page
 from busdoor.report.parts import kind_of
 from busdoor.run import limits_for, run
 from busdoor.saturation import burst_rates, saturated_rates
@@ -239,6 +241,31 @@ def test_the_ladder_multiplies_up_to_the_gain(comparison):
         assert ladder.loc[rung, "tokens_per_s"] == pytest.approx(tokens_per_s[policy])
 
 
+def test_the_gain_and_the_ladder_are_drawn_as_labelled_bars(comparison):
+    bars = comparison.plot_gain()
+    assert [bar.get_width() for bar in bars.patches] == comparison.gain["over_static"].tolist()
+    assert bars.texts[-1].get_text() == ratio(*comparison.gain.loc["vllm"].iloc[:3])
+    steps = comparison.plot_ladder()
+    assert [bar.get_width() for bar in steps.patches] == comparison.ladder["over_static"].tolist()
+    assert f"step: {comparison.ladder['factor'].iloc[-1]:.2f}×" in steps.texts[-1].get_text()
+
+
+def test_the_page_tells_every_step_of_the_ladder(comparison):
+    page = comparison_page(comparison).html()
+    assert "What each step is worth" in page
+    for title, cells in ladder_rows(comparison):
+        assert title in page and all(cell in page for cell in cells)
+
+
+def test_an_interval_wider_than_its_value_is_called_undecided(comparison):
+    wide = comparison.capacities.copy()
+    wide.loc[("vllm", 0), "output_throughput"] *= 9
+    undecided = replace(comparison, capacities=wide)
+    assert "(undecided: 95 % interval" in undecided.verdict
+    assert "undecided" in dict(comparison_rows(undecided))["[bold]saturated[/]: tokens/s"][-1]
+    assert "undecided" not in comparison.verdict
+
+
 def test_a_step_of_the_ladder_that_loses_is_shown():
     # Where an iteration with a prompt in it costs much, few prompts at a time lose against whole batches of them.
     eager = {"name": "calibrated", "base_s": 0.001, "eager_s": 0.05}
@@ -297,7 +324,8 @@ def test_the_folder_has_tables_results_and_pictures(saved):
         "results", "rungs.csv", "table.csv",
     ]  # fmt: skip
     assert sorted(path.name for path in (saved / "plots").iterdir()) == [
-        "compare.png", "compare.svg", "gain.png", "gain.svg", "timeline.png", "timeline.svg",
+        "compare.png", "compare.svg", "gain.png", "gain.svg", "ladder.png", "ladder.svg", "timeline.png",
+        "timeline.svg",
     ]  # fmt: skip
 
 

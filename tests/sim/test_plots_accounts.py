@@ -22,7 +22,7 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 30)), min_size=1
 
 
 def parts(**slot_iterations):
-    return {"useful": 0, "padding": 0, "stalled": 0, "finished": 0, "empty": 0, **slot_iterations}
+    return {"useful": 0, "stalled": 0, "finished": 0, **slot_iterations}
 
 
 def trace():
@@ -91,12 +91,12 @@ class TestAccounts:
 
     def test_the_introductory_door(self, intro):
         _, door = intro
-        assert slot_account(door) == pytest.approx(parts(useful=210, empty=190))
+        assert slot_account(door) == pytest.approx(parts(useful=210))
         assert bubble_share(door) == 0
 
-    def test_padding_is_the_share_of_the_longest_prompt_that_was_not_asked_for(self, toy_run):
+    def test_a_padded_prompt_is_useful_as_the_summary_has_it(self, toy_run):
         run = toy_run([(10, 1), (40, 1)], 2, bus=True)
-        assert slot_account(run) == pytest.approx(parts(useful=2 - 30 / 40, padding=30 / 40))
+        assert slot_account(run) == pytest.approx(parts(useful=2))
 
     def test_a_request_left_out_of_an_iteration_is_stalled(self, toy_run):
         run = toy_run([(10, 5), (10, 5)], 2, bus=False)
@@ -105,12 +105,12 @@ class TestAccounts:
 
     @given(lengths=LENGTHS, slots=st.integers(1, 5), bus=st.booleans())
     @settings(max_examples=40, deadline=None)
-    def test_parts_add_up_to_slots_ever_held_times_iterations(self, toy_run, lengths, slots, bus):
+    def test_parts_add_up_to_the_held_slot_iterations(self, toy_run, lengths, slots, bus):
         run = toy_run(lengths, slots, bus)
-        account = slot_account(run)
-        ever_held = min(slots, len(lengths))
-        assert sum(account.values()) == pytest.approx(ever_held * run.iterations["repeat"].sum())
-        assert account["useful"] + account["padding"] == pytest.approx(sum(n for _, n in lengths))
+        account, clock = slot_account(run), IterationClock(run.iterations)
+        held = clock.count(run.stays["leave_s"]) - clock.count(run.stays["enter_s"])
+        assert sum(account.values()) == pytest.approx(held.sum())
+        assert account["useful"] == pytest.approx(sum(n for _, n in lengths))
         assert min(account.values()) >= -1e-9
 
     @given(lengths=LENGTHS, slots=st.integers(1, 5), bus=st.booleans())

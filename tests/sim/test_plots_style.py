@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from busdoor.plots import identity, plot_bus_and_door, plot_compare, plot_gain, plot_latency_throughput, save_figure
-from busdoor.plots.style import new_figure, styled
+from busdoor.plots.style import identities, new_figure, styled
+from busdoor.plots.timeline import LEGIBLE_STAYS
 
 mpl.use("Agg")
 WHOLE = ["static", "dynamic", "multi_bin"]
@@ -126,6 +127,34 @@ class TestPage:
         for suffix in ("png", "svg"):
             first, second = ((tmp_path / name / f"hero.v1.{suffix}").read_bytes() for name in ("one", "two"))
             assert first == second
+
+    def test_so_does_a_whole_page_of_panels(self, toy_run, tmp_path):
+        runs = {"static": toy_run(MIXED, 3, bus=True), "vllm": toy_run(MIXED, 3, bus=False)}
+        one, two = (save_figure(plot_compare(runs), tmp_path / name)[1].read_bytes() for name in ("one", "two"))
+        assert one == two
+
+    def test_panels_that_are_compared_have_the_same_axes_and_none_is_empty(self, toy_run):
+        runs = {"static": toy_run(MIXED * 9, 6, bus=True), "dynamic": toy_run(MIXED, 3, bus=True)}
+        figure = plot_compare(runs)
+        for label in ("slot", "in the batch", "waiting", "KV cache (tokens)"):
+            panels = [ax for ax in figure.axes if ax.get_ylabel() == label]
+            assert len(panels) == 2 and panels[0].get_ylim() == panels[1].get_ylim()
+            assert panels[0].get_xlim() == panels[1].get_xlim()
+        assert "time per output token" not in " ".join(ax.get_xlabel() for ax in figure.axes)  # answers come whole
+
+    def test_two_rows_of_one_policy_are_told_apart(self):
+        first, second = identities(["static", "static (best batch, 32)"]).values()
+        assert first == identity("static")
+        assert all(first[key] != second[key] for key in ("color", "marker", "linestyle"))
+
+    def test_timelines_show_the_first_seconds_only(self, toy_run):
+        runs = [toy_run(MIXED * 100, 3, bus=bus) for bus in (True, False)]
+        figure = plot_bus_and_door(*runs)
+        begin_s, end_s = figure.axes[0].get_xlim()
+        begun = [((run.stays["enter_s"] >= begin_s) & (run.stays["enter_s"] < end_s)).sum() for run in runs]
+        assert max(begun) == LEGIBLE_STAYS
+        assert not any("sooner" in text.get_text() for ax in figure.axes for text in ax.texts)
+        assert " of " in figure.axes[1].get_xlabel()
 
     def test_any_figure_can_be_saved(self, tmp_path):
         assert [path.exists() for path in save_figure(Figure(), tmp_path / "empty")] == [True, True]

@@ -17,15 +17,12 @@ from busdoor.plots.style import (
     new_figure,
     styled,
     tint,
+    variant,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# How the second, third ... row of one policy differ from the first, which looks as in every other figure.
-_VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
-
 
 _MARGIN = 1.2  # times a limit: as far as the axis has to reach, so that the line is not taken for the frame
 _ABOVE_ALL = 104  # per cent: for the same reason
@@ -136,22 +133,12 @@ def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
         if (twin := first.setdefault(runs, name)) != name:
             styles[twin]["label"] += f"\nand {name}"
             continue
-        styles[name] = _variant(identity(name), sum(_family(name) == _family(other) for other in styles))
+        styles[name] = variant(identity(name), sum(_family(name) == _family(other) for other in styles))
     return styles
 
 
 def _family(name: str) -> str:
     return name.partition(" ")[0]
-
-
-def _variant(look: Identity, number: int) -> Identity:
-    strength, marker, linestyle = _VARIANTS[number % len(_VARIANTS)]
-    return Identity(
-        color=tint(look["color"], strength),
-        marker=marker or look["marker"],
-        linestyle=linestyle or look["linestyle"],
-        label=look["label"],
-    )
 
 
 def _target(study: Drawable, key: str) -> Target:

@@ -146,7 +146,7 @@ def _capacity(comparison: Comparison, name: str) -> str:
     if isnan(low) or half < _EXACT_SHARE * mean:
         return number(mean)
     if is_undecided(mean, low, high):
-        return f"{number(mean)} (undecided)"
+        return f"{number(mean)}\nundecided"
     return f"{number(mean)} ±{half:{',.0f' if half >= 10 else '.2g'}}"
 
 

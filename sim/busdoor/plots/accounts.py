@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, served, server_meta
+from busdoor.plots.runs import IterationClock, Run, served, server_meta
 
-SLOT_PARTS = ("useful", "padding", "stalled", "finished", "empty")
-"""Parts of all slot-iterations, from what was wanted to what was not."""
+SLOT_PARTS = ("useful", "stalled", "finished")
+"""Parts of the held slot-iterations, from what was wanted to what was not."""
 KV_PARTS = ("used", "promised", "unused", "holes", "free")
 """Parts of the KV cache, from what holds a token to what anyone could take."""
 
 
 def slot_account(run: Run) -> dict[str, float]:
-    """Split all slot-iterations (slots times iterations) by what the slot did.
+    """Split the held slot-iterations (a slot held by a request for an iteration) by what the slot did.
 
     Parameters
     ----------
@@ -25,39 +25,26 @@ def slot_account(run: Run) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Slot-iterations; they add up to slots times iterations.
-        useful: yielded a wanted token or computed a prompt; padding: the share of prefilling rows spent on prompt
-        padding; stalled: held by a request that this iteration left out (another's prefill ran, or the token budget
-        was spent); finished: held by a request that had finished; empty: held by nobody.
+        Slot-iterations; they add up to all that were held.
+        useful: yielded a wanted token or computed a prompt, with its padding; stalled: held by a request that this
+        iteration left out (another's prefill ran, or the token budget was spent); finished: held by a request that had
+        finished.
     """
     iterations = run.iterations
-    repeat = iterations["repeat"].to_numpy(float)
-    working = ((iterations["num_requests"] - iterations["num_idle_rows"]).to_numpy(float) * repeat).sum()
-    padding = float((_padded_rows(iterations) * repeat).sum())
+    working = (iterations["num_requests"] - iterations["num_idle_rows"]).to_numpy(float)
+    useful = float((working * iterations["repeat"].to_numpy(float)).sum())
     held, finished = _held(run)
-    total = count_slots(run) * repeat.sum()
-    stalled = max(0.0, held - finished - working)
-    empty = max(0.0, total - working - stalled - finished)
-    return dict(zip(SLOT_PARTS, (working - padding, padding, stalled, finished, empty), strict=True))
+    return dict(zip(SLOT_PARTS, (useful, max(0.0, held - finished - useful), finished), strict=True))
 
 
 def bubble_share(run: Run) -> float:
     """Share of the held slot-iterations that made no wanted token (a prefill is no bubble, nor is its padding).
 
-    The same number as `Result.summary["bubble_share"]`; what was empty is not in it.
+    The same number as `Result.summary["bubble_share"]`.
     """
     parts = slot_account(run)
-    held = sum(parts.values()) - parts["empty"]
-    return (parts["stalled"] + parts["finished"]) / held if held else float("nan")
-
-
-def _padded_rows(iterations: pd.DataFrame) -> FloatArray:
-    """Prefilling rows of each iteration, weighted by the share of their positions that is padding."""
-    rows = iterations["num_requests"] - iterations["num_decode_tokens"] - iterations["num_idle_rows"]
-    padding = (iterations["num_padded_tokens"] - iterations["num_idle_rows"]).to_numpy(float)
-    positions = np.maximum(iterations["num_prefill_tokens"].to_numpy(float) + padding, 1.0)
-    padded: FloatArray = rows.to_numpy(float) * padding / positions
-    return padded
+    held = sum(parts.values())
+    return 1 - parts["useful"] / held if held else float("nan")
 
 
 def _held(run: Run) -> tuple[float, float]:

@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from busdoor.plots.kv import plot_kv
-from busdoor.plots.latency import Metric, plot_latency_cdf
+from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.looks import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, legend_below
 from busdoor.plots.occupancy import plot_occupancy
-from busdoor.plots.runs import Run, count_slots
+from busdoor.plots.runs import Run
 from busdoor.plots.style import INK, PALE, identity, new_figure, styled
-from busdoor.plots.timeline import plot_timeline
+from busdoor.plots.timeline import first_seconds, plot_timeline
 from busdoor.plots.waste import plot_waste
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-FILLS_SHOWN = 4  # the timelines end when every policy has filled its slots so often; more would be too fine to see
+
+_METRICS: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
 
 
 @styled
@@ -45,9 +46,9 @@ def plot_compare(results: Mapping[str, Run]) -> Figure:
 
 def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
     _heading(fig, "How long requests waited")
-    metrics: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
-    panels = list(fig.subplots(1, len(metrics), sharey=True))
-    for ax, metric in zip(panels, metrics, strict=True):
+    metrics = [metric for metric in _METRICS if any(len(latency_s(run, metric)) for run in results.values())]
+    panels = list(fig.subplots(1, max(1, len(metrics)), sharey=True, squeeze=False)[0])
+    for ax, metric in zip(panels, metrics or _METRICS[:1], strict=True):
         plot_latency_cdf(results, metric, ax)
         ax.label_outer(remove_inner_ticks=True)
         ax.get_legend().remove()
@@ -60,17 +61,13 @@ def _timelines(fig: SubFigure, results: Mapping[str, Run]) -> None:
     from matplotlib.lines import Line2D
 
     _heading(fig, "Who held which slot")
-    window_s = (0.0, max(_fills_s(run) for run in results.values()))
-    _panels(fig, results, lambda run, ax: plot_timeline(run, ax, window_s=window_s))
+    window_s = first_seconds(list(results.values()))
+    panels = _panels(fig, results, lambda run, ax: plot_timeline(run, ax, window_s=window_s))
+    slots = max(ax.get_ylim()[0] for ax in panels)
+    for ax in panels:
+        ax.set_ylim(slots, -0.5)
     door = Line2D([], [], marker="v", linestyle="", color=NEUTRAL)
-    legend_below(fig, SLOT_LABELS, {"somebody enters": door})
-
-
-def _fills_s(run: Run) -> float:
-    """When the slots had been filled so often; the end of the run if they never were."""
-    entered_s = run.stays["enter_s"].sort_values().to_numpy(float)
-    last = FILLS_SHOWN * count_slots(run)
-    return float(entered_s[last] if last < len(entered_s) else run.stays["leave_s"].max())
+    legend_below(fig, SLOT_LABELS, {"a request enters": door})
 
 
 def _batches(fig: SubFigure, results: Mapping[str, Run]) -> None:
@@ -80,10 +77,8 @@ def _batches(fig: SubFigure, results: Mapping[str, Run]) -> None:
     _heading(fig, "Batch and queue")
     panels = _panels(fig, results, plot_occupancy)
     _share_time(panels)
-    queues = [ax for ax in fig.axes if ax.get_label() == "queue"]
-    longest = max(ax.get_ylim()[1] for ax in queues)
-    for ax in queues:
-        ax.set_ylim(0, longest)
+    _share_height(panels)
+    _share_height([ax for ax in fig.axes if ax.get_label() == "queue"])
     legend_below(fig, BATCH_LABELS, {"slots": Line2D([], [], color=INK), "waiting": Patch(color=PALE)})
 
 
@@ -93,6 +88,7 @@ def _caches(fig: SubFigure, results: Mapping[str, Run]) -> None:
     _heading(fig, "KV cache")
     panels = _panels(fig, results, plot_kv)
     _share_time(panels)
+    _share_height(panels)
     drawn = {label for ax in panels for label in ax.get_legend_handles_labels()[1]}
     parts = {part: label for part, label in KV_LABELS.items() if label in drawn}
     legend_below(fig, parts, {"capacity": Line2D([], [], color=INK)})
@@ -119,6 +115,13 @@ def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axe
         if legend is not None:
             legend.remove()
     return row
+
+
+def _share_height(panels: list[Axes]) -> None:
+    """Give every panel the tallest one's axis, from 0."""
+    most = max(ax.get_ylim()[1] for ax in panels)
+    for ax in panels:
+        ax.set_ylim(0, most)
 
 
 def _share_time(panels: list[Axes]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from busdoor.metrics import latencies
 from busdoor.plots.runs import FloatArray, Run, Runs, named
-from busdoor.plots.style import PALE, axes_or_new, identity, label_durations, styled
+from busdoor.plots.style import PALE, Identity, axes_or_new, identities, label_durations, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +73,8 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
     """
     ax = axes_or_new(ax)
     values_s = {name: latency_s(run, metric) for name, run in named(results).items()}
-    for name, own_s in values_s.items():
-        _cdf(ax, name, own_s, metric)
+    for look, own_s in zip(identities(values_s).values(), values_s.values(), strict=True):
+        _cdf(ax, look, own_s, metric)
     ax.axhline(50, color=PALE, linewidth=0.9, linestyle=":", label="_median", zorder=1)
     ax.set(ylim=(0, 103), xlabel=METRIC_LABELS[metric], ylabel="requests (%)")
     drawn_s = np.concatenate(list(values_s.values()))
@@ -84,11 +84,10 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
     return ax
 
 
-def _cdf(ax: Axes, name: str, values_s: FloatArray, metric: Metric) -> None:
-    look = identity(name)
+def _cdf(ax: Axes, look: Identity, values_s: FloatArray, metric: Metric) -> None:
     if not len(values_s):
         why = "no TPOT (answers come whole)" if metric == "tpot" else "no finished request"
-        ax.plot([], [], **{**look, "label": f"{name}: {why}"})  # type: ignore[arg-type]
+        ax.plot([], [], **{**look, "label": f"{look['label']}: {why}"})  # type: ignore[arg-type]
         return
     share = 100 * np.arange(1, len(values_s) + 1) / len(values_s)
     curve = _thinned(np.column_stack([np.r_[values_s[0], values_s], np.r_[0.0, share]]))

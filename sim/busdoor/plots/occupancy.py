@@ -14,6 +14,7 @@ from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SPACE_ABOVE = 1.28  # times the slots: room for the legend
 MAX_STEPS = 1200  # two vertices a step: well under what a page can show
 
 
@@ -94,7 +95,7 @@ def _area(ax: Axes, part: str, color: str, edges_s: FloatArray, high: FloatArray
 
 def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
     ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots held at most")
-    ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, 1.28 * slots), ylabel="in the batch")
+    ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, SPACE_ABOVE * slots), ylabel="in the batch")
     ax.locator_params(axis="y", integer=True, nbins=5)
     ax.tick_params(axis="x", labelbottom=False)
     ax.legend(loc="upper right", ncols=3, borderaxespad=0.1, handlelength=1.6)

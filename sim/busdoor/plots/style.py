@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from importlib.resources import as_file, files
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_MADE_ID = re.compile(r'(?:(?<=id=")|(?<=#))([a-z])[0-9a-f]{10}(?=["\)_])')
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -79,6 +81,42 @@ def identity(policy_name: str) -> Identity:
     base = (policy_name.split() or [""])[0].lower().replace("_", "").replace("-", "")
     color, marker, linestyle = _LOOKS.get(_FAMILIES.get(base, base), _UNKNOWN)
     return Identity(color=color, marker=marker, linestyle=linestyle, label=policy_name)
+
+
+# How further rows of one policy look: the strength of its colour, and marker and line style in place of its own.
+_VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
+
+
+def variant(look: Identity, number: int) -> Identity:
+    """Return the look of a policy's row of this number: 0 is its own, further ones are told apart from it.
+
+    Examples
+    --------
+    >>> variant(identity("static"), 1)
+    {'color': '#d6845f', 'marker': '^', 'linestyle': '--', 'label': 'static'}
+    """
+    strength, marker, linestyle = _VARIANTS[number % len(_VARIANTS)]
+    return Identity(
+        color=tint(look["color"], strength),
+        marker=marker or look["marker"],
+        linestyle=linestyle or look["linestyle"],
+        label=look["label"],
+    )
+
+
+def identities(names: Iterable[str]) -> dict[str, Identity]:
+    """Return a look of its own for each row: of one policy, such as static at two batch sizes, the first has its own.
+
+    Examples
+    --------
+    >>> [look["marker"] for look in identities(["static", "static (best batch, 32)", "vllm"]).values()]
+    ['s', '^', 'o']
+    """
+    looks: dict[str, Identity] = {}
+    for name in names:
+        earlier = sum(other.split()[:1] == name.split()[:1] for other in looks)
+        looks[name] = variant(identity(name), earlier)
+    return looks
 
 
 def tint(color: str, strength: float) -> str:
@@ -219,7 +257,20 @@ def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
     with _laid_out(figure):
         for path in paths:
             figure.savefig(path, metadata=metadata[path.suffix])
+    paths[1].write_text(number_ids(paths[1].read_text(encoding="utf-8")), encoding="utf-8")
     return paths
+
+
+def number_ids(svg: str) -> str:
+    """Number the ids that matplotlib makes of where an object lies in memory, in the order in which they come.
+
+    Examples
+    --------
+    >>> number_ids('<g clip-path="url(#p2cf7ea653f)"/><clipPath id="p2cf7ea653f"/>')
+    '<g clip-path="url(#p1)"/><clipPath id="p1"/>'
+    """
+    numbers: dict[str, str] = {}
+    return _MADE_ID.sub(lambda made: numbers.setdefault(made[0], f"{made[1]}{len(numbers) + 1}"), svg)
 
 
 @contextmanager

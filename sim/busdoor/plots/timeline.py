@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 MAX_STAYS = 2000  # more bars than this are thinner than a pixel: the picture stops there and says so
+LEGIBLE_STAYS = 400  # bars that are still seen one by one, where timelines are compared
 MAX_SLOTS = 64  # rows that still are a millimetre high on a page
 MAX_TRIANGLES = 80  # more of them would merge into a bar
 BAR_HEIGHT = 0.78  # of a row; the rest separates the slots
@@ -132,7 +134,7 @@ def _frame(ax: Axes, slots: int, window_s: tuple[float, float], xlabel: str) -> 
 def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
-        ax.set_xlabel(f"{ax.get_xlabel()}, up to {ax.get_xlim()[1]:,.4g} of {last_s:,.4g}")
+        ax.set_xlabel(f"{ax.get_xlabel()}, up to {ax.get_xlim()[1]:,.3g} of {last_s:,.3g}")
     if count_slots(run) > MAX_SLOTS:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
@@ -142,6 +144,22 @@ def _default_window_s(stays: pd.DataFrame) -> tuple[float, float]:
     if len(stays) <= MAX_STAYS:
         return begin_s, float(stays["leave_s"].max())
     return begin_s, float(np.partition(stays["enter_s"].to_numpy(float), MAX_STAYS)[MAX_STAYS])
+
+
+def first_seconds(runs: Sequence[Run]) -> tuple[float, float]:
+    """Return the window from the first entrance for as long as no timeline of the runs is too fine to read.
+
+    Where every run is short enough, it is the whole of the longest.
+    """
+    begin_s = min(float(run.stays["enter_s"].min()) for run in runs)
+    end_s = max(float(run.stays["leave_s"].max()) for run in runs)
+    return begin_s, min([end_s, *(legible for run in runs if (legible := _legible_s(run)) is not None)])
+
+
+def _legible_s(run: Run) -> float | None:
+    """Return when so many stays have begun that more could not be told apart; None if there are fewer."""
+    entered_s = np.sort(run.stays.loc[run.stays["slot"] < MAX_SLOTS, "enter_s"].to_numpy(float))
+    return float(entered_s[LEGIBLE_STAYS]) if len(entered_s) > LEGIBLE_STAYS else None
 
 
 def _height_in(slots: int) -> float:
@@ -192,15 +210,16 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
     heights = [_height_in(min(count_slots(run), MAX_SLOTS)) for run in (static, continuous)]
     fig = fig or new_figure(10.0, min(10.0, sum(heights) + 0.5))
     upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=heights)
-    windows_s = [_default_window_s(stay_phases(run)) for run in (static, continuous)]
-    window_s = (min(begin for begin, _ in windows_s), max(end for _, end in windows_s))
+    window_s = first_seconds([static, continuous])
     for run, ax in ((static, upper), (continuous, lower)):
         plot_timeline(run, ax, window_s=window_s)
     for run, ax in ((static, upper), (continuous, lower)):
         whole_batch = is_whole_batch(run.meta)
         _title(ax, run, f"The {'bus' if whole_batch else 'door'}: {spoken(str(run.meta['policy']), whole_batch)}")
-    upper.set_xlabel("")
-    _finish_line(lower, *(end for _, end in windows_s))
+    bus_s, door_s = (float(run.stays["leave_s"].max()) for run in (static, continuous))
+    if window_s[1] >= max(bus_s, door_s):  # else the axes say how long the runs go on
+        upper.set_xlabel("")
+        _finish_line(lower, bus_s, door_s)
     _legend(fig, [upper, lower])
     return fig
 

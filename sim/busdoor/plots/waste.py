@@ -13,8 +13,7 @@ from busdoor.plots.style import PALE, axes_or_new, identity, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LABELS = {**KV_LABELS, "padding": "prompt padding", "stalled": "left out of the iteration",
-          "finished": "finished, riding along", "empty": "empty slots"}  # fmt: skip
+LABELS = {**KV_LABELS, "stalled": "left out of the iteration", "finished": "finished, still held"}
 NEGLIGIBLE = 5e-4  # would be written as 0.0 %
 ROOM = 33  # per cent of the width that a label needs in the narrowest panel
 _FIRST = ("useful", "used")  # always drawn, even at zero
@@ -28,7 +27,7 @@ def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, d
     results : Run, sequence of Run, or mapping of str to Run
         What to compare.
     what : {"slots", "kv"}
-        All slot-iterations, or the KV cache averaged over time.
+        The held slot-iterations, or the KV cache averaged over time.
 
     Returns
     -------
@@ -55,7 +54,7 @@ def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes |
     results : Run, sequence of Run, or mapping of str to Run
         What to compare; a mapping's keys are the names shown.
     what : {"slots", "kv"}
-        "slots": all slot-iterations (slots times iterations). "kv": the KV cache, averaged over time.
+        "slots": the slot-iterations that requests held. "kv": the KV cache, averaged over time.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure's by default.
 
@@ -107,10 +106,10 @@ def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool)
 
 
 def _frame(ax: Axes, labels: dict[float, str], bottom: float, what: str) -> None:
-    ax.set_yticks(list(labels), list(labels.values()))
-    for tick in ax.get_yticklabels():
-        tick.set(color=identity(tick.get_text())["color"], fontweight="bold", fontsize=10)
-    whole = "all slot-iterations (slots × iterations)" if what == "slots" else "the KV cache, averaged over time"
+    ax.set_yticks(list(labels), [name.replace(" (", "\n(") for name in labels.values()])
+    for tick, name in zip(ax.get_yticklabels(), labels.values(), strict=True):
+        tick.set(color=identity(name)["color"], fontweight="bold", fontsize=10)
+    whole = "the slot-iterations that requests held" if what == "slots" else "the KV cache, averaged over time"
     ax.set(xlim=(0, 100), ylim=(bottom - 0.4, -0.6), xlabel=f"% of {whole}")
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")

@@ -11,9 +11,12 @@ from busdoor.report.tables import gain_rows, html_table
 from busdoor.verdict import best_policy
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from busdoor.comparison import Comparison
 
-GAIN_HEIGHT_IN = 4.3  # as high as it is wide
+LADDER_WIDTH_IN = 5.6
+GAIN_HEIGHT_IN = (0.9, 0.34)  # of the axis, and of each policy
 _PLAY = (
     "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer is written. The bus "
     "takes nobody on before its last stop; at the door, whoever is done leaves and whoever waits enters."
@@ -36,6 +39,7 @@ def comparison_page(comparison: Comparison) -> Page:
     sections = [
         timelines("The bus and the door", _PLAY, comparison.bus_and_door),
         _numbers(comparison),
+        *_ladder(comparison),
         latency_plots(results),
         waste_plots(results),
         course_plots(results),
@@ -58,6 +62,22 @@ def _numbers(comparison: Comparison) -> Section:
     table = html_table(comparison_rows(comparison), policies, "Means over the replications.", best)
     if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(axis=None):
         return Section("The numbers", table)
-    plot = figure(lambda ax: comparison.plot_gain(ax=ax), "Saturated tokens/s against static batching", GAIN_HEIGHT_IN)
+    plot = figure(lambda ax: comparison.plot_gain(ax=ax), "Gain over static batching", _height_in(comparison.gain))
     gains = html_table(gain_rows(comparison), policies, "Ratios of saturated tokens/s, with 95 % intervals.", best)
     return Section("The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}')
+
+
+def _ladder(comparison: Comparison) -> list[Section]:
+    from busdoor.cli.tables import LADDER, LADDER_HEADS, ladder_rows
+
+    if comparison.ladder.empty:
+        return []
+    table = html_table([("", LADDER_HEADS), *ladder_rows(comparison)], caption=LADDER)
+    size_in = _height_in(comparison.ladder), LADDER_WIDTH_IN
+    plot = figure(lambda ax: comparison.plot_ladder(ax=ax), "The ladder", *size_in)
+    return [Section("What each step is worth", f'<div class="plots wide">{plot}</div>{table}')]
+
+
+def _height_in(rows: pd.DataFrame) -> float:
+    axis, each = GAIN_HEIGHT_IN
+    return axis + each * len(rows)

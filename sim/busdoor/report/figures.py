@@ -9,7 +9,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from busdoor.plots.style import new_figure, styled
+from busdoor.plots.style import new_figure, number_ids, styled
 from busdoor.report.palette import with_variables
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def figure(
     # Text stays text: it can be searched, read aloud, and takes the page's font.
     with rc_context({"svg.fonttype": "none", "savefig.facecolor": "none"}):
         fig.savefig(text, format="svg", metadata={"Date": None})
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{inline(text.getvalue(), caption)}</figure>"
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{inline(number_ids(text.getvalue()), caption)}</figure>"
 
 
 def inline(svg: str, label: str) -> str:
@@ -78,7 +78,7 @@ def inline(svg: str, label: str) -> str:
     body = _FONT.sub(lambda match: f"font-size: {match[2]}; font-weight: {match[1] or 'normal'}", body)
     body = re.sub(r"font-family: [^;\"]*(; )?| transform=\"rotate\(-0 [^\"]*\"", "", body)
     body = re.sub(r'fill="(#\w{6})"', r'style="fill: \1"', body)
-    body = with_variables(_own_ids(body))
+    body = with_variables(_own_ids(body, label))
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
     return f'<svg class="plot" viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}</svg>'
 
@@ -87,9 +87,9 @@ def _shorter(number: re.Match[str]) -> str:
     return f"{float(number[0]):.{_FINE_DIGITS}f}".rstrip("0").rstrip(".")
 
 
-def _own_ids(body: str) -> str:
+def _own_ids(body: str, label: str) -> str:
     """Give ids that no other figure of the page has, and drop those that nothing refers to."""
-    prefix = f"f{crc32(body.encode()):08x}"
+    prefix = f"f{crc32((label + body).encode()):08x}"
     used = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(set(_REFERENCE.findall(body))))}
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{used[match[1]]}"' if match[1] in used else "", body)
     return _REFERENCE.sub(lambda match: match[0].replace(match[1], used[match[1]]), body)

@@ -9,10 +9,10 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from busdoor.plots.kv import plot_kv
-from busdoor.plots.latency import Metric, plot_latency_cdf
+from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.looks import BATCH_LABELS, KV_LABELS, legend_below
-from busdoor.plots.occupancy import plot_occupancy
-from busdoor.plots.runs import Run
+from busdoor.plots.occupancy import SPACE_ABOVE, plot_occupancy
+from busdoor.plots.runs import Run, count_slots
 from busdoor.plots.waste import plot_waste
 from busdoor.policies.base import is_whole_batch
 from busdoor.report.figures import figure
@@ -65,7 +65,11 @@ def timelines(title: str, words: str, runs: Mapping[str, Run]) -> Section:
 
 def latency_plots(runs: Mapping[str, Run]) -> Section:
     """Draw the distributions of the latencies."""
-    plots = [figure(partial(_latency, runs=runs, metric=metric), caption) for metric, caption in LATENCIES.items()]
+    plots = [
+        figure(partial(_latency, runs=runs, metric=metric), caption)
+        for metric, caption in LATENCIES.items()
+        if any(len(latency_s(run, metric)) for run in runs.values())
+    ]
     words = "<p>The further left a line, the sooner requests are answered; the time axes are logarithmic.</p>"
     return Section("How long requests waited", words + _grid(plots))
 
@@ -107,25 +111,28 @@ def course_plots(runs: Mapping[str, Run]) -> Section:
     runs = drawable(runs)
     if not runs:
         return Section("Batch, queue and memory over time", NOTHING_SERVED)
-    end_s = max(float(run.stays["leave_s"].max()) for run in runs.values())
     parts = [
         ("Batch and queue; the line is the number of slots held at most", plot_occupancy, BATCH_LABELS),
         ("KV cache, in tokens; the line is its capacity", plot_kv, KV_LABELS),
     ]
     body = ""
     for number, (title, plot, labels) in enumerate(parts):
-        draws = {name: partial(_course, plot=plot, run=run, end_s=end_s) for name, run in runs.items()}
+        draws = {name: partial(_course, plot=plot, run=run, runs=runs) for name, run in runs.items()}
         plots = [figure(draw, name, *COURSE_SIZE_IN) for name, draw in draws.items()]
         body += f"<h3>{title}</h3>{legend(labels, f'course-{number}')}{_grid(plots, 'plots small')}"
     return Section("Batch, queue and memory over time", body)
 
 
-def _course(ax: Axes, plot: Callable[..., Axes], run: Run, end_s: float) -> None:
-    """Draw one run's panel with everybody's time axis, so that the faster ones are seen to end sooner."""
+def _course(ax: Axes, plot: Callable[..., Axes], run: Run, runs: Mapping[str, Run]) -> None:
+    """Draw one run's panel with the axes of all, so that they can be compared."""
     plot(run, ax=ax)
     for each in ax.figure.axes:
-        each.set_xlim(0, end_s)
+        each.set_xlim(0, max(float(own.stays["leave_s"].max()) for own in runs.values()))
         each.yaxis.set_major_formatter(_thousands)
+        if each.get_label() == "queue":
+            each.set_ylim(0, max(1.0, *(1.1 * float(own.iterations["num_waiting"].max()) for own in runs.values())))
+    if plot is plot_occupancy:
+        ax.set_ylim(0, SPACE_ABOVE * max(map(count_slots, runs.values())))
     _drop_legend(ax)
 
 
