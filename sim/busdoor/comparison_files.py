@@ -17,7 +17,7 @@ from busdoor.json_text import read_object, write_json
 from busdoor.json_text import to_json as to_text
 from busdoor.names import as_data
 from busdoor.result import Result, write_result
-from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv
+from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.simulate import versions
 from busdoor.study_folder import StudyFolder
 from busdoor.study_paths import folder_names
@@ -43,19 +43,19 @@ def write(comparison: Comparison, place: StudyFolder, report: Report | None = No
     """
     folder = place.part
     write_json(folder / _COMPARISON, to_json(comparison))
-    comparison.table.to_csv(folder / "table.csv")
-    comparison.intervals.to_csv(folder / "intervals.csv")
-    comparison.gain.to_csv(folder / "gain.csv")
-    comparison.summaries.to_csv(folder / "replications.csv")
-    comparison.capacities.to_csv(folder / "capacities.csv")
+    write_csv(comparison.table, folder / "table.csv")
+    write_csv(comparison.intervals, folder / "intervals.csv")
+    write_csv(comparison.gain, folder / "gain.csv")
+    write_csv(comparison.summaries, folder / "replications.csv")
+    write_csv(comparison.capacities, folder / "capacities.csv")
     if len(comparison.rungs):
-        comparison.ladder.to_csv(folder / "ladder.csv")
-        comparison.rungs.to_csv(folder / "rungs.csv")
+        write_csv(comparison.ladder, folder / "ladder.csv")
+        write_csv(comparison.rungs, folder / "rungs.csv")
     places = folder_names(comparison.results)
     for name, result in comparison.results.items():
         saved = write_result(result, folder / "results" / places[name])
         if comparison.config.cluster is not None:
-            replica_table(result).to_csv(saved / "replicas.csv")
+            write_csv(replica_table(result), saved / "replicas.csv")
     place.kept = True
     save_plots(comparison, folder / "plots", report)
     return place.publish()

@@ -14,7 +14,7 @@ import pandas as pd
 from busdoor import metrics
 from busdoor.json_text import read_object, write_json
 from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
-from busdoor.saved import Keys, check_columns, check_keys, check_rows, read_table
+from busdoor.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
 from busdoor.study_folder import study_folder
 from busdoor_workloads import given
 
@@ -211,7 +211,7 @@ class Result:
 def write_result(result: Result, folder: Path) -> Path:
     """Write a result into a folder that is its own already, or is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    result.requests.to_csv(folder / "requests.csv", index=False)
+    write_csv(result.requests, folder / "requests.csv", index=False)
     for name in ("iterations", "stays"):
         _write_table(getattr(result, name), folder / name)
     write_json(folder / "summary.json", result.summary.to_dict())
@@ -224,7 +224,7 @@ def _write_table(table: pd.DataFrame, stem: Path) -> None:
     if find_spec("pyarrow"):
         table.to_parquet(stem.with_suffix(".parquet"), index=False)
     else:
-        table.to_csv(stem.with_suffix(".csv"), index=False)
+        write_csv(table, stem.with_suffix(".csv"), index=False)
 
 
 def _read(stem: Path, num_rows: Any) -> pd.DataFrame:

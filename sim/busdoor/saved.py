@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from busdoor.json_text import shown
 from busdoor_workloads.formats.table import EXACT_FLOATS
+from busdoor_workloads.text import neutral_cell, plain_cell
 
 REPAIR = "the folder was changed or cut off; run the command that wrote it again"
 Keys = Mapping[str, type]  # by key, "?" after one that may be missing or null; float takes any number, and null
@@ -54,9 +55,35 @@ def _is(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
+def write_csv(table: pd.DataFrame, file: Path, index: bool = True) -> None:
+    """Write a table, no text of which a spreadsheet takes for a formula."""
+    _with_texts(table, neutral_cell).to_csv(file, index=index)
+
+
 def read_csv(file: Path, **options: Any) -> pd.DataFrame:
-    """Read a table exactly; ValueError if it is none."""
-    return _read(file, lambda: pd.read_csv(file, **EXACT_FLOATS, **options))
+    """Read a table exactly, as `write_csv` was given it; ValueError if it is none."""
+    return _with_texts(_read(file, lambda: pd.read_csv(file, **EXACT_FLOATS, **options)), plain_cell)
+
+
+def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
+    """Return a table whose texts are changed, those of its index too.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"label": ["=1+1", None], "gain": [-1.0, 2.0]}, index=pd.Index(["@a", "b"], name="policy"))
+    >>> _with_texts(_with_texts(table, neutral_cell), plain_cell).equals(table)
+    True
+    >>> print(_with_texts(table, neutral_cell).to_csv().splitlines()[1])
+    '@a,'=1+1,-1.0
+    """
+    texts = [column for column in table if not is_numeric_dtype(table[column])]
+    changed = table.assign(**{str(column): table[column].map(change, na_action="ignore") for column in texts})
+    if not is_numeric_dtype(table.index):
+        names = table.index.names
+        rows = [tuple(map(change, row)) if isinstance(row, tuple) else change(row) for row in table.index]
+        many = isinstance(table.index, pd.MultiIndex)
+        changed.index = pd.MultiIndex.from_tuples(rows, names=names) if many else pd.Index(rows, name=names[0])
+    return changed
 
 
 def read_table(stem: Path) -> pd.DataFrame:

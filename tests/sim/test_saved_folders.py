@@ -1,6 +1,7 @@
 """What is read back from a folder is data: nothing that it names is imported, and what is wrong in it is a sentence."""
 
 import json
+from pathlib import Path
 from shutil import copytree
 
 import pandas as pd
@@ -11,7 +12,9 @@ from busdoor.calibration.playback import policy_of, trace_of
 from busdoor.cli import main
 from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.result import Result
+from busdoor.saved import read_csv, write_csv
 
+ANY = Path(__file__).parents[1] / "cases" / "02-any.csv"
 JOB = {"input_tokens": 20, "output_tokens": {"type": "uniform", "low": 2, "high": 9}}
 
 
@@ -180,3 +183,31 @@ def test_a_capacity_study_that_was_changed(tmp_path, capsys):
         assert f"points.csv has no column {column}" in assert_a_sentence("plot", folder, capsys)
     points[:-1].to_csv(folder / "points.csv", index=False)
     assert "capacity.json says" in assert_a_sentence("plot", folder, capsys)
+
+
+def test_a_text_that_looks_like_a_formula_is_none_in_a_table_and_comes_back(tmp_path):
+    texts = ["=cmd|'/c calc'!A0", "@SUM(A1)", "-1+2", "+1", "'=quoted", "vllm", None]
+    table = pd.DataFrame(
+        {"text": texts, "number": [-1.5, *range(6)]}, index=pd.Index(texts[:-1] + ["x"], name="policy")
+    )
+    write_csv(table, tmp_path / "t.csv")
+    cells = [cell for line in (tmp_path / "t.csv").read_text().splitlines() for cell in line.split(",")]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+@") or cell.startswith("-1+")]
+    assert read_csv(tmp_path / "t.csv", index_col="policy")["text"].dropna().tolist() == texts[:-1]
+    assert read_csv(tmp_path / "t.csv")["policy"].tolist() == table.index.tolist()
+
+
+def refuse_constant(text):
+    raise AssertionError(f"{text} is no JSON")
+
+
+@pytest.mark.parametrize("command", ["simulate", "compare"])
+def test_every_json_is_valid(tmp_path, capsys, command):
+    """The case 02-any, whose requests give no TPOT: NaN and infinity are null, in files and on stdout."""
+    flags = {"simulate": [str(ANY)], "compare": ["--workload", str(ANY), "--replications", "1", "--policy", "static"]}
+    out = tmp_path / "o"
+    assert main([command, *flags[command], "--out", str(out), "--json", "--perfetto", str(tmp_path / "p.json")]) == 0
+    files = [*out.rglob("*.json"), tmp_path / "p.json"]
+    assert len(files) >= 3
+    for text in (capsys.readouterr().out, *(file.read_text(encoding="utf-8") for file in files)):
+        json.loads(text, parse_constant=refuse_constant)

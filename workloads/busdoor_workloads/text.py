@@ -58,7 +58,7 @@ def neutral_cell(cell: object) -> object:
     >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
     ("'=1+1", 'vllm', -1.5)
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
 
 
 def plain_cell(cell: object) -> object:
@@ -69,7 +69,8 @@ def plain_cell(cell: object) -> object:
     >>> plain_cell("'=1+1"), plain_cell("'tis")
     ('=1+1', "'tis")
     """
-    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
+    quoted = isinstance(cell, str) and cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA_STARTS)
+    return cell[1:] if quoted and isinstance(cell, str) else cell
 
 
 def name_of(path: Path) -> str:

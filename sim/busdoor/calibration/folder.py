@@ -17,7 +17,7 @@ from busdoor.json_text import read_object, write_json
 from busdoor.names import as_data
 from busdoor.plots.style import save_figure
 from busdoor.result import Result, write_result
-from busdoor.saved import Keys, check_keys, read_csv
+from busdoor.saved import Keys, check_keys, read_csv, write_csv
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
 from busdoor.study_folder import StudyFolder
@@ -46,16 +46,16 @@ def write(validation: Validation, place: StudyFolder, report: Report | None = No
     """
     folder = place.part
     write_json(folder / MARKER, validation.to_dict())
-    validation.by_regime.to_csv(folder / "regimes.csv")
-    validation.bars.to_csv(folder / "bars.csv", index=False)
+    write_csv(validation.by_regime, folder / "regimes.csv")
+    write_csv(validation.bars, folder / "bars.csv", index=False)
     for run in validation.runs:
-        run.table.to_csv(folder / f"{run.name}.csv")
+        write_csv(run.table, folder / f"{run.name}.csv")
         write_result(run.measured, folder / f"{run.name}_measured")
         write_result(run.simulated, folder / f"{run.name}_simulated")
     if len(validation.gain):
-        validation.gain.to_csv(folder / "gain.csv", index=False)
+        write_csv(validation.gain, folder / "gain.csv", index=False)
     if len(validation.e2e_ratio):
-        validation.e2e_ratio.to_csv(folder / "e2e_ratio.csv", index=False)
+        write_csv(validation.e2e_ratio, folder / "e2e_ratio.csv", index=False)
     place.kept = True
     _draw_all(validation, folder, report)
     return place.publish()

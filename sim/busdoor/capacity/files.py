@@ -11,7 +11,7 @@ import pandas as pd
 
 from busdoor.config.slo import SLO
 from busdoor.json_text import read_object, write_json
-from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv
+from busdoor.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.simulate import versions
 from busdoor.study_folder import StudyFolder
 
@@ -70,11 +70,11 @@ def write(capacity: Capacity, place: StudyFolder, request_rate: float | None = N
     """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
     folder = place.part
     write_json(folder / "capacity.json", to_dict(capacity, request_rate))
-    _finite(capacity.table).to_csv(folder / "table.csv")
-    _finite(capacity.history).to_csv(folder / "history.csv", index=False)
-    _finite(capacity.points).to_csv(folder / "points.csv", index=False)
+    write_csv(_finite(capacity.table), folder / "table.csv")
+    write_csv(_finite(capacity.history), folder / "history.csv", index=False)
+    write_csv(_finite(capacity.points), folder / "points.csv", index=False)
     if request_rate is not None:
-        capacity.plan(request_rate).to_csv(folder / "plan.csv")
+        write_csv(capacity.plan(request_rate), folder / "plan.csv")
     place.kept = True
     save_plots(capacity, folder / "plots")
     return place.publish()

@@ -188,10 +188,11 @@ def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFol
     from busdoor.capacity import capacity_of
     from busdoor.capacity.files import write
     from busdoor.cli.capacity_tables import print_capacity, print_day
+    from busdoor.saved import write_csv
 
     found = capacity_of(study)
     if day:
-        found.plan_day(day).to_csv(place.part / "day.csv")
+        write_csv(found.plan_day(day), place.part / "day.csv")
     folder = write(found, place, rate)
     print_capacity(found, rate)
     if day:

@@ -118,11 +118,12 @@ def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path
     from busdoor.cli.tables import print_summary
     from busdoor.cluster.table import replica_table
     from busdoor.result import write_result
+    from busdoor.saved import write_csv
 
     write_result(result, place.part)
     replicas = None if settled.cluster is None else replica_table(result)
     if replicas is not None:
-        replicas.to_csv(place.part / "replicas.csv")
+        write_csv(replicas, place.part / "replicas.csv")
     folder = place.publish()
     if perfetto is not None:
         result.to_perfetto(perfetto)

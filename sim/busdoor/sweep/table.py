@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from busdoor.json_text import write_json
+from busdoor.saved import write_csv
 from busdoor.study_paths import rewritten
 from busdoor.sweep.plan import Point
 from busdoor.sweep.store import Store
@@ -70,7 +71,7 @@ class Sweep:
         folder = Path(folder)
         counts = {"points": len(self.points), "failed": len(self.failed), "missing": len(self.missing)}
         with rewritten(folder) as part:
-            self.table.to_csv(part / "sweep.csv", index=False)
+            write_csv(self.table, part / "sweep.csv", index=False)
             self.table.to_parquet(part / "sweep.parquet", index=False)
             self.replications.to_parquet(part / "replications.parquet", index=False)
             write_json(part / "sweep.json", {"complete": not counts["missing"], **counts})
