@@ -188,7 +188,7 @@ def test_a_capacity_study_that_was_changed(tmp_path, capsys):
 def test_a_text_that_looks_like_a_formula_is_none_in_a_table_and_comes_back(tmp_path):
     texts = ["=cmd|'/c calc'!A0", "@SUM(A1)", "-1+2", "+1", "'=quoted", "vllm", None]
     table = pd.DataFrame(
-        {"text": texts, "number": [-1.5, *range(6)]}, index=pd.Index(texts[:-1] + ["x"], name="policy")
+        {"text": texts, "number": [-1.5, *range(6)]}, index=pd.Index([*texts[:-1], "x"], name="policy")
     )
     write_csv(table, tmp_path / "t.csv")
     cells = [cell for line in (tmp_path / "t.csv").read_text().splitlines() for cell in line.split(",")]
