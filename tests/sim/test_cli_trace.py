@@ -252,3 +252,15 @@ def test_an_outlier_is_simulated_and_a_clock_since_1970_changes_no_figure(tmp_pa
         told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     assert told[0] == told[1]
     assert told[2]["completed"] == 3
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").touch()
+    for arguments, says in (
+        (["describe", "azure-conv", "--out", "f"], "f is a file, but a study is a folder"),
+        (["generate", "azure-conv", "--out", "missing/t.csv"], "--out missing/t.csv: there is no folder missing"),
+        (["convert", "nowhere.csv", str(tmp_path)], f"TARGET {tmp_path} is a folder; name a file"),
+    ):
+        assert main(["trace", *arguments]) == 2
+        assert says in capsys.readouterr().err

@@ -12,8 +12,6 @@ from busdoor.cli.flags import Rate
 from busdoor.cli.reading import FileFlags, flag_of, tell
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from busdoor_workloads import Trace
 
 trace = App(name="trace", help="Describe, generate, convert and fetch request traces.")
@@ -81,27 +79,43 @@ def describe(
     seed
         For what is drawn, and for spreading arrivals with coarse timestamps.
     json
-        Print one line of JSON instead of tables.
+        Print one line of JSON instead of tables; remarks then go to stderr.
     out
         Folder for a picture, NAME.png.
     """
     from busdoor.cli.progress import progress_bar
-    from busdoor_workloads.describe import describe, plot_describe
+    from busdoor.cli.telling import telling
+    from busdoor.cli.trace_tables import print_description
+    from busdoor_workloads.describe import describe
 
+    _check_folder(out)
     with progress_bar(f"reading {source}"):
         described = _trace_of(source, reading, num_requests, seed)
         summary = describe(described)
-    if json:
-        print(_json(described, summary))
-    else:
-        from busdoor.cli.trace_tables import print_description
+    picture = None if out is None else _drawn(described, out)
+    with telling(json) as answer:
+        if not json:
+            print_description(described, summary)
+        if picture is not None:
+            print(f"wrote {picture}")
+        answer(lambda: {"name": described.name, **summary.to_dict(), "metadata": dict(described.metadata)})
 
-        print_description(described, summary)
+
+def _check_folder(out: Path | None) -> None:
+    """Raise ValueError for what is no folder; pictures may go beside others."""
+    from busdoor.study_folder import check_free
+
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        picture = out / f"{described.name}.png"
-        plot_describe(described).savefig(picture, dpi=150)
-        _say(f"wrote {picture}", quiet=json)
+        check_free(out, mixed=True)
+
+
+def _drawn(described: Trace, out: Path) -> Path:
+    from busdoor_workloads.describe import plot_describe
+
+    out.mkdir(parents=True, exist_ok=True)
+    picture = out / f"{described.name}.png"
+    plot_describe(described).savefig(picture, dpi=150)
+    return picture
 
 
 def _trace_of(source: str, reading: Reading, num_requests: int | None, seed: int) -> Trace:
@@ -132,15 +146,6 @@ def _trace_of(source: str, reading: Reading, num_requests: int | None, seed: int
     return resolve(source).generate(seed, num_requests=num_requests)
 
 
-def _json(described: Trace, summary: pd.Series[float]) -> str:
-    import json
-    import math
-
-    # JSON has neither NaN nor infinity: what cannot be measured is null.
-    values = {str(key): float(value) if math.isfinite(value) else None for key, value in summary.items()}
-    return json.dumps({"name": described.name, **values, "metadata": dict(described.metadata)})
-
-
 @trace.command
 def generate(
     name: str,
@@ -169,11 +174,14 @@ def generate(
     to
         Format to write; told by the file's name if left out.
     """
+    from busdoor.study_paths import check_file
     from busdoor_workloads import resolve
 
     _require_positive("--num-requests", num_requests)
     _require_positive("--rate", rate)
-    _write(resolve(name).generate(seed, num_requests=num_requests, request_rate=rate), out or Path(f"{name}.csv"), to)
+    target = out or Path(f"{name}.csv")
+    check_file(target, "--out")
+    _write(resolve(name).generate(seed, num_requests=num_requests, request_rate=rate), target, to)
 
 
 def _require_positive(flag: str, value: float | None) -> None:
@@ -204,6 +212,9 @@ def convert(
     seed
         For what is drawn (ServeGen) and for spreading arrivals with coarse timestamps.
     """
+    from busdoor.study_paths import check_file
+
+    check_file(target, "TARGET")
     _write(reading.read(source, seed), target, to)
 
 
@@ -212,12 +223,12 @@ def _write(written: Trace, target: Path, to: str | None) -> None:
 
     name = format_to_write(target, to)
     write_trace(written, target, name)
-    _say(f"wrote {len(written):,} requests to {target} ({FORMATS[name].title})")
+    print(f"wrote {len(written):,} requests to {target} ({FORMATS[name].title})")
     if lost := FORMATS[name].cannot_keep(written):
-        _say(f"left out, as {name} files have no place for it: {', '.join(lost)}")
+        print(f"left out, as {name} files have no place for it: {', '.join(lost)}")
     if tick_s := FORMATS[name].tick_s:
         change_s = largest_rounding_s(written, tick_s)
-        _say(f"arrivals are written to {tick_s:g} s; the largest change is {change_s:.3g} s")
+        print(f"arrivals are written to {tick_s:g} s; the largest change is {change_s:.3g} s")
 
 
 @trace.command
@@ -245,9 +256,4 @@ def fetch(
     known = public_trace(name)
     with download_bar(name) as progress:
         path = fetch(name, progress=progress)
-    _say(f"{path}\n{known.attribution}; licence {known.licence}")
-
-
-def _say(text: str, quiet: bool = False) -> None:
-    if not quiet:
-        print(text)
+    print(f"{path}\n{known.attribution}; licence {known.licence}")
