@@ -168,7 +168,7 @@ class Comparison:
     @property
     def bus_and_door(self) -> dict[str, Result]:
         """What is shown side by side: static at its best, and the last policy that is continuous, or else the last."""
-        bus = next(name for name in (self.best_static, self.static) if name in self.results)
+        bus = next(name for name in (self.best_static, self.static) if name and name in self.results)
         others = [name for name in self.results if name not in (self.static, self.best_static)]
         doors = [name for name in others if not self.is_whole_batch(name)]
         return {name: self.results[name] for name in (bus, *(doors or others)[-1:])}

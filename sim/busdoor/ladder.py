@@ -52,7 +52,7 @@ def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
     ['static', '+ finished rows skipped', 'orca (oracle), 8 slots', 'vllm, 8 slots', 'vllm']
     """
     statics = [policy for policy in config.policies if policy.name == "static"]
-    given = next((policy for policy in statics if policy.config.batch_size is None), *statics[:1] or [None])
+    given = next(iter([*(policy for policy in statics if policy.config.batch_size is None), *statics]), None)
     vllm = next((policy for policy in config.policies if policy.name == "vllm"), None)
     return list(_rungs(config, given, tuned, vllm)) if given and vllm else []
 

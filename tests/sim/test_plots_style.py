@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from busdoor.plots import identity, plot_bus_and_door, plot_compare, plot_gain, plot_latency_throughput, save_figure
-from busdoor.plots.style import identities, new_figure, styled
+from busdoor.plots.style import new_figure, styled
 from busdoor.plots.timeline import LEGIBLE_STAYS
+from busdoor.plots.variants import identities
 
 mpl.use("Agg")
 WHOLE = ["static", "dynamic", "multi_bin"]

@@ -17,8 +17,8 @@ from busdoor.plots.style import (
     new_figure,
     styled,
     tint,
-    variant,
 )
+from busdoor.plots.variants import variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

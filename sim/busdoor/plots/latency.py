@@ -8,7 +8,8 @@ import numpy as np
 
 from busdoor.metrics import latencies
 from busdoor.plots.runs import FloatArray, Run, Runs, named
-from busdoor.plots.style import PALE, Identity, axes_or_new, identities, label_durations, styled
+from busdoor.plots.style import PALE, Identity, axes_or_new, label_durations, styled
+from busdoor.plots.variants import identities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

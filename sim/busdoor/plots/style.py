@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from importlib.resources import as_file, files
@@ -81,42 +81,6 @@ def identity(policy_name: str) -> Identity:
     base = (policy_name.split() or [""])[0].lower().replace("_", "").replace("-", "")
     color, marker, linestyle = _LOOKS.get(_FAMILIES.get(base, base), _UNKNOWN)
     return Identity(color=color, marker=marker, linestyle=linestyle, label=policy_name)
-
-
-# How further rows of one policy look: the strength of its colour, and marker and line style in place of its own.
-_VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
-
-
-def variant(look: Identity, number: int) -> Identity:
-    """Return the look of a policy's row of this number: 0 is its own, further ones are told apart from it.
-
-    Examples
-    --------
-    >>> variant(identity("static"), 1)
-    {'color': '#d6845f', 'marker': '^', 'linestyle': '--', 'label': 'static'}
-    """
-    strength, marker, linestyle = _VARIANTS[number % len(_VARIANTS)]
-    return Identity(
-        color=tint(look["color"], strength),
-        marker=marker or look["marker"],
-        linestyle=linestyle or look["linestyle"],
-        label=look["label"],
-    )
-
-
-def identities(names: Iterable[str]) -> dict[str, Identity]:
-    """Return a look of its own for each row: of one policy, such as static at two batch sizes, the first has its own.
-
-    Examples
-    --------
-    >>> [look["marker"] for look in identities(["static", "static (best batch, 32)", "vllm"]).values()]
-    ['s', '^', 'o']
-    """
-    looks: dict[str, Identity] = {}
-    for name in names:
-        earlier = sum(other.split()[:1] == name.split()[:1] for other in looks)
-        looks[name] = variant(identity(name), earlier)
-    return looks
 
 
 def tint(color: str, strength: float) -> str:

@@ -1,0 +1,42 @@
+"""Rows of one policy, such as static batching at two batch sizes, told apart in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from busdoor.plots.style import Identity, identity, tint
+
+# How further rows of one policy look: the strength of its colour, and marker and line style in place of its own.
+_VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
+
+
+def variant(look: Identity, number: int) -> Identity:
+    """Return the look of a policy's row of this number: 0 is its own, further ones are told apart from it.
+
+    Examples
+    --------
+    >>> variant(identity("static"), 1)
+    {'color': '#d6845f', 'marker': '^', 'linestyle': '--', 'label': 'static'}
+    """
+    strength, marker, linestyle = _VARIANTS[number % len(_VARIANTS)]
+    return Identity(
+        color=tint(look["color"], strength),
+        marker=marker or look["marker"],
+        linestyle=linestyle or look["linestyle"],
+        label=look["label"],
+    )
+
+
+def identities(names: Iterable[str]) -> dict[str, Identity]:
+    """Return a look of its own for each row: of one policy, such as static at two batch sizes, the first has its own.
+
+    Examples
+    --------
+    >>> [look["marker"] for look in identities(["static", "static (best batch, 32)", "vllm"]).values()]
+    ['s', '^', 'o']
+    """
+    looks: dict[str, Identity] = {}
+    for name in names:
+        earlier = sum(other.split()[:1] == name.split()[:1] for other in looks)
+        looks[name] = variant(identity(name), earlier)
+    return looks
