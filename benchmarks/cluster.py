@@ -20,9 +20,9 @@ from busdoor.catalog import kv_capacity
 from busdoor.cluster import ROUTERS, Replica, simulate_cluster
 from busdoor.kv.config import KVConfig
 from busdoor.policies import VllmConfig
-from busdoor.simulate import simulate
+from busdoor.policies.offered_load import capacity_rps
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import make_step_time
-from busdoor.theory.load import capacity_rps
 from busdoor_workloads import Trace, profile
 
 STEP_TIME = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")

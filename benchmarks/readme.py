@@ -93,7 +93,7 @@ def speed() -> None:
 @cache
 def validation(name: str) -> Any:
     """Replay a twin's measured runs in the simulator."""
-    from busdoor.calibration.twins import Twin
+    from busdoor.validation.twin_folder import Twin
 
     return Twin(RESULTS / name).validate()
 
@@ -132,7 +132,7 @@ def _largest(runs: Sequence[Any], key: str) -> str:
 @section
 def predicted() -> None:
     """An H200 predicted from the H100: errors of what was written down before it was measured."""
-    from busdoor.result import Result
+    from busdoor.results.result import Result
 
     folder = RESULTS / "h200-from-h100"
     told = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))["runs"]
@@ -150,8 +150,10 @@ def predicted() -> None:
 @section
 def others() -> None:
     """The twin of two virtual cores, and the logs of the real vLLM on a CPU."""
-    from busdoor.calibration import calibrate, validate
-    from busdoor.lessons.twins import vllm_runs
+    from lessons.twins import vllm_runs
+
+    from busdoor.calibration import calibrate
+    from busdoor.validation.validate import validate
 
     print(f"cpu-tiny-llama: {validation('cpu-tiny-llama').verdict}\n")
     logs = vllm_runs()

@@ -50,9 +50,9 @@ def run(case: Case) -> dict[str, Any]:
     from busdoor.catalog import kv_capacity
     from busdoor.kv.config import KVConfig
     from busdoor.policies import policy_config
-    from busdoor.simulate import simulate
+    from busdoor.policies.offered_load import capacity_rps
+    from busdoor.simulator.simulate import simulate
     from busdoor.step_time import make_step_time
-    from busdoor.theory.load import capacity_rps
     from busdoor_workloads import profile
 
     step_time = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")

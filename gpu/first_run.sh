@@ -62,7 +62,7 @@ PY
 # 540 s together: the rest of ten minutes is for starting and copying. The replay comes first, as it is the shortest and
 # says most; the tests last, since a kernel that hangs would take the time of what follows.
 stage replay 80 "${busdoor[@]}" replay "$work/trace.jsonl" --config "$work/run.toml" "${model[@]}" "${clock[@]}" --out "$work/replay"
-stage bench 150 "$python" -m busdoor_gpu.bench --quick --deadline 130 "${device[@]}" ${PEERS:+--peers "$PEERS"} \
+stage bench 150 "$python" -m benchmarks.gpu --quick --deadline 130 "${device[@]}" ${PEERS:+--peers "$PEERS"} \
     --csv "$OUT/bench.csv"
 stage twin 150 "${busdoor[@]}" twin "${model[@]}" "${grid[@]}" --out "$work/twin"
 stage tests 160 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" --durations=10

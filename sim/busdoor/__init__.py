@@ -29,36 +29,36 @@ from busdoor._version import __version__
 
 if TYPE_CHECKING:
     from busdoor.capacity import find_capacity
-    from busdoor.comparison import Comparison
+    from busdoor.comparison.api import compare
+    from busdoor.comparison.comparison import Comparison
+    from busdoor.comparison.demo import introductory_scenario
     from busdoor.config import Config, load_config
-    from busdoor.demo import introductory_scenario
     from busdoor.policies import Policy, policy_config
-    from busdoor.result import Result
-    from busdoor.server import Server
-    from busdoor.simulate import simulate
+    from busdoor.results.result import Result
+    from busdoor.simulator.server import Server
+    from busdoor.simulator.simulate import simulate
     from busdoor.step_time import StepTime, make_step_time
-    from busdoor.study import compare
     from busdoor_workloads import Trace, Workload, profile
     from busdoor_workloads.formats import read_trace, write_trace
 
 _HOME = {
-    "Comparison": "busdoor.comparison",
+    "Comparison": "busdoor.comparison.comparison",
     "Config": "busdoor.config",
     "Policy": "busdoor.policies",
-    "Result": "busdoor.result",
-    "Server": "busdoor.server",
+    "Result": "busdoor.results.result",
+    "Server": "busdoor.simulator.server",
     "StepTime": "busdoor.step_time",
     "Trace": "busdoor_workloads",
     "Workload": "busdoor_workloads",
-    "compare": "busdoor.study",
+    "compare": "busdoor.comparison.api",
     "find_capacity": "busdoor.capacity",
-    "introductory_scenario": "busdoor.demo",
+    "introductory_scenario": "busdoor.comparison.demo",
     "load_config": "busdoor.config",
     "make_step_time": "busdoor.step_time",
     "policy_config": "busdoor.policies",
     "profile": "busdoor_workloads",
     "read_trace": "busdoor_workloads.formats",
-    "simulate": "busdoor.simulate",
+    "simulate": "busdoor.simulator.simulate",
     "write_trace": "busdoor_workloads.formats",
 }
 

@@ -7,11 +7,11 @@ from math import isnan
 
 import pytest
 import torch
+from benchmarks.gpu.flex import flex_paged
+from benchmarks.gpu.kernels import attention_benchmarks, format_rows, run, time_peers
+from benchmarks.gpu.peers import PEERS
+from benchmarks.gpu.timing import Ceiling
 
-from busdoor_gpu.bench.flex import flex_paged
-from busdoor_gpu.bench.kernels import attention_benchmarks, format_rows, run, time_peers
-from busdoor_gpu.bench.peers import PEERS
-from busdoor_gpu.bench.timing import Ceiling
 from busdoor_gpu.kernels._launch import cdiv
 
 CPU = torch.device("cpu")

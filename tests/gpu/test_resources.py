@@ -10,10 +10,11 @@ pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter replaces the compiler", allow_module_level=True)
 
-from busdoor_gpu.aot import SHARED_PER_SM
+from benchmarks.gpu.aot import SHARED_PER_SM
+from benchmarks.gpu.resources import LLAMA_8B, _decode, _recorded, compile_all, variants
+
 from busdoor_gpu.kernels._launch import recording
 from busdoor_gpu.kernels.decode_plan import _PROGRAMS_PER_SM
-from busdoor_gpu.resources import LLAMA_8B, _decode, _recorded, compile_all, variants
 
 
 def attention(name):

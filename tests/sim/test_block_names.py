@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from busdoor.block_names import BlockNames
 from busdoor.config import load_config
 from busdoor.kv.config import KVConfig
-from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.policies import VllmPolicy, policy_config
-from busdoor.simulate import simulate
+from busdoor.simulator.block_names import BlockNames
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.batch import Batch, Chunk
-from busdoor.calibration import Calibration, calibrate, step_errors, transfer
-from busdoor.calibration.plots import plot_residuals
-from busdoor.calibration.solve import Sums
+from busdoor.calibration import Calibration, calibrate, transfer
+from busdoor.calibration.nnls import Sums
+from busdoor.core.batch import Batch, Chunk
+from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.request import Request
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime, make_step_time
+from busdoor.validation.errors import step_errors
+from busdoor.validation.figures import plot_residuals
 from busdoor_workloads import Trace
 
 TRUE = CalibratedStepTime(

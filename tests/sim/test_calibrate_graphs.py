@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from busdoor.calibration import calibrate, step_errors
-from busdoor.calibration.features import EAGER_HOST_TERMS, MIXED_TERMS
-from busdoor.calibration.playback import batches_of
+from busdoor.calibration import calibrate
+from busdoor.calibration.log import EAGER_HOST_TERMS, MIXED_TERMS
+from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
+from busdoor.validation.errors import step_errors
 from busdoor_workloads import Trace
 
 GRAPHS = (1, 2, 4, 8, 16, 24)

@@ -11,37 +11,26 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from busdoor.capacity import (
-    SLO,
-    Capacity,
-    capacity,
-    capacity_of,
-    hourly_rates,
-    make_study,
-    plan,
-    plan_day,
-    replicas_needed,
-    slo_table,
-)
-from busdoor.capacity.backlog import Backlog, backlogs
-from busdoor.capacity.control import Control, StandIn, controlled_interval
-from busdoor.capacity.files import load
+from busdoor.capacity import Capacity, capacity, capacity_of, hourly_rates, make_study, plan, plan_day, replicas_needed
+from busdoor.capacity.bracket import Search
+from busdoor.capacity.control_fcfs import Backlog, backlogs
+from busdoor.capacity.control_static import WholeBatches
+from busdoor.capacity.control_variate import Control, StandIn, controlled_interval
+from busdoor.capacity.estimate import Outcome, Reading, bounds
+from busdoor.capacity.figures import plot_target
+from busdoor.capacity.folder import load
 from busdoor.capacity.least import find_least
-from busdoor.capacity.plots import plot_target
-from busdoor.capacity.probe import Probe
-from busdoor.capacity.reading import Outcome, Reading, bounds
-from busdoor.capacity.sample import Runs, reference, unit_rate
-from busdoor.capacity.search import Search
-from busdoor.capacity.solve import Solver
-from busdoor.capacity.whole_batches import WholeBatches
-from busdoor.capacity.window import Window, settling_requests, steady_window, warmup
+from busdoor.capacity.policy_search import Solver
+from busdoor.capacity.runs import Runs, reference, unit_rate
+from busdoor.capacity.steady_state import Window, settling_requests, steady_window, warmup
+from busdoor.capacity.trial import Probe
 from busdoor.cli import main
 from busdoor.config import Config, load_config
-from busdoor.config.slo import Target
+from busdoor.config.run import limits_for
 from busdoor.kv.config import KVConfig
+from busdoor.metrics.slo import SLO, Target, slo_table
+from busdoor.metrics.statistics import mean_interval
 from busdoor.policies import Policy, policy_config
-from busdoor.run import limits_for
-from busdoor.statistics import mean_interval
 from busdoor.step_time import LinearStepTime
 from busdoor.theory import StepLine, saturated_continuous_rps, saturated_static_rps, sharing_load
 from busdoor_workloads import Trace

@@ -7,7 +7,7 @@ import sys
 import pandas as pd
 import pytest
 
-import busdoor.experiment
+import busdoor.comparison.experiment
 from busdoor.cli import main
 
 SMALL = """
@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    monkeypatch.setattr("busdoor.comparison_files.save_plots", lambda *arguments: [])
+    monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *arguments: [])
 
 
 def test_compare_prints_one_line_of_json_to_stdout_and_table_and_verdict_to_stderr(folder, no_pictures, capsys):
@@ -116,14 +116,14 @@ def test_flags_override_the_file(folder, no_pictures, capsys):
 
 def test_an_interrupted_comparison_keeps_what_it_has(folder, no_pictures, monkeypatch, capsys):
     calls = iter(range(1000))
-    run = busdoor.experiment.run
+    run = busdoor.comparison.experiment.run
 
     def interrupted(config, policy, *arguments, **options):
         if policy.label == "vllm" and options.get("iterations", True) and next(calls) == 1:
             raise KeyboardInterrupt
         return run(config, policy, *arguments, **options)
 
-    monkeypatch.setattr(busdoor.experiment, "run", interrupted)
+    monkeypatch.setattr(busdoor.comparison.experiment, "run", interrupted)
     assert main(["compare", "--config", "small.toml", "--out", "o"]) == 130
     assert (
         "Interrupted: this is the mean of the 1 of 2 replications that every row had run.\n" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_an_interruption_before_anything_is_done_says_so(folder, monkeypatch, ca
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(busdoor.experiment, "run", interrupted)
+    monkeypatch.setattr(busdoor.comparison.experiment, "run", interrupted)
     assert main(["compare", "--config", "small.toml"]) == 130
     assert capsys.readouterr().err == "busdoor: interrupted\n"
     assert not list(folder.glob("busdoor-*"))
@@ -165,8 +165,8 @@ def test_step_by_step_gives_the_same_requests(folder, capsys):
 
 def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     from busdoor.config import Config
-    from busdoor.result import Result
-    from busdoor.run import limits_for, run
+    from busdoor.config.run import limits_for, run
+    from busdoor.results.result import Result
 
     main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r"])
     config = Config.from_table(Result.load("r").meta["config"])

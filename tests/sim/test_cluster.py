@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busdoor.cluster import ROUTERS, PrefixAffinity, Replica, Router, make_router, simulate_cluster
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.plots import plot_kv, plot_occupancy, plot_timeline
 from busdoor.policies import VllmPolicy, policy_config
-from busdoor.request import Request
-from busdoor.result import Result
-from busdoor.server import Server
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime, make_step_time
 from busdoor_workloads import Trace
 from busdoor_workloads.streams import stream

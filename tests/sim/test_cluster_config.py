@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from busdoor.cli import main
 from busdoor.cluster import ROUTERS
-from busdoor.cluster.table import imbalance, replica_table, result_of
-from busdoor.comparison import Comparison
-from busdoor.comparison_files import to_perfetto
+from busdoor.cluster.per_replica import imbalance, replica_table, result_of
+from busdoor.comparison.api import compare
+from busdoor.comparison.comparison import Comparison
+from busdoor.comparison.folder import to_perfetto
 from busdoor.config import Config, load_config
-from busdoor.result import Result
-from busdoor.run import limits_for, run
-from busdoor.simulate import Interrupted, simulate
+from busdoor.config.run import limits_for, run
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import Interrupted, simulate
 from busdoor.step_time.calibrated import calibration_names
-from busdoor.study import compare
 from busdoor.sweep import plan
 from busdoor.sweep.task import run_point
 
@@ -282,7 +282,7 @@ class TestCompare:
         assert three["cost_per_hour"].tolist() == (2 * three["gpus"]).tolist()
 
     def test_policies_meet_the_same_requests_and_each_tells_its_servers(self, both, tmp_path, monkeypatch):
-        monkeypatch.setattr("busdoor.comparison_files.save_plots", lambda *arguments: [])
+        monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *arguments: [])
         folder = both[1].save(tmp_path)
         again = Comparison.load(folder)
         assert again.config == both[1].config

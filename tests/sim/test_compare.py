@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 
 from busdoor import Comparison, compare
-from busdoor.cli.tables import comparison_rows, ladder_rows, ratio
-from busdoor.comparison_files import to_json, to_perfetto
+from busdoor.comparison.api import draws
+from busdoor.comparison.experiment import Experiment
+from busdoor.comparison.folder import to_json, to_perfetto
+from busdoor.comparison.page import comparison_page
+from busdoor.comparison.table_text import comparison_rows, ladder_rows, ratio
 from busdoor.config import Config
-from busdoor.experiment import Experiment
-from busdoor.report import comparison_page
-from busdoor.report.parts import kind_of
-from busdoor.run import limits_for, run
-from busdoor.saturation import burst_rates, saturated_rates
-from busdoor.study import draws
+from busdoor.config.run import limits_for, run
+from busdoor.html.sections import kind_of
+from busdoor.metrics.saturation import burst_rates, saturated_rates
 from busdoor_workloads import Trace
 
 CASES = Path(__file__).parents[1] / "cases"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from busdoor.config import Config, load_config, merge
+from busdoor.config.run import limits_for, run
 from busdoor.config.workload import burst, resampled
-from busdoor.run import limits_for, run
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -3,9 +3,9 @@
 import pytest
 
 from busdoor.calibration import Calibration, calibrate
+from busdoor.comparison.demo import introductory_scenario
 from busdoor.config import Config, load_config
-from busdoor.demo import introductory_scenario
-from busdoor.run import limits_for
+from busdoor.config.run import limits_for
 
 STEP_TIME = {"name": "calibrated", "path": "vllm-cpu"}  # 200 blocks of 32; 16 requests, 256 tokens an iteration
 

@@ -7,14 +7,14 @@ import pytest
 
 from busdoor.cli import main
 from busdoor.config import Config, load_config, merge
-from busdoor.config.study import PLAIN_KEYS, TABLES
-from busdoor.config.tables import GPUTable, KVTable
-from busdoor.config.toml import MAX_BYTES, parse_toml, parse_value
+from busdoor.config.config import PLAIN_KEYS, TABLES
+from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
-from busdoor.names import unknown
+from busdoor.core.registry import unknown
+from busdoor.core.study_paths import folder_names
+from busdoor.core.toml import MAX_BYTES, parse_toml, parse_value
 from busdoor.policies import POLICIES
 from busdoor.step_time import STEP_TIMES
-from busdoor.study_paths import folder_names
 from busdoor.sweep import plan
 from busdoor_workloads import Workload
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from busdoor.cluster import Replica, simulate_disaggregated
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.kv.prefix import PrefixCachedKV
-from busdoor.metrics import token_gaps
+from busdoor.kv.prefix_cache import PrefixCachedKV
+from busdoor.metrics.metrics import token_gaps
 from busdoor.policies import VllmPolicy, policy_config
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime, make_step_time
 from busdoor_workloads import Trace
 

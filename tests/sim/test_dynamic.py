@@ -2,11 +2,11 @@
 
 import pytest
 
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies import DynamicPolicy, policy_config
-from busdoor.request import Request
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import simpy
 
-from busdoor.arrivals import Clients
 from busdoor.kv.paged import PagedKV
-from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.server import Server
-from busdoor.simulate import simulate
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -6,7 +6,7 @@ import pytest
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime, make_step_time
 from busdoor_workloads import Trace
 from busdoor_workloads.formats import read_trace

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.batch import Batch
-from busdoor.calibration.playback import predicted_s
+from busdoor.calibration.teacher_forcing import predicted_s
 from busdoor.cluster import Replica, simulate_cluster, simulate_disaggregated
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
-from busdoor.metrics import token_gaps
+from busdoor.metrics.metrics import token_gaps
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.request import Request
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
+from busdoor.simulator.stretch import EndedStretch, Stretch, make_stretch
 from busdoor.step_time import CalibratedStepTime, StepTime
-from busdoor.stretch import EndedStretch, Stretch, make_stretch
 from busdoor_workloads import Trace
 
 # On the device a decode takes 1 s and an eager step 1.5; to submit them the host takes 0.25 and 1.75.

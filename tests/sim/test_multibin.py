@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies import MultiBinPolicy, policy_config
-from busdoor.request import Request
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.theory import expected_max, multi_bin_max
 from busdoor_workloads import Trace

@@ -6,16 +6,17 @@ import typing
 import pytest
 
 from busdoor.capacity import Study, make_study
-from busdoor.capacity.presets import PRESETS
 from busdoor.cli import main
-from busdoor.config import SLO, Config, load_config
+from busdoor.comparison.experiment import slo_shares
+from busdoor.config import Config, load_config
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.policy import PolicyTable
-from busdoor.config.tables import GPUTable, KVTable
+from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
-from busdoor.experiment import slo_shares
+from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_presets import PRESETS
 from busdoor.policies import POLICIES
-from busdoor.result import Result
+from busdoor.results.result import Result
 from busdoor.sweep.task import run_point
 
 TABLES = {

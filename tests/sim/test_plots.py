@@ -18,7 +18,7 @@ from busdoor.plots import (
     plot_timeline,
     plot_waste,
 )
-from busdoor.plots.accounts import bubble_share, kv_account, slot_account
+from busdoor.plots.breakdown import bubble_share, kv_account, slot_account
 from busdoor.plots.occupancy import MAX_STEPS, steps
 from busdoor.plots.timeline import BAR_HEIGHT, MAX_STAYS
 

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
-from busdoor.plots.accounts import bubble_share, kv_account, slot_account
+from busdoor.plots.breakdown import bubble_share, kv_account, slot_account
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import IterationClock
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -67,7 +67,7 @@ class TestIdentity:
 
 class TestImport:
     def test_matplotlib_waits_until_something_is_drawn(self):
-        code = "import busdoor.plots, busdoor.perfetto, sys; sys.exit('matplotlib' in sys.modules)"
+        code = "import busdoor.plots, busdoor.results.perfetto, sys; sys.exit('matplotlib' in sys.modules)"
         path = [entry for entry in sys.path if entry]
         assert (
             subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(path)}, check=False).returncode

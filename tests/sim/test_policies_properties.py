@@ -9,11 +9,11 @@ import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.arrivals import Clients
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
-from busdoor.server import Server
-from busdoor.simulate import simulate
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime, LinearStepTime, StepTime, make_step_time
 from busdoor_workloads import Trace
 

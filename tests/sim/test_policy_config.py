@@ -3,9 +3,9 @@
 import pytest
 
 from busdoor.kv.config import KVConfig
-from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.policies import POLICIES, VllmPolicy, policy_config
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.queues import QUEUES, ShortestJobQueue, as_queue
-from busdoor.request import Request
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 from busdoor_workloads.streams import stream

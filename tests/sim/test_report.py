@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 
 from busdoor.cli import main
-from busdoor.comparison import Comparison
-from busdoor.demo import introductory_scenario
-from busdoor.plots.accounts import bubble_share
-from busdoor.report import Page, comparison_page, page_of, result_page
-from busdoor.report.figures import inline, thin
-from busdoor.report.film import MAX_BARS, MAX_FRAMES, MAX_SLOTS, Scene, Window, bars, counters
-from busdoor.report.palette import at_night
-from busdoor.report.parts import timelines
-from busdoor.report.tables import html_table
-from busdoor.result import Result
-from busdoor.study import compare
+from busdoor.cli.report_pages import page_of
+from busdoor.comparison.api import compare
+from busdoor.comparison.comparison import Comparison
+from busdoor.comparison.demo import introductory_scenario
+from busdoor.comparison.page import comparison_page
+from busdoor.html.page import Page
+from busdoor.html.palette import at_night
+from busdoor.html.sections import timelines
+from busdoor.html.svg import inline, thin
+from busdoor.html.tables import html_table
+from busdoor.html.timeline_frames import MAX_BARS, MAX_FRAMES, MAX_SLOTS, Scene, Window, bars, counters
+from busdoor.plots.breakdown import bubble_share
+from busdoor.results.page import result_page
+from busdoor.results.result import Result
 
 VOID = {"meta", "link", "br", "input", "hr", "img"}
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -225,16 +228,16 @@ def test_report_writes_a_page_beside_what_it_tells(tmp_path, capsys):
 
 
 def test_report_writes_where_it_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("busdoor.report.page_of", lambda _: Page("Title", "", "", ()))
+    monkeypatch.setattr("busdoor.cli.report_pages.page_of", lambda _: Page("Title", "", "", ()))
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "new" / "page.html")]) == 0
     assert "<h1>Title</h1>" in (tmp_path / "new" / "page.html").read_text()
 
 
 def test_a_saved_comparison_gives_the_same_page(tmp_path, comparison, page, monkeypatch):
-    monkeypatch.setattr("busdoor.comparison_files.save_plots", lambda *_: [])
+    monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *_: [])
     comparison.save(tmp_path)
     assert Comparison.load(tmp_path).to_html(tmp_path / "both.html").read_text() == page
-    monkeypatch.setattr("busdoor.report.comparison.comparison_page", lambda loaded: loaded.verdict)
+    monkeypatch.setattr("busdoor.comparison.page.comparison_page", lambda loaded: loaded.verdict)
     assert page_of(tmp_path) == comparison.verdict
 
 

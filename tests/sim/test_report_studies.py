@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from busdoor.report.folders import page_of
+from busdoor.cli.report_pages import page_of
 
 
 @pytest.fixture

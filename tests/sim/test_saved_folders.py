@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from busdoor import compare
-from busdoor.calibration.playback import policy_of, trace_of
+from busdoor.calibration.teacher_forcing import policy_of, trace_of
 from busdoor.cli import main
-from busdoor.record import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
-from busdoor.result import Result
-from busdoor.saved import read_csv, write_csv
+from busdoor.core.saved import read_csv, write_csv
+from busdoor.results.result import Result
+from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 
 ANY = Path(__file__).parents[1] / "cases" / "02-any.csv"
 JOB = {"input_tokens": 20, "output_tokens": {"type": "uniform", "low": 2, "high": 9}}
@@ -74,7 +74,7 @@ def result(tmp_path_factory):
     """A saved result with CSV tables, which nobody changes."""
     from unittest.mock import patch
 
-    with patch("busdoor.result.find_spec", return_value=None):
+    with patch("busdoor.results.result.find_spec", return_value=None):
         return Result.example().save(tmp_path_factory.mktemp("saved") / "result")
 
 

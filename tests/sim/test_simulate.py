@@ -5,8 +5,8 @@ import pytest
 
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.result import Result
-from busdoor.simulate import Interrupted, simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import Interrupted, simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 
@@ -55,7 +55,7 @@ def test_a_folder_without_a_result_is_named(tmp_path):
 
 def test_tables_in_parquet_ask_for_pyarrow_where_it_is_missing(tmp_path, monkeypatch):
     simulate(TRACE, policy(), LinearStepTime(base_s=0.1)).save(tmp_path)
-    monkeypatch.setattr("busdoor.saved.find_spec", lambda name: None)
+    monkeypatch.setattr("busdoor.core.saved.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"reading .*iterations\.parquet needs pyarrow: pip install pyarrow"):
         Result.load(tmp_path)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from busdoor.statistics import mean_interval, paired_difference, paired_ratio, student_t
+from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio, student_t
 
 positive = st.floats(1e-3, 1e6)
 pairs = st.lists(st.tuples(positive, positive), min_size=2, max_size=20)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from busdoor.batch import Batch
-from busdoor.request import Request
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.step_time import LinearStepTime, make_step_time
 
 GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "golden" / "vllm_v1"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from busdoor.batch import Batch
-from busdoor.request import Request
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.step_time import make_step_time
 
 

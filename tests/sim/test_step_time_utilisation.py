@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from busdoor.batch import Batch
 from busdoor.catalog import gpu_names, model, model_names
 from busdoor.catalog.dtypes import BYTES_PER_VALUE
-from busdoor.request import Request
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.step_time import make_step_time
-from busdoor.step_time.utilisation import batch_utilisation, iteration_utilisation, run_utilisation
+from busdoor.step_time.mfu import batch_utilisation, iteration_utilisation, run_utilisation
 
 LLAMA = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.batch import Batch
 from busdoor.cli import main
 from busdoor.cluster import Replica, simulate_cluster, simulate_disaggregated
+from busdoor.core.batch import Batch
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
 from busdoor.policies import VllmPolicy, policy_config
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 

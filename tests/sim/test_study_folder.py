@@ -11,9 +11,9 @@ import pytest
 
 from busdoor import Result
 from busdoor.cli import main
-from busdoor.json_text import plain, read_object, to_json
-from busdoor.study_folder import study_folder
-from busdoor.study_paths import folder_names, locked
+from busdoor.core.json_text import plain, read_object, to_json
+from busdoor.core.study_folder import study_folder
+from busdoor.core.study_paths import folder_names, locked
 
 ROOTS = os.pathsep.join(str(Path(__file__).parents[2] / root) for root in ("sim", "workloads"))
 COMMAND = "import sys; from busdoor.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -104,7 +104,7 @@ def test_what_is_worth_keeping_is_kept_if_the_rest_fails(here, monkeypatch, caps
     def fails(*arguments):
         raise ValueError("no picture of this")
 
-    monkeypatch.setattr("busdoor.comparison_files.save_plots", fails)
+    monkeypatch.setattr("busdoor.comparison.folder.save_plots", fails)
     assert main(["compare", *QUICK, "--replications", "1", "--out", "o"]) == 2
     assert capsys.readouterr().err.endswith("busdoor: no picture of this\n")
     assert read_object(here / "o" / "comparison.json")["complete"] is True

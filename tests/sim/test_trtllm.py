@@ -4,7 +4,7 @@ import pytest
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from busdoor.calibration import Calibration, calibrate, drifted, validate
-from busdoor.calibration.twins import find_twins
-from busdoor.result import Result
+from busdoor.calibration import Calibration, calibrate
+from busdoor.results.result import Result
+from busdoor.validation.regression import drifted
+from busdoor.validation.twin_folder import find_twins
+from busdoor.validation.validate import validate
 
 RESULTS = Path(__file__).parents[2] / "gpu" / "results"
 TWINS = find_twins(RESULTS)

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from busdoor.calibration import Calibration, calibrate, calibrate_from_requests, load_measured, validate
-from busdoor.calibration.file import about_runs
-from busdoor.calibration.importing import from_requests_table
+from busdoor.calibration import Calibration, calibrate, calibrate_from_requests, load_measured
+from busdoor.calibration.calibration import about_runs
+from busdoor.calibration.import_logs import from_requests_table
 from busdoor.cli import main
 from busdoor.config import Config
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
+from busdoor.validation.validate import validate
 from busdoor_workloads import Trace
 
 VLLM_CPU = Path(__file__).parents[1] / "measured" / "vllm_cpu"

@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from busdoor.calibration import Validation, validate
-from busdoor.calibration.bars import BARS, blame, missed
-from busdoor.calibration.errors import StepErrors
-from busdoor.calibration.importing import run_names
-from busdoor.cli.validation_tables import bar_rows, limit_lines, print_validation
-from busdoor.demo import introductory_scenario
-from busdoor.report.folders import page_of
-from busdoor.report.validation import validation_page
+from busdoor.calibration.import_logs import run_names
+from busdoor.cli.report_pages import page_of
+from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.errors import StepErrors
+from busdoor.validation.page import validation_page
+from busdoor.validation.table_text import bar_rows, limit_lines, print_validation
+from busdoor.validation.thresholds import BARS, blame, missed
+from busdoor.validation.validate import validate
+from busdoor.validation.validation import Validation
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from busdoor.calibration import drifted, recorded_errors, validate
 from busdoor.kv.config import KVConfig
+from busdoor.metrics.saturation import saturated_rates
 from busdoor.policies import policy_config
-from busdoor.result import Result
-from busdoor.saturation import saturated_rates
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
 from busdoor.step_time.base import StepTime
+from busdoor.validation.regression import drifted, recorded_errors
+from busdoor.validation.validate import validate
 from busdoor_workloads import Trace
 
 TRUTH = CalibratedStepTime(base_s=4e-3, per_request_s=2e-4, per_token_s=(1e-4,), per_context_s=1e-6)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from busdoor.calibration import validate
-from busdoor.calibration.spread import spread_lines
-from busdoor.cli.validation_tables import limit_lines
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
+from busdoor.validation.spread import spread_lines
+from busdoor.validation.table_text import limit_lines
+from busdoor.validation.validate import validate
 from busdoor_workloads import Trace
 
 TRUTH = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_context_s=1e-6)

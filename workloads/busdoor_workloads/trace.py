@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from busdoor_workloads.columns import FloatArray as FloatArray
-from busdoor_workloads.columns import IntArray as IntArray
-from busdoor_workloads.columns import chosen_rows, floats, integers, require
+from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers, require
 from busdoor_workloads.given import instance, positive, whole_number
 
 MAX_TOKENS = 2**32

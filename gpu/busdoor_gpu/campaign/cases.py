@@ -17,10 +17,10 @@ import numpy as np
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
+from busdoor.policies.offered_load import capacity_rps
 from busdoor.step_time.base import StepTime
-from busdoor.theory.load import capacity_rps
-from busdoor_gpu.grid import GridLimits
-from busdoor_gpu.unseen import HELD_OUT, SIZED, Case, arriving, memory_for
+from busdoor_gpu.twin.grid import GridLimits
+from busdoor_gpu.twin.held_out_runs import HELD_OUT, SIZED, Case, arriving, memory_for
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace

@@ -1,14 +1,14 @@
 """From measurements to a step time, and from a step time back to the measurements: calibrate and validate."""
 
-from busdoor.calibration.errors import step_errors
-from busdoor.calibration.file import Calibration
+from busdoor.calibration.calibration import Calibration
 from busdoor.calibration.fit import calibrate
 from busdoor.calibration.from_requests import calibrate_from_requests
-from busdoor.calibration.importing import load_measured
-from busdoor.calibration.record import drifted, recorded_errors
+from busdoor.calibration.import_logs import load_measured
 from busdoor.calibration.transfer import transfer
-from busdoor.calibration.validate import validate
-from busdoor.calibration.validation import RunValidation, Validation
+from busdoor.validation.errors import step_errors
+from busdoor.validation.regression import drifted, recorded_errors
+from busdoor.validation.validate import validate
+from busdoor.validation.validation import RunValidation, Validation
 
 __all__ = [
     "Calibration",

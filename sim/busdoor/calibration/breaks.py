@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from busdoor.calibration.features import Floats, Log
-from busdoor.calibration.solve import Sums, unidentified
+from busdoor.calibration.log import Floats, Log
+from busdoor.calibration.nnls import Sums, unidentified
 
 MAX_BREAKS = 3
 # A break has to lessen the held-out squares by this share: chance gives less.

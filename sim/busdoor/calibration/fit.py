@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.calibration.breaks import choose_breaks
-from busdoor.calibration.features import (
+from busdoor.calibration.calibration import Calibration, about_runs
+from busdoor.calibration.log import (
     DEVICE_TERMS,
     EAGER_HOST_TERMS,
     HOST_TERMS,
@@ -19,12 +20,11 @@ from busdoor.calibration.features import (
     Log,
     read_log,
 )
-from busdoor.calibration.file import Calibration, about_runs
 from busdoor.calibration.model import Model, Part
+from busdoor.calibration.nnls import relative_weights, unidentified
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
-from busdoor.calibration.solve import relative_weights, unidentified
-from busdoor.names import unknown
-from busdoor.result import Result
+from busdoor.core.registry import unknown
+from busdoor.results.result import Result
 
 ROWS_PER_TERM = 5  # fewer, and the errors say nothing about iterations that were not seen
 HOST_BOUND = 0.95  # of an iteration: a host that works so much of it is what the iteration waits for

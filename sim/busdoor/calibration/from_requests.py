@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.calibration.errors import as_percent, as_share
-from busdoor.calibration.file import Calibration, about_runs
-from busdoor.calibration.playback import check_served, policy_of, trace_of
-from busdoor.result import Result
-from busdoor.simulate import simulate
+from busdoor.calibration.calibration import Calibration, about_runs
+from busdoor.calibration.teacher_forcing import check_served, policy_of, trace_of
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.errors import as_percent, as_share
 
 Floats = NDArray[np.float64]
 

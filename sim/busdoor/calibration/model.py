@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.calibration.features import Floats, Log
-from busdoor.calibration.solve import Sums
+from busdoor.calibration.log import Floats, Log
+from busdoor.calibration.nnls import Sums
 from busdoor.step_time.calibrated import CalibratedStepTime
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from busdoor.calibration.features import Floats, Log
+from busdoor.calibration.log import Floats, Log
 from busdoor.calibration.model import Model
 
 FOLDS = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from busdoor.calibration.file import Calibration
+from busdoor.calibration.calibration import Calibration
 from busdoor.catalog import GPU, Dtype, gpu, model
 from busdoor.step_time.roofline import RooflineStepTime
 

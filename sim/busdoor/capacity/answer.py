@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
+from busdoor.capacity.bracket import Search
+from busdoor.capacity.estimate import STABLE, Outcome, Reading
 from busdoor.capacity.least import Least
-from busdoor.capacity.probe import Probe
-from busdoor.capacity.reading import STABLE, Outcome, Reading
 from busdoor.capacity.refused import NONE_REFUSED, Refused
-from busdoor.capacity.search import Search
-from busdoor.config.slo import SLO
-from busdoor.config.tables import duration_text
+from busdoor.capacity.trial import Probe
+from busdoor.config.server_tables import duration_text
+from busdoor.metrics.slo import SLO
 
 NO_TOKENS = "an answer that is released whole has no time between tokens"
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from busdoor.capacity.capacity import Capacity
-from busdoor.capacity.presets import PRESETS
 from busdoor.capacity.refused import Refused, taken, taken_from_all
-from busdoor.capacity.sample import Runs, processes, reference, unit_rate
+from busdoor.capacity.result import Capacity
+from busdoor.capacity.runs import Runs, processes, reference, unit_rate
 from busdoor.capacity.study import Study
+from busdoor.comparison.api import Load, draws, reject_unknown_keywords, server_table, workload_table
+from busdoor.comparison.experiment import Report
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.policy import policy_tables
-from busdoor.config.slo import SLO, as_slo_table
-from busdoor.experiment import Report
+from busdoor.config.run import check_sizes, limits_for
+from busdoor.metrics.slo import SLO, as_slo_table
+from busdoor.metrics.slo_presets import PRESETS
 from busdoor.policies.base import Policy
-from busdoor.run import check_sizes, limits_for
-from busdoor.study import Load, draws, reject_unknown_keywords, server_table, workload_table
 from busdoor_workloads import Trace, given
 
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
@@ -54,7 +54,7 @@ def capacity(
     Every rate is tried on the same draws (arrivals at one a second, stretched in time), over replications, and counts
     as kept or broken only when a one-sided 95 % bound says so; runs that are too short for that are lengthened. A rate
     that the server does not carry when everybody is there from the start is broken whatever its latencies. What is
-    measured is the steady window of each run; see `busdoor.capacity.window.steady_window`.
+    measured is the steady window of each run; see `busdoor.capacity.steady_state.steady_window`.
 
     Parameters
     ----------

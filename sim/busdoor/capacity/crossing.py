@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf, log, sqrt
 
-from busdoor.capacity.probe import Probe
+from busdoor.capacity.trial import Probe
 
 _LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
-from busdoor.capacity.probe import Probe
-from busdoor.capacity.reading import Outcome, Reading
-from busdoor.capacity.search import LEAST_SHARE, Search, Try
+from busdoor.capacity.bracket import LEAST_SHARE, Search, Try
+from busdoor.capacity.estimate import Outcome, Reading
+from busdoor.capacity.trial import Probe
 from busdoor.policies.base import Policy
 
 TOLERANCE = 0.05  # half of the bracket's width, as a share of its middle: at least that, since little depends on it

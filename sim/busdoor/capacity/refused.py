@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.request import Request
 from busdoor.policies.base import Policy
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 

@@ -10,12 +10,12 @@ from itertools import count
 from threading import RLock
 
 from busdoor.capacity.answer import Answer
-from busdoor.capacity.sample import Runs
-from busdoor.capacity.solve import Solver
+from busdoor.capacity.policy_search import Solver
+from busdoor.capacity.runs import Runs
+from busdoor.comparison.experiment import Report
 from busdoor.config import PolicyTable
-from busdoor.config.slo import SLO
-from busdoor.experiment import Report
-from busdoor.interrupt import end_pool
+from busdoor.core.interrupt import end_pool
+from busdoor.metrics.slo import SLO
 
 _TRIES = 12  # rates that a search usually takes: what the progress bar expects
 _ROWS_AT_ONCE = 3  # while one row reads its runs, and another waits for its last one, a third keeps the processes busy

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import Dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.names import Label, checked
+from busdoor.core.registry import Label, checked
 
 GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]

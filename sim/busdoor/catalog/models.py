@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype, lm_head_dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.names import Label, checked
+from busdoor.core.registry import Label, checked
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from busdoor.names import unknown
+from busdoor.core.registry import unknown
 
 Table = dict[str, Any]
 

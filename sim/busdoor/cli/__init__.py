@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from busdoor.cli.app import app
-from busdoor.interrupt import exit_code, interruptible
+from busdoor.core.interrupt import exit_code, interruptible
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError, UnknownOptionError

@@ -27,10 +27,12 @@ COMMANDS = {
 for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
-app.command("busdoor_gpu.cli:replay", name="replay", help="Replay a trace on real hardware, with the same policies.")
-app.command("busdoor_gpu.cli_profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
 app.command(
-    "busdoor_gpu.cli_twin:twin",
+    "busdoor_gpu.cli.replay:replay", name="replay", help="Replay a trace on real hardware, with the same policies."
+)
+app.command("busdoor_gpu.cli.profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
+app.command(
+    "busdoor_gpu.cli.twin:twin",
     name="twin",
     help="Make the simulator a twin of this machine, and report how close it comes.",
 )

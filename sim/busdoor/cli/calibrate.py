@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from busdoor.calibration import Calibration
-    from busdoor.result import Result
+    from busdoor.results.result import Result
 
 Flag = Parameter(negative="")
 
@@ -64,10 +64,10 @@ def calibrate(
     """
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
-    from busdoor.calibration.importing import run_names
+    from busdoor.calibration.import_logs import run_names
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.telling import telling
-    from busdoor.study_paths import check_file
+    from busdoor.core.study_paths import check_file
 
     check_file(out, "--out", made=out.parent)
     title = name or out.stem
@@ -150,8 +150,8 @@ def _fit(
 ) -> Calibration:
     from busdoor.calibration import calibrate as fit
     from busdoor.calibration import calibrate_from_requests
-    from busdoor.calibration.importing import run_names
-    from busdoor.calibration.playback import check_policy
+    from busdoor.calibration.import_logs import run_names
+    from busdoor.calibration.teacher_forcing import check_policy
     from busdoor.config import parse_policy
 
     names = run_names(measured)
@@ -172,12 +172,12 @@ def _sizes(text: str | None) -> list[int] | None:
 
 def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path) -> None:
     """Write the file and the figure, and then print the fit."""
-    from busdoor.cli.calibration_tables import print_calibration
+    from busdoor.calibration.table_text import print_calibration
 
     said = [f"Calibration: {calibration.save(out)}"]
     if results and all(len(result.iterations) for result in results):
-        from busdoor.calibration.plots import plot_residuals
         from busdoor.plots import save_figure
+        from busdoor.validation.figures import plot_residuals
 
         figure = plot_residuals(results, names, calibration.step_time)
         said.append(f"Residuals: {save_figure(figure, out.with_name(f'{out.stem}_residuals'))[0]}")

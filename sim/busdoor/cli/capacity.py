@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from busdoor.capacity import Study
     from busdoor.cli.telling import Answer
     from busdoor.config import Config
-    from busdoor.study_folder import StudyFolder
+    from busdoor.core.study_folder import StudyFolder
 
 Flag = Parameter(negative="")
 
@@ -101,9 +101,9 @@ def capacity(
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
     from busdoor.cli.progress import notice, progress_bar
     from busdoor.cli.telling import note, telling
-    from busdoor.interrupt import exit_code
-    from busdoor.run import idle_caches
-    from busdoor.study_folder import study_folder
+    from busdoor.config.run import idle_caches
+    from busdoor.core.interrupt import exit_code
+    from busdoor.core.study_folder import study_folder
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
                      step_time=step_time, seed=seed, reading=reading,
@@ -151,7 +151,7 @@ def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: 
     """Read the file, put the flags over it; what comes back is also whether the SLO is a default."""
     from busdoor.capacity.api import with_slo
     from busdoor.cli.flags import configured
-    from busdoor.config.slo import slo_table
+    from busdoor.metrics.slo import slo_table
 
     if given := slo_table(slo, goodput):
         tables["slo"] = given
@@ -175,7 +175,7 @@ def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
 
 def _run(study: Study, jobs: int | None) -> None:
     """Run under a progress bar, to the end or until Ctrl-C."""
-    from busdoor.capacity.sample import processes
+    from busdoor.capacity.runs import processes
     from busdoor.cli.progress import progress_bar
 
     with suppress(KeyboardInterrupt), progress_bar() as report, processes(jobs) as pool:
@@ -186,9 +186,9 @@ def _run(study: Study, jobs: int | None) -> None:
 def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFolder, answer: Answer) -> None:
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
-    from busdoor.capacity.files import write
-    from busdoor.cli.capacity_tables import print_capacity, print_day
-    from busdoor.saved import write_csv
+    from busdoor.capacity.folder import write
+    from busdoor.capacity.table_text import print_capacity, print_day
+    from busdoor.core.saved import write_csv
 
     found = capacity_of(study)
     if day:

@@ -9,13 +9,13 @@ from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
-from busdoor.interrupt import exit_code
+from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
     from busdoor.cli.telling import Answer
+    from busdoor.comparison.experiment import Experiment
     from busdoor.config import Config
-    from busdoor.experiment import Experiment
-    from busdoor.study_folder import StudyFolder
+    from busdoor.core.study_folder import StudyFolder
     from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
@@ -91,9 +91,9 @@ def compare(
     """
     from busdoor.cli.flags import configured, names_policies, overrides
     from busdoor.cli.telling import telling
-    from busdoor.study import DEFAULT_JOB
-    from busdoor.study_folder import study_folder
-    from busdoor.study_paths import check_file
+    from busdoor.comparison.api import DEFAULT_JOB
+    from busdoor.core.study_folder import study_folder
+    from busdoor.core.study_paths import check_file
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
@@ -114,9 +114,9 @@ def compare(
 def _experiment(settled: Config, chosen: bool) -> Experiment:
     """Draw the requests; of policies that the user has not chosen, leave out what does not fit."""
     from busdoor.cli.progress import notice, progress_bar
-    from busdoor.experiment import Experiment
-    from busdoor.run import idle_caches
-    from busdoor.study import draws
+    from busdoor.comparison.api import draws
+    from busdoor.comparison.experiment import Experiment
+    from busdoor.config.run import idle_caches
 
     with progress_bar("drawing requests"):
         settled = settled if chosen else _fitting(settled, draws(settled)(0))
@@ -130,7 +130,7 @@ def _fitting(config: Config, trace: Trace) -> Config:
     from dataclasses import replace
 
     from busdoor.cli.telling import note
-    from busdoor.run import misfits
+    from busdoor.config.run import misfits
 
     left_out = misfits(config, trace)
     for label, sentence in left_out.items():
@@ -155,9 +155,9 @@ def _run(experiment: Experiment) -> bool:
 def _deliver(experiment: Experiment, finished: bool, place: StudyFolder, perfetto: Path | None, answer: Answer) -> None:
     """Write everything, and then print it."""
     from busdoor.cli.progress import progress_bar
-    from busdoor.cli.tables import print_comparison
-    from busdoor.comparison import Comparison
-    from busdoor.comparison_files import to_json, to_perfetto, write
+    from busdoor.comparison.comparison import Comparison
+    from busdoor.comparison.folder import to_json, to_perfetto, write
+    from busdoor.comparison.table_text import print_comparison
 
     comparison = Comparison.of(experiment)
     with progress_bar() as report:

@@ -20,9 +20,9 @@ def demo(*, out: Path | None = None, overwrite: Annotated[bool, Flag] = False) -
     overwrite
         Replace whole what an earlier study left in the folder of --out.
     """
-    from busdoor.demo import describe, introductory_scenario
+    from busdoor.comparison.demo import describe, introductory_scenario
+    from busdoor.core.study_folder import study_folder
     from busdoor.plots import plot_bus_and_door, save_figure
-    from busdoor.study_folder import study_folder
 
     with study_folder(out, "demo", overwrite) as place:
         scenario = introductory_scenario()

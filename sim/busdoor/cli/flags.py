@@ -12,7 +12,8 @@ from cyclopts import Parameter
 from busdoor.cli.reading import FileFlags, tell
 
 if TYPE_CHECKING:
-    from busdoor.config import Config, Document
+    from busdoor.config import Config
+    from busdoor.core.toml import Document
 
 Rate = Annotated[float | None, Parameter(name=("--rate", "--request-rate"))]
 
@@ -41,9 +42,9 @@ def overrides(
     >>> overrides(replicas=4, router="prefix_affinity,min_match=0.5")
     {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
     """
+    from busdoor.comparison.api import workload_key
     from busdoor.config import parse_policy
     from busdoor.step_time import step_time_table
-    from busdoor.study import workload_key
 
     arrivals: dict[str, Any] = {} if reading is None else reading.given()
     arrivals |= {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
@@ -78,7 +79,7 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
 
 def read_document(config: Path | None) -> Document:
     """Read a configuration file, its paths absolute; without a file, an empty one."""
-    from busdoor.config import Document, read_toml
+    from busdoor.core.toml import Document, read_toml
 
     if config is None:
         return Document()
@@ -88,7 +89,7 @@ def read_document(config: Path | None) -> Document:
 
 def names_policies(config: Path | None) -> bool:
     """Whether a configuration file says which policies it wants."""
-    from busdoor.config import read_toml
+    from busdoor.core.toml import read_toml
 
     return config is not None and "policy" in read_toml(config).data
 
@@ -116,7 +117,7 @@ def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _router(text: str | None) -> str | dict[str, Any] | None:
     """Read a router: its name, or a table where it has fields."""
-    from busdoor.config.toml import parse_named
+    from busdoor.core.toml import parse_named
 
     if text is None or "," not in text:
         return text

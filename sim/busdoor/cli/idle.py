@@ -21,7 +21,7 @@ def refuse_idle_flags(tables: Mapping[str, Any], data: Mapping[str, Any], settle
     settled : Config
         What became of them.
     """
-    from busdoor.config.measured import refuse_other_hardware
+    from busdoor.config.from_calibration import refuse_other_hardware
 
     _refuse_what_pools_have(tables, data, settled)
     card = tables.get("gpu", {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from busdoor.result import Result
+    from busdoor.results.result import Result
 
 Flag = Parameter(negative="")
 
@@ -25,8 +25,8 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bo
     overwrite
         Draw into the folder of --out though it holds something: pictures of the same names are replaced.
     """
-    from busdoor.saved import readable
-    from busdoor.study_folder import check_free
+    from busdoor.core.saved import readable
+    from busdoor.core.study_folder import check_free
 
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a folder; name one that busdoor compare, capacity or simulate wrote")
@@ -47,21 +47,21 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bo
 
 def _comparison(directory: Path, target: Path) -> list[Path]:
     from busdoor.cli.progress import progress_bar
-    from busdoor.comparison import Comparison
-    from busdoor.comparison_files import save_plots
+    from busdoor.comparison.comparison import Comparison
+    from busdoor.comparison.folder import save_plots
 
     with progress_bar() as report:
         return save_plots(Comparison.load(directory), target, report)
 
 
 def _capacity(directory: Path, target: Path) -> list[Path]:
-    from busdoor.capacity.files import load, save_plots
+    from busdoor.capacity.folder import load, save_plots
 
     return save_plots(load(directory), target)
 
 
 def _result(directory: Path, target: Path) -> list[Path]:
-    from busdoor.result import Result
+    from busdoor.results.result import Result
 
     return save_result_plots(Result.load(directory), target)
 

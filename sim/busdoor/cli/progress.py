@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from busdoor.cli.telling import note
 
 if TYPE_CHECKING:
-    from busdoor.experiment import Report
+    from busdoor.comparison.experiment import Report
 
 PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
 LINE_EVERY_S = 10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent

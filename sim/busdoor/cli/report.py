@@ -17,8 +17,8 @@ def report(directory: Path, /, *, out: Path | None = None) -> int:
     out
         File for the page; by default report.html in the folder.
     """
-    from busdoor.report import page_of
-    from busdoor.study_paths import check_file
+    from busdoor.cli.report_pages import page_of
+    from busdoor.core.study_paths import check_file
 
     file = out or directory / "report.html"
     if directory.is_dir():

@@ -9,12 +9,12 @@ from cyclopts import Parameter
 
 from busdoor.cli.flags import Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
-from busdoor.interrupt import exit_code
+from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
     from busdoor.config import Config
-    from busdoor.result import Result
-    from busdoor.study_folder import StudyFolder
+    from busdoor.core.study_folder import StudyFolder
+    from busdoor.results.result import Result
 
 Flag = Parameter(negative="")
 
@@ -89,8 +89,8 @@ def simulate(
     """
     from busdoor.cli.flags import configured, overrides
     from busdoor.cli.telling import telling
-    from busdoor.study_folder import study_folder
-    from busdoor.study_paths import check_file
+    from busdoor.core.study_folder import study_folder
+    from busdoor.core.study_paths import check_file
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
@@ -114,11 +114,11 @@ def simulate(
 
 def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path | None) -> None:
     """Write everything, and then print it."""
-    from busdoor.cli.replica_tables import print_replicas
-    from busdoor.cli.tables import print_summary
-    from busdoor.cluster.table import replica_table
-    from busdoor.result import write_result
-    from busdoor.saved import write_csv
+    from busdoor.cluster.per_replica import replica_table
+    from busdoor.cluster.table_text import print_replicas
+    from busdoor.comparison.table_text import print_summary
+    from busdoor.core.saved import write_csv
+    from busdoor.results.result import write_result
 
     write_result(result, place.part)
     replicas = None if settled.cluster is None else replica_table(result)
@@ -137,7 +137,7 @@ def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path
 
 def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
     """Return the summary, and of a cluster a row a server."""
-    from busdoor.cluster.table import replica_table
+    from busdoor.cluster.per_replica import replica_table
 
     replicas = {"replicas": replica_table(result).to_dict("records")} if of_cluster else {}
     return {**{str(key): value for key, value in result.summary.items()}, **replicas}
@@ -147,8 +147,8 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     """Run, and return the result and the exit code; of an interrupted run what was done."""
     from busdoor.cli.progress import notice, progress_bar
     from busdoor.cli.telling import note
-    from busdoor.run import idle_caches, limits_for, run, servable
-    from busdoor.simulate import Interrupted
+    from busdoor.config.run import idle_caches, limits_for, run, servable
+    from busdoor.simulator.simulate import Interrupted
 
     try:
         with progress_bar("drawing requests") as report:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from busdoor.cli.reading import tell
-from busdoor.interrupt import exit_code
+from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
     from busdoor.sweep import Point, Sweep
@@ -117,7 +117,7 @@ def print_sweep(sweep: Sweep) -> None:
 
 
 def _metrics(row: Any) -> list[str]:
-    from busdoor.cli.tables import duration, number
+    from busdoor.comparison.table_text import duration, number
 
     nan = float("nan")
     rates = [number(row.get(key, nan)) for key in ("request_throughput", "output_throughput")]
@@ -127,7 +127,7 @@ def _metrics(row: Any) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    from busdoor.cli.tables import NOTHING
+    from busdoor.comparison.table_text import NOTHING
 
     if value is None or value != value:
         return NOTHING

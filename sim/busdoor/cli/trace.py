@@ -103,7 +103,7 @@ def describe(
 
 def _check_folder(out: Path | None) -> None:
     """Raise ValueError for what is no folder; pictures may go beside others."""
-    from busdoor.study_folder import check_free
+    from busdoor.core.study_folder import check_free
 
     if out is not None:
         check_free(out, mixed=True)
@@ -174,7 +174,7 @@ def generate(
     to
         Format to write; told by the file's name if left out.
     """
-    from busdoor.study_paths import check_file
+    from busdoor.core.study_paths import check_file
     from busdoor_workloads import resolve
 
     _require_positive("--num-requests", num_requests)
@@ -212,7 +212,7 @@ def convert(
     seed
         For what is drawn (ServeGen) and for spreading arrivals with coarse timestamps.
     """
-    from busdoor.study_paths import check_file
+    from busdoor.core.study_paths import check_file
 
     check_file(target, "TARGET")
     _write(reading.read(source, seed), target, to)

@@ -46,17 +46,17 @@ def validate(
         Print the numbers as one line of JSON; tables and remarks then go to stderr.
     """
     from busdoor.calibration import load_measured
-    from busdoor.calibration import validate as hold_against
-    from busdoor.calibration.folder import write
-    from busdoor.calibration.importing import run_names
-    from busdoor.calibration.playback import check_policy
+    from busdoor.calibration.import_logs import run_names
+    from busdoor.calibration.teacher_forcing import check_policy
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.telling import telling
-    from busdoor.cli.validation_tables import print_validation
     from busdoor.config import parse_policy
+    from busdoor.core.study_folder import study_folder
     from busdoor.step_time import make_step_time
     from busdoor.step_time.calibrated import read_calibration_tables
-    from busdoor.study_folder import study_folder
+    from busdoor.validation.folder import write
+    from busdoor.validation.table_text import print_validation
+    from busdoor.validation.validate import validate as hold_against
 
     if not measured:
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.cluster.router import Router
-from busdoor.request import Request
+from busdoor.core.request import Request
 
 # Defaults of SGLang's cache-aware router: --cache-threshold, --balance-abs-threshold, --balance-rel-threshold.
 MIN_MATCH = 0.3

@@ -10,9 +10,9 @@ import pandas as pd
 import simpy
 
 from busdoor.cluster.replica import Replica
-from busdoor.record import TableRecorder
-from busdoor.server import Server
-from busdoor.simulate import describe_run, utilisation
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import describe_run, utilisation
 from busdoor_workloads import Trace
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import simpy
 
-from busdoor.cluster.links import Links
+from busdoor.cluster.network import Links
 from busdoor.cluster.router import Router
-from busdoor.record import TableRecorder
-from busdoor.request import Request
-from busdoor.server import Server
+from busdoor.core.request import Request
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.server import Server
 
 TRANSFER_COLUMNS = ("request_id", "prefill_replica", "transfer_start_s", "transfer_end_s")
 

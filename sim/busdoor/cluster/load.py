@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.batch import Batch
 from busdoor.cluster.replica import Replica
+from busdoor.core.batch import Batch
+from busdoor.policies.offered_load import capacity_rps
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps
-from busdoor.theory.load import capacity_rps
 from busdoor_workloads import Trace
 
 

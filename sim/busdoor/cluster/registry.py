@@ -8,7 +8,7 @@ from typing import Any
 from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
 from busdoor.cluster.router import Router
 from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
-from busdoor.names import checked, import_class, unknown
+from busdoor.core.registry import checked, import_class, unknown
 
 ROUTERS: Mapping[str, type[Router]] = {
     "round_robin": RoundRobin,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from busdoor.request import Request
-from busdoor.server import Server
+from busdoor.core.request import Request
+from busdoor.simulator.server import Server
 
 
 class Router(ABC):

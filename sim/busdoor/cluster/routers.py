@@ -7,7 +7,7 @@ from heapq import heapify, heapreplace
 from itertools import accumulate
 
 from busdoor.cluster.router import Router, promised_tokens
-from busdoor.request import Request
+from busdoor.core.request import Request
 from busdoor_workloads.streams import stream
 
 
@@ -19,7 +19,7 @@ class RoundRobin(Router):
     >>> import simpy
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy
-    >>> from busdoor.server import Server
+    >>> from busdoor.simulator.server import Server
     >>> from busdoor.step_time import LinearStepTime
     >>> env, router = simpy.Environment(), RoundRobin()
     >>> policies = [VllmPolicy(PagedKV(64, 16), 4, 512, 512) for _ in range(2)]

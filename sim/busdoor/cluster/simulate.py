@@ -7,15 +7,15 @@ from typing import Any
 
 import simpy
 
-from busdoor.arrivals import Clients
 from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, policy_names, start_servers
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
 from busdoor.cluster.replica import Replica, check_replicas
 from busdoor.cluster.router import Router
-from busdoor.result import Result
-from busdoor.simulate import Progress, reporting, run_to_end
-from busdoor.theory.load import accepted
+from busdoor.policies.offered_load import accepted
+from busdoor.results.result import Result
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.simulate import Progress, reporting, run_to_end
 from busdoor_workloads import Trace
 
 
@@ -44,7 +44,7 @@ def simulate_cluster(
     seed : int
         Of routers that draw.
     lookahead, step_by_step, iterations, meta, progress
-        As in `busdoor.simulate.simulate`.
+        As in `busdoor.simulator.simulate.simulate`.
 
     Returns
     -------

@@ -1,13 +1,13 @@
 """Configurations: one TOML schema for every command."""
 
 from busdoor.config.cluster import ClusterTable, PoolTable
+from busdoor.config.config import Config, load_config, parse_config
 from busdoor.config.merge import merge, override
 from busdoor.config.policy import DEFAULT_POLICIES, PolicyTable, parse_policy
-from busdoor.config.slo import SLO
-from busdoor.config.study import Config, load_config, parse_config
-from busdoor.config.tables import GPUTable, KVTable, parse_seconds
-from busdoor.config.toml import Document, read_toml
+from busdoor.config.server_tables import GPUTable, KVTable, parse_seconds
 from busdoor.config.workload import WorkloadTable
+from busdoor.core.toml import Document, read_toml
+from busdoor.metrics.slo import SLO
 
 __all__ = [
     "DEFAULT_POLICIES",

@@ -9,9 +9,9 @@ from typing import Any
 
 from busdoor.config.policy import parse_policies
 from busdoor.config.server import step_time_fields, table_of
-from busdoor.config.tables import GPUTable
-from busdoor.config.toml import Document
+from busdoor.config.server_tables import GPUTable
 from busdoor.config.workload import WorkloadTable, kept_keys
+from busdoor.core.toml import Document
 
 
 def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:

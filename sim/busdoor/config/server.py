@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from busdoor.config.measured import measured_server, with_memory
-from busdoor.config.tables import GPUTable, KVTable, reject_unknown
-from busdoor.names import checked
+from busdoor.config.from_calibration import measured_server, with_memory
+from busdoor.config.server_tables import GPUTable, KVTable, reject_unknown
+from busdoor.core.registry import checked
 from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
 Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it

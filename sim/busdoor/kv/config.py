@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.core.registry import in_one_sentence
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
-from busdoor.kv.prefix import PrefixCachedKV
-from busdoor.names import in_one_sentence
+from busdoor.kv.prefix_cache import PrefixCachedKV
 
 
 @in_one_sentence

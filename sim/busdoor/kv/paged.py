@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from busdoor.request import Request
+from busdoor.core.request import Request
 
 if TYPE_CHECKING:  # the policies import the memory
-    from busdoor.policies.decodes import Decodes
+    from busdoor.core.decodes import Decodes
 
 
 @dataclass(slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, legend_below
 from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
-from busdoor.plots.looks import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, legend_below
 from busdoor.plots.occupancy import plot_occupancy
 from busdoor.plots.runs import Run
 from busdoor.plots.style import INK, PALE, identity, new_figure, styled

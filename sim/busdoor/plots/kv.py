@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from busdoor.plots.accounts import kv_capacity_tokens, kv_curves
-from busdoor.plots.looks import KV_LABELS, look
+from busdoor.plots.breakdown import kv_capacity_tokens, kv_curves
+from busdoor.plots.hatches import KV_LABELS, look
 from busdoor.plots.runs import Run, of_replica, server_meta, time_label
 from busdoor.plots.style import INK, axes_or_new, identity, styled
 

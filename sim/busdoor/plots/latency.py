@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from busdoor.metrics import latencies
+from busdoor.metrics.metrics import latencies
 from busdoor.plots.runs import FloatArray, Run, Runs, named
 from busdoor.plots.style import PALE, Identity, axes_or_new, label_durations, styled
 from busdoor.plots.variants import identities
@@ -31,7 +31,7 @@ def latency_s(run: Run, metric: Metric) -> FloatArray:
     run : Run
         A result with its `requests`.
     metric : {"ttft", "tpot", "e2e", "normalized"}
-        As `busdoor.metrics.latencies` defines them. A static batch released whole has no TPOT.
+        As `busdoor.metrics.metrics.latencies` defines them. A static batch released whole has no TPOT.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from busdoor.plots.looks import BATCH_LABELS, look
+from busdoor.plots.hatches import BATCH_LABELS, look
 from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
 

@@ -56,7 +56,7 @@ def plot_ladder(ladder: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> from busdoor.ladder import ladder_table
+    >>> from busdoor.comparison.ladder import ladder_table
     >>> tokens_per_s = pd.Series({("static", 0): 100.0, ("vllm", 0): 480.0})
     >>> [text.get_text() for text in plot_ladder(ladder_table(tokens_per_s)).texts]
     ['1.00×', '4.80×   step: 4.80×']

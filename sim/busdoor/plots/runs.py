@@ -13,7 +13,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Run(Protocol):
-    """A finished run, simulated or measured: the tables of `busdoor.result.Result`."""
+    """A finished run, simulated or measured: the tables of `busdoor.results.result.Result`."""
 
     @property
     def requests(self) -> pd.DataFrame:
@@ -77,7 +77,7 @@ def time_label(run: Run, replica: int) -> str:
 
     Examples
     --------
-    >>> from busdoor.result import Result
+    >>> from busdoor.results.result import Result
     >>> time_label(Result.example(), 0)
     'time (s)'
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
-from busdoor.plots.accounts import KV_PARTS, SLOT_PARTS, kv_account, slot_account
-from busdoor.plots.looks import KV_LABELS, look
+from busdoor.plots.breakdown import KV_PARTS, SLOT_PARTS, kv_account, slot_account
+from busdoor.plots.hatches import KV_LABELS, look
 from busdoor.plots.runs import Runs, named
 from busdoor.plots.style import PALE, axes_or_new, identity, styled
 
@@ -32,7 +32,7 @@ def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, d
     Returns
     -------
     dict of str to dict of str to float
-        Parts as in `busdoor.plots.accounts`.
+        Parts as in `busdoor.plots.breakdown`.
 
     Raises
     ------

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from busdoor.names import checked, unknown
+from busdoor.core.registry import checked, unknown
 from busdoor.policies.base import KVUse, Policy
 from busdoor.policies.config import ImportedPolicy, PolicyConfig
 from busdoor.policies.dynamic import DynamicConfig, DynamicPolicy
-from busdoor.policies.multibin import MultiBinConfig, MultiBinPolicy
+from busdoor.policies.multi_bin import MultiBinConfig, MultiBinPolicy
 from busdoor.policies.orca import OrcaConfig, OrcaPolicy
 from busdoor.policies.prefill_first import PrefillFirstConfig, PrefillFirstPolicy
 from busdoor.policies.reserving import ReservingPolicy

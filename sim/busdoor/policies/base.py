@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from busdoor.batch import Batch
-from busdoor.request import Request
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 
 Item: TypeAlias = tuple[Request, int]
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from busdoor.core.registry import import_class
 from busdoor.kv.config import KVConfig
-from busdoor.names import import_class
 from busdoor.policies.base import Policy
 from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue
 from busdoor_workloads import Trace

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 
-from busdoor.batch import Batch, Chunk
+from busdoor.core.batch import Batch, Chunk
+from busdoor.core.decodes import Decodes
+from busdoor.core.request import Request
 from busdoor.policies.base import Item, Policy
-from busdoor.policies.decodes import Decodes
 from busdoor.policies.queues import Queue, as_queue
-from busdoor.request import Request
 
 
 class ContinuousPolicy(Policy):

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.policies.config import for_memory
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import WholeBatchConfig
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 # TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take whoever is there.

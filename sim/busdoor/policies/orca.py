@@ -7,14 +7,14 @@ from typing import Literal
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import KVUse
 from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, check_budget, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.queues import Queue
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget, for_memory
-from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.queues import Queue
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 # Share of the blocks that vLLM V0's block manager kept free, against preempting at once whom it had just let in.

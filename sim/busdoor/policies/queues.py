@@ -11,7 +11,7 @@ from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from busdoor.request import Request
+from busdoor.core.request import Request
 from busdoor_workloads.streams import stream
 
 # Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor of 22,000.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import KVUse
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.queues import Queue
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import inf
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Item, KVUse, Policy
-from busdoor.policies.ride import Ride
-from busdoor.request import Request
+from busdoor.policies.static_batch import Ride
 
 
 class StaticPolicy(Policy):

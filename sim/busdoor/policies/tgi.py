@@ -8,12 +8,12 @@ from typing import Literal
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.config import MAX_NUM_SEQS, for_memory
 from busdoor.policies.reserving import ReservingPolicy
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 # What text-generation-launcher takes where nothing is said (TGI 2 and 3, launcher/src/main.rs); TGI 1 waited for more,

@@ -8,14 +8,14 @@ from typing import Any, Literal
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
-from busdoor.policies.paged import PagedPolicy
+from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.reserving import ReservingPolicy
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 # TensorRT-LLM's default, whatever the GPU (tensorrt_llm.llmapi, BuildConfig.max_num_tokens).

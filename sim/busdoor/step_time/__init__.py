@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from busdoor.names import checked, import_class, unknown
+from busdoor.core.registry import checked, import_class, unknown
 from busdoor.step_time.base import LineStepTime, StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.linear import LinearStepTime

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from busdoor.batch import Batch
+from busdoor.core.batch import Batch
 
 MAX_TERM_S = 1e6  # eleven days for one token or request: what is more is no step time, and sums of it overflow
 TermSeconds = Annotated[float, Field(ge=0, le=MAX_TERM_S)]

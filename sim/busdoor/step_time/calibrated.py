@@ -14,8 +14,8 @@ from pydantic import AfterValidator, ConfigDict, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
-from busdoor.batch import Batch
-from busdoor.names import in_one_sentence, unknown
+from busdoor.core.batch import Batch
+from busdoor.core.registry import in_one_sentence, unknown
 from busdoor.step_time.base import StepTime, TermSeconds
 
 Line = tuple[float, float]
@@ -215,7 +215,7 @@ def read_calibration_tables(path: str | Path) -> dict[str, Any]:
     ValueError
         If there is no such file or name, or it is no calibration.
     """
-    from busdoor.config.toml import parse_toml, read_toml
+    from busdoor.core.toml import parse_toml, read_toml
 
     if Path(path).is_file():
         tables = read_toml(path).data

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
-from busdoor.names import in_one_sentence
+from busdoor.core.batch import Batch
+from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import LineStepTime, TermSeconds
 
 

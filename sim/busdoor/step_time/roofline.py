@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.batch import Batch
 from busdoor.catalog import GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
-from busdoor.names import in_one_sentence
+from busdoor.core.batch import Batch
+from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import LineStepTime, TermSeconds
-from busdoor.step_time.costs import HALF_TILE_ROWS, Costs
+from busdoor.step_time.roofline_costs import HALF_TILE_ROWS, Costs
 
 
 @in_one_sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from busdoor.experiment import Report
+from busdoor.comparison.experiment import Report
 from busdoor.sweep.batches import Batches
 from busdoor.sweep.plan import Point
 from busdoor.sweep.store import Store

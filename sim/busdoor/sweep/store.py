@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from busdoor.study_folder import check_free, clear
+from busdoor.core.study_folder import check_free, clear
 from busdoor.sweep.task import Record
 
 _ABOUT = b"busdoor"  # the key in the file's metadata under which everything but the metrics is

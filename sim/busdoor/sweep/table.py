@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.json_text import write_json
-from busdoor.saved import write_csv
-from busdoor.study_paths import rewritten
+from busdoor.core.json_text import write_json
+from busdoor.core.saved import write_csv
+from busdoor.core.study_paths import rewritten
 from busdoor.sweep.plan import Point
 from busdoor.sweep.store import Store
 from busdoor.sweep.task import Record

@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.cluster.table import imbalance
+from busdoor.cluster.per_replica import imbalance
+from busdoor.comparison.experiment import slo_shares
 from busdoor.config import Config, WorkloadTable
-from busdoor.experiment import slo_shares
-from busdoor.result import Result
-from busdoor.run import check_sizes, limits_for, run, servable
+from busdoor.config.run import check_sizes, limits_for, run, servable
+from busdoor.results.result import Result
 from busdoor_workloads import Trace
 
 Task = tuple[str, Mapping[str, Any]]  # a point's key and its configuration

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-from busdoor.interrupt import end_processes, ignore_sigint
+from busdoor.core.interrupt import end_processes, ignore_sigint
 from busdoor.sweep.task import Record, Task, run_batch
 
 IDLE_S = 30  # then a process without work ends: also if we were killed, and no work will come
@@ -50,7 +50,7 @@ def workers(jobs: int, cluster: str | None) -> Iterator[Execute]:
         raise ValueError(f"--jobs {jobs}: it has to be 1 or more, or -1 for one a core")
     if cluster is not None:
         require("joblib", "distributed")
-        from busdoor.sweep.cluster import cluster_workers
+        from busdoor.sweep.executors import cluster_workers
 
         with cluster_workers(cluster, jobs) as execute:
             yield execute

@@ -5,6 +5,7 @@ queue returns infinity. Where a law of lengths enters by more than its mean, the
 that they serve traces as well as the laws of `busdoor_workloads.lengths`.
 """
 
+from busdoor.policies.offered_load import capacity_rps, offered_load
 from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps
 from busdoor.theory.continuous import (
     CappedSharing,
@@ -18,7 +19,6 @@ from busdoor.theory.continuous import (
 from busdoor.theory.full_batches import fixed_batch_wait_s
 from busdoor.theory.kv import kv_limited_batch, kv_occupancy_tokens, kv_token_steps, reserved_token_steps
 from busdoor.theory.line import StepLine
-from busdoor.theory.load import capacity_rps, offered_load
 from busdoor.theory.single_server import (
     erlang_c,
     gm1_sigma,

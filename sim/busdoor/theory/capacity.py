@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from busdoor.batch import Batch, Chunk
-from busdoor.request import Request
+from busdoor.core.batch import Batch, Chunk
+from busdoor.core.request import Request
 from busdoor.step_time.base import StepTime
 from busdoor.theory.kv import kv_limited_batch, kv_token_steps, reserved_token_steps
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
-from busdoor.kv.prefix import PrefixCachedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.policies.dynamic import DynamicPolicy
 from busdoor.policies.orca import OrcaPolicy
 from busdoor.policies.prefill_first import PrefillFirstPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.request import Request
 from busdoor_workloads import Trace
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
-from busdoor_gpu.backend import load_backend  # noqa: E402
+from busdoor_gpu.engine.backend import load_backend  # noqa: E402
+from busdoor_gpu.engine.model import load_model  # noqa: E402
+from busdoor_gpu.engine.prompts import prompt_tokens  # noqa: E402
 from busdoor_gpu.kernels.rope_kv_write import _rotate  # noqa: E402
-from busdoor_gpu.model import load_model  # noqa: E402
-from busdoor_gpu.prompts import prompt_tokens  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+from busdoor_gpu.replay.replay import replay  # noqa: E402
 
 LIMITS = {"max_num_seqs": 4, "max_model_len": 96}
 TIGHT, AMPLE = 20, 200  # blocks of 4 tokens: 4 requests of up to 96 tokens fit the one, not the other

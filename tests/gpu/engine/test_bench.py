@@ -10,10 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from busdoor_gpu.bench import engine, hf  # noqa: E402
-from busdoor_gpu.bench.__main__ import main  # noqa: E402
-from busdoor_gpu.bench.engine import nano_vllm_workload  # noqa: E402
-from busdoor_gpu.bench.timing import Deadline  # noqa: E402
+from benchmarks.gpu import engine, hf  # noqa: E402
+from benchmarks.gpu.__main__ import main  # noqa: E402
+from benchmarks.gpu.engine import nano_vllm_workload  # noqa: E402
+from benchmarks.gpu.timing import Deadline  # noqa: E402
 
 
 def no_constant(name):
@@ -47,7 +47,7 @@ def test_it_prints_tables_and_ends_with_a_line_of_json(tmp_path, capsys, without
 def test_a_deadline_stops_it_cleanly_and_keeps_its_rows(tmp_path, capsys, monkeypatch):
     """Here it passes while the first row of the engine is measured."""
     now = [0.0]
-    monkeypatch.setattr("busdoor_gpu.bench.timing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("benchmarks.gpu.timing.time.monotonic", lambda: now[0])
     measure = engine.time_decode
 
     def late(*args):

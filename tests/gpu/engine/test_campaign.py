@@ -6,13 +6,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from busdoor.calibration.twins import CALIBRATION, PROFILE, RUNS
-from busdoor.result import Result
+from benchmarks.gpu.campaign import run
+
+from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
-from busdoor_gpu.campaign.__main__ import run
+from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
 from busdoor_gpu.campaign.cases import CASES, plans
-from busdoor_gpu.grid import GridLimits
-from busdoor_gpu.unseen import Machine
+from busdoor_gpu.twin.grid import GridLimits
+from busdoor_gpu.twin.held_out_runs import Machine
 
 LIMITS = GridLimits(16, 256, 512, 1024)
 STEP_TIME = LinearStepTime(base_s=0.01, per_token_s=1e-4)

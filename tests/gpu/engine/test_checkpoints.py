@@ -9,11 +9,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from busdoor.request import Request  # noqa: E402
-from busdoor_gpu.model import load_model  # noqa: E402
-from busdoor_gpu.model_config import find_model, read_config  # noqa: E402
-from busdoor_gpu.prompts import prompt_tokens  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+from busdoor.core.request import Request  # noqa: E402
+from busdoor_gpu.engine.model import load_model  # noqa: E402
+from busdoor_gpu.engine.model_config import find_model, read_config  # noqa: E402
+from busdoor_gpu.engine.prompts import prompt_tokens  # noqa: E402
+from busdoor_gpu.replay.replay import replay  # noqa: E402
 
 SHAPE = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,

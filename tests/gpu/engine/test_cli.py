@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from busdoor.cli import main
 from busdoor.cli.reading import FileFlags
-from busdoor_gpu.cli import replay
+from busdoor_gpu.cli.replay import replay
 
 CASES = Path(__file__).parents[2] / "cases" / "robustness" / "09_memory"
 
@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_said_before_anything_is_allocated(
     for file in CASES.iterdir():
         (tmp_path / file.name).write_text(file.read_text())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("busdoor_gpu.place.load_model", never)
+    monkeypatch.setattr("busdoor_gpu.engine.place.load_model", never)
     assert main(arguments) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert re.search(sentence, last) and last.endswith("the machine has 8 GiB free; ask for less")
@@ -154,8 +154,8 @@ def test_the_python_api_checks_too(small_machine, policies, models, torch_backen
 
     from busdoor.kv.paged import PagedKV
     from busdoor.policies.vllm import VllmPolicy
-    from busdoor_gpu.engine import Engine
-    from busdoor_gpu.model import load_model
+    from busdoor_gpu.engine.engine import Engine
+    from busdoor_gpu.engine.model import load_model
 
     with pytest.raises(ValueError, match=r"llama-3.1-8b on the CPU \(weights alone\) needs 30 GiB"):
         load_model("llama-3.1-8b", "cpu", torch.float32)
@@ -172,7 +172,7 @@ def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(command, no_g
         loaded.append((config.shape.name, device.type, str(dtype)))
         raise ValueError("enough")
 
-    monkeypatch.setattr("busdoor_gpu.place.load_model", load)
+    monkeypatch.setattr("busdoor_gpu.engine.place.load_model", load)
     config = CASES / "two.csv", "--config", tmp_path / "run.toml"
     (tmp_path / "run.toml").write_text(CONFIG)
     assert main([command, *(map(str, config) if command == "replay" else ()), "--out", str(tmp_path / "o")]) == 2
@@ -198,7 +198,9 @@ def test_columns_are_named_by_flags(files, tmp_path):
 
 def test_the_configurations_model_is_not_replaced_by_the_toy(no_gpu, files, monkeypatch):
     loaded = []
-    monkeypatch.setattr("busdoor_gpu.place.load_model", lambda config, *args: loaded.append(config.shape.name) or 1 / 0)
+    monkeypatch.setattr(
+        "busdoor_gpu.engine.place.load_model", lambda config, *args: loaded.append(config.shape.name) or 1 / 0
+    )
     for name in ("qwen3-0.6b", "tiny-qwen3"):
         files[1].write_text(f'{CONFIG}[gpu]\nmodel = "{name}"\n')
         with pytest.raises(ZeroDivisionError):
@@ -213,7 +215,7 @@ def test_several_servers_are_refused(files):
 
 
 def test_a_replay_that_breaks_off_saves_what_it_measured(files, monkeypatch):
-    from busdoor_gpu.engine import Engine
+    from busdoor_gpu.engine.engine import Engine
 
     def die(self, step):
         raise RuntimeError("CUDA error: device lost")
@@ -225,7 +227,7 @@ def test_a_replay_that_breaks_off_saves_what_it_measured(files, monkeypatch):
 
 
 def test_an_interrupted_replay_keeps_the_policies_that_are_done(files, monkeypatch, capsys):
-    import busdoor_gpu.replay as engine
+    import busdoor_gpu.replay.replay as engine
 
     def interrupted(trace, policy, *args, meta, **options):
         if meta["policy"] == "static":

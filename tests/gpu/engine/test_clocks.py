@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from busdoor_gpu import clocks
-from busdoor_gpu.clocks import CpuClock, PacedClock
+from busdoor_gpu.replay import clocks
+from busdoor_gpu.replay.clocks import CpuClock, PacedClock
 
 
 def work():

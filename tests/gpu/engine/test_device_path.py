@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import busdoor_gpu.replay  # noqa: E402
-from busdoor_gpu import engine as engine_module  # noqa: E402
-from busdoor_gpu.engine import Engine  # noqa: E402
-from busdoor_gpu.graphs import DecodeGraphs  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+import busdoor_gpu.replay.replay  # noqa: E402
+from busdoor_gpu.engine import engine as engine_module  # noqa: E402
+from busdoor_gpu.engine.engine import Engine  # noqa: E402
+from busdoor_gpu.engine.graphs import DecodeGraphs  # noqa: E402
+from busdoor_gpu.replay.replay import replay  # noqa: E402
 
 
 class Event:
@@ -59,7 +59,7 @@ class LaunchesAtOnce(Engine):
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    monkeypatch.setattr(busdoor_gpu.replay, "Engine", LaunchesAtOnce)
+    monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", LaunchesAtOnce)
     monkeypatch.setattr(engine_module, "_event", Event)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)

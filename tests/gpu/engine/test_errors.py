@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 from busdoor.kv.contiguous import ContiguousKV  # noqa: E402
 from busdoor.policies.static import StaticPolicy  # noqa: E402
 from busdoor.policies.vllm import VllmPolicy  # noqa: E402
-from busdoor_gpu.engine import Engine  # noqa: E402
-from busdoor_gpu.replay import ReplayError, replay  # noqa: E402
-from busdoor_gpu.seats import EngineError  # noqa: E402
+from busdoor_gpu.engine.engine import Engine  # noqa: E402
+from busdoor_gpu.engine.slots import EngineError  # noqa: E402
+from busdoor_gpu.replay.replay import ReplayError, replay  # noqa: E402
 from busdoor_workloads import Trace  # noqa: E402
 
 
@@ -105,7 +105,7 @@ def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
     code = (
         "import sys, busdoor.simulate, busdoor.policies\n"
         "assert 'torch' not in sys.modules\n"
-        "import torch, busdoor_gpu.replay, busdoor_gpu.graphs, busdoor_gpu.cli\n"
+        "import torch, busdoor_gpu.replay.replay, busdoor_gpu.engine.graphs, busdoor_gpu.cli.replay\n"
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

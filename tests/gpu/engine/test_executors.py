@@ -11,12 +11,12 @@ import simpy
 
 pytest.importorskip("torch")
 
-from busdoor.arrivals import Clients
-from busdoor.record import TableRecorder
-from busdoor.server import Server
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.server import Server
 from busdoor.step_time.base import LineStepTime
-from busdoor_gpu.replay import replay
-from busdoor_gpu.seats import Seats
+from busdoor_gpu.engine.slots import Seats
+from busdoor_gpu.replay.replay import replay
 
 
 class Recorded(LineStepTime):

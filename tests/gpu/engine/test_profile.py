@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from busdoor.record import ITERATION_COLUMNS
-from busdoor.result import Result
-from busdoor_gpu import cli_profile
-from busdoor_gpu.grid import Cell, GridLimits, design
-from busdoor_gpu.grid_policy import GridPolicy
-from busdoor_gpu.profile import profile
+from busdoor.results.result import Result
+from busdoor.simulator.recorder import ITERATION_COLUMNS
+from busdoor_gpu.cli import profile as cli_profile
+from busdoor_gpu.twin.grid import Cell, GridLimits, design
+from busdoor_gpu.twin.grid_policy import GridPolicy
+from busdoor_gpu.twin.profile import profile
 
 LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, num_blocks=40)
 

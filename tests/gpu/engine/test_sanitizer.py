@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from busdoor.cli import main  # noqa: E402
-from busdoor.result import Result  # noqa: E402
+from busdoor.results.result import Result  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 CONFIG = """

@@ -10,11 +10,11 @@ pytest.importorskip("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.kv.prefix import PrefixCachedKV
-from busdoor.request import Request
-from busdoor_gpu.prompts import prompt_tokens
-from busdoor_gpu.replay import row_tokens
-from busdoor_gpu.seats import Seats
+from busdoor.core.request import Request
+from busdoor.kv.prefix_cache import PrefixCachedKV
+from busdoor_gpu.engine.prompts import prompt_tokens
+from busdoor_gpu.engine.slots import Seats
+from busdoor_gpu.replay.replay import row_tokens
 from busdoor_workloads import Trace
 
 lengths = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12)

@@ -16,12 +16,12 @@ pytest.importorskip("triton")
 from busdoor.kv.contiguous import ContiguousKV  # noqa: E402
 from busdoor.kv.paged import PagedKV  # noqa: E402
 from busdoor.policies.vllm import VllmPolicy  # noqa: E402
-from busdoor_gpu.backend import load_backend  # noqa: E402
-from busdoor_gpu.capacity import block_bytes, measure_num_blocks  # noqa: E402
-from busdoor_gpu.graphs import graph_sizes  # noqa: E402
-from busdoor_gpu.model import load_model  # noqa: E402
-from busdoor_gpu.model_config import TINY, ModelConfig  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+from busdoor_gpu.engine.backend import load_backend  # noqa: E402
+from busdoor_gpu.engine.graphs import graph_sizes  # noqa: E402
+from busdoor_gpu.engine.kv_memory import block_bytes, measure_num_blocks  # noqa: E402
+from busdoor_gpu.engine.model import load_model  # noqa: E402
+from busdoor_gpu.engine.model_config import TINY, ModelConfig  # noqa: E402
+from busdoor_gpu.replay.replay import replay  # noqa: E402
 from busdoor_workloads import Trace  # noqa: E402
 
 ROOT = Path(__file__).parents[3]

@@ -8,9 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import busdoor_gpu.replay  # noqa: E402
-from busdoor_gpu.engine import Engine  # noqa: E402
-from busdoor_gpu.replay import replay  # noqa: E402
+import busdoor_gpu.replay.replay  # noqa: E402
+from busdoor_gpu.engine.engine import Engine  # noqa: E402
+from busdoor_gpu.replay.replay import replay  # noqa: E402
 
 
 def serve(trace, policy, model, backend):
@@ -74,7 +74,7 @@ class PoisoningEngine(Engine):
 def test_poison_in_pages_that_nobody_holds_reaches_no_answer(
     name, policies, models, torch_backend, new_trace, alone, monkeypatch
 ):
-    monkeypatch.setattr(busdoor_gpu.replay, "Engine", PoisoningEngine)
+    monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", PoisoningEngine)
     trace = new_trace(num_requests=8)
     outputs = serve(trace, policies[name](), models["tiny-llama"], torch_backend).meta["outputs"]
     for row in range(len(trace)):
@@ -85,7 +85,7 @@ def test_poison_in_pages_that_nobody_holds_reaches_no_answer(
 
 
 def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(policies, models, torch_backend, new_trace, monkeypatch):
-    monkeypatch.setattr(busdoor_gpu.replay, "Engine", PoisoningEngine)
+    monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", PoisoningEngine)
     trace = new_trace(num_requests=4, spread_s=0.0)
     serve(trace, policies["static"](), models["tiny-llama"], torch_backend)
     longest_input, longest_output = int(trace.input_tokens.max()), int(trace.output_tokens.max())
@@ -100,7 +100,7 @@ def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(policies, models,
 def test_a_long_step_runs_in_several_passes_with_the_same_answers(
     policies, models, torch_backend, new_trace, alone, monkeypatch
 ):
-    monkeypatch.setattr("busdoor_gpu.engine.PASS_TOKENS", 20)
+    monkeypatch.setattr("busdoor_gpu.engine.engine.PASS_TOKENS", 20)
     trace = new_trace(num_requests=6)
     outputs = serve(trace, policies["static"](), models["tiny-llama"], torch_backend).meta["outputs"]
     assert all(outputs[row] == alone("tiny-llama", trace, row) for row in range(6))

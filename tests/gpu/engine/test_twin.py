@@ -10,17 +10,20 @@ import pytest
 
 pytest.importorskip("torch")
 
-from busdoor.calibration import Calibration, drifted
-from busdoor.calibration.folder import load
+from busdoor.calibration import Calibration
 from busdoor.cli import main
-from busdoor.result import Result
+from busdoor.policies.offered_load import capacity_rps
+from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
-from busdoor.theory.load import capacity_rps
-from busdoor_gpu import cli_twin, twin, unseen
-from busdoor_gpu.grid import GridLimits
-from busdoor_gpu.replay import ReplayError
-from busdoor_gpu.twin import make_twin
-from busdoor_gpu.unseen import Machine, unseen_runs
+from busdoor.validation.folder import load
+from busdoor.validation.regression import drifted
+from busdoor_gpu.cli import twin as cli_twin
+from busdoor_gpu.replay.replay import ReplayError
+from busdoor_gpu.twin import held_out_runs as unseen
+from busdoor_gpu.twin import twin
+from busdoor_gpu.twin.grid import GridLimits
+from busdoor_gpu.twin.held_out_runs import Machine, unseen_runs
+from busdoor_gpu.twin.twin import make_twin
 from busdoor_workloads import Trace
 
 LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, num_blocks=48, max_prefill_tokens=256)
@@ -129,7 +132,7 @@ class TestBrokenOff:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("busdoor.result._write_table", cut_off)
+            patch.setattr("busdoor.results.result._write_table", cut_off)
             twin._once(tmp_path / "step", Result.example)
         assert len(twin._once(tmp_path / "step", Result.example).iterations)
         assert [path.name for path in tmp_path.iterdir()] == ["step"]

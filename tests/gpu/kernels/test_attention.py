@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from benchmarks.gpu.cases import TOLERANCE, error, make_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from busdoor_gpu.bench.cases import TOLERANCE, error, make_case
 from busdoor_gpu.kernels.cache import allocate_kv_cache, identity_block_table
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode, plan_decode_reference
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference

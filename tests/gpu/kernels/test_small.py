@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from benchmarks.gpu.cases import TOLERANCE, error
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from busdoor_gpu.bench.cases import TOLERANCE, error
 from busdoor_gpu.kernels.argmax import argmax, argmax_reference
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.rmsnorm import rmsnorm, rmsnorm_reference

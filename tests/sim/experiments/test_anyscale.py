@@ -1,8 +1,7 @@
 """Anyscale's throughput figure: which shapes of it come out."""
 
 import pytest
-
-from busdoor.experiments import anyscale, anyscale_factors, plot_anyscale
+from published.anyscale import anyscale, anyscale_factors, plot_anyscale
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from busdoor.experiments import bubble_table, plot_bubbles
+from published.bubbles import bubble_table, plot_bubbles
 
 # b = 2, 4, 8, 16, 32, 64; prompts at b = 16; padded to the longest of all.
 SURVEY = {

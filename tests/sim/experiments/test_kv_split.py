@@ -1,8 +1,7 @@
 """vLLM's figures 2 and 13: how many requests memory lets in, and what it holds."""
 
 import pytest
-
-from busdoor.experiments import kv_split, plot_kv_split
+from published.kv_split import kv_split, plot_kv_split
 
 
 @pytest.fixture(scope="module", params=["sharegpt", "alpaca"])

@@ -1,8 +1,7 @@
 """Orca's latency over load: which shapes of it come out."""
 
 import pytest
-
-from busdoor.experiments import orca_knees, orca_rates, plot_orca
+from published.orca import orca_knees, orca_rates, plot_orca
 
 RATES = (1.0, 2.0, 4.0, 6.0, 10.0, 14.0)
 

@@ -9,7 +9,7 @@ from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.simulate import simulate
+from busdoor.simulator.simulate import simulate
 from busdoor_workloads import Trace
 
 PLENTY = 10**9  # blocks, tokens, slots: so many that they never matter

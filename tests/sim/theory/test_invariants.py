@@ -7,7 +7,6 @@ import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.arrivals import Clients
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.dynamic import DynamicPolicy
@@ -15,8 +14,9 @@ from busdoor.policies.orca import OrcaPolicy
 from busdoor.policies.prefill_first import PrefillFirstPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.vllm import VllmPolicy
-from busdoor.server import Server
-from busdoor.simulate import simulate
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace, Workload
 from busdoor_workloads.formats import read_trace, write_trace

@@ -6,9 +6,9 @@ import pytest
 from busdoor.catalog import gpu, model
 from busdoor.kv.config import KVConfig
 from busdoor.policies import POLICIES, policy_config
-from busdoor.simulate import simulate
+from busdoor.policies.offered_load import capacity_rps, offered_load
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime, LinearStepTime, RooflineStepTime
-from busdoor.theory import capacity_rps, offered_load
 from busdoor_workloads import Trace, profile
 from busdoor_workloads.lengths import LogNormal
 

@@ -1,0 +1,322 @@
+"""Kernels checked, then timed beside PyTorch's, against the device's ceiling.
+
+On a CPU the references run at toy sizes: that says the benchmark works, nothing about speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.gpu.cases import TOLERANCE, Case, error, make_case
+from benchmarks.gpu.flex import flex_paged
+from benchmarks.gpu.peers import PEERS, absent
+from benchmarks.gpu.small import Small, small_ops
+from benchmarks.gpu.timing import Ceiling, Deadline, measure_ceiling, median_us
+
+from busdoor_gpu.kernels._launch import cdiv
+from busdoor_gpu.kernels.cache import gather_kv
+from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
+from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
+from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference, plan_prefill
+
+_MAX_COPIES = (
+    32  # of a case's memory, taken in turn; 32 x 4 MiB (one sequence of 1024) are still beyond an H100's 50 MB
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes
+    ----------
+    op, shape, implementation : str
+        What ran.
+    us : float
+        Median time of one call in microseconds.
+    gb_per_s, tflop_per_s : float
+        Bytes that have to be read and written, and operations that have to be done, by that time.
+    share : float
+        The larger of both as a share of its ceiling.
+    must : str
+        What the project holds itself to on an H100 (references/gpu-anchors 7), if anything.
+    note : str
+        Why something was not measured; the figures are NaN then.
+    """
+
+    op: str
+    shape: str
+    implementation: str
+    us: float = nan
+    gb_per_s: float = nan
+    tflop_per_s: float = nan
+    share: float = nan
+    must: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention benchmark: lengths, heads, and the target on an H100."""
+
+    op: str
+    shape: str
+    seq_lens: list[int]
+    query_lens: list[int]
+    num_q_heads: int = 32
+    num_kv_heads: int = 8
+    head_dim: int = 128
+    block_size: int = 16
+    must: str = ""
+
+    def make(self, dtype: torch.dtype, device: torch.device) -> Case:
+        """Build the batch."""
+        heads = (self.num_q_heads, self.num_kv_heads, self.head_dim, self.block_size)
+        return make_case(self.seq_lens, self.query_lens, *heads, dtype=dtype, device=device)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Keys and values that have to be read, in half precision."""
+        return 2 * 2 * sum(self.seq_lens) * self.num_kv_heads * self.head_dim
+
+    @property
+    def flops(self) -> float:
+        """Two products of every query with every key that it sees."""
+        pairs = sum(q * (n - q) + q * (q + 1) / 2 for n, q in zip(self.seq_lens, self.query_lens, strict=True))
+        return 4 * self.num_q_heads * self.head_dim * pairs
+
+
+_SHORT = {"num_q_heads": "Hq", "num_kv_heads": "Hkv", "head_dim": "d", "block_size": "block"}
+
+
+def _decode(batch: int, context: int, must: str = "", **shape: Any) -> Attention:
+    named = "".join(f" {_SHORT[name]}={value}" for name, value in shape.items())
+    return Attention("decode", f"B={batch} ctx={context}{named}", [context] * batch, [1] * batch, must=must, **shape)
+
+
+def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
+    """List what is timed: K1 to K9 of references/gpu-anchors 7, then other shapes; toy ones on a CPU."""
+    if not on_gpu:
+        toy: dict[str, Any] = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 32}
+        return [
+            _decode(4, 64, **toy),
+            Attention("prefill", "64 tokens", [64], [64], **toy),
+            Attention("prefill", "16 on 48 and 4 decodes", [64, *[40] * 4], [16, *[1] * 4], **toy),
+        ]
+    first = [
+        _decode(64, 4096, "400 us"),
+        _decode(256, 1024, "415 us"),
+        _decode(1, 32768, "80 us"),
+        Attention("prefill", "4096 tokens", [4096], [4096], must="300 TFLOP/s"),
+    ]
+    if quick:
+        return first
+    skewed = [512] * 63 + [32768]
+    return [
+        *first,
+        _decode(32, 1024, "68 us"),
+        _decode(8, 4096, "68 us"),
+        _decode(1, 1024, "15 us"),
+        Attention("decode", "63 x 512 and 1 x 32768", skewed, [1] * 64, must="1.3 x bytes / 2.7 TB/s = 128 us"),
+        _decode(64, 4096, block_size=64),
+        _decode(64, 4096, num_q_heads=16),
+        _decode(64, 4096, head_dim=64),
+        Attention("prefill", "2048 tokens", [2048], [2048], must="230 TFLOP/s"),
+        Attention("prefill", "8192 tokens", [8192], [8192], must="350 TFLOP/s"),
+        Attention("prefill", "16384 tokens", [16384], [16384], must="380 TFLOP/s"),
+        Attention("prefill", "512 on 8192", [8704], [512]),
+        Attention("prefill", "512 on 8192 and 64 decodes at 1024", [8704] + [1024] * 64, [512] + [1] * 64),
+    ]
+
+
+def _our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.Tensor]:
+    """Prepare one call; the plan belongs to the step, not to the layer, and is timed on its own."""
+    group = bench.num_q_heads // bench.num_kv_heads
+    if bench.op == "decode" and on_gpu:
+        plan = DecodePlan.allocate(
+            len(bench.seq_lens), bench.num_q_heads, bench.num_kv_heads, bench.head_dim, case.query.device
+        )
+        plan_decode(plan, case.seq_lens)
+        return partial(paged_decode, *case.decode_args, plan=plan, out=torch.empty_like(case.query))
+    if bench.op == "decode":
+        return partial(paged_decode_reference, *case.decode_args)
+    if not on_gpu:
+        return partial(paged_prefill_reference, *case.prefill_args)
+    blocks = plan_prefill(bench.query_lens, bench.seq_lens, group, case.query.device)
+    return partial(paged_prefill, *case.prefill_args, plan=blocks, out=torch.empty_like(case.query))
+
+
+def _uniform(bench: Attention) -> tuple[int, int, int] | None:
+    """Return sequences, length and query tokens if they are equal, one token or all: what PyTorch needs no mask for."""
+    length, new = bench.seq_lens[0], bench.query_lens[0]
+    equal = {length} == set(bench.seq_lens) and {new} == set(bench.query_lens)
+    return (len(bench.seq_lens), length, new) if equal and new in (1, length) else None
+
+
+def _dense_call(bench: Attention, case: Case, num_seqs: int, length: int, new: int) -> Callable[[], torch.Tensor]:
+    """Prepare PyTorch's own attention on dense K and V."""
+    q = case.query.view(num_seqs, new, bench.num_q_heads, bench.head_dim).transpose(1, 2)
+    k, v = (
+        torch.stack([gather_kv(cache, row, length) for row in case.block_table])
+        for cache in (case.k_cache, case.v_cache)
+    )
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return partial(attention, q, k, v, is_causal=new > 1, enable_gqa=True)
+
+
+def _copies(case: Case, num_bytes: int, device: torch.device) -> list[Case]:
+    """Copy a case's cache until all copies together are three times the L2 cache."""
+    if device.type != "cuda":
+        return [case]
+    wanted = cdiv(3 * torch.cuda.get_device_properties(device).L2_cache_size, num_bytes)
+    return [replace(case, k_cache=c[:, 0], v_cache=c[:, 1]) for c in _cloned(case, min(max(wanted, 1), _MAX_COPIES))]
+
+
+def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
+    for _ in range(count):
+        yield torch.stack([case.k_cache, case.v_cache], dim=1)
+
+
+def _row(op: str, shape: str, who: str, us: float, num_bytes: float, flops: float, top: Ceiling, must: str = "") -> Row:
+    gb_per_s, tflop_per_s = num_bytes / us / 1e3, flops / us / 1e6
+    share = max(gb_per_s / top.gb_per_s, tflop_per_s / top.tflop_per_s)
+    return Row(op, shape, who, us, gb_per_s, tflop_per_s, share, must)
+
+
+def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: bool = False) -> Iterator[Row]:
+    """Time one attention benchmark: ours, then PyTorch's dense one and, if wanted, its paged one, where they apply."""
+    on_gpu = device.type == "cuda"
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    cases = _copies(bench.make(dtype, device), bench.kv_bytes, device)
+    work = (bench.kv_bytes, bench.flops, top)
+    us = median_us([_our_call(bench, case, on_gpu) for case in cases], device)
+    yield _row(bench.op, bench.shape, "triton" if on_gpu else "reference", us, *work, bench.must)
+    uniform = _uniform(bench)
+    if uniform is None:
+        return
+    us = median_us([_dense_call(bench, case, *uniform) for case in cases], device)
+    yield _row(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
+    # The mask of a longer prompt is first built dense, at 16,384 x 16,384; a shorter cache than L2 would flatter it.
+    if flex and uniform[1] <= 8192 and len(cases) == 1:
+        call, _ = flex_paged(*uniform, (bench.num_q_heads, bench.num_kv_heads, bench.head_dim), dtype, device)
+        yield _row(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
+
+
+def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Path | None) -> Iterator[Row]:
+    """Time other projects' attention on the same batch, each checked against our reference first."""
+    there = [(peer, file) for peer in PEERS if (file := peer.find(folder))]
+    if not there:
+        return
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    case = bench.make(dtype, device)
+    case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # theirs may read it
+    wanted = _our_call(bench, case, device.type == "cuda")()
+    for peer, file in there:
+        try:
+            call = peer.prepare(file, case)
+            off = error(call(), wanted)
+            if off > 2 * TOLERANCE[dtype]:  # two roundings: theirs and ours
+                raise ArithmeticError(f"differs from our kernel by {off:.2g}")
+            # One copy of the cache only, which below three times the L2 cache flatters them.
+            us = median_us([call], device)
+        except Exception as said:  # theirs: of any kind, and none of our rows should be lost for it
+            line = (str(said).splitlines() or [""])[0]
+            yield Row(bench.op, bench.shape, peer.name, note=f"failed: {type(said).__name__}: {line}"[:200])
+        else:
+            yield _row(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
+
+
+def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
+    """Time one small kernel and its eager reference."""
+    if device.type == "cuda":
+        yield _row(op.name, op.shape, "triton", median_us(op.kernel_calls, device), op.num_bytes, 0, top, op.must)
+    us = median_us(op.reference_calls, device, graph=False)
+    yield _row(op.name, op.shape, "reference, eager", us, op.num_bytes, 0, top)
+
+
+def check(device: torch.device) -> float:
+    """Compare the attention kernels with their float64 references on odd batches, poison around; the largest error.
+
+    Raises
+    ------
+    AssertionError
+        If an error passes the tolerance of the type: nothing is timed that is not right.
+    """
+    if device.type != "cuda":
+        return 0.0
+    worst = 0.0
+    for head_dim, block_size in ((64, 16), (128, 16), (128, 64)):
+        shape: dict[str, Any] = {"num_q_heads": 32, "num_kv_heads": 8, "head_dim": head_dim, "block_size": block_size}
+        bench = Attention("decode", "check", [1, 0, 777, 5000, 64], [1] * 5, **shape)
+        mixed = Attention("prefill", "check", [300, 1000, 77, 129], [300, 200, 1, 129], **shape)
+        for one in (bench, mixed):
+            case = one.make(torch.bfloat16, device)
+            exact = case.to(torch.float64)
+            decode = one.op == "decode"
+            wanted = (
+                paged_decode_reference(*exact.decode_args) if decode else paged_prefill_reference(*exact.prefill_args)
+            )
+            worst = max(worst, error(_our_call(one, case, True)(), wanted))
+    assert worst < TOLERANCE[torch.bfloat16], f"attention differs from its reference by {worst:.2g}; nothing was timed"
+    return worst
+
+
+def run(
+    device: torch.device,
+    quick: bool = False,
+    flex: bool = False,
+    peers: Path | None = None,
+    deadline: Deadline | None = None,
+) -> tuple[Ceiling, Iterator[Row]]:
+    """Check, then time everything, row by row as they are asked for.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where.
+    quick, flex : bool
+        Fewer shapes; PyTorch's paged attention too, which compiles for long.
+    peers : Path, optional
+        Folder of other projects' files, see `benchmarks.gpu.peers`.
+    deadline : Deadline, optional
+        After which no row is begun.
+
+    Examples
+    --------
+    >>> ceiling, rows = run(torch.device("cpu"))
+    >>> next(rows).implementation
+    'reference'
+    """
+    check(device)
+    top = measure_ceiling(device)
+    return top, (deadline or Deadline()).cut(_rows(device, top, quick, flex, peers))
+
+
+def _rows(device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Path | None) -> Iterator[Row]:
+    for bench in attention_benchmarks(quick, device.type == "cuda"):
+        yield from time_attention(bench, device, top, flex)
+        yield from time_peers(bench, device, top, peers)
+    for name, note in absent(PEERS, peers).items():
+        yield Row("attention", "all", name, note=note)
+    for op in small_ops(device):
+        yield from time_small(op, device, top)
+
+
+def format_rows(top: Ceiling, rows: list[Row]) -> str:
+    """Lay the rows out as a table for people."""
+    lines = [
+        f"ceilings of this run: copy {top.gb_per_s:,.1f} GB/s, matmul {top.tflop_per_s:,.2f} TFLOP/s",
+        f"{'op':14} {'shape':36} {'implementation':20} {'us':>10} {'GB/s':>8} {'TFLOP/s':>8} {'share':>6}  must (H100)",
+    ]
+    lines += [
+        f"{r.op:14} {r.shape:36} {r.implementation:20} {r.us:10.1f} {r.gb_per_s:8.0f} {r.tflop_per_s:8.1f} "
+        f"{r.share:6.0%}  {r.must}{r.note}".rstrip()
+        for r in rows
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,281 @@
+"""`busdoor replay`: a trace on real hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from busdoor.cli.flags import Rate
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from busdoor.catalog import ModelShape
+    from busdoor.config import Config, PolicyTable
+    from busdoor.config.run import Limits
+    from busdoor.policies.base import Policy
+    from busdoor.results.result import Result
+    from busdoor_gpu.engine.backend import Backend
+    from busdoor_gpu.engine.model import Model
+    from busdoor_gpu.engine.model_config import ModelConfig
+    from busdoor_gpu.engine.place import Place
+    from busdoor_gpu.replay.replay import ReplayError
+    from busdoor_workloads import Trace
+
+Flag = Parameter(negative="")
+
+
+def replay(
+    trace: str,
+    /,
+    *,
+    config: Path | None = None,
+    backend: Literal["triton", "torch"] | None = None,
+    model: str | None = None,
+    out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+    policy: list[str] | None = None,
+    rate: Rate = None,
+    time_scale: float | None = None,
+    concurrency: int | None = None,
+    num_requests: int | None = None,
+    clock: Literal["wall", "cpu", "paced"] = "wall",
+    device: str | None = None,
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None,
+    seed: int | None = None,
+    lookahead: Literal[0, 1] | None = None,
+    eager: Annotated[bool, Flag] = False,
+    reading: FileFlags = AS_WRITTEN,
+) -> int:
+    """Serve a trace on this machine, and write what happened in the simulator's format.
+
+    Prompts are random tokens of the trace's lengths, answers are as long as the trace says, and the weights are random
+    unless the model is a checkpoint's folder, because times do not depend on the text. The folder has
+    requests.csv, iterations (with device_s and host_s), stays, summary.json and meta.json; with several policies, a
+    folder for each.
+
+    Parameters
+    ----------
+    trace
+        A trace file (JSONL, CSV or a public format), or a profile to draw from.
+    config
+        TOML file with [policy], [kv] ...; flags override it.
+    backend
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
+    model
+        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default the
+        configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
+    out
+        Folder for the result; by default a fresh busdoor-replay-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
+    policy
+        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+    rate
+        Requests per second, in place of the trace's own arrivals; inf for all at once, as fast as possible.
+    time_scale
+        Stretch the trace's time: 2 halves the rate.
+    concurrency
+        Closed loop: this many users, each of which sends its next request when the last one is answered.
+    num_requests
+        Number of requests to take from the start of the trace.
+    clock
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
+        time weighed against a reference computation beside every iteration, for cores shared with others.
+    device
+        cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
+    dtype
+        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+    seed
+        Seed of everything that is drawn.
+    lookahead
+        0: the next batch is decided only when the one before has ended; by default while it still runs.
+    eager
+        Run without CUDA graphs.
+    """
+    from busdoor.comparison.table_text import print_summary
+    from busdoor.core.study_folder import study_folder
+    from busdoor.results.result import write_result
+    from busdoor_gpu.engine.place import settle_place
+    from busdoor_gpu.engine.slots import EngineError
+    from busdoor_gpu.replay.replay import ReplayError
+
+    place = settle_place(model if model is not None else _configured_model(config), backend, device, dtype)
+    settled = _configured(
+        config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
+        reading=reading,
+        lookahead=lookahead,
+    )  # fmt: skip
+    served = _served(settled, time_scale, concurrency)
+    _check_memory(settled, served, place)
+    options: dict[str, Any] = {"lookahead": settled.lookahead, "clock": clock, "cuda_graphs": not eager}
+    with study_folder(out, "replay", overwrite) as study:
+        own, broken = _places(settled, study.part), None
+        results: dict[str, Result] = {}
+        try:
+            for label, result in _replayed(settled, served, place.load(settled.seed), options):
+                results[label] = result
+                write_result(result, own[label])
+                study.kept = True
+            _count(study.part, settled, results)
+        except ReplayError as error:
+            broken = error
+            write_result(error.result, own[str(error.result.meta["policy"])])
+        except EngineError as error:
+            raise ValueError(str(error)) from error
+        folder = study.publish()
+    for label, result in results.items():
+        print_summary(result)
+        print(f"Result: {folder / own[label].name if len(own) > 1 else folder}")
+    return 0 if broken is None else broken_off(broken, f"what was measured so far is in {folder}")
+
+
+def broken_off(error: ReplayError, remark: str) -> int:
+    """Say what was kept of a replay that broke off; an interruption has an exit code of its own."""
+    from busdoor.cli.telling import note
+    from busdoor.core.interrupt import exit_code
+
+    sentence = f"{error}; {remark}"
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        raise ValueError(sentence) from error
+    note(f"busdoor: {sentence}")
+    return exit_code()
+
+
+def _places(settled: Config, part: Path) -> dict[str, Path]:
+    """Return the folder of each policy: the study's own if there is but one; else replay.json says which are done."""
+    from busdoor.core.study_paths import folder_names
+
+    labels = [policy.label for policy in settled.policies]
+    if len(labels) == 1:
+        return {labels[0]: part}
+    _count(part, settled, {})
+    return {label: part / name for label, name in folder_names(labels).items()}
+
+
+def _count(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
+    from busdoor.core.json_text import write_json
+
+    if len(settled.policies) > 1:
+        write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})
+
+
+def _replayed(
+    settled: Config, served: Trace, machine: tuple[Model, Backend], options: Mapping[str, Any]
+) -> Iterator[tuple[str, Result]]:
+    """Replay the trace with one policy after the other."""
+    from busdoor.cli.progress import progress_bar
+    from busdoor_gpu.replay.replay import replay
+
+    limits, measured = _limits(settled, served, *machine)
+    for table in settled.policies:
+        built = _build(table, limits, served, measured)
+        with progress_bar(f"{table.label}: replaying {len(served):,} requests"):
+            result = replay(served, built, *machine, meta=_meta(settled, table, limits), **options)
+        yield table.label, result
+
+
+def _configured_model(config: Path | None) -> ModelConfig | None:
+    """Return the model that the configuration file names; None if it names none."""
+    from busdoor.catalog import model
+    from busdoor.core.toml import read_toml
+    from busdoor_gpu.engine.model_config import ModelConfig, find_model
+
+    document = None if config is None else read_toml(config)
+    gpu = document.data.get("gpu") if document else None
+    if document is None or not isinstance(gpu, Mapping) or "model" not in gpu:
+        return None
+    with document.blame("gpu"):
+        named = gpu["model"]
+        return find_model(named) if isinstance(named, str) else ModelConfig(model(named))
+
+
+def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
+    """Read the configuration; a model that is not in the catalogue goes into it as a table."""
+    from dataclasses import asdict
+
+    from busdoor.catalog import model_names
+    from busdoor.cli.flags import configured, overrides
+
+    tables = overrides(**flags)
+    tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
+    settled = configured(config, tables, {"policy": "vllm", "lookahead": 1})
+    if settled.cluster is not None:
+        raise ValueError("[cluster]: a replay runs on one server, this machine; leave the table out")
+    return settled
+
+
+def _served(settled: Config, time_scale: float | None, concurrency: int | None) -> Trace:
+    """Draw or read the trace, and put the flags about its arrivals over it."""
+    from dataclasses import replace
+    from math import inf
+
+    trace = settled.workload.trace(settled.seed)
+    for flag, value in {"--time-scale": time_scale, "--concurrency": concurrency}.items():
+        if value is not None and not 0 < value < inf:
+            raise ValueError(f"{flag} is {value}; it must be more than 0" + (", and finite" if value == inf else ""))
+    if time_scale is not None:
+        trace = trace.with_arrivals(trace.arrival_s * time_scale)
+    if concurrency is not None:
+        trace = replace(trace.with_arrivals(0 * trace.arrival_s), concurrency=concurrency)
+    return trace
+
+
+def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
+    """Raise ValueError if a replay on a CPU, or with the configuration's blocks, does not fit the machine's memory."""
+    from busdoor.config.run import limits_for
+    from busdoor_gpu.engine.footprint import sizes_of
+    from busdoor_gpu.engine.kv_memory import NOT_MEASURED
+    from busdoor_gpu.replay.replay import row_tokens
+
+    if settled.kv.num_blocks is None:
+        if not place.on_gpu:
+            raise ValueError(NOT_MEASURED)
+        return
+    limits = limits_for(settled, [trace])
+    for table in settled.policies:
+        policy = _build(table, limits, trace, False)
+        place.check(sizes_of(policy, row_tokens(policy, trace)))
+
+
+def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tuple[Limits, bool]:
+    """Settle the memory: as configured, else as much as the GPU has; and say whether it was measured."""
+    from dataclasses import replace
+
+    from busdoor.config.run import limits_for
+    from busdoor_gpu.engine.kv_memory import measure_num_blocks
+
+    limits = limits_for(settled, [trace])
+    if settled.kv.num_blocks is not None:
+        return limits, False
+    kv, share = limits.kv, settled.gpu.gpu_memory_utilization
+    blocks = measure_num_blocks(model, backend, kv.block_size, kv.max_model_len, share)
+    return replace(limits, kv=replace(kv, num_blocks=blocks)), True
+
+
+def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:
+    """Make the policy; one without pages leaves a block for each slot, as its ranges begin anywhere."""
+    from dataclasses import replace
+
+    from busdoor.kv.paged import PagedKV
+
+    table, kv = table.capped(limits.max_output_tokens), limits.kv
+    policy = table.build(kv, trace)
+    if measured and not isinstance(getattr(policy, "kv", None), PagedKV):
+        policy = table.build(replace(kv, num_blocks=max(1, kv.num_blocks - policy.num_slots)), trace)
+    return policy
+
+
+def _meta(settled: Config, table: PolicyTable, limits: Limits) -> dict[str, Any]:
+    return {
+        "policy": table.label,
+        "policy_config": table.to_dict(),
+        "max_model_len": limits.kv.max_model_len,
+        "seed": settled.seed,
+        "slo": settled.slo.per_request_s,
+        "config": settled.to_dict() | {"policy": [table.to_dict()]},
+    }

@@ -1,0 +1,319 @@
+"""The engine: a model, its paged cache and its slot table on one device, stepping through a policy's batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
+from busdoor.policies.base import Policy
+from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.footprint import check_engine, sizes_of
+from busdoor_gpu.engine.graphs import DecodeGraphs
+from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.prompts import prompt_tokens
+from busdoor_gpu.engine.slots import EngineError, Seats, Step
+from busdoor_gpu.kernels._launch import ALIGNED, cdiv
+from busdoor_gpu.kernels.cache import allocate_kv_cache
+from busdoor_gpu.kernels.decode_plan import DecodePlan
+from busdoor_gpu.kernels.paged_prefill import plan_prefill
+from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
+
+Out = TypeVar("Out")
+
+# Tokens of one forward pass: a step of more runs in several, so that activations stay bounded. vLLM's largest default
+# budget (16384 offline on an H100, see `busdoor.catalog.memory`).
+PASS_TOKENS = 16384
+_REHEARSED = 4  # from one rehearsed shape to the next, in rows and in tokens: libraries choose kernels by size
+
+
+class Running:
+    """A step on its way through the device."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+
+
+class Engine:
+    """Runs a policy's batches on a model.
+
+    `submit` queues what a batch does, `finish` waits for it. On a GPU the next batch may be submitted while the one
+    before still runs: tokens are fed back on the device, so that the host need not see them. On a CPU, which computes
+    in the caller's thread, a step is computed when it is waited for.
+
+    Parameters
+    ----------
+    model : Model
+        On its device.
+    policy : Policy
+        Fresh; the same object that a simulator would drive.
+    backend : Backend
+        From `load_backend`.
+    row_tokens : int
+        Most tokens of a request (of a row with its padding, in a static batch).
+    keep_outputs : bool
+        Whether to keep the tokens of whoever finishes.
+    cuda_graphs : bool
+        Whether decodes run as CUDA graphs, on a GPU with the triton backend.
+
+    Attributes
+    ----------
+    outputs : dict
+        Tokens, prompt and answer, of each finished request by its id, if they are kept.
+
+    Examples
+    --------
+    >>> from busdoor.kv.paged import PagedKV
+    >>> from busdoor.policies.vllm import VllmPolicy
+    >>> from busdoor_gpu.engine.backend import load_backend
+    >>> from busdoor_gpu.engine.model import load_model
+    >>> policy = VllmPolicy(PagedKV(8, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=64)
+    >>> model, backend = load_model("tiny-llama", "cpu"), load_backend("torch")
+    >>> engine = Engine(model, policy, backend, row_tokens=64, keep_outputs=True)
+    >>> policy.add(Request(0, 0.0, input_tokens=5, output_tokens=3))
+    >>> while (batch := policy.schedule(0.0)) is not None:
+    ...     _ = engine.finish(engine.submit(batch))
+    ...     _ = policy.complete(batch, 1)
+    >>> engine.drain()
+    >>> len(engine.outputs[0])
+    8
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        policy: Policy,
+        backend: Backend,
+        row_tokens: int,
+        keep_outputs: bool = False,
+        cuda_graphs: bool = True,
+    ) -> None:
+        shape, device = model.config.shape, model.device
+        positions = model.rope.shape[0]
+        if row_tokens > positions:
+            raise EngineError(f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings {positions}")
+        self.model, self.policy, self.backend = model, policy, backend
+        check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
+        self.seats = Seats(policy, row_tokens)
+        self.num_blocks, self.block_size = self.seats.source.num_blocks, self.seats.block_size
+        self.table = guarded(SlotTable.allocate, policy.num_slots, row_tokens + 1, self.block_size, device)
+        cache = (self.num_blocks, shape.num_key_value_heads, self.block_size, shape.head_dim, model.dtype, device)
+        self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
+        heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim)
+        self._plan = guarded(DecodePlan.allocate, policy.num_slots, *heads, device)
+        self._group = shape.num_attention_heads // shape.num_key_value_heads
+        self._asynchronous = device.type == "cuda"
+        self._keep = keep_outputs
+        self._saved: dict[Request, torch.Tensor] = {}
+        self._outputs: dict[int, torch.Tensor] = {}
+        self._graphs: DecodeGraphs | None = None
+        if cuda_graphs and self._asynchronous and backend.name == "triton":
+            self._graphs = guarded(DecodeGraphs, self.table, policy.num_slots, self.decode)
+        if self._asynchronous:
+            guarded(self._rehearse)
+
+    @property
+    def outputs(self) -> dict[int, list[int]]:
+        """Tokens, prompt and answer, of each finished request by its id."""
+        return {request_id: tokens.tolist() for request_id, tokens in self._outputs.items()}
+
+    @property
+    def graph_sizes(self) -> list[int]:
+        """Batch sizes that decodes are padded to; none without CUDA graphs."""
+        return self._graphs.sizes if self._graphs is not None else []
+
+    def submit(self, batch: Batch) -> Running:
+        """Settle what a batch, just decided, does; on a GPU, queue it."""
+        running = Running(self.seats.pack(batch))
+        if self._asynchronous:
+            guarded(self._launch, running)
+        return running
+
+    def finish(self, running: Running) -> tuple[float, float]:
+        """Wait until a step has run; return the seconds that it took on the device, and that the host waited."""
+        if self._asynchronous:
+            return guarded(self._wait, running)
+        start_s = time.process_time()
+        guarded(self._run, running.step)
+        passed_s = time.process_time() - start_s
+        return passed_s, passed_s
+
+    def drain(self) -> None:
+        """Let everybody leave, so that `outputs` is complete."""
+        guarded(self._update, self.seats.leave_all())
+
+    def close(self) -> None:
+        """Give the cache's memory back at once, whoever still refers to the engine."""
+        self.caches.clear()
+        self._graphs = None
+
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """Run padding through the shapes that steps may have: what compiles, loads or grows at first use does so now.
+
+        Else it would happen in the middle of a run, and be taken for the step's time.
+        """
+        most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", None) or PASS_TOKENS)
+        rows = 1
+        while rows <= self.policy.num_slots:
+            tokens = 1
+            while rows * tokens <= most:
+                self._pass(Step.of_padding(rows, tokens), 0, rows)
+                tokens *= _REHEARSED
+            rows *= _REHEARSED
+        torch.cuda.synchronize(self.model.device)
+
+    def _launch(self, running: Running) -> None:
+        start, end = running.events = (_event(), _event())
+        start.record()
+        self._run(running.step)
+        end.record()
+
+    def _wait(self, running: Running) -> tuple[float, float]:
+        assert running.events is not None
+        start, end = running.events
+        asked_s = time.perf_counter()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3, time.perf_counter() - asked_s
+
+    @torch.inference_mode()
+    def _run(self, step: Step) -> None:
+        self._update(step)
+        if self._graphs is not None and step.decodes and self._graphs.holds(step.slots):
+            self._graphs.run(step.slots)
+            return
+        for low, high in _passes(step.num_tokens):
+            self._pass(step, low, high)
+
+    @torch.inference_mode()
+    def _update(self, step: Step) -> None:
+        """Bring the slot table up to date."""
+        table = self.table
+        for request, slot, comes_back in step.left:
+            if comes_back:
+                self._saved[request] = table.token_ids[slot].clone()
+            elif self._keep and request.status == "finished":
+                self._outputs[request.request_id] = table.token_ids[
+                    slot, : request.input_tokens + request.output_tokens
+                ].clone()
+        if step.entered:
+            for request, slot, _, _ in step.entered:
+                self._seat(request, slot)
+            slots, cached, known = self._upload(list(zip(*[entry[1:] for entry in step.entered], strict=True)))
+            table.num_computed[slots], table.num_known[slots] = cached, known
+        if step.blocks:
+            slots, index, blocks = self._upload(list(zip(*step.blocks, strict=True)))
+            table.block_table[slots, index] = blocks
+
+    def _seat(self, request: Request, slot: int) -> None:
+        row = self.table.token_ids[slot]
+        saved = self._saved.pop(request, None)
+        if saved is not None:
+            row.copy_(saved)
+        else:
+            prompt = prompt_tokens(request, self.block_size, self.model.config.shape.vocab_size)
+            row[: len(prompt)] = self._upload(prompt)
+
+    def _pass(self, step: Step, low: int, high: int) -> None:
+        """Compute the rows from `low` to `high`."""
+        lens, wanted = step.num_tokens[low:high], step.num_wanted[low:high]
+        starts = [0, *accumulate(lens)]
+        slots, query_starts, wanted_starts, last = self._upload_ragged(
+            step.slots[low:high],
+            starts,
+            [0, *accumulate(wanted)],
+            [a + n - 1 for a, n in zip(starts, wanted, strict=False)],
+        )
+        inputs = StepInputs.allocate(starts[-1], high - low, self.table)
+        if starts[-1] == high - low:
+            self.decode(slots, query_starts, inputs)
+            return
+        self.backend.prepare_step(self.table, slots, query_starts, inputs)
+        plan = None
+        if self.backend.name == "triton":
+            seq_lens = [c + n for c, n in zip(step.contexts[low:high], lens, strict=True)]
+            plan = plan_prefill(lens, seq_lens, self._group, self.model.device)
+
+        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return self.backend.paged_prefill(query, k, v, inputs.block_table, inputs.seq_lens, query_starts, plan)  # type: ignore[no-any-return]
+
+        sampled = self.model.forward(self.backend, inputs, self.caches, attend, last)
+        self.backend.commit_step(self.table, slots, wanted_starts, sampled)
+
+    def decode(self, slots: torch.Tensor, query_starts: torch.Tensor, inputs: StepInputs) -> None:
+        """One token for each row; all of it on the device, so that a CUDA graph can hold it.
+
+        Parameters
+        ----------
+        slots, query_starts : Tensor
+            As `prepare_step` takes them; slot -1 is padding.
+        inputs : StepInputs
+            Buffers for as many rows.
+        """
+        self.backend.prepare_step(self.table, slots, query_starts, inputs)
+        self.backend.plan_decode(self._plan, inputs.seq_lens)
+
+        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return self.backend.paged_decode(query, k, v, inputs.block_table, inputs.seq_lens, self._plan)  # type: ignore[no-any-return]
+
+        sampled = self.model.forward(self.backend, inputs, self.caches, attend)
+        self.backend.commit_step(self.table, slots, query_starts, sampled)
+
+    def _upload(self, values: np.ndarray | Sequence[Sequence[int]]) -> torch.Tensor:
+        """Send numbers to the device without waiting for it."""
+        host = torch.from_numpy(np.asarray(values, dtype=np.int32))
+        return host.pin_memory().to(self.model.device, non_blocking=True) if self._asynchronous else host
+
+    def _upload_ragged(self, *rows: list[int]) -> list[torch.Tensor]:
+        """Send several rows in one piece, each at an address that is a multiple of 16 bytes.
+
+        Triton compiles a kernel anew for a pointer that is not, which would take seconds in the middle of a run.
+        """
+        width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
+        packed = np.zeros((len(rows), width), dtype=np.int32)
+        for line, row in zip(packed, rows, strict=True):
+            line[: len(row)] = row
+        return [line[: len(row)] for line, row in zip(self._upload(packed), rows, strict=True)]
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _passes(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut rows into runs of at most `PASS_TOKENS` tokens, but for rows longer than that.
+
+    >>> _passes([10000, 6000, 7000, 20000, 1])
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    cuts, total = [0], 0
+    for row, tokens in enumerate(num_tokens):
+        if total and total + tokens > PASS_TOKENS:
+            cuts.append(row)
+            total = 0
+        total += tokens
+    return list(zip(cuts, [*cuts[1:], len(num_tokens)], strict=True))
+
+
+def guarded(act: Callable[..., Out], *args: Any) -> Out:
+    """Call `act`; what the device says when it is full or dead becomes one sentence."""
+    try:
+        return act(*args)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower "
+            f"gpu_memory_utilization"
+        ) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise EngineError(f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less") from error
+        if "CUDA" in str(error) or "HIP" in str(error):
+            raise EngineError(f"the GPU failed ({str(error).splitlines()[0]}); restart the process") from error
+        raise

@@ -1,0 +1,78 @@
+"""How many KV blocks a GPU has room for, measured: after the weights, and beside what a forward pass takes."""
+
+from __future__ import annotations
+
+import torch
+
+from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.engine import PASS_TOKENS, guarded
+from busdoor_gpu.engine.footprint import block_bytes
+from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.slots import EngineError
+from busdoor_gpu.kernels.cache import allocate_kv_cache
+from busdoor_gpu.kernels.paged_prefill import plan_prefill
+from busdoor_gpu.kernels.step_inputs import StepInputs
+
+NOT_MEASURED = "KV memory can be measured on a GPU only; give [kv] num_blocks in the configuration"
+_GRAPH_BYTES = 2**30  # left for CUDA graphs and their workspaces, which are captured later (vLLM logs 0.5-1 GiB for 8B)
+
+
+def measure_num_blocks(
+    model: Model, backend: Backend, block_size: int, max_model_len: int, gpu_memory_utilization: float = 0.9
+) -> int:
+    """Run the largest forward pass there can be, and divide what memory it leaves into blocks.
+
+    Parameters
+    ----------
+    model, backend : Model, Backend
+        On a GPU.
+    block_size, max_model_len : int
+        Tokens of a block; longest row.
+    gpu_memory_utilization : float
+        Share of the GPU's memory that weights, activations and cache may take together.
+
+    Raises
+    ------
+    EngineError
+        If the device is no GPU, or has no room.
+    """
+    device = model.device
+    if device.type != "cuda":
+        raise EngineError(NOT_MEASURED)
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    guarded(_largest_pass, model, backend, block_size, max(PASS_TOKENS, max_model_len))
+    peak = torch.cuda.max_memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
+    torch.cuda.empty_cache()
+    left = int(total * gpu_memory_utilization) - others - peak - _GRAPH_BYTES
+    each = block_bytes(model.config, model.dtype, block_size)
+    if left < each:
+        raise EngineError(
+            f"{model.config.shape.name} leaves no room for KV blocks: {peak / 2**30:.1f} GiB of weights and work "
+            f"and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or raise "
+            f"gpu_memory_utilization"
+        )
+    return left // each
+
+
+@torch.inference_mode()
+def _largest_pass(model: Model, backend: Backend, block_size: int, num_tokens: int) -> None:
+    """One prompt of so many tokens, in a cache of one layer that all layers write to."""
+    shape, device = model.config.shape, model.device
+    num_blocks = -(-num_tokens // block_size)
+    cache = allocate_kv_cache(num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.dtype, device)
+    tokens = torch.arange(num_tokens, dtype=torch.int32, device=device)
+    table = torch.arange(num_blocks, dtype=torch.int32, device=device)[None]
+    positions = tokens % model.rope.shape[0]
+    lens = torch.tensor([num_tokens], dtype=torch.int32, device=device)
+    starts = torch.tensor([0, num_tokens], dtype=torch.int32, device=device)
+    plan = plan_prefill([num_tokens], [num_tokens], shape.num_attention_heads // shape.num_key_value_heads, device)
+    inputs = StepInputs(tokens % shape.vocab_size, positions, tokens, lens, table)
+
+    def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return backend.paged_prefill(query, k, v, table, lens, starts, plan)  # type: ignore[no-any-return]
+
+    model.forward(backend, inputs, [cache] * shape.num_hidden_layers, attend, starts[1:] - 1)
+    torch.cuda.synchronize(device)

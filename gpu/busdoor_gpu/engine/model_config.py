@@ -1,0 +1,177 @@
+"""Which model: a shape of the catalogue, a toy for the CPU, or a checkpoint's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from busdoor.catalog import ModelShape, model
+from busdoor.core.registry import checked
+
+_FAMILIES = {"LlamaForCausalLM": False, "Qwen3ForCausalLM": True}  # architecture: whether it norms queries and keys
+_NEEDED = (
+    ("num_experts", 1), ("mlp", "gated"), ("bias", "none"), ("norm_bias", False), ("learned_positions", 0),
+)  # fmt: skip
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_TINY: dict[str, Any] = {
+    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "intermediate_size": 128, "vocab_size": 257, "max_position_embeddings": 4096,
+}  # fmt: skip
+TINY = {
+    "tiny-llama": ModelShape(name="tiny-llama", **_TINY),
+    "tiny-qwen3": ModelShape(name="tiny-qwen3", qk_norm=True, tie_word_embeddings=True, **_TINY),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Llama or Qwen3: its shape, and the constants that cost nothing but change the numbers.
+
+    Parameters
+    ----------
+    shape : ModelShape
+        As the simulator's catalogue has it.
+    rope_theta : float
+        Base of the rotary angles; Llama 3's unless a checkpoint says otherwise.
+    rope_scaling : mapping
+        Llama 3.1's stretching of the low frequencies, in the words of config.json; empty for none.
+    rms_norm_eps : float
+        Added to mean squares.
+    folder : Path, optional
+        Where the checkpoint is; without one the weights are random.
+    """
+
+    shape: ModelShape
+    rope_theta: float = 500_000.0
+    rope_scaling: Mapping[str, float] = field(default_factory=dict)
+    rms_norm_eps: float = 1e-5
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        wrong = [f"{name} = {getattr(shape, name)!r}" for name, right in _NEEDED if getattr(shape, name) != right]
+        if wrong:
+            raise ValueError(f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama or Qwen3")
+
+    def inverse_frequencies(self) -> torch.Tensor:
+        """Radians a position turns each pair of dimensions by: float64, [head_dim / 2].
+
+        Examples
+        --------
+        >>> ModelConfig(TINY["tiny-llama"], rope_theta=10000.0).inverse_frequencies()[:2]
+        tensor([1.0000, 0.3162], dtype=torch.float64)
+        """
+        head_dim = self.shape.head_dim
+        plain = self.rope_theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        if not self.rope_scaling:
+            return plain
+        factor, low, high, old = (self.rope_scaling[key] for key in _LLAMA3)
+        # Waves shorter than old / high stay, those longer than old / low are stretched, and between it goes over.
+        kept = ((old * plain / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
+        return plain * (kept + (1 - kept) / factor)
+
+
+def find_model(name: str) -> ModelConfig:
+    """Find a model by a name of the catalogue or of `TINY`, or by the path of a checkpoint's folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or the engine cannot run it.
+
+    Examples
+    --------
+    >>> find_model("tiny-qwen3").shape.qk_norm, find_model("qwen3-0.6b").shape.num_hidden_layers
+    (True, 28)
+    """
+    if not name:
+        raise ValueError("--model is empty; give a model's name, or a checkpoint's folder")
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        return read_config(folder)
+    if name in TINY:
+        return ModelConfig(TINY[name])
+    if folder.exists():
+        raise ValueError(f"--model {name}: no checkpoint's folder, as it has no config.json; give one that has")
+    if name.startswith((".", "/", "~")):
+        raise ValueError(f"--model {name}: there is no such folder; give a checkpoint's folder, or a model's name")
+    try:
+        shape = model(name)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; on a CPU there are {' and '.join(TINY)} too, or give a checkpoint's folder"
+        ) from None
+    return ModelConfig(shape)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a Hugging Face config.json.
+
+    Raises
+    ------
+    ValueError
+        If it is of another family, or lacks a field.
+    """
+    said = _read_json(folder / "config.json")
+    family = next(iter(said.get("architectures") or ["none"]))
+    if family not in _FAMILIES:
+        raise ValueError(f"{folder}/config.json: architectures = [{family!r}]; the engine runs {', '.join(_FAMILIES)}")
+    _check_numbers(said, folder / "config.json")
+    heads = said["num_attention_heads"]
+    fields = {
+        "name": folder.resolve().name,
+        "head_dim": said.get("head_dim") or said["hidden_size"] // heads,
+        "num_key_value_heads": said.get("num_key_value_heads", heads),
+        "tie_word_embeddings": said.get("tie_word_embeddings", False),
+        "qk_norm": _FAMILIES[family],
+        "bias": "all" if said.get("attention_bias") or said.get("mlp_bias") else "none",
+        **{key: said[key] for key in _TINY if key not in ("head_dim", "num_key_value_heads")},
+    }
+    for key in ("rope_parameters", "rope_scaling"):
+        if not isinstance(said.get(key) or {}, Mapping):
+            raise ValueError(f"{folder}/config.json: {key} is {said[key]!r}; it must be a table")
+    rope = said.get("rope_parameters") or {
+        **(said.get("rope_scaling") or {}),
+        "rope_theta": said.get("rope_theta", 1e4),
+    }
+    shape = checked(ModelShape, fields, f"{folder}/config.json")
+    return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), said["rms_norm_eps"], folder)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """Read a config.json."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    if not isinstance(said, dict) or not isinstance(said.get("architectures", []), list):
+        raise ValueError(f"{file} is no model's configuration: it must be a table, with a list of architectures")
+    return said
+
+
+def _check_numbers(said: Mapping[str, Any], file: Path) -> None:
+    """Raise ValueError if a number is missing that a shape is made of."""
+    for key in (*_TINY, "rms_norm_eps"):
+        value = said.get(key)
+        if key not in ("head_dim", "num_key_value_heads") and (isinstance(value, bool) or not _positive(value)):
+            raise ValueError(f"{file}: {key} is {value}; it must be a number above 0")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
+def _scaling(rope: Mapping[str, Any], folder: Path) -> Mapping[str, float]:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3"):
+        raise ValueError(f"{folder}/config.json: rope_type = {kind!r}; the engine knows default and llama3")
+    for key in _LLAMA3 if kind == "llama3" else ():
+        if not _positive(rope.get(key)):
+            raise ValueError(f"{folder}/config.json: {key} of the rope is {rope.get(key)}; it must be a number above 0")
+    return rope if kind == "llama3" else {}

@@ -1,0 +1,47 @@
+"""Token ids for the prompts of a trace, which knows only lengths and which blocks are equal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.core.request import Request
+
+_GOLDEN = 0x9E3779B97F4A7C15  # splitmix64's increment and multipliers (Steele, Lea and Flood, OOPSLA 2014)
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+def prompt_tokens(request: Request, block_size: int, vocab_size: int) -> NDArray[np.int32]:
+    """A request's prompt: blocks with equal hash ids are equal, everything else is its own.
+
+    Parameters
+    ----------
+    request : Request
+        Its `hash_ids` name its prompt's first blocks.
+    block_size : int
+        Tokens of a block.
+    vocab_size : int
+        Ids are below it.
+
+    Examples
+    --------
+    >>> a, b = (Request(i, 0.0, 5, 1, hash_ids=(7,)) for i in range(2))
+    >>> a, b = (prompt_tokens(request, 4, 1000) for request in (a, b))
+    >>> len(a), (a == b).tolist()
+    (5, [True, True, True, True, False])
+    """
+    position = np.arange(request.input_tokens, dtype=np.uint64)
+    key = np.full(request.input_tokens, 2 * request.request_id, dtype=np.uint64)
+    if request.hash_ids:
+        shared = (2 * np.asarray(request.hash_ids, dtype=np.int64) + 1).astype(np.uint64)
+        named = np.repeat(shared, block_size)[: request.input_tokens]
+        key[: len(named)] = named
+    return (_mixed(_mixed(key) + position) % np.uint64(vocab_size)).astype(np.int32)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scatter 64-bit numbers evenly."""
+    x = x + np.uint64(_GOLDEN)
+    for shift, factor in _MIX:
+        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
+    return x ^ (x >> np.uint64(31))

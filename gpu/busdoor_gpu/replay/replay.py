@@ -1,0 +1,169 @@
+"""Replay: a trace through a policy on real hardware, into the simulator's own result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import inf
+from typing import Any
+
+import numpy as np
+import simpy
+
+from busdoor.policies.base import Policy
+from busdoor.results.result import Result
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.simulate import describe_run
+from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.device import describe_device, git_commit
+from busdoor_gpu.engine.engine import Engine
+from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.slots import EngineError
+from busdoor_gpu.replay.clocks import CLOCKS, ClockName, Stopwatch
+from busdoor_gpu.replay.engine_server import EngineServer, Measured
+from busdoor_workloads import Trace
+
+
+class ReplayError(EngineError):
+    """A replay that broke off.
+
+    Attributes
+    ----------
+    result : Result
+        What was measured so far; requests that had not left are "unfinished".
+    """
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+def replay(
+    trace: Trace,
+    policy: Policy,
+    model: Model,
+    backend: Backend,
+    *,
+    lookahead: int = 1,
+    clock: ClockName = "wall",
+    keep_outputs: bool = False,
+    cuda_graphs: bool = True,
+    meta: Mapping[str, Any] | None = None,
+) -> Result:
+    """Serve a trace's requests: random prompts of its lengths, answers forced to its lengths.
+
+    Parameters
+    ----------
+    trace : Trace
+        Who arrives when; a closed loop and sessions work as in the simulator.
+    policy : Policy
+        A fresh scheduler; it serves one run.
+    model, backend : Model, Backend
+        What runs, and by which operations.
+    lookahead : {0, 1}
+        When an iteration is decided: at the end of the one before, or while the one before still runs.
+    clock : {"wall", "cpu", "paced"}
+        Real time; or, on a CPU, the process's own, in which idle time is skipped; or that with the machine's changes of
+        speed taken out, see `PacedClock`.
+    keep_outputs : bool
+        Whether `meta["outputs"]` gets the tokens of each finished request.
+    cuda_graphs : bool
+        Whether decodes run as CUDA graphs where they can.
+    meta : mapping, optional
+        What else the result's `meta` should say.
+
+    Returns
+    -------
+    Result
+        As the simulator's, each iteration a row, with two columns more: `device_s` (on the device, by its own events)
+        and `host_s` (the host at work, not waiting).
+
+    Raises
+    ------
+    ReplayError
+        If the engine cannot go on; it holds what was measured so far.
+    EngineError
+        If it cannot begin.
+
+    Examples
+    --------
+    >>> from busdoor.kv.paged import PagedKV
+    >>> from busdoor.policies.vllm import VllmPolicy
+    >>> from busdoor_gpu.engine.backend import load_backend
+    >>> from busdoor_gpu.engine.model import load_model
+    >>> policy = VllmPolicy(PagedKV(64, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128)
+    >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 30], output_tokens=[3, 4])
+    >>> result = replay(trace, policy, load_model("tiny-llama", "cpu"), load_backend("torch"), clock="cpu")
+    >>> result.summary["completed"], len(result.iterations)
+    (2, 4)
+    """
+    if clock != "wall" and model.device.type != "cpu":
+        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
+    engine = Engine(model, policy, backend, row_tokens(policy, trace), keep_outputs, cuda_graphs)
+    recorder = TableRecorder(policy)
+    env = simpy.Environment()
+    clients = Clients(env, trace, engine.block_size)
+    noted = describe_run(trace, policy, Measured(clock=clock, backend=backend.name), lookahead)
+    noted |= describe_engine(engine) | dict(meta or {})
+    server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left)
+    clients.start(server)
+    watch = Stopwatch()
+    try:
+        env.run()
+        server.check_served()
+        engine.drain()
+    except (EngineError, KeyboardInterrupt) as error:
+        message = str(error) or "interrupted"
+        for request in server.present:
+            request.status = "unfinished"
+            recorder.left(request, env.now)
+        noted |= watch.read() | {"error": message, "complete": False}
+        raise ReplayError(message, _result(server, recorder, noted)) from error
+    finally:
+        engine.close()
+    noted |= watch.read()
+    return _result(server, recorder, noted | ({"outputs": engine.outputs} if keep_outputs else {}))
+
+
+def row_tokens(policy: Policy, trace: Trace) -> int:
+    """Most tokens that a slot has to hold; in a static batch, the longest prompt and the longest answer together.
+
+    Examples
+    --------
+    >>> from busdoor.kv.contiguous import ContiguousKV
+    >>> from busdoor.policies.static import StaticPolicy
+    >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 100], output_tokens=[50, 3])
+    >>> row_tokens(StaticPolicy(ContiguousKV(1000), batch_size=2, max_model_len=200), trace)
+    150
+    """
+    served = trace.input_tokens + trace.output_tokens <= (getattr(policy, "max_model_len", None) or inf)
+    inputs, outputs = trace.input_tokens[served], trace.output_tokens[served]
+    if policy.whole_batch:
+        padded = getattr(policy, "padding", None) or (1, 1)
+        return int(np.max(inputs, initial=padded[0]) + np.max(outputs, initial=padded[1]))
+    return int(np.max(inputs + outputs, initial=1))
+
+
+def describe_engine(engine: Engine) -> dict[str, Any]:
+    """Say what ran on what, as a result's meta.json keeps it."""
+    config = engine.model.config
+    device = describe_device(engine.model.device)
+    return {
+        "gpu": device["name"],
+        "model": config.shape.name,
+        "model_shape": asdict(config.shape),
+        "dtype": str(engine.model.dtype).removeprefix("torch."),
+        "weights": "random" if config.folder is None else str(config.folder),
+        "num_device_blocks": engine.num_blocks,
+        "graph_sizes": engine.graph_sizes,
+        "device": device,
+        "git_commit": git_commit(),
+    }
+
+
+def _result(server: EngineServer, recorder: TableRecorder, meta: Mapping[str, Any]) -> Result:
+    iterations = recorder.iterations()
+    iterations["device_s"] = np.array(server.device_s)[: len(iterations)]
+    iterations["host_s"] = np.array(server.host_s)[: len(iterations)]
+    return Result(recorder.requests(), iterations, recorder.stays(), meta)

@@ -1,0 +1,132 @@
+"""Profile: the iterations of a designed grid on real hardware, for a calibration to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import simpy
+
+from busdoor.results.result import Result
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.simulate import describe_run
+from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.engine import Engine
+from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.slots import EngineError
+from busdoor_gpu.replay.clocks import CLOCKS, ClockName, Stopwatch
+from busdoor_gpu.replay.engine_server import EngineServer, Measured
+from busdoor_gpu.replay.replay import ReplayError, describe_engine
+from busdoor_gpu.twin.grid import LEAST_TOKENS, GridLimits, design
+from busdoor_gpu.twin.grid_policy import GridPolicy
+from busdoor_workloads import Trace
+
+
+def profile(
+    model: Model,
+    backend: Backend,
+    limits: GridLimits,
+    budget_s: float,
+    *,
+    lookahead: int = 1,
+    clock: ClockName = "wall",
+    cuda_graphs: bool = True,
+    seed: int = 0,
+    meta: Mapping[str, Any] | None = None,
+) -> Result:
+    """Run as much of the grid as a time budget allows, through the same engine and loop as a replay.
+
+    Parameters
+    ----------
+    model, backend : Model, Backend
+        What runs, and by which operations.
+    limits : GridLimits
+        How large its iterations get; see `design`.
+    budget_s : float
+        Seconds of the clock, the warm-up among them and loading not.
+    lookahead, clock, cuda_graphs
+        As `replay` takes them.
+    seed : int
+        Of the order of the grid.
+    meta : mapping, optional
+        What else the result's `meta` should say.
+
+    Returns
+    -------
+    Result
+        `iterations` has the measured ones only, a row each, with `device_s` and `host_s` as a replay's, and `cell`, the
+        number of the designed iteration. Its requests are stand-ins, whose latencies mean nothing.
+
+    Raises
+    ------
+    ReplayError
+        If the engine cannot go on or is interrupted; it holds what was measured so far.
+    EngineError
+        If it cannot begin, or the budget is too short to measure anything.
+
+    Examples
+    --------
+    >>> from busdoor_gpu.engine.backend import load_backend
+    >>> from busdoor_gpu.engine.model import load_model
+    >>> limits = GridLimits(max_num_seqs=2, max_num_batched_tokens=32, max_model_len=64, num_blocks=16)
+    >>> model, backend = load_model("tiny-llama", "cpu"), load_backend("torch")
+    >>> iterations = profile(model, backend, limits, 0.5, clock="cpu").iterations
+    >>> set(iterations["repeat"]), bool((iterations["device_s"] > 0).all())
+    ({1}, True)
+    """
+    if clock != "wall" and model.device.type != "cpu":
+        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
+    cells = design(limits)
+    if not cells:
+        raise EngineError(
+            f"no iteration of the grid fits requests of {limits.max_model_len} tokens in {limits.num_blocks} blocks; "
+            f"give --max-model-len {LEAST_TOKENS} and --num-blocks {-(-LEAST_TOKENS // limits.block_size)}, or more"
+        )
+    policy = GridPolicy(cells, limits, budget_s, seed)
+    engine = Engine(model, policy, backend, limits.max_model_len, cuda_graphs=cuda_graphs)
+    recorder = TableRecorder(policy)
+    env = simpy.Environment()
+    server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead)
+    told: dict[str, Any] = {
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": limits.max_num_batched_tokens,
+    }
+    told |= {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed}
+    noted = describe_engine(engine) | told | dict(meta or {})
+    step_time = Measured(clock=clock, backend=backend.name)
+
+    def result() -> Result:
+        requests = recorder.requests()
+        trace = Trace(
+            arrival_s=requests["arrival_s"].to_numpy(),
+            input_tokens=requests["input_tokens"].to_numpy(),
+            output_tokens=requests["output_tokens"].to_numpy(),
+            name="profile",
+        )
+        described = describe_run(trace, policy, step_time, lookahead) | noted
+        return Result(requests, _measured(server, recorder, policy), recorder.stays(), described)
+
+    watch = Stopwatch()
+    try:
+        env.run()
+    except (EngineError, KeyboardInterrupt) as error:
+        message = str(error) or "interrupted"
+        noted |= watch.read() | {"error": message}
+        raise ReplayError(message, result()) from error
+    finally:
+        engine.close()
+    noted |= watch.read()
+    made = result()
+    if not len(made.iterations):
+        raise EngineError(f"nothing was measured in a budget of {budget_s:g} s; give --budget more, or a smaller grid")
+    return made
+
+
+def _measured(server: EngineServer, recorder: TableRecorder, policy: GridPolicy) -> Any:
+    """Iterations that belong to a cell."""
+    iterations = recorder.iterations()
+    count = len(iterations)
+    for name, values in (("device_s", server.device_s), ("host_s", server.host_s), ("cell", policy.cell_of)):
+        iterations[name] = np.array(values)[:count]
+    return iterations[iterations["cell"] >= 0].reset_index(drop=True)

@@ -1,0 +1,241 @@
+"""The machines that were measured for this repository: their terms, shapes, errors, and where these come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import busdoor
+from busdoor.calibration import Calibration, load_measured
+from busdoor.calibration.fit import HOST_BOUND
+from busdoor.calibration.log import touching
+from busdoor.calibration.teacher_forcing import batches_of
+from busdoor.results.result import Result
+from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.twin_folder import Twin, find_twins
+from busdoor.validation.validation import RunValidation, Validation
+
+_ROOT = Path(busdoor.__file__).resolve().parents[2]
+RESULTS = _ROOT / "gpu" / "results"
+MEANINGS: Mapping[str, str] = {
+    "base_s": "any iteration: read the weights once",
+    "eager_s": "no CUDA graph: one with prefill",
+    "per_chunk_s": "each piece of prefill",
+    "per_request_s": "each request in the batch",
+    "per_token_s": "each position computed",
+    "per_prefill_pair_s": "each query-key pair of a prefill's attention",
+    "per_context_s": "each key that a decode reads",
+    "per_mixed_request_s": "each decode beside a prefill, more",
+    "per_mixed_context_s": "each key of such a decode, more",
+    "host_s": "host: submit an iteration",
+    "host_eager_s": "host: launch it kernel by kernel, more",
+    "host_per_chunk_s": "host: each piece of prefill",
+    "host_per_request_s": "host: each request",
+}
+
+
+def measured_twins() -> list[Twin]:
+    """Find the twins that this repository keeps.
+
+    Raises
+    ------
+    ValueError
+        Where busdoor is installed without its repository.
+    """
+    twins = find_twins(RESULTS)
+    if not twins:
+        raise ValueError("the measured runs are in the repository's gpu/results; work in a clone of it")
+    return twins
+
+
+def measured_twin(name: str) -> Twin:
+    """Find the twin of a name.
+
+    Examples
+    --------
+    >>> measured_twin("h100-llama-3.1-8b").calibration.about["gpu"]
+    'NVIDIA H100 80GB HBM3'
+    """
+    return next(twin for twin in measured_twins() if twin.name == name)
+
+
+def vllm_runs() -> dict[str, Result]:
+    """Logs of the real vLLM on a CPU, by their rate in requests per second; see tests/measured/README.md."""
+    rates = (4, 12, 20)
+    return {f"rate_{rate}": load_measured(_ROOT / f"tests/measured/vllm_cpu/rate_{rate}.json.gz") for rate in rates}
+
+
+def terms(calibration: Calibration) -> pd.DataFrame:
+    """Return a calibration's terms in microseconds, with their 95 % intervals; of per_token_s a row each segment.
+
+    Returns
+    -------
+    DataFrame
+        What a term is for, and its numbers to four figures, as text.
+
+    Examples
+    --------
+    >>> terms(Calibration.load("vllm-cpu")).columns.tolist()
+    ['seconds for', 'µs', 'low', 'high']
+    """
+    rows: dict[str, list[str]] = {}
+    for term, value in calibration.step_time.describe().items():
+        interval = calibration.intervals.get(term)
+        if isinstance(value, list) and interval:
+            starts = [0, *calibration.step_time.token_breaks]
+            rows |= {
+                f"{term}, beyond {start}": [MEANINGS[term], *map(_microseconds, (own, *ends))]
+                for start, own, ends in zip(starts, value, interval, strict=True)
+            }
+        elif interval:
+            rows[term] = [MEANINGS[term], *map(_microseconds, (value, *interval))]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["seconds for", "µs", "low", "high"])
+
+
+def _microseconds(seconds: float) -> str:
+    return np.format_float_positional(1e6 * seconds, precision=4, fractional=False, trim="-")
+
+
+def shapes(profile: Result, step_time: CalibratedStepTime) -> pd.DataFrame:
+    """Return a row for each designed shape: what it computes; the device's and the host's time, measured and fitted.
+
+    Returns
+    -------
+    DataFrame
+        Times are medians in ms. `starved`: the device waited for the host, so the fit does not take its time.
+
+    Examples
+    --------
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> first = shapes(twin.profile, twin.calibration.step_time).iloc[0]
+    >>> f'{first["device_ms"]:.1f} {first["device_fit_ms"]:.1f}'                # one decode with a context of 16
+    '6.3 6.4'
+    """
+    table, batches = profile.iterations, batches_of(profile)
+    table = table.assign(
+        device_fit_s=[step_time.device_line(batch)[0] for batch in batches],
+        host_fit_s=[step_time.host_of(batch) for batch in batches],
+        chunks=[len(batch.chunks) for batch in batches],
+    )
+    cells = table.groupby("cell")
+    work = {"decodes": "num_decode_tokens", "context": "context_tokens", "chunks": "chunks",
+            "prefill_tokens": "num_prefill_tokens", "prior_tokens": "prefill_context_tokens"}  # fmt: skip
+    seconds = {f"{own}_ms": 1e3 * cells[f"{own}_s"].median() for own in ("device", "device_fit", "host", "host_fit")}
+    medians = pd.DataFrame({name: cells[column].first() for name, column in work.items()} | seconds)
+    medians["prior_tokens"] -= medians["prefill_tokens"]
+    medians["starved"] = (medians["chunks"] > 0) & (
+        medians["host_ms"] > HOST_BOUND * 1e3 * cells["duration_s"].median()
+    )
+    return medians.reset_index(drop=True)
+
+
+def errors(validation: Validation) -> pd.DataFrame:
+    """Return a row for each run: its load, and the errors of the main quantities in per cent."""
+    wanted = {
+        "step, each": "step_mean_absolute",
+        "step, all": "step_total",
+        "TTFT mean": "ttft_mean",
+        "TPOT mean": "tpot_mean",
+        "E2E mean": "e2e_mean",
+        "E2E p99": "e2e_p99",
+        "tokens/s": "output_rate",
+    }
+    rows = {
+        run.name: {"load": run.load} | {title: 100 * run.errors[key] for title, key in wanted.items()}
+        for run in validation.runs
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").replace({np.nan: None})
+
+
+def missed_bars(validation: Validation) -> pd.DataFrame:
+    """Return the bars that are missed: whose run it is, errors in per cent, and seconds where it is a latency.
+
+    Examples
+    --------
+    >>> from busdoor.validation.validate import validate
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time, ["azure-code-0.70"])
+    >>> missed_bars(code)[["quantity", "run"]].values.tolist()
+    [['step_mean_absolute', 'azure-code-0.70']]
+    """
+    bars = validation.bars[validation.bars["met"].eq(False)].reset_index(drop=True)
+    runs = {run.name: run for run in validation.runs}
+    rows = [_behind(runs.get(name), quantity) for name, quantity in zip(bars["run"], bars["quantity"], strict=True)]
+    percent = bars.assign(error=100 * bars["error"], bar=100 * bars["bar"]).drop(columns="met")
+    return percent.join(pd.DataFrame(rows, index=bars.index))
+
+
+def _behind(run: RunValidation | None, quantity: str) -> dict[str, float]:
+    """Return what an error is of, as far as it is the latency of one run."""
+    key = tuple(quantity.split("_", 1))
+    if run is None or key not in run.table.index:
+        return {"measured (s)": np.nan, "simulated (s)": np.nan, "requests": np.nan}
+    seconds = {f"{side} (s)": float(run.table[side][key]) for side in ("measured", "simulated")}
+    return {**seconds, "requests": len(run.measured.requests)}
+
+
+def followed(run: RunValidation) -> pd.DataFrame:
+    """Return where the step time errs, by what an iteration is and what follows it at once.
+
+    Returns
+    -------
+    DataFrame
+        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent of the run's.
+
+    Examples
+    --------
+    >>> from busdoor.validation.validate import validate
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time)
+    >>> followed(code.runs[0])["error"].round(1).to_dict()["decodes, then prefill"]
+    -4.9
+    """
+    table = run.measured.iterations.assign(predicted_s=run.predicted_s)
+    prefill, after = (table["num_prefill_tokens"] > 0), _prefill_next(table)
+    cells = table.groupby((prefill.map(_WORK) + ", then " + after.map(_WORK)).rename(None))
+    off_s = cells["predicted_s"].sum() - cells["duration_s"].sum()
+    return pd.DataFrame({
+        "iterations": cells.size(),
+        "measured_ms": 1e3 * cells["duration_s"].mean(),
+        "predicted_ms": 1e3 * cells["predicted_s"].mean(),
+        "error": 100 * off_s / table["duration_s"].sum(),
+    })  # fmt: skip
+
+
+_WORK = {False: "decodes", True: "prefill"}
+
+
+def _prefill_next(table: pd.DataFrame) -> pd.Series[bool]:
+    prefill = table["num_prefill_tokens"].shift(-1, fill_value=0) > 0
+    return prefill & np.append(touching(table), False)
+
+
+def launches(result: Result) -> pd.Series[float]:
+    """Milliseconds that the host took to launch a prefill kernel by kernel: in a profile, or while decodes ran.
+
+    Examples
+    --------
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> own = [twin.profile, twin.runs["azure-conv-0.75"]]
+    >>> [f"{launches(result).median():.1f}" for result in own]
+    ['9.3', '18.6']
+    """
+    table = result.iterations
+    prefill = table["num_prefill_tokens"] > 0
+    single = table["num_requests"] - table["num_decode_tokens"] == 1  # a profile's shapes may have hundreds of prompts
+    rows = prefill & single if result.meta["policy"] == "grid" else ~prefill & _prefill_next(table)
+    return 1e3 * table.loc[rows, "host_s"]
+
+
+def scoreboard(validations: dict[str, Validation]) -> pd.DataFrame:
+    """Return, for each twin, how many bars are met, and the largest errors of runs below a load of 0.8, in per cent."""
+    rows = {}
+    for name, validation in validations.items():
+        bars = validation.bars
+        judged, calm = bars[bars["met"].notna()], bars[bars["regime"].isin(["ρ < 0.5", "0.5–0.8"])]
+        worst = calm.groupby("quantity")["error"].agg(lambda own: 100 * own.abs().max())
+        rows[name] = {"bars met": f"{int(judged['met'].sum())} of {len(judged)}", **worst.round(1)}
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,241 @@
+"""From measured iterations to the columns that a calibration multiplies by its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from busdoor.results.result import Result
+
+Floats = NDArray[np.float64]
+
+DEVICE_TERMS = (
+    "base_s",
+    "eager_s",
+    "per_chunk_s",
+    "per_request_s",
+    "per_token_s",
+    "per_prefill_pair_s",
+    "per_context_s",
+)
+# Of decodes beside a prefill, where decodes alone run as CUDA graphs: then they are other kernels' work.
+MIXED_TERMS = ("per_mixed_request_s", "per_mixed_context_s")
+HOST_TERMS = ("host_s", "host_per_chunk_s", "host_per_request_s")
+EAGER_HOST_TERMS = ("host_eager_s",)  # launching kernels one by one, which graphs spare the host
+# What to put into a log so that a term shows; for the sentence that refuses one.
+REMEDIES: Mapping[str, str] = {
+    "base_s": "iterations of several sizes",
+    "eager_s": "iterations with and without prefill",
+    "per_chunk_s": "iterations with one and with several pieces of prefill",
+    "per_request_s": "as many requests with more and with fewer tokens",
+    "per_token_s": "iterations with few and with many tokens",
+    "per_prefill_pair_s": "short and long prompts",
+    "per_context_s": "decodes with short and with long contexts",
+    "per_mixed_request_s": "prefill beside few and beside many decodes",
+    "per_mixed_context_s": "prefill beside decodes with short and with long contexts",
+    "host_s": "iterations of several sizes",
+    "host_eager_s": "iterations with and without prefill",
+    "host_per_chunk_s": "iterations with one and with several pieces of prefill",
+    "host_per_request_s": "small and large batches",
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """Measured iterations of several runs, one after the other; arrays of shape (n,).
+
+    Attributes
+    ----------
+    duration_s, repeat : array
+        Mean seconds of an iteration of each row, and how many iterations it stands for.
+    device_s, host_s : array or None
+        Seconds of the device and of the host, where the logs have them apart.
+    columns : dict of array
+        What the terms multiply, and `positions`, the tokens computed, graph padding included.
+    run, block : array of int
+        Which run, and which contiguous piece of it, numbered over all runs.
+    names : tuple of str
+        Of the runs.
+    graph_sizes : tuple of int
+        Batch sizes of CUDA graphs; empty without.
+    """
+
+    duration_s: Floats
+    repeat: Floats
+    device_s: Floats | None
+    host_s: Floats | None
+    columns: Mapping[str, Floats]
+    run: NDArray[np.int64]
+    block: NDArray[np.int64]
+    names: tuple[str, ...]
+    graph_sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.duration_s)
+
+    def matrix(self, terms: Sequence[str], breaks: Sequence[int]) -> Floats:
+        """Put the columns of the terms side by side; per_token_s has one for each segment."""
+        parts = [
+            token_segments(self.columns["positions"], breaks) if term == "per_token_s" else self.columns[term][:, None]
+            for term in terms
+        ]
+        return np.hstack(parts) if parts else np.zeros((len(self), 0))
+
+
+def token_segments(positions: Floats, breaks: Sequence[int]) -> Floats:
+    """Positions in each segment between breaks, shape (n, segments).
+
+    Examples
+    --------
+    >>> token_segments(np.array([5.0, 20.0]), [16]).tolist()
+    [[5.0, 0.0], [16.0, 4.0]]
+    """
+    edges = [0.0, *breaks, np.inf]
+    return np.column_stack([np.clip(positions, low, high) - low for low, high in pairwise(edges)])
+
+
+BLOCKS_PER_RUN = 20  # long enough each for the slow drift of a machine to be inside of them, not between
+MIN_BLOCK_ROWS = 10
+
+
+def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Sequence[int] | None = None) -> Log:
+    """Collect the iterations of measured runs.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Measured; each with a table of iterations.
+    names : sequence of str
+        What to call them.
+    graph_sizes : sequence of int, optional
+        Batch sizes of CUDA graphs; by default what the runs' meta says (`graph_sizes`).
+
+    Raises
+    ------
+    ValueError
+        If a run has no iterations, or the runs do not belong together.
+    """
+    for result, name in zip(results, names, strict=True):
+        if not len(result.iterations):
+            raise ValueError(f"{name} has no table of iterations, only requests; use --from-requests")
+    sizes = tuple(graph_sizes) if graph_sizes is not None else _same_sizes(results, names)
+    tables = [_timed(result.iterations) for result in results]
+    table = pd.concat(tables, ignore_index=True)
+    apart = {"device_s", "host_s"} <= set.intersection(*(set(result.iterations) for result in results))
+    run = np.repeat(np.arange(len(tables)), [len(own) for own in tables])
+    return Log(
+        duration_s=_floats(table, "duration_s") / _floats(table, "repeat"),
+        repeat=_floats(table, "repeat"),
+        device_s=_floats(table, "device_s") / _floats(table, "repeat") if apart else None,
+        host_s=_floats(table, "host_s") / _floats(table, "repeat") if apart else None,
+        columns=_joined([_columns(result, own, sizes) for result, own in zip(results, tables, strict=True)]),
+        run=run,
+        block=_blocks([len(own) for own in tables]),
+        names=tuple(names),
+        graph_sizes=sizes,
+    )
+
+
+def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dict[str, Floats]:
+    """Work out what each term multiplies, and `positions`, for every row of a table of iterations."""
+    rows = _floats(iterations, "num_decode_tokens") + _floats(iterations, "num_idle_rows")
+    requests = _floats(iterations, "num_requests")
+    chunks, ones = requests - rows, np.ones(len(iterations))
+    positions = sum(_floats(iterations, f"num_{kind}_tokens") for kind in ("prefill", "decode", "padded")) + 0.0 * ones
+    eager = chunks > 0
+    if graph_sizes:
+        sizes = np.array(graph_sizes)
+        eager |= rows > sizes[-1]
+        padded = sizes[np.minimum(np.searchsorted(sizes, rows), len(sizes) - 1)]
+        positions = np.where(eager, positions, padded)
+    context = (_floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")) / 2
+    mixed = chunks > 0
+    return {
+        "positions": positions,
+        "base_s": ones,
+        "eager_s": eager.astype(float),
+        "per_chunk_s": chunks,
+        "per_request_s": requests,
+        "per_prefill_pair_s": _floats(iterations, "prefill_attention"),
+        "per_context_s": context + rows,
+        "per_mixed_request_s": mixed * rows,
+        "per_mixed_context_s": mixed * (context + rows),
+        "host_s": ones,
+        "host_eager_s": eager.astype(float),
+        "host_per_chunk_s": chunks,
+        "host_per_request_s": requests,
+    }
+
+
+_TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
+
+
+def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
+    """Tell of each row but the first whether it begins where the one before ends, shape (n - 1,).
+
+    Examples
+    --------
+    >>> touching(pd.DataFrame({"start_s": [0.0, 1.0, 3.0], "duration_s": [1.0, 1.0, 1.0]})).tolist()
+    [True, False]
+    """
+    start_s, duration_s = _floats(iterations, "start_s"), _floats(iterations, "duration_s")
+    touches: NDArray[np.bool_] = start_s[1:] - (start_s + duration_s)[:-1] < _TOUCHING_S
+    return touches
+
+
+def works_ahead(result: Result) -> bool:
+    """Whether an iteration has the host's work for another batch: not where a grid lets like follow like."""
+    return bool(result.meta.get("lookahead")) and "cell" not in result.iterations
+
+
+def _columns(result: Result, table: pd.DataFrame, graph_sizes: Sequence[int]) -> dict[str, Floats]:
+    """Columns of one run; the host's are of what it submits meanwhile, as `StepTime.last_s` has it."""
+    columns = columns_of(table, graph_sizes)
+    if not works_ahead(result):
+        return columns
+    touches, repeat = touching(table), _floats(table, "repeat")
+    first = np.append(True, ~touches) & (columns["per_chunk_s"] > 0)
+    for term in HOST_TERMS + EAGER_HOST_TERMS:
+        own = columns[term]
+        columns[term] = ((repeat - 1 + first) * own + np.append(touches * own[1:], 0.0)) / repeat
+    return columns
+
+
+def _joined(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    return {term: np.concatenate([part[term] for part in parts]) for term in parts[0]}
+
+
+def _timed(iterations: pd.DataFrame) -> pd.DataFrame:
+    return iterations[iterations["duration_s"] > 0].reset_index(drop=True)
+
+
+def _floats(table: pd.DataFrame, column: str) -> Floats:
+    return table[column].to_numpy(dtype=np.float64)
+
+
+def _blocks(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """Number contiguous pieces of the runs, from 0, in the same order as the rows."""
+    pieces, first = [], 0
+    for length in lengths:
+        count = max(1, min(BLOCKS_PER_RUN, length // MIN_BLOCK_ROWS))
+        pieces.append(first + np.arange(length) * count // max(length, 1))
+        first += count
+    return np.concatenate(pieces)
+
+
+def _same_sizes(results: Sequence[Result], names: Sequence[str]) -> tuple[int, ...]:
+    said: list[tuple[int, ...]] = [_sizes(result.meta) for result in results]
+    for sizes, name in zip(said, names, strict=True):
+        if sizes != said[0]:
+            raise ValueError(f"{name} ran with other CUDA graphs than {names[0]}; calibrate them apart")
+    return said[0]
+
+
+def _sizes(meta: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in meta.get("graph_sizes") or ())

@@ -1,0 +1,209 @@
+"""A measured trace through our scheduler: with the step time of a model, or with the durations that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import simpy
+from numpy.typing import NDArray
+
+from busdoor.calibration.log import touching, works_ahead
+from busdoor.core.batch import Batch, Chunk
+from busdoor.core.registry import as_data
+from busdoor.core.request import Request
+from busdoor.kv.config import KVConfig
+from busdoor.policies import policy_config
+from busdoor.policies.base import Policy
+from busdoor.results.result import Result
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.server import Server
+from busdoor.simulator.simulate import describe_run, run_to_end
+from busdoor.step_time.base import StepTime
+from busdoor_workloads import Trace
+
+Floats = NDArray[np.float64]
+_EXAMPLE = "vllm,max_num_seqs=64,num_blocks=4096,block_size=16,max_model_len=8192"
+
+
+def trace_of(result: Result) -> Trace:
+    """Arrivals and lengths of a measured run, as a trace.
+
+    Examples
+    --------
+    >>> trace_of(Result.example()).output_tokens.tolist()
+    [10, 20, 50, 100]
+    """
+    table = result.requests
+    if not table["arrival_s"].is_monotonic_increasing:
+        table = table.sort_values(["arrival_s", "request_id"], kind="stable")
+    return Trace(
+        arrival_s=table["arrival_s"].to_numpy(dtype=np.float64),
+        input_tokens=table["input_tokens"].to_numpy(dtype=np.int64),
+        output_tokens=table["output_tokens"].to_numpy(dtype=np.int64),
+        max_output_tokens=np.maximum(table["max_output_tokens"].fillna(0), table["output_tokens"]).astype(int),
+        name=str(result.meta.get("trace", "measured")),
+    )
+
+
+MEMORY = ("num_blocks", "block_size", "max_model_len")
+
+
+def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of a --policy if there is such a policy and it has them; the KV memory's may be among them.
+
+    Raises
+    ------
+    ValueError
+        If the policy is unknown, or a field of it.
+
+    Examples
+    --------
+    >>> dict(check_policy({"name": "vllm", "num_blocks": 9}))
+    {'name': 'vllm', 'num_blocks': 9}
+    """
+    own = {key: value for key, value in given.items() if key not in (*MEMORY, "label")}
+    policy_config(own.pop("name"), **own)
+    for key in MEMORY:
+        if key in given and (type(given[key]) is not int or given[key] < 1):
+            raise ValueError(f"--policy: {key} is {given[key]}; it must be a whole number of 1 or more")
+    return given
+
+
+def check_served(result: Result, name: str) -> None:
+    """Raise ValueError if a run answered no request, so that it has no latencies.
+
+    Examples
+    --------
+    >>> check_served(Result.example(), "mine")
+    """
+    if not (result.requests["status"] == "finished").any():
+        refused = result.requests["status"].str.startswith("refused").sum()
+        why = f"{refused} of {len(result.requests)} are refused; check --policy" if refused else "check its times"
+        raise ValueError(f"{name} has no finished request: {why}")
+
+
+def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None) -> Policy:
+    """Make a fresh scheduler as a run's meta describes it.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of the measured run: policy_config, num_blocks, block_size, max_model_len.
+    trace : Trace
+        What it will serve.
+    given : mapping, optional
+        Fields that replace the meta's: of the policy, or num_blocks, block_size, max_model_len.
+
+    Raises
+    ------
+    ValueError
+        If something is missing; the sentence says what to give.
+    """
+    given = dict(given or {})
+    memory = {key: given.pop(key, meta.get(key)) for key in MEMORY}
+    own = meta.get("policy_config") or {}
+    fields = {**(own if given.get("name") in (None, own.get("name")) else {}), **given}
+    fields.pop("label", None)
+    for key, value in {**memory, "name": fields.get("name")}.items():
+        if not value:
+            what = "policy" if key == "name" else key
+            raise ValueError(f"the run does not say its {what}; give it, as in --policy {_EXAMPLE}")
+    kv = KVConfig(
+        num_blocks=int(memory["num_blocks"]),
+        block_size=int(memory["block_size"]),
+        max_model_len=int(memory["max_model_len"]),
+    )
+    name = fields.pop("name")
+    with nullcontext() if "name" in given else as_data():
+        policy: Policy = policy_config(name, **fields).build(kv, trace)
+    return policy
+
+
+class Played(StepTime):
+    """Durations in a given order, whatever the batch; after the last, those of another model.
+
+    Examples
+    --------
+    >>> from busdoor.step_time.linear import LinearStepTime
+    >>> played = Played(np.array([0.5]), LinearStepTime(base_s=2.0))
+    >>> [float(played.durations_s(Batch(), 1)[0]) for _ in range(3)]
+    [0.5, 2.0, 2.0]
+    """
+
+    def __init__(self, durations_s: Floats, afterwards: StepTime) -> None:
+        self._left = iter(durations_s.tolist())
+        self._afterwards = afterwards
+
+    def durations_s(self, batch: Batch, repeat: int) -> Floats:
+        """Take the next duration."""
+        taken = next(self._left, None)
+        return self._afterwards.durations_s(batch, repeat) if taken is None else np.array([taken])
+
+
+def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> Result:
+    """Run a trace iteration by iteration, asking the step time once for each of them and for nothing else."""
+    env = simpy.Environment()
+    clients = Clients(env, trace, getattr(getattr(policy, "kv", None), "block_size", 16))
+    recorder = TableRecorder(policy)
+    server = Server(
+        env, policy, step_time, lookahead=lookahead, step_by_step=True, recorder=recorder, on_leave=clients.left
+    )
+    clients.start(server)
+    meta = describe_run(trace, policy, step_time, lookahead)
+
+    def result() -> Result:
+        return Result(recorder.requests(), recorder.iterations(), recorder.stays(), meta)
+
+    return run_to_end(env, trace, [recorder], result, type(policy).__name__)
+
+
+def batches_of(result: Result) -> list[Batch]:
+    """Batches of a run's iterations, as far as a step-time model reads them."""
+    table = result.iterations
+    chunks = table["num_requests"] - table["num_decode_tokens"] - table["num_idle_rows"]
+    columns = ("num_prefill_tokens", "prefill_attention", "prefill_context_tokens", "num_decode_tokens",
+               "num_idle_rows", "num_padded_tokens", "context_tokens")  # fmt: skip
+    rows = zip(chunks.tolist(), *(table[column].tolist() for column in columns), strict=True)
+    return [_batch(*row) for row in rows]
+
+
+_SOMEBODY = Chunk(Request(0, 0.0, 1, 1), 1, 0)  # models read the sums, and how many chunks there are
+
+
+def _batch(
+    chunks: int, prefill: int, attention: float, keys: int, decodes: int, idle: int, padded: int, context: int
+) -> Batch:
+    return Batch(
+        chunks=[_SOMEBODY] * chunks,
+        num_prefill_tokens=prefill,
+        prefill_attention=attention,
+        prefill_context_tokens=keys,
+        num_decode_tokens=decodes,
+        num_idle_rows=idle,
+        num_padded_tokens=padded,
+        decode_context_tokens=context,
+    )
+
+
+def predicted_s(result: Result, step_time: StepTime) -> Floats:
+    """Seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
+    repeats = result.iterations["repeat"].tolist()
+    batches = batches_of(result)
+    durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]
+    if works_ahead(result):
+        for row, (following, from_idle) in enumerate(_neighbours(result.iterations, batches)):
+            last_s = step_time.last_s(batches[row], repeats[row], following, from_idle)
+            durations_s[row][-1] = durations_s[row][-1] if last_s is None else last_s
+    return np.array([float(own.sum()) for own in durations_s])
+
+
+def _neighbours(iterations: pd.DataFrame, batches: list[Batch]) -> list[tuple[Batch | None, bool]]:
+    """Return of each row what follows at once, and whether nothing ran right before."""
+    touches = touching(iterations).tolist()
+    following = [batch if near else None for batch, near in zip(batches[1:], touches, strict=True)]
+    return list(zip([*following, None], [True, *(not near for near in touches)], strict=True))

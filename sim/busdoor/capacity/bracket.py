@@ -1,0 +1,245 @@
+"""Bracketing the highest rate that meets an SLO, where a rate that was tried may stay open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain, count
+from math import ceil, inf, log, log2
+
+from busdoor.capacity.crossing import crossing_rps
+from busdoor.capacity.estimate import Outcome
+from busdoor.capacity.trial import Probe
+
+Try = Callable[[float, int], Probe]  # a rate in requests/s, and how often the requests have been doubled
+
+# Of what the server carries at most: where a search goes down, first in small steps, since whole batches may keep a
+# SLO only close to the top, then in halves.
+_DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
+LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use to anybody
+_HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too short to fill the server
+_HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
+_LOOKS = 2  # rounds, each halving the steps beside the best rate
+_WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
+_EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
+_STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough, and may be infinite
+_ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
+_OPEN = 2  # rates that stay open at one length of run: more of them would be better spent on longer runs
+_JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
+_EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
+
+
+@dataclass
+class Search:
+    """Find a low rate that meets and a high one that misses, so close to each other as `tolerance` says.
+
+    Parameters
+    ----------
+    attempt : callable
+        Runs a rate, with the requests doubled so often.
+    ceiling_rps : float
+        About what the server carries at most.
+    tolerance : float
+        Half of the bracket's width, as a share of the answer.
+    max_doublings : int
+        How often a run that is too short to decide is lengthened.
+    least_rps : float
+        Lower rates are not looked at.
+    begin_rps : float, optional
+        The search begins below it: at the ceiling, unless something is known of the answer.
+
+    Attributes
+    ----------
+    probes : list of Probe
+        All that were tried, in order.
+    low, high : Probe or None
+        The highest known to meet, and the lowest above it known to miss.
+    """
+
+    attempt: Try
+    ceiling_rps: float
+    tolerance: float
+    max_doublings: int
+    least_rps: float = 0.0
+    begin_rps: float | None = None
+    probes: list[Probe] = field(default_factory=list)
+    low: Probe | None = None
+    high: Probe | None = None
+    doublings: int = 0
+    _since: int = field(default=0, init=False)  # the first run of the present length
+
+    def run(self) -> None:
+        """Bracket the answer, then narrow the bracket; `low` stays None if no rate meets."""
+        self._descend()
+        if self.low is not None:
+            step = 1 + 2 * self.tolerance
+            self._ascend(max(self.low.request_rate * step, self._begin), step, _HIGHEST_SHARE * self.ceiling_rps)
+        if self.high is not None and self.low is not None:
+            self._narrow()
+
+    def climb(self, met: Probe, stride: float) -> None:
+        """Go up from a rate that meets, by a factor each time and at most to the ceiling, then narrow the bracket."""
+        self.low = met
+        self._ascend(met.request_rate * stride, stride, self.ceiling_rps)
+        if self.high is not None:
+            self._narrow()
+
+    @property
+    def _least(self) -> float:
+        return max(self.least_rps, LEAST_SHARE * self.ceiling_rps)
+
+    @property
+    def _begin(self) -> float:
+        return min(self.begin_rps or self.ceiling_rps, self.ceiling_rps)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the bracket is as narrow as it should be."""
+        return self.low is not None and self.high is not None and self._width <= self._wanted
+
+    @property
+    def relative_width(self) -> float:
+        """The bracket's width as a share of its middle: twice what may be said to be the answer's tolerance."""
+        return 2 * (self._width - 1) / (self._width + 1)
+
+    @property
+    def rate(self) -> float:
+        """The best guess between the ends: where the binding target would be just met; 0 if no rate meets.
+
+        It is never the rate that misses.
+        """
+        if self.low is None:
+            return 0.0
+        if self.high is None:
+            return self.low.request_rate
+        return min(self._crossing(), float(self.high.request_rate / self._width**_EDGE))
+
+    def _try(self, request_rate: float) -> Probe:
+        probe = self.attempt(request_rate, self.doublings)
+        self.probes.append(probe)
+        if probe.outcome is Outcome.MEETS and (self.low is None or request_rate > self.low.request_rate):
+            self.low = probe
+        if probe.outcome is Outcome.MISSES and (self.high is None or request_rate < self.high.request_rate):
+            self.high = probe
+        return probe
+
+    def _descend(self) -> None:
+        """Go down from the ceiling until a rate meets, or latencies only get worse."""
+        worse, before = 0, inf
+        for share in chain(_DOWN, (_DOWN[-1] / 2**n for n in count(1))):
+            if share * self._begin < self._least or worse == _WORSE:
+                break
+            ratio = self._try(share * self._begin).binding.ratio
+            if self.low is not None:
+                return
+            worse, before = (worse + 1 if ratio > before else 0), ratio
+        self._look_around()
+        self._lengthen()
+
+    def _lengthen(self) -> None:
+        """Try what stayed open again with longer runs, from the highest rate down."""
+        while self.low is None and self.doublings < self.max_doublings:
+            last = {probe.request_rate: probe.outcome for probe in self.probes}
+            still_open = sorted((rate for rate, outcome in last.items() if outcome is Outcome.OPEN), reverse=True)
+            if not still_open:
+                return
+            self.doublings += 1
+            self._since = len(self.probes)
+            for rate in still_open:
+                if self.low is None:
+                    self._try(rate)
+
+    def _look_around(self) -> None:
+        """Try the rates beside the best one so far, before giving up."""
+        for _ in range(_LOOKS):
+            rates = sorted({probe.request_rate for probe in self.probes})
+            best = min(self.probes, key=lambda probe: probe.binding.ratio, default=None)
+            if best is None or best.binding.ratio > _HOPELESS:
+                return
+            place = rates.index(best.request_rate)
+            for neighbour in (*rates[place + 1 : place + 2], *rates[max(0, place - 1) : place]):
+                if self.low is None:
+                    self._try((neighbour * best.request_rate) ** 0.5)
+
+    def _ascend(self, rate: float, step: float, most: float) -> None:
+        """Go up to a rate that misses; only the first rate met can be without one above it."""
+        assert self.low is not None
+        above = [p for p in self.probes if p.outcome is Outcome.MISSES and p.request_rate > self.low.request_rate]
+        self.high = min(above, key=lambda probe: probe.request_rate, default=None)
+        while self.high is None and rate < most:
+            self._try(rate)
+            rate *= step
+
+    def _narrow(self) -> None:
+        """Try rates beside the expected answer; where one stays open, come nearer from either side, then lengthen."""
+        while not self.decided:
+            aims = self._aims()
+            still_open = [probe for probe in self.probes[self._since :] if probe.outcome is Outcome.OPEN]
+            stuck = [probe for aim in aims if (probe := self._tried(aim))]
+            short = next((probe for probe in stuck if probe.unsettled), None)
+            if short is None and len(still_open) < _OPEN and len(stuck) < len(aims):
+                self._try(next(aim for aim in aims if self._tried(aim) is None))
+            elif short is None and len(still_open) < _OPEN and self._flank(stuck[0].request_rate):
+                continue
+            elif not self._longer(short or (stuck or still_open)[-1]):
+                return
+
+    def _tried(self, request_rate: float) -> Probe | None:
+        """Return the run near a rate that is as long as runs are now; such a rate is not worth another one."""
+        near = (p for p in self.probes[self._since :] if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
+        return next(near, None)
+
+    def _flank(self, open_rps: float) -> bool:
+        """Try halfway to an end that is far from a rate that stayed open; whether there was one left to try."""
+        for end in (self.low, self.high):
+            assert end is not None
+            ratio = max(end.request_rate / open_rps, open_rps / end.request_rate)
+            halfway = (end.request_rate * open_rps) ** 0.5
+            if ratio > self._wanted and self._tried(halfway) is None:
+                self._try(halfway)
+                return True
+        return False
+
+    def _longer(self, probe: Probe) -> bool:
+        """Double the requests, as often as it takes by what a run says that it lacks; whether that is allowed.
+
+        It is worth it only within what may be spent: a run of that length at either side of the answer.
+        """
+        most = self.max_doublings if probe.unsettled else _STRIDE
+        steps = min(ceil(log2(min(max(2, probe.shortage), 2**most))), self.max_doublings - self.doublings)
+        spent = sum(probe.num_requests for probe in self.probes if probe.window)
+        first = self.probes[0].num_requests
+        while steps > 0 and spent + (first << self.doublings + steps) > _EFFORT * first:
+            steps -= 1
+        self.doublings += max(0, steps)
+        self._since = len(self.probes)
+        return steps > 0
+
+    @property
+    def _wanted(self) -> float:
+        return (1 + self.tolerance) / (1 - self.tolerance)
+
+    @property
+    def _width(self) -> float:
+        assert self.low is not None and self.high is not None
+        return self.high.request_rate / self.low.request_rate
+
+    def _aims(self) -> list[float]:
+        """Return the rates to try next: where it would close the bracket, as far from the answer as that allows.
+
+        Far from it a short run decides. With neither end near enough for that, one rate moves the end further off, and
+        another the nearer one.
+        """
+        assert self.low is not None and self.high is not None
+        low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()
+        reach = self._wanted * _JUST
+        above, below = low * reach, high / reach
+        if max(above / middle, middle / below) > 1 + _ASIDE * self.tolerance:
+            return [above if above / middle > middle / below else below]
+        step = 1 + self.tolerance
+        sides = sorted((middle / step, middle * step), reverse=middle / low <= high / middle)
+        return [min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE) for aside in sides]
+
+    def _crossing(self) -> float:
+        assert self.low is not None and self.high is not None
+        return crossing_rps(self.probes, self.low.request_rate, self.high.request_rate)

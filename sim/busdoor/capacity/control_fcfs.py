@@ -1,0 +1,114 @@
+"""A stand-in for servers that admit at every iteration: one server, first come first served, and its backlog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.capacity.control_variate import Control, compared
+from busdoor.metrics.slo import Target
+from busdoor_workloads import Trace
+
+Floats = NDArray[np.float64]
+
+_NEAR = 0.5  # of its limit: a latency below it is not kept late by the queue that its limit is about
+_STEP = 1.1  # lengths are stretched by so much to see what a token costs
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """A queue with one server that works for each request as long as that keeps the real one busy.
+
+    It says nothing of a request's own latency: late are those whose backlog is beyond what the allowed share of many
+    draws have.
+
+    Parameters
+    ----------
+    work_s : callable
+        Seconds of work that each request of a trace brings.
+    """
+
+    work_s: Callable[[Trace], Floats]
+
+    def draws(self, traces: Sequence[Trace], length: int) -> tuple[Floats, Floats]:
+        """Stack the gaps and the work of the first requests."""
+        arrival = np.stack([trace.arrival_s[:length] for trace in traces])
+        return np.diff(arrival), np.stack([self.work_s(trace)[:length] for trace in traces])
+
+    def lateness(self, draws: tuple[Floats, Floats], request_rate: float) -> Callable[[Target], Floats]:
+        """Return the backlog that each request finds, in seconds, the same for all targets."""
+        gaps, work_s = draws
+        ahead_s = backlogs(gaps / request_rate, work_s)
+        return lambda target: ahead_s
+
+    def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
+        """Compare the shares that are late; for a mean, or where that share would be guessed from afar, the means.
+
+        Near the limit of a latency that has the wait in it, what the queue has more is what the runs have more: there
+        the share that is late is the allowed one in both, by definition and by the limit. Regression would do badly:
+        few draws have anybody late, and where none of those at hand has, they agree on being lucky.
+        """
+        if target.share is None:
+            return compared(own, others)
+        beyond = np.quantile(others, target.share)
+        if ratio > _NEAR and not target.needs_tokens:
+            return compared(own > beyond, others > beyond, slope=1.0)
+        tail = compared(own > beyond, others > beyond)
+        return tail if tail.reaches else compared(own, others)
+
+
+def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
+    """Work that each request finds ahead of it in a queue that begins empty (Lindley's recursion), along the last axis.
+
+    Examples
+    --------
+    >>> backlogs(np.array([[1.0, 1.0, 9.0]]), np.array([[3.0, 1.0, 1.0, 1.0]]))
+    array([[0., 2., 2., 0.]])
+    """
+    ahead = np.zeros_like(work_s)
+    np.cumsum(work_s[..., :-1] - gaps_s, axis=-1, out=ahead[..., 1:])
+    ahead -= np.minimum.accumulate(ahead, axis=-1)
+    return ahead
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much work a request brings: as much as its tokens take away from what a policy carries.
+
+    Parameters
+    ----------
+    carried_rps : callable
+        Requests per second that the policy carries of a trace's lengths, in closed form.
+    trace : Trace
+        Around whose lengths it is linear.
+    scale_rps : float
+        Requests per second that it carries indeed: sets the mean.
+    """
+
+    carried_rps: Callable[[Trace], float]
+    trace: Trace
+    scale_rps: float
+
+    def __call__(self, trace: Trace) -> Floats:
+        """Return seconds, one a request."""
+        fixed, per_input, per_output, scale = self._weights
+        work: Floats = scale * (fixed + per_input * trace.input_tokens + per_output * trace.output_tokens)
+        return work
+
+    @cached_property
+    def _weights(self) -> tuple[float, float, float, float]:
+        """Seconds a request, a prompt token and an answer token; and what brings their sum to its mean."""
+        lengths = {name: getattr(self.trace, name) for name in ("input_tokens", "output_tokens")}
+        means = np.array([tokens.mean() for tokens in lengths.values()])
+        seconds = 1 / self.carried_rps(self.trace)
+        longer = {name: np.ceil(_STEP * tokens).astype(tokens.dtype) for name, tokens in lengths.items()}
+        more = [1 / self.carried_rps(replace(self.trace, **{name: tokens})) for name, tokens in longer.items()]
+        grown = np.array([tokens.mean() for tokens in longer.values()])
+        slopes = np.maximum(0.0, (np.array(more) - seconds) / (grown - means))
+        fixed = max(0.0, seconds - float(slopes @ means))
+        scale = 1 / self.scale_rps / (fixed + float(slopes @ means))
+        return fixed, float(slopes[0]), float(slopes[1]), scale

@@ -1,0 +1,180 @@
+"""Pictures of a capacity study: each target against the rate, its limit, and the bracket of the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pandas as pd
+
+from busdoor.config.server_tables import duration_text
+from busdoor.metrics.slo import SLO, Target
+from busdoor.plots.style import (
+    INK,
+    Identity,
+    axes_or_new,
+    identity,
+    label_durations,
+    new_figure,
+    styled,
+    tint,
+)
+from busdoor.plots.variants import variant
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARGIN = 1.2  # times a limit: as far as the axis has to reach, so that the line is not taken for the frame
+_ABOVE_ALL = 104  # per cent: for the same reason
+_LIMIT: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (6, 2)), "zorder": 1.5}
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: about ten labels.
+_TICKS = ((30, (1, 2, 3, 5)), (300, (1, 2, 5)), (float("inf"), (1,)))
+_BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
+
+
+class Drawable(Protocol):
+    """What a picture needs: a `Capacity`, or what `busdoor.capacity.folder.load` reads back.
+
+    `table` has a row a policy, `points` a row a policy, rate and target; see `Capacity`.
+    """
+
+    @property
+    def slo(self) -> SLO:
+        """What is to be met."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a policy."""
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row a policy, rate and target."""
+
+
+@styled
+def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
+    """Draw one target against the rate, one line a row of the table, with the limit and the brackets of the answers.
+
+    Parameters
+    ----------
+    study : Capacity
+        Of one or more policies, or what `busdoor.capacity.folder.load` returns.
+    key : str
+        Of a target.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+
+    Raises
+    ------
+    ValueError
+        If the SLO has no such target, or no run measured it.
+    """
+    target, points = _target(study, key), longest(study.points, key)
+    if not len(points):
+        raise ValueError(f"no policy was run at any rate, so that there is nothing to draw of {target.name}")
+    ax = axes_or_new(ax, 8.5, 3.6)
+    percent = 100 if key == "goodput" else 1
+    styles = looks(list(study.table.index), points)
+    for name, look in styles.items():
+        own = points[points["policy"] == name].sort_values("request_rate")
+        ax.plot(own["request_rate"], percent * own["value"], **look)
+        ends = study.table.reindex(columns=["low", "high", "least_misses", "least"]).loc[[name]]
+        low, high, misses, least = ends.to_numpy(dtype=float)[0].tolist()
+        _draw_bracket(ax, low, high, look["color"])
+        _draw_bracket(ax, misses, least, look["color"])
+    _draw_limit(ax, target, points, styles)
+    _scale_rates(ax)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def plot_targets(study: Drawable) -> Figure:
+    """Draw every target, one above the other."""
+    keys = [target.key for target in study.slo.targets if len(longest(study.points, target.key))]
+    figure = new_figure(8.5, 3.6 * max(1, len(keys)))
+    for number, key in enumerate(keys, start=1):
+        plot_target(study, key, ax=figure.add_subplot(len(keys), 1, number))
+    return figure
+
+
+def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
+    """Return a target's values by policy and rate, each from the longest steady run; none that a longer one corrects.
+
+    Short runs near saturation scatter so much that a line through all of them would be a scribble.
+    """
+    points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
+    if "steady" in points and points["steady"].any():  # a run that is mostly beginning and end tells little
+        points = points[points["steady"].astype(bool)]
+    points = points.sort_values("num_requests", kind="stable").groupby(["policy", "request_rate"], sort=False).tail(1)
+    return points[[not _corrected(point, points) for _, point in points.iterrows()]]
+
+
+def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
+    others = points[(points["policy"] == point["policy"]) & (points["num_requests"] > point["num_requests"])]
+    return bool(((others["request_rate"] / point["request_rate"] - 1).abs() < _BESIDE).any())
+
+
+def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
+    """Give each row that was run a look of its own; rows with the same runs share one line, and its label.
+
+    Examples
+    --------
+    >>> points = pd.DataFrame({"policy": ["static", "static (streamed)"], "request_rate": 1.0, "value": [2.0, 1.0]})
+    >>> [(own["marker"], own["linestyle"]) for own in looks(["static", "static (streamed)"], points).values()]
+    [('s', '-'), ('^', '--')]
+    """
+    styles: dict[str, Identity] = {}
+    first: dict[tuple[tuple[float, float], ...], str] = {}
+    for name in names:
+        own = points.loc[points["policy"] == name, ["request_rate", "value"]]
+        runs = tuple(sorted(own.itertuples(index=False, name=None)))
+        if not runs:
+            continue
+        if (twin := first.setdefault(runs, name)) != name:
+            styles[twin]["label"] += f"\nand {name}"
+            continue
+        styles[name] = variant(identity(name), sum(_family(name) == _family(other) for other in styles))
+    return styles
+
+
+def _family(name: str) -> str:
+    return name.partition(" ")[0]
+
+
+def _target(study: Drawable, key: str) -> Target:
+    targets = {target.key: target for target in study.slo.targets}
+    if key not in targets:
+        raise ValueError(f"{key!r} is no target of the SLO; draw one of {', '.join(targets)}")
+    return targets[key]
+
+
+def _scale_rates(ax: Axes) -> None:
+    """Make the rates logarithmic: those of static and continuous batching may be a factor of a hundred apart."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=next(subs for ratio, subs in _TICKS if high / low <= ratio)))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]) -> None:
+    """Draw the limit, and an axis that shows it beside the values; say in the legend what is shaded."""
+    if target.key == "goodput":
+        share = 100 * (target.share or 0.0)
+        ax.axhline(share, **_LIMIT, label=f"at least {share:g} %")
+        ax.set_ylim(top=_ABOVE_ALL)
+        ax.set_ylabel("requests within the limits (%)")
+    else:
+        ax.axhline(target.limit_s, **_LIMIT, label=f"limit: {duration_text(target.limit_s)}")
+        ax.set_ylabel(target.name)
+        ends = (*points["value"], target.limit_s / _MARGIN, target.limit_s * _MARGIN)
+        label_durations(ax, "y", min(ends), max(ends))
+    if styles:
+        ax.fill_between([], [], color=tint(INK, 0.25), label="between meets and misses")
+
+
+def _draw_bracket(ax: Axes, low: float, high: float, color: str) -> None:
+    if 0 < low <= high < float("inf"):
+        ax.axvspan(low, high, color=tint(color, 0.25), zorder=0)

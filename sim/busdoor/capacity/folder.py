@@ -1,0 +1,138 @@
+"""Capacity studies as folders of tables and pictures, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from busdoor.core.json_text import read_object, write_json
+from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
+from busdoor.core.study_folder import StudyFolder
+from busdoor.metrics.slo import SLO
+from busdoor.simulator.simulate import versions
+
+# What capacity.json has, each of its policies, and points.csv.
+_KEYS: Keys = {
+    "verdict": str,
+    "slo": dict,
+    "slo_text": str,
+    "policies": dict,
+    "replications": int,
+    "num_runs": int,
+    "num_requests": int,
+    "config": dict,
+    "versions": dict,
+    "num_points?": int,
+}
+_ROW: Keys = {"request_rate": float, "low": float, "high": float, "binds?": str, "reason?": str}
+_NUMBERS = ("request_rate", "value")
+_TEXTS = ("policy", "target")
+
+if TYPE_CHECKING:
+    from busdoor.capacity.figures import Drawable
+    from busdoor.capacity.result import Capacity
+
+
+def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, Any]:
+    """Return the numbers as JSON has them: what is not a number is null.
+
+    Parameters
+    ----------
+    capacity : Capacity
+        What to tell of.
+    request_rate : float, optional
+        That has to be served: the plan for it is in `plan`.
+    """
+    planned = {} if request_rate is None else {"plan": _records(capacity.plan(request_rate))}
+    return {
+        "complete": capacity.complete,
+        "verdict": capacity.verdict(request_rate),
+        "slo": capacity.slo.to_dict(),
+        "slo_text": str(capacity.slo),
+        "policies": _records(capacity.table),
+        **planned,
+        "replications": capacity.replications,
+        "num_refused": capacity.refused.num,
+        "refused_share": capacity.refused.share,
+        "num_runs": capacity.num_runs,
+        "num_requests": capacity.num_requests,
+        "config": capacity.config.to_dict(),
+        "versions": versions(),
+        "num_points": len(capacity.points),
+    }
+
+
+def write(capacity: Capacity, place: StudyFolder, request_rate: float | None = None) -> Path:
+    """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
+    folder = place.part
+    write_json(folder / "capacity.json", to_dict(capacity, request_rate))
+    write_csv(_finite(capacity.table), folder / "table.csv")
+    write_csv(_finite(capacity.history), folder / "history.csv", index=False)
+    write_csv(_finite(capacity.points), folder / "points.csv", index=False)
+    if request_rate is not None:
+        write_csv(capacity.plan(request_rate), folder / "plan.csv")
+    place.kept = True
+    save_plots(capacity, folder / "plots")
+    return place.publish()
+
+
+class Saved(NamedTuple):
+    """What a folder keeps of a study, enough to draw it again: see `Capacity` for the tables."""
+
+    slo: SLO
+    table: pd.DataFrame
+    points: pd.DataFrame
+    about: Mapping[str, Any]
+
+
+def load(folder: Path) -> Saved:
+    """Read what `write` wrote.
+
+    Raises
+    ------
+    ValueError
+        If capacity.json is not one of these.
+    """
+    file = folder / "capacity.json"
+    study = read_object(file)
+    check_keys(study, str(file), _KEYS)
+    for name, row in study["policies"].items():
+        check_keys(row, f"{file}: policies.{name}", _ROW)
+    try:
+        slo = SLO.from_table(study["slo"])
+    except ValueError as error:
+        raise ValueError(f"{file}: slo: {error}; {REPAIR}") from error
+    points = check_columns(read_csv(folder / "points.csv"), folder / "points.csv", _NUMBERS, _TEXTS)
+    check_rows(points, folder / "points.csv", study.get("num_points"), file.name)
+    return Saved(slo, pd.DataFrame.from_dict(study["policies"], orient="index"), points, study)
+
+
+def save_plots(study: Drawable, folder: Path) -> list[Path]:
+    """Draw capacity.png and capacity.svg into a folder; nothing where no rate was tried.
+
+    Parameters
+    ----------
+    study : Capacity or Saved
+        What to draw.
+    folder : Path
+        Where to; made if need be.
+    """
+    if not len(study.points):
+        return []
+    from busdoor.capacity.figures import plot_targets
+    from busdoor.plots import save_figure
+
+    return save_figure(plot_targets(study), folder / "capacity")
+
+
+def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which what has no finite value has none, as in JSON."""
+    return table.replace([float("inf"), float("-inf")], float("nan"))
+
+
+def _records(table: pd.DataFrame) -> dict[str, Any]:
+    return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]

@@ -1,0 +1,258 @@
+"""Runs at a rate: the same draws stretched in time, spread over processes, and what is kept of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from multiprocessing import get_context
+from threading import Lock
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from busdoor.capacity.refused import NONE_REFUSED, Refused, taken_from_all
+from busdoor.config import Config, PolicyTable
+from busdoor.config.run import Limits, run
+from busdoor.config.workload import burst
+from busdoor.core.interrupt import end_pool, ignore_sigint
+from busdoor.metrics.metrics import latencies, token_gaps
+from busdoor.metrics.saturation import saturated_rates
+from busdoor.policies.base import Policy
+from busdoor_workloads import Trace, replication_seed
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
+
+_REFERENCE = 1024  # draws: what is expected of them is known eleven times as well as of the eight that are run
+_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
+_ONE_BLOCK = 2**31  # tokens: no prompt fills it, so that there is a single block to name
+_ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
+
+
+class Task(NamedTuple):
+    """One run: what a process needs to know."""
+
+    config: Config
+    policy: PolicyTable
+    trace: Trace
+    limits: Limits
+    gaps: bool
+
+
+class Sample(NamedTuple):
+    """What is kept of a run.
+
+    `latencies_s` has a column a latency, a row a request in order of arrival: infinity without an answer, NaN where
+    there is no such time (the TPOT of a single token). `iterations` is there if gaps between tokens are wanted.
+    """
+
+    arrival_s: Floats
+    latencies_s: pd.DataFrame
+    iterations: pd.DataFrame | None
+
+    def part(self, begin: int, end: int) -> Sample:
+        """Return what came in rows begin to end, and the iterations of that time."""
+        iterations = self.iterations
+        if iterations is not None and len(self.arrival_s):
+            until = self.arrival_s[end] if end < len(self.arrival_s) else np.inf
+            iterations = iterations[iterations["start_s"].between(self.arrival_s[begin], until)]
+        return Sample(self.arrival_s[begin:end], self.latencies_s.iloc[begin:end], iterations)
+
+    def values(self, latency: str) -> tuple[Floats, NDArray[np.int64]]:
+        """Return the values of a latency in seconds, and how often each occurs."""
+        if latency == "itl":
+            assert self.iterations is not None
+            empty = np.empty(0), np.empty(0, dtype=np.int64)
+            return token_gaps(self.iterations) if len(self.iterations) else empty
+        column = self.latencies_s[latency].to_numpy()
+        column = column[~np.isnan(column)]
+        return column, np.ones(len(column), dtype=np.int64)
+
+
+def sample(task: Task) -> Sample:
+    """Run a trace and keep the latencies."""
+    result = run(task.config, task.policy, task.trace, task.limits, iterations=task.gaps)
+    order = np.argsort(result.requests["arrival_s"].to_numpy(), kind="stable")
+    requests = result.requests.iloc[order]
+    answered = (requests["status"] == "finished").to_numpy()
+    times = latencies(requests, bool(result.meta["streams"])).reindex(requests.index)
+    times[~answered] = np.inf
+    iterations = result.iterations if task.gaps else None
+    return Sample(requests["arrival_s"].to_numpy(), times.reset_index(drop=True), iterations)
+
+
+def saturated_rps(task: Task) -> float:
+    """Requests per second with everybody there from the start."""
+    result = run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)
+    return float(saturated_rates(result.requests, result.meta)["request_throughput"])
+
+
+@dataclass
+class Spent:
+    """Runs and their requests, counted by several threads."""
+
+    num_runs: int = 0
+    num_requests: int = 0
+    _counting: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def add(self, traces: Sequence[Trace]) -> None:
+        """Count a run of each trace."""
+        with self._counting:
+            self.num_runs += len(traces)
+            self.num_requests += sum(map(len, traces))
+
+
+@dataclass
+class Runs:
+    """What runs samples: every rate sees the same requests, in the same order, with gaps in the same proportions.
+
+    Several threads may ask at once.
+
+    Parameters
+    ----------
+    config : Config
+        The server.
+    traces : sequence of Trace
+        One a replication, at one request per second, as long as any run may get. A shorter run is the beginning.
+    limits : Limits
+        Of the server.
+    gaps : bool
+        Whether to keep gaps between tokens.
+    reference : callable, optional
+        Returns many more draws, of so many requests, that are never run; None where the workload cannot be
+        drawn anew (a file).
+    pool : ProcessPoolExecutor, optional
+        Where they run; here, one after the other, by default.
+    refused, spent : Refused, Spent
+        Requests that were left out of the traces; counts of what is run.
+    """
+
+    config: Config
+    traces: Sequence[Trace]
+    limits: Limits
+    gaps: bool = False
+    reference: Callable[[int], Sequence[Trace]] | None = None
+    pool: ProcessPoolExecutor | None = None
+    refused: Refused = NONE_REFUSED
+    spent: Spent = field(default_factory=Spent)
+
+    def serving(self, policy: Policy) -> Runs:
+        """Return the runs of a policy: without the requests that it refuses."""
+        traces, refused = taken_from_all(self.traces, [policy])
+        return replace(self, traces=traces, refused=self.refused.and_more(refused)) if refused.num else self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the requests are those of a file, so that there are no more of them."""
+        return self.reference is None
+
+    @property
+    def longest(self) -> int:
+        """Requests of the longest run that every replication can make."""
+        return min(map(len, self.traces))
+
+    def at_rate(self, policy: PolicyTable, request_rate: float, num_requests: int, replications: int) -> list[Sample]:
+        """Run a policy at so many requests per second."""
+        traces = [trace.scale_time(1 / request_rate) for trace in self._first(num_requests, replications)]
+        return self._spread(sample, policy, traces)
+
+    def alone(self, policy: PolicyTable, num_requests: int, replications: int) -> list[Sample]:
+        """Run requests that never meet another one; a whole-batch policy does not wait for company."""
+        waits = hasattr(policy.config, "max_wait_s")
+        lone = policy.with_fields(policy.label, max_wait_s=0.0) if waits else policy
+        traces = self._first(num_requests, replications)
+        apart = [trace.with_arrivals(np.arange(len(trace)) * _ALONE_S) for trace in traces]
+        return self._spread(sample, lone, apart)
+
+    def saturated(self, policy: PolicyTable, num_requests: int, replications: int) -> Floats:
+        """Requests per second that a policy carries at most, by replication."""
+        return np.array(self._spread(saturated_rps, policy, self._first(num_requests, replications)))
+
+    def _first(self, num_requests: int, replications: int) -> list[Trace]:
+        return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
+
+    def _spread(self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]) -> list[T]:
+        self.spent.add(traces)
+        tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
+        return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))
+
+
+def unit_rate(config: Config, num_requests: int | None = None) -> Config:
+    """Return the configuration with one request per second, to be stretched to any rate, and so many requests."""
+    workload = replace(config.workload, request_rate=1.0, time_scale=None)
+    return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
+
+
+def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
+    """Return what draws many traces of a length, none of them one of the replications.
+
+    Each is a draw of its own: rates that change with the time of day make the second half of a trace another workload.
+
+    Parameters
+    ----------
+    config : Config
+        With a workload that can be drawn anew, at one request per second.
+    """
+    table, law = config.workload, config.workload.workload
+    seed = config.seed if table.seed is None else table.seed
+    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and nobody reads them
+        law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
+
+    one_at_a_time = Lock()  # or two threads that ask for the same would both draw it
+
+    @cache
+    def drawn(num_requests: int) -> Sequence[Trace]:
+        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
+        seeds = (replication_seed(seed, config.replications + number) for number in range(count))
+        return [law.generate(own, num_requests=num_requests, request_rate=1.0) for own in seeds]
+
+    def drawn_once(num_requests: int) -> Sequence[Trace]:
+        with one_at_a_time:
+            return drawn(num_requests)
+
+    return drawn_once
+
+
+def begins_alike(config: Config) -> bool:
+    """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
+
+    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration,
+    or climb a ramp for as long as there are any.
+
+    Examples
+    --------
+    >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
+    True
+    >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
+    >>> any(begins_alike(Config.from_table({"workload": own})) for own in ({"name": "agentic"}, {"arrival": ramp}))
+    False
+    """
+    law = config.workload.workload
+    fills = getattr(law.arrival, "normalize_duration", False) or getattr(law.arrival, "ramp_up_s", 0.0) is None
+    return law.multi_turn is None and not fills
+
+
+@contextmanager
+def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
+    """Start so many processes (by default one a processor); none of its own for 1.
+
+    They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`. Ctrl-C
+    is for the parent, which ends them.
+    """
+    number = jobs or os.cpu_count() or 1
+    if number == 1:
+        yield None
+        return
+    pool = ProcessPoolExecutor(number, get_context("spawn"), initializer=ignore_sigint)
+    try:
+        yield pool
+    except BaseException:
+        end_pool(pool)
+        raise
+    pool.shutdown(wait=True)

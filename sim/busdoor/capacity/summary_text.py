@@ -1,0 +1,101 @@
+"""What a capacity study comes to, in a few plain sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from busdoor.capacity.result import Capacity
+
+
+def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
+    """Return which rates one server meets the SLO at, and how many servers a rate needs, in words.
+
+    Parameters
+    ----------
+    capacity : Capacity
+        Of one or more policies.
+    request_rate : float, optional
+        To be served, requests per second.
+    """
+    kept = _best(capacity.table)
+    card = capacity.config.pools[0].machine
+    server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
+    rates = [f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in kept.iterrows()]
+    served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"
+    parts = [f"Within {capacity.slo}, {served}."]
+    if request_rate is not None and rates:
+        parts += _servers(capacity, request_rate, card)
+    never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
+    if never:
+        parts.append(f"{_and(never)} meet{'s' * (len(never) == 1)} it at no rate.")
+    return " ".join(parts)
+
+
+def rate_text(row: pd.Series[Any]) -> str:
+    """Write the best guess of a row, unless its interval is wider than that.
+
+    Examples
+    --------
+    >>> rate_text(pd.Series({"request_rate": 22.68, "low": 22.4, "high": 23.0}))
+    '22.7'
+    >>> rate_text(pd.Series({"request_rate": 3.0, "low": 2.0, "high": 6.0}))
+    'undecided: 2 to 6'
+    """
+    if row["high"] == float("inf"):
+        return f"over {row['low']:.3g}"
+    if row["high"] - row["low"] > row["request_rate"]:
+        return f"undecided: {row['low']:.3g} to {row['high']:.3g}"
+    return f"{row['request_rate']:.3g}"
+
+
+def misfits(table: pd.DataFrame, plan: pd.DataFrame, request_rate: float) -> dict[str, str]:
+    """Return why no number of servers is sure to meet the SLO at a rate, by policy that meets it at other rates.
+
+    Parameters
+    ----------
+    table, plan : DataFrame
+        Of a `Capacity`; the plan for the rate.
+    request_rate : float
+        That has to be served.
+    """
+    lost = table[(table["low"] > 0) & plan["replicas"].isna()]
+    return {
+        str(name): f"no number of servers is sure to meet the SLO at {request_rate:.3g} requests/s: each does from "
+        f"{row['least']:.3g} to {row['low']:.3g}, as its batches fill too slowly below"
+        for name, row in lost.iterrows()
+    }
+
+
+def _from(row: pd.Series[Any]) -> str:
+    return f"{row['least']:.3g} to " if row["least"] > 0 else ""
+
+
+def _servers(capacity: Capacity, request_rate: float, card: str) -> list[str]:
+    """Return a sentence on those that serve the rate, fewest GPUs first, and one on those that do not."""
+    plan = capacity.plan(request_rate)
+    needs = _best(capacity.table[plan["replicas"].notna()]).index
+    gpus = plan["gpus"][needs].sort_values(kind="stable").items()
+    counts = [f"{int(number):,}{'' if place else f' {card}'} with {name}" for place, (name, number) in enumerate(gpus)]
+    lost = [name for name in _best(capacity.table).index if plan["replicas"][name] != plan["replicas"][name]]
+    lost = [name for name in lost if _family(name) not in map(_family, needs)]
+    parts = [f"{request_rate:.3g} requests/s need {_and(counts)}."] if counts else []
+    if lost:
+        parts.append(f"With {_and(list(map(str, lost)))} no number of servers is sure to serve {request_rate:.3g}.")
+    return parts
+
+
+def _best(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that meet the SLO, highest rate first; of static batching's several the best one."""
+    kept = table[table["low"] > 0].sort_values("low", ascending=False)
+    return kept[~kept.index.map(_family).duplicated()]
+
+
+def _family(name: object) -> str:
+    return str(name).partition(" (")[0]
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

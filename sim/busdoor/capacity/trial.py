@@ -1,0 +1,133 @@
+"""What one rate showed: all targets together, and whether the runs were long enough to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from busdoor.capacity.control_variate import StandIn
+from busdoor.capacity.estimate import Outcome, Reading, readings
+from busdoor.capacity.runs import Sample
+from busdoor.capacity.steady_state import Window, settling_requests, steady_window
+from busdoor.metrics.slo import Target
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A rate that was tried.
+
+    Parameters
+    ----------
+    request_rate : float
+        Requests per second.
+    num_requests : int
+        Of each replication.
+    readings : tuple of Reading
+        Of every target.
+    window : Window, optional
+        What was measured; None where nothing had to be run.
+    settling : float
+        Requests that a queue under this load takes to settle, where it may come near a limit.
+    """
+
+    request_rate: float
+    num_requests: int
+    readings: tuple[Reading, ...]
+    window: Window | None
+    settling: float = 0.0
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """All targets together; a run without a steady window, or too short to settle, cannot meet an SLO.
+
+        It begins empty and ends empty, so that its latencies are too short if anything: it can break one.
+        """
+        outcomes = {reading.outcome for reading in self.readings}
+        if Outcome.MISSES in outcomes:
+            return Outcome.MISSES
+        unsure = self.window is not None and not (self.window.steady and self.num_requests >= self.settling)
+        return Outcome.OPEN if Outcome.OPEN in outcomes or unsure else Outcome.MEETS
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether all targets are kept, and the run is just too short for that to count."""
+        return self.outcome is Outcome.OPEN and all(reading.outcome is Outcome.MEETS for reading in self.readings)
+
+    @property
+    def shortage(self) -> float:
+        """Times the requests that would have decided, as far as this run can tell; 1 where it has."""
+        blurs = [reading.blur for reading in self.readings if reading.outcome is Outcome.OPEN]
+        steady = 1.0 if self.window is None or self.window.steady else 2.0
+        return max(1.0, steady, self.settling / self.num_requests, max(blurs, default=1.0) ** 2)
+
+    @property
+    def binding(self) -> Reading:
+        """The target that is nearest to its limit, or furthest beyond it."""
+        return max(self.readings, key=lambda reading: reading.ratio)
+
+    @property
+    def missed(self) -> Reading:
+        """Of the targets that are missed for certain, the one furthest beyond its limit."""
+        return max((r for r in self.readings if r.outcome is Outcome.MISSES), key=lambda reading: reading.ratio)
+
+    def ratio(self, key: str) -> float:
+        """Value over limit of one target; NaN where it was not measured."""
+        return next((reading.ratio for reading in self.readings if reading.key == key), float("nan"))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a replication for the history."""
+        window = self.window
+        shared = {
+            "request_rate": self.request_rate,
+            "num_requests": self.num_requests,
+            "outcome": str(self.outcome),
+            "warmup_share": np.nan if window is None else window.begin / self.num_requests,
+            "drain_share": np.nan if window is None else 1 - window.end / self.num_requests,
+            "steady": window is not None and window.steady,
+        }
+        count = max(len(reading.risks) for reading in self.readings)
+        columns = {reading.key: reading.risks for reading in self.readings}
+        columns |= {f"{r.key}_control": r.control.values for r in self.readings if r.control}
+        return [
+            {**shared, "replication": number}
+            | {name: column[number] for name, column in columns.items() if number < len(column)}
+            for number in range(count)
+        ]
+
+
+def probe(
+    request_rate: float,
+    samples: Sequence[Sample],
+    targets: Sequence[Target],
+    load: Reading,
+    stand_in: StandIn | None = None,
+) -> Probe:
+    """Measure all targets in the steady window of the replications.
+
+    Parameters
+    ----------
+    request_rate : float
+        Requests per second.
+    samples : sequence of Sample
+        One a replication. A single one is cut into ten parts that stand for replications (batch means).
+    targets : sequence of Target
+        Of the SLO.
+    load : Reading
+        Of the server at this rate; without risks where it is unknown.
+    stand_in : StandIn, optional
+        Tells how lucky the draws were.
+    """
+    length = min(len(sample.arrival_s) for sample in samples)
+    window = steady_window(
+        np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate
+    )
+    read = readings(samples, targets, window)
+    if stand_in:
+        ratios = [reading.ratio for reading in read]
+        read = readings(samples, targets, window, stand_in.controls(targets, ratios, request_rate, length, window))
+    settling = max(settling_requests(load.value, request_rate, target.limit_s, target.share) for target in targets)
+    return Probe(request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling)

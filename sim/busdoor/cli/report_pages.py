@@ -1,0 +1,81 @@
+"""What is in a folder, and which page tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from busdoor.core.saved import readable
+from busdoor.html.page import Page
+
+
+def page_of(folder: Path) -> Page:
+    """Make the report of a folder that a command of busdoor wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        What a command of `WRITERS` wrote.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder, or nothing in it that can be told.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; name one that {_and(WRITERS)} wrote")
+    for marker, (_, tell) in KINDS.items():
+        if (folder / marker).exists():
+            with readable(folder):
+                return tell(folder)
+    known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in KINDS.items())
+    raise ValueError(f"{folder} holds neither {known}")
+
+
+def _comparison(folder: Path) -> Page:
+    from busdoor.comparison.comparison import Comparison
+    from busdoor.comparison.page import comparison_page
+
+    return comparison_page(Comparison.load(folder))
+
+
+def _result(folder: Path) -> Page:
+    from busdoor.results.page import result_page
+    from busdoor.results.result import Result
+
+    return result_page(Result.load(folder))
+
+
+def _capacity(folder: Path) -> Page:
+    from busdoor.capacity.page import capacity_page
+
+    return capacity_page(folder)
+
+
+def _sweep(folder: Path) -> Page:
+    from busdoor.capacity.page import sweep_page
+
+    return sweep_page(folder)
+
+
+def _validation(folder: Path) -> Page:
+    from busdoor.validation.folder import load
+    from busdoor.validation.page import validation_page
+
+    return validation_page(load(folder))
+
+
+# By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind
+# is one more line.
+KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
+    "comparison.json": ("comparison", _comparison),
+    "capacity.json": ("capacity study", _capacity),
+    "sweep.csv": ("sweep", _sweep),
+    "validation.json": ("validation", _validation),
+    "meta.json": ("result", _result),
+}
+WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep", "busdoor validate")
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,210 @@
+"""Running a comparison: every policy on the same draws, once saturated and once at the load offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.cluster.per_replica import imbalance
+from busdoor.comparison.ladder import rungs
+from busdoor.config import Config, PolicyTable
+from busdoor.config.run import limits_for, run, servable
+from busdoor.config.workload import FULL_REQUESTS, burst
+from busdoor.metrics.metrics import token_gaps
+from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
+from busdoor.metrics.slo import SLO, Target
+from busdoor.policies.offered_load import accepted
+from busdoor.results.result import Result
+from busdoor.simulator.simulate import Progress
+from busdoor_workloads import Trace
+
+Report = Callable[[float, str], None]  # told the share of the work that is done, and what is being done
+Draw = Callable[[int], Trace]
+Key = tuple[str, int]
+
+MAX_BATCH_SIZE = 1024  # where the search for static's best one ends: vLLM's max_num_seqs on large GPUs
+
+
+class Experiment:
+    """A comparison that is being run. What is done can be read at any time, also after an interruption.
+
+    Parameters
+    ----------
+    config : Config
+        What to compare.
+    draw : callable
+        Makes the trace of a replication, 0 first; the same one for the same number.
+    report : callable, optional
+        Told about progress.
+
+    Attributes
+    ----------
+    results : dict of str to Result
+        By row, of the first replication at the load offered.
+    summaries, capacities : dict of (str, int) to Series
+        By row and replication: metrics at the load offered; requests and output tokens per second when saturated.
+    rungs : dict of (str, int) to Series
+        By step of the ladder and replication: requests and output tokens per second when saturated.
+    num_complete : int
+        Replications that every row has run.
+    """
+
+    def __init__(self, config: Config, draw: Draw, report: Report | None = None) -> None:
+        self.config = config
+        self.draw = draw
+        self.server = one_server(config)
+        self.limits = limits_for(config, (servable(config, draw(i)) for i in range(config.replications)))
+        self.results: dict[str, Result] = {}
+        self.summaries: dict[Key, pd.Series[Any]] = {}
+        self.capacities: dict[Key, pd.Series[float]] = {}
+        self.rungs: dict[Key, pd.Series[float]] = {}
+        self.num_complete = 0
+        self.tuned: PolicyTable | None = None
+        self.report = report or (lambda share, what: None)
+        self._to_tune = next((policy for policy in config.policies if _wants_tuning(policy)), None)
+        # The search is about as long as a replication.
+        self._weight = 1 / (config.replications + (self._to_tune is not None))
+        self._done = 0.0
+
+    def run(self) -> None:
+        """Run everything, one replication after the other, so that an interruption leaves whole ones."""
+        for replication in range(self.config.replications):
+            trace = self.draw(replication)
+            full = filling(self.config, trace)
+            if replication == 0:
+                self._tune(filling(self.server, trace), trace.concurrency)
+            policies, steps = list(self.policies()), rungs(self.config, self.tuned)
+            share = self._weight / (2 * len(policies) + len(steps))
+            named = f"replication {replication + 1} of {self.config.replications}"
+            for policy in policies:
+                what, key = f"{named}: {policy.label}", (policy.label, replication)
+                self.capacities[key] = self._capacity(policy, full, self._advance(share, f"{what}, saturated"))
+                self._serve(policy, trace, key, self._advance(share, what))
+            for title, policy in steps:
+                progress = self._advance(share, f"{named}: {title}, saturated")
+                known = self.capacities.get((policy.label, replication)) if policy in policies else None
+                rates = self._capacity(policy, full, progress) if known is None else known
+                self.rungs[title, replication] = rates
+            self.num_complete += 1
+        self.report(1.0, "done")
+
+    def policies(self) -> Iterator[PolicyTable]:
+        """Return all that run: those of the configuration, and after the first static one the same at its best."""
+        for policy in self.config.policies:
+            yield policy
+            if self.tuned is not None and policy is self._to_tune:
+                yield self.tuned
+
+    def _serve(self, policy: PolicyTable, trace: Trace, key: Key, progress: Progress) -> None:
+        result = run(self.config, policy, trace, self.limits, meta={"replication": key[1]}, progress=progress)
+        load = _rate(accepted(trace, result.requests)) / self.capacities[key]["request_throughput"]
+        result = replace(result, meta={**result.meta, "offered_load": load})
+        about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
+        if self.config.cluster is not None:
+            about["imbalance"] = imbalance(result)
+        self.summaries[key] = pd.concat([about, result.summary, slo_shares(result, self.config.slo)])
+        if key[1] == 0:
+            self.results[policy.label] = result
+
+    def _capacity(self, policy: PolicyTable, full: Trace, progress: Progress) -> pd.Series[float]:
+        result = run(self.config, policy, full, self.limits, iterations=False, progress=progress)
+        return saturated_rates(result.requests, result.meta)
+
+    def _tune(self, full: Trace, num_users: int | None) -> None:
+        """Find static's best batch size: its default, or a power of two; until two in a row bring nothing.
+
+        Of servers that are alike, one is asked.
+        """
+        policy = self._to_tune
+        if policy is None:
+            return
+        most = min(MAX_BATCH_SIZE, policy.config.max_num_seqs, num_users or MAX_BATCH_SIZE)
+        sizes = [1 << power for power in range(most.bit_length())]
+        tokens_per_s: dict[int, float] = {}
+        for size in sizes:
+            progress = self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
+            candidate = policy.with_fields(policy.label, batch_size=size)
+            tokens_per_s[size] = self._saturated(candidate, full, progress)[1]
+            if size // 4 in tokens_per_s and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4:
+                break
+        num_slots, tokens = self._saturated(policy, full)
+        if self.server.cluster is None:  # else a sum over servers, which need not be alike
+            tokens_per_s.setdefault(num_slots, tokens)
+        best = max(tokens_per_s, key=tokens_per_s.__getitem__)
+        self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
+
+    def _saturated(self, policy: PolicyTable, full: Trace, progress: Progress | None = None) -> tuple[int, float]:
+        """Return slots, and output tokens per second when saturated, of what static's batch size is tuned on."""
+        result = run(self.server, policy, full, self.limits, iterations=False, progress=progress)
+        tokens = float(saturated_rates(result.requests, result.meta)["output_throughput"])
+        return result.meta["num_slots"], tokens if tokens > 0 else 0.0
+
+    def _advance(self, share: float, what: str) -> Progress:
+        """Begin a run that is so much of the whole; return what reports the progress within it."""
+        begin = self._done
+        self.report(begin, what)
+        self._done = min(1.0, begin + share)
+
+        def progress(done: int, total: int) -> None:
+            self.report(min(1.0, begin + share * done / total), f"{what}, {done:,} of {total:,} requests")
+
+        return progress
+
+
+def one_server(config: Config) -> Config:
+    """Return the configuration of one of a cluster's servers if they are alike, else the cluster's."""
+    alike = config.cluster is not None and config.cluster.replicas is not None
+    return replace(config, cluster=None) if alike else config
+
+
+def filling(config: Config, trace: Trace) -> Trace:
+    """Return all requests that can be served, at once, and enough of them to keep every server full."""
+    batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
+    each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
+    return burst(servable(config, trace), each * sum(pool.replicas for pool in config.pools))
+
+
+def _wants_tuning(policy: PolicyTable) -> bool:
+    """Whether it is static batching whose batch size nobody has chosen."""
+    return policy.name == "static" and policy.config.batch_size is None
+
+
+def _rate(trace: Trace) -> float:
+    """Requests per second; NaN where clients have no rate of their own: in a burst, and in a closed loop."""
+    return float("nan") if trace.concurrency or not np.isfinite(trace.request_rate) else trace.request_rate
+
+
+def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
+    """Return the share within each limit (1 or 0 for a mean), and whether all targets are met; NaN without any.
+
+    A share of the requests that were not refused; for ITL of all gaps between tokens. Means are those of the finished
+    requests. Of several plain limits each has its share too, beside that of the requests within all of them.
+    """
+    shares = {f"slo_{key}": result.slo(**{key: limit}) for key, limit in slo.plain_s.items()}
+    shares |= {f"slo_{target.key}": _reached(result, target) for target in slo.targets}
+    met = all(shares[f"slo_{target.key}"] >= (1.0 if target.share is None else target.share) for target in slo.targets)
+    return pd.Series({**shares, "slo_met": met if slo else np.nan}, dtype=object)
+
+
+def _reached(result: Result, target: Target) -> float:
+    """Return the share within a target's limits, or (of a limit on the mean) 1.0 if it is met, else 0.0."""
+    if target.latency == "itl":
+        return _gaps_within(result, target)
+    if target.share is None:
+        return float(result.latencies[target.latency].mean() <= target.limit_s)
+    return result.slo(**target.limits_s)
+
+
+def _gaps_within(result: Result, target: Target) -> float:
+    if not result.meta.get("streams", True):
+        return 0.0  # whole answers have no gaps that could be kept short
+    gaps_s, counts = token_gaps(result.iterations)
+    if not counts.sum():
+        return 1.0  # answers of one token have no gaps that could be too long
+    if target.share is None:
+        return float(np.average(gaps_s, weights=counts) <= target.limit_s)
+    return float(np.average(gaps_s <= target.limit_s, weights=counts))

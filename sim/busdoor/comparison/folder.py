@@ -1,0 +1,149 @@
+"""Comparisons as folders of tables, results and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busdoor.cluster.per_replica import replica_table
+from busdoor.comparison.comparison import METRICS, Comparison
+from busdoor.comparison.experiment import Report
+from busdoor.config import Config
+from busdoor.core.json_text import read_object, write_json
+from busdoor.core.json_text import to_json as to_text
+from busdoor.core.registry import as_data
+from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
+from busdoor.core.study_folder import StudyFolder
+from busdoor.core.study_paths import folder_names
+from busdoor.results.result import Result, write_result
+from busdoor.simulator.simulate import versions
+
+_COMPARISON = "comparison.json"
+_KEYS: Keys = {"policies": dict, "results": list, "config": dict, "replications?": int, "rows?": dict}
+_RATES = ("request_throughput", "output_throughput")
+
+
+def write(comparison: Comparison, place: StudyFolder, report: Report | None = None) -> Path:
+    """Write a comparison, and return its folder.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        What to write.
+    place : StudyFolder
+        Where to. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
+        table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv and rungs.csv where there is
+        a ladder, a folder in results/ for each row's first replication, and the pictures in plots/.
+    report : callable, optional
+        Told about progress.
+    """
+    folder = place.part
+    write_json(folder / _COMPARISON, to_json(comparison))
+    write_csv(comparison.table, folder / "table.csv")
+    write_csv(comparison.intervals, folder / "intervals.csv")
+    write_csv(comparison.gain, folder / "gain.csv")
+    write_csv(comparison.summaries, folder / "replications.csv")
+    write_csv(comparison.capacities, folder / "capacities.csv")
+    if len(comparison.rungs):
+        write_csv(comparison.ladder, folder / "ladder.csv")
+        write_csv(comparison.rungs, folder / "rungs.csv")
+    places = folder_names(comparison.results)
+    for name, result in comparison.results.items():
+        saved = write_result(result, folder / "results" / places[name])
+        if comparison.config.cluster is not None:
+            write_csv(replica_table(result), saved / "replicas.csv")
+    place.kept = True
+    save_plots(comparison, folder / "plots", report)
+    return place.publish()
+
+
+def save_plots(comparison: Comparison, folder: Path, report: Report | None = None) -> list[Path]:
+    """Draw a comparison into a folder, as PNG and SVG."""
+    from busdoor.plots import save_figure
+
+    draws: dict[str, Callable[[], Any]] = {"compare": comparison.plot, "timeline": comparison.plot_timeline}
+    if comparison.gain.drop(index=comparison.static).notna().all(axis=None) and len(comparison.gain) > 1:
+        draws["gain"] = lambda: comparison.plot_gain().figure
+    if len(comparison.ladder):
+        draws["ladder"] = lambda: comparison.plot_ladder().figure
+    files: list[Path] = []
+    for number, (name, draw) in enumerate(draws.items()):
+        if report:
+            report(number / len(draws), f"drawing {name}")
+        figure = draw()
+        figure.draw_without_rendering()  # lays it out, once for both files
+        figure.set_layout_engine("none")
+        files += save_figure(figure, folder / name)
+    return files
+
+
+def load(folder: Path) -> Comparison:
+    """Read a saved comparison back.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+    """
+    if not (folder / _COMPARISON).exists():
+        raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
+    about = read_object(folder / _COMPARISON)
+    check_keys(about, str(folder / _COMPARISON), _KEYS)
+    if not about["results"]:
+        raise ValueError(f"{folder / _COMPARISON}: results is [], not a list of policies; {REPAIR}")
+    labels = {name: folder / "results" / place for name, place in folder_names(about["results"]).items()}
+    with as_data():
+        config = Config.from_table(about["config"], exists=False)
+    summaries = _read(folder / "replications.csv", METRICS, about)
+    return Comparison(
+        config=config,
+        results={name: Result.load(path) for name, path in labels.items()},
+        summaries=summaries,
+        capacities=_read(folder / "capacities.csv", _RATES, about),
+        **({"rungs": _read(folder / "rungs.csv", (), about)} if (folder / "rungs.csv").exists() else {}),
+    )
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison's numbers as JSON has them: what is not a number is null."""
+    return {
+        "complete": comparison.complete,
+        "verdict": comparison.verdict,
+        "policies": _records(comparison.table),
+        "gain": _records(comparison.gain),
+        "ladder": [{"rung": name, **row} for name, row in _records(comparison.ladder).items()],
+        "results": list(comparison.results),
+        "replications": int(comparison.summaries.groupby("policy").size().max()),
+        "config": comparison.config.to_dict(),
+        "versions": versions(),
+        "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},
+    }
+
+
+def to_perfetto(comparison: Comparison, file: str | Path) -> None:
+    """Write the first replication of every policy into one Chrome trace, a process for each of its servers."""
+    events: list[dict[str, Any]] = []
+    first = 0
+    for result in comparison.results.values():
+        events += [event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]]
+        first += len(result.meta.get("replicas", [None]))
+    Path(file).write_text(to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+
+
+def _records(table: pd.DataFrame) -> dict[str, Any]:
+    return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]
+
+
+def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a table with a row per policy and replication, and check it."""
+    table = check_columns(read_csv(file), file, ("replication", *numbers), ("policy",))
+    check_rows(table, file, (about.get("rows") or {}).get(file.stem), _COMPARISON)
+    unknown = set(table["policy"]) - set(about["policies"]) if numbers else set()
+    if unknown or not len(table):
+        what = f"rows of {sorted(unknown)[0]!r}, which {_COMPARISON} does not have" if unknown else "no rows"
+        raise ValueError(f"{file} has {what}; {REPAIR}")
+    return table.set_index(["policy", "replication"])

@@ -1,0 +1,125 @@
+"""What a comparison comes to, in a few plain sentences."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from busdoor.metrics.statistics import is_undecided
+from busdoor.policies.base import spoken
+
+if TYPE_CHECKING:
+    from busdoor.comparison.comparison import Comparison
+
+
+def verdict(comparison: Comparison) -> str:
+    """Say how many times the tokens the best policy serves, what that saves in GPUs, and who cannot keep up.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of one or more policies.
+
+    Returns
+    -------
+    str
+        Sentences, ready to print.
+    """
+    best = best_policy(comparison)
+    parts = [
+        _gain(comparison, best),
+        _gpus(comparison, best),
+        _overloaded(comparison),
+        _slo(comparison),
+        _refused(comparison),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def best_policy(comparison: Comparison) -> str:
+    """Return the policy that carries most output tokens per second."""
+    tokens_per_s = comparison.table["saturated_output_throughput"].dropna()
+    return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
+
+
+def _gain(comparison: Comparison, best: str) -> str:
+    base = comparison.static
+    throughput = float(comparison.table["saturated_output_throughput"][best])
+    subject = spoken(best, comparison.is_whole_batch(best))
+    subject = subject[0].upper() + subject[1:]
+    if best == base or np.isnan(throughput):
+        return "" if np.isnan(throughput) else f"{subject} serves {throughput:,.0f} output tokens/s at most."
+    row = {str(name): float(values[best]) for name, values in comparison.gain.to_dict().items()}
+    if comparison.best_static is None or best == comparison.best_static:
+        return f"{subject} serves {row['over_static']:.1f}× the tokens of {base}{_interval(row, 'over_static')}."
+    return (
+        f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its best batch size"
+        f"{_interval(row, 'over_best_static')}, {row['over_static']:.1f}× at its default."
+    )
+
+
+def _interval(row: dict[str, float], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    undecided = "undecided: " if is_undecided(row[name], low, high) else ""
+    return "" if np.isnan(low) else f" ({undecided}95 % interval {low:.1f} to {high:.1f})"
+
+
+def _gpus(comparison: Comparison, best: str) -> str:
+    gpus, base = comparison.table["gpus"], comparison.static
+    if best == base or gpus[[best, base]].isna().any():
+        return ""
+    few, many = int(gpus[best]), int(gpus[base])
+    names = {pool.machine for pool in comparison.config.pools}
+    card = names.pop() if len(names) == 1 else "GPUs"
+    return f"By throughput, {comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+
+
+def _overloaded(comparison: Comparison) -> str:
+    shares = comparison.summaries["saturated"].groupby("policy", sort=False).mean()
+    if comparison.table["offered_load"].isna().all():
+        return ""
+    late = [str(name) for name, share in shares.items() if share > 0.5]  # in most replications
+    late = [name for name in late if name != comparison.best_static]  # its sister stands for it
+    if not late:
+        return ""
+    config = comparison.config
+    servers = "one GPU" if config.gpu.tp == 1 else f"one server of {config.gpu.tp} GPUs"
+    servers = servers if config.cluster is None else f"these {config.cluster.num_replicas} servers"
+    return f"With {servers} {_and(late)} cannot keep up: queue and latencies grow as long as requests come."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _slo(comparison: Comparison) -> str:
+    if "slo_met" not in comparison.table:
+        return ""
+    met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
+    if not met:
+        return f"None of them meets the SLO: {comparison.config.slo}."
+    return f"The SLO ({comparison.config.slo}) is met by {_and(met)}" + (" alone." if len(met) == 1 else ".")
+
+
+def _refused(comparison: Comparison) -> str:
+    """Say how many requests of the first draw are refused, and why: they are counted, and are no load."""
+    counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
+    if not any(counts.values()):
+        return ""
+    most = max(counts, key=lambda name: sum(counts[name].values()))
+    refused, total = sum(counts[most].values()), len(comparison.results[most].requests)
+    alike = all(own == counts[most] for own in counts.values())
+    where = "" if alike else f" by {most}"
+    reasons = "; ".join(counts[most])
+    return f"{refused:,} of {total:,} requests are refused{where}, which are no load: {reasons}."
+
+
+def refusals(requests: pd.DataFrame) -> dict[str, int]:
+    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
+    status = requests["status"]
+    reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
+    groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
+    return {str(group.iloc[0]): len(group) for _, group in groups}

@@ -1,0 +1,78 @@
+"""Tables as HTML; wide ones scroll by themselves, the page does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from busdoor.html.palette import variable
+from busdoor.plots.style import identity
+
+if TYPE_CHECKING:
+    from busdoor.comparison.comparison import Comparison
+
+_BEST = ' class="best"'
+
+
+def html_table(
+    rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str] = (), caption: str = "", best: str = ""
+) -> str:
+    """Return rows as a table.
+
+    Parameters
+    ----------
+    rows : iterable of (str, sequence of str)
+        What a row is about, and its cells. May have rich's markup.
+    columns : sequence of str
+        Policies, each shown in its colour; none for a table without a head.
+    caption : str
+        What the table says.
+    best : str
+        The policy whose column stays in view where a phone scrolls the others.
+
+    Examples
+    --------
+    >>> html_table([("TTFT <p50>", ["35 ms"])])[47:-22]
+    '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
+    """
+    marks = [_BEST * (name == best) for name in columns]
+    body = "".join(f'<tr><th scope="row">{_plain(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
+
+
+def _cells(cells: Sequence[str], marks: Sequence[str]) -> str:
+    pairs = zip_longest(cells, marks, fillvalue="")
+    return "".join(f"<td{mark}>{_plain(cell)}</td>" for cell, mark in pairs)
+
+
+def _head(columns: Sequence[str], marks: Sequence[str]) -> str:
+    if not columns:
+        return ""
+    cells = "".join(
+        f'<th scope="col"{mark} style="--policy: {variable(identity(name)["color"])}">'
+        f"<span>{escape(name).replace(' (', '<br>(')}</span></th>"
+        for name, mark in zip(columns, marks, strict=True)
+    )
+    return f'<thead><tr><th scope="col"></th>{cells}</tr></thead>'
+
+
+def _plain(markup: str) -> str:
+    """Drop the terminal's markup."""
+    from rich.text import Text
+
+    return escape(Text.from_markup(markup).plain)
+
+
+def gain_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
+    from busdoor.comparison.table_text import ratio
+
+    names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
+    return [
+        (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
+        for name, title in names.items()
+        if name in comparison.gain
+    ]

@@ -1,0 +1,288 @@
+"""Metrics as vLLM's benchmark defines them, and what shows where the seats and the memory went.
+
+For a request with n output tokens: TTFT is its first token's time less its arrival, E2E its last token's less its
+arrival, TPOT (E2E - TTFT) / (n - 1) (requests of one token are left out), normalised latency E2E / n (Orca's and
+vLLM's papers). ITL pools every gap between two tokens over all requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from busdoor.metrics.itl import Floats, by_replica, token_gaps, weighted_percentile
+from busdoor.metrics.saturation import burst_rates
+
+__all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
+
+# The metrics an SLO may bound, and the latency column each one reads.
+SLO_METRICS = ("ttft", "tpot", "e2e", "normalized")
+
+
+def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
+    """Compute the latencies of the finished requests.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        The table of a result.
+    streams : bool
+        Whether tokens left the server as they were made; otherwise there is no time per token.
+
+    Returns
+    -------
+    DataFrame
+        Columns ttft, tpot, e2e, normalized, queue (seconds), indexed as `requests`.
+
+    Examples
+    --------
+    >>> done = pd.DataFrame({"arrival_s": [1.0], "first_scheduled_s": [1.5], "first_token_s": [2.0],
+    ...                      "finish_s": [4.0], "output_tokens": [5], "status": ["finished"]})
+    >>> latencies(done).to_dict("records")
+    [{'ttft': 1.0, 'tpot': 0.5, 'e2e': 3.0, 'normalized': 0.6, 'queue': 0.5}]
+    """
+    done = requests[requests["status"] == "finished"]
+    ttft = done["first_token_s"] - done["arrival_s"]
+    e2e = done["finish_s"] - done["arrival_s"]
+    gaps = (done["output_tokens"] - 1).where(done["output_tokens"] > 1)
+    return pd.DataFrame(
+        {
+            "ttft": ttft,
+            "tpot": (e2e - ttft) / gaps if streams else np.nan,
+            "e2e": e2e,
+            "normalized": e2e / done["output_tokens"],
+            "queue": done["first_scheduled_s"] - done["arrival_s"],
+        }
+    )
+
+
+def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True) -> pd.Series[bool]:
+    """Tell which finished requests meet every limit (at or under it).
+
+    A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was released whole meets
+    none, since it has no time per token.
+
+    Raises
+    ------
+    ValueError
+        For a limit on something that is no metric.
+    """
+    for name in limits_s:
+        if name not in SLO_METRICS:
+            raise ValueError(f"slo {name!r} is no latency; it must be one of {', '.join(SLO_METRICS)}")
+    times = latencies(requests, streams)
+    if streams:
+        times["tpot"] = times["tpot"].fillna(0.0)
+    good: NDArray[np.bool_] = np.ones(len(times), dtype=bool)
+    for name, limit in limits_s.items():
+        good &= (times[name] <= limit).to_numpy()
+    return pd.Series(good, index=times.index, dtype=bool)
+
+
+def summarize(
+    requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any]
+) -> pd.Series[Any]:
+    """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
+    taken = requests[~requests["status"].str.startswith("refused")]  # what was refused is counted, and is no load
+    summary = {
+        **_throughput(taken, iterations, meta),
+        "failed": len(requests) - int((requests["status"] == "finished").sum()),
+        **_latency_keys(taken, iterations, bool(meta.get("streams", True))),
+        **burst_rates(requests, meta).add_prefix("saturated_"),
+        **_seats(iterations, stays, meta, taken),
+        **_memory(iterations, meta),
+        "num_preemptions": int(requests["num_preemptions"].sum()),
+        "cached_tokens": int(requests["cached_tokens"].sum()),
+        "num_refused": len(requests) - len(taken),
+        "num_abandoned": int((requests["status"] == "abandoned").sum()),
+        "saturated": is_saturated(taken, meta),
+        "offered_load": _noted(meta, "offered_load"),
+        "mfu": _noted(meta, "mfu"),
+        "mbu": _noted(meta, "mbu"),
+    }
+    return pd.Series(summary, dtype=object, name=meta.get("policy"))
+
+
+def _throughput(requests: pd.DataFrame, iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Any]:
+    done = requests[requests["status"] == "finished"]
+    duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0
+    tokens_in, tokens_out = int(done["input_tokens"].sum()), int(done["output_tokens"].sum())
+    per_s = 1 / duration if duration > 0 else np.nan
+    slo = meta.get("slo")
+    good = meets_slo(requests, slo, bool(meta.get("streams", True))).sum() if slo else np.nan
+    return {
+        "completed": len(done),
+        "duration": duration,
+        "total_input_tokens": tokens_in,
+        "total_output_tokens": tokens_out,
+        "request_throughput": len(done) * per_s,
+        "request_goodput": good * per_s,
+        "output_throughput": tokens_out * per_s,
+        "total_token_throughput": (tokens_in + tokens_out) * per_s,
+        "max_output_tokens_per_s": _peak_tokens_per_s(iterations),
+        "max_concurrent_requests": _most_at_once(done["arrival_s"].to_numpy(), done["finish_s"].to_numpy()),
+    }
+
+
+def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
+    """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
+    if not len(iterations):
+        return float("nan")
+    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those after them suffice,
+    # so that a clock may span years.
+    starts_s = iterations["start_s"].to_numpy()
+    changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
+    seconds = np.unique(np.concatenate([changes, changes + 1]))
+    return float(np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max())
+
+
+def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
+    of_prefills = iterations["num_first_tokens"] + iterations["num_resumed"]
+    made = iterations["num_decode_tokens"] * iterations["repeat"] + of_prefills
+    start = iterations["start_s"].to_numpy()
+    end = start + iterations["duration_s"].to_numpy()
+    times = np.column_stack([start, end]).ravel()
+    total = np.cumsum(made.to_numpy())
+    totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
+    return np.asarray(np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64)
+
+
+def _most_at_once(begin: Floats, end: Floats) -> int:
+    if not len(begin):
+        return 0
+    times = np.concatenate([begin, end])
+    steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])
+    order = np.lexsort((steps, times))
+    return int(np.cumsum(steps[order]).max())
+
+
+def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:
+    times = latencies(requests, streams) * 1e3
+    keys: dict[str, float] = {}
+    for name, column in (("ttft", "ttft"), ("tpot", "tpot"), ("e2el", "e2e"), ("normalized", "normalized")):
+        keys |= _statistics(name, times[column].dropna().to_numpy())
+    keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
+    queue = times["queue"].to_numpy()
+    keys["mean_queue_ms"] = float(queue.mean()) if len(queue) else np.nan
+    keys["p99_queue_ms"] = float(np.percentile(queue, 99)) if len(queue) else np.nan
+    return keys
+
+
+def _statistics(name: str, values: Floats) -> dict[str, float]:
+    if not len(values):
+        return {f"{kind}_{name}_ms": np.nan for kind in ("mean", "median", "std", "p90", "p99")}
+    median, p90, p99 = np.percentile(values, [50, 90, 99])
+    return {
+        f"mean_{name}_ms": float(values.mean()),
+        f"median_{name}_ms": float(median),
+        f"std_{name}_ms": float(values.std()),
+        f"p90_{name}_ms": float(p90),
+        f"p99_{name}_ms": float(p99),
+    }
+
+
+def _itl_keys(iterations: pd.DataFrame) -> dict[str, float]:
+    gaps, weights = token_gaps(iterations)
+    gaps = gaps * 1e3
+    if not weights.sum():
+        return _statistics("itl", np.array([]))
+    mean = float(np.average(gaps, weights=weights))
+    return {
+        "mean_itl_ms": mean,
+        "median_itl_ms": weighted_percentile(gaps, weights, 50),
+        "std_itl_ms": float(np.sqrt(np.average((gaps - mean) ** 2, weights=weights))),
+        "p90_itl_ms": weighted_percentile(gaps, weights, 90),
+        "p99_itl_ms": weighted_percentile(gaps, weights, 99),
+    }
+
+
+def _seats(
+    iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any], requests: pd.DataFrame
+) -> dict[str, float]:
+    keys = (
+        "slot_use",
+        "useful_share",
+        "bubble_share",
+        "padding_share",
+        "mean_batch_size_time",
+        "mean_batch_size_iterations",
+    )
+    if not len(iterations):
+        return dict.fromkeys(keys, np.nan)
+    repeat, duration = iterations["repeat"], iterations["duration_s"]
+    useful = ((iterations["num_requests"] - iterations["num_idle_rows"]) * repeat).sum()
+    taken = (iterations["num_running"] * repeat).sum()
+    padded = (iterations["num_padded_tokens"] * repeat).sum()
+    tokens = ((iterations["num_prefill_tokens"] + iterations["num_decode_tokens"]) * repeat).sum() + padded
+    span = float((iterations["start_s"] + duration).max() - requests["arrival_s"].min())
+    held = float((stays["leave_s"] - stays["enter_s"]).sum())
+    values = (
+        held / (span * meta["num_slots"]) if span else np.nan,
+        useful / taken,
+        1 - useful / taken,
+        padded / tokens,
+        (iterations["num_requests"] * duration).sum() / duration.sum(),
+        (iterations["num_requests"] * repeat).sum() / repeat.sum(),
+    )
+    return {key: float(value) for key, value in zip(keys, values, strict=True)}
+
+
+def _memory(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of the KV memory while the server was busy, weighted by time."""
+    busy = iterations["duration_s"].sum() if len(iterations) else 0.0
+    if not busy:
+        return dict.fromkeys(("kv_used_share", "kv_reserved_share", "kv_wasted_share"), np.nan)
+    block_size, capacity = _kv_size(iterations, meta)
+    grown = iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"]
+    rows = (iterations["context_tokens_last"] - iterations["context_tokens"]) / 2
+    weights = iterations["duration_s"] / busy
+    reserved = ((iterations["kv_reserved_tokens"] + grown * block_size / 2) * weights).sum()
+    used = ((iterations["kv_used_tokens"] + rows) * weights).sum()
+    holes = (iterations["kv_hole_tokens"] * weights).sum()
+    taken = reserved + holes
+    if np.ndim(capacity):
+        capacity = (capacity * weights).sum()
+    return {
+        "kv_used_share": float(used / capacity),
+        "kv_reserved_share": float(reserved / capacity),
+        "kv_wasted_share": float(1 - used / taken) if taken else np.nan,
+    }
+
+
+def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Tokens in a block and in the cache of a server: one number each, or (where servers differ) one for every row."""
+    sizes = [(own["block_size"], own["num_blocks"] * own["block_size"]) for own in meta.get("replicas", [meta])]
+    if len(set(sizes)) == 1:
+        return sizes[0]
+    of_rows = np.array(sizes)[iterations["replica"]]
+    return of_rows[:, 0], of_rows[:, 1]
+
+
+def _noted(meta: Mapping[str, Any], key: str) -> float:
+    """Return a number of a run; NaN where there is none, or null as a saved run has it."""
+    value = meta.get(key)
+    return np.nan if value is None else float(value)
+
+
+def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
+    """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
+
+    The offered load knows nothing of a prefix cache, and is not asked where that had hits.
+
+    The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
+    by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
+    """
+    if _noted(meta, "offered_load") >= 1 and not requests["cached_tokens"].any():
+        return True
+    arrival = requests["arrival_s"]
+    span = float(arrival.max() - arrival.min())
+    if not span > 0 or len(requests) < 40:
+        return len(requests) > meta.get("num_slots", np.inf) and not span > 0
+    wait = (requests["first_scheduled_s"] - arrival).fillna(0.0)
+    early = wait[arrival.between(arrival.min() + span / 4, arrival.min() + span / 2)]
+    late = wait[arrival > arrival.min() + span * 3 / 4]
+    return bool(late.mean() - early.mean() > span / 2 / 20)

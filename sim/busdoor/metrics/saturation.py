@@ -1,0 +1,79 @@
+"""Saturated throughput: what a server carries at most, measured on a burst; the gain is a ratio of two of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.policies.base import is_whole_batch
+
+FILLING_SHARE = 0.25  # of the answers, while the server fills: they would bias the rate by 10 %
+LEAST_BATCHES = 3  # static ones: the first fills, the last drains
+LEAST_SHARE = 0.5  # of continuous answers, before the last admission: fewer would be short ones mostly
+RATES = ("request_throughput", "output_throughput")
+
+
+def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
+    """Measure what a server carries while it is full and requests wait: the one meaning of "saturated".
+
+    Parameters
+    ----------
+    requests, meta
+        Of a result whose requests all wait from the start (in a closed loop: as many as there are users).
+
+    Returns
+    -------
+    Series
+        `request_throughput` and `output_throughput`, per second: completions from the time that the first quarter of
+        them was answered (until then the server fills) to the last admission (after it the server drains). NaN where
+        the queue is too short for that: fewer than three static batches, or most continuous answers after the last
+        admission.
+
+    Examples
+    --------
+    >>> from busdoor.results.result import Result
+    >>> run = Result.example()                                  # every request is admitted at once: no queue
+    >>> bool(saturated_rates(run.requests, run.meta).isna().all())
+    True
+    """
+    counted, since_s, until_s = _window(requests)
+    if not until_s > since_s or not _lasting(requests, counted, is_whole_batch(meta)):
+        return pd.Series(np.nan, index=RATES)
+    after = counted[counted["finish_s"] > since_s]
+    span_s = until_s - since_s
+    return pd.Series([len(after) / span_s, after["output_tokens"].sum() / span_s], index=RATES)
+
+
+def burst_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
+    """Return `saturated_rates` of a burst, and NaN where requests still arrive while rates are counted.
+
+    Examples
+    --------
+    >>> from busdoor.results.result import Result
+    >>> sorted(burst_rates(Result.example().requests, {}).index)
+    ['output_throughput', 'request_throughput']
+    """
+    _, since_s, _ = _window(requests)
+    arrived = requests.loc[~requests["status"].str.startswith("refused"), "arrival_s"].max()
+    rates = saturated_rates(requests, meta)
+    return rates if arrived <= since_s else rates * np.nan
+
+
+def _window(requests: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
+    """Return the answers before the last admission, and the seconds between which they are counted."""
+    done = requests[requests["status"] == "finished"]
+    until_s = float(done["first_scheduled_s"].max())
+    counted = done[done["finish_s"] <= until_s].sort_values("finish_s")
+    since_s = float(counted["finish_s"].iloc[int(FILLING_SHARE * len(counted))]) if len(counted) else np.nan
+    return counted, since_s, until_s
+
+
+def _lasting(requests: pd.DataFrame, counted: pd.DataFrame, whole_batch: bool) -> bool:
+    """Whether the queue lasted long enough for a rate."""
+    done = requests[requests["status"] == "finished"]
+    if whole_batch:
+        return bool((done.groupby("replica")["first_scheduled_s"].nunique() >= LEAST_BATCHES).all())
+    return len(counted) >= LEAST_SHARE * len(done)

@@ -1,0 +1,261 @@
+"""The table [slo], read once for every command: limits on means, on percentiles, and on the share within limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+from busdoor.config.server_tables import duration_text, parse_seconds, reject_unknown
+from busdoor.core.registry import unknown
+from busdoor.metrics.metrics import SLO_METRICS
+from busdoor_workloads.given import instance
+
+LATENCIES = (*SLO_METRICS, "itl")
+TOKEN_TIMES = ("tpot", "itl")  # what an answer that is released whole does not have
+GOODPUT = 0.99  # share of the requests within all plain limits, unless given
+
+_NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "normalized": "E2E per token", "itl": "ITL"}
+_KEY = re.compile(rf"({'|'.join(LATENCIES)})_(mean|p(?!0+(?:\.0+)?$)\d{{1,2}}(?:\.\d+)?)")
+_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One part of an SLO.
+
+    Parameters
+    ----------
+    key : str
+        Such as "ttft_p99", "normalized_mean" or "goodput".
+    limits_s : mapping of str to float
+        Limit in seconds by latency; several only for goodput.
+    share : float, optional
+        Of the requests (of the gaps between tokens, for ITL) that has to be within; a limit on the mean without it.
+    """
+
+    key: str
+    limits_s: Mapping[str, float]
+    share: float | None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if self.key == "goodput":
+            limits = " and ".join(f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items())
+            return f"{100 * (self.share or 0):g} % of requests with {limits}"
+        return f"{self.name} ≤ {duration_text(self.limit_s)}"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        latency, _, statistic = self.key.partition("_")
+        if self.key == "goodput":
+            return "goodput"
+        return f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
+
+    @property
+    def latency(self) -> str:
+        """The latency that it limits (the first, for goodput)."""
+        return next(iter(self.limits_s))
+
+    @property
+    def limit_s(self) -> float:
+        """The limit on it, in seconds."""
+        return self.limits_s[self.latency]
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether it is about times between tokens."""
+        return any(name in TOKEN_TIMES for name in self.limits_s)
+
+
+@dataclass(frozen=True)
+class SLO:
+    """[slo], a service level objective: targets that have to be met together; false where there is none.
+
+    Parameters
+    ----------
+    targets : tuple of Target
+        One for each limit on a mean or a percentile, and one, "goodput", for all plain limits together.
+    preset : str
+        The preset that it began with, if any.
+
+    Examples
+    --------
+    >>> print(SLO.from_table({"ttft_p99": "2s", "normalized_mean": 0.05}))
+    TTFT p99 ≤ 2 s, mean E2E per token ≤ 50 ms
+    >>> print(SLO.from_table({"ttft": "2s", "tpot": "100ms"}))
+    99 % of requests with TTFT ≤ 2 s and TPOT ≤ 100 ms
+    >>> print(SLO.from_table({"preset": "distserve-chat-13b", "tpot": "80ms"}))
+    90 % of requests with TTFT ≤ 250 ms and TPOT ≤ 80 ms (distserve-chat-13b)
+    """
+
+    targets: tuple[Target, ...] = ()
+    preset: str = field(default="", compare=False)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> SLO:
+        """Build it from the table.
+
+        Parameters
+        ----------
+        table : mapping
+            Limits on a mean or a percentile, as in `normalized_mean = 0.05` (seconds) and `ttft_p99 = "2s"`; plain ones
+            for single requests, as in `tpot = "100ms"`, of which the share `goodput` (0.99 unless given) has to be
+            within all of them; and `preset`, a name, whose limits give way to the other keys.
+
+        Raises
+        ------
+        ValueError
+            One sentence that names the key, the value and what would be right.
+        """
+        own = dict(table)
+        preset = own.pop("preset", "")
+        merged = {**(_preset(preset) if preset != "" else {}), **own}
+        goodput = merged.pop("goodput", None)
+        limits = {key: _limit(key, value) for key, value in merged.items()}
+        plain = {key: limit for key, limit in limits.items() if key in SLO_METRICS}
+        targets = [_target(key, limit) for key, limit in limits.items() if key not in plain]
+        if goodput is not None and not plain:
+            raise ValueError(
+                f"[slo] goodput = {goodput!r} has no limit to count by; give one for single requests, as in ttft = '2s'"
+            )
+        if plain:
+            targets.append(Target("goodput", plain, _share(GOODPUT if goodput is None else goodput)))
+        return cls(tuple(targets), preset)
+
+    def __bool__(self) -> bool:
+        """Return whether there is any target."""
+        return bool(self.targets)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return ", ".join(map(str, self.targets)) + (f" ({self.preset})" if self.preset else "")
+
+    def target(self, key: str) -> Target:
+        """Return the target of a key."""
+        return next(target for target in self.targets if target.key == key)
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether any part is about times between tokens."""
+        return any(target.needs_tokens for target in self.targets)
+
+    @property
+    def needs_gaps(self) -> bool:
+        """Whether any part needs every single gap between tokens."""
+        return any("itl" in target.limits_s for target in self.targets)
+
+    @property
+    def plain_s(self) -> Mapping[str, float]:
+        """The plain limits, in seconds: those that `goodput` counts together."""
+        return next((target.limits_s for target in self.targets if target.key == "goodput"), {})
+
+    @property
+    def per_request_s(self) -> dict[str, float]:
+        """The tightest limit on each latency of a request, those on means left out: what counts as goodput."""
+        limits: dict[str, float] = {}
+        for target in self.targets:
+            for latency, limit in target.limits_s.items():
+                if latency in SLO_METRICS and target.share is not None:
+                    limits[latency] = min(limit, limits.get(latency, limit))
+        return limits
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the table as TOML or JSON would hold it; a preset is written out."""
+        table: dict[str, float] = {}
+        for target in self.targets:
+            if target.key == "goodput":
+                assert target.share is not None
+                table |= {**target.limits_s, "goodput": target.share}
+            else:
+                table[target.key] = target.limit_s
+        return table
+
+
+def as_slo_table(slo: object) -> Mapping[str, Any]:
+    """Return what Python may give as an SLO as a table [slo]: a table, or limits and presets as flags have them.
+
+    Examples
+    --------
+    >>> as_slo_table("ttft_p99=2s"), as_slo_table({"tpot": 0.1}), as_slo_table(None)
+    ({'ttft_p99': '2s'}, {'tpot': 0.1}, {})
+    """
+    if isinstance(slo, Mapping):
+        return slo
+    flags = [] if slo is None else [slo] if isinstance(slo, str) else slo
+    instance("slo", flags, Sequence, "a limit as in 'ttft_p99=2s', a preset's name, several, or a table")
+    return slo_table(flags)  # type: ignore[arg-type]
+
+
+def slo_table(flags: Iterable[str], goodput: float | None = None) -> dict[str, Any]:
+    """Turn flags into a table [slo].
+
+    Parameters
+    ----------
+    flags : iterable of str
+        LATENCY=LIMIT, or the name of a preset.
+    goodput : float, optional
+        Share of requests that have to be within the plain limits.
+
+    Examples
+    --------
+    >>> slo_table(["mlperf-llama3.1-8b-server", "tpot_p99=80ms"])
+    {'preset': 'mlperf-llama3.1-8b-server', 'tpot_p99': '80ms'}
+    """
+    table: dict[str, Any] = {}
+    for flag in flags:
+        instance("a limit of slo", flag, str, "a text, as in 'ttft_p99=2s'")
+        key, equals, value = (part.strip() for part in flag.partition("="))
+        if equals:
+            table[key] = _number(value)
+        else:
+            _preset(key, "a limit as in ttft_p99=2s, nor a preset")
+            table["preset"] = key
+    return table if goodput is None else table | {"goodput": goodput}
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _preset(name: object, what: str = "a preset") -> dict[str, Any]:
+    from busdoor.metrics.slo_presets import PRESETS
+
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ValueError(f"[slo] preset: {unknown(what, str(name), PRESETS)}")
+    return {key: value for key, value in PRESETS[str(name)].items() if key != "source"}
+
+
+def _target(key: str, limit_s: float) -> Target:
+    latency, _, statistic = key.partition("_")
+    return Target(key, {latency: limit_s}, None if statistic == "mean" else float(statistic[1:]) / 100)
+
+
+def _limit(key: str, value: Any) -> float:
+    if key == "itl":
+        raise ValueError(
+            "[slo] itl: gaps between tokens are pooled over all requests, so that no single request has one; give "
+            "itl_p99 or itl_mean"
+        )
+    if key not in SLO_METRICS and not _KEY.fullmatch(key):
+        known = [f"{name}_{statistic}" for name in LATENCIES for statistic in _STATISTICS]
+        reject_unknown("[slo]", [key], [*SLO_METRICS, *known, "goodput", "preset"])
+    try:
+        limit = parse_seconds(value)
+    except ValueError as error:
+        raise ValueError(f"[slo] {key}: {error}") from None
+    if not (limit > 0 and isfinite(limit)):
+        raise ValueError(f"[slo] {key} = {value!r}: it has to be over 0 seconds, and finite")
+    return limit
+
+
+def _share(goodput: Any) -> float:
+    if isinstance(goodput, bool) or not (isinstance(goodput, int | float) and 0 < goodput <= 1):
+        raise ValueError(f"[slo] goodput = {goodput!r}: it has to be a share above 0, at most 1, as in 0.99")
+    return float(goodput)

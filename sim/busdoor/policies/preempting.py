@@ -1,0 +1,83 @@
+"""What the policies with paged KV on demand share: growing block by block, and preempting when blocks run out."""
+
+from __future__ import annotations
+
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
+from busdoor.kv.paged import PagedKV
+from busdoor.policies.base import KVUse
+from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.queues import Queue
+
+
+class PagedPolicy(ContinuousPolicy):
+    """Running requests take a KV block when they begin it; when none is free, somebody is thrown out.
+
+    Parameters
+    ----------
+    kv : PagedKV
+        The blocks.
+    max_num_seqs, max_model_len : int
+        Most running requests; longest input + output.
+    queue : {"fcfs", "priority", "sjf"} or Queue
+        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
+    """
+
+    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs") -> None:
+        super().__init__(max_num_seqs, max_model_len, queue, kv.block_size)
+        self.kv = kv
+        self.by_priority = queue == "priority"
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never be served; empty when it can."""
+        reason = super().refusal(request)
+        blocks = self.kv.blocks_for(request.kv_tokens)
+        if not reason and blocks > self.kv.num_blocks:
+            reason = f"its KV of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
+        return reason
+
+    def stretch(self, batch: Batch) -> int:
+        """Until the next finish or the last free block; a batch with prefill or a preemption does not repeat."""
+        if batch.chunks or batch.preempted:
+            return 1
+        decodes = self.decodes
+        repeat = decodes.until_finish()
+        free = self.kv.num_free_blocks
+        # Every request begins at most one block in block_size iterations, and one more: mostly that is far away.
+        if repeat * decodes.count > (free - decodes.count) * self.kv.block_size:
+            repeat = min(repeat, 1 + decodes.affordable(free, ahead=1))
+        return int(repeat)
+
+    def _grow(self, repeat: int) -> int:
+        return self.kv.grow_decodes(self.decodes, repeat, ahead=1)
+
+    def _free(self, request: Request) -> None:
+        self.kv.settle(request, request.computed_tokens)
+        self.kv.free(request)
+
+    def _make_room(self, request: Request, num_tokens: int, batch: Batch) -> list[Request]:
+        """Preempt until the request can hold `num_tokens` tokens, or is preempted itself; return the victims."""
+        victims = []
+        while request in self.running and self.kv.needed(request, num_tokens) > self.kv.num_free_blocks:
+            victim = self._victim()
+            self._preempt(victim, batch)
+            victims.append(victim)
+        return victims
+
+    def _victim(self) -> Request:
+        if self.by_priority:  # of several equally bad ones the first admitted, as vLLM's scheduler finds it
+            return max(self.running, key=lambda request: (request.priority, request.arrival_s))
+        return next(reversed(self.running))
+
+    def kv_blocks(self, repeat: int) -> int:
+        """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
+        kv = self.kv
+        return kv.num_blocks - kv.num_free_blocks + self.decodes.new_blocks(repeat - 1, ahead=1)
+
+    def kv_use(self) -> KVUse:
+        """Whole blocks are reserved; the last one of a request is partly empty."""
+        kv = self.kv
+        blocks = kv.num_blocks - kv.num_free_blocks
+        reserved = blocks * kv.block_size
+        used = self.decodes.context_tokens + sum([request.computed_tokens for request in self.prefilling])
+        return KVUse(blocks, reserved, min(used, reserved), 0, 0)

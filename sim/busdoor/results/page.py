@@ -1,0 +1,66 @@
+"""The report of a single run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from busdoor.html.page import Page, Section
+from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.html.tables import html_table
+
+if TYPE_CHECKING:
+    from busdoor.results.result import Result
+
+_PLAY = "Press play: each row is a slot, and fills as its answer is written."
+
+
+def result_page(result: Result) -> Page:
+    """Tell a run as a page.
+
+    Parameters
+    ----------
+    result : Result
+        Simulated or measured.
+    """
+    policy, meta = str(result.meta["policy"]), result.meta
+    runs = {policy: result}
+    sections = (
+        timelines("Who held which slot", _PLAY, runs),
+        _numbers(result),
+        latency_plots(runs),
+        waste_plots(runs),
+        course_plots(runs),
+        words_used(),
+        provenance(meta.get("config", meta.get("policy_config", {})), meta.get("versions", {})),
+    )
+    return Page(f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result), sections)
+
+
+def _facts(result: Result) -> str:
+    meta = result.meta
+    where = f", on {meta['gpu']} with {meta['model']}" if "gpu" in meta else ""
+    return f"{len(result.requests):,} requests{where}"
+
+
+def _verdict(result: Result) -> str:
+    from busdoor.comparison.table_text import duration, number, percent
+
+    summary = result.summary
+    sentences = [
+        f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
+        f"{number(summary['output_throughput'])} output tokens/s, half of them within "
+        f"{duration(summary['median_e2el_ms'])}.",
+        f"Of the slots held, {percent(summary['bubble_share'])} are bubbles.",
+    ]
+    if summary["saturated"]:
+        sentences.append("The server cannot keep up: its queue grows as long as requests come.")
+    return " ".join(sentences)
+
+
+def _numbers(result: Result) -> Section:
+    from busdoor.comparison.summary_text import refusals
+    from busdoor.comparison.table_text import summary_rows
+
+    rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
+    rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result.requests).items()]
+    return Section("The numbers", html_table(rows))

@@ -1,0 +1,138 @@
+"""A run as a Chrome trace: load the file in https://ui.perfetto.dev and zoom into single iterations.
+
+The format is the Trace Event Format's JSON (complete events "X", counters "C", metadata "M"; times in microseconds).
+Slices of one track must nest and never overlap, so every slot has a track of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from busdoor.core.json_text import plain
+from busdoor.plots.phases import stay_phases
+from busdoor.plots.runs import FloatArray, Run, count_slots
+from busdoor_workloads.given import path_of
+
+Event = dict[str, Any]
+ITERATIONS_TRACK = 1  # thread ids: iterations first, the slots after it
+FIRST_SLOT_TRACK = 2
+_PIECES = (
+    ("prefill", "enter_s", "prefill_end_s"),
+    ("decode", "prefill_end_s", "done_s"),
+    ("finished, riding along", "done_s", "leave_s"),
+)
+
+
+def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[str, Any]:
+    """Turn a result into a Chrome trace: a track a slot, one for the iterations, counters for KV, queue and batch.
+
+    Parameters
+    ----------
+    result : Run
+        A result with its `requests`, `iterations`, `stays` and `meta`.
+    file : str, Path or text file, optional
+        Where to write the JSON as well.
+
+    Returns
+    -------
+    dict
+        `traceEvents`, `displayTimeUnit` and `otherData`, ready for `json.dump`. A process is a replica; a slot's
+        track holds one slice a stay, and within it prefill, decode and, in a static batch, the idle ride to the end.
+        Times are microseconds from the trace's start, exact to a nanosecond.
+    """
+    events = [*_names(result), *_stays(result)]
+    for replica, iterations in result.iterations.groupby("replica"):
+        number = int(str(replica))
+        events += [*_iterations(iterations, number), *_counters(iterations, number)]
+    other = {key: result.meta[key] for key in ("policy", "trace", "gpu", "model", "seed") if key in result.meta}
+    trace = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {key: str(x) for key, x in other.items()}}
+    _write(trace, file)
+    return trace
+
+
+def _write(trace: dict[str, Any], file: str | Path | IO[str] | None) -> None:
+    if file is None:
+        return
+    if not hasattr(file, "write"):
+        with path_of("file", file).open("w", encoding="utf-8") as opened:
+            _write(trace, opened)
+    else:
+        json.dump(plain(trace), file, separators=(",", ":"), allow_nan=False)
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _slice(name: str, replica: int, track: int, start_s: float, end_s: float, args: Event | None = None) -> Event:
+    """Make a complete event; both ends are rounded to nanoseconds first, so that nested slices stay nested."""
+    start, end = _ns(start_s), _ns(end_s)
+    event = {"ph": "X", "name": name, "pid": replica, "tid": track, "ts": start / 1e3, "dur": (end - start) / 1e3}
+    return {**event, "args": args} if args else event
+
+
+def _names(result: Run) -> Iterator[Event]:
+    """Name processes and tracks, and put the tracks in order."""
+    tracks = {ITERATIONS_TRACK: "iterations"}
+    tracks |= {FIRST_SLOT_TRACK + slot: f"slot {slot + 1}" for slot in range(count_slots(result))}
+    for replica in sorted({int(replica) for replica in result.iterations["replica"]}):
+        own = {"ph": "M", "pid": replica}
+        process = f"{result.meta['policy']}, replica {replica}"
+        yield {**own, "name": "process_name", "tid": 0, "args": {"name": process}}
+        for track, name in tracks.items():
+            yield {**own, "name": "thread_name", "tid": track, "args": {"name": name}}
+            yield {**own, "name": "thread_sort_index", "tid": track, "args": {"sort_index": track}}
+
+
+def _stays(result: Run) -> Iterator[Event]:
+    """One slice a stay, followed by its pieces; the enclosing slice comes first, as the format wants it."""
+    for stay in stay_phases(result).to_dict("records"):
+        replica, track = int(stay["replica"]), FIRST_SLOT_TRACK + int(stay["slot"])
+        numbers = ("request_id", "input_tokens", "output_tokens", "cached_tokens", "num_preemptions")
+        args: Event = {key: int(stay[key]) for key in numbers}
+        args["arrival_s"] = float(stay["arrival_s"])
+        name = f"request {args['request_id']}"
+        yield _slice(name, replica, track, stay["enter_s"], stay["leave_s"], args)
+        for piece, start, end in _PIECES:
+            if _ns(stay[end]) > _ns(stay[start]):
+                yield _slice(piece, replica, track, stay[start], stay[end])
+
+
+def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
+    """One slice a stretch. It ends where the next begins at the latest: rounding must not make them overlap."""
+    start_s = iterations["start_s"].to_numpy(float)
+    end_s = np.minimum(start_s + iterations["duration_s"].to_numpy(float), np.append(start_s[1:], np.inf))
+    numbers = ("repeat", "num_requests", "num_prefill_tokens", "num_decode_tokens", "num_padded_tokens")
+    rows = iterations[list(numbers)].astype(int).to_dict("records")
+    for begin, end, row in zip(start_s.tolist(), end_s.tolist(), rows, strict=True):
+        work = "prefill" if row["num_prefill_tokens"] else "decode"
+        mixed = work == "prefill" and row["num_decode_tokens"] > 0
+        name = ("prefill + decode" if mixed else work) + (f" × {row['repeat']}" if row["repeat"] > 1 else "")
+        yield _slice(name, replica, ITERATIONS_TRACK, begin, end, {str(key): number for key, number in row.items()})
+
+
+def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
+    """Counters at the start of every stretch, and of KV blocks once more at the last repetition; only changes."""
+    end_s = iterations["start_s"] + iterations["duration_s"]
+    last_s = end_s - iterations["last_duration_s"]
+    start_s, stop_s = iterations["start_s"].to_numpy(float), end_s.to_numpy(float)
+    blocks = iterations[["kv_blocks_used", "kv_blocks_used_last"]].to_numpy().ravel()
+    yield from _counter("KV blocks used", replica, np.column_stack([start_s, last_s]).ravel(), blocks)
+    yield from _counter("queue length", replica, start_s, iterations["num_waiting"].to_numpy())
+    size = np.append(iterations["num_requests"].to_numpy(), 0)  # the batch is empty when all is done
+    yield from _counter("batch size", replica, np.append(start_s, stop_s[-1]), size)
+
+
+def _counter(name: str, replica: int, time_s: FloatArray, values: NDArray[np.int64]) -> Iterator[Event]:
+    """One event for each change of the value."""
+    times_s = np.maximum.accumulate(time_s)
+    changes = np.flatnonzero(np.diff(values.astype(float), prepend=np.nan) != 0)
+    for at_s, value in zip(times_s[changes].tolist(), values[changes].tolist(), strict=True):
+        yield {"ph": "C", "name": name, "pid": replica, "ts": _ns(at_s) / 1e3, "args": {"value": value}}

@@ -1,0 +1,236 @@
+"""What a run leaves: tables, a summary, plots; the same from the simulator and from hardware."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from busdoor.core.json_text import read_object, write_json
+from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
+from busdoor.core.study_folder import study_folder
+from busdoor.metrics import metrics
+from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
+from busdoor_workloads import given
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Latency = Literal["ttft", "tpot", "e2e", "normalized"]
+# What each table has to have: columns of numbers, columns of texts.
+_TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "requests": (REQUEST_COLUMNS, ("status",)),
+    "iterations": ((*ITERATION_COLUMNS, "replica"), ()),
+    "stays": ((*STAY_COLUMNS, "slot", "replica"), ()),
+}
+_SERVER: Keys = {"num_slots": int, "num_blocks": int, "block_size": int}
+_META: Keys = {
+    "policy": str,
+    "policy_config?": dict,
+    "streams?": bool,
+    "trace?": str,
+    "num_requests?": int,
+    "offered_load?": float,
+    "mfu?": float,
+    "mbu?": float,
+    "slo?": dict,
+    "replicas?": list,
+    "config?": dict,
+    "versions?": dict,
+    "rows?": dict,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A run's tables. Times are seconds from the trace's start.
+
+    Parameters
+    ----------
+    requests : DataFrame
+        One row a request, in the trace's order: request_id, arrival_s, input_tokens, output_tokens, max_output_tokens,
+        first_scheduled_s, first_token_s, finish_s, released_s, num_preemptions, cached_tokens, replica, status.
+    iterations : DataFrame
+        One row a stretch of `repeat` iterations with the same batch: start_s, duration_s (of all of them), the
+        durations of the first and last, tokens, requests, context, KV memory and queue; see DESIGN.
+    stays : DataFrame
+        Who held which slot when: request_id, slot, enter_s, leave_s, replica.
+    meta : mapping
+        What ran: policy, step time, memory, versions, and whatever a stranger needs to repeat it.
+
+    Examples
+    --------
+    >>> result = Result.example()
+    >>> result.summary["completed"], round(result.summary["mean_e2el_ms"])
+    (4, 45000)
+    """
+
+    requests: pd.DataFrame
+    iterations: pd.DataFrame
+    stays: pd.DataFrame
+    meta: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in _TABLES:
+            given.instance(name, getattr(self, name), pd.DataFrame, "a data frame")
+        given.instance("meta", self.meta, Mapping, "a mapping")
+
+    @classmethod
+    def example(cls) -> Result:
+        """Run the introductory scenario: requests of 10, 20, 50 and 100 tokens in four slots, an iteration a second."""
+        import numpy as np
+
+        from busdoor.kv.paged import PagedKV
+        from busdoor.policies.vllm import VllmPolicy
+        from busdoor.simulator.simulate import simulate
+        from busdoor.step_time.linear import LinearStepTime
+        from busdoor_workloads import Trace
+
+        trace = Trace(
+            arrival_s=np.zeros(4),
+            input_tokens=np.full(4, 8),
+            output_tokens=np.array([10, 20, 50, 100]),
+            name="intro",
+        )
+        policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
+        return simulate(trace, policy, LinearStepTime(base_s=1.0))
+
+    @cached_property
+    def summary(self) -> pd.Series[Any]:
+        """Every metric of the run, keys as in `vllm bench serve` where it has one."""
+        return metrics.summarize(self.requests, self.iterations, self.stays, self.meta)
+
+    @cached_property
+    def latencies(self) -> pd.DataFrame:
+        """TTFT, TPOT, E2E, normalised latency and queueing time of the finished requests, in seconds."""
+        return metrics.latencies(self.requests, bool(self.meta.get("streams", True)))
+
+    def slo(self, **limits_s: float) -> float:
+        """Share of the requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
+
+        Refused requests, which no server of this size can answer, are left out: `num_refused` counts them.
+
+        Examples
+        --------
+        >>> Result.example().slo(e2e=50.0)
+        0.75
+        """
+        for name, limit_s in limits_s.items():
+            given.positive(name, limit_s, infinite=True)
+        good = metrics.meets_slo(self.requests, limits_s, bool(self.meta.get("streams", True)))
+        taken = (~self.requests["status"].str.startswith("refused")).sum()
+        return float(good.sum() / taken) if taken else float("nan")
+
+    def save(self, directory: str | Path, overwrite: bool = False) -> Path:
+        """Write the result into a folder of its own: meta.json, summary.json and the tables.
+
+        `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed, else CSV.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+        """
+        with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
+            write_result(self, place.part)
+            return place.publish()
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Result:
+        """Read a result back.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no result, or one that is incomplete or does not fit together, in a sentence that names
+            file and column; or Parquet tables where pyarrow is not installed.
+        """
+        folder = given.path_of("directory", directory)
+        if not (folder / "meta.json").exists():
+            raise ValueError(f"{folder} holds no result: it has no meta.json")
+        meta = read_object(folder / "meta.json")
+        check_keys(meta, str(folder / "meta.json"), _META)
+        rows = {"requests": meta.get("num_requests"), **(meta.pop("rows", None) or {})}
+        tables = {name: _read(folder / name, rows.get(name)) for name in _TABLES}
+        if len(tables["stays"]):
+            for own in meta.get("replicas") or [meta]:
+                check_keys(own, str(folder / "meta.json"), _SERVER)
+        return cls(**tables, meta=meta)
+
+    def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
+        """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
+        from busdoor.results.perfetto import to_perfetto
+
+        return to_perfetto(self, path)
+
+    def to_html(self, file: str | Path) -> Path:
+        """Write one self-contained page: what it came to, figures, and the timeline to be played."""
+        from busdoor.results.page import result_page
+
+        return result_page(self).write(file)
+
+    def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
+        """Draw who sat in which slot when."""
+        from busdoor import plots
+
+        return plots.plot_timeline(self, ax=ax)
+
+    def plot_latency_cdf(self, metric: Latency = "e2e", *, ax: Axes | None = None) -> Axes:
+        """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
+        from busdoor import plots
+
+        return plots.plot_latency_cdf(self, metric=metric, ax=ax)
+
+    def plot_occupancy(self, *, ax: Axes | None = None) -> Axes:
+        """Draw batch size and queue over time."""
+        from busdoor import plots
+
+        return plots.plot_occupancy(self, ax=ax)
+
+    def plot_kv(self, *, ax: Axes | None = None) -> Axes:
+        """Draw KV memory in use, reserved and wasted over time."""
+        from busdoor import plots
+
+        return plots.plot_kv(self, ax=ax)
+
+    def plot_waste(self, *, ax: Axes | None = None) -> Axes:
+        """Draw where the slot-iterations went."""
+        from busdoor import plots
+
+        return plots.plot_waste(self, ax=ax)
+
+    def _repr_html_(self) -> str:
+        return self.summary.to_frame().to_html()
+
+
+def write_result(result: Result, folder: Path) -> Path:
+    """Write a result into a folder that is its own already, or is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(result.requests, folder / "requests.csv", index=False)
+    for name in ("iterations", "stays"):
+        _write_table(getattr(result, name), folder / name)
+    write_json(folder / "summary.json", result.summary.to_dict())
+    rows = {name: len(getattr(result, name)) for name in _TABLES}
+    write_json(folder / "meta.json", {"complete": True, **result.meta, "rows": rows})
+    return folder
+
+
+def _write_table(table: pd.DataFrame, stem: Path) -> None:
+    if find_spec("pyarrow"):
+        table.to_parquet(stem.with_suffix(".parquet"), index=False)
+    else:
+        write_csv(table, stem.with_suffix(".csv"), index=False)
+
+
+def _read(stem: Path, num_rows: Any) -> pd.DataFrame:
+    """Read a table of a result and check it."""
+    table = read_table(stem)
+    numbers, texts = _TABLES[stem.name]
+    check_columns(table, stem, numbers, texts)
+    check_rows(table, stem, num_rows, "meta.json")
+    return table

@@ -1,0 +1,161 @@
+"""Clients as SimPy processes: they send a trace's requests to a server, on time or after the answer before."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from math import inf, isfinite
+from typing import Any, Protocol
+
+import numpy as np
+import simpy
+
+from busdoor.core.request import Request
+from busdoor.simulator.block_names import BlockNames, rows_of_sessions
+from busdoor.simulator.server import EARLY
+from busdoor_workloads import Trace
+
+Process = Generator[simpy.Event, Any, None]
+_CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
+
+
+class Submits(Protocol):
+    """Whoever takes requests: a server, or a router before several."""
+
+    def submit(self, request: Request) -> None:
+        """Let a request arrive now."""
+
+    def abandon(self, request: Request) -> None:
+        """Say that a request's client has gone."""
+
+    def expect(self, arrival_s: float) -> None:
+        """Learn when the next request may arrive, if known; a hint that may be ignored."""
+
+    def close(self) -> None:
+        """Say that no request will arrive any more."""
+
+
+class Clients:
+    """Send every request of a trace to a server.
+
+    A plain request is sent at its `arrival_s`. In a closed loop (`trace.concurrency`) each of so many users sends the
+    next one when its last has been answered and the think time has passed. A later turn of a session is sent so after
+    the turn before it. A client with a timeout gives up.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        Where they live.
+    trace : Trace
+        What they send.
+    kv_block_size : int
+        Tokens in the server's KV blocks: the trace's `hash_ids` are expressed in them.
+
+    Notes
+    -----
+    Call `start(server)`, and make the server call `left` for every request that leaves it.
+    """
+
+    def __init__(self, env: simpy.Environment, trace: Trace, kv_block_size: int = 16) -> None:
+        self.env = env
+        self.trace = trace
+        self._names = BlockNames(trace, kv_block_size)
+        self._answered: dict[int, simpy.Event] = {}
+        self._to_send = len(trace)
+        self._server: Submits | None = None
+
+    def start(self, server: Submits) -> None:
+        """Begin to send."""
+        self._server = server
+        if self._to_send == 0:
+            server.close()
+        elif self.trace.concurrency:
+            line = iter(range(len(self.trace)))
+            for _ in range(self.trace.concurrency):
+                self.env.process(self._converse(line))
+        else:
+            first_turns, later_turns = _turns(self.trace)
+            for rows in later_turns:
+                self._answered[rows[0]] = self.env.event()
+                self.env.process(self._converse(iter(rows[1:]), self._answered[rows[0]]))
+            self.env.process(self._send_on_time(first_turns))
+
+    def left(self, request: Request) -> None:
+        """Learn that a request has left the server."""
+        event = self._answered.pop(request.request_id, None) if self._answered else None
+        if event is not None:
+            event.succeed()
+
+    def _send_on_time(self, rows: np.ndarray) -> Process:
+        env, server = self.env, self._server
+        assert server is not None
+        for start in range(0, len(rows), _CHUNK):
+            for request in self._requests(rows[start : start + _CHUNK]):
+                arrival_s = request.arrival_s * (1 - EARLY)
+                if arrival_s > env.now:
+                    server.expect(arrival_s)
+                    yield env.timeout(arrival_s - env.now)
+                self._send(request)
+        server.expect(inf)
+
+    def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
+        """Send requests one after another, each after the answer to the one before."""
+        env = self.env
+        while True:
+            if answer is not None:
+                yield answer
+            row = next(rows, None)  # not before the answer: users of a closed loop share the line
+            if row is None:
+                return
+            (request,) = self._requests(np.array([row]))
+            think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
+            request.arrival_s = max(env.now + (think_s if answer is not None else 0.0), request.arrival_s)
+            wait_s = request.arrival_s * (1 - EARLY) - env.now
+            if wait_s > 0:
+                yield env.timeout(wait_s)
+            answer = self._answered[row] = env.event()
+            self._send(request)
+
+    def _send(self, request: Request) -> None:
+        assert self._server is not None
+        if self.trace.timeout_s is not None:
+            patience_s = float(self.trace.timeout_s[request.request_id])
+            if isfinite(patience_s):
+                self.env.process(self._give_up(request, patience_s))
+        self._to_send -= 1
+        self._server.submit(request)
+        if not self._to_send:
+            self._server.close()
+
+    def _give_up(self, request: Request, patience_s: float) -> Process:
+        assert self._server is not None
+        yield self.env.timeout(patience_s)
+        if request.status in ("waiting", "running"):
+            self._server.abandon(request)
+
+    def _requests(self, rows: np.ndarray) -> Iterator[Request]:
+        trace, names = self.trace, self._names
+        caps = [0] * len(rows) if trace.max_output_tokens is None else trace.max_output_tokens[rows].tolist()
+        for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
+            zip(
+                rows.tolist(),
+                trace.arrival_s[rows].tolist(),
+                trace.input_tokens[rows].tolist(),
+                trace.output_tokens[rows].tolist(),
+                caps,
+                strict=True,
+            )
+        ):
+            priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
+            session = -1 if trace.session_id is None else int(trace.session_id[row])
+            request = Request(row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session)
+            request.context_ids = names.context_ids(row)
+            yield request
+
+
+def _turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:
+    """Rows that are sent on time, and the rows of each session that has later turns, in order."""
+    sessions = rows_of_sessions(trace)
+    if not sessions:
+        return np.arange(len(trace)), []
+    firsts = np.array(sorted(turns[0] for turns in sessions), dtype=np.int64)
+    return firsts, [turns for turns in sessions if len(turns) > 1]

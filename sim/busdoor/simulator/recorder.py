@@ -1,0 +1,261 @@
+"""Writing down what happens: flat arrays while it runs, tables afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import nan
+from struct import Struct
+
+import numpy as np
+import pandas as pd
+
+from busdoor.core.batch import Batch
+from busdoor.core.request import Request
+from busdoor.policies.base import KVUse, Policy
+from busdoor.simulator.stretch import Stretch
+from busdoor_workloads import Trace
+
+REQUEST_COLUMNS = (
+    "request_id",
+    "arrival_s",
+    "input_tokens",
+    "output_tokens",
+    "max_output_tokens",
+    "first_scheduled_s",
+    "first_token_s",
+    "finish_s",
+    "released_s",
+    "num_preemptions",
+    "cached_tokens",
+    "replica",
+)
+ITERATION_COLUMNS = (
+    "start_s",
+    "duration_s",
+    "repeat",
+    "first_duration_s",
+    "last_duration_s",
+    "num_prefill_tokens",
+    "num_decode_tokens",
+    "num_padded_tokens",
+    "num_idle_rows",
+    "num_requests",
+    "num_first_tokens",
+    "num_joined",
+    "prefill_attention",
+    "prefill_context_tokens",
+    "context_tokens",
+    "context_tokens_last",
+    "kv_blocks_used",
+    "kv_blocks_used_last",
+    "kv_reserved_tokens",
+    "kv_used_tokens",
+    "kv_unused_tokens",
+    "kv_hole_tokens",
+    "num_waiting",
+    "num_running",
+    "num_preempted",
+    "num_resumed",
+    "resumed_gap_s",
+)
+STAY_COLUMNS = ("request_id", "enter_s", "leave_s")
+_FLOATS = {"prefill_attention"}
+# Rows are packed into bytes: a third of the time of array.extend, which converts item by item.
+_pack_request = Struct(f"{len(REQUEST_COLUMNS)}d").pack
+_pack_iteration = Struct(f"{len(ITERATION_COLUMNS)}d").pack
+_pack_stay = Struct(f"{len(STAY_COLUMNS)}d").pack
+
+
+class TableRecorder:
+    """Keep every request, and (unless told not to) every stretch and every stay in a slot.
+
+    Parameters
+    ----------
+    policy : Policy
+        Whose queue and KV memory are read when a batch begins.
+    iterations : bool
+        Whether to keep the stretches and stays; without them a run of a million requests takes little memory.
+    replica : int
+        Number of the server, where there are several.
+    """
+
+    def __init__(self, policy: Policy, iterations: bool = True, replica: int = 0) -> None:
+        self._policy = policy
+        self._keep = iterations
+        self._replica = replica
+        self._requests = bytearray()
+        self._statuses: dict[int, str] = {}
+        self._iterations = bytearray()
+        self._stays = bytearray()
+        self._entered: dict[Request, float] = {}
+        self._kv_use = KVUse(0, 0, 0, 0, 0)
+        self._queue = (0, 0)
+
+    def begin(self, batch: Batch, now_s: float) -> None:
+        """Note who enters and leaves, and the state of the queue and of the memory."""
+        if not self._keep:
+            return
+        for request in batch.preempted:
+            self._leave(request, now_s)
+        for request in batch.admitted:
+            self._entered[request] = now_s
+        policy = self._policy
+        self._kv_use = _with_writing(policy.kv_use(), batch)
+        self._queue = (policy.num_waiting, policy.num_running)
+
+    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
+        """Write the row of a stretch."""
+        if not self._keep:
+            return
+        num_joined, num_resumed, resumed_gap_s = _joined(firsts, now_s) if firsts else (0, 0, 0.0)
+        blocks, *kv_tokens = self._kv_use
+        start_s, context = stretch.start_s, batch.decode_context_tokens
+        decodes, idle = batch.num_decode_tokens, batch.num_idle_rows
+        self._iterations += _pack_iteration(
+            start_s,
+            now_s - start_s,
+            repeat,
+            stretch.first_s,
+            stretch.last_s(repeat),
+            batch.num_prefill_tokens,
+            decodes,
+            batch.num_padded_tokens,
+            idle,
+            len(batch.chunks) + decodes + idle,
+            len(firsts) - num_resumed,
+            num_joined,
+            batch.prefill_attention,
+            batch.prefill_context_tokens,
+            context,
+            context + (repeat - 1) * (decodes + idle),
+            blocks,
+            blocks + batch.grown_blocks,
+            *kv_tokens,
+            *self._queue,
+            len(batch.preempted),
+            num_resumed,
+            resumed_gap_s,
+        )
+
+    def left(self, request: Request, now_s: float) -> None:
+        """Write the row of a request, and of its last stay."""
+        self._requests += _pack_request(
+            request.request_id,
+            request.arrival_s,
+            request.input_tokens,
+            request.output_tokens,
+            request.max_output_tokens,
+            request.first_scheduled_s,
+            request.first_token_s,
+            request.finish_s,
+            request.released_s,
+            request.num_preemptions,
+            request.cached_tokens,
+            request.replica,
+        )
+        if request.status != "finished":
+            self._statuses[request.request_id] = request.status
+        self._leave(request, now_s)
+
+    def _leave(self, request: Request, now_s: float) -> None:
+        enter_s = self._entered.pop(request, nan)
+        if enter_s == enter_s:
+            self._stays += _pack_stay(request.request_id, enter_s, now_s)
+
+    @property
+    def num_left(self) -> int:
+        """Requests that have left."""
+        return len(self._requests) // (8 * len(REQUEST_COLUMNS))
+
+    def left_ids(self) -> set[int]:
+        """Return the ids of the requests that have left."""
+        return set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist())
+
+    def known(self) -> set[int]:
+        """Return the ids of the requests that run, and of those that have left."""
+        return {request.request_id for request in self._entered} | self.left_ids()
+
+    def stop(self, trace: Trace, now_s: float, elsewhere: Collection[int] = ()) -> None:
+        """Write a row for every request that has not left: those that run as they are, the others as they will come.
+
+        Those `elsewhere` are left out: another server's recorder writes them.
+        """
+        running = {request.request_id: request for request in self._entered}
+        left = self.left_ids().union(elsewhere)
+        for row in range(len(trace)):
+            if row not in left:
+                request = running.get(row) or Request(
+                    row, float(trace.arrival_s[row]), int(trace.input_tokens[row]), int(trace.output_tokens[row])
+                )
+                request.status = "unfinished"
+                self.left(request, now_s)
+
+    def requests(self) -> pd.DataFrame:
+        """One row a request, in the trace's order."""
+        frame = _frame(self._requests, REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
+        status = pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
+        frame["status"] = status.to_numpy()
+        return frame
+
+    def iterations(self) -> pd.DataFrame:
+        """One row a stretch, in order of time."""
+        frame = _frame(self._iterations, ITERATION_COLUMNS)
+        frame["replica"] = self._replica
+        return frame
+
+    def stays(self) -> pd.DataFrame:
+        """One row for each time that a request held a slot, in order of entering."""
+        frame = _frame(self._stays, STAY_COLUMNS)
+        frame = frame.sort_values(["enter_s", "request_id"], ignore_index=True)
+        frame.insert(1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy()))
+        frame["replica"] = self._replica
+        return frame
+
+
+def _with_writing(use: KVUse, batch: Batch) -> KVUse:
+    """Count the prompt tokens that the iteration writes as used: a prefill wastes nothing while it runs."""
+    return use._replace(used=min(use.used + batch.num_prefill_tokens, use.reserved)) if batch.chunks else use
+
+
+def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
+    """Count whose prefill is complete and who decodes on, and of those who had to do it again, how long that took."""
+    num_joined = num_resumed = 0
+    resumed_gap_s = 0.0
+    for request in firsts:
+        num_joined += request.generated_tokens < request.output_tokens
+        if request.first_token_s == request.first_token_s:  # it had one before: no NaN
+            num_resumed += 1
+            resumed_gap_s += now_s - request.last_token_s
+    return num_joined, num_resumed, resumed_gap_s
+
+
+def assign_slots(enter_s: np.ndarray, leave_s: np.ndarray) -> np.ndarray:
+    """Number the slots: each stay takes the lowest that is free when it begins (they are sorted by beginning).
+
+    Examples
+    --------
+    >>> assign_slots(np.array([0.0, 0.0, 1.0, 2.0]), np.array([1.0, 3.0, 2.0, 3.0])).tolist()
+    [0, 1, 0, 0]
+    """
+    from heapq import heappop, heappush
+
+    free: list[int] = []
+    busy: list[tuple[float, int]] = []
+    slots = []
+    for enter, leave in zip(enter_s.tolist(), leave_s.tolist(), strict=True):
+        while busy and busy[0][0] <= enter:
+            heappush(free, heappop(busy)[1])
+        slot = heappop(free) if free else len(busy)
+        heappush(busy, (leave, slot))
+        slots.append(slot)
+    return np.array(slots, dtype=np.int64)
+
+
+def _frame(values: bytearray, columns: tuple[str, ...]) -> pd.DataFrame:
+    rows = np.frombuffer(values, dtype=np.float64).reshape(-1, len(columns)) if values else np.empty((0, len(columns)))
+    return pd.DataFrame(
+        {
+            column: rows[:, i].copy() if column.endswith("_s") or column in _FLOATS else rows[:, i].astype(np.int64)
+            for i, column in enumerate(columns)
+        }
+    )

@@ -1,0 +1,144 @@
+"""MFU and MBU: the shares of a GPU's matrix rate and memory bandwidth that a model's own work takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.core.batch import Batch
+from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.step_time.roofline_costs import Costs, distinct_experts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Numbers = NDArray[np.float64]
+
+_COLUMNS = (
+    "repeat",
+    "num_prefill_tokens",
+    "num_decode_tokens",
+    "num_idle_rows",
+    "num_requests",
+    "prefill_attention",
+    "prefill_context_tokens",
+    "context_tokens",
+    "context_tokens_last",
+)
+
+
+class Utilisation(NamedTuple):
+    """Shares from 0 to 1: of the dense matrix rate (MFU) and of the memory bandwidth (MBU)."""
+
+    mfu: float
+    mbu: float
+
+
+def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: float | None = None) -> Utilisation:
+    """MFU and MBU of one iteration.
+
+    Parameters
+    ----------
+    step_time : RooflineStepTime
+        Model, GPU and formats.
+    batch : Batch
+        What the iteration runs.
+    duration_s : float, optional
+        How long it took, seconds; what `step_time` says unless given.
+
+    Returns
+    -------
+    Utilisation
+        The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions count, padding and
+        finished rows do not (but for their part of the query-key pairs). Bytes are weights and KV cache, once each;
+        neither activations nor what KV cache is written. With the durations of a roofline, whose efficiencies are at
+        most 1, neither share can pass 1; a share over 1 says that the durations given cannot have been that GPU's.
+
+    References
+    ----------
+    MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU: Databricks, "LLM inference performance engineering".
+
+    Examples
+    --------
+    >>> from busdoor.catalog import gpu, model
+    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"))
+    >>> decode = batch_utilisation(step_time, Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024))
+    >>> round(decode.mfu, 3), round(decode.mbu, 3)
+    (0.104, 0.727)
+    """
+    wanted = batch.num_prefill_tokens + batch.num_decode_tokens
+    matrix_s, memory_s = _peak_seconds(
+        step_time,
+        np.array([wanted]),
+        np.array([batch.num_requests]),
+        np.array([batch.prefill_attention]),
+        np.array([batch.prefill_context_tokens]),
+        np.array([batch.decode_attention]),
+    )
+    duration_s = duration_s or step_time.duration_s(batch)
+    return Utilisation(float(matrix_s[0]) / duration_s, float(memory_s[0]) / duration_s)
+
+
+def iteration_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame) -> pd.DataFrame:
+    """MFU and MBU of every row of a result's iterations, columns `mfu` and `mbu`; shares as in `batch_utilisation`."""
+    matrix_s, memory_s = _stretch_seconds(step_time, iterations)
+    return iterations[[]].assign(mfu=matrix_s / iterations["duration_s"], mbu=memory_s / iterations["duration_s"])
+
+
+def run_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame, span_s: float | None = None) -> Utilisation:
+    """MFU and MBU of a run.
+
+    Parameters
+    ----------
+    step_time : RooflineStepTime
+        Model, GPU and formats.
+    iterations : DataFrame
+        A result's iterations.
+    span_s : float, optional
+        Seconds to take the shares of; the time that iterations ran (the server not idle) unless given.
+
+    Returns
+    -------
+    Utilisation
+        Shares as in `batch_utilisation`; NaN where nothing ran.
+    """
+    matrix_s, memory_s = _stretch_seconds(step_time, iterations)
+    span = float(iterations["duration_s"].sum()) if span_s is None else span_s
+    if not span:
+        return Utilisation(np.nan, np.nan)
+    return Utilisation(float(matrix_s.sum()) / span, float(memory_s.sum()) / span)
+
+
+def _stretch_seconds(step_time: RooflineStepTime, iterations: pd.DataFrame) -> tuple[Numbers, Numbers]:
+    column = {name: iterations[name].to_numpy(dtype=np.float64) for name in _COLUMNS}
+    rows = column["num_decode_tokens"] + column["num_idle_rows"]
+    context = (column["context_tokens"] + column["context_tokens_last"]) / 2  # the mean: it grows evenly
+    matrix_s, memory_s = _peak_seconds(
+        step_time,
+        column["num_prefill_tokens"] + column["num_decode_tokens"],
+        column["num_requests"],
+        column["prefill_attention"],
+        column["prefill_context_tokens"],
+        context + rows,
+    )
+    return matrix_s * column["repeat"], memory_s * column["repeat"]
+
+
+def _peak_seconds(
+    step_time: RooflineStepTime,
+    tokens: Numbers,
+    requests: Numbers,
+    prefill_attention: Numbers,
+    prefill_context_tokens: Numbers,
+    decode_attention: Numbers,
+) -> tuple[Numbers, Numbers]:
+    """Seconds that the work would take the matrix units, and the memory, of a GPU that reaches its datasheet."""
+    ideal = replace(step_time, memory_efficiency=1.0, kv_efficiency=1.0, gemm_efficiency=1.0, attention_efficiency=1.0)
+    cost = Costs.of(ideal)
+    matrix_s = tokens * (cost.dense_row_s + cost.experts_per_tok * cost.expert_row_s) + requests * cost.head_row_s
+    matrix_s = matrix_s + (prefill_attention + decode_attention) * cost.pair_s
+    memory_s = cost.dense_read_s + cost.head_read_s + (prefill_context_tokens + decode_attention) * cost.key_s
+    return matrix_s, memory_s + distinct_experts(tokens, cost.num_experts, cost.experts_per_tok) * cost.expert_read_s

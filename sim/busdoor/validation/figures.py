@@ -1,0 +1,237 @@
+"""Figures of a calibration and of a validation: measured beside predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from busdoor.calibration.log import columns_of
+from busdoor.calibration.teacher_forcing import Floats, predicted_s
+from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
+from busdoor.plots.timeline import plot_timeline
+from busdoor.results.result import Result
+from busdoor.step_time.base import StepTime
+from busdoor.validation.errors import as_percent, latency_values
+from busdoor.validation.knee import mean_e2e
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from busdoor.validation.validation import RunValidation, Validation
+
+MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
+SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
+LATENCY_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
+_SHOWN = 20_000  # iterations drawn; more are the same cloud
+_WINDOW = 120  # iterations in the timelines, so that one can be seen
+
+
+@styled
+def plot_validation(run: RunValidation) -> Figure:
+    """Draw a measured run beside its simulation: latencies, step time, errors, who held which slot.
+
+    Parameters
+    ----------
+    run : RunValidation
+        As `validate` makes it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One page; `busdoor.plots.save_figure` writes it.
+    """
+    figure = new_figure(13.0, 13.0)
+    load = "all at once" if np.isnan(run.load) else f"ρ = {run.load:.2f}"
+    figure.suptitle(f"{run.name}: measured and simulated ({load})", x=0.01, ha="left", fontweight="bold")
+    strips = figure.subfigures(3, 1, squeeze=False, height_ratios=(3.0, 3.2, 5.5))
+    for strip, draw in zip(strips[:, 0], (_latencies, _steps, _timelines), strict=True):
+        draw(strip, run)
+    return figure
+
+
+def _latencies(strip: SubFigure, run: RunValidation) -> None:
+    for ax, (name, title) in zip(strip.subplots(1, 4, sharey=True), LATENCY_TITLES.items(), strict=True):
+        plot_latency(ax, run, name)
+        ax.set_title(f"{title}, mean {as_percent(run.table['error'].get((name, 'mean'), np.nan))}")
+    ax = strip.axes[0]
+    ax.set_ylabel("share (%)")
+    ax.legend(loc="lower right")
+
+
+def plot_latency(ax: Axes, run: RunValidation, name: str) -> None:
+    """Draw the distribution of a latency (ttft, tpot, itl, e2e), measured and simulated."""
+    sides = [(latency_values(run.measured), MEASURED), (latency_values(run.simulated), SIMULATED)]
+    ends = np.concatenate([_cdf(ax, *values[name], look) for values, look in sides])
+    ax.set_ylim(0, 103)
+    ends = ends[ends > 0]
+    if len(ends):
+        label_durations(ax, "x", ends.min(), ends.max())
+
+
+def _cdf(ax: Axes, values: Floats, weights: np.ndarray, look: dict[str, str]) -> Floats:
+    order = np.argsort(values)
+    if not len(order) or not weights.sum():
+        return np.array([])
+    share = 100 * np.cumsum(weights[order]) / weights.sum()
+    keep = np.unique(np.searchsorted(share, np.linspace(0, 100, 1000)).clip(max=len(share) - 1))
+    ax.plot(values[order][keep], share[keep], drawstyle="steps-post", **look)  # type: ignore[arg-type]
+    return values[order][[0, -1]]
+
+
+def _steps(strip: SubFigure, run: RunValidation) -> None:
+    left, middle, right = strip.subplots(1, 3)
+    table = run.measured.iterations
+    if len(table):
+        repeat = table["repeat"].to_numpy(dtype=float)
+        measured = table["duration_s"].to_numpy(dtype=float) / repeat
+        predicted_vs_measured(left, measured, run.predicted_s / repeat, run.measured)
+        left.set_title(f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, {as_percent(run.steps.total)} in all")
+        plot_drift(middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat)
+    plot_budget(right, run)
+
+
+def predicted_vs_measured(
+    ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
+) -> None:
+    """Draw a point an iteration (at most so many), on a line where the two agree; iterations with prefill apart."""
+    rows = _thin(len(measured_s), most)
+    prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
+    for kind, color, label in ((~prefill, "#3f92c4", "decode only"), (prefill, "#c4501b", "with prefill")):
+        ax.plot(measured_s[rows][kind], predicted_s[rows][kind], ".", color=color, markersize=3, alpha=0.4, label=label)
+    both = np.concatenate([measured_s, predicted_s])
+    low, high = both[both > 0].min(), both.max()
+    label_durations(ax, "x", low, high)
+    label_durations(ax, "y", low, high)
+    ax.plot(ax.get_xlim(), ax.get_xlim(), color=INK, linewidth=0.8)
+    ax.set(xlabel="measured", ylabel="predicted")
+    ax.legend(loc="upper left", markerscale=3)
+
+
+def _thin(count: int, most: int = _SHOWN) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
+    """Draw measured over predicted, averaged over fiftieths of the run: a machine that drifts is not flat."""
+    pieces = np.array_split(np.arange(len(start_s)), min(50, len(start_s)))
+    ratio = [measured_s[rows].sum() / predicted_s[rows].sum() for rows in pieces]
+    ax.axhline(1.0, color=PALE, linewidth=1.0)
+    ax.plot([start_s[rows].mean() for rows in pieces], ratio, color=INK, drawstyle="steps-mid")
+    ax.set(title="drift: measured / predicted", xlabel="time (s)")
+
+
+def plot_budget(ax: Axes, run: RunValidation) -> None:
+    """Draw what each part adds to the error of the mean E2E latency."""
+    parts = run.budget[::-1]
+    names = [f"{str(name).replace('_', ' ')}  {as_percent(value)}" for name, value in parts.items()]
+    ax.barh(names, 100 * parts.fillna(0.0), color=[INK if name == "total" else "#3f92c4" for name in parts.index])
+    ax.axvline(0, color=PALE, linewidth=1.0)
+    ax.set(title="error of the mean E2E, by part", xlabel="%")
+
+
+@styled
+def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
+    """Draw the gain, or the E2E ratio, of each pair of runs as it was measured, above what was simulated.
+
+    Parameters
+    ----------
+    ratios : DataFrame
+        As `Validation.gain` and `Validation.e2e_ratio` have it; one row or more.
+    label : str
+        What the ratio is.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; on a page of its own by default.
+    """
+    if ax is None:
+        ax = new_figure(7.0, 1.4 + 0.9 * len(ratios)).subplots()
+    places = np.arange(len(ratios))
+    for look, offset in ((MEASURED, -0.19), (SIMULATED, 0.19)):
+        bars = ax.barh(places + offset, ratios[look["label"]], 0.36, color=look["color"], label=look["label"])
+        ax.bar_label(bars, fmt="%.2f×", padding=3)
+    ax.axvline(1.0, color=PALE, linewidth=1.0)
+    rows = ratios[["continuous", "static"]].itertuples(index=False, name=None)
+    ax.set_yticks(places, [f"{continuous}\nand {static}" for continuous, static in rows])
+    most = ratios[["measured", "simulated"]].to_numpy(dtype=float).max(initial=1.0)
+    ax.set(xlabel=label, xlim=(0, 1.2 * most))
+    ax.invert_yaxis()
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
+    figure = ax.figure
+    assert figure is not None
+    return figure.figure
+
+
+def plot_knee(validation: Validation, ax: Axes) -> None:
+    """Draw the mean E2E latency over the rate, measured and simulated, and where each has doubled."""
+    rates, e2e = mean_e2e(validation.runs)
+    for look in (MEASURED, SIMULATED):
+        ax.plot(rates, e2e[look["label"]], marker="o", **look)  # type: ignore[arg-type]
+        ax.axvline(validation.knee[look["label"]], color=look["color"], linestyle=look["linestyle"], linewidth=0.8)
+    label_durations(ax, "y", e2e.to_numpy().min(), e2e.to_numpy().max())
+    ax.set(xlabel="requests/s", xlim=(0, None), title="")
+    ax.legend(loc="upper left")
+
+
+def _timelines(strip: SubFigure, run: RunValidation) -> None:
+    upper, lower = strip.subplots(2, 1, sharex=True)
+    window_s = _window_s(run.simulated)
+    for ax, result, name in ((upper, run.measured, "measured"), (lower, run.simulated, "simulated")):
+        if len(result.stays) and len(result.iterations):
+            plot_timeline(result, ax, window_s=window_s)
+        ax.set_title(name, pad=12)
+    upper.set_xlabel("")
+    lower.set_xlabel("time (s)")
+
+
+def _window_s(result: Result) -> tuple[float, float]:
+    """Seconds around the busiest part, so short that single stays can be seen."""
+    table = result.iterations
+    most = int(np.convolve(table["num_requests"], np.ones(min(_WINDOW, len(table))), "valid").argmax())
+    last = table.iloc[min(most + _WINDOW, len(table) - 1)]
+    return float(table["start_s"].iloc[most]), float(last["start_s"] + last["duration_s"])
+
+
+@styled
+def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: StepTime) -> Figure:
+    """Draw what a calibration leaves: predicted against measured, and their ratio over size, context and time.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Runs with iterations.
+    names : sequence of str
+        What to call them.
+    step_time : StepTime
+        The fitted model.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row a run.
+    """
+    figure = new_figure(14.0, 3.2 * len(results))
+    rows = figure.subplots(len(results), 4, squeeze=False)
+    for axes, result, name in zip(rows, results, names, strict=True):
+        repeat = result.iterations["repeat"].to_numpy(dtype=float)
+        measured = result.iterations["duration_s"].to_numpy(dtype=float) / repeat
+        predicted = predicted_s(result, step_time) / repeat
+        predicted_vs_measured(axes[0], measured, predicted, result)
+        axes[0].set_title(name)
+        columns = columns_of(result.iterations)
+        _ratio(axes[1], columns["positions"], measured / predicted, "positions")
+        _ratio(axes[2], columns["per_context_s"], measured / predicted, "keys read by decodes")
+        plot_drift(axes[3], result.iterations["start_s"].to_numpy(dtype=float), measured, predicted)
+    return figure
+
+
+def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
+    """Draw measured over predicted as points, and the median of each twentieth of them."""
+    rows = _thin(len(x))
+    ax.plot(x[rows], ratio[rows], ".", color="#3f92c4", markersize=3, alpha=0.3)
+    pieces = [piece for piece in np.array_split(np.argsort(x), 20) if len(piece)]
+    ax.plot([np.median(x[piece]) for piece in pieces], [np.median(ratio[piece]) for piece in pieces], color=INK)
+    ax.axhline(1.0, color=PALE, linewidth=1.0)
+    ax.set(xlabel=label, ylim=(0, 2.5), title="measured / predicted")

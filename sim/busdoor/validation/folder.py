@@ -1,0 +1,114 @@
+"""Validations as folders of tables, runs and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.calibration.teacher_forcing import predicted_s, trace_of
+from busdoor.core.json import numbers
+from busdoor.core.json_text import read_object, write_json
+from busdoor.core.registry import as_data
+from busdoor.core.saved import Keys, check_keys, read_csv, write_csv
+from busdoor.core.study_folder import StudyFolder
+from busdoor.plots.style import save_figure
+from busdoor.results.result import Result, write_result
+from busdoor.step_time import make_step_time
+from busdoor.step_time.base import StepTime
+from busdoor.validation.errors import StepErrors
+from busdoor.validation.validation import RunValidation, Validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARKER = "validation.json"
+_KEYS: Keys = {"step_time": dict, "runs": dict, "about": dict}
+_RUN: Keys = {"whole_batches": bool, "load": float, "step_time": dict, "batches": dict, "budget": dict}
+Report = Callable[[float, str], object]
+
+
+def write(validation: Validation, place: StudyFolder, report: Report | None = None) -> Path:
+    """Write a validation, and return its folder.
+
+    Parameters
+    ----------
+    validation : Validation
+        What to write.
+    place : StudyFolder
+        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and e2e_ratio.csv where there
+        are pairs, and for each run a table, its figures, and the folders of the measured and of the simulated run.
+    report : callable, optional
+        Told about progress.
+    """
+    folder = place.part
+    write_json(folder / MARKER, validation.to_dict())
+    write_csv(validation.by_regime, folder / "regimes.csv")
+    write_csv(validation.bars, folder / "bars.csv", index=False)
+    for run in validation.runs:
+        write_csv(run.table, folder / f"{run.name}.csv")
+        write_result(run.measured, folder / f"{run.name}_measured")
+        write_result(run.simulated, folder / f"{run.name}_simulated")
+    if len(validation.gain):
+        write_csv(validation.gain, folder / "gain.csv", index=False)
+    if len(validation.e2e_ratio):
+        write_csv(validation.e2e_ratio, folder / "e2e_ratio.csv", index=False)
+    place.kept = True
+    _draw_all(validation, folder, report)
+    return place.publish()
+
+
+def _draw_all(validation: Validation, folder: Path, report: Report | None) -> None:
+    for done, run in enumerate(validation.runs):
+        if report:
+            report(done / len(validation.runs), f"drawing {run.name}")
+        _draw(validation.plot(run), folder / run.name)
+    if len(validation.gain):
+        _draw(validation.plot_gain(), folder / "gain")
+    if len(validation.e2e_ratio):
+        _draw(validation.plot_e2e_ratio(), folder / "e2e_ratio")
+
+
+def _draw(figure: Figure, stem: Path) -> None:
+    figure.draw_without_rendering()  # lays it out, once for both files
+    figure.set_layout_engine("none")
+    save_figure(figure, stem)
+
+
+def load(folder: Path) -> Validation:
+    """Read a saved validation back, with the numbers that it had then.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+    """
+    if not (folder / MARKER).exists():
+        raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
+    told = read_object(folder / MARKER)
+    check_keys(told, str(folder / MARKER), _KEYS)
+    with as_data():
+        step_time = make_step_time(**told["step_time"])
+    runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
+    return Validation(runs, step_time, told["about"])
+
+
+def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) -> RunValidation:
+    check_keys(told, f"{folder / MARKER}: runs.{name}", _RUN)
+    measured = Result.load(folder / f"{name}_measured")
+    return RunValidation(
+        name=name,
+        measured=measured,
+        simulated=Result.load(folder / f"{name}_simulated"),
+        trace=trace_of(measured),
+        whole_batches=told["whole_batches"],
+        load=numbers(told)["load"],
+        steps=StepErrors(**numbers(told["step_time"])),
+        agreement=numbers(told["batches"]),
+        table=read_csv(folder / f"{name}.csv", index_col=[0, 1]),
+        budget=pd.Series(numbers(told["budget"])),
+        predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
+    )

@@ -1,0 +1,79 @@
+"""What a validation comes to, in a few plain sentences."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from busdoor.validation.errors import REGIMES, as_percent, as_share
+from busdoor.validation.thresholds import BELOW_LOAD
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from busdoor.validation.validation import Validation
+
+
+def verdict(validation: Validation) -> str:
+    """Say how large the errors are, what the gain is, and how many bars are met.
+
+    Examples
+    --------
+    >>> from busdoor.validation.validate import validate
+    >>> from busdoor.comparison.demo import introductory_scenario
+    >>> from busdoor.step_time.linear import LinearStepTime
+    >>> print(verdict(validate(introductory_scenario(), LinearStepTime(base_s=1.1), ["bus", "door"])))
+    On the measured batches, the step time is off by at most 10.0 % in all. The mean E2E latency is off by at most
+    10.0 % (burst or overload). Answers take 2.41× as long under bus as under door (E2E ratio), and 2.41× when simulated
+    (...0.0 %). No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
+    """
+    parts = [_steps(validation), _latency(validation), _gains(validation), _judged(validation)]
+    return " ".join(part for part in parts if part)
+
+
+def _steps(validation: Validation) -> str:
+    totals = [abs(run.steps.total) for run in validation.runs if isfinite(run.steps.total)]
+    return f"On the measured batches, the step time is off by at most {as_share(max(totals))} in all." if totals else ""
+
+
+def _latency(validation: Validation) -> str:
+    rows = validation.bars[validation.bars["quantity"] == "e2e_mean"].to_dict("records")
+    errors = [f"{as_share(abs(row['error']))} ({_load(row['regime'])})" for row in rows]
+    return f"The mean E2E latency is off by at most {', '.join(errors)}." if errors else ""
+
+
+def _load(name: str) -> str:
+    if name == REGIMES[-1][1]:
+        return "burst or overload"
+    return name if name.startswith("ρ") else f"ρ {name}"
+
+
+def _gains(validation: Validation) -> str:
+    """Tell the first gain and the first E2E ratio, and how far off the others are at most."""
+    told = [_pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)")]
+    told.append(
+        _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)")
+    )
+    return " ".join(filter(None, told))
+
+
+def _pairs(table: pd.DataFrame, name: str, words: str) -> str:
+    if not len(table):
+        return ""
+    first, *others = table.to_dict("records")
+    said = words.format(first["continuous"], first["static"], f"{first['measured']:.2f}×")
+    said += f", and {first['simulated']:.2f}× when simulated ({as_percent(first['error'])})."
+    if not others:
+        return said
+    most = as_share(max(abs(row["error"]) for row in others))
+    count = "another pair" if len(others) == 1 else f"{len(others)} more pairs"
+    return f"{said} Of {count}, the {name} is off by at most {most}."
+
+
+def _judged(validation: Validation) -> str:
+    judged = validation.bars["met"].dropna()
+    if len(judged):
+        return f"{int(judged.sum())} of {len(judged)} bars are met."
+    return (
+        f"No bar applies: they are for loads below {BELOW_LOAD:g} and for runs that the calibration was not fitted to."
+    )

@@ -1,0 +1,184 @@
+"""What `busdoor validate` shows in the terminal, and its report on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, isnan
+from typing import TYPE_CHECKING, Any
+
+from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS, as_percent, as_share
+from busdoor.validation.spread import spread_lines
+from busdoor.validation.thresholds import blame, factor, missed, title
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from busdoor.validation.validation import RunValidation, Validation
+
+Rows = list[tuple[str, list[str]]]
+_PARTS = ("scheduling", "step_model", "host", "feedback")
+
+
+def print_validation(validation: Validation) -> None:
+    """Print the main errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
+    from rich.console import Console
+
+    console = Console()
+    console.print("Errors, simulated against measured, in per cent:")
+    console.print(_table([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
+    for line in (*knee_lines(validation), *gain_lines(validation)):
+        console.print(line, highlight=False, markup=False)
+    regimes, rows = bar_rows(validation)
+    console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
+    console.print(_table(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
+    console.print(f"\n{validation.verdict}", highlight=False, markup=False)
+    for line in blame_lines(validation):
+        console.print(line, highlight=False, markup=False)
+    for line in limit_lines(validation):
+        console.print(line, style="yellow", highlight=False, markup=False)
+
+
+def _table(columns: Sequence[str], rows: Rows) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(escape(column), justify="right")
+    for row, cells in rows:
+        table.add_row(row, *cells)
+    return table
+
+
+# What the terminal has of each run: a heading, and what is under it. The page has everything.
+BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
+    ("load\nρ", lambda run: "burst" if isnan(run.load) else f"{run.load:.2f}"),
+    ("steps\neach", lambda run: _points(run.steps.mean_absolute).lstrip("+")),
+    ("steps\nall", lambda run: _points(run.steps.total)),
+    ("TTFT\nmean", lambda run: _points(run.table["error"]["ttft", "mean"])),
+    ("TTFT\np99", lambda run: _points(run.table["error"]["ttft", "p99"])),
+    ("TPOT\nmean", lambda run: _points(run.table["error"]["tpot", "mean"])),
+    ("E2E\nmean", lambda run: _points(run.table["error"]["e2e", "mean"])),
+    ("E2E\np99", lambda run: _points(run.table["error"]["e2e", "p99"])),
+    ("tokens\nper s", lambda run: _points(run.table["error"]["output", "rate"])),
+)
+
+
+def _points(error: float) -> str:
+    """Write a relative error in per cent, without the sign of per cent."""
+    return "–" if isnan(error) else f"{100 * error:+.1f}"
+
+
+def brief_rows(runs: Sequence[RunValidation]) -> Rows:
+    """Return a row for each run, with the errors of `BRIEFLY`."""
+    return [(run.name, [cell(run) for _, cell in BRIEFLY]) for run in runs]
+
+
+def run_heads(validation: Validation) -> list[str]:
+    """Return each run's name, above its load regime."""
+    return [f"{run.name}\n{run.regime}" for run in validation.runs]
+
+
+def run_rows(runs: Sequence[RunValidation]) -> Rows:
+    """Return the errors of runs, a cell each."""
+
+    def line(text: str, value: Any) -> tuple[str, list[str]]:
+        return text, [as_percent(value(run)) for run in runs]
+
+    rows = [
+        ("load ρ", ["burst" if isnan(run.load) else f"{run.load:.2f}" for run in runs]),
+        ("queueing multiplies by", [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs]),
+        ("step time, each", [as_share(run.steps.mean_absolute) for run in runs]),
+        line("step time, in all", lambda run: run.steps.total),
+        ("batches alike, measured durations", [as_share(run.agreement["played"]) for run in runs]),
+        ("batch sizes alike, closed loop", [as_share(run.agreement["overlap"]) for run in runs]),
+    ]
+    rows += [
+        line(f"{latency.upper()} {statistic}", lambda run, key=(latency, statistic): run.table["error"][key])
+        for latency in LATENCIES
+        for statistic in STATISTICS
+    ]
+    rows.append(line("output tokens/s", lambda run: run.table["error"]["output", "rate"]))
+    return rows + [
+        line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part]) for part in _PARTS
+    ]
+
+
+def bar_rows(validation: Validation) -> tuple[list[str], Rows]:
+    """Return the columns (the bar, and every regime that has runs), and a row for each quantity.
+
+    A cell has the error, ticked or crossed where a bar applies.
+    """
+    table = validation.bars
+    order = [name for _, name in REGIMES] + ["all", "saturated"]
+    regimes = sorted(set(table["regime"]), key=order.index)
+    rows: Rows = []
+    for quantity, own in table.groupby("quantity", sort=False):
+        bars = [f"≤ {100 * bar:.3g} %" for bar in dict.fromkeys(own["bar"].dropna())]
+        cells = [", ".join(map(_judged, own[own["regime"] == name].to_dict("records"))) for name in regimes]
+        rows.append((title(str(quantity)), [" / ".join(bars) or "–", *cells]))
+    return ["bar", *regimes], rows
+
+
+def _judged(row: dict[Any, Any]) -> str:
+    shown = as_share(row["error"]) if row["quantity"] == "step_mean_absolute" else as_percent(row["error"])
+    return shown if row["met"] is None else f"{shown} {'✓' if row['met'] else '✗'}"
+
+
+def knee_lines(validation: Validation) -> list[str]:
+    """Say where the knee is, if there are rates enough."""
+    knee = validation.knee
+    if not isfinite(knee["error"]):
+        return []
+    return [
+        f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated {knee['simulated']:.3g}/s, "
+        f"{as_percent(knee['error'])}"
+    ]
+
+
+def gain_lines(validation: Validation) -> list[str]:
+    """Say what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
+    gains = [_pair(f"gain of {row['continuous']} over {row['static']}", row) for row in _records(validation.gain)]
+    ratios = _records(validation.e2e_ratio)
+    return gains + [_pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios]
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
+
+
+def _pair(what: str, row: Mapping[Any, Any]) -> str:
+    return f"{what}: measured {row['measured']:.2f}×, simulated {row['simulated']:.2f}×, {as_percent(row['error'])}"
+
+
+def blame_lines(validation: Validation) -> list[str]:
+    """Say of each run that misses a bar what the error of its mean E2E is made of."""
+    causes = {run.name: blame(run) for run in validation.runs}
+    return [
+        f"{name} misses {'; '.join(quantities)}."
+        + (f" Of its error of the mean E2E, most is {causes[name]}." if causes[name] else "")
+        for name, quantities in missed(validation).items()
+    ]
+
+
+def limit_lines(validation: Validation) -> list[str]:
+    """Say what these numbers cannot tell."""
+    lines = []
+    if validation.fitted_to:
+        lines.append(f"The calibration was fitted to {', '.join(validation.fitted_to)}: bars are for unseen runs.")
+    silent = [run.name for run in validation.runs if not len(run.measured.iterations)]
+    if silent:
+        lines.append(f"No iterations were measured in {', '.join(silent)}: nothing is known of its step time.")
+    if any(factor(validation, [run]) > 1 for run in validation.runs):
+        lines.append("Measured on a processor: its bars are twice those of a GPU.")
+    lines += spread_lines(validation)
+    if "transferred_from" in validation.about:
+        lines.append(f"The calibration is transferred from {validation.about['transferred_from']}, not measured.")
+    if isinstance(validation.step_time, CalibratedStepTime):
+        lines.append(
+            "The step time knows sums over a batch only: contexts that differ within it, and the longest of them, have "
+            "no term of their own."
+        )
+    return lines

@@ -1,0 +1,107 @@
+"""Replaying measured runs in the simulator, and saying how far off it is and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from busdoor.calibration.teacher_forcing import Played, check_served, policy_of, predicted_s, serve, trace_of
+from busdoor.policies.offered_load import accepted, offered_load
+from busdoor.results.result import Result
+from busdoor.step_time.base import StepTime
+from busdoor.validation.error_budget import error_budget
+from busdoor.validation.errors import batch_agreement, compare_statistics, step_errors
+from busdoor.validation.validation import RunValidation, Validation
+
+if TYPE_CHECKING:
+    from busdoor_workloads import Trace
+
+
+def validate(
+    measured: Sequence[Result],
+    step_time: StepTime,
+    names: Sequence[str] | None = None,
+    *,
+    policy: Mapping[str, Any] | None = None,
+    traces: Sequence[Trace] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Validation:
+    """Replay measured runs in the simulator.
+
+    Parameters
+    ----------
+    measured : sequence of Result
+        Runs on hardware.
+    step_time : StepTime
+        The model to be judged.
+    names : sequence of str, optional
+        What to call the runs.
+    policy : mapping, optional
+        Fields that replace the policy, num_blocks, block_size or max_model_len that the runs' meta says.
+    traces : sequence of Trace, optional
+        What was served, where requests and their arrivals do not say all (shared prefixes, closed loops).
+    about : mapping, optional
+        `Calibration.about` of the model, so that runs it was fitted to are told from unseen ones.
+
+    Returns
+    -------
+    Validation
+
+    Raises
+    ------
+    ValueError
+        If a run does not say how it was scheduled, there is none, or two have the same name.
+    """
+    names = list(names or (f"run {i + 1}" for i in range(len(measured))))
+    if not names:
+        raise ValueError("there is nothing to validate; give one or more measured runs")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two of the runs are called {twice[0]!r}; give each a name of its own")
+    served = list(traces or map(trace_of, measured))
+    triples = zip(measured, names, served, strict=True)
+    runs = [_validate(result, name, trace, step_time, policy) for result, name, trace in triples]
+    return Validation(runs, step_time, dict(about or {}))
+
+
+def _validate(
+    measured: Result, name: str, trace: Trace, step_time: StepTime, given: Mapping[str, Any] | None
+) -> RunValidation:
+    try:
+        policy = policy_of(measured.meta, trace, given)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    check_served(measured, name)
+    lookahead = int(measured.meta.get("lookahead", 0))
+
+    def run(model: StepTime) -> Result:
+        return serve(trace, policy_of(measured.meta, trace, given), model, lookahead)
+
+    simulated = run(step_time)
+    check_served(simulated, f"{name}, simulated with that policy and memory,")
+    played = (
+        run(Played(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
+    )
+    return RunValidation(
+        name=name,
+        measured=measured,
+        simulated=simulated,
+        trace=trace,
+        whole_batches=policy.whole_batch,
+        load=offered_load(accepted(trace, measured.requests), policy, step_time),
+        steps=step_errors(measured, step_time),
+        agreement={
+            "played": nan if played is None else batch_agreement(measured, played)["same"],
+            **batch_agreement(measured, simulated),
+        },
+        table=compare_statistics(measured, simulated),
+        budget=error_budget(measured, simulated, played, step_time),
+        predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
+    )
+
+
+def _single(measured: Result) -> bool:
+    """Whether each iteration has a row of its own, so that durations can be played back."""
+    return bool(len(measured.iterations)) and bool((measured.iterations["repeat"] == 1).all())
