@@ -11,8 +11,9 @@ import pandas as pd
 from busdoor.plots.style import INK, PALE, identity, label_durations, new_figure, styled, tint
 from busdoor.results.result import Result
 from busdoor.validation.figures import MEASURED, SIMULATED
+from busdoor.validation.run import RunValidation
 from busdoor.validation.thresholds import BARS
-from busdoor.validation.validation import RunValidation, Validation
+from busdoor.validation.validation import Validation
 from lessons.twins import followed, launches
 
 if TYPE_CHECKING:

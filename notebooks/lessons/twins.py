@@ -15,8 +15,9 @@ from busdoor.calibration.log import touching
 from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.run import RunValidation
 from busdoor.validation.twin_folder import Twin, find_twins
-from busdoor.validation.validation import RunValidation, Validation
+from busdoor.validation.validation import Validation
 
 _ROOT = Path(busdoor.__file__).resolve().parents[2]
 RESULTS = _ROOT / "gpu" / "results"

@@ -7,7 +7,6 @@ import pytest
 
 from busdoor.capacity import Study, make_study
 from busdoor.cli import main
-from busdoor.comparison.experiment import slo_shares
 from busdoor.config import Config, load_config
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.policy import PolicyTable
@@ -17,6 +16,7 @@ from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.policies import POLICIES
 from busdoor.results.result import Result
+from busdoor.results.slo_shares import slo_shares
 from busdoor.sweep.task import run_point
 
 TABLES = {

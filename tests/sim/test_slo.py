@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor.comparison.experiment import slo_shares
 from busdoor.config import Config
 from busdoor.config.run import limits_for, run
 from busdoor.metrics.metrics import token_gaps
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.results.result import Result
+from busdoor.results.slo_shares import slo_shares
 
 EXAMPLE = Result.example()  # E2E 10, 20, 50 and 100 s, TTFT 1 s, a token a second
 

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from busdoor.calibration.import_logs import run_names
+from busdoor.cli.render import print_validation
 from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.errors import StepErrors
 from busdoor.validation.page import validation_page
-from busdoor.validation.table_text import bar_rows, limit_lines, print_validation
+from busdoor.validation.table_text import bar_rows, limit_lines
 from busdoor.validation.thresholds import BARS, blame, missed
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation

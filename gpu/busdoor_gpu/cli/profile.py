@@ -81,8 +81,8 @@ def profile(
         Run without CUDA graphs.
     """
     from busdoor.cli.progress import progress_bar
-    from busdoor.config.server_tables import parse_seconds
     from busdoor.core.study_folder import study_folder
+    from busdoor.core.units import parse_seconds
     from busdoor.results.result import write_result
     from busdoor_gpu.cli.replay import broken_off
     from busdoor_gpu.engine.place import settle_place

@@ -97,7 +97,7 @@ def replay(
     eager
         Run without CUDA graphs.
     """
-    from busdoor.comparison.table_text import print_summary
+    from busdoor.cli.render import print_summary
     from busdoor.core.study_folder import study_folder
     from busdoor.results.result import write_result
     from busdoor_gpu.engine.place import settle_place

@@ -84,8 +84,8 @@ def twin(
     """
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.telling import telling
-    from busdoor.config.server_tables import parse_seconds
     from busdoor.core.study_paths import locked, resumed_folder
+    from busdoor.core.units import parse_seconds
     from busdoor_gpu.cli.profile import settle_machine
     from busdoor_gpu.engine.place import settle_place
     from busdoor_gpu.engine.slots import EngineError
@@ -154,8 +154,7 @@ def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> 
 
 def _print(folder: Path, calibration: Calibration, validation: Validation) -> None:
     """Print the fit and its errors; say so where the runs are too short for that."""
-    from busdoor.calibration.table_text import print_calibration
-    from busdoor.validation.table_text import print_validation
+    from busdoor.cli.render import print_calibration, print_validation
     from busdoor.validation.twin_folder import CALIBRATION
 
     print_calibration(calibration)

@@ -7,8 +7,9 @@ from busdoor.calibration.import_logs import load_measured
 from busdoor.calibration.transfer import transfer
 from busdoor.validation.errors import step_errors
 from busdoor.validation.regression import drifted, recorded_errors
+from busdoor.validation.run import RunValidation
 from busdoor.validation.validate import validate
-from busdoor.validation.validation import RunValidation, Validation
+from busdoor.validation.validation import Validation
 
 __all__ = [
     "Calibration",

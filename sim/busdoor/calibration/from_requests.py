@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from busdoor.calibration.calibration import Calibration, about_runs
 from busdoor.calibration.teacher_forcing import check_served, policy_of, trace_of
+from busdoor.core.format import as_percent, as_share
 from busdoor.results.result import Result
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time.calibrated import CalibratedStepTime
-from busdoor.validation.errors import as_percent, as_share
 
 Floats = NDArray[np.float64]
 

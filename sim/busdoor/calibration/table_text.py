@@ -4,40 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from busdoor.validation.errors import as_percent, as_share
-
 if TYPE_CHECKING:
     from busdoor.calibration import Calibration
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-
-
-def print_calibration(calibration: Calibration) -> None:
-    """Print the terms with their intervals, the errors, and what is not known."""
-    console, about = Console(), calibration.about
-    console.print(f"[bold]{escape(str(about.get('name')))}[/]: {escape(_subject(about))}", highlight=False)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("term", "value", "95 % interval"):
-        table.add_column(column, justify="left" if column == "term" else "right")
-    for term, value, interval in _terms(calibration):
-        table.add_row(term, short_seconds(value), " – ".join(map(short_seconds, interval)))
-    console.print(table)
-    for title, value in calibration.errors.items():
-        shown = as_percent(value) if "total" in title or "mean_t" in title else as_share(value)
-        console.print(f"{title.replace('_', ' ')}: {shown}", highlight=False)
-    for key, what in (("repeatability", "noise between like iterations"), ("drift", "drift between parts of the log")):
-        if key in about:
-            console.print(f"{what}, which no model predicts: {as_share(about[key])}", highlight=False)
-    if "transferred_from" in about:
-        console.print(f"Transferred from {about['transferred_from']}: nothing was measured here.", style="yellow")
-    for key, what in (("not_identified", "These rates do not tell from 0"), ("hidden", "Requests never show"),
-                      ("doubts", "Written by --force although")):  # fmt: skip
-        if about.get(key):
-            console.print(f"{what}: {', '.join(about[key])}.", style="yellow", highlight=False)
 
 
 def _subject(about: Any) -> str:

@@ -10,7 +10,7 @@ from busdoor.capacity.estimate import STABLE, Outcome, Reading
 from busdoor.capacity.least import Least
 from busdoor.capacity.refused import NONE_REFUSED, Refused
 from busdoor.capacity.trial import Probe
-from busdoor.config.server_tables import duration_text
+from busdoor.core.format import duration_text
 from busdoor.metrics.slo import SLO
 
 NO_TOKENS = "an answer that is released whole has no time between tokens"

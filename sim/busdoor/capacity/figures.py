@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from busdoor.config.server_tables import duration_text
+from busdoor.core.format import duration_text
 from busdoor.metrics.slo import SLO, Target
 from busdoor.plots.style import (
     INK,

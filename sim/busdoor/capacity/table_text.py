@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import isinf, isnan
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from busdoor.capacity.estimate import STABLE
 from busdoor.capacity.summary_text import misfits, rate_text
-from busdoor.comparison.table_text import NOTHING, duration, number, percent
+from busdoor.core.format import NOTHING, duration, number, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from busdoor.capacity import Capacity
-
-
-def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
-    """Print a line a policy, the plan for a rate, the verdict, and how it was found out."""
-    console = Console()
-    name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
-    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}\n")
-    console.print(_rates(capacity))
-    if request_rate is not None:
-        console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
-        console.print(_plan(capacity, request_rate))
-    for policy, reason in remarks(capacity, request_rate):
-        console.print(f"{policy}: {reason}.", style="yellow", highlight=False, markup=False)
-    console.print()
-    console.print(escape(capacity.verdict(request_rate)), highlight=False)
-    console.print(escape(spent(capacity)), highlight=False, style="dim")
 
 
 def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, str]]:
@@ -44,22 +26,6 @@ def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, s
     if request_rate is None:
         return own
     return [*own, *misfits(capacity.table, capacity.plan(request_rate), request_rate).items()]
-
-
-def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
-    """Print servers by hour, and what a fleet that follows the day saves against one for its peak."""
-    day = capacity.plan_day(hourly_rps)
-    table = _table("hour", "requests/s", *capacity.table.index)
-    for hour, row in day.iterrows():
-        table.add_row(str(hour), f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index))
-    servers = day[list(capacity.table.index)]
-    table.add_section()
-    table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))
-    fixed = capacity.fixed_fleet(hourly_rps) * len(day)
-    table.add_row("at the peak's number", "", *(number(total) for total in fixed))
-    console = Console()
-    console.print("\nServers by hour:")
-    console.print(table)
 
 
 def spent(capacity: Capacity) -> str:

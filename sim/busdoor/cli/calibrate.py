@@ -172,7 +172,7 @@ def _sizes(text: str | None) -> list[int] | None:
 
 def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path) -> None:
     """Write the file and the figure, and then print the fit."""
-    from busdoor.calibration.table_text import print_calibration
+    from busdoor.cli.render import print_calibration
 
     said = [f"Calibration: {calibration.save(out)}"]
     if results and all(len(result.iterations) for result in results):

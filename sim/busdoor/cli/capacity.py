@@ -187,7 +187,7 @@ def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFol
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
     from busdoor.capacity.folder import write
-    from busdoor.capacity.table_text import print_capacity, print_day
+    from busdoor.cli.render import print_capacity, print_day
     from busdoor.core.saved import write_csv
 
     found = capacity_of(study)

@@ -155,9 +155,9 @@ def _run(experiment: Experiment) -> bool:
 def _deliver(experiment: Experiment, finished: bool, place: StudyFolder, perfetto: Path | None, answer: Answer) -> None:
     """Write everything, and then print it."""
     from busdoor.cli.progress import progress_bar
+    from busdoor.cli.render import print_comparison
     from busdoor.comparison.comparison import Comparison
     from busdoor.comparison.folder import to_json, to_perfetto, write
-    from busdoor.comparison.table_text import print_comparison
 
     comparison = Comparison.of(experiment)
     with progress_bar() as report:

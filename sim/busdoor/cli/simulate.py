@@ -114,9 +114,8 @@ def simulate(
 
 def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path | None) -> None:
     """Write everything, and then print it."""
+    from busdoor.cli.render import print_replicas, print_summary
     from busdoor.cluster.per_replica import replica_table
-    from busdoor.cluster.table_text import print_replicas
-    from busdoor.comparison.table_text import print_summary
     from busdoor.core.saved import write_csv
     from busdoor.results.result import write_result
 

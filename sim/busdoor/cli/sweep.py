@@ -117,7 +117,7 @@ def print_sweep(sweep: Sweep) -> None:
 
 
 def _metrics(row: Any) -> list[str]:
-    from busdoor.comparison.table_text import duration, number
+    from busdoor.core.format import duration, number
 
     nan = float("nan")
     rates = [number(row.get(key, nan)) for key in ("request_throughput", "output_throughput")]
@@ -127,7 +127,7 @@ def _metrics(row: Any) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    from busdoor.comparison.table_text import NOTHING
+    from busdoor.core.format import NOTHING
 
     if value is None or value != value:
         return NOTHING

@@ -49,13 +49,13 @@ def validate(
     from busdoor.calibration.import_logs import run_names
     from busdoor.calibration.teacher_forcing import check_policy
     from busdoor.cli.progress import progress_bar
+    from busdoor.cli.render import print_validation
     from busdoor.cli.telling import telling
     from busdoor.config import parse_policy
     from busdoor.core.study_folder import study_folder
     from busdoor.step_time import make_step_time
     from busdoor.step_time.calibrated import read_calibration_tables
     from busdoor.validation.folder import write
-    from busdoor.validation.table_text import print_validation
     from busdoor.validation.validate import validate as hold_against
 
     if not measured:

@@ -14,8 +14,8 @@ import pandas as pd
 from busdoor.comparison.experiment import Experiment, Report
 from busdoor.comparison.ladder import ladder_table
 from busdoor.config import Config
+from busdoor.metrics.saturation import is_whole_batch
 from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
-from busdoor.policies.base import is_whole_batch
 from busdoor.results.result import Result
 from busdoor_workloads import given
 

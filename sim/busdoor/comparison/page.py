@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from busdoor.comparison.summary_text import best_policy
+from busdoor.comparison.table_text import gain_rows
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.html.svg import figure
-from busdoor.html.tables import gain_rows, html_table
+from busdoor.html.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from busdoor.metrics.statistics import is_undecided
 from busdoor.policies.base import spoken
+from busdoor.results.table_text import refusals
 
 if TYPE_CHECKING:
     from busdoor.comparison.comparison import Comparison
@@ -115,11 +114,3 @@ def _refused(comparison: Comparison) -> str:
     where = "" if alike else f" by {most}"
     reasons = "; ".join(counts[most])
     return f"{refused:,} of {total:,} requests are refused{where}, which are no load: {reasons}."
-
-
-def refusals(requests: pd.DataFrame) -> dict[str, int]:
-    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
-    status = requests["status"]
-    reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
-    groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
-    return {str(group.iloc[0]): len(group) for _, group in groups}

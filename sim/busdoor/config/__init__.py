@@ -4,9 +4,10 @@ from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.config import Config, load_config, parse_config
 from busdoor.config.merge import merge, override
 from busdoor.config.policy import DEFAULT_POLICIES, PolicyTable, parse_policy
-from busdoor.config.server_tables import GPUTable, KVTable, parse_seconds
+from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
 from busdoor.core.toml import Document, read_toml
+from busdoor.core.units import parse_seconds
 from busdoor.metrics.slo import SLO
 
 __all__ = [

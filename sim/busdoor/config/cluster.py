@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.cluster.registry import router_name
 from busdoor.config.policy import PolicyTable
-from busdoor.config.server_tables import STRICT, GPUTable, KVTable, parse_seconds
+from busdoor.config.server_tables import GPUTable, KVTable
+from busdoor.core.units import STRICT, parse_seconds
 from busdoor.step_time import StepTime
 
 RouterTable = str | Mapping[str, Any]

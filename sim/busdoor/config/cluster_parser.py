@@ -12,9 +12,9 @@ from busdoor.config.cluster import OF_ROLES, ROLES, ClusterTable, PoolTable
 from busdoor.config.from_calibration import LIMITS, measured_limits
 from busdoor.config.policy import PolicyTable
 from busdoor.config.server import ServerTables, parse_server, table_of
-from busdoor.config.server_tables import reject_unknown
 from busdoor.core.registry import checked
 from busdoor.core.toml import Document
+from busdoor.core.units import reject_unknown
 from busdoor.step_time import RooflineStepTime
 
 _SERVER = ("kv", "gpu", "step_time")

@@ -17,10 +17,11 @@ from busdoor.config.from_calibration import measured_limits
 from busdoor.config.merge import override
 from busdoor.config.policy import PolicyTable, parse_policies
 from busdoor.config.server import parse_server, table_of
-from busdoor.config.server_tables import STRICT, GPUTable, KVTable, reject_unknown
+from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
 from busdoor.core.registry import checked, in_one_sentence
 from busdoor.core.toml import Document, read_toml
+from busdoor.core.units import STRICT, reject_unknown
 from busdoor.metrics.slo import SLO
 from busdoor.step_time import StepTime
 from busdoor_workloads import given

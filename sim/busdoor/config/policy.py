@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic.dataclasses import dataclass
 
 from busdoor.catalog import default_max_num_batched_tokens, default_max_num_seqs
-from busdoor.config.server_tables import STRICT, GPUTable, reject_unknown
+from busdoor.config.server_tables import GPUTable
 from busdoor.core.registry import Label, checked
 from busdoor.core.toml import Document, parse_named
+from busdoor.core.units import STRICT, reject_unknown
 from busdoor.policies import policy_config
 
 if TYPE_CHECKING:

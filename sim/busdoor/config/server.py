@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from busdoor.config.from_calibration import measured_server, with_memory
-from busdoor.config.server_tables import GPUTable, KVTable, reject_unknown
+from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.core.registry import checked
+from busdoor.core.units import reject_unknown
 from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
 Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.catalog import GPU, Dtype, ModelShape, gpu_names, kv_capacity, model_names
@@ -15,73 +13,7 @@ from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
 from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.catalog.memory import GPU_MEMORY_UTILIZATION
-from busdoor_workloads.nearest import nearest
-
-STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-_DURATION = re.compile(r"\s*([0-9.eE+-]+)\s*(us|ms|s|min|h)?\s*")
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
-
-
-def parse_seconds(value: float | str) -> float:
-    """Read a duration: a number of seconds, or a string with a unit.
-
-    Examples
-    --------
-    >>> parse_seconds("200ms"), parse_seconds(3), parse_seconds("2 min")
-    (0.2, 3.0, 120.0)
-    >>> parse_seconds("2 sec")
-    Traceback (most recent call last):
-    ValueError: '2 sec' is no duration; write a number of seconds, or one with a unit: '200ms', '2s', '5min', '1h'
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    try:
-        if match:
-            return float(match[1]) * _SECONDS[match[2]]
-    except ValueError:
-        pass
-    raise ValueError(
-        f"{value!r} is no duration; write a number of seconds, or one with a unit: '200ms', '2s', '5min', '1h'"
-    )
-
-
-def duration_text(seconds: float, _: object = None) -> str:
-    """Write a duration with the unit that fits it.
-
-    Examples
-    --------
-    >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
-    ('500 µs', '250 ms', '30 s', '600 s')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(seconds) >= 0.999 * size:
-            return f"{seconds / size:,.4g} {unit}"
-    return f"{seconds / 1e-6:,.4g} µs"
-
-
-Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
-
-
-def reject_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError for the first key that is not known, with the nearest right one.
-
-    Examples
-    --------
-    >>> reject_unknown("[kv]", ["block_sise"], ["block_size", "num_blocks"])
-    Traceback (most recent call last):
-    ValueError: [kv] block_sise: unknown; did you mean block_size?
-    >>> reject_unknown("[kv]", ["colour"], ["block_size", "num_blocks"])
-    Traceback (most recent call last):
-    ValueError: [kv] colour: unknown; it may have block_size, num_blocks
-    """
-    names = sorted(known)
-    for key in keys:
-        if key not in names:
-            near = nearest(str(key), names)
-            guess = f"did you mean {near}?" if near else f"it may have {', '.join(names)}"
-            raise ValueError(f"{where} {key}: unknown; {guess}".strip())
+from busdoor.core.units import STRICT
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.config.server_tables import STRICT, Seconds, reject_unknown
 from busdoor.core.registry import Label, checked, unknown
+from busdoor.core.units import STRICT, Seconds, reject_unknown
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace, Workload

@@ -12,13 +12,13 @@ from busdoor.html.page import Section
 from busdoor.html.patterns import legend
 from busdoor.html.svg import figure
 from busdoor.html.timeline_player import Side, stage
+from busdoor.metrics.saturation import is_whole_batch
 from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, legend_below
 from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.occupancy import SPACE_ABOVE, plot_occupancy
 from busdoor.plots.runs import Run, count_slots
 from busdoor.plots.waste import plot_waste
-from busdoor.policies.base import is_whole_batch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

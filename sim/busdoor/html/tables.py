@@ -11,7 +11,7 @@ from busdoor.html.palette import variable
 from busdoor.plots.style import identity
 
 if TYPE_CHECKING:
-    from busdoor.comparison.comparison import Comparison
+    pass
 
 _BEST = ' class="best"'
 
@@ -64,15 +64,3 @@ def _plain(markup: str) -> str:
     from rich.text import Text
 
     return escape(Text.from_markup(markup).plain)
-
-
-def gain_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
-    from busdoor.comparison.table_text import ratio
-
-    names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
-    return [
-        (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
-        for name, title in names.items()
-        if name in comparison.gain
-    ]

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor.policies.base import is_whole_batch
-
 FILLING_SHARE = 0.25  # of the answers, while the server fills: they would bias the rate by 10 %
 LEAST_BATCHES = 3  # static ones: the first fills, the last drains
 LEAST_SHARE = 0.5  # of continuous answers, before the last admission: fewer would be short ones mostly
@@ -77,3 +75,16 @@ def _lasting(requests: pd.DataFrame, counted: pd.DataFrame, whole_batch: bool) -
     if whole_batch:
         return bool((done.groupby("replica")["first_scheduled_s"].nunique() >= LEAST_BATCHES).all())
     return len(counted) >= LEAST_SHARE * len(done)
+
+
+def is_whole_batch(meta: Mapping[str, Any]) -> bool:
+    """Whether a saved run was scheduled in whole batches, as its policy said (`Policy.whole_batch`).
+
+    Folders written before it was kept do not say it; there, answers that were released whole decide.
+
+    Examples
+    --------
+    >>> is_whole_batch({"whole_batch": True}), is_whole_batch({"streams": True})
+    (True, False)
+    """
+    return bool(meta.get("whole_batch", not meta.get("streams", True)))

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from busdoor.config.server_tables import duration_text, parse_seconds, reject_unknown
+from busdoor.core.format import duration_text
 from busdoor.core.registry import unknown
+from busdoor.core.units import parse_seconds, reject_unknown
 from busdoor.metrics.metrics import SLO_METRICS
 from busdoor_workloads.given import instance
 

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
-from busdoor.config.server_tables import duration_text
+from busdoor.core.format import duration_text
 from busdoor_workloads.given import instance
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from busdoor.metrics.saturation import is_whole_batch
 from busdoor.plots.breakdown import bubble_share
 from busdoor.plots.hatches import SLOT_LABELS, legend_below, look
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled
-from busdoor.policies.base import is_whole_batch, spoken
+from busdoor.policies.base import spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import inf
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
@@ -26,19 +26,6 @@ class KVUse(NamedTuple):
     used: int
     unused: int
     hole: int
-
-
-def is_whole_batch(meta: Mapping[str, Any]) -> bool:
-    """Whether a saved run was scheduled in whole batches, as its policy said (`Policy.whole_batch`).
-
-    Folders written before it was kept do not say it; there, answers that were released whole decide.
-
-    Examples
-    --------
-    >>> is_whole_batch({"whole_batch": True}), is_whole_batch({"streams": True})
-    (True, False)
-    """
-    return bool(meta.get("whole_batch", not meta.get("streams", True)))
 
 
 def spoken(label: str, whole_batch: bool) -> str:

@@ -43,7 +43,7 @@ def _facts(result: Result) -> str:
 
 
 def _verdict(result: Result) -> str:
-    from busdoor.comparison.table_text import duration, number, percent
+    from busdoor.core.format import duration, number, percent
 
     summary = result.summary
     sentences = [
@@ -58,8 +58,7 @@ def _verdict(result: Result) -> str:
 
 
 def _numbers(result: Result) -> Section:
-    from busdoor.comparison.summary_text import refusals
-    from busdoor.comparison.table_text import summary_rows
+    from busdoor.results.table_text import refusals, summary_rows
 
     rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
     rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result.requests).items()]

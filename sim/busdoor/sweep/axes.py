@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from busdoor.config.server_tables import reject_unknown
+from busdoor.core.units import reject_unknown
 
 COMBINATIONS = ("product", "zip")
 Parameters = dict[str, Any]

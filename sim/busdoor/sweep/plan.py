@@ -13,8 +13,8 @@ from typing import Any
 from busdoor.comparison.api import DEFAULT_JOB
 from busdoor.config import DEFAULT_POLICIES, merge, override, parse_config
 from busdoor.config.config import PLAIN_KEYS, TABLES
-from busdoor.config.server_tables import reject_unknown
 from busdoor.core.toml import Document, read_toml
+from busdoor.core.units import reject_unknown
 from busdoor.policies import policy_config
 from busdoor.sweep.axes import Parameters, columns, combinations, nested, reject_unknown_tables
 from busdoor.sweep.key import point_key, table_key

@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 
 from busdoor.cluster.per_replica import imbalance
-from busdoor.comparison.experiment import slo_shares
 from busdoor.config import Config, WorkloadTable
 from busdoor.config.run import check_sizes, limits_for, run, servable
 from busdoor.results.result import Result
+from busdoor.results.slo_shares import slo_shares
 from busdoor_workloads import Trace
 
 Task = tuple[str, Mapping[str, Any]]  # a point's key and its configuration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -176,25 +176,3 @@ def knee_rate(rates: Floats, mean_e2e_s: Floats, factor: float = 2.0) -> float:
     after = int(over[0])
     share = (np.log(factor) - height[after - 1]) / (height[after] - height[after - 1])
     return float(rates[after - 1] + share * (rates[after] - rates[after - 1]))
-
-
-def as_percent(value: Any) -> str:
-    """Write a relative error in per cent, with its sign.
-
-    Examples
-    --------
-    >>> as_percent(0.0123), as_percent(-0.5), as_percent(float("nan"))
-    ('+1.2 %', '-50.0 %', '–')
-    """
-    return "–" if value is None or np.isnan(value) else f"{100 * value:+.1f} %"
-
-
-def as_share(value: float) -> str:
-    """Write what has no sign in per cent.
-
-    Examples
-    --------
-    >>> as_share(0.181), as_share(float("nan"))
-    ('18.1 %', '–')
-    """
-    return as_percent(value).lstrip("+")

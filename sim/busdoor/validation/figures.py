@@ -9,11 +9,12 @@ import numpy as np
 
 from busdoor.calibration.log import columns_of
 from busdoor.calibration.teacher_forcing import Floats, predicted_s
+from busdoor.core.format import as_percent
 from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.plots.timeline import plot_timeline
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
-from busdoor.validation.errors import as_percent, latency_values
+from busdoor.validation.errors import latency_values
 from busdoor.validation.knee import mean_e2e
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from busdoor.validation.validation import RunValidation, Validation
+    from busdoor.validation.run import RunValidation
+    from busdoor.validation.validation import Validation
 
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}

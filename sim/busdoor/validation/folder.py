@@ -20,7 +20,8 @@ from busdoor.results.result import Result, write_result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
 from busdoor.validation.errors import StepErrors
-from busdoor.validation.validation import RunValidation, Validation
+from busdoor.validation.run import RunValidation
+from busdoor.validation.validation import Validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ import pandas as pd
 from busdoor.results.result import Result
 
 if TYPE_CHECKING:
-    from busdoor.validation.validation import RunValidation
+    from busdoor.validation.run import RunValidation
     from busdoor_workloads import Trace
 
 COLUMNS = ("continuous", "static", "load", "measured", "simulated", "error")

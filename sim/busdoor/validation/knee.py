@@ -13,7 +13,7 @@ from busdoor.calibration.teacher_forcing import Floats
 from busdoor.validation.errors import knee_rate
 
 if TYPE_CHECKING:
-    from busdoor.validation.validation import RunValidation
+    from busdoor.validation.run import RunValidation
 
 SIDES = ["measured", "simulated"]
 # Mean lengths that differ by no more are taken for draws of one law: those of some hundred requests scatter by a tenth.

@@ -7,16 +7,17 @@ from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from busdoor.core.format import as_percent
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance, timelines
 from busdoor.html.svg import figure
 from busdoor.html.tables import html_table
-from busdoor.validation.errors import as_percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from busdoor.validation.validation import RunValidation, Validation
+    from busdoor.validation.run import RunValidation
+    from busdoor.validation.validation import Validation
 
 _POINTS = 600  # of the cloud of iterations; more weigh on the page and look the same
 _SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from busdoor.validation.errors import as_share
+from busdoor.core.format import as_share
 from busdoor.validation.thresholds import BARS, factor
 
 if TYPE_CHECKING:
     from busdoor.calibration.teacher_forcing import Floats
-    from busdoor.validation.validation import RunValidation, Validation
+    from busdoor.validation.run import RunValidation
+    from busdoor.validation.validation import Validation
 
 _PARTS = 8  # of a run: each then spans some seconds, as drifts and neighbours on shared cores do
 _LIKE = 1.1  # contexts of like iterations: within a tenth

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from busdoor.validation.errors import REGIMES, as_percent, as_share
+from busdoor.core.format import as_percent, as_share
+from busdoor.validation.errors import REGIMES
 from busdoor.validation.thresholds import BELOW_LOAD
 
 if TYPE_CHECKING:

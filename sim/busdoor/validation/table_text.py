@@ -6,50 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
+from busdoor.core.format import as_percent, as_share
 from busdoor.step_time.calibrated import CalibratedStepTime
-from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS, as_percent, as_share
+from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS
 from busdoor.validation.spread import spread_lines
 from busdoor.validation.thresholds import blame, factor, missed, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.validation.validation import RunValidation, Validation
+    from busdoor.validation.run import RunValidation
+    from busdoor.validation.validation import Validation
 
 Rows = list[tuple[str, list[str]]]
 _PARTS = ("scheduling", "step_model", "host", "feedback")
-
-
-def print_validation(validation: Validation) -> None:
-    """Print the main errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
-    from rich.console import Console
-
-    console = Console()
-    console.print("Errors, simulated against measured, in per cent:")
-    console.print(_table([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
-    for line in (*knee_lines(validation), *gain_lines(validation)):
-        console.print(line, highlight=False, markup=False)
-    regimes, rows = bar_rows(validation)
-    console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
-    console.print(_table(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
-    console.print(f"\n{validation.verdict}", highlight=False, markup=False)
-    for line in blame_lines(validation):
-        console.print(line, highlight=False, markup=False)
-    for line in limit_lines(validation):
-        console.print(line, style="yellow", highlight=False, markup=False)
-
-
-def _table(columns: Sequence[str], rows: Rows) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(escape(column), justify="right")
-    for row, cells in rows:
-        table.add_row(row, *cells)
-    return table
 
 
 # What the terminal has of each run: a heading, and what is under it. The page has everything.

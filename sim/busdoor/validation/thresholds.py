@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from busdoor.validation.errors import REGIMES, as_percent, regime
+from busdoor.core.format import as_percent
+from busdoor.validation.errors import REGIMES, regime
 
 if TYPE_CHECKING:
-    from busdoor.validation.validation import RunValidation, Validation
+    from busdoor.validation.run import RunValidation
+    from busdoor.validation.validation import Validation
 
 # Largest relative errors on a GPU, by quantity; source: issue 4, "Bars".
 BARS: Mapping[str, float] = {

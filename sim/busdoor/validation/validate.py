@@ -14,7 +14,8 @@ from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
 from busdoor.validation.error_budget import error_budget
 from busdoor.validation.errors import batch_agreement, compare_statistics, step_errors
-from busdoor.validation.validation import RunValidation, Validation
+from busdoor.validation.run import RunValidation
+from busdoor.validation.validation import Validation
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace

@@ -1,0 +1,44 @@
+"""Which share of a result is within the limits of an SLO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.metrics.metrics import token_gaps
+from busdoor.metrics.slo import SLO, Target
+from busdoor.results.result import Result
+
+
+def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
+    """Return the share within each limit (1 or 0 for a mean), and whether all targets are met; NaN without any.
+
+    A share of the requests that were not refused; for ITL of all gaps between tokens. Means are those of the finished
+    requests. Of several plain limits each has its share too, beside that of the requests within all of them.
+    """
+    shares = {f"slo_{key}": result.slo(**{key: limit}) for key, limit in slo.plain_s.items()}
+    shares |= {f"slo_{target.key}": _reached(result, target) for target in slo.targets}
+    met = all(shares[f"slo_{target.key}"] >= (1.0 if target.share is None else target.share) for target in slo.targets)
+    return pd.Series({**shares, "slo_met": met if slo else np.nan}, dtype=object)
+
+
+def _reached(result: Result, target: Target) -> float:
+    """Return the share within a target's limits, or (of a limit on the mean) 1.0 if it is met, else 0.0."""
+    if target.latency == "itl":
+        return _gaps_within(result, target)
+    if target.share is None:
+        return float(result.latencies[target.latency].mean() <= target.limit_s)
+    return result.slo(**target.limits_s)
+
+
+def _gaps_within(result: Result, target: Target) -> float:
+    if not result.meta.get("streams", True):
+        return 0.0  # whole answers have no gaps that could be kept short
+    gaps_s, counts = token_gaps(result.iterations)
+    if not counts.sum():
+        return 1.0  # answers of one token have no gaps that could be too long
+    if target.share is None:
+        return float(np.average(gaps_s, weights=counts) <= target.limit_s)
+    return float(np.average(gaps_s <= target.limit_s, weights=counts))

@@ -1,0 +1,98 @@
+"""One measured run and the same run simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from busdoor.calibration.teacher_forcing import Floats
+from busdoor.core.json import plain, plains
+from busdoor.results.result import Result
+from busdoor.validation.errors import StepErrors, regime
+
+if TYPE_CHECKING:
+    from busdoor_workloads import Trace
+
+
+@dataclass(frozen=True)
+class RunValidation:
+    """One measured run beside its simulation.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    measured, simulated : Result
+        Both runs; the simulated one iteration by iteration.
+    trace : Trace
+        What was served.
+    whole_batches : bool
+        Whether it was scheduled as a bus (static, dynamic, multi_bin) rather than at every iteration.
+    load : float
+        ρ: the rate over what the policy can carry; NaN for a burst.
+    steps : StepErrors
+        Of the step time on the measured batches.
+    agreement : dict
+        `played`: share of batches that our scheduler decides alike when it is given the measured durations; `same`,
+        `overlap` and `mean_batch` in closed loop.
+    table : DataFrame
+        Measured, simulated and error, by (latency, statistic).
+    budget : Series
+        What each part adds to the relative error of the mean E2E latency: scheduling, step_model, host, feedback; and
+        their sum, total.
+    predicted_s : array
+        Seconds that the step time gives each measured iteration.
+    """
+
+    name: str
+    measured: Result
+    simulated: Result
+    trace: Trace
+    whole_batches: bool
+    load: float
+    steps: StepErrors
+    agreement: Mapping[str, float]
+    table: pd.DataFrame
+    budget: pd.Series[float]
+    predicted_s: Floats
+
+    @property
+    def regime(self) -> str:
+        """Load regime."""
+        return regime(self.load)
+
+    @property
+    def amplification(self) -> float:
+        """Factor by which queueing multiplies an error of the step time, 1/(1 − ρ); NaN from ρ = 1 on."""
+        return 1 / (1 - self.load) if self.load < 1 else nan
+
+    @property
+    def request_rate(self) -> float:
+        """Requests per second that arrived; infinite for a burst."""
+        return float(self.trace.request_rate)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Relative errors by quantity: step_mean_absolute, step_total, e2e_mean ... output_rate; NaN if unknown."""
+        steps = {"step_mean_absolute": self.steps.mean_absolute, "step_total": self.steps.total}
+        return steps | {"_".join(key): float(error) for key, error in self.table["error"].items()}  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON has them: what is not a number is null."""
+        errors: dict[str, dict[str, float | None]] = {}
+        for row in self.table["error"].rename_axis(["latency", "statistic"]).reset_index().to_dict("records"):
+            errors.setdefault(row["latency"], {})[row["statistic"]] = plain(row["error"])
+        return {
+            "load": plain(self.load),
+            "whole_batches": self.whole_batches,
+            "regime": self.regime,
+            "amplification": plain(self.amplification),
+            "step_time": plains(self.steps._asdict()),
+            "batches": plains(self.agreement),
+            "errors": errors,
+            "budget": plains(self.budget),
+        }
