@@ -20,7 +20,6 @@ from busdoor.catalog import kv_capacity
 from busdoor.cluster import ROUTERS, Replica, simulate_cluster
 from busdoor.kv.config import KVConfig
 from busdoor.policies import VllmConfig
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time import make_step_time
 from busdoor_workloads import Trace, profile
@@ -31,7 +30,7 @@ KV = KVConfig(block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max
 
 def arriving(replicas: int, per_replica: int) -> Trace:
     trace = profile("azure-conv").generate(seed=0, num_requests=replicas * per_replica, request_rate=1.0)
-    return trace.at_rate(0.8 * replicas * capacity_rps(trace, VllmConfig().build(KV), STEP_TIME))
+    return trace.at_rate(0.8 * replicas * VllmConfig().build(KV).capacity_rps(trace, STEP_TIME))
 
 
 def one(trace: Trace) -> Any:

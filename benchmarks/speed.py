@@ -50,7 +50,6 @@ def run(case: Case) -> dict[str, Any]:
     from busdoor.catalog import kv_capacity
     from busdoor.kv.config import KVConfig
     from busdoor.policies import policy_config
-    from busdoor.policies.offered_load import capacity_rps
     from busdoor.simulator.simulate import simulate
     from busdoor.step_time import make_step_time
     from busdoor_workloads import profile
@@ -60,7 +59,7 @@ def run(case: Case) -> dict[str, Any]:
     config = policy_config(case.policy)
     trace = profile("azure-conv").generate(seed=0, num_requests=case.num_requests, request_rate=1.0)
     trace = longer(trace, case.output_scale)
-    rate = 0.8 * capacity_rps(trace, config.build(kv, trace), step_time)
+    rate = 0.8 * config.build(kv, trace).capacity_rps(trace, step_time)
     trace = trace.at_rate(rate)
     times = []
     for _ in range(case.runs):

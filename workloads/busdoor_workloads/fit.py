@@ -1,4 +1,4 @@
-"""Fit the shipped profiles to the public traces: ``python -m busdoor_workloads.fit TRACE_DIR [OUT_DIR]``.
+"""Fit the shipped profiles to the public traces: ``python -m busdoor_workloads.sources TRACE_DIR [OUT_DIR]``.
 
 A profile holds quantiles and parameters, no rows. `TRACE_DIR` holds the traces as named in `sources.py`.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -169,30 +168,3 @@ def write_profile(path: Path, table: Mapping[str, Any]) -> None:
 def _flat(text: str) -> str:
     """Join the innermost lists of indented JSON into one line each."""
     return re.sub(r"\[[^\[\]{}]*\]", lambda match: json.dumps(json.loads(match[0])), text)
-
-
-def main(arguments: list[str]) -> None:
-    """Write every profile whose trace is in the folder.
-
-    Parameters
-    ----------
-    arguments : list of str
-        The traces' folder, and optionally where to write; the package's own data folder if left out.
-    """
-    from busdoor_workloads.sources import SOURCES
-
-    if not 1 <= len(arguments) <= 2:
-        raise SystemExit("usage: python -m busdoor_workloads.fit TRACE_DIR [OUT_DIR]")
-    traces = Path(arguments[0])
-    out = Path(arguments[1]) if arguments[1:] else Path(__file__).parent / "data" / "profiles"
-    for source in SOURCES:
-        table: dict[str, Any] = {"name": source.name, "lengths": source.fit_lengths(traces)}
-        if (arrival := source.fit_arrivals(traces)) is not None:
-            table["arrival"] = {"process": "measured", "fit": arrival}
-        table |= {"source": source.attribution, "licence": source.licence, "note": source.note}
-        write_profile(out / f"{source.name}.json", table)
-        print(f"{source.name}: {(out / f'{source.name}.json').stat().st_size} bytes")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -17,7 +17,6 @@ import numpy as np
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.step_time.base import StepTime
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_runs import HELD_OUT, SIZED, Case, arriving, memory_for
@@ -89,7 +88,7 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
     bound = policy_config(**_fields(case.bound or case.policy, {}, limits))
 
     def carried_rps(trace: Trace) -> float:
-        return capacity_rps(trace, bound.build(kv, trace), step_time)
+        return bound.build(kv, trace).capacity_rps(trace, step_time)
 
     pace = min(case.load, 1.0)
     count = max(_FEWEST, ceil(seconds * pace * carried_rps(lengths)))

@@ -13,7 +13,6 @@ import numpy as np
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.step_time.base import StepTime
 from busdoor_gpu.engine.backend import Backend
 from busdoor_gpu.engine.device import describe_device
@@ -215,7 +214,7 @@ def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each
     """Draw a trace whose load on a policy is given, and which takes about so many seconds of the clock."""
 
     def carried_rps(lengths: Trace) -> float:
-        return capacity_rps(lengths, machine.policy(bound, lengths), step_time)
+        return machine.policy(bound, lengths).capacity_rps(lengths, step_time)
 
     # The wall's clock waits for arrivals, that of the processor only works.
     pace = load if machine.clock == "wall" and load < 1 else 1.0

@@ -24,7 +24,6 @@ from busdoor.comparison.experiment import MAX_BATCH_SIZE
 from busdoor.config import PolicyTable
 from busdoor.metrics.slo import SLO
 from busdoor.policies.base import Policy
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.policies.static import StaticPolicy
 from busdoor_workloads import Trace
 
@@ -158,7 +157,7 @@ class Solver:
         return min(times * self.num_requests << doublings, self.runs.longest)
 
     def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
-        return capacity_rps(trace or self.runs.traces[0], self._built(policy), self.runs.config.step_time)
+        return self._built(policy).capacity_rps(trace or self.runs.traces[0], self.runs.config.step_time)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
         """Settle a batch size that nobody has chosen: the largest that fits in all draws, not another one in each."""

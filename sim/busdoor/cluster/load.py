@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from busdoor.cluster.replica import Replica
 from busdoor.core.batch import Batch
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps
 from busdoor_workloads import Trace
@@ -22,7 +21,7 @@ def cluster_load(trace: Trace, replicas: Sequence[Replica]) -> float:
     """Return the trace's request rate over what replicas can carry together; NaN where clients have no rate."""
     if not _has_rate(trace):
         return nan
-    return trace.request_rate / sum(capacity_rps(trace, replica.policy, replica.step_time) for replica in replicas)
+    return trace.request_rate / sum(replica.policy.capacity_rps(trace, replica.step_time) for replica in replicas)
 
 
 def pools_load(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Replica]) -> float:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from busdoor.core.decodes import Decodes
 from busdoor.core.request import Request
-
-if TYPE_CHECKING:  # the policies import the memory
-    from busdoor.core.decodes import Decodes
 
 
 @dataclass(slots=True)
@@ -54,6 +51,11 @@ class PagedKV:
         self.num_free_blocks = num_blocks
         self._free_ids: list[int] = []
         self._next_id = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the cache holds."""
+        return self.num_blocks * self.block_size
 
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that so many tokens fill, the last perhaps partly."""

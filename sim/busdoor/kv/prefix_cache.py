@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from busdoor.core.decodes import Decodes
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor_workloads.memory_check import check_memory
-
-if TYPE_CHECKING:  # the policies import the memory
-    from busdoor.core.decodes import Decodes
 
 BLOCK_BYTES = 150  # of an empty cache: measured 153
 Key = int  # stands for a block's content and everything before it

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from math import inf
 from typing import ClassVar, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
+from busdoor.step_time.base import StepTime
+from busdoor.theory.capacity import continuous_capacity_rps
+from busdoor_workloads import Trace
 
 Item: TypeAlias = tuple[Request, int]
 
@@ -129,3 +135,34 @@ class Policy(ABC):
     def kv_blocks(self, repeat: int) -> int:
         """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
         return self.kv_use().blocks
+
+    def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
+        """Estimate the requests per second of a trace's lengths that the policy can serve.
+
+        Parameters
+        ----------
+        trace : Trace
+            The lengths.
+        step_time : StepTime
+            Any model.
+
+        Notes
+        -----
+        See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the approximations. `prefill_first` and `tgi`
+        are given the capacity of prompts that run beside decodes, which is a little too much, and the slots that `tgi`
+        leaves empty until enough wait are counted as taken. The prefix cache is unknown here, so that a trace with
+        hits can be served beyond a load of 1. A policy of your own inherits this; override it to say better.
+        """
+        return continuous_capacity_rps(
+            step_time,
+            trace.input_tokens,
+            trace.output_tokens,
+            max_num_seqs=self.num_slots,
+            kv_tokens=getattr(getattr(self, "kv", None), "num_tokens", inf),
+            max_num_batched_tokens=getattr(self, "max_num_batched_tokens", None) or inf,
+            reserved_tokens=self.reservations(trace),
+        )
+
+    def reservations(self, trace: Trace) -> NDArray[np.int64] | None:
+        """Return the KV tokens that each request reserves at admission, shape (n,); None if KV is taken on demand."""
+        return None

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
@@ -61,6 +63,14 @@ class DynamicPolicy(StaticPolicy):
             mine = length(seen[0])
             seen.sort(key=lambda request: abs(length(request) - mine))
         return islice(chain(seen, line), self.num_slots)
+
+    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the rows of a trace in boarding order: by length within a full window; shape (n,)."""
+        rows = np.arange(len(trace))
+        if self.sort_window <= self.num_slots:
+            return rows
+        lengths = trace.output_tokens if self.sort_by == "output" else trace.input_tokens
+        return np.lexsort((lengths, rows // self.sort_window))
 
 
 def _input_tokens(request: Request) -> int:

@@ -85,6 +85,10 @@ class MultiBinPolicy(StaticPolicy):
         """Number of the bin of every request of a trace, as far as lengths are known exactly; shape (n,)."""
         return np.searchsorted(self.edges, trace.input_tokens if self.by == "input" else trace.output_tokens)
 
+    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the rows of a trace in boarding order: bin by bin; shape (n,)."""
+        return np.argsort(self.bins_of(trace), kind="stable")
+
     def add(self, request: Request) -> None:
         """Take in a request that has arrived, or refuse it with its reason in `status`."""
         super().add(request)

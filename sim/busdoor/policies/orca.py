@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
@@ -72,6 +74,16 @@ class OrcaPolicy(ContinuousPolicy):
             power = 1 << (request.output_tokens - 1).bit_length()
             return min(request.input_tokens + power, self.max_model_len)
         return self.max_model_len
+
+    def reservations(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the KV tokens that each request reserves at admission, shape (n,)."""
+        if self.reservation == "max":
+            return np.full(len(trace), self.max_model_len)
+        if self.reservation == "oracle":
+            return trace.input_tokens + trace.output_tokens - 1
+        powers = np.exp2(np.ceil(np.log2(trace.output_tokens))).astype(np.int64)
+        reserved: NDArray[np.int64] = np.minimum(trace.input_tokens + powers, self.max_model_len)
+        return reserved
 
     def refusal(self, request: Request) -> str:
         """Why a request can never be served; empty when it can."""

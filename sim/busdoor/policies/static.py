@@ -8,11 +8,17 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import inf
 
+import numpy as np
+from numpy.typing import NDArray
+
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Item, KVUse, Policy
 from busdoor.policies.static_batch import Ride
+from busdoor.step_time.base import StepTime
+from busdoor.theory.capacity import whole_batch_capacity_rps
+from busdoor_workloads import Trace
 
 
 class StaticPolicy(Policy):
@@ -227,3 +233,29 @@ class StaticPolicy(Policy):
             return KVUse(0, 0, 0, 0, 0)
         reserved = self.kv.num_reserved_tokens
         return KVUse(self.kv.blocks_for(reserved), reserved, self._ride.used_tokens, reserved - self._ride.kv_tokens, 0)
+
+    def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
+        """Estimate the requests per second of a trace that the policy can serve, in batches that leave full."""
+        order = self.boarding_order(trace)
+        return whole_batch_capacity_rps(
+            step_time,
+            trace.input_tokens[order],
+            trace.output_tokens[order],
+            self.caps(trace)[order],
+            batch_size=self.num_slots,
+            kv_tokens=self.kv.num_tokens,
+            padding=self.padding,
+            finished_rows="skip" if self.skip_finished else "compute",
+            reads_padding=self.reads_padding,
+        )
+
+    def caps(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the output tokens that the policy keeps memory for, of every request of a trace; shape (n,)."""
+        left = self.max_model_len - trace.input_tokens
+        if trace.max_output_tokens is not None:
+            return np.minimum(trace.max_output_tokens, left)
+        return left if self.max_output_tokens is None else np.minimum(self.max_output_tokens, left)
+
+    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the rows of a trace in the order in which they board under load; shape (n,)."""
+        return np.arange(len(trace))

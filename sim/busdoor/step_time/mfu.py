@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.core.batch import Batch
-from busdoor.step_time.roofline import RooflineStepTime
-from busdoor.step_time.roofline_costs import Costs, distinct_experts
+from busdoor.step_time.roofline import RooflineStepTime, costs_of
+from busdoor.step_time.roofline_costs import distinct_experts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ def _peak_seconds(
 ) -> tuple[Numbers, Numbers]:
     """Seconds that the work would take the matrix units, and the memory, of a GPU that reaches its datasheet."""
     ideal = replace(step_time, memory_efficiency=1.0, kv_efficiency=1.0, gemm_efficiency=1.0, attention_efficiency=1.0)
-    cost = Costs.of(ideal)
+    cost = costs_of(ideal)
     matrix_s = tokens * (cost.dense_row_s + cost.experts_per_tok * cost.expert_row_s) + requests * cost.head_row_s
     matrix_s = matrix_s + (prefill_attention + decode_attention) * cost.pair_s
     memory_s = cost.dense_read_s + cost.head_read_s + (prefill_context_tokens + decode_attention) * cost.key_s

@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
+from busdoor.catalog import BYTES_PER_VALUE, GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
+from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
 from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import LineStepTime, TermSeconds
-from busdoor.step_time.roofline_costs import HALF_TILE_ROWS, Costs
+from busdoor.step_time.roofline_costs import (
+    ACTIVATION_BYTES,
+    FLOP_PER_PARAMETER,
+    HALF_TILE_ROWS,
+    Costs,
+    activation_bytes,
+)
 
 
 @in_one_sentence
@@ -114,7 +121,7 @@ class RooflineStepTime(LineStepTime):
     @cached_property
     def costs(self) -> Costs:
         """Seconds of each unit of work on this GPU."""
-        return Costs.of(self)
+        return costs_of(self)
 
     def line(self, batch: Batch) -> tuple[float, float]:
         """Seconds of the first iteration, and how many more each repetition takes."""
@@ -174,3 +181,49 @@ class RooflineStepTime(LineStepTime):
         card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
         shape = self.model.name if self.model in map(model, model_names()) else asdict(self.model)
         return {"name": "roofline", "gpu": card, "model": shape, **parameters}
+
+
+def costs_of(roofline: RooflineStepTime) -> Costs:
+    """Work the costs out for a model on a GPU."""
+    card, shape, tp = roofline.gpu, roofline.model, roofline.tp
+    head_dtype = lm_head_dtype(roofline.weight_dtype)
+    gemm = roofline.gemm_efficiency or card.gemm_efficiency
+    bandwidth = card.bandwidth_bytes_per_s * (roofline.memory_efficiency or card.memory_efficiency)
+    kv_bandwidth = card.bandwidth_bytes_per_s * (roofline.kv_efficiency or card.kv_efficiency)
+    read_s = BYTES_PER_VALUE[roofline.weight_dtype] / tp / bandwidth
+    row_s = FLOP_PER_PARAMETER / tp / (card.rate(roofline.weight_dtype) * gemm)
+    key_s = shape.kv_bytes_per_token(roofline.kv_dtype or head_dtype, tp) / kv_bandwidth
+    pair_s = shape.attention_flop_per_pair / tp / (card.rate("bf16") * roofline.attention_efficiency)
+    activation_s = activation_bytes(shape, tp) / bandwidth
+    ring_s, latency_s = _all_reduce(roofline)
+    return Costs(
+        fixed_s=roofline.step_overhead_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
+        request_s=roofline.request_overhead_s,
+        token_s=activation_s + ring_s,
+        activation_s=activation_s,
+        all_reduce_s=latency_s,
+        dense_read_s=shape.dense_parameters * read_s,
+        dense_row_s=shape.dense_parameters * row_s,
+        head_read_s=shape.lm_head_parameters * BYTES_PER_VALUE[head_dtype] / tp / bandwidth,
+        head_row_s=shape.lm_head_parameters * FLOP_PER_PARAMETER / tp / (card.rate(head_dtype) * gemm),
+        num_experts=shape.num_experts,
+        experts_per_tok=shape.num_experts_per_tok,
+        expert_read_s=shape.expert_parameters * read_s,
+        expert_row_s=shape.expert_parameters * row_s,
+        key_s=key_s,
+        pair_s=pair_s,
+        # Decode kernels pack the query heads of a KV head into the rows of one tile: far from the matrix rate, so
+        # the same share of it as a prefill's is generous, and it is the bytes that count on every GPU listed.
+        decode_pair_s=max(key_s, pair_s),
+    )
+
+
+def _all_reduce(roofline: RooflineStepTime) -> tuple[float, float]:
+    """Seconds a position, and seconds of latency, of two ring all-reduces a layer."""
+    tp, shape = roofline.tp, roofline.model
+    if tp == 1:
+        return 0.0, 0.0
+    rings = 2 * shape.num_hidden_layers
+    sent_bytes = 2 * (tp - 1) / tp * shape.hidden_size * ACTIVATION_BYTES
+    rate = roofline.gpu.link_bytes_per_s * roofline.link_efficiency
+    return rings * sent_bytes / rate, rings * roofline.all_reduce_latency_s

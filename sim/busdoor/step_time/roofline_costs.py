@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.catalog import BYTES_PER_VALUE, ModelShape
-from busdoor.catalog.dtypes import lm_head_dtype
-
-if TYPE_CHECKING:
-    from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.catalog import ModelShape
 
 Count = TypeVar("Count", float, NDArray[np.float64])
 
@@ -61,41 +57,6 @@ class Costs:
     pair_s: float
     decode_pair_s: float
 
-    @classmethod
-    def of(cls, roofline: RooflineStepTime) -> Costs:
-        """Work the costs out for a model on a GPU."""
-        card, shape, tp = roofline.gpu, roofline.model, roofline.tp
-        head_dtype = lm_head_dtype(roofline.weight_dtype)
-        gemm = roofline.gemm_efficiency or card.gemm_efficiency
-        bandwidth = card.bandwidth_bytes_per_s * (roofline.memory_efficiency or card.memory_efficiency)
-        kv_bandwidth = card.bandwidth_bytes_per_s * (roofline.kv_efficiency or card.kv_efficiency)
-        read_s = BYTES_PER_VALUE[roofline.weight_dtype] / tp / bandwidth
-        row_s = FLOP_PER_PARAMETER / tp / (card.rate(roofline.weight_dtype) * gemm)
-        key_s = shape.kv_bytes_per_token(roofline.kv_dtype or head_dtype, tp) / kv_bandwidth
-        pair_s = shape.attention_flop_per_pair / tp / (card.rate("bf16") * roofline.attention_efficiency)
-        activation_s = activation_bytes(shape, tp) / bandwidth
-        ring_s, latency_s = _all_reduce(roofline)
-        return cls(
-            fixed_s=roofline.step_overhead_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
-            request_s=roofline.request_overhead_s,
-            token_s=activation_s + ring_s,
-            activation_s=activation_s,
-            all_reduce_s=latency_s,
-            dense_read_s=shape.dense_parameters * read_s,
-            dense_row_s=shape.dense_parameters * row_s,
-            head_read_s=shape.lm_head_parameters * BYTES_PER_VALUE[head_dtype] / tp / bandwidth,
-            head_row_s=shape.lm_head_parameters * FLOP_PER_PARAMETER / tp / (card.rate(head_dtype) * gemm),
-            num_experts=shape.num_experts,
-            experts_per_tok=shape.num_experts_per_tok,
-            expert_read_s=shape.expert_parameters * read_s,
-            expert_row_s=shape.expert_parameters * row_s,
-            key_s=key_s,
-            pair_s=pair_s,
-            # Decode kernels pack the query heads of a KV head into the rows of one tile: far from the matrix rate, so
-            # the same share of it as a prefill's is generous, and it is the bytes that count on every GPU listed.
-            decode_pair_s=max(key_s, pair_s),
-        )
-
     def gemm_s(self, rows: float, read_s: float, row_s: float) -> float:
         """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` a row."""
         return max(read_s, (rows + min(rows, HALF_TILE_ROWS)) * row_s)
@@ -133,14 +94,3 @@ def activation_bytes(shape: ModelShape, tp: int) -> float:
     mlp = (3 if shape.mlp == "gated" else 2) * shape.intermediate_size * shape.num_experts_per_tok
     values = 8 * shape.hidden_size + (2 * heads + mlp) / tp
     return shape.num_hidden_layers * values * ACTIVATION_BYTES
-
-
-def _all_reduce(roofline: RooflineStepTime) -> tuple[float, float]:
-    """Seconds a position, and seconds of latency, of two ring all-reduces a layer."""
-    tp, shape = roofline.tp, roofline.model
-    if tp == 1:
-        return 0.0, 0.0
-    rings = 2 * shape.num_hidden_layers
-    sent_bytes = 2 * (tp - 1) / tp * shape.hidden_size * ACTIVATION_BYTES
-    rate = roofline.gpu.link_bytes_per_s * roofline.link_efficiency
-    return rings * sent_bytes / rate, rings * roofline.all_reduce_latency_s

@@ -5,8 +5,7 @@ queue returns infinity. Where a law of lengths enters by more than its mean, the
 that they serve traces as well as the laws of `busdoor_workloads.lengths`.
 """
 
-from busdoor.policies.offered_load import capacity_rps, offered_load
-from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps
+from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps, whole_batch_capacity_rps
 from busdoor.theory.continuous import (
     CappedSharing,
     capped_sharing,
@@ -45,7 +44,6 @@ __all__ = [
     "CappedSharing",
     "StepLine",
     "batch_time_s",
-    "capacity_rps",
     "capped_sharing",
     "continuous_capacity_rps",
     "erlang_c",
@@ -65,7 +63,6 @@ __all__ = [
     "mm1_wait_s",
     "mmc_wait_s",
     "multi_bin_max",
-    "offered_load",
     "reserved_token_steps",
     "saturated_continuous_rps",
     "saturated_static_rps",
@@ -76,4 +73,5 @@ __all__ = [
     "static_capacity_rps",
     "static_is_stable",
     "take_all_latency_s",
+    "whole_batch_capacity_rps",
 ]

@@ -12,7 +12,6 @@ pytest.importorskip("torch")
 
 from busdoor.calibration import Calibration
 from busdoor.cli import main
-from busdoor.policies.offered_load import capacity_rps
 from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation.folder import load
@@ -63,7 +62,7 @@ class TestTheRuns:
     def test_loads_are_of_what_the_calibration_says_can_be_carried(self, runs, machine):
         def loads(policy, own):
             return [
-                run.trace.request_rate / capacity_rps(run.trace, machine.policy(policy, run.trace), STEP_TIME)
+                run.trace.request_rate / machine.policy(policy, run.trace).capacity_rps(run.trace, STEP_TIME)
                 for run in own
             ]
 

@@ -6,7 +6,7 @@ import pytest
 from busdoor.catalog import gpu, model
 from busdoor.kv.config import KVConfig
 from busdoor.policies import POLICIES, policy_config
-from busdoor.policies.offered_load import capacity_rps, offered_load
+from busdoor.policies.offered_load import offered_load
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime, LinearStepTime, RooflineStepTime
 from busdoor_workloads import Trace, profile
@@ -60,7 +60,7 @@ def burst():
 def test_capacity_is_the_saturated_rate(burst, name, fields, kv, tolerance, step_time):
     build = policy_config(name, **fields).build
     found = simulate(burst, build(kv, burst), step_time, iterations=False).summary["saturated_request_throughput"]
-    expected = capacity_rps(burst, build(kv, burst), step_time)
+    expected = build(kv, burst).capacity_rps(burst, step_time)
     assert expected == pytest.approx(found, rel=tolerance)
 
 
@@ -85,7 +85,7 @@ def test_overload_is_flagged_and_nothing_else(name, load):
     trace = profile("azure-conv").generate(seed=1, num_requests=1000)
     whole = name in ("static", "dynamic", "multi_bin")
     policy = policy_config(name, **({"batch_size": 16} if whole else {"max_num_seqs": 16}))
-    rate = load * capacity_rps(trace, policy.build(AMPLE, trace), ROOFLINE)
+    rate = load * policy.build(AMPLE, trace).capacity_rps(trace, ROOFLINE)
     offered = trace.at_rate(rate)
     assert offered_load(offered, policy.build(AMPLE, trace), ROOFLINE) == pytest.approx(load)
     result = simulate(offered, policy.build(AMPLE, offered), ROOFLINE)
