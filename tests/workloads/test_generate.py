@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from busdoor_workloads import PriorityClass, Workload, replication_seed, stream
+from busdoor_workloads import PriorityClass, Workload, replication_seed, stream, workload_from_table
 from busdoor_workloads.sessions import block_ids, sessions_of
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens", "max_output_tokens", "priority", "session_id", "turn")
@@ -200,18 +200,18 @@ def test_a_toml_table_becomes_a_workload():
     request_rate = 3.0
     burstiness = 0.5
     """
-    workload = Workload.from_table(tomllib.loads(text)["workload"])
+    workload = workload_from_table(tomllib.loads(text)["workload"])
     assert len(workload.generate()) == 7
     assert workload.arrival.burstiness == 0.5 and workload.pairs.inputs.mean_tokens == 15
 
 
 def test_a_base_is_changed_key_by_key():
-    base = Workload.from_table({"base": "azure-conv"})
-    shorter = Workload.from_table({"base": "azure-conv", "output_tokens": 64, "num_requests": 5})
+    base = workload_from_table({"base": "azure-conv"})
+    shorter = workload_from_table({"base": "azure-conv", "output_tokens": 64, "num_requests": 5})
     assert shorter.pairs.outputs.mean_tokens == 64
     assert shorter.pairs.inputs == base.pairs.inputs and shorter.arrival == base.arrival
     assert shorter.source == base.source
-    assert Workload.from_table({"base": "chat", "request_rate": 9}).arrival.request_rate == 9
+    assert workload_from_table({"base": "chat", "request_rate": 9}).arrival.request_rate == 9
 
 
 def test_a_joint_law_replaces_the_two():
@@ -248,7 +248,7 @@ def test_a_joint_law_replaces_the_two():
 )
 def test_a_mistake_is_one_sentence(table, sentence):
     with pytest.raises(ValueError) as caught:
-        Workload.from_table(table)
+        workload_from_table(table)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -1,9 +1,18 @@
 """What arrives: lengths, arrival processes, traces and profiles of public traces."""
 
-from busdoor_workloads.catalog import preset, preset_names, profile, profile_names, resolve, workload_names
+from busdoor_workloads.catalog import (
+    preset,
+    preset_names,
+    profile,
+    profile_names,
+    resolve,
+    workload_from_table,
+    workload_names,
+)
+from busdoor_workloads.laws import PriorityClass
 from busdoor_workloads.streams import replication_seed, stream
 from busdoor_workloads.trace import Trace
-from busdoor_workloads.workload import PriorityClass, Workload
+from busdoor_workloads.workload import Workload
 
 __all__ = [
     "PriorityClass",
@@ -16,5 +25,6 @@ __all__ = [
     "replication_seed",
     "resolve",
     "stream",
+    "workload_from_table",
     "workload_names",
 ]

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from busdoor_workloads.given import table as a_table
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.workload import Workload
 
@@ -118,6 +119,40 @@ def resolve(name: str, names: list[str] | None = None) -> Workload:
         raise ValueError(f"there is no workload {name!r}; {did_you_mean(name, known)}")
     presets = _presets()
     return Workload(**(presets[name] if name in presets else _profile_table(name)))
+
+
+def workload_from_table(table: Mapping[str, Any]) -> Workload:
+    """Return a workload as a configuration file writes it.
+
+    Parameters
+    ----------
+    table : mapping
+        The fields of `Workload`. With ``base``, the name of a profile or preset, the other keys change that one;
+        `request_rate` sets its rate.
+
+    Raises
+    ------
+    ValueError
+        One sentence that names the key, the value and what would be right, or the nearest right name.
+
+    Examples
+    --------
+    >>> slow = workload_from_table({"base": "azure-conv", "request_rate": 2, "timeout_s": 30})
+    >>> slow.arrival, slow.timeout_s
+    (Poisson(request_rate=2.0, normalize_duration=False), 30.0)
+    """
+    keys = a_table("the workload", table)
+    base, request_rate = keys.pop("base", None), keys.pop("request_rate", None)
+    workload = Workload(**keys) if base is None else _changed(base, keys)
+    return workload if request_rate is None else workload.at_rate(request_rate)
+
+
+def _changed(base: str, keys: Mapping[str, Any]) -> Workload:
+    workload = resolve(base)
+    if "input_tokens" in keys or "output_tokens" in keys:
+        pairs = workload.pairs
+        keys = {"input_tokens": pairs.inputs, "output_tokens": pairs.outputs, "lengths": None} | dict(keys)
+    return Workload(**{name: getattr(workload, name) for name in workload.__dataclass_fields__} | dict(keys))
 
 
 def _profile_table(name: str) -> Mapping[str, Any]:

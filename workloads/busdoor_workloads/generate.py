@@ -11,6 +11,7 @@ from busdoor_workloads.arrivals import ClosedLoop
 from busdoor_workloads.durations import draw_seconds
 from busdoor_workloads.given import whole_number
 from busdoor_workloads.memory_check import check_memory
+from busdoor_workloads.laws import Laws
 from busdoor_workloads.sessions import (
     Sessions,
     accumulated_inputs,
@@ -21,13 +22,12 @@ from busdoor_workloads.sessions import (
 )
 from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import FloatArray, IntArray, Trace
-from busdoor_workloads.workload import Workload
 
 Columns = dict[str, Any]
 REQUEST_BYTES = 80  # at the peak of drawing lengths and arrivals alone: measured 88
 
 
-def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
+def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
     """Draw `num_requests` requests of `workload`; see `Workload.generate`.
 
     Parameters
@@ -60,7 +60,7 @@ def generate(workload: Workload, seed: int, num_requests: int) -> Trace:
     return _in_order(columns, workload, seed)
 
 
-def generate_until(workload: Workload, seed: int, duration_s: float) -> Trace:
+def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
     """Draw what arrives before `duration_s`, in seconds; see `Workload.generate`.
 
     Raises
@@ -81,7 +81,7 @@ def _last_start_s(trace: Trace) -> float:
     return float(trace.arrival_s[-1] if trace.turn is None else trace.arrival_s[trace.turn == 0][-1])
 
 
-def _caps(workload: Workload, outputs: IntArray) -> Columns:
+def _caps(workload: Laws, outputs: IntArray) -> Columns:
     if workload.max_output_tokens is not None:
         cap = np.full(len(outputs), workload.max_output_tokens)
         return {"output_tokens": np.minimum(outputs, cap), "max_output_tokens": cap}
@@ -91,7 +91,7 @@ def _caps(workload: Workload, outputs: IntArray) -> Columns:
     return {"output_tokens": outputs}
 
 
-def _when(workload: Workload, seed: int, n: int) -> Columns:
+def _when(workload: Laws, seed: int, n: int) -> Columns:
     arrival_s = workload.arrival.times(n, stream(seed, "arrivals"))
     if workload.multi_turn is not None:
         return _sessions(workload, seed, arrival_s)
@@ -101,7 +101,7 @@ def _when(workload: Workload, seed: int, n: int) -> Columns:
     return {"arrival_s": arrival_s}
 
 
-def _sessions(workload: Workload, seed: int, arrival_s: FloatArray) -> Columns:
+def _sessions(workload: Laws, seed: int, arrival_s: FloatArray) -> Columns:
     assert workload.multi_turn is not None
     n = len(arrival_s)
     turns = workload.multi_turn.turns.sample(n, stream(seed, "turns"))
@@ -118,7 +118,7 @@ def _sessions(workload: Workload, seed: int, arrival_s: FloatArray) -> Columns:
     }
 
 
-def _prompts(workload: Workload, seed: int, new_tokens: IntArray, columns: Columns) -> Columns:
+def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) -> Columns:
     """Put the shared prefix and the session's history before what is new."""
     turns, prefix, n = workload.multi_turn, workload.shared_prefix, len(new_tokens)
     inputs, owner = new_tokens, np.arange(n)
@@ -137,7 +137,7 @@ def _prompts(workload: Workload, seed: int, new_tokens: IntArray, columns: Colum
     return {"input_tokens": inputs, "hash_ids": hash_ids, "block_size": block_size}
 
 
-def _clients(workload: Workload, seed: int, n: int) -> Columns:
+def _clients(workload: Laws, seed: int, n: int) -> Columns:
     columns: Columns = {}
     if workload.timeout_s is not None:
         drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
@@ -149,7 +149,7 @@ def _clients(workload: Workload, seed: int, n: int) -> Columns:
     return columns
 
 
-def _in_order(columns: Columns, workload: Workload, seed: int) -> Trace:
+def _in_order(columns: Columns, workload: Laws, seed: int) -> Trace:
     order = np.argsort(columns["arrival_s"], kind="stable")
     rows = {name: _taken(values, order) for name, values in columns.items()}
     said = {key: text for key in ("source", "licence", "note") if (text := getattr(workload, key))}

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
-from typing import Annotated, Any
 
-from pydantic import Field
-
-from busdoor_workloads.arrivals import AnyArrivals, Burst, ClosedLoop
-from busdoor_workloads.config import Positive, Tokens, config
-from busdoor_workloads.durations import AnySeconds
-from busdoor_workloads.given import table as a_table
-from busdoor_workloads.lengths import AnyLengths, AnyPairs, Independent, Pairs
-from busdoor_workloads.sessions import MultiTurn, SharedPrefix
+from busdoor_workloads.config import config
+from busdoor_workloads.generate import generate, generate_until
+from busdoor_workloads.laws import Laws
 from busdoor_workloads.trace import Trace
 
 
 @config
-class PriorityClass:
-    """A share of the requests with the same priority.
-
-    Parameters
-    ----------
-    priority : int
-        Smaller is served first.
-    weight : float
-        Its share, in any unit.
-    """
-
-    priority: int
-    weight: Positive = 1.0
-
-
-@config
-class Workload:
+class Workload(Laws):
     """What arrives: how long requests are, when they come, and what they share.
 
     Parameters
@@ -82,40 +59,6 @@ class Workload:
     array([0.01, 0.17, 0.44])
     """
 
-    name: str = "workload"
-    num_requests: Annotated[int, Field(ge=0)] = 1000
-    duration_s: Positive | None = None
-    input_tokens: AnyLengths | None = None
-    output_tokens: AnyLengths | None = None
-    lengths: AnyPairs | None = None
-    arrival: AnyArrivals = Burst()
-    multi_turn: MultiTurn | None = None
-    shared_prefix: SharedPrefix | None = None
-    timeout_s: AnySeconds | None = None
-    max_output_tokens: Tokens | None = None
-    max_output_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
-    priorities: tuple[PriorityClass, ...] = ()
-    source: str = ""
-    licence: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        given = [law is not None for law in (self.input_tokens, self.output_tokens, self.lengths)]
-        if given not in ([True, True, False], [False, False, True]):
-            raise ValueError(f"workload {self.name!r} needs input_tokens and output_tokens, or lengths instead of both")
-        if self.max_output_tokens is not None and self.max_output_factor is not None:
-            raise ValueError(f"workload {self.name!r} has max_output_tokens and max_output_factor; give one of them")
-        if self.multi_turn is not None and isinstance(self.arrival, ClosedLoop):
-            raise ValueError(f"workload {self.name!r} has a closed loop and multi_turn, which has its own think_time_s")
-
-    @property
-    def pairs(self) -> Pairs:
-        """The joint law of input and output tokens."""
-        if self.input_tokens is not None and self.output_tokens is not None:
-            return Independent(input_tokens=self.input_tokens, output_tokens=self.output_tokens)
-        assert self.lengths is not None  # __post_init__ saw to it
-        return self.lengths
-
     def at_rate(self, request_rate: float) -> Workload:
         """Return the workload with arrivals at `request_rate` requests per second on average.
 
@@ -144,45 +87,7 @@ class Workload:
         Trace
             In order of arrival.
         """
-        from busdoor_workloads.generate import generate, generate_until
-
         workload = self if request_rate is None else self.at_rate(request_rate)
         if num_requests is None and self.duration_s is not None:
             return generate_until(workload, seed, self.duration_s)
         return generate(workload, seed, self.num_requests if num_requests is None else num_requests)
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Workload:
-        """Build a workload from what a configuration file says.
-
-        Parameters
-        ----------
-        table : mapping
-            The fields of `Workload`. With ``base``, the name of a profile or preset, the other keys change that one;
-            `request_rate` sets its rate.
-
-        Raises
-        ------
-        ValueError
-            One sentence that names the key, the value and what would be right, or the nearest right name.
-
-        Examples
-        --------
-        >>> slow = Workload.from_table({"base": "azure-conv", "request_rate": 2, "timeout_s": 30})
-        >>> slow.arrival, slow.timeout_s
-        (Poisson(request_rate=2.0, normalize_duration=False), 30.0)
-        """
-        keys = a_table("the workload", table)
-        base, request_rate = keys.pop("base", None), keys.pop("request_rate", None)
-        workload = cls(**keys) if base is None else _changed(base, keys)
-        return workload if request_rate is None else workload.at_rate(request_rate)
-
-
-def _changed(base: str, keys: Mapping[str, Any]) -> Workload:
-    from busdoor_workloads.catalog import resolve
-
-    workload = resolve(base)
-    if "input_tokens" in keys or "output_tokens" in keys:
-        pairs = workload.pairs
-        keys = {"input_tokens": pairs.inputs, "output_tokens": pairs.outputs, "lengths": None} | dict(keys)
-    return Workload(**{name: getattr(workload, name) for name in workload.__dataclass_fields__} | dict(keys))

@@ -114,7 +114,7 @@ class WorkloadTable:
     @cached_property
     def workload(self) -> Workload:
         """The laws (not for a file)."""
-        from busdoor_workloads import Workload, workload_names
+        from busdoor_workloads import workload_from_table, workload_names
 
         named = {"name": self.name or "workload"} if self._is_label else {"base": self.name or DEFAULT_WORKLOAD}
         table: dict[str, Any] = {**named, **self.laws}
@@ -122,7 +122,7 @@ class WorkloadTable:
         if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
             raise ValueError(f"[workload] name: {unknown('a profile or preset', table['base'], workload_names())}")
         try:
-            return Workload.from_table(table)
+            return workload_from_table(table)
         except ValueError as error:
             raise ValueError(f"[workload] {str(error).removeprefix('Workload, ')}") from error
 
