@@ -21,6 +21,8 @@ DEVICE = CalibratedStepTime(
     base_s=4e-3, eager_s=2e-3, per_chunk_s=4e-4, per_request_s=5e-5, per_token_s=(2e-5,), per_prefill_pair_s=1e-7,
     per_context_s=1e-6, per_mixed_request_s=3e-4, per_mixed_context_s=2e-6, graph_sizes=GRAPHS,
 )  # fmt: skip
+MIXED_TERMS = ("per_mixed_request_s", "per_mixed_context_s")
+EAGER_HOST_TERMS = ("host_eager_s",)
 OF_DEVICE = ("base_s", "eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s", "per_context_s", *MIXED_TERMS)
 HOST = {"host_s": 1e-3, "host_eager_s": 3e-3, "host_per_chunk_s": 2e-4, "host_per_request_s": 5e-5}
 

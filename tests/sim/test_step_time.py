@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.step_time import LinearStepTime, make_step_time
+from busdoor.step_time import CalibratedStepTime, LinearStepTime, make_step_time
+from busdoor.step_time.terms import TERMS, Work
 
 GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "golden" / "vllm_v1"
 
@@ -214,3 +215,28 @@ def test_a_wrong_roofline_is_one_sentence(parameters, says):
         make_step_time("roofline", **{"gpu": "h100", "model": "llama-3.1-8b", **parameters})
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@given(st.lists(chunk, max_size=3), contexts, st.integers(0, 5), st.sampled_from([(), (1, 2, 4, 8, 16)]))
+def test_calibrated_is_the_sum_of_its_terms(chunks_of, decodes, idle, graph_sizes):
+    """The fast form of the simulator and the table of terms that a fit uses say the same."""
+    batch = make_batch(chunks_of, decodes, idle)
+    coefficients = {term.name: (i + 1) * 1e-6 for i, term in enumerate(TERMS) if term.name != "per_token_s"}
+    model = CalibratedStepTime(
+        **coefficients, per_token_s=(1e-6, 3e-6), token_breaks=(8,), graph_sizes=graph_sizes, overlap=True
+    )
+    rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
+    eager = chunks > 0 or (bool(graph_sizes) and rows > graph_sizes[-1])
+    positions = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+    if graph_sizes and not eager:
+        positions = next(size for size in graph_sizes if size >= rows)
+    keys = batch.decode_context_tokens + rows
+    work = Work(rows, chunks, positions, float(eager), batch.prefill_attention, keys)
+
+    def total(part):
+        terms = [term for term in TERMS if term.part == part and term.name in coefficients]
+        return sum(term.feature(work) * coefficients[term.name] for term in terms)
+
+    per_token_s = 1e-6 * positions + 2e-6 * max(0, positions - 8)
+    assert model.device_line(batch)[0] == pytest.approx(total("device") + per_token_s)
+    assert model.host_of(batch) == pytest.approx(total("host"))

@@ -10,21 +10,13 @@ from numpy.typing import NDArray
 
 from busdoor.calibration.breaks import choose_breaks
 from busdoor.calibration.calibration import Calibration, about_runs
-from busdoor.calibration.log import (
-    DEVICE_TERMS,
-    EAGER_HOST_TERMS,
-    HOST_TERMS,
-    MIXED_TERMS,
-    REMEDIES,
-    Floats,
-    Log,
-    read_log,
-)
+from busdoor.calibration.log import Floats, Log, read_log
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.nnls import relative_weights, unidentified
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
 from busdoor.core.registry import unknown
 from busdoor.results.result import Result
+from busdoor.step_time.terms import TERM, term_names
 
 ROWS_PER_TERM = 5  # fewer, and the errors say nothing about iterations that were not seen
 HOST_BOUND = 0.95  # of an iteration: a host that works so much of it is what the iteration waits for
@@ -77,7 +69,8 @@ def calibrate(
     >>> calibrate([Result.example()])
     Traceback (most recent call last):
     ValueError: the log has 5 rows of iterations, too few for 7 terms (base_s, ...); 35 or more are needed
-    >>> calibrate([Result.example()], without=DEVICE_TERMS[1:]).step_time.base_s       # every iteration took a second
+    >>> others = term_names("device", graphs=False)[1:]
+    >>> calibrate([Result.example()], without=others).step_time.base_s       # every iteration took a second
     1.0
     """
     names = list(names or (f"run {i + 1}" for i in range(len(results))))
@@ -100,13 +93,12 @@ def _wanted(log: Log, without: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     """Terms of the device and of the host."""
     dropped = set(without)
     for term in sorted(dropped):
-        if term not in REMEDIES:
-            raise unknown("a term", term, REMEDIES)
+        if term not in TERM:
+            raise unknown("a term", term, TERM)
     mixes = bool(log.graph_sizes) and bool(log.columns["per_mixed_request_s"].any())
-    of_device = DEVICE_TERMS + (MIXED_TERMS if mixes else ())
-    of_host = HOST_TERMS + (EAGER_HOST_TERMS if log.graph_sizes else ())
-    device = tuple(term for term in of_device if term not in dropped)
-    host = tuple(term for term in of_host if term not in dropped) if log.device_s is not None else ()
+    device = tuple(term for term in term_names("device", mixes) if term not in dropped)
+    host = tuple(term for term in term_names("host", bool(log.graph_sizes)) if term not in dropped)
+    host = host if log.device_s is not None else ()
     _refuse_small(log, device)
     return device, host
 
@@ -125,7 +117,7 @@ def _refuse_small(log: Log, terms: Sequence[str]) -> None:
         term, reason = next(iter(reasons.items()))
         others = f"; so it is with {', '.join(list(reasons)[1:])}" if len(reasons) > 1 else ""
         raise ValueError(
-            f"the log cannot identify {term}: {reason}{others}; measure {REMEDIES[term]}, or leave a term at 0 by "
+            f"the log cannot identify {term}: {reason}{others}; measure {TERM[term].remedy}, or leave a term at 0 by "
             f"--without {term}"
         )
 

@@ -12,38 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.results.result import Result
+from busdoor.step_time.terms import TERMS, Work, term_names
 
 Floats = NDArray[np.float64]
-
-DEVICE_TERMS = (
-    "base_s",
-    "eager_s",
-    "per_chunk_s",
-    "per_request_s",
-    "per_token_s",
-    "per_prefill_pair_s",
-    "per_context_s",
-)
-# Of decodes beside a prefill, where decodes alone run as CUDA graphs: then they are other kernels' work.
-MIXED_TERMS = ("per_mixed_request_s", "per_mixed_context_s")
-HOST_TERMS = ("host_s", "host_per_chunk_s", "host_per_request_s")
-EAGER_HOST_TERMS = ("host_eager_s",)  # launching kernels one by one, which graphs spare the host
-# What to put into a log so that a term shows; for the sentence that refuses one.
-REMEDIES: Mapping[str, str] = {
-    "base_s": "iterations of several sizes",
-    "eager_s": "iterations with and without prefill",
-    "per_chunk_s": "iterations with one and with several pieces of prefill",
-    "per_request_s": "as many requests with more and with fewer tokens",
-    "per_token_s": "iterations with few and with many tokens",
-    "per_prefill_pair_s": "short and long prompts",
-    "per_context_s": "decodes with short and with long contexts",
-    "per_mixed_request_s": "prefill beside few and beside many decodes",
-    "per_mixed_context_s": "prefill beside decodes with short and with long contexts",
-    "host_s": "iterations of several sizes",
-    "host_eager_s": "iterations with and without prefill",
-    "host_per_chunk_s": "iterations with one and with several pieces of prefill",
-    "host_per_request_s": "small and large batches",
-}
 
 
 @dataclass(frozen=True)
@@ -144,10 +115,18 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
 
 def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dict[str, Floats]:
     """Work out what each term multiplies, and `positions`, for every row of a table of iterations."""
+    work, ones = work_of(iterations, graph_sizes), np.ones(len(iterations))
+    return {"positions": work.positions} | {term.name: term.feature(work) * ones for term in TERMS}
+
+
+def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> Work:
+    """Return what every row of a table of iterations asks of device and host, arrays of shape (n,)."""
     rows = _floats(iterations, "num_decode_tokens") + _floats(iterations, "num_idle_rows")
-    requests = _floats(iterations, "num_requests")
-    chunks, ones = requests - rows, np.ones(len(iterations))
-    positions = sum(_floats(iterations, f"num_{kind}_tokens") for kind in ("prefill", "decode", "padded")) + 0.0 * ones
+    chunks = _floats(iterations, "num_requests") - rows
+    positions = sum(
+        (_floats(iterations, f"num_{kind}_tokens") for kind in ("prefill", "decode", "padded")),
+        np.zeros(len(iterations)),
+    )
     eager = chunks > 0
     if graph_sizes:
         sizes = np.array(graph_sizes)
@@ -155,22 +134,8 @@ def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dic
         padded = sizes[np.minimum(np.searchsorted(sizes, rows), len(sizes) - 1)]
         positions = np.where(eager, positions, padded)
     context = (_floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")) / 2
-    mixed = chunks > 0
-    return {
-        "positions": positions,
-        "base_s": ones,
-        "eager_s": eager.astype(float),
-        "per_chunk_s": chunks,
-        "per_request_s": requests,
-        "per_prefill_pair_s": _floats(iterations, "prefill_attention"),
-        "per_context_s": context + rows,
-        "per_mixed_request_s": mixed * rows,
-        "per_mixed_context_s": mixed * (context + rows),
-        "host_s": ones,
-        "host_eager_s": eager.astype(float),
-        "host_per_chunk_s": chunks,
-        "host_per_request_s": requests,
-    }
+    pairs = _floats(iterations, "prefill_attention")
+    return Work(rows, chunks, positions, eager.astype(float), pairs, context + rows)
 
 
 _TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
@@ -201,7 +166,7 @@ def _columns(result: Result, table: pd.DataFrame, graph_sizes: Sequence[int]) ->
         return columns
     touches, repeat = touching(table), _floats(table, "repeat")
     first = np.append(True, ~touches) & (columns["per_chunk_s"] > 0)
-    for term in HOST_TERMS + EAGER_HOST_TERMS:
+    for term in term_names("host", graphs=True):
         own = columns[term]
         columns[term] = ((repeat - 1 + first) * own + np.append(touches * own[1:], 0.0)) / repeat
     return columns

@@ -8,6 +8,7 @@ from typing import Any
 from busdoor.calibration.calibration import Calibration
 from busdoor.catalog import GPU, Dtype, gpu, model
 from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.step_time.terms import TERMS, Term
 
 _DTYPES: dict[str, Dtype] = {"float8_e4m3fn": "fp8", "fp8": "fp8", "int8": "int8", "int4": "int4"}
 
@@ -53,18 +54,19 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
     weights_s = min(old.base_s, _weights_s(calibration, source, dtype))
     bent = bool(old.token_breaks)
     name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
-    step_time = replace(
-        old,
-        base_s=old.base_s - weights_s + weights_s * reading,
-        per_token_s=tuple(s * (reading if bent and not i else matrix) for i, s in enumerate(old.per_token_s)),
-        per_prefill_pair_s=old.per_prefill_pair_s * matrix,
-        per_context_s=old.per_context_s * keys,
-        per_mixed_context_s=old.per_mixed_context_s * keys,
-        calibration=name,
-    )
     ratios = {"reading": reading, "keys": keys, "matrix": matrix}
+    scaled = {term.name: getattr(old, term.name) * ratios[term.scales_with] for term in TERMS if _scales(term)}
+    scaled |= {
+        "base_s": old.base_s - weights_s + weights_s * reading,
+        "per_token_s": tuple(s * (reading if bent and not i else matrix) for i, s in enumerate(old.per_token_s)),
+    }
+    step_time = replace(old, **scaled, calibration=name)
     about = {**calibration.about, "name": name, "gpu": target.name, "transferred_from": source.name, "ratios": ratios}
     return Calibration(step_time, {}, {}, {}, about)
+
+
+def _scales(term: Term) -> bool:
+    return bool(term.scales_with) and term.name != "per_token_s"
 
 
 def _source(calibration: Calibration) -> GPU:

@@ -1,0 +1,156 @@
+"""The terms of the calibrated step time, each once: its part, what it multiplies, what a log must show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+
+class Work(NamedTuple):
+    """What an iteration, or every row of a table of iterations, asks of device and host: numbers or arrays.
+
+    Attributes
+    ----------
+    rows, chunks : number or array
+        Requests that decode (finished rows of a static batch that still compute among them); pieces of prefill.
+    positions : number or array
+        Tokens that the GEMMs compute, padding and that of a CUDA graph included.
+    eager : number or array
+        1 where the iteration is no CUDA graph, or there are none and it has prefill; else 0.
+    prefill_pairs : number or array
+        Query-key pairs of the prefills: Σ n(c + (n + 1)/2).
+    decode_keys : number or array
+        Keys that the decodes read: Σ (c + 1).
+    """
+
+    rows: Any
+    chunks: Any
+    positions: Any
+    eager: Any
+    prefill_pairs: Any
+    decode_keys: Any
+
+    @property
+    def mixed(self) -> Any:
+        """1 where there is prefill, beside which decodes are another kernel's work; else 0."""
+        return 1.0 * (self.chunks > 0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One coefficient of the calibrated step time, in seconds per unit of its feature.
+
+    Attributes
+    ----------
+    name : str
+        The field of `CalibratedStepTime`.
+    part : {"device", "host"}
+        Whose time it is.
+    meaning : str
+        What it stands for.
+    feature : callable
+        What it multiplies. `per_token_s` has one coefficient per segment of the positions.
+    remedy : str
+        What to put into a log so that it shows.
+    only_graphs : bool
+        Whether it is told from the others only where decodes alone run as CUDA graphs.
+    scales_with : {"", "keys", "matrix"}
+        What `transfer` multiplies it by on another GPU: the ratio of the bandwidth that attention reaches, or of the
+        matrix rate; "" for neither. (`base_s` and the first segment of `per_token_s` follow rules of their own.)
+    """
+
+    name: str
+    part: Literal["device", "host"]
+    meaning: str
+    feature: Callable[[Work], Any]
+    remedy: str
+    only_graphs: bool = False
+    scales_with: Literal["", "keys", "matrix"] = ""
+
+
+_SIZES, _PIECES = "iterations of several sizes", "iterations with one and with several pieces of prefill"
+_PREFILLS = "iterations with and without prefill"
+
+TERMS: tuple[Term, ...] = (
+    Term("base_s", "device", "any iteration: weights are read, kernels launched", lambda work: 1.0, _SIZES),
+    Term("eager_s", "device", "an iteration that is no CUDA graph", lambda work: work.eager, _PREFILLS),
+    Term("per_chunk_s", "device", "a piece of prefill", lambda work: work.chunks, _PIECES),
+    Term(
+        "per_request_s",
+        "device",
+        "a request in the batch",
+        lambda work: work.rows + work.chunks,
+        "as many requests with more and with fewer tokens",
+    ),
+    Term(
+        "per_token_s",
+        "device",
+        "a position computed, in each segment",
+        lambda work: work.positions,
+        "iterations with few and with many tokens",
+        scales_with="matrix",
+    ),
+    Term(
+        "per_prefill_pair_s",
+        "device",
+        "a query-key pair of a prefill",
+        lambda work: work.prefill_pairs,
+        "short and long prompts",
+        scales_with="matrix",
+    ),
+    Term(
+        "per_context_s",
+        "device",
+        "a key that a decode reads",
+        lambda work: work.decode_keys,
+        "decodes with short and with long contexts",
+        scales_with="keys",
+    ),
+    Term(
+        "per_mixed_request_s",
+        "device",
+        "a decode beside a prefill",
+        lambda work: work.mixed * work.rows,
+        "prefill beside few and beside many decodes",
+        only_graphs=True,
+    ),
+    Term(
+        "per_mixed_context_s",
+        "device",
+        "a key that a decode beside a prefill reads",
+        lambda work: work.mixed * work.decode_keys,
+        "prefill beside decodes with short and with long contexts",
+        only_graphs=True,
+        scales_with="keys",
+    ),
+    Term("host_s", "host", "any iteration", lambda work: 1.0, _SIZES),
+    Term(
+        "host_eager_s",
+        "host",
+        "launching kernels one by one, which a CUDA graph spares the host",
+        lambda work: work.eager,
+        _PREFILLS,
+        only_graphs=True,
+    ),
+    Term("host_per_chunk_s", "host", "a piece of prefill", lambda work: work.chunks, _PIECES),
+    Term(
+        "host_per_request_s",
+        "host",
+        "a request in the batch",
+        lambda work: work.rows + work.chunks,
+        "small and large batches",
+    ),
+)
+TERM: Mapping[str, Term] = {term.name: term for term in TERMS}
+
+
+def term_names(part: str, graphs: bool) -> tuple[str, ...]:
+    """Return the names of a part's terms, with those that only CUDA graphs show if asked for.
+
+    Examples
+    --------
+    >>> term_names("host", graphs=False)
+    ('host_s', 'host_per_chunk_s', 'host_per_request_s')
+    """
+    return tuple(term.name for term in TERMS if term.part == part and (graphs or not term.only_graphs))
