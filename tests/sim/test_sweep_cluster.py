@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-import busdoor.sweep.executors
+import busdoor.sweep.dask_cluster
 from busdoor.sweep import Store, run_sweep
 
 HERE = Path(__file__).parent
@@ -121,13 +121,13 @@ def begun(folder):
 
 
 def test_a_worker_with_another_busdoor_is_named(cluster, points, tmp_path, monkeypatch):
-    monkeypatch.setattr(busdoor.sweep.executors, "__version__", "99.0")
+    monkeypatch.setattr(busdoor.sweep.dask_cluster, "__version__", "99.0")
     with pytest.raises(ValueError, match=r"worker tcp://127\.0\.0\.1:\d+ has busdoor .*, not 99\.0 as here"):
         run_sweep(points(1), tmp_path, cluster=cluster.address)
 
 
 def test_a_cluster_without_workers_is_one_sentence(points, tmp_path, monkeypatch):
-    monkeypatch.setattr(busdoor.sweep.executors, "FIRST_WORKER_S", 0.2)
+    monkeypatch.setattr(busdoor.sweep.dask_cluster, "FIRST_WORKER_S", 0.2)
     cluster = Cluster(tmp_path)
     try:
         with pytest.raises(ValueError, match=r"has no worker after 0\.2 s; start one: dask worker tcp://127"):

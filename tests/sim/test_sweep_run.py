@@ -16,7 +16,7 @@ import pytest
 import busdoor.sweep.run
 from busdoor.cli import main
 from busdoor.sweep import Store, plan, run_sweep
-from busdoor.sweep.workers import require
+from busdoor.sweep.executors import require
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -1,16 +1,51 @@
-"""Handing out tasks in batches that are worth a message, and knowing which are out."""
+"""Hand out tasks in batches that are worth a message, and know which are out."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import islice
 from math import ceil
 
-from busdoor.sweep.task import Record, Task
+from busdoor.sweep.task import Record, Task, run_batch
 
 # A message to a worker and back costs milliseconds; of a second's work that is below a per cent.
 LEAST_BATCH_S = 1.0
-_REMEMBERED = 32  # points whose durations foretell the next ones': sweeps often go from cheap to dear ones
+_REMEMBERED = 32  # points whose durations predict the next ones': sweeps often go from cheap to dear ones
+_QUEUED = 2  # batches per worker that are out: one that runs, and one that waits for it to be done
+
+
+Submit = Callable[..., "Future[list[Record]]"]
+
+
+class WorkerDiedError(RuntimeError):
+    """A process was killed while it had batches; which of them killed it, if one did, is not known."""
+
+
+def run_batches(submit: Submit, width: int, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
+    """Submit batches to an executor, so many at a time as keep it busy; yield their records as they are done.
+
+    Parameters
+    ----------
+    submit : callable
+        Of a `concurrent.futures.Executor`.
+    width : int
+        Its workers.
+    batches : iterable
+        Asked for the next batch when one is done, so that its size can follow from the durations so far.
+    """
+    source = iter(batches)
+    out = {submit(run_batch, batch) for batch in islice(source, _QUEUED * width)}
+    try:
+        while out:
+            done, out = wait(out, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+            out |= {submit(run_batch, batch) for batch in islice(source, len(done))}
+    finally:
+        for future in out:
+            future.cancel()
 
 
 class Batches:
@@ -43,7 +78,7 @@ class Batches:
         self._least_s = least_s
 
     def __iter__(self) -> Iterator[list[Task]]:
-        """Hand out until nothing waits; asked from joblib's threads, one at a time."""
+        """Hand out until nothing waits."""
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(self._size())]
             self._out.update({task[0]: task for task in batch})

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from busdoor.comparison.experiment import Report
-from busdoor.sweep.batches import Batches
+from busdoor.sweep.batches import Batches, WorkerDiedError
+from busdoor.sweep.executors import Execute, require, workers
 from busdoor.sweep.plan import Point
 from busdoor.sweep.store import Store
 from busdoor.sweep.table import Sweep
 from busdoor.sweep.task import Record, Task
-from busdoor.sweep.workers import Execute, WorkerDiedError, require, workers
 
 _DIED = "the process that ran it died, and died again when it ran it alone: killed, or out of memory"
 
@@ -85,7 +85,7 @@ def work(execute: Execute, tasks: Sequence[Task], keep: Callable[[list[Record]],
     Parameters
     ----------
     execute : callable
-        Of `busdoor.sweep.workers.workers`.
+        Of `busdoor.sweep.executors.workers`.
     tasks : sequence of (str, dict)
         What is to be done.
     keep : callable
