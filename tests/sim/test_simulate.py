@@ -1,6 +1,7 @@
 """One run: what it says about itself, and what it leaves when somebody stops it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from busdoor.kv.paged import PagedKV
@@ -64,3 +65,14 @@ def test_progress_is_told_to_the_end():
     told = []
     simulate(TRACE, policy(), LinearStepTime(base_s=0.1), progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (5, 5)
+
+
+def test_the_example_is_what_the_simulator_does():
+    trace = Trace(arrival_s=np.zeros(4), input_tokens=[8] * 4, output_tokens=[10, 20, 50, 100], name="intro")
+    policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
+    simulated, example = simulate(trace, policy, LinearStepTime(base_s=1.0)), Result.example()
+    for table in ("requests", "iterations", "stays"):
+        pd.testing.assert_frame_equal(getattr(example, table), getattr(simulated, table))
+    assert {key: value for key, value in simulated.meta.items() if key in example.meta and key != "offered_load"} == {
+        key: value for key, value in example.meta.items() if key not in ("offered_load", "complete")
+    }

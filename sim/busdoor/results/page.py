@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from busdoor.core.format import duration, number, percent
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.html.tables import html_table
-
-if TYPE_CHECKING:
-    from busdoor.results.result import Result
+from busdoor.results.result import Result
+from busdoor.results.table_text import refusals, summary_rows
 
 _PLAY = "Press play: each row is a slot, and fills as its answer is written."
 
@@ -43,8 +41,6 @@ def _facts(result: Result) -> str:
 
 
 def _verdict(result: Result) -> str:
-    from busdoor.core.format import duration, number, percent
-
     summary = result.summary
     sentences = [
         f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
@@ -58,8 +54,6 @@ def _verdict(result: Result) -> str:
 
 
 def _numbers(result: Result) -> Section:
-    from busdoor.results.table_text import refusals, summary_rows
-
     rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
     rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result.requests).items()]
     return Section("The numbers", html_table(rows))

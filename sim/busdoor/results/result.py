@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from busdoor import plots
 from busdoor.core.json_text import read_object, write_json
 from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
 from busdoor.core.study_folder import study_folder
 from busdoor.metrics import metrics
 from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
+from busdoor.results.perfetto import to_perfetto
 from busdoor_workloads import given
 
 if TYPE_CHECKING:
@@ -82,23 +85,12 @@ class Result:
 
     @classmethod
     def example(cls) -> Result:
-        """Run the introductory scenario: requests of 10, 20, 50 and 100 tokens in four slots, an iteration a second."""
-        import numpy as np
+        """Return the introductory scenario: requests of 10, 20, 50 and 100 tokens, four slots, an iteration per second.
 
-        from busdoor.kv.paged import PagedKV
-        from busdoor.policies.vllm import VllmPolicy
-        from busdoor.simulator.simulate import simulate
-        from busdoor.step_time.linear import LinearStepTime
-        from busdoor_workloads import Trace
-
-        trace = Trace(
-            arrival_s=np.zeros(4),
-            input_tokens=np.full(4, 8),
-            output_tokens=np.array([10, 20, 50, 100]),
-            name="intro",
-        )
-        policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
-        return simulate(trace, policy, LinearStepTime(base_s=1.0))
+        It is read from the package; a test holds it to what the simulator does.
+        """
+        with as_file(files("busdoor.results") / "example") as folder:
+            return cls.load(folder)
 
     @cached_property
     def summary(self) -> pd.Series[Any]:
@@ -164,44 +156,26 @@ class Result:
 
     def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
         """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
-        from busdoor.results.perfetto import to_perfetto
-
         return to_perfetto(self, path)
-
-    def to_html(self, file: str | Path) -> Path:
-        """Write one self-contained page: what it came to, figures, and the timeline to be played."""
-        from busdoor.results.page import result_page
-
-        return result_page(self).write(file)
 
     def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
         """Draw who sat in which slot when."""
-        from busdoor import plots
-
         return plots.plot_timeline(self, ax=ax)
 
     def plot_latency_cdf(self, metric: Latency = "e2e", *, ax: Axes | None = None) -> Axes:
         """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
-        from busdoor import plots
-
         return plots.plot_latency_cdf(self, metric=metric, ax=ax)
 
     def plot_occupancy(self, *, ax: Axes | None = None) -> Axes:
         """Draw batch size and queue over time."""
-        from busdoor import plots
-
         return plots.plot_occupancy(self, ax=ax)
 
     def plot_kv(self, *, ax: Axes | None = None) -> Axes:
         """Draw KV memory in use, reserved and wasted over time."""
-        from busdoor import plots
-
         return plots.plot_kv(self, ax=ax)
 
     def plot_waste(self, *, ax: Axes | None = None) -> Axes:
         """Draw where the slot-iterations went."""
-        from busdoor import plots
-
         return plots.plot_waste(self, ax=ax)
 
     def _repr_html_(self) -> str:

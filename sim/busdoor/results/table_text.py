@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from busdoor.core.format import LATENCIES, duration, number, percent
+from busdoor.metrics.slo import SLO, Target
+from busdoor.results.result import Result
+from busdoor.results.slo_shares import slo_shares
 
-if TYPE_CHECKING:
-    from busdoor.metrics.slo import SLO, Target
-    from busdoor.results.result import Result
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -63,8 +63,6 @@ def what_ran(meta: Mapping[str, Any]) -> str:
 
 def slo_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:
     """Return the lines of the SLO, if there is one: the share within each limit, and whether all targets are met."""
-    from busdoor.results.slo_shares import slo_shares
-
     if not slo:
         return []
     shares = slo_shares(result, slo)
