@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from busdoor_workloads.formats import read_trace
 from busdoor_workloads.nearest import did_you_mean
 
 T = TypeVar("T")
@@ -126,8 +127,6 @@ def with_columns_of_path(given: Any, *columns: str) -> Any:
     *columns : str
         Names of columns of a `Trace`.
     """
-    from busdoor_workloads.formats import read_trace
-
     keys = dict(given.kwargs or {})
     if "path" not in keys:
         return given

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from busdoor_workloads.describe_plot import draw
 from busdoor_workloads.hashes import flat_ids
 from busdoor_workloads.trace import FloatArray, IntArray, Trace
 
@@ -202,6 +203,4 @@ def plot_describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> Fig
     ValueError
         The trace is empty.
     """
-    from busdoor_workloads.describe_plot import draw
-
     return draw(trace, describe(trace, batch_sizes), batch_sizes)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from busdoor.cluster.replica import Replica
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
+from busdoor.config.cluster import ClusterTable
 from busdoor.results.result import Result
 from busdoor_workloads import Trace
-
-if TYPE_CHECKING:
-    from busdoor.config.cluster import ClusterTable
 
 
 def run_cluster(cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic.dataclasses import dataclass
 
@@ -14,12 +14,10 @@ from busdoor.config.server_tables import GPUTable
 from busdoor.core.registry import Label, checked
 from busdoor.core.toml import Document, parse_named
 from busdoor.core.units import STRICT, reject_unknown
+from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
-
-if TYPE_CHECKING:
-    from busdoor.kv.config import KVConfig
-    from busdoor.policies.base import Policy
-    from busdoor_workloads import Trace
+from busdoor.policies.base import Policy
+from busdoor_workloads import Trace
 
 DEFAULT_POLICIES = ("static", "dynamic", "orca", "vllm")
 

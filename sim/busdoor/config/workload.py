@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.core.registry import Label, checked, unknown
 from busdoor.core.units import STRICT, Seconds, reject_unknown
-
-if TYPE_CHECKING:
-    from busdoor_workloads import Trace, Workload
+from busdoor_workloads import Trace, Workload, replication_seed, stream, workload_from_table, workload_names
+from busdoor_workloads.config import to_table
+from busdoor_workloads.formats import read_trace
 
 DEFAULT_WORKLOAD = "azure-conv"
 
@@ -114,8 +114,6 @@ class WorkloadTable:
     @cached_property
     def workload(self) -> Workload:
         """The laws (not for a file)."""
-        from busdoor_workloads import workload_from_table, workload_names
-
         named = {"name": self.name or "workload"} if self._is_label else {"base": self.name or DEFAULT_WORKLOAD}
         table: dict[str, Any] = {**named, **self.laws}
         table |= {key: value for key in ("timeout_s", "max_output_tokens") if (value := getattr(self, key)) is not None}
@@ -133,8 +131,6 @@ class WorkloadTable:
 
     @cached_property
     def _file(self) -> Trace:
-        from busdoor_workloads.formats import read_trace
-
         assert self.path is not None
         options = {"time_scale": self.time_scale or 1.0, "name": self.name, "seed": self.seed or 0, **self.laws}
         return self.apply(read_trace(self.path, max_requests=self.num_requests, **options))
@@ -168,8 +164,6 @@ class WorkloadTable:
             0 is the run itself. Of a file, which is one draw of its traffic, further replications keep the arrivals and
             draw the other columns anew from the file's rows, with replacement.
         """
-        from busdoor_workloads import replication_seed
-
         own = seed if self.seed is None else self.seed
         if self.path is not None:
             return resampled(self._file, own, replication)
@@ -180,8 +174,6 @@ class WorkloadTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as TOML or JSON would hold it."""
-        from busdoor_workloads.config import to_table
-
         own = {key: value for key in _OWN if (value := getattr(self, key)) is not None}
         return own | {key: to_table(value) for key, value in self.laws.items()}
 
@@ -212,8 +204,6 @@ def resampled(trace: Trace, seed: int, replication: int) -> Trace:
     ValueError
         If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one by one.
     """
-    from busdoor_workloads import stream
-
     if replication == 0:
         return trace
     if not is_replicable(trace):
@@ -255,8 +245,6 @@ def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64])
 
 
 def _at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
-    from busdoor_workloads import stream
-
     if np.isinf(request_rate):
         return trace.with_arrivals(np.zeros(len(trace)))
     if np.isfinite(trace.request_rate):
@@ -265,6 +253,4 @@ def _at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
 
 
 def _law_names() -> list[str]:
-    from busdoor_workloads import Workload
-
     return ["base", *Workload.__dataclass_fields__]

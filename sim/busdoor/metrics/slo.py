@@ -12,6 +12,7 @@ from busdoor.core.format import duration_text
 from busdoor.core.registry import unknown
 from busdoor.core.units import parse_seconds, reject_unknown
 from busdoor.metrics.metrics import SLO_METRICS
+from busdoor.metrics.slo_presets import PRESETS
 from busdoor_workloads.given import instance
 
 LATENCIES = (*SLO_METRICS, "itl")
@@ -226,8 +227,6 @@ def _number(text: str) -> float | str:
 
 
 def _preset(name: object, what: str = "a preset") -> dict[str, Any]:
-    from busdoor.metrics.slo_presets import PRESETS
-
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"[slo] preset: {unknown(what, str(name), PRESETS)}")
     return {key: value for key, value in PRESETS[str(name)].items() if key != "source"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
 
 from busdoor.core.format import duration_text
+from busdoor.plots.log_ticks import write_plainly
 from busdoor_workloads.given import instance
 
 if TYPE_CHECKING:
@@ -124,8 +125,6 @@ def _write_plainly(drawn: object) -> None:
     """Replace formulas at the ticks of what was drawn: under the style file no text is one."""
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from busdoor.plots.log_ticks import write_plainly
 
     for axes in drawn.axes if isinstance(drawn, Figure) else [drawn]:
         if isinstance(axes, Axes):

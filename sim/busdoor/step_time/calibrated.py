@@ -16,6 +16,7 @@ from pydantic_core import ArgsKwargs
 
 from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence, unknown
+from busdoor.core.toml import parse_toml, read_toml
 from busdoor.step_time.base import StepTime, TermSeconds
 
 Line = tuple[float, float]
@@ -215,8 +216,6 @@ def read_calibration_tables(path: str | Path) -> dict[str, Any]:
     ValueError
         If there is no such file or name, or it is no calibration.
     """
-    from busdoor.core.toml import parse_toml, read_toml
-
     if Path(path).is_file():
         tables = read_toml(path).data
     elif str(path) in calibration_names():
