@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu.resources`: registers, shared memory and instruction mix of every shipped kernel, with no GPU.
+"""`python -m benchmarks.gpu.resources`: registers, shared memory and instructions of every shipped kernel, with no GPU.
 
 Each variant is what a wrapper launches for a real model shape: the wrapper runs on meta tensors, its launches are
 recorded and compiled for the target, and the cubin is read (`benchmarks.gpu.aot`).
@@ -181,7 +181,7 @@ def table(capability: tuple[int, int]) -> str:
     lines = [
         f"# Resources of the kernels on sm_{capability[0]}{capability[1]}",
         "",
-        "Read from the machine code by `python -m benchmarks.gpu.resources`; no GPU was used and nothing here is a time.",
+        "Read from the machine code by `python -m benchmarks.gpu.resources`; no GPU was used, nothing here is a time.",
         "Instructions are counted in the code, not as executed. `per SM`: programs by registers, shared memory, warps.",
         "",
         "| kernel | launched for | warps | registers | stack | shared KiB | per SM | " + " | ".join(_COUNTED) + " |",

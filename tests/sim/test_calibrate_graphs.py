@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from busdoor.calibration import calibrate
-from busdoor.calibration.log import EAGER_HOST_TERMS, MIXED_TERMS
 from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy

@@ -11,8 +11,8 @@ from busdoor import compare
 from busdoor.calibration.teacher_forcing import policy_of, trace_of
 from busdoor.cli import main
 from busdoor.core.saved import read_csv, write_csv
+from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.result import Result
-from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 
 ANY = Path(__file__).parents[1] / "cases" / "02-any.csv"
 JOB = {"input_tokens": 20, "output_tokens": {"type": "uniform", "low": 2, "high": 9}}

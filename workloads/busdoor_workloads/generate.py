@@ -10,8 +10,8 @@ import numpy as np
 from busdoor_workloads.arrivals import ClosedLoop
 from busdoor_workloads.durations import draw_seconds
 from busdoor_workloads.given import whole_number
-from busdoor_workloads.memory_check import check_memory
 from busdoor_workloads.laws import Laws
+from busdoor_workloads.memory_check import check_memory
 from busdoor_workloads.sessions import (
     Sessions,
     accumulated_inputs,

@@ -1,8 +1,8 @@
 """Triton where it is installed, and one way to launch its kernels.
 
 Every wrapper launches through `launch`, so that `recording` can collect the launches of meta tensors instead of running
-them: what is compiled ahead of time (`benchmarks.gpu.resources`) is then what the wrappers ship, tile sizes and all, with
-no GPU.
+them: what is compiled ahead of time (`benchmarks.gpu.resources`) is then what the wrappers ship, tile sizes and all,
+with no GPU.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from busdoor.calibration.vllm_log import KEYS, read_vllm_log
+from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.result import Result
-from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor_workloads.formats.csv_table import read_csv
 from busdoor_workloads.formats.json_table import read_json, read_jsonl
 from busdoor_workloads.formats.sniff import sniff

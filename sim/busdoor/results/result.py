@@ -17,7 +17,7 @@ from busdoor.core.json_text import read_object, write_json
 from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
 from busdoor.core.study_folder import study_folder
 from busdoor.metrics import metrics
-from busdoor.simulator.recorder import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
+from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.perfetto import to_perfetto
 from busdoor_workloads import given
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from busdoor.results.columns import ITERATION_COLUMNS
 from busdoor.results.result import Result
-from busdoor.simulator.recorder import ITERATION_COLUMNS
 from busdoor_gpu.cli import profile as cli_profile
 from busdoor_gpu.twin.grid import Cell, GridLimits, design
 from busdoor_gpu.twin.grid_policy import GridPolicy
