@@ -85,7 +85,7 @@ def profile(
     from busdoor.result import write_result
     from busdoor.study_folder import study_folder
     from busdoor_gpu import profile as profiling
-    from busdoor_gpu.cli import broken_off
+    from busdoor_gpu.cli_folder import broken_off
     from busdoor_gpu.place import settle_place
     from busdoor_gpu.replay import ReplayError
     from busdoor_gpu.seats import EngineError
