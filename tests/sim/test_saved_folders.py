@@ -211,3 +211,28 @@ def test_every_json_is_valid(tmp_path, capsys, command):
     assert len(files) >= 3
     for text in (capsys.readouterr().out, *(file.read_text(encoding="utf-8") for file in files)):
         json.loads(text, parse_constant=refuse_constant)
+
+
+def test_a_validation_that_was_changed(tmp_path, capsys):
+    from busdoor.calibration import validate
+    from busdoor.demo import introductory_scenario
+    from busdoor.step_time.linear import LinearStepTime
+
+    run = introductory_scenario().continuous
+    folder = validate([run], LinearStepTime(base_s=1.1), ["run"]).save(tmp_path / "validation")
+    about = json.loads((folder / "validation.json").read_text())
+    assert main(["report", str(folder)]) == 0
+    for key in ("runs", "step_time", "about"):
+        for value in WRONG:
+            change(folder / "validation.json", **{**about, key: value})
+            if value != {}:
+                assert f"validation.json: {key} is" in assert_a_sentence("report", folder, capsys)
+    for key in ("whole_batches", "load", "step_time", "batches", "budget"):
+        run = {name: value for name, value in about["runs"]["run"].items() if name != key}
+        change(folder / "validation.json", **{**about, "runs": {"run": run}})
+        assert f"runs.run has no {key}" in assert_a_sentence("report", folder, capsys)
+    change(folder / "validation.json", **{**about, "step_time": {"name": "subprocess:Popen", "args": ["false"]}})
+    assert "from which nothing is imported" in assert_a_sentence("report", folder, capsys)
+    change(folder / "validation.json", **about)
+    (folder / "run.csv").write_text("a,b\n")
+    assert_a_sentence("report", folder, capsys)

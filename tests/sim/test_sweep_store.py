@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from busdoor.sweep import Record, Store
 from busdoor.sweep.batches import Batches
+from busdoor.sweep.store import claim
 
 
 @pytest.fixture
@@ -91,3 +92,19 @@ def test_whatever_dies_every_task_comes_back_once(count, data):
                 break  # a worker dies, and with it this round
         done += batches.take_out()
     assert sorted(done) == sorted(tasks(count))
+
+
+def test_a_sweep_goes_on_in_its_own_folder_and_in_no_other(tmp_path):
+    claim(tmp_path / "new", ["a"])
+    Store(tmp_path / "points").write(Record("a"))
+    claim(tmp_path, ["a", "b"])
+    with pytest.raises(ValueError, match="holds points; one folder holds one study"):
+        claim(tmp_path, ["c"])
+    (tmp_path / "sweep.csv").touch()
+    claim(tmp_path, ["c"], overwrite=True)
+    assert not tmp_path.exists()
+    other = tmp_path / "other"
+    other.mkdir(parents=True)
+    (other / "comparison.json").touch()
+    with pytest.raises(ValueError, match=r"holds comparison\.json"):
+        claim(other, ["a"])

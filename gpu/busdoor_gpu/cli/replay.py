@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from busdoor.config.run import Limits
     from busdoor.policies.base import Policy
     from busdoor.results.result import Result
+    from busdoor.config.run import Limits
     from busdoor_gpu.engine.backend import Backend
     from busdoor_gpu.engine.model import Model
     from busdoor_gpu.engine.model_config import ModelConfig
     from busdoor_gpu.engine.place import Place
-    from busdoor_gpu.replay.replay import ReplayError
     from busdoor_workloads import Trace
 
 Flag = Parameter(negative="")
@@ -98,11 +98,12 @@ def replay(
         Run without CUDA graphs.
     """
     from busdoor.cli.render import print_summary
-    from busdoor.core.study_folder import study_folder
     from busdoor.results.result import write_result
+    from busdoor.core.study_folder import study_folder
+    from busdoor_gpu.cli.folder import broken_off, note_done, places
     from busdoor_gpu.engine.place import settle_place
-    from busdoor_gpu.engine.slots import EngineError
     from busdoor_gpu.replay.replay import ReplayError
+    from busdoor_gpu.engine.slots import EngineError
 
     place = settle_place(model if model is not None else _configured_model(config), backend, device, dtype)
     settled = _configured(
@@ -114,14 +115,14 @@ def replay(
     _check_memory(settled, served, place)
     options: dict[str, Any] = {"lookahead": settled.lookahead, "clock": clock, "cuda_graphs": not eager}
     with study_folder(out, "replay", overwrite) as study:
-        own, broken = _places(settled, study.part), None
+        own, broken = places(settled, study.part), None
         results: dict[str, Result] = {}
         try:
             for label, result in _replayed(settled, served, place.load(settled.seed), options):
                 results[label] = result
                 write_result(result, own[label])
                 study.kept = True
-            _count(study.part, settled, results)
+            note_done(study.part, settled, results)
         except ReplayError as error:
             broken = error
             write_result(error.result, own[str(error.result.meta["policy"])])
@@ -132,36 +133,6 @@ def replay(
         print_summary(result)
         print(f"Result: {folder / own[label].name if len(own) > 1 else folder}")
     return 0 if broken is None else broken_off(broken, f"what was measured so far is in {folder}")
-
-
-def broken_off(error: ReplayError, remark: str) -> int:
-    """Say what was kept of a replay that broke off; an interruption has an exit code of its own."""
-    from busdoor.cli.telling import note
-    from busdoor.core.interrupt import exit_code
-
-    sentence = f"{error}; {remark}"
-    if not isinstance(error.__cause__, KeyboardInterrupt):
-        raise ValueError(sentence) from error
-    note(f"busdoor: {sentence}")
-    return exit_code()
-
-
-def _places(settled: Config, part: Path) -> dict[str, Path]:
-    """Return the folder of each policy: the study's own if there is but one; else replay.json says which are done."""
-    from busdoor.core.study_paths import folder_names
-
-    labels = [policy.label for policy in settled.policies]
-    if len(labels) == 1:
-        return {labels[0]: part}
-    _count(part, settled, {})
-    return {label: part / name for label, name in folder_names(labels).items()}
-
-
-def _count(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
-    from busdoor.core.json_text import write_json
-
-    if len(settled.policies) > 1:
-        write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})
 
 
 def _replayed(

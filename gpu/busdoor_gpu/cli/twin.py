@@ -124,7 +124,7 @@ def twin(
 
 def _broken_off(error: ReplayError, folder: Path) -> int:
     """Keep what was measured and say how to go on."""
-    from busdoor_gpu.cli.replay import broken_off
+    from busdoor_gpu.cli.folder import broken_off
 
     kept = error.result.save(folder / _BROKEN_OFF, overwrite=True)
     return broken_off(

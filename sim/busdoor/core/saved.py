@@ -79,10 +79,8 @@ def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.D
     texts = [column for column in table if not is_numeric_dtype(table[column])]
     changed = table.assign(**{str(column): table[column].map(change, na_action="ignore") for column in texts})
     if not is_numeric_dtype(table.index):
-        names = table.index.names
-        rows = [tuple(map(change, row)) if isinstance(row, tuple) else change(row) for row in table.index]
-        many = isinstance(table.index, pd.MultiIndex)
-        changed.index = pd.MultiIndex.from_tuples(rows, names=names) if many else pd.Index(rows, name=names[0])
+        rows, names = table.index.to_frame(index=False).map(change), table.index.names
+        changed.index = pd.MultiIndex.from_frame(rows) if len(names) > 1 else pd.Index(rows.iloc[:, 0], name=names[0])
     return changed
 
 

@@ -1,0 +1,43 @@
+"""What `replay`, `profile` and `twin` leave in their folders, also when they break off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from busdoor.config import Config
+    from busdoor.results.result import Result
+    from busdoor_gpu.replay.replay import ReplayError
+
+
+def broken_off(error: ReplayError, remark: str) -> int:
+    """Say what was kept of a replay that broke off; an interruption has an exit code of its own."""
+    from busdoor.cli.telling import note
+    from busdoor.core.interrupt import exit_code
+
+    sentence = f"{error}; {remark}"
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+        raise ValueError(sentence) from error
+    note(f"busdoor: {sentence}")
+    return exit_code()
+
+
+def places(settled: Config, part: Path) -> dict[str, Path]:
+    """Return the folder of each policy: the study's own if there is but one; else replay.json says which are done."""
+    from busdoor.core.study_paths import folder_names
+
+    labels = [policy.label for policy in settled.policies]
+    if len(labels) == 1:
+        return {labels[0]: part}
+    note_done(part, settled, {})
+    return {label: part / name for label, name in folder_names(labels).items()}
+
+
+def note_done(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
+    """Note in replay.json which of several policies are done."""
+    from busdoor.core.json_text import write_json
+
+    if len(settled.policies) > 1:
+        write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})
