@@ -1,4 +1,4 @@
-"""`python -m busdoor_gpu.campaign`: a profile, a calibration, and replays of all that a twin is held against."""
+"""`python -m benchmarks.gpu.campaign`: a profile, a calibration, and replays of all that a twin is held against."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.gpu.campaign_cases import plans
+
 from busdoor.calibration import calibrate
 from busdoor.results.result import Result
 from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
-from busdoor_gpu.campaign.cases import plans
 from busdoor_gpu.cli.profile import settle_machine
 from busdoor_gpu.engine.place import settle_place
 from busdoor_gpu.replay.replay import replay
@@ -53,7 +54,7 @@ def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadlin
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the campaign from the command line: on a GPU, or as a rehearsal on a CPU."""
-    parser = argparse.ArgumentParser(prog="python -m busdoor_gpu.campaign", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.campaign", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the twin")
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--profile", type=float, default=95.0, metavar="S", help="seconds of profile")

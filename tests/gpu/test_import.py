@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "gpu"
+ROOT = Path(__file__).parents[2]
 
 WITHOUT_TRITON = """
 import sys
 sys.modules["triton"] = None  # as where no wheel exists
 import torch
-from busdoor_gpu import resources
-from busdoor_gpu.bench import kernels
+from benchmarks.gpu import resources
+from benchmarks.gpu import kernels
 from busdoor_gpu.kernels.swiglu import swiglu, swiglu_reference
 x = torch.ones(1, 4)
 assert swiglu_reference(x).shape == (1, 2)
@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 
 
 def test_without_triton_the_references_work_and_the_kernels_say_what_is_missing():
-    env = {"PYTHONPATH": str(PACKAGE), "PATH": ""}
+    env = {"PYTHONPATH": f"{ROOT / 'gpu'}:{ROOT}", "PATH": ""}
     run = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert "needs the package triton (Linux only); use the torch backend" in run.stdout

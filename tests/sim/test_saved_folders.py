@@ -214,9 +214,9 @@ def test_every_json_is_valid(tmp_path, capsys, command):
 
 
 def test_a_validation_that_was_changed(tmp_path, capsys):
-    from busdoor.calibration import validate
-    from busdoor.demo import introductory_scenario
+    from busdoor.comparison.demo import introductory_scenario
     from busdoor.step_time.linear import LinearStepTime
+    from busdoor.validation import validate
 
     run = introductory_scenario().continuous
     folder = validate([run], LinearStepTime(base_s=1.1), ["run"]).save(tmp_path / "validation")

@@ -41,7 +41,7 @@ def no_runs(monkeypatch):
     def ran(*arguments, **options):
         raise AssertionError("it ran")
 
-    for what in ("config.workload.WorkloadTable.trace", "demo.introductory_scenario"):
+    for what in ("config.workload.WorkloadTable.trace", "comparison.demo.introductory_scenario"):
         monkeypatch.setattr(f"busdoor.{what}", ran)
 
 

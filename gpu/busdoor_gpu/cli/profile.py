@@ -81,14 +81,14 @@ def profile(
         Run without CUDA graphs.
     """
     from busdoor.cli.progress import progress_bar
+    from busdoor.core.study_folder import study_folder
     from busdoor.core.units import parse_seconds
     from busdoor.results.result import write_result
-    from busdoor.core.study_folder import study_folder
-    from busdoor_gpu.twin.twin import profile as profiling
     from busdoor_gpu.cli.folder import broken_off
     from busdoor_gpu.engine.place import settle_place
-    from busdoor_gpu.replay.replay import ReplayError
     from busdoor_gpu.engine.slots import EngineError
+    from busdoor_gpu.replay.replay import ReplayError
+    from busdoor_gpu.twin.twin import profile as profiling
 
     budget_s = parse_seconds(budget)
     asked = {

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from busdoor.config.run import Limits
     from busdoor.policies.base import Policy
     from busdoor.results.result import Result
-    from busdoor.config.run import Limits
     from busdoor_gpu.engine.backend import Backend
     from busdoor_gpu.engine.model import Model
     from busdoor_gpu.engine.model_config import ModelConfig
@@ -98,12 +97,12 @@ def replay(
         Run without CUDA graphs.
     """
     from busdoor.cli.render import print_summary
-    from busdoor.results.result import write_result
     from busdoor.core.study_folder import study_folder
+    from busdoor.results.result import write_result
     from busdoor_gpu.cli.folder import broken_off, note_done, places
     from busdoor_gpu.engine.place import settle_place
-    from busdoor_gpu.replay.replay import ReplayError
     from busdoor_gpu.engine.slots import EngineError
+    from busdoor_gpu.replay.replay import ReplayError
 
     place = settle_place(model if model is not None else _configured_model(config), backend, device, dtype)
     settled = _configured(

@@ -61,7 +61,7 @@ class Case:
 
 
 # Every held-out replay. Those of `busdoor twin` first: static batching only where it can keep up, continuous batching
-# up to the edge of saturation. Then the longer list behind gpu/results (`python -m busdoor_gpu.campaign`).
+# up to the edge of saturation. Then the longer list behind gpu/results (`python -m benchmarks.gpu.campaign`).
 HELD_OUT = (
     Case("burst-vllm", SIZED, inf, bound="static"),
     Case("burst-static", SIZED, inf, "static"),

@@ -7,11 +7,11 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.gpu.campaign import run
+from benchmarks.gpu.campaign_cases import CASES, plans
 
 from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
-from busdoor_gpu.campaign.cases import CASES, plans
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_runs import Machine
 

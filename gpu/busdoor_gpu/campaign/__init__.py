@@ -1,1 +1,0 @@
-"""The longer list of traces behind `gpu/results`, and what replays them."""
