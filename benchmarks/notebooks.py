@@ -31,7 +31,7 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 def executed(path: Path) -> Any:
     """Return a notebook as it comes out when it is executed from top to bottom, in a folder of its own."""
     notebook = nbformat.read(path, as_version=4)
-    paths = [str(ROOT / "sim"), str(ROOT / "workloads"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT / "sim"), str(ROOT / "workloads"), str(ROOT / "notebooks"), os.environ.get("PYTHONPATH", "")]
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "IPYTHONDIR": folder}
         resources = {"metadata": {"path": folder}}

@@ -150,6 +150,7 @@ def predicted() -> None:
 @section
 def others() -> None:
     """The twin of two virtual cores, and the logs of the real vLLM on a CPU."""
+    sys.path.insert(0, str(ROOT / "notebooks"))
     from lessons.twins import vllm_runs
 
     from busdoor.calibration import calibrate

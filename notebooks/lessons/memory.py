@@ -1,60 +1,27 @@
-"""What becomes of KV memory: the same requests in the same blocks, handed out in four ways; and why pages help."""
+"""Pictures and tables of KV memory: what runs held, and why pages help."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from busdoor.config import Config
-from busdoor.config.run import limits_for, run
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
+from busdoor.plots.hatches import KV_LABELS, legend_below, look
+from busdoor.plots.kv import plot_kv
+from busdoor.plots.style import INK, identity, new_figure, styled, tint
+from busdoor.plots.waste import shares
 from busdoor.results.result import Result
-from busdoor_workloads import profile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NUM_BLOCKS = 2000  # 32,000 tokens: little enough that memory decides, whatever the policy
-POLICIES: tuple[dict[str, Any], ...] = (
-    {"name": "static"},
-    {"name": "orca", "reservation": "max", "label": "orca (max)"},
-    {"name": "orca", "reservation": "oracle", "label": "orca (oracle)"},
-    {"name": "vllm"},
-)
-
-
-def four_memories(num_requests: int = 240, seed: int = 0) -> dict[str, Result]:
-    """Serve the same conversations in 2,000 KV blocks: static, Orca with two reservations, and vLLM's pages.
-
-    Parameters
-    ----------
-    num_requests : int
-        Of Azure's conversations, all there from the start.
-    seed : int
-        Of their lengths.
-
-    Returns
-    -------
-    dict of str to Result
-        By policy.
-    """
-    trace = profile("azure-conv").generate(seed=seed, num_requests=num_requests)
-    trace = replace(trace, arrival_s=np.zeros(num_requests))
-    config = Config.from_table({"policy": list(POLICIES), "kv": {"num_blocks": NUM_BLOCKS}})
-    limits = limits_for(config, [trace])
-    return {policy.label: run(config, policy, trace, limits) for policy in config.policies}
-
 
 def memory_table(results: Mapping[str, Result]) -> pd.DataFrame:
-    """Tell what the memory of runs held, per cent of it by what it was for, and how many requests that let in."""
-    from busdoor.plots.waste import shares
-
+    """Return what the memory of runs held, in per cent by purpose, and how many requests ran at once."""
     table = 100 * pd.DataFrame(shares(results, "kv")).T
     table["mean_batch_size"] = [float(run.summary["mean_batch_size_time"]) for run in results.values()]
     table["duration_s"] = [float(run.summary["duration"]) for run in results.values()]
@@ -62,12 +29,8 @@ def memory_table(results: Mapping[str, Result]) -> pd.DataFrame:
 
 
 def plot_caches(results: Mapping[str, Result]) -> Figure:
-    """Draw the KV cache of runs over time, one panel a policy, on the same time axis."""
+    """Draw the KV cache of runs over time, one panel per policy, on the same axes."""
     from matplotlib.lines import Line2D
-
-    from busdoor.plots.hatches import KV_LABELS, legend_below
-    from busdoor.plots.kv import plot_kv
-    from busdoor.plots.style import INK, identity, new_figure, styled
 
     @styled
     def draw() -> Figure:
@@ -79,7 +42,8 @@ def plot_caches(results: Mapping[str, Result]) -> Figure:
             ax.set_title(name, color=identity(name)["color"])
             ax.label_outer()
         panels.flat[0].set_xlim(0, max(run.summary["duration"] for run in results.values()))
-        panels.flat[0].set_ylim(0, 1.08 * NUM_BLOCKS * 16)
+        capacity = max(run.meta["num_blocks"] * run.meta["block_size"] for run in results.values())
+        panels.flat[0].set_ylim(0, 1.08 * capacity)
         parts = {part: text for part, text in KV_LABELS.items() if part != "free"}
         legend_below(figure, parts, {"capacity": Line2D([], [], color=INK)})
         return figure
@@ -88,7 +52,7 @@ def plot_caches(results: Mapping[str, Result]) -> Figure:
 
 
 class Moment(NamedTuple):
-    """A cache at one moment: who holds each cell, and whether the newcomer got in."""
+    """A cache at one moment: which request holds each cell, and whether the newcomer entered."""
 
     what: str
     cells: list[str]
@@ -101,7 +65,7 @@ CELL = 4  # tokens of a block
 
 
 def fragmentation() -> tuple[Moment, Moment]:
-    """Let B and D leave a full cache, and see whether E fits: contiguous memory first, then pages.
+    """Return a cache that B and D have left, and whether E fits: contiguous memory first, then pages.
 
     Examples
     --------
@@ -147,8 +111,6 @@ def _paged() -> Moment:
 
 def plot_fragmentation() -> Figure:
     """Draw `fragmentation`: two rows of cells, free ones hatched."""
-    from busdoor.plots.hatches import look
-    from busdoor.plots.style import INK, identity, new_figure, styled, tint
 
     @styled
     def draw() -> Figure:

@@ -10,17 +10,17 @@ import pandas as pd
 
 from busdoor.comparison.api import compare
 from busdoor.metrics.saturation import saturated_rates
-from busdoor.theory import expected_max, saturated_continuous_rps, saturated_static_rps
+from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
+from busdoor.theory import expected_max
 from busdoor_workloads import profile
 from busdoor_workloads.lengths import Fixed, Lengths, LogNormal
-from lessons.servers import LINE, continuous, serve, static
+from lessons.servers import continuous, serve, static
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MEAN_TOKENS = 128
 SLOTS = 16
-SPREADS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 def lengths_of_spread(cv: float, mean: float = MEAN_TOKENS) -> Lengths:
@@ -35,51 +35,6 @@ def lengths_of_spread(cv: float, mean: float = MEAN_TOKENS) -> Lengths:
         return Fixed(tokens=round(mean))
     sigma = float(np.sqrt(np.log(1 + cv**2)))
     return LogNormal(mu=float(np.log(mean)) - sigma**2 / 2, sigma=sigma)
-
-
-def gain_by_spread(
-    spreads: Sequence[float] = SPREADS, slots: int = SLOTS, num_requests: int = 12_800, seed: int = 0
-) -> pd.DataFrame:
-    """Measure the gain of continuous over static batching with as many slots, for wider and wider lengths.
-
-    Parameters
-    ----------
-    spreads : sequence of float
-        Standard deviation over mean of the answers, which are lognormal with a mean of 128 tokens.
-    slots : int
-        Of both.
-    num_requests : int
-        Of each run; all are there from the start.
-    seed : int
-        Of the lengths.
-
-    Returns
-    -------
-    DataFrame
-        One row a spread, as `busdoor.plots.plot_gain` takes it: `policy`, `cv` (of the lengths drawn), `gain`
-        (simulated), `theory` (X_c / X_s at the drawn lengths' mean and mean longest) and their `error`.
-
-    Examples
-    --------
-    >>> table = gain_by_spread([0.0, 1.0], num_requests=640)
-    >>> table["gain"].round(1).tolist()[0], bool(table["gain"][1] > 2)
-    (1.0, True)
-    """
-    streams = np.random.default_rng(seed).spawn(len(spreads))
-    rows = [_spread(cv, slots, num_requests, rng) for cv, rng in zip(spreads, streams, strict=True)]
-    return pd.DataFrame(rows)
-
-
-def _spread(cv: float, slots: int, num_requests: int, rng: np.random.Generator) -> dict[str, object]:
-    lengths = lengths_of_spread(cv).sample(num_requests, rng)
-    gain = same_slots_gain(lengths, slots)
-    longest = expected_max(lengths, slots)
-    door, bus = (
-        saturated_continuous_rps(LINE, slots, lengths.mean()),
-        saturated_static_rps(LINE, slots, lengths.mean(), longest),
-    )
-    drawn = lengths.std() / lengths.mean()
-    return {"policy": "vllm", "cv": drawn, "gain": gain, "theory": door / bus, "error": gain / (door / bus) - 1}
 
 
 def same_slots_gain(output_tokens: np.ndarray, slots: int = SLOTS) -> float:
@@ -130,7 +85,6 @@ def _profile(name: str, slots: int, num_requests: int, replications: int, seed: 
 
 def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw `gain_by_profile`: the bound, the simulation that should meet it, and what the GPU makes of it."""
-    from busdoor.plots.style import INK, axes_or_new, identity, styled
 
     @styled
     def draw() -> Axes:
@@ -157,10 +111,8 @@ def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def plot_lengths(names: Sequence[str], batch_size: int = SLOTS, seed: int = 0, ax: Axes | None = None) -> Axes:
     """Draw answers' lengths by profile: most of them, the mean, and the mean longest of a static batch.
 
-    The way from the mean to the longest is what a static batch makes its passengers ride for nothing.
+    The way from the mean to the longest is what a static batch computes for nothing.
     """
-    from busdoor.plots.style import PALE, axes_or_new, identity, styled
-
     laws = {name: profile(name).generate(seed=seed, num_requests=20_000).output_tokens for name in names}
     laws = dict(sorted(laws.items(), key=lambda item: expected_max(item[1], batch_size) / item[1].mean()))
 

@@ -1,4 +1,4 @@
-"""Pictures of the machines that were measured: profiles, answers measured and foretold, where a step time errs."""
+"""Pictures of the machines that were measured: profiles, answers measured and predicted, where a step time errs."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _mean_e2e(runs: Sequence[RunValidation]) -> pd.DataFrame:
 
 @styled
 def plot_answers(sides: Mapping[str, Validation], starred: Collection[str] = ()) -> Figure:
-    """Draw the mean E2E latency of each run, measured and foretold, and beside it the error in per cent.
+    """Draw the mean E2E latency of each run, measured and predicted, and beside it the error in per cent.
 
     Parameters
     ----------

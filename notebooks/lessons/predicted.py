@@ -1,4 +1,4 @@
-"""An H200 that was foretold from an H100's profile, and measured afterwards."""
+"""An H200 that was predicted from an H100's profile, and measured afterwards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ _FOLDER = RESULTS / "h200-from-h100"
 
 
 def written_down() -> dict[str, dict[str, float]]:
-    """Latencies in seconds and tokens per second that were foretold, by run, before an H200 was measured.
+    """Latencies in seconds and tokens per second that were predicted, by run, before an H200 was measured.
 
     Examples
     --------
     >>> round(written_down()["azure-conv-0.75"]["e2e mean"], 2)
     2.53
     """
-    told: dict[str, dict[str, float]] = json.loads((_FOLDER / "prediction.json").read_text(encoding="utf-8"))["runs"]
-    return told
+    predicted: dict[str, dict[str, float]] = json.loads((_FOLDER / "prediction.json").read_text(encoding="utf-8"))[
+        "runs"
+    ]
+    return predicted
 
 
 def transferred() -> Calibration:
@@ -39,13 +41,13 @@ def transferred() -> Calibration:
 
 
 def on_h200(calibration: Calibration) -> Validation:
-    """Hold a calibration against the runs that were measured on an H200."""
+    """Validate a calibration against the runs that were measured on an H200."""
     names = list(written_down())
     runs = [Result.load(_FOLDER / "runs" / name) for name in names]
     return validate(runs, calibration.step_time, names, about=calibration.about)
 
 
-def told_and_measured(validation: Validation) -> pd.DataFrame:
+def predicted_and_measured(validation: Validation) -> pd.DataFrame:
     """Return E2E latencies (s) as they were written down beforehand and as they were measured; errors in per cent.
 
     Parameters
@@ -60,14 +62,14 @@ def told_and_measured(validation: Validation) -> pd.DataFrame:
 
     Examples
     --------
-    >>> table = told_and_measured(on_h200(transferred()))
+    >>> table = predicted_and_measured(on_h200(transferred()))
     >>> len(table), bool(table["error"].abs().max() < 8)
     (10, True)
     """
-    told = written_down()
+    predicted = written_down()
     rows = {
         (run.name, statistic): {
-            "written down (s)": told[run.name][f"e2e {statistic}"],
+            "written down (s)": predicted[run.name][f"e2e {statistic}"],
             "measured (s)": run.table["measured"]["e2e", statistic],
         }
         for run in validation.runs
