@@ -8,6 +8,7 @@ import pytest
 import busdoor
 import busdoor_workloads
 from busdoor.kv.config import KVConfig
+from busdoor_workloads import workload_from_table
 
 # What is typed, and how its sentence begins.
 MISUSES = {
@@ -225,6 +226,7 @@ def names(tmp_path_factory):
     few = {"rate": 3, "num_requests": 10, "replications": 1}
     return {
         "busdoor": busdoor, "busdoor_workloads": busdoor_workloads, "pd": pd, "nan": math.nan, "inf": math.inf,
+        "workload_from_table": workload_from_table,
         "made": made, "trace": trace, "kv": kv, "policy": policy, "step_time": step_time,
         "folder": tmp_path_factory.mktemp("misuse"), "result": busdoor.simulate(trace, policy(), step_time),
         "comparison": busdoor.compare("azure-conv", ["static,batch_size=4", "vllm"], **few),

@@ -397,8 +397,11 @@ REFUSING = "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block
         (["validate", "a.csv", "--step-time", "vllm-cpu", "--policy", REFUSING], "no finished request: 60 of 60"),
         (["validate", "open.csv", "--step-time", "vllm-cpu", "--policy", POLICY], "open has no finished request"),
         (["calibrate", "inf.csv", "--from-requests", "--out", "o.toml"], "inf.csv request 0: finish_s is infinite"),
-        (["calibrate", "a.csv", "--from-requests", "--out", "folder"], "--out folder is a folder; give a file"),
-        (["calibrate", "a.csv", "--from-requests", "--out", "a.csv/o.toml"], "nothing can be written into"),
+        (["calibrate", "a.csv", "--from-requests", "--out", "folder"], "--out folder is a folder; name a file"),
+        (
+            ["calibrate", "a.csv", "--from-requests", "--out", "a.csv/o.toml"],
+            "a.csv is a file, not a folder",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_or_validated_is_one_sentence(

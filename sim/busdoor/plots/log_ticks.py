@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.ticker import LogFormatterMathtext, LogFormatterSciNotation
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -23,26 +24,25 @@ def plain(formula: str) -> str:
     return re.sub(r"\^\{([-\d]+)\}", lambda power: power[1].translate(_SUPERSCRIPTS), text)
 
 
-class PlainLogFormatter(LogFormatterSciNotation):
-    """Ticks as matplotlib's own formatter has them, as text."""
-
-    @classmethod
-    def like(cls, formatter: LogFormatterMathtext) -> PlainLogFormatter:
-        """Return one with the settings of another."""
-        new = cls()
-        vars(new).update(vars(formatter))
-        return new
-
-    def __call__(self, x: float, pos: Any = None) -> str:
-        """Return the text of the tick at a value."""
-        return plain(super().__call__(x, pos))
-
-
 def write_plainly(axes: Axes) -> None:
-    """Let the logarithmic axes of a panel have ticks of plain text."""
+    """Write the ticks of a panel's logarithmic axes as plain text."""
+    from matplotlib.ticker import LogFormatterMathtext
+
     for axis in (axes.xaxis, axes.yaxis):
-        major, minor = axis.get_major_formatter(), axis.get_minor_formatter()
-        if isinstance(major, LogFormatterMathtext):
-            axis.set_major_formatter(PlainLogFormatter.like(major))
-        if isinstance(minor, LogFormatterMathtext):
-            axis.set_minor_formatter(PlainLogFormatter.like(minor))
+        if isinstance(major := axis.get_major_formatter(), LogFormatterMathtext):
+            axis.set_major_formatter(_plain_like(major))
+        if isinstance(minor := axis.get_minor_formatter(), LogFormatterMathtext):
+            axis.set_minor_formatter(_plain_like(minor))
+
+
+def _plain_like(formatter: LogFormatterMathtext) -> LogFormatterSciNotation:
+    """Return a formatter with the settings of another, whose ticks are plain text."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class PlainLogFormatter(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: Any = None) -> str:
+            return plain(super().__call__(x, pos))
+
+    new = PlainLogFormatter()
+    vars(new).update(vars(formatter))
+    return new
