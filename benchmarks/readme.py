@@ -118,8 +118,9 @@ def true() -> None:
     print(f"\n{len(runs)} replays at loads of {min(run.load for run in runs):.2f} and more;", end=" ")
     print(f"batches repeated: {min(run.agreement['played'] for run in runs):.0%}")
     print(f"rate at which the mean latency has doubled: {validation(H100).knee['error']:+.1%}\n")
-    print(validation(H100).gain.round(3).to_string(index=False))
-    print(f"\n{validation(H100).verdict}")
+    for title, table in (("gain", validation(H100).gain), ("E2E ratio", validation(H100).e2e_ratio)):
+        print(f"{title}:\n{table.round(3).to_string(index=False) if len(table) else 'no pair of runs'}\n")
+    print(validation(H100).verdict)
 
 
 def _largest(runs: Sequence[Any], key: str) -> str:
