@@ -59,10 +59,10 @@ def _sweep(folder: Path) -> Page:
 
 
 def _validation(folder: Path) -> Page:
-    from busdoor.validation.folder import load
     from busdoor.validation.page import validation_page
+    from busdoor.validation.validation import Validation
 
-    return validation_page(load(folder))
+    return validation_page(Validation.load(folder))
 
 
 # By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind

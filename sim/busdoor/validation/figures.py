@@ -14,16 +14,16 @@ from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.plots.timeline import plot_timeline
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
+from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import latency_values
 from busdoor.validation.knee import mean_e2e
+from busdoor.validation.run import RunValidation
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-    from busdoor.validation.run import RunValidation
-    from busdoor.validation.validation import Validation
 
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
@@ -166,7 +166,7 @@ def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Fig
     return figure.figure
 
 
-def plot_knee(validation: Validation, ax: Axes) -> None:
+def plot_knee(validation: ValidationData, ax: Axes) -> None:
     """Draw the mean E2E latency over the rate, measured and simulated, and where each has doubled."""
     rates, e2e = mean_e2e(validation.runs)
     for look in (MEASURED, SIMULATED):
@@ -237,3 +237,13 @@ def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
     ax.plot([np.median(x[piece]) for piece in pieces], [np.median(ratio[piece]) for piece in pieces], color=INK)
     ax.axhline(1.0, color=PALE, linewidth=1.0)
     ax.set(xlabel=label, ylim=(0, 2.5), title="measured / predicted")
+
+
+def plot_gain(validation: ValidationData) -> Figure:
+    """Draw the measured gain of each pair beside the simulated one."""
+    return plot_ratios(validation.gain, "gain: saturated output tokens/s, continuous over static")
+
+
+def plot_e2e_ratio(validation: ValidationData) -> Figure:
+    """Draw the measured E2E ratio of each pair beside the simulated one."""
+    return plot_ratios(validation.e2e_ratio, "E2E ratio: mean latency, static over continuous")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.calibration.teacher_forcing import predicted_s, trace_of
-from busdoor.core.json import numbers
+from busdoor.core.json import numbers, plains, records
 from busdoor.core.json_text import read_object, write_json
 from busdoor.core.registry import as_data
 from busdoor.core.saved import Keys, check_keys, read_csv, write_csv
@@ -19,9 +19,11 @@ from busdoor.plots.style import save_figure
 from busdoor.results.result import Result, write_result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
+from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import StepErrors
+from busdoor.validation.figures import plot_e2e_ratio, plot_gain, plot_validation
 from busdoor.validation.run import RunValidation
-from busdoor.validation.validation import Validation
+from busdoor.validation.thresholds import bar_table, missed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,12 +34,12 @@ _RUN: Keys = {"whole_batches": bool, "load": float, "step_time": dict, "batches"
 Report = Callable[[float, str], object]
 
 
-def write(validation: Validation, place: StudyFolder, report: Report | None = None) -> Path:
+def write(validation: ValidationData, place: StudyFolder, report: Report | None = None) -> Path:
     """Write a validation, and return its folder.
 
     Parameters
     ----------
-    validation : Validation
+    validation : ValidationData
         What to write.
     place : StudyFolder
         Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and e2e_ratio.csv where there
@@ -46,9 +48,9 @@ def write(validation: Validation, place: StudyFolder, report: Report | None = No
         Told about progress.
     """
     folder = place.part
-    write_json(folder / MARKER, validation.to_dict())
+    write_json(folder / MARKER, to_dict(validation))
     write_csv(validation.by_regime, folder / "regimes.csv")
-    write_csv(validation.bars, folder / "bars.csv", index=False)
+    write_csv(bar_table(validation), folder / "bars.csv", index=False)
     for run in validation.runs:
         write_csv(run.table, folder / f"{run.name}.csv")
         write_result(run.measured, folder / f"{run.name}_measured")
@@ -62,15 +64,32 @@ def write(validation: Validation, place: StudyFolder, report: Report | None = No
     return place.publish()
 
 
-def _draw_all(validation: Validation, folder: Path, report: Report | None) -> None:
+def to_dict(validation: ValidationData) -> dict[str, Any]:
+    """Return the numbers as JSON has them."""
+    return {
+        "runs": {run.name: run.to_dict() for run in validation.runs},
+        "regimes": {str(name): plains(row) for name, row in validation.by_regime.iterrows()},
+        "knee": plains(validation.knee),
+        "gain": records(validation.gain),
+        "e2e_ratio": records(validation.e2e_ratio),
+        "bars": records(bar_table(validation)),
+        "missed": missed(validation),
+        "spread": plains(validation.spread._asdict()),
+        "fitted_to": validation.fitted_to,
+        "step_time": validation.step_time.describe(),
+        "about": dict(validation.about),
+    }
+
+
+def _draw_all(validation: ValidationData, folder: Path, report: Report | None) -> None:
     for done, run in enumerate(validation.runs):
         if report:
             report(done / len(validation.runs), f"drawing {run.name}")
-        _draw(validation.plot(run), folder / run.name)
+        _draw(plot_validation(run), folder / run.name)
     if len(validation.gain):
-        _draw(validation.plot_gain(), folder / "gain")
+        _draw(plot_gain(validation), folder / "gain")
     if len(validation.e2e_ratio):
-        _draw(validation.plot_e2e_ratio(), folder / "e2e_ratio")
+        _draw(plot_e2e_ratio(validation), folder / "e2e_ratio")
 
 
 def _draw(figure: Figure, stem: Path) -> None:
@@ -79,7 +98,7 @@ def _draw(figure: Figure, stem: Path) -> None:
     save_figure(figure, stem)
 
 
-def load(folder: Path) -> Validation:
+def load(folder: Path) -> ValidationData:
     """Read a saved validation back, with the numbers that it had then.
 
     Raises
@@ -94,7 +113,7 @@ def load(folder: Path) -> Validation:
     with as_data():
         step_time = make_step_time(**told["step_time"])
     runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
-    return Validation(runs, step_time, told["about"])
+    return ValidationData(runs, step_time, told["about"])
 
 
 def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) -> RunValidation:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import inf, isfinite
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from busdoor.results.result import Result
-
-if TYPE_CHECKING:
-    from busdoor.validation.run import RunValidation
-    from busdoor_workloads import Trace
+from busdoor.validation.run import RunValidation
+from busdoor_workloads import Trace
 
 COLUMNS = ("continuous", "static", "load", "measured", "simulated", "error")
 _SAME_DEVICE = ("gpu", "model", "dtype")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from busdoor.calibration.teacher_forcing import Floats
 from busdoor.validation.errors import knee_rate
-
-if TYPE_CHECKING:
-    from busdoor.validation.run import RunValidation
+from busdoor.validation.run import RunValidation
 
 SIDES = ["measured", "simulated"]
 # Mean lengths that differ by no more are taken for draws of one law: those of some hundred requests scatter by a tenth.

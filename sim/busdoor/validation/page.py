@@ -12,12 +12,22 @@ from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance, timelines
 from busdoor.html.svg import figure
 from busdoor.html.tables import html_table
+from busdoor.validation.figures import (
+    LATENCY_TITLES,
+    plot_budget,
+    plot_drift,
+    plot_knee,
+    plot_latency,
+    plot_ratios,
+    predicted_vs_measured,
+)
+from busdoor.validation.run import RunValidation
+from busdoor.validation.table_text import bar_rows, blame_lines, gain_lines, knee_lines, limit_lines, run_rows
+from busdoor.validation.validation import Validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from busdoor.validation.run import RunValidation
-    from busdoor.validation.validation import Validation
 
 _POINTS = 600  # of the cloud of iterations; more weigh on the page and look the same
 _SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop
@@ -81,8 +91,6 @@ def _facts(validation: Validation) -> str:
 
 
 def _bars(validation: Validation) -> Section:
-    from busdoor.validation.table_text import bar_rows, blame_lines, limit_lines
-
     columns, rows = bar_rows(validation)
     table = html_table(rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it.")
     lines = [*blame_lines(validation), *limit_lines(validation)]
@@ -94,9 +102,6 @@ def _list(lines: list[str]) -> str:
 
 
 def _gain(validation: Validation) -> list[Section]:
-    from busdoor.validation.figures import plot_ratios
-    from busdoor.validation.table_text import gain_lines
-
     tables = {"Gain": validation.gain, "E2E ratio": validation.e2e_ratio}
     plots = [
         figure(
@@ -114,17 +119,12 @@ def _gain(validation: Validation) -> list[Section]:
 
 
 def _runs(validation: Validation) -> Section:
-    from busdoor.validation.table_text import run_rows
-
     names = [run.name for run in validation.runs]
     rows = [("", [run.regime for run in validation.runs]), *run_rows(validation.runs)]
     return Section("Run by run", html_table(rows, names, "Relative errors: simulated over measured, less one."))
 
 
 def _knee(validation: Validation) -> list[Section]:
-    from busdoor.validation.figures import plot_knee
-    from busdoor.validation.table_text import knee_lines
-
     lines = knee_lines(validation)
     if not lines:
         return []
@@ -144,8 +144,6 @@ def _budgets(validation: Validation) -> Section:
 
 
 def _budget(ax: Axes, run: RunValidation, ends: tuple[float, float]) -> None:
-    from busdoor.validation.figures import plot_budget
-
     plot_budget(ax, run)
     ax.set(title="", xlim=ends)
 
@@ -157,8 +155,6 @@ def _figures(validation: Validation) -> Section:
 
 
 def _panels(run: RunValidation) -> str:
-    from busdoor.validation.figures import LATENCY_TITLES
-
     errors = {name: run.errors[f"{name}_mean"] for name in LATENCY_TITLES}
     plots = [
         figure(partial(_latency, run=run, name=name), f"{LATENCY_TITLES[name]}, mean {as_percent(error)}", *_SIZE_IN)
@@ -172,24 +168,18 @@ def _panels(run: RunValidation) -> str:
 
 
 def _latency(ax: Axes, run: RunValidation, name: str) -> None:
-    from busdoor.validation.figures import plot_latency
-
     plot_latency(ax, run, name)
     ax.set_ylabel("share (%)")
     ax.legend(loc="lower right")
 
 
 def _cloud(ax: Axes, run: RunValidation) -> None:
-    from busdoor.validation.figures import predicted_vs_measured
-
     repeat = run.measured.iterations["repeat"].to_numpy(dtype=float)
     measured_s = run.measured.iterations["duration_s"].to_numpy(dtype=float) / repeat
     predicted_vs_measured(ax, measured_s, run.predicted_s / repeat, run.measured, _POINTS)
 
 
 def _drift(ax: Axes, run: RunValidation) -> None:
-    from busdoor.validation.figures import plot_drift
-
     table = run.measured.iterations
     plot_drift(ax, table["start_s"].to_numpy(dtype=float), table["duration_s"].to_numpy(dtype=float), run.predicted_s)
     ax.set_title("")

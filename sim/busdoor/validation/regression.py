@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from busdoor.core.json import plains
+from busdoor.validation.data import ValidationData
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.validation.validation import Validation
 
 _PARTS = ("gain", "e2e_ratio", "knee")
 TOLERANCE = 0.005  # issue 4, "Bars": within the recorded errors + 0.5 points
 
 
-def recorded_errors(validation: Validation) -> dict[str, Any]:
+def recorded_errors(validation: ValidationData) -> dict[str, Any]:
     """Collect the relative errors of a validation as plain numbers, to be kept beside the measured runs.
 
     Parameters
     ----------
-    validation : Validation
+    validation : ValidationData
         Of the runs to keep.
 
     Returns
@@ -54,12 +54,12 @@ def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
     return plains({f"{continuous} / {static}": error for continuous, static, error in rows})
 
 
-def drifted(validation: Validation, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
+def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
     """Say which errors have become larger than they were recorded.
 
     Parameters
     ----------
-    validation : Validation
+    validation : ValidationData
         As it is now.
     recorded : mapping
         What `recorded_errors` returned then, from JSON or TOML.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,9 +13,7 @@ from busdoor.calibration.teacher_forcing import Floats
 from busdoor.core.json import plain, plains
 from busdoor.results.result import Result
 from busdoor.validation.errors import StepErrors, regime
-
-if TYPE_CHECKING:
-    from busdoor_workloads import Trace
+from busdoor_workloads import Trace
 
 
 @dataclass(frozen=True)

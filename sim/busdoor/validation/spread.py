@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import isfinite, nan
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from math import nan
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from busdoor.core.format import as_share
-from busdoor.validation.thresholds import BARS, factor
-
-if TYPE_CHECKING:
-    from busdoor.calibration.teacher_forcing import Floats
-    from busdoor.validation.run import RunValidation
-    from busdoor.validation.validation import Validation
+from busdoor.calibration.teacher_forcing import Floats
+from busdoor.validation.run import RunValidation
 
 _PARTS = 8  # of a run: each then spans some seconds, as drifts and neighbours on shared cores do
 _LIKE = 1.1  # contexts of like iterations: within a tenth
@@ -110,35 +105,3 @@ def _parts(run: RunValidation) -> list[float]:
 
 def _total(runs: Sequence[RunValidation], key: str) -> float:
     return sum((float(run.measured.meta.get(key, nan)) for run in runs), 0.0)
-
-
-def spread_lines(validation: Validation) -> Iterator[str]:
-    """Say how much the machine differs from itself, how long it worked, and whether it was too busy to judge by."""
-    spread = validation.spread
-    if isfinite(spread.each) and isfinite(spread.parts):
-        yield (
-            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} from the like one right "
-            f"before it, and those of one part of a run by {as_share(spread.parts)} from those of the others"
-            f"{_amplified(validation)}."
-        )
-    if isfinite(spread.cpu_s):
-        yield f"The runs took {spread.cpu_s:.0f} s of processor time and {spread.wall_s:.0f} s of the wall clock."
-    if spread.core_share < QUIET_SHARE:
-        yield (
-            f"The machine was busy: the runs had {as_share(spread.core_share)} of a core; repeat them when it is quiet."
-        )
-    bar = BARS["e2e_mean"] * factor(validation, validation.runs)
-    if spread.parts > bar:
-        yield (
-            f"The machine is too noisy to judge a simulator by: its parts of a run differ by more than the "
-            f"{as_share(bar)} that the mean E2E latency may be off."
-        )
-
-
-def _amplified(validation: Validation) -> str:
-    """Return what queueing makes of a part's difference at the highest load below 1, as a clause."""
-    loads = [run.load for run in validation.runs if run.load < 1]
-    if not loads:
-        return ""
-    load = max(loads)
-    return f", of which queueing at a load of {load:.2f} makes about {as_share(validation.spread.parts / (1 - load))}"

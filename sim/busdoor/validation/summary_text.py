@@ -6,16 +6,15 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from busdoor.core.format import as_percent, as_share
+from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import REGIMES
-from busdoor.validation.thresholds import BELOW_LOAD
+from busdoor.validation.thresholds import BELOW_LOAD, bar_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.validation.validation import Validation
 
-
-def verdict(validation: Validation) -> str:
+def verdict(validation: ValidationData) -> str:
     """Say how large the errors are, what the gain is, and how many bars are met.
 
     Examples
@@ -32,13 +31,13 @@ def verdict(validation: Validation) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _steps(validation: Validation) -> str:
+def _steps(validation: ValidationData) -> str:
     totals = [abs(run.steps.total) for run in validation.runs if isfinite(run.steps.total)]
     return f"On the measured batches, the step time is off by at most {as_share(max(totals))} in all." if totals else ""
 
 
-def _latency(validation: Validation) -> str:
-    rows = validation.bars[validation.bars["quantity"] == "e2e_mean"].to_dict("records")
+def _latency(validation: ValidationData) -> str:
+    rows = bar_table(validation)[bar_table(validation)["quantity"] == "e2e_mean"].to_dict("records")
     errors = [f"{as_share(abs(row['error']))} ({_load(row['regime'])})" for row in rows]
     return f"The mean E2E latency is off by at most {', '.join(errors)}." if errors else ""
 
@@ -49,7 +48,7 @@ def _load(name: str) -> str:
     return name if name.startswith("ρ") else f"ρ {name}"
 
 
-def _gains(validation: Validation) -> str:
+def _gains(validation: ValidationData) -> str:
     """Tell the first gain and the first E2E ratio, and how far off the others are at most."""
     told = [_pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)")]
     told.append(
@@ -71,8 +70,8 @@ def _pairs(table: pd.DataFrame, name: str, words: str) -> str:
     return f"{said} Of {count}, the {name} is off by at most {most}."
 
 
-def _judged(validation: Validation) -> str:
-    judged = validation.bars["met"].dropna()
+def _judged(validation: ValidationData) -> str:
+    judged = bar_table(validation)["met"].dropna()
     if len(judged):
         return f"{int(judged.sum())} of {len(judged)} bars are met."
     return (

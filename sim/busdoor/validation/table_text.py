@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
 from busdoor.core.format import as_percent, as_share
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS
-from busdoor.validation.spread import spread_lines
-from busdoor.validation.thresholds import blame, factor, missed, title
+from busdoor.validation.run import RunValidation
+from busdoor.validation.spread import QUIET_SHARE
+from busdoor.validation.thresholds import BARS, bar_table, blame, factor, missed, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.validation.run import RunValidation
-    from busdoor.validation.validation import Validation
 
 Rows = list[tuple[str, list[str]]]
 _PARTS = ("scheduling", "step_model", "host", "feedback")
@@ -46,7 +46,7 @@ def brief_rows(runs: Sequence[RunValidation]) -> Rows:
     return [(run.name, [cell(run) for _, cell in BRIEFLY]) for run in runs]
 
 
-def run_heads(validation: Validation) -> list[str]:
+def run_heads(validation: ValidationData) -> list[str]:
     """Return each run's name, above its load regime."""
     return [f"{run.name}\n{run.regime}" for run in validation.runs]
 
@@ -76,12 +76,12 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
     ]
 
 
-def bar_rows(validation: Validation) -> tuple[list[str], Rows]:
+def bar_rows(validation: ValidationData) -> tuple[list[str], Rows]:
     """Return the columns (the bar, and every regime that has runs), and a row for each quantity.
 
     A cell has the error, ticked or crossed where a bar applies.
     """
-    table = validation.bars
+    table = bar_table(validation)
     order = [name for _, name in REGIMES] + ["all", "saturated"]
     regimes = sorted(set(table["regime"]), key=order.index)
     rows: Rows = []
@@ -97,7 +97,7 @@ def _judged(row: dict[Any, Any]) -> str:
     return shown if row["met"] is None else f"{shown} {'✓' if row['met'] else '✗'}"
 
 
-def knee_lines(validation: Validation) -> list[str]:
+def knee_lines(validation: ValidationData) -> list[str]:
     """Say where the knee is, if there are rates enough."""
     knee = validation.knee
     if not isfinite(knee["error"]):
@@ -108,7 +108,7 @@ def knee_lines(validation: Validation) -> list[str]:
     ]
 
 
-def gain_lines(validation: Validation) -> list[str]:
+def gain_lines(validation: ValidationData) -> list[str]:
     """Say what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
     gains = [_pair(f"gain of {row['continuous']} over {row['static']}", row) for row in _records(validation.gain)]
     ratios = _records(validation.e2e_ratio)
@@ -123,7 +123,7 @@ def _pair(what: str, row: Mapping[Any, Any]) -> str:
     return f"{what}: measured {row['measured']:.2f}×, simulated {row['simulated']:.2f}×, {as_percent(row['error'])}"
 
 
-def blame_lines(validation: Validation) -> list[str]:
+def blame_lines(validation: ValidationData) -> list[str]:
     """Say of each run that misses a bar what the error of its mean E2E is made of."""
     causes = {run.name: blame(run) for run in validation.runs}
     return [
@@ -133,7 +133,7 @@ def blame_lines(validation: Validation) -> list[str]:
     ]
 
 
-def limit_lines(validation: Validation) -> list[str]:
+def limit_lines(validation: ValidationData) -> list[str]:
     """Say what these numbers cannot tell."""
     lines = []
     if validation.fitted_to:
@@ -152,3 +152,35 @@ def limit_lines(validation: Validation) -> list[str]:
             "no term of their own."
         )
     return lines
+
+
+def spread_lines(validation: ValidationData) -> Iterator[str]:
+    """Say how much the machine differs from itself, how long it worked, and whether it was too busy to judge by."""
+    spread = validation.spread
+    if isfinite(spread.each) and isfinite(spread.parts):
+        yield (
+            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} from the like one right "
+            f"before it, and those of one part of a run by {as_share(spread.parts)} from those of the others"
+            f"{_amplified(validation)}."
+        )
+    if isfinite(spread.cpu_s):
+        yield f"The runs took {spread.cpu_s:.0f} s of processor time and {spread.wall_s:.0f} s of the wall clock."
+    if spread.core_share < QUIET_SHARE:
+        yield (
+            f"The machine was busy: the runs had {as_share(spread.core_share)} of a core; repeat them when it is quiet."
+        )
+    bar = BARS["e2e_mean"] * factor(validation, validation.runs)
+    if spread.parts > bar:
+        yield (
+            f"The machine is too noisy to judge a simulator by: its parts of a run differ by more than the "
+            f"{as_share(bar)} that the mean E2E latency may be off."
+        )
+
+
+def _amplified(validation: ValidationData) -> str:
+    """Return what queueing makes of a part's difference at the highest load below 1, as a clause."""
+    loads = [run.load for run in validation.runs if run.load < 1]
+    if not loads:
+        return ""
+    load = max(loads)
+    return f", of which queueing at a load of {load:.2f} makes about {as_share(validation.spread.parts / (1 - load))}"

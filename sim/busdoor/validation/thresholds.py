@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from busdoor.core.format import as_percent
+from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import REGIMES, regime
-
-if TYPE_CHECKING:
-    from busdoor.validation.run import RunValidation
-    from busdoor.validation.validation import Validation
+from busdoor.validation.run import RunValidation
 
 # Largest relative errors on a GPU, by quantity; source: issue 4, "Bars".
 BARS: Mapping[str, float] = {
@@ -49,12 +47,12 @@ _PARTS: Mapping[str, str] = {
 _ALSO = 0.5  # of the largest part: what is as large is named beside it
 
 
-def bar_table(validation: Validation) -> pd.DataFrame:
+def bar_table(validation: ValidationData) -> pd.DataFrame:
     """Hold a validation against the bars.
 
     Parameters
     ----------
-    validation : Validation
+    validation : ValidationData
         Of any runs.
 
     Returns
@@ -111,7 +109,7 @@ def blame(run: RunValidation) -> str:
     return " and ".join(f"{_PARTS[str(name)]} ({as_percent(value)})" for name, value in large.items())
 
 
-def missed(validation: Validation) -> dict[str, list[str]]:
+def missed(validation: ValidationData) -> dict[str, list[str]]:
     """Quantities whose bar a run misses, in words, by the run's name; runs that meet all are left out."""
     found = {
         run.name: [
@@ -124,7 +122,7 @@ def missed(validation: Validation) -> dict[str, list[str]]:
     return {name: quantities for name, quantities in found.items() if quantities}
 
 
-def _of_runs(validation: Validation, quantity: str) -> Iterator[dict[str, Any]]:
+def _of_runs(validation: ValidationData, quantity: str) -> Iterator[dict[str, Any]]:
     for _, name in REGIMES:
         runs = [run for run in validation.runs if run.regime == name and isfinite(run.errors[quantity])]
         fresh = [run for run in runs if _applies(validation, run)]
@@ -134,25 +132,25 @@ def _of_runs(validation: Validation, quantity: str) -> Iterator[dict[str, Any]]:
             yield _row(quantity, name, worst.errors[quantity], limit, bool(fresh), worst.name)
 
 
-def _knee(validation: Validation) -> Iterator[dict[str, Any]]:
+def _knee(validation: ValidationData) -> Iterator[dict[str, Any]]:
     error = validation.knee["error"]
     if isfinite(error):
         fresh = not any(run.name in validation.fitted_to for run in validation.runs)
         yield _row("knee", "all", error, _bar(validation, "knee", validation.runs), fresh, "")
 
 
-def _gains(validation: Validation) -> Iterator[dict[str, Any]]:
+def _gains(validation: ValidationData) -> Iterator[dict[str, Any]]:
     for row in validation.gain.to_dict("records"):
         yield _pair_row(validation, "gain", row, "saturated", judged=True)
 
 
-def _e2e_ratios(validation: Validation) -> Iterator[dict[str, Any]]:
+def _e2e_ratios(validation: ValidationData) -> Iterator[dict[str, Any]]:
     for row in validation.e2e_ratio.to_dict("records"):
         yield _pair_row(validation, "e2e_ratio", row, regime(row["load"]), judged=row["load"] < BELOW_LOAD)
 
 
 def _pair_row(
-    validation: Validation, quantity: str, row: Mapping[Any, Any], where: str, *, judged: bool
+    validation: ValidationData, quantity: str, row: Mapping[Any, Any], where: str, *, judged: bool
 ) -> dict[str, Any]:
     names = row["continuous"], row["static"]
     pair = [run for run in validation.runs if run.name in names]
@@ -165,15 +163,15 @@ def _row(quantity: str, where: str, error: float, limit: float, judged: bool, ru
     return dict(zip(COLUMNS, (quantity, where, error, limit, met, run), strict=True))
 
 
-def _applies(validation: Validation, run: RunValidation) -> bool:
+def _applies(validation: ValidationData, run: RunValidation) -> bool:
     return run.load < BELOW_LOAD and run.name not in validation.fitted_to
 
 
-def _bar(validation: Validation, quantity: str, runs: Sequence[RunValidation]) -> float:
+def _bar(validation: ValidationData, quantity: str, runs: Sequence[RunValidation]) -> float:
     return BARS.get(quantity, nan) * factor(validation, runs)
 
 
-def factor(validation: Validation, runs: Sequence[RunValidation]) -> float:
+def factor(validation: ValidationData, runs: Sequence[RunValidation]) -> float:
     """How much more these runs may err; where they do not say their device, it is the calibration's."""
     metas = (run.measured.meta for run in runs)
     cpu = all(on_cpu({**meta, "gpu": meta.get("gpu") or validation.about.get("gpu")}) for meta in metas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from busdoor.validation.error_budget import error_budget
 from busdoor.validation.errors import batch_agreement, compare_statistics, step_errors
 from busdoor.validation.run import RunValidation
 from busdoor.validation.validation import Validation
-
-if TYPE_CHECKING:
-    from busdoor_workloads import Trace
+from busdoor_workloads import Trace
 
 
 def validate(

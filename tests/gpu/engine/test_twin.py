@@ -14,7 +14,7 @@ from busdoor.calibration import Calibration
 from busdoor.cli import main
 from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
-from busdoor.validation.folder import load
+from busdoor.validation import Validation
 from busdoor.validation.regression import drifted
 from busdoor_gpu.cli import twin as cli_twin
 from busdoor_gpu.replay.replay import ReplayError
@@ -163,7 +163,7 @@ class TestTheCommand:
         assert "gain of" in told or "E2E ratio of" in told
         assert set(json.loads(printed)["runs"]) == {path.name for path in (out / "runs").iterdir()}
         assert "</html>" in (out / "report.html").read_text()
-        assert [run.name for run in load(out / "validation").runs] == ["burst-vllm", "burst-static"]
+        assert [run.name for run in Validation.load(out / "validation").runs] == ["burst-vllm", "burst-static"]
 
     def test_what_is_broken_off_is_said_in_a_sentence(self, tmp_path, capsys, monkeypatch):
         def broken(*args):
