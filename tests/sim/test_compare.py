@@ -262,7 +262,7 @@ def test_an_interval_wider_than_its_value_is_called_undecided(comparison):
     wide.loc[("vllm", 0), "output_throughput"] *= 9
     undecided = replace(comparison, capacities=wide)
     assert "(undecided: 95 % interval" in undecided.verdict
-    assert "undecided" in dict(comparison_rows(undecided))["[bold]saturated[/]: tokens/s"][-1]
+    assert "undecided" in dict(comparison_rows(undecided))["saturated: tokens/s"][-1]
     assert "undecided" not in comparison.verdict
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from busdoor.capacity.data import CapacityData
+from busdoor.capacity.figures import Drawable, plot_targets
+from busdoor.capacity.summary_text import verdict
 from busdoor.core.json_text import read_object, write_json
 from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.metrics.slo import SLO
+from busdoor.plots import save_figure
 from busdoor.simulator.simulate import versions
 
 # What capacity.json has, each of its policies, and points.csv.
@@ -32,17 +36,13 @@ _ROW: Keys = {"request_rate": float, "low": float, "high": float, "binds?": str,
 _NUMBERS = ("request_rate", "value")
 _TEXTS = ("policy", "target")
 
-if TYPE_CHECKING:
-    from busdoor.capacity.figures import Drawable
-    from busdoor.capacity.result import Capacity
 
-
-def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, Any]:
+def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[str, Any]:
     """Return the numbers as JSON has them: what is not a number is null.
 
     Parameters
     ----------
-    capacity : Capacity
+    capacity : CapacityData
         What to tell of.
     request_rate : float, optional
         That has to be served: the plan for it is in `plan`.
@@ -50,7 +50,7 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
     planned = {} if request_rate is None else {"plan": _records(capacity.plan(request_rate))}
     return {
         "complete": capacity.complete,
-        "verdict": capacity.verdict(request_rate),
+        "verdict": verdict(capacity, request_rate),
         "slo": capacity.slo.to_dict(),
         "slo_text": str(capacity.slo),
         "policies": _records(capacity.table),
@@ -66,7 +66,7 @@ def to_dict(capacity: Capacity, request_rate: float | None = None) -> dict[str, 
     }
 
 
-def write(capacity: Capacity, place: StudyFolder, request_rate: float | None = None) -> Path:
+def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None = None) -> Path:
     """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
     folder = place.part
     write_json(folder / "capacity.json", to_dict(capacity, request_rate))
@@ -123,8 +123,6 @@ def save_plots(study: Drawable, folder: Path) -> list[Path]:
     """
     if not len(study.points):
         return []
-    from busdoor.capacity.figures import plot_targets
-    from busdoor.plots import save_figure
 
     return save_figure(plot_targets(study), folder / "capacity")
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from busdoor.capacity.result import Capacity
+from busdoor.capacity.data import CapacityData
 
 
-def verdict(capacity: Capacity, request_rate: float | None = None) -> str:
+def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
     """Return which rates one server meets the SLO at, and how many servers a rate needs, in words.
 
     Parameters
     ----------
-    capacity : Capacity
+    capacity : CapacityData
         Of one or more policies.
     request_rate : float, optional
         To be served, requests per second.
@@ -73,7 +72,7 @@ def _from(row: pd.Series[Any]) -> str:
     return f"{row['least']:.3g} to " if row["least"] > 0 else ""
 
 
-def _servers(capacity: Capacity, request_rate: float, card: str) -> list[str]:
+def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str]:
     """Return a sentence on those that serve the rate, fewest GPUs first, and one on those that do not."""
     plan = capacity.plan(request_rate)
     needs = _best(capacity.table[plan["replicas"].notna()]).index

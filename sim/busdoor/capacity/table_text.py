@@ -1,13 +1,11 @@
-"""What `busdoor capacity` shows in the terminal."""
+"""A capacity study as rows of plain strings."""
 
 from __future__ import annotations
 
 from math import isinf, isnan
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
+from busdoor.capacity.data import CapacityData
 from busdoor.capacity.estimate import STABLE
 from busdoor.capacity.summary_text import misfits, rate_text
 from busdoor.core.format import NOTHING, duration, number, percent
@@ -15,10 +13,11 @@ from busdoor.core.format import NOTHING, duration, number, percent
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.capacity import Capacity
+
+Rows = list[tuple[str, list[str]]]
 
 
-def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, str]]:
+def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
     """Return what has to be said of single policies: why a rate is 0 or unsure, and why a rate cannot be served."""
     own = [("refused", str(capacity.refused))] if capacity.refused.num else []
     own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num]
@@ -28,8 +27,8 @@ def remarks(capacity: Capacity, request_rate: float | None) -> list[tuple[str, s
     return [*own, *misfits(capacity.table, capacity.plan(request_rate), request_rate).items()]
 
 
-def spent(capacity: Capacity) -> str:
-    """Say what was simulated, and what was cut off the runs."""
+def spent(capacity: CapacityData) -> str:
+    """Return what was simulated, and what was cut off the runs, in a line."""
     table = capacity.table
     cuts = table.loc[table["warmup_share"].notna(), ["warmup_share", "drain_share", "num_requests"]]
     measured = (
@@ -50,23 +49,22 @@ def _span(shares: pd.Series[float]) -> str:
     return low if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
-def _rates(capacity: Capacity) -> Table:
-    """Return a row a policy; the lowest rates have a column if batches of any fill too slowly."""
+def rate_rows(capacity: CapacityData) -> tuple[list[str], Rows]:
+    """Return the columns and a row per policy; the lowest rates have a column if batches of any fill too slowly."""
     slow = bool((capacity.table["least"] > 0).any())
-    table = _table(
-        "", "requests/s", *(["meets from", "to"] if slow else ["meets"]), "misses", "what binds", "of all it carries"
-    )
+    meets = ["meets from", "to"] if slow else ["meets"]
+    columns, rows = ["requests/s", *meets, "misses", "what binds", "of all it carries"], []
     for policy, row in capacity.table.iterrows():
         if not row["low"] > 0:
-            table.add_row(escape(str(policy)), "0", *[NOTHING] * (4 + slow))
+            rows.append((str(policy), ["0", *[NOTHING] * (4 + slow)]))
             continue
         share = percent(row["request_rate"] / row["saturated_request_rate"], 0)
         ends = [NOTHING if isinf(row[name]) else f"{row[name]:.3g}" for name in (*["least"] * slow, "low", "high")]
-        table.add_row(escape(str(policy)), rate_text(row), *ends, _binds(capacity, row), share)
-    return table
+        rows.append((str(policy), [rate_text(row), *ends, _binds(capacity, row), share]))
+    return columns, rows
 
 
-def _binds(capacity: Capacity, row: pd.Series[float]) -> str:
+def _binds(capacity: CapacityData, row: pd.Series[float]) -> str:
     key = str(row["binds"])
     if key in ("", STABLE):
         return "all that it carries" if key else NOTHING
@@ -75,23 +73,18 @@ def _binds(capacity: Capacity, row: pd.Series[float]) -> str:
     return target.name if isnan(row["value"]) else f"{target.name} {value}"
 
 
-def _plan(capacity: Capacity, request_rate: float) -> Table:
+def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], Rows]:
+    """Return the columns and a row per policy of the plan for a rate."""
     plan = capacity.plan(request_rate)
     priced, slow = "cost_per_hour" in plan, bool((plan["may_fall"] < 1).any())
     columns = ["servers", "GPUs", "each", "headroom", *["may fall"] * slow]
-    table = _table("", *columns, *(["cost/h", "cost/M output tokens"] if priced else []))
+    columns += ["cost/h", "cost/M output tokens"] if priced else []
+    rows = []
     for policy, row in plan.iterrows():
         shares = [percent(row[name], 0) for name in ("headroom", *["may_fall"] * slow)]
         cells = [number(row["replicas"]), number(row["gpus"]), number(row["rate_per_replica"]), *shares]
         if priced:
             costs = row["cost_per_hour"], row["cost_per_million_output_tokens"]
             cells += [NOTHING if isnan(cost) else f"{cost:,.2f}" for cost in costs]
-        table.add_row(escape(str(policy)), *cells)
-    return table
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(escape(column.replace(" (", "\n(")), justify="right" if column else "left")
-    return table
+        rows.append((str(policy), cells))
+    return columns, rows

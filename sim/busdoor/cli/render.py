@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from busdoor.calibration.table_text import _subject, _terms, short_seconds
-from busdoor.capacity.table_text import _plan, _rates, remarks, spent
+from busdoor.capacity.table_text import plan_rows, rate_rows, remarks, spent
 from busdoor.cluster.table_text import SHOWN_ROWS, TITLES, _cells, _name
 from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, heading, ladder_rows
 from busdoor.core.format import as_percent, as_share, number
@@ -28,29 +28,31 @@ from busdoor.validation.table_text import (
 
 if TYPE_CHECKING:
     import pandas as pd
-if TYPE_CHECKING:
-    from busdoor.capacity import Capacity
-if TYPE_CHECKING:
-    from busdoor.validation.validation import Validation
-if TYPE_CHECKING:
+
     from busdoor.calibration import Calibration
-if TYPE_CHECKING:
+    from busdoor.capacity import Capacity
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
     from busdoor.results.result import Result
+    from busdoor.validation.validation import Validation
+
+
+def _grid(columns: Sequence[str], rows: Rows, first: str = "") -> Table:
+    """Return a table of a title and right-aligned cells per row."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column(first, no_wrap=True)  # 80 columns hold four policies and static's best batch size
+    for column in columns:
+        table.add_column(escape(column.replace(" (", "\n(")), justify="right")
+    for title, cells in rows:
+        table.add_row(escape(title), *map(escape, cells))
+    return table
 
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
     console = Console()
-    console.print(heading(comparison))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)  # 80 columns hold four policies and static's best batch size
-    for name in comparison.policies:
-        table.add_column(escape(name.replace(" (", "\n(")), justify="right")
-    for title, cells in comparison_rows(comparison):
-        table.add_row(title, *cells, end_section=False)
-    console.print(table)
+    console.print(escape(heading(comparison)) + "\n", highlight=False)
+    console.print(_grid(comparison.policies, comparison_rows(comparison)))
     console.print()
     if len(comparison.ladder):
         print_ladder(comparison, console)
@@ -60,13 +62,7 @@ def print_comparison(comparison: Comparison) -> None:
 def print_ladder(comparison: Comparison, console: Console) -> None:
     """Print what each step from static batching to vllm is worth."""
     console.print(LADDER)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for head in LADDER_HEADS:
-        table.add_column(head, justify="right")
-    for title, cells in ladder_rows(comparison):
-        table.add_row(escape(title), *cells)
-    console.print(table)
+    console.print(_grid(LADDER_HEADS, ladder_rows(comparison)))
     console.print()
 
 
@@ -111,16 +107,14 @@ def print_calibration(calibration: Calibration) -> None:
 
 def print_validation(validation: Validation) -> None:
     """Print the main errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
-    from rich.console import Console
-
     console = Console()
     console.print("Errors, simulated against measured, in per cent:")
-    console.print(_table([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
+    console.print(_grid([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
     for line in (*knee_lines(validation), *gain_lines(validation)):
         console.print(line, highlight=False, markup=False)
     regimes, rows = bar_rows(validation)
     console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
-    console.print(_table(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
+    console.print(_grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
     console.print(f"\n{validation.verdict}", highlight=False, markup=False)
     for line in blame_lines(validation):
         console.print(line, highlight=False, markup=False)
@@ -128,28 +122,15 @@ def print_validation(validation: Validation) -> None:
         console.print(line, style="yellow", highlight=False, markup=False)
 
 
-def _table(columns: Sequence[str], rows: Rows) -> Any:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(escape(column), justify="right")
-    for row, cells in rows:
-        table.add_row(row, *cells)
-    return table
-
-
 def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     """Print a line a policy, the plan for a rate, the verdict, and how it was found out."""
     console = Console()
     name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
     console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}\n")
-    console.print(_rates(capacity))
+    console.print(_grid(*rate_rows(capacity)))
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
-        console.print(_plan(capacity, request_rate))
+        console.print(_grid(*plan_rows(capacity, request_rate)))
     for policy, reason in remarks(capacity, request_rate):
         console.print(f"{policy}: {reason}.", style="yellow", highlight=False, markup=False)
     console.print()
@@ -160,9 +141,11 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
     """Print servers by hour, and what a fleet that follows the day saves against one for its peak."""
     day = capacity.plan_day(hourly_rps)
-    table = _table("hour", "requests/s", *capacity.table.index)
-    for hour, row in day.iterrows():
-        table.add_row(str(hour), f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index))
+    rows = [
+        (str(hour), [f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index)])
+        for hour, row in day.iterrows()
+    ]
+    table = _grid(["requests/s", *capacity.table.index], rows, first="hour")
     servers = day[list(capacity.table.index)]
     table.add_section()
     table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))

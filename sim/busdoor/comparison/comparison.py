@@ -1,66 +1,31 @@
-"""Policies side by side on the same draws: the table, the intervals, the gain and the verdict."""
+"""Policies side by side on the same draws, and what can be done with them: say, draw, save."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
+from busdoor import plots
+from busdoor.comparison.data import ComparisonData, frame_of
 from busdoor.comparison.experiment import Experiment, Report
-from busdoor.comparison.ladder import ladder_table
-from busdoor.config import Config
-from busdoor.metrics.saturation import is_whole_batch
-from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
-from busdoor.results.result import Result
+from busdoor.comparison.folder import load, write
+from busdoor.comparison.page import comparison_page
+from busdoor.comparison.summary_text import verdict
+from busdoor.core.study_folder import study_folder
+from busdoor.plots.latency import Metric
 from busdoor_workloads import given
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from busdoor.plots.latency import Metric
 
-# Columns of the table: metrics of `Result.summary`, means over the replications.
-METRICS = (
-    "output_throughput", "request_throughput",
-    "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms", "median_e2el_ms", "p99_e2el_ms",
-    "num_slots", "slot_use", "mean_batch_size_time", "padding_share", "bubble_share", "kv_wasted_share",
-)  # fmt: skip
-_ENDS = ("", "_low", "_high")
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What policies did on the same draws.
-
-    Parameters
-    ----------
-    config : Config
-        What was compared; `Config.to_dict` of it repeats the comparison.
-    results : dict of str to Result
-        By policy, of the first replication.
-    summaries : DataFrame
-        One row a policy and replication, with every metric of `Result.summary` at the load offered.
-    capacities : DataFrame
-        Likewise `request_throughput` and `output_throughput` (per second) when saturated; see `saturated_rates`.
-    rungs : DataFrame
-        The same of each step of the ladder; empty where there is none.
-    """
-
-    config: Config
-    results: Mapping[str, Result]
-    summaries: pd.DataFrame
-    capacities: pd.DataFrame
-    rungs: pd.DataFrame = field(default_factory=lambda: _frame({}))
+class Comparison(ComparisonData):
+    """What policies did on the same draws; fields and tables are those of `ComparisonData`."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Comparison:
-        """Take what an experiment has done so far: the replications that every row has run.
+        """Return what an experiment has done so far: the replications that every row has run.
 
         Where there is none yet, it is the first one of the rows that have run it.
         """
@@ -68,164 +33,33 @@ class Comparison:
         rows = {key: row for key, row in experiment.summaries.items() if key[1] < draws}
         capacities = {key: experiment.capacities[key] for key in rows}
         rungs = {key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete}
-        return cls(experiment.config, experiment.results, *map(_frame, (rows, capacities, rungs)))
-
-    @property
-    def policies(self) -> list[str]:
-        """Names of the rows, in order."""
-        return list(dict.fromkeys(self.summaries.index.get_level_values("policy")))
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row a policy: means over the replications.
-
-        Columns as in `Result.summary` (times in ms); `saturated_output_throughput` and `saturated_request_throughput`,
-        what the server or the cluster carries at most, per second; `offered_load`, the rate offered over it; `gpus`,
-        how many GPUs the load needs: the least whose capacities together exceed it (of a cluster whose servers differ,
-        as many whole ones as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the tokens of the
-        busiest server over the mean; with an [slo], `request_goodput` and `slo_met`, the share of replications that
-        met all targets.
-        """
-        means = self.summaries.groupby("policy", sort=False).mean()
-        capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
-        table = means[list(METRICS)].join(capacity)
-        refused = means["num_refused"] / (means["completed"] + means["failed"])
-        table["offered_load"] = self.request_rate * (1 - refused) / table["saturated_request_throughput"]
-        units = self.config.num_units
-        table["gpus"] = np.ceil(table["offered_load"] * units) * (self.config.num_gpus / units)
-        if self.config.price_per_hour is not None:
-            table["cost_per_hour"] = table["gpus"] * (self.config.price_per_hour / self.config.num_gpus)
-        more = ["imbalance"] if self.config.cluster is not None else []
-        more += ["request_goodput", "slo_met"] if self.config.slo else []
-        return table.join(means[more])
-
-    @cached_property
-    def intervals(self) -> pd.DataFrame:
-        """95 % intervals over the replications, one row a policy and metric.
-
-        `mean`, `low`, `high` of the metric itself; `ratio`, `ratio_low`, `ratio_high` and `difference`,
-        `difference_low`, `difference_high` against the first policy, paired by replication.
-        """
-        rows = {}
-        for metric, values in self._by_replication().items():
-            first = values[self.policies[0]]
-            for policy in self.policies:
-                ours, theirs = _shared(values[policy], first)
-                parts = mean_interval(values[policy]), paired_ratio(ours, theirs), paired_difference(ours, theirs)
-                rows[policy, metric] = [end for part in parts for end in part]
-        ends = ["mean", "low", "high", *(f"{name}{end}" for name in ("ratio", "difference") for end in _ENDS)]
-        frame = pd.DataFrame(list(rows.values()), columns=ends)
-        frame.index = pd.MultiIndex.from_tuples(rows, names=["policy", "metric"])
-        return frame
-
-    def _by_replication(self) -> dict[str, dict[str, pd.Series[float]]]:
-        """Return the values of each metric and policy, by replication."""
-        numbers = self.summaries[list(METRICS)].join(self.capacities.add_prefix("saturated_"))
-        return {
-            str(metric): {policy: numbers[metric].xs(policy, level="policy") for policy in self.policies}
-            for metric in numbers
-        }
-
-    @cached_property
-    def gain(self) -> pd.DataFrame:
-        """Ratios of saturated output tokens per second, by policy, with paired 95 % intervals.
-
-        `over_static`, `over_static_low`, `over_static_high`: against static batching as configured (against the first
-        policy, if there is none); `over_best_static` ...: against static batching at its best batch size.
-        """
-        tokens_per_s = self._by_replication()["saturated_output_throughput"]
-        columns: dict[str, list[float]] = {}
-        for name, base in (("over_static", self.static), ("over_best_static", self.best_static)):
-            if base is not None:
-                rows = [paired_ratio(*_shared(values, tokens_per_s[base])) for values in tokens_per_s.values()]
-                for end, values in zip(_ENDS, zip(*rows, strict=True), strict=True):
-                    columns[name + end] = list(values)
-        return pd.DataFrame(columns, index=pd.Index(self.policies, name="policy"))
-
-    @cached_property
-    def ladder(self) -> pd.DataFrame:
-        """From static batching as given to vllm, one change at a time; empty unless both are compared.
-
-        One row per step: `tokens_per_s`, saturated; `factor` times the step below, and `over_static` times the first,
-        each with `_low` and `_high`, the paired 95 % interval.
-        """
-        return ladder_table(self.rungs.get("output_throughput", pd.Series(dtype=float)))
-
-    @property
-    def request_rate(self) -> float:
-        """Requests per second offered: as configured, else the mean of the draws; NaN in a burst or a closed loop."""
-        drawn = float(self.summaries["request_rate"].mean())
-        wanted = self.config.workload.request_rate
-        return drawn if wanted is None or np.isnan(drawn) else wanted
-
-    @property
-    def static(self) -> str:
-        """The row that gains are measured against: the first static one, else of whole batches, else the first."""
-        named = {policy.label: policy.name for policy in self.config.policies if policy.label in self.policies}
-        statics = [label for label, name in named.items() if name == "static"]
-        return next(iter([*statics, *filter(self.is_whole_batch, self.results), *self.policies]))
-
-    @property
-    def bus_and_door(self) -> dict[str, Result]:
-        """What is shown side by side: static at its best, and the last policy that is continuous, or else the last."""
-        bus = next(name for name in (self.best_static, self.static) if name and name in self.results)
-        others = [name for name in self.results if name not in (self.static, self.best_static)]
-        doors = [name for name in others if not self.is_whole_batch(name)]
-        return {name: self.results[name] for name in (bus, *(doors or others)[-1:])}
-
-    def is_whole_batch(self, policy: str) -> bool:
-        """Whether a row's policy runs whole batches; the row of the best batch size does, as static does."""
-        return is_whole_batch(self.results[policy].meta) if policy in self.results else True
-
-    @property
-    def best_static(self) -> str | None:
-        """The row of static batching at its best batch size, if it was looked for."""
-        return next((name for name in self.policies if name.startswith(f"{self.static} (best batch")), None)
+        return cls(experiment.config, experiment.results, *map(frame_of, (rows, capacities, rungs)))
 
     @property
     def verdict(self) -> str:
         """What it comes to, in words."""
-        from busdoor.comparison.summary_text import verdict
-
         return verdict(self)
 
     def plot(self) -> Figure:
         """Draw everything on one page."""
-        from busdoor import plots
-
         return plots.plot_compare(self.results)
 
     def plot_timeline(self) -> Figure:
         """Draw which request held which slot: `bus_and_door`, one above the other."""
-        from busdoor import plots
-
         runs = list(self.bus_and_door.values())
         return plots.plot_bus_and_door(runs[0], runs[-1])
 
     def plot_latency_cdf(self, metric: Metric = "e2e", *, ax: Axes | None = None) -> Axes:
         """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""
-        from busdoor import plots
-
         return plots.plot_latency_cdf(self.results, metric, ax=ax)
 
     def plot_waste(self, *, ax: Axes | None = None) -> Axes:
         """Draw where the slot-iterations went."""
-        from busdoor import plots
-
         return plots.plot_waste(self.results, ax=ax)
 
     def plot_gain(self, *, ax: Axes | None = None) -> Axes:
         """Draw the gain of each policy over static batching, with its interval."""
-        from busdoor import plots
-
         return plots.plot_gain_bars(self.gain, self.static, ax=ax)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every policy has run on every draw; not after an interruption."""
-        counts = self.summaries.groupby("policy").size()
-        labels = {policy.label for policy in self.config.policies}
-        return labels <= set(counts.index) and bool((counts == self.config.replications).all())
 
     def plot_ladder(self, *, ax: Axes | None = None) -> Axes:
         """Draw what each step from static batching to vllm is worth.
@@ -235,8 +69,6 @@ class Comparison:
         ValueError
             If there is no ladder, as not both are compared.
         """
-        from busdoor import plots
-
         if self.ladder.empty:
             raise ValueError("the comparison has no ladder; it needs the policies static and vllm")
         return plots.plot_ladder(self.ladder, ax=ax)
@@ -249,35 +81,18 @@ class Comparison:
         ValueError
             If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
         """
-        from busdoor.comparison.folder import write
-        from busdoor.core.study_folder import study_folder
-
         with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
             return write(self, place, report)
 
     def to_html(self, file: str | Path) -> Path:
-        """Write one self-contained page: verdict, tables, figures, and the timelines to be played."""
-        from busdoor.comparison.page import comparison_page
-
+        """Write one self-contained page: verdict, tables, figures, and timelines that play."""
         return comparison_page(self).write(file)
 
     @classmethod
     def load(cls, directory: str | Path) -> Comparison:
         """Read a saved comparison back; ValueError if the folder holds none."""
-        from busdoor.comparison.folder import load
-
-        return load(given.path_of("directory", directory))
+        saved = load(given.path_of("directory", directory))
+        return cls(saved.config, saved.results, saved.summaries, saved.capacities, saved.rungs)
 
     def _repr_html_(self) -> str:
         return f"{self.table.round(3).T.to_html()}<p>{self.verdict}</p>"
-
-
-def _frame(rows: Mapping[tuple[str, int], pd.Series[Any]]) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(list(rows) or [("", 0)], names=["policy", "replication"])[: len(rows)]
-    return cast(pd.DataFrame, pd.DataFrame(list(rows.values()), index=index).apply(pd.to_numeric))
-
-
-def _shared(ours: pd.Series[float], theirs: pd.Series[float]) -> tuple[pd.Series[float], pd.Series[float]]:
-    """Return the values of two policies for the replications that both have run."""
-    both = ours.index.intersection(theirs.index)
-    return ours.loc[both], theirs.loc[both]

@@ -9,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor import plots
 from busdoor.cluster.per_replica import replica_table
-from busdoor.comparison.comparison import METRICS, Comparison
+from busdoor.comparison.data import METRICS, ComparisonData
 from busdoor.comparison.experiment import Report
+from busdoor.comparison.summary_text import verdict
 from busdoor.config import Config
 from busdoor.core.json_text import read_object, write_json
 from busdoor.core.json_text import to_json as to_text
@@ -27,12 +29,12 @@ _KEYS: Keys = {"policies": dict, "results": list, "config": dict, "replications?
 _RATES = ("request_throughput", "output_throughput")
 
 
-def write(comparison: Comparison, place: StudyFolder, report: Report | None = None) -> Path:
+def write(comparison: ComparisonData, place: StudyFolder, report: Report | None = None) -> Path:
     """Write a comparison, and return its folder.
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : ComparisonData
         What to write.
     place : StudyFolder
         Where to. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
@@ -61,15 +63,17 @@ def write(comparison: Comparison, place: StudyFolder, report: Report | None = No
     return place.publish()
 
 
-def save_plots(comparison: Comparison, folder: Path, report: Report | None = None) -> list[Path]:
+def save_plots(comparison: ComparisonData, folder: Path, report: Report | None = None) -> list[Path]:
     """Draw a comparison into a folder, as PNG and SVG."""
-    from busdoor.plots import save_figure
-
-    draws: dict[str, Callable[[], Any]] = {"compare": comparison.plot, "timeline": comparison.plot_timeline}
+    runs = list(comparison.bus_and_door.values())
+    draws: dict[str, Callable[[], Any]] = {
+        "compare": lambda: plots.plot_compare(comparison.results),
+        "timeline": lambda: plots.plot_bus_and_door(runs[0], runs[-1]),
+    }
     if comparison.gain.drop(index=comparison.static).notna().all(axis=None) and len(comparison.gain) > 1:
-        draws["gain"] = lambda: comparison.plot_gain().figure
+        draws["gain"] = lambda: plots.plot_gain_bars(comparison.gain, comparison.static).figure
     if len(comparison.ladder):
-        draws["ladder"] = lambda: comparison.plot_ladder().figure
+        draws["ladder"] = lambda: plots.plot_ladder(comparison.ladder).figure
     files: list[Path] = []
     for number, (name, draw) in enumerate(draws.items()):
         if report:
@@ -77,11 +81,11 @@ def save_plots(comparison: Comparison, folder: Path, report: Report | None = Non
         figure = draw()
         figure.draw_without_rendering()  # lays it out, once for both files
         figure.set_layout_engine("none")
-        files += save_figure(figure, folder / name)
+        files += plots.save_figure(figure, folder / name)
     return files
 
 
-def load(folder: Path) -> Comparison:
+def load(folder: Path) -> ComparisonData:
     """Read a saved comparison back.
 
     Raises
@@ -99,7 +103,7 @@ def load(folder: Path) -> Comparison:
     with as_data():
         config = Config.from_table(about["config"], exists=False)
     summaries = _read(folder / "replications.csv", METRICS, about)
-    return Comparison(
+    return ComparisonData(
         config=config,
         results={name: Result.load(path) for name, path in labels.items()},
         summaries=summaries,
@@ -108,11 +112,11 @@ def load(folder: Path) -> Comparison:
     )
 
 
-def to_json(comparison: Comparison) -> dict[str, Any]:
+def to_json(comparison: ComparisonData) -> dict[str, Any]:
     """Return the comparison's numbers as JSON has them: what is not a number is null."""
     return {
         "complete": comparison.complete,
-        "verdict": comparison.verdict,
+        "verdict": verdict(comparison),
         "policies": _records(comparison.table),
         "gain": _records(comparison.gain),
         "ladder": [{"rung": name, **row} for name, row in _records(comparison.ladder).items()],
@@ -124,7 +128,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def to_perfetto(comparison: Comparison, file: str | Path) -> None:
+def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
     """Write the first replication of every policy into one Chrome trace, a process for each of its servers."""
     events: list[dict[str, Any]] = []
     first = 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from busdoor.comparison.summary_text import best_policy
-from busdoor.comparison.table_text import gain_rows
+from busdoor import plots
+from busdoor.comparison.data import ComparisonData
+from busdoor.comparison.summary_text import best_policy, verdict
+from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, gain_rows, heading, ladder_rows
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.html.svg import figure
@@ -14,28 +16,23 @@ from busdoor.html.tables import html_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.comparison.comparison import Comparison
 
 LADDER_WIDTH_IN = 5.6
 GAIN_HEIGHT_IN = (0.9, 0.34)  # of the axis, and of each policy
 _PLAY = (
     "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer is written. The bus "
-    "takes nobody on before its last stop; at the door, whoever is done leaves and whoever waits enters."
+    "takes no request on before its last stop; at the door, a finished request leaves and a waiting one enters."
 )
 
 
-def comparison_page(comparison: Comparison) -> Page:
-    """Tell a comparison as a page.
+def comparison_page(comparison: ComparisonData) -> Page:
+    """Return a comparison as a page.
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : ComparisonData
         Of one or more policies.
     """
-    from rich.text import Text
-
-    from busdoor.comparison.table_text import heading
-
     results = comparison.results
     sections = [
         timelines("The bus and the door", _PLAY, comparison.bus_and_door),
@@ -47,35 +44,34 @@ def comparison_page(comparison: Comparison) -> Page:
         words_used(),
         provenance(comparison.config.to_dict(), next(iter(results.values())).meta.get("versions", {})),
     ]
-    facts = Text.from_markup(heading(comparison)).plain.strip()
-    return Page(_title(comparison), facts, comparison.verdict, tuple(sections))
+    return Page(_title(comparison), heading(comparison), verdict(comparison), tuple(sections))
 
 
-def _title(comparison: Comparison) -> str:
+def _title(comparison: ComparisonData) -> str:
     policies = [policy.label for policy in comparison.config.policies if policy.label in comparison.policies]
     return " or ".join([", ".join(policies[:-1]), policies[-1]] if len(policies) > 1 else policies) + "?"
 
 
-def _numbers(comparison: Comparison) -> Section:
-    from busdoor.comparison.table_text import comparison_rows
-
+def _numbers(comparison: ComparisonData) -> Section:
     policies, best = comparison.policies, best_policy(comparison)
     table = html_table(comparison_rows(comparison), policies, "Means over the replications.", best)
     if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(axis=None):
         return Section("The numbers", table)
-    plot = figure(lambda ax: comparison.plot_gain(ax=ax), "Gain over static batching", _height_in(comparison.gain))
+    plot = figure(
+        lambda ax: plots.plot_gain_bars(comparison.gain, comparison.static, ax=ax),
+        "Gain over static batching",
+        _height_in(comparison.gain),
+    )
     gains = html_table(gain_rows(comparison), policies, "Ratios of saturated tokens/s, with 95 % intervals.", best)
     return Section("The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}')
 
 
-def _ladder(comparison: Comparison) -> list[Section]:
-    from busdoor.comparison.table_text import LADDER, LADDER_HEADS, ladder_rows
-
+def _ladder(comparison: ComparisonData) -> list[Section]:
     if comparison.ladder.empty:
         return []
     table = html_table([("", LADDER_HEADS), *ladder_rows(comparison)], caption=LADDER)
     size_in = _height_in(comparison.ladder), LADDER_WIDTH_IN
-    plot = figure(lambda ax: comparison.plot_ladder(ax=ax), "The ladder", *size_in)
+    plot = figure(lambda ax: plots.plot_ladder(comparison.ladder, ax=ax), "The ladder", *size_in)
     return [Section("What each step is worth", f'<div class="plots wide">{plot}</div>{table}')]
 
 

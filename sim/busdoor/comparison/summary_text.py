@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from busdoor.comparison.data import ComparisonData
 from busdoor.metrics.statistics import is_undecided
 from busdoor.policies.base import spoken
 from busdoor.results.table_text import refusals
 
-if TYPE_CHECKING:
-    from busdoor.comparison.comparison import Comparison
 
-
-def verdict(comparison: Comparison) -> str:
+def verdict(comparison: ComparisonData) -> str:
     """Say how many times the tokens the best policy serves, what that saves in GPUs, and who cannot keep up.
 
     Parameters
     ----------
-    comparison : Comparison
+    comparison : ComparisonData
         Of one or more policies.
 
     Returns
@@ -38,13 +34,13 @@ def verdict(comparison: Comparison) -> str:
     return " ".join(part for part in parts if part)
 
 
-def best_policy(comparison: Comparison) -> str:
+def best_policy(comparison: ComparisonData) -> str:
     """Return the policy that carries most output tokens per second."""
     tokens_per_s = comparison.table["saturated_output_throughput"].dropna()
     return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
 
 
-def _gain(comparison: Comparison, best: str) -> str:
+def _gain(comparison: ComparisonData, best: str) -> str:
     base = comparison.static
     throughput = float(comparison.table["saturated_output_throughput"][best])
     subject = spoken(best, comparison.is_whole_batch(best))
@@ -66,7 +62,7 @@ def _interval(row: dict[str, float], name: str) -> str:
     return "" if np.isnan(low) else f" ({undecided}95 % interval {low:.1f} to {high:.1f})"
 
 
-def _gpus(comparison: Comparison, best: str) -> str:
+def _gpus(comparison: ComparisonData, best: str) -> str:
     gpus, base = comparison.table["gpus"], comparison.static
     if best == base or gpus[[best, base]].isna().any():
         return ""
@@ -76,7 +72,7 @@ def _gpus(comparison: Comparison, best: str) -> str:
     return f"By throughput, {comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
 
 
-def _overloaded(comparison: Comparison) -> str:
+def _overloaded(comparison: ComparisonData) -> str:
     shares = comparison.summaries["saturated"].groupby("policy", sort=False).mean()
     if comparison.table["offered_load"].isna().all():
         return ""
@@ -94,7 +90,7 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _slo(comparison: Comparison) -> str:
+def _slo(comparison: ComparisonData) -> str:
     if "slo_met" not in comparison.table:
         return ""
     met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
@@ -103,7 +99,7 @@ def _slo(comparison: Comparison) -> str:
     return f"The SLO ({comparison.config.slo}) is met by {_and(met)}" + (" alone." if len(met) == 1 else ".")
 
 
-def _refused(comparison: Comparison) -> str:
+def _refused(comparison: ComparisonData) -> str:
     """Say how many requests of the first draw are refused, and why: they are counted, and are no load."""
     counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
     if not any(counts.values()):

@@ -6,22 +6,20 @@ from collections.abc import Callable
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
+from busdoor.comparison.data import ComparisonData
 from busdoor.core.format import LATENCIES, NOTHING, duration, number, percent
 from busdoor.metrics.statistics import is_undecided
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor.comparison.comparison import Comparison
 
 LADDER = "The ladder: one change at a time, each saturated on the same draws."
 LADDER_HEADS = ("tokens/s", "× the step above (95 %)", "× static")
 _EXACT_SHARE = 1e-9  # of a mean: an interval this narrow is a rounding error
 
 
-def ladder_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def ladder_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     """Return the lines of the ladder, bottom first: a title, and a cell for each of `LADDER_HEADS`."""
     rows = []
     for number_of, (title, row) in enumerate(comparison.ladder.iterrows()):
@@ -46,22 +44,21 @@ def ratio(value: float, low: float, high: float) -> str:
     return f"{value:.2f}×" if isnan(low) else f"{value:.2f}× ({undecided}{low:.2f} to {high:.2f})"
 
 
-def heading(comparison: Comparison) -> str:
-    """Say what was compared."""
+def heading(comparison: ComparisonData) -> str:
+    """Return what was compared, in a line."""
     first = next(iter(comparison.results.values()))
     config, rate = comparison.config, comparison.request_rate
     count = int(comparison.summaries.groupby("policy").size().max())
     arrivals = "all at once" if isnan(rate) else f"{rate:.3g}/s"
     behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
-        f"[bold]{escape(first.meta['trace'])}[/], {first.meta['num_requests']:,} requests, {arrivals}, "
-        f"on {escape(config.where)}{behind}; "
-        f"mean of {count} replication{'s' * (count > 1)}\n"
+        f"{first.meta['trace']}, {first.meta['num_requests']:,} requests, {arrivals}, on {config.where}{behind}; "
+        f"mean of {count} replication{'s' * (count > 1)}"
     )
 
 
-def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """Return the lines of the table: a title, and a cell a policy."""
+def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
+    """Return the lines of the table: a title, and a cell per policy."""
     table = comparison.table
 
     def line(title: str, cell: Callable[[pd.Series[Any]], str]) -> tuple[str, list[str]]:
@@ -79,8 +76,8 @@ def comparison_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
         line("bubbles in them", lambda row: percent(row["bubble_share"])),
         line("padding computed", lambda row: percent(row["padding_share"])),
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
-        ("[bold]saturated[/]: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
-        (f"gain over {escape(comparison.static)}", [_gain(comparison, name) for name in comparison.policies]),
+        ("saturated: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
+        (f"gain over {comparison.static}", [_gain(comparison, name) for name in comparison.policies]),
         *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
         line("load over capacity", lambda row: percent(row["offered_load"], 0)),
         line("GPUs by throughput", lambda row: number(row["gpus"])),
@@ -102,7 +99,7 @@ def _imbalance(row: pd.Series[Any]) -> str:
     return NOTHING if isnan(row["imbalance"]) else f"{row['imbalance']:.2f}×"
 
 
-def _capacity(comparison: Comparison, name: str) -> str:
+def _capacity(comparison: ComparisonData, name: str) -> str:
     ends = comparison.intervals.to_dict()
     mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
     half = (high - low) / 2  # two digits of it are all that a few replications tell
@@ -113,15 +110,13 @@ def _capacity(comparison: Comparison, name: str) -> str:
     return f"{number(mean)} ±{half:{',.0f' if half >= 10 else '.2g'}}"
 
 
-def _gain(comparison: Comparison, name: str) -> str:
+def _gain(comparison: ComparisonData, name: str) -> str:
     gain = float(comparison.gain["over_static"][name])
     return NOTHING if isnan(gain) else f"{gain:.2f}×"
 
 
-def gain_rows(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def gain_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
-    from busdoor.comparison.table_text import ratio
-
     names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
     return [
         (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])

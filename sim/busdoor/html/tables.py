@@ -24,7 +24,7 @@ def html_table(
     Parameters
     ----------
     rows : iterable of (str, sequence of str)
-        What a row is about, and its cells. May have rich's markup.
+        What a row is about, and its cells.
     columns : sequence of str
         Policies, each shown in its colour; none for a table without a head.
     caption : str
@@ -38,14 +38,14 @@ def html_table(
     '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
     """
     marks = [_BEST * (name == best) for name in columns]
-    body = "".join(f'<tr><th scope="row">{_plain(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
+    body = "".join(f'<tr><th scope="row">{escape(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
 
 
 def _cells(cells: Sequence[str], marks: Sequence[str]) -> str:
     pairs = zip_longest(cells, marks, fillvalue="")
-    return "".join(f"<td{mark}>{_plain(cell)}</td>" for cell, mark in pairs)
+    return "".join(f"<td{mark}>{escape(cell)}</td>" for cell, mark in pairs)
 
 
 def _head(columns: Sequence[str], marks: Sequence[str]) -> str:
@@ -57,10 +57,3 @@ def _head(columns: Sequence[str], marks: Sequence[str]) -> str:
         for name, mark in zip(columns, marks, strict=True)
     )
     return f'<thead><tr><th scope="col"></th>{cells}</tr></thead>'
-
-
-def _plain(markup: str) -> str:
-    """Drop the terminal's markup."""
-    from rich.text import Text
-
-    return escape(Text.from_markup(markup).plain)

@@ -1,0 +1,149 @@
+"""What the search found for all policies, as data: tables, and plans made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from busdoor.capacity.answer import Answer
+from busdoor.capacity.refused import NONE_REFUSED, Refused
+from busdoor.capacity.sizing import fixed_fleet, plan, plan_day
+from busdoor.config import Config
+from busdoor.metrics.slo import SLO
+
+
+@dataclass(frozen=True, eq=False)
+class CapacityData:
+    """The highest rate at which each policy meets an SLO.
+
+    Parameters
+    ----------
+    config : Config
+        The server and the workload.
+    slo : SLO
+        What is to be kept.
+    answers : tuple of Answer
+        One a policy.
+    mean_output_tokens : float
+        Of a request.
+    num_runs, num_requests : int
+        What was simulated in all, batch sizes that were given up included.
+    replications : int
+        Draws of the workload, numbered from 0 under the configuration's seed.
+    refused : Refused
+        Requests that all policies refuse, and that are no load.
+    complete : bool
+        Whether every policy has its answer; not after an interruption.
+    """
+
+    config: Config
+    slo: SLO
+    answers: tuple[Answer, ...]
+    mean_output_tokens: float
+    num_runs: int
+    num_requests: int
+    replications: int
+    refused: Refused = NONE_REFUSED
+    complete: bool = True
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a policy.
+
+        `request_rate`, the best guess of the highest rate, between `low`, which meets for certain, and `high`, which
+        misses for certain (requests/s); `least`, the lowest rate that meets for certain, and `least_misses`, the
+        highest below it that misses for certain (both 0 where every lower rate meets); `binds`, what breaks first;
+        `value` of it at `low` (seconds; a share for goodput); `saturated_request_rate`, what it carries whatever the
+        latencies; `num_requests` of its longest runs, `warmup_share` and `drain_share` that are cut off them; `reason`
+        why the rate is 0 or the bracket wide.
+        """
+        rows = {answer.policy: _row(answer) for answer in self.answers}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row a policy, rate, length of run and replication.
+
+        A column a target has what must not exceed its bound in the mean over the replications: the share of requests
+        beyond a limit, a mean latency in seconds, or (stability) the load.
+        """
+        rows = [{"policy": answer.policy, **row} for answer in self.answers for p in answer.probes for row in p.rows()]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """One row a policy, rate and target: its `value` (seconds, or a share) over all replications, and `outcome`."""
+        rows = [
+            {"policy": answer.policy, "request_rate": probe.request_rate, "num_requests": probe.num_requests}
+            | {"steady": probe.window is not None and probe.window.steady}
+            | {"target": reading.key, "value": reading.value, "ratio": reading.ratio, "outcome": str(reading.outcome)}
+            for answer in self.answers
+            for probe in answer.probes
+            for reading in probe.readings
+        ]
+        columns = ["policy", "request_rate", "num_requests", "steady", "target", "value", "ratio", "outcome"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def low(self) -> pd.Series[float]:
+        """By policy, the rate in requests/s that meets for certain."""
+        return self.table["low"]
+
+    def plan(self, request_rate: float, price_per_hour: float | None = None) -> pd.DataFrame:
+        """Return what each policy needs for a rate; see `busdoor.capacity.sizing.plan`.
+
+        Parameters
+        ----------
+        request_rate : float
+            Requests per second, of all servers together.
+        price_per_hour : float, optional
+            Of one GPU; the configuration's by default.
+        """
+        price = self.config.gpu.price_per_hour if price_per_hour is None else price_per_hour
+        tokens = self.mean_output_tokens
+        return plan(
+            self.low,
+            request_rate,
+            mean_output_tokens=tokens,
+            least_rps=self.table["least"],
+            tp=self.config.gpu.tp,
+            price_per_hour=price,
+        )
+
+    def plan_day(self, hourly_rps: Sequence[float]) -> pd.DataFrame:
+        """Return how many servers each policy needs hour by hour; see `busdoor.capacity.sizing.plan_day`."""
+        return plan_day(self.low, hourly_rps, self.table["least"])
+
+    def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
+        """Return how many servers each policy needs that stay on all day; see `busdoor.capacity.sizing.fixed_fleet`."""
+        return fixed_fleet(self.low, hourly_rps, self.table["least"])
+
+
+def _row(answer: Answer) -> dict[str, Any]:
+    probe = answer.at_low
+    value = (
+        float("nan")
+        if probe is None
+        else next((r.value for r in probe.readings if r.key == answer.binds), float("nan"))
+    )
+    window = probe.window if probe else None
+    return {
+        "request_rate": answer.rate,
+        "low": answer.low,
+        "high": answer.high,
+        "least": answer.least,
+        "least_misses": answer.least_misses,
+        "binds": answer.binds,
+        "value": value,
+        "saturated_request_rate": answer.saturated_rps,
+        "num_requests": answer.num_requests,
+        "warmup_share": window.begin / probe.num_requests if probe and window else float("nan"),
+        "drain_share": 1 - window.end / probe.num_requests if probe and window else float("nan"),
+        "num_rates": len({probe.request_rate for probe in answer.probes}),
+        "refused_share": answer.refused.share,
+        "reason": answer.reason,
+    }
