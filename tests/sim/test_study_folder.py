@@ -170,7 +170,7 @@ WAITING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from busdoor.cli import main
-from busdoor.experiment import Experiment
+from busdoor.comparison.experiment import Experiment
 draw = Experiment._serve
 def serve(experiment, policy, trace, key, *rest):
     if key[1] == 1:

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers, require
+from busdoor_workloads.columns import MAX_TOKENS, FloatArray, IntArray, chosen_rows, floats, integers, require
 from busdoor_workloads.given import instance, positive, whole_number
-
-MAX_TOKENS = 2**32
-"""Most tokens of one request: sums over two billion requests still fit 64 bits, and no model's context comes near."""
+from busdoor_workloads.reading.frame import frame_fields
 
 _INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
 _COUNTED = ("rows_dropped", "rows_clipped")  # of the metadata, where the reader left out or cut requests
@@ -213,9 +211,7 @@ class Trace:
         >>> Trace.from_frame(log, columns=names).arrival_s
         array([ 0., 30.])
         """
-        from busdoor_workloads.formats.read import trace_of_frame
-
-        return trace_of_frame(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name)
+        return cls(**frame_fields(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name))
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame of the columns that are present."""

@@ -13,9 +13,9 @@ import pandas as pd
 from busdoor.calibration.vllm_log import KEYS, read_vllm_log
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.result import Result
-from busdoor_workloads.formats.csv_table import read_csv
-from busdoor_workloads.formats.json_table import read_json, read_jsonl
-from busdoor_workloads.formats.sniff import sniff
+from busdoor_workloads.reading.csv_table import read_csv
+from busdoor_workloads.reading.json_table import read_json, read_jsonl
+from busdoor_workloads.reading.sniff import sniff
 
 # The columns that a plain CSV may have; times in seconds from any common zero.
 CSV_TIMES = ("arrival_s", "first_token_s", "finish_s")

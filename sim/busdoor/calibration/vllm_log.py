@@ -13,7 +13,7 @@ from busdoor.calibration.vllm_rows import read_iteration, read_requests
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.result import Result
 from busdoor.simulator.recorder import assign_slots
-from busdoor_workloads.formats.json_table import read_json
+from busdoor_workloads.reading.json_table import read_json
 
 KEYS = {"config", "requests", "iterations"}
 

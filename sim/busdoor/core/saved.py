@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from busdoor.core.json_text import shown
-from busdoor_workloads.formats.table import EXACT_FLOATS
+from busdoor_workloads.reading.table import EXACT_FLOATS
 from busdoor_workloads.text import neutral_cell, plain_cell
 
 REPAIR = "the folder was changed or cut off; run the command that wrote it again"

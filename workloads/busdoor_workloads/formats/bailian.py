@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 
 BLOCK_SIZE = 16  # the repository's README: hash ids of 16-token blocks
 _COLUMNS = {"arrival_s": "timestamp", "input_tokens": "input_length", "output_tokens": "output_length"}

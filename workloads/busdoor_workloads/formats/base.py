@@ -9,22 +9,11 @@ from typing import TextIO
 
 import pandas as pd
 
-from busdoor_workloads.formats.draft import Draft, ReadOptions, TimeUnit, draft_of
-from busdoor_workloads.formats.table import Container
+from busdoor_workloads.reading.draft import Draft, ReadOptions, TimeUnit, draft_of
+from busdoor_workloads.reading.own_columns import OPTIONAL_COLUMNS
+from busdoor_workloads.reading.table import Container
 from busdoor_workloads.text import neutral_cell
 from busdoor_workloads.trace import Trace
-
-OPTIONAL_COLUMNS = (
-    "max_output_tokens",
-    "priority",
-    "session_id",
-    "turn",
-    "think_time_s",
-    "timeout_s",
-    "hash_ids",
-    "block_size",
-    "concurrency",
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Table
 from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.reading.table import Table
 
 _COLUMNS = {"arrival_s": "Timestamp", "input_tokens": "Request tokens", "output_tokens": "Response tokens"}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
-from busdoor_workloads.formats.table import Table
+from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.reading.table import Table
 
 _COLUMNS = {"arrival_s": "arrival_time_ns", "input_tokens": "input_toks", "output_tokens": "output_toks"}
 _CALLS = {**_COLUMNS, "session_id": "session_id", "turn": "turn", "think_time_s": "tool_duration_ns"}

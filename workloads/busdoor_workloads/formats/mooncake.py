@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.draft import Draft, ReadOptions, draft_of
+from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 from busdoor_workloads.trace import Trace
 
 BLOCK_SIZE = 512  # FAST25-release/README.md: one hash id stands for 512 tokens

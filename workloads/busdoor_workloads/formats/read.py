@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.check import checked
-from busdoor_workloads.formats.draft import UNITS_PER_SECOND, Draft, ReadOptions, TimeUnit
-from busdoor_workloads.formats.finish import finished
-from busdoor_workloads.formats.own import own_draft
 from busdoor_workloads.formats.registry import FORMATS, known_format, refuse_unused
-from busdoor_workloads.formats.sniff import sniff
-from busdoor_workloads.formats.source import MAX_BYTES, settled
-from busdoor_workloads.formats.table import Table
 from busdoor_workloads.given import path_of
 from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.reading.draft import UNITS_PER_SECOND, ReadOptions, TimeUnit
+from busdoor_workloads.reading.frame import checked_fields
+from busdoor_workloads.reading.sniff import sniff
+from busdoor_workloads.reading.source import MAX_BYTES, settled
 from busdoor_workloads.trace import Trace
 
 
@@ -137,40 +132,7 @@ def read_trace(
     path = settled(path, max_bytes)
     kind = known_format(format) if format else _detected(path, bool(columns), max_bytes)
     refuse_unused(kind, path, options)
-    return _trace(kind.read(path, options), kind.name, options)
-
-
-def trace_of_frame(
-    frame: pd.DataFrame,
-    columns: Mapping[str, str] | None = None,
-    *,
-    time_unit: TimeUnit = "s",
-    skip_bad: bool = False,
-    name: str = "frame",
-) -> Trace:
-    """Read a data frame as a trace; see `Trace.from_frame`."""
-    if not isinstance(frame, pd.DataFrame):
-        raise ValueError(f"a trace can be made of a data frame, not of {type(frame).__name__}")
-    table = Table(path=Path(name), frame=frame.reset_index(drop=True), record_name="row")
-    options = ReadOptions(columns=columns or {}, time_unit=time_unit, skip_bad=skip_bad, name=name)
-    arrivals = table.frame.get(options.columns.get("arrival_s", "arrival_s"))
-    if arrivals is not None and pd.api.types.is_datetime64_any_dtype(arrivals):
-        options = replace(options, time_unit="datetime")
-    return _trace(own_draft(table, options), "frame", options)
-
-
-def _trace(draft: Draft, format: str, options: ReadOptions) -> Trace:
-    table = draft.table
-    frame, num_bad = checked(draft, skip_bad=options.skip_bad)
-    if options.block_size and "hash_ids" not in frame:
-        raise ValueError(
-            f"{table.path.name} has no hash_ids, to which block_size (--block-size) would apply; leave it out"
-        )
-    notes = {"source": table.path.name, "format": format, "rows_read": len(table.frame) + table.num_malformed}
-    if num_bad + draft.table.num_malformed:
-        notes["rows_dropped_bad"] = num_bad + draft.table.num_malformed
-    draft.metadata = notes | draft.metadata
-    return finished(draft, frame, options)
+    return Trace(**checked_fields(kind.read(path, options), kind.name, options))
 
 
 def detect_format(path: str | Path) -> str:

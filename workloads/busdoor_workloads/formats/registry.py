@@ -9,7 +9,6 @@ from busdoor_workloads.formats.azure import AZURE
 from busdoor_workloads.formats.bailian import BAILIAN
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.burstgpt import BURSTGPT
-from busdoor_workloads.formats.draft import ReadOptions
 from busdoor_workloads.formats.llmservingsim import LLMSERVINGSIM
 from busdoor_workloads.formats.mooncake import MOONCAKE
 from busdoor_workloads.formats.own import CSV, JSONL
@@ -18,6 +17,7 @@ from busdoor_workloads.formats.splitwise import SPLITWISE
 from busdoor_workloads.formats.vidur import VIDUR
 from busdoor_workloads.formats.vllm_bench import VLLM_BENCH
 from busdoor_workloads.nearest import did_you_mean
+from busdoor_workloads.reading.draft import ReadOptions
 
 FORMATS: Mapping[str, Format] = {
     format.name: format

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import gamma as gamma_function
 
 from busdoor_workloads.formats.base import Format
-from busdoor_workloads.formats.draft import Draft, ReadOptions
-from busdoor_workloads.formats.json_table import read_json
-from busdoor_workloads.formats.parse import numbers
-from busdoor_workloads.formats.source import open_text
-from busdoor_workloads.formats.table import Table
+from busdoor_workloads.reading.draft import Draft, ReadOptions
+from busdoor_workloads.reading.json_table import read_json
+from busdoor_workloads.reading.parse import numbers
+from busdoor_workloads.reading.source import open_text
+from busdoor_workloads.reading.table import Table
 from busdoor_workloads.streams import stream
 from busdoor_workloads.text import shown
 

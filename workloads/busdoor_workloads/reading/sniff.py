@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from busdoor_workloads.formats.csv_table import read_csv, read_header
-from busdoor_workloads.formats.json_table import read_json_array, read_jsonl
-from busdoor_workloads.formats.source import MAX_BYTES, PARQUET, magic_of, open_text, settled
-from busdoor_workloads.formats.table import Table
+from busdoor_workloads.reading.csv_table import read_csv, read_header
+from busdoor_workloads.reading.json_table import read_json_array, read_jsonl
+from busdoor_workloads.reading.source import MAX_BYTES, PARQUET, magic_of, open_text, settled
+from busdoor_workloads.reading.table import Table
 
 Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
 

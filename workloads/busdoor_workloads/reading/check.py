@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor_workloads.formats.draft import UNITS_PER_SECOND, Draft
-from busdoor_workloads.formats.parse import Mask, are_moments, block_lists, moments, numbers, whole_numbers
+from busdoor_workloads.columns import MAX_TOKENS, FloatArray, IntArray
 from busdoor_workloads.hashes import fitting_block_size, within_int64
+from busdoor_workloads.reading.draft import UNITS_PER_SECOND, Draft
+from busdoor_workloads.reading.parse import Mask, are_moments, block_lists, moments, numbers, whole_numbers
 from busdoor_workloads.text import printable, shown
-from busdoor_workloads.trace import MAX_TOKENS, FloatArray, IntArray
 
 EPOCH_S = 1e9
 """A clock that begins later than this counts from 1970 (it was passed in 2001): no recording is 31 years long."""

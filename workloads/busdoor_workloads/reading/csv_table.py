@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor_workloads.formats.source import MAX_BYTES, open_text
-from busdoor_workloads.formats.table import EXACT_FLOATS, Table
+from busdoor_workloads.reading.source import MAX_BYTES, open_text
+from busdoor_workloads.reading.table import EXACT_FLOATS, Table
 from busdoor_workloads.text import printable
 
 _SEPARATORS = (",", "\t", ";", "|")

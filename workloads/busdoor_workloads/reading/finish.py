@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from busdoor_workloads.formats.draft import Draft, ReadOptions
-from busdoor_workloads.formats.parse import moments, numbers
+from busdoor_workloads.columns import FloatArray
+from busdoor_workloads.reading.draft import Draft, ReadOptions
+from busdoor_workloads.reading.own_columns import ALL_COLUMNS
+from busdoor_workloads.reading.parse import moments, numbers
 from busdoor_workloads.streams import stream
 from busdoor_workloads.text import name_of, printable
-from busdoor_workloads.trace import FloatArray, Trace
 
-_OURS = tuple(field.name for field in fields(Trace) if field.name not in ("name", "metadata"))
 _COUNTED = ("session_id", "turn")  # which some readers number themselves
 _CONSTANT = ("block_size", "concurrency")  # one value for the whole trace, taken apart from the columns
 _LENGTHS = ("input_tokens", "output_tokens")
@@ -26,8 +25,10 @@ _FEW = 100  # rows that show whether a column holds times
 _LEAD_S = 60.0  # an idle beginning that is longer than the whole trace, and than a minute, is told
 
 
-def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
-    """Order the requests, set the clock, apply the reader's limits, and note in the metadata what was done.
+def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> dict[str, Any]:
+    """Order the requests, set the clock, apply the reader's limits; return the fields of a trace.
+
+    The metadata notes what was done.
 
     Parameters
     ----------
@@ -55,12 +56,14 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> Trace:
     num_timed = len(frame)
     frame = _limited(_in_window(frame, options), draft.block_size, options, notes)
     if frame.empty:
-        raise ValueError(f"{draft.table.path.name} has no request left to read ({num_timed} before its limits)")
+        left_out = notes.get("rows_dropped_bad", 0)
+        why = f"{left_out:,} of {notes['rows_read']:,} rows are bad" if left_out else f"{num_timed} before its limits"
+        raise ValueError(f"{draft.table.path.name} has no request left to read ({why})")
     if draft.number_turns or ("turn" in frame and len(frame) < num_timed):
         frame["turn"] = frame.groupby("session_id").cumcount() if "session_id" in frame else frame["turn"]
     _tell_unused(draft)
     _tell_lead(draft, frame["arrival_s"].to_numpy())
-    return _trace(draft, frame, options, notes | {"notes": list(draft.notes)} if draft.notes else notes)
+    return _fields(draft, frame, options, notes | {"notes": list(draft.notes)} if draft.notes else notes)
 
 
 def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
@@ -95,7 +98,7 @@ def _holds_times(values: pd.Series[Any]) -> bool:
 def _tell_unused(draft: Draft) -> None:
     """Note columns under names of ours that this format's reader has no use for."""
     used = {*draft.names.values(), *_COUNTED * draft.number_turns, *_CONSTANT}
-    unused = [name for name in _OURS if name in draft.table.frame and name not in used]
+    unused = [name for name in ALL_COLUMNS if name in draft.table.frame and name not in used]
     if unused:
         draft.notes.append(
             f"{', '.join(unused)} of {draft.table.path.name} are not read, as its format has no such columns; to read "
@@ -177,14 +180,13 @@ def _clipped(frame: pd.DataFrame, max_total_tokens: int, block_size: int | None)
     return frame
 
 
-def _trace(draft: Draft, frame: pd.DataFrame, options: ReadOptions, notes: dict[str, Any]) -> Trace:
-    columns = {str(name): frame[name].to_numpy() for name in frame if name != "hash_ids"}
+def _fields(draft: Draft, frame: pd.DataFrame, options: ReadOptions, notes: dict[str, Any]) -> dict[str, Any]:
+    columns: dict[str, Any] = {str(name): frame[name].to_numpy() for name in frame if name != "hash_ids"}
     columns["arrival_s"] = columns["arrival_s"] * options.time_scale
-    return Trace(
-        **columns,
-        hash_ids=list(frame["hash_ids"]) if "hash_ids" in frame else None,
-        block_size=draft.block_size,
-        concurrency=draft.concurrency,
-        name=options.name or name_of(draft.table.path),
-        metadata=notes,
-    )
+    return columns | {
+        "hash_ids": list(frame["hash_ids"]) if "hash_ids" in frame else None,
+        "block_size": draft.block_size,
+        "concurrency": draft.concurrency,
+        "name": options.name or name_of(draft.table.path),
+        "metadata": notes,
+    }

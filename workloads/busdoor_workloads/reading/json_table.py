@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor_workloads.formats.source import MAX_BYTES, open_text
-from busdoor_workloads.formats.table import Table
+from busdoor_workloads.reading.source import MAX_BYTES, open_text
+from busdoor_workloads.reading.table import Table
 from busdoor_workloads.text import printable
 
 # Records parsed at a time: enough to spread a call's overhead, few enough to hold as dictionaries.

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from busdoor_workloads.formats.sniff import read_table
-from busdoor_workloads.formats.source import MAX_BYTES
-from busdoor_workloads.formats.table import Table
+from busdoor_workloads.reading.sniff import read_table
+from busdoor_workloads.reading.source import MAX_BYTES
+from busdoor_workloads.reading.table import Table
 from busdoor_workloads.text import printable
 
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime"]
