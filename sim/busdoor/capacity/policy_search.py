@@ -10,13 +10,12 @@ from math import isinf
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
+from busdoor.capacity.answer import NO_TOKENS, Answer, Least, advice_for, describe, find_least, found, nothing
 from busdoor.capacity.bracket import Search, Try
 from busdoor.capacity.control_fcfs import Backlog, Work
 from busdoor.capacity.control_static import WholeBatches
 from busdoor.capacity.control_variate import LEAST_REPLICATIONS, Queue, StandIn
 from busdoor.capacity.estimate import Outcome, Reading, overload_rps, readings, stability
-from busdoor.capacity.least import Least, find_least
 from busdoor.capacity.runs import Runs, begins_alike
 from busdoor.capacity.steady_state import Window
 from busdoor.capacity.trial import Probe, probe
