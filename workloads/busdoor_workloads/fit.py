@@ -1,4 +1,4 @@
-"""Fit the shipped profiles to the public traces: ``python -m busdoor_workloads.sources TRACE_DIR [OUT_DIR]``.
+"""Fit the shipped profiles to the public traces: ``python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]``.
 
 A profile holds quantiles and parameters, no rows. `TRACE_DIR` holds the traces as named in `sources.py`.
 """

@@ -149,7 +149,7 @@ def grid_limits(place: Place, asked: Mapping[str, int | None], num_blocks: int |
 
     Blocks that were not asked for are as many as the largest batch can fill; on a GPU they are measured later.
     """
-    from busdoor_gpu.engine.engine import PASS_TOKENS
+    from busdoor_gpu.engine.passes import PASS_TOKENS
     from busdoor_gpu.twin.grid import GridLimits
 
     for name, value in {**asked, "num_blocks": num_blocks}.items():

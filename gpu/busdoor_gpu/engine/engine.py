@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from busdoor.core.batch import Batch
@@ -17,28 +14,15 @@ from busdoor_gpu.engine.backend import Backend
 from busdoor_gpu.engine.footprint import check_engine, sizes_of
 from busdoor_gpu.engine.graphs import DecodeGraphs
 from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.passes import PASS_TOKENS, Running, guarded, new_event, passes_of, uploaded, uploaded_ragged
 from busdoor_gpu.engine.prompts import prompt_tokens
 from busdoor_gpu.engine.slots import EngineError, Seats, Step
-from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
 from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
 
-Out = TypeVar("Out")
-
-# Tokens of one forward pass: a step of more runs in several, so that activations stay bounded. vLLM's largest default
-# budget (16384 offline on an H100, see `busdoor.catalog.memory`).
-PASS_TOKENS = 16384
 _REHEARSED = 4  # from one rehearsed shape to the next, in rows and in tokens: libraries choose kernels by size
-
-
-class Running:
-    """A step on its way through the device."""
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self.events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
 
 
 class Engine:
@@ -171,7 +155,7 @@ class Engine:
         torch.cuda.synchronize(self.model.device)
 
     def _launch(self, running: Running) -> None:
-        start, end = running.events = (_event(), _event())
+        start, end = running.events = (new_event(), new_event())
         start.record()
         self._run(running.step)
         end.record()
@@ -189,7 +173,7 @@ class Engine:
         if self._graphs is not None and step.decodes and self._graphs.holds(step.slots):
             self._graphs.run(step.slots)
             return
-        for low, high in _passes(step.num_tokens):
+        for low, high in passes_of(step.num_tokens):
             self._pass(step, low, high)
 
     @torch.inference_mode()
@@ -205,31 +189,37 @@ class Engine:
                 ].clone()
         if step.entered:
             for request, slot, _, _ in step.entered:
-                self._seat(request, slot)
-            slots, cached, known = self._upload(list(zip(*[entry[1:] for entry in step.entered], strict=True)))
+                self._enter(request, slot)
+            slots, cached, known = uploaded(
+                list(zip(*[entry[1:] for entry in step.entered], strict=True)), self.model.device, self._asynchronous
+            )
             table.num_computed[slots], table.num_known[slots] = cached, known
         if step.blocks:
-            slots, index, blocks = self._upload(list(zip(*step.blocks, strict=True)))
+            slots, index, blocks = uploaded(list(zip(*step.blocks, strict=True)), self.model.device, self._asynchronous)
             table.block_table[slots, index] = blocks
 
-    def _seat(self, request: Request, slot: int) -> None:
+    def _enter(self, request: Request, slot: int) -> None:
         row = self.table.token_ids[slot]
         saved = self._saved.pop(request, None)
         if saved is not None:
             row.copy_(saved)
         else:
             prompt = prompt_tokens(request, self.block_size, self.model.config.shape.vocab_size)
-            row[: len(prompt)] = self._upload(prompt)
+            row[: len(prompt)] = uploaded(prompt, self.model.device, self._asynchronous)
 
     def _pass(self, step: Step, low: int, high: int) -> None:
         """Compute the rows from `low` to `high`."""
         lens, wanted = step.num_tokens[low:high], step.num_wanted[low:high]
         starts = [0, *accumulate(lens)]
-        slots, query_starts, wanted_starts, last = self._upload_ragged(
-            step.slots[low:high],
-            starts,
-            [0, *accumulate(wanted)],
-            [a + n - 1 for a, n in zip(starts, wanted, strict=False)],
+        slots, query_starts, wanted_starts, last = uploaded_ragged(
+            (
+                step.slots[low:high],
+                starts,
+                [0, *accumulate(wanted)],
+                [a + n - 1 for a, n in zip(starts, wanted, strict=False)],
+            ),
+            self.model.device,
+            self._asynchronous,
         )
         inputs = StepInputs.allocate(starts[-1], high - low, self.table)
         if starts[-1] == high - low:
@@ -265,55 +255,3 @@ class Engine:
 
         sampled = self.model.forward(self.backend, inputs, self.caches, attend)
         self.backend.commit_step(self.table, slots, query_starts, sampled)
-
-    def _upload(self, values: np.ndarray | Sequence[Sequence[int]]) -> torch.Tensor:
-        """Send numbers to the device without waiting for it."""
-        host = torch.from_numpy(np.asarray(values, dtype=np.int32))
-        return host.pin_memory().to(self.model.device, non_blocking=True) if self._asynchronous else host
-
-    def _upload_ragged(self, *rows: list[int]) -> list[torch.Tensor]:
-        """Send several rows in one piece, each at an address that is a multiple of 16 bytes.
-
-        Triton compiles a kernel anew for a pointer that is not, which would take seconds in the middle of a run.
-        """
-        width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
-        packed = np.zeros((len(rows), width), dtype=np.int32)
-        for line, row in zip(packed, rows, strict=True):
-            line[: len(row)] = row
-        return [line[: len(row)] for line, row in zip(self._upload(packed), rows, strict=True)]
-
-
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def _passes(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut rows into runs of at most `PASS_TOKENS` tokens, but for rows longer than that.
-
-    >>> _passes([10000, 6000, 7000, 20000, 1])
-    [(0, 2), (2, 3), (3, 4), (4, 5)]
-    """
-    cuts, total = [0], 0
-    for row, tokens in enumerate(num_tokens):
-        if total and total + tokens > PASS_TOKENS:
-            cuts.append(row)
-            total = 0
-        total += tokens
-    return list(zip(cuts, [*cuts[1:], len(num_tokens)], strict=True))
-
-
-def guarded(act: Callable[..., Out], *args: Any) -> Out:
-    """Call `act`; what the device says when it is full or dead becomes one sentence."""
-    try:
-        return act(*args)
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower "
-            f"gpu_memory_utilization"
-        ) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator" in str(error):
-            raise EngineError(f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less") from error
-        if "CUDA" in str(error) or "HIP" in str(error):
-            raise EngineError(f"the GPU failed ({str(error).splitlines()[0]}); restart the process") from error
-        raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from busdoor_gpu.engine.backend import Backend
-from busdoor_gpu.engine.engine import PASS_TOKENS, guarded
 from busdoor_gpu.engine.footprint import block_bytes
 from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.passes import PASS_TOKENS, guarded
 from busdoor_gpu.engine.slots import EngineError
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.paged_prefill import plan_prefill

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from busdoor_gpu.engine.backend import Backend, BackendName, load_backend
-from busdoor_gpu.engine.engine import guarded
 from busdoor_gpu.engine.footprint import Sizes, check_engine
 from busdoor_gpu.engine.model import Model, default_dtype, load_model
 from busdoor_gpu.engine.model_config import ModelConfig, find_model
+from busdoor_gpu.engine.passes import guarded
 
 _SEEDS = 2**63  # what torch.Generator.manual_seed takes
 GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"

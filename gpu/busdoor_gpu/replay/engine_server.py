@@ -16,7 +16,8 @@ from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.server import Server
 from busdoor.simulator.stretch import Stretch
 from busdoor.step_time.base import LineStepTime
-from busdoor_gpu.engine.engine import Engine, Running
+from busdoor_gpu.engine.engine import Engine
+from busdoor_gpu.engine.passes import Running
 from busdoor_gpu.engine.slots import EngineError
 from busdoor_gpu.replay.clocks import Clock
 

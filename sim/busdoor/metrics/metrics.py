@@ -1,4 +1,4 @@
-"""Metrics as vLLM's benchmark defines them, and what shows where the seats and the memory went.
+"""Metrics as vLLM's benchmark defines them, and what shows where slots and memory went.
 
 For a request with n output tokens: TTFT is its first token's time less its arrival, E2E its last token's less its
 arrival, TPOT (E2E - TTFT) / (n - 1) (requests of one token are left out), normalised latency E2E / n (Orca's and
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from busdoor.metrics.itl import Floats, by_replica, token_gaps, weighted_percentile
 from busdoor.metrics.saturation import burst_rates
+from busdoor.metrics.usage import memory_keys, slot_keys
 
 __all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
 
@@ -93,8 +94,8 @@ def summarize(
         "failed": len(requests) - int((requests["status"] == "finished").sum()),
         **_latency_keys(taken, iterations, bool(meta.get("streams", True))),
         **burst_rates(requests, meta).add_prefix("saturated_"),
-        **_seats(iterations, stays, meta, taken),
-        **_memory(iterations, meta),
+        **slot_keys(iterations, stays, meta, taken),
+        **memory_keys(iterations, meta),
         "num_preemptions": int(requests["num_preemptions"].sum()),
         "cached_tokens": int(requests["cached_tokens"].sum()),
         "num_refused": len(requests) - len(taken),
@@ -198,68 +199,6 @@ def _itl_keys(iterations: pd.DataFrame) -> dict[str, float]:
         "p90_itl_ms": weighted_percentile(gaps, weights, 90),
         "p99_itl_ms": weighted_percentile(gaps, weights, 99),
     }
-
-
-def _seats(
-    iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any], requests: pd.DataFrame
-) -> dict[str, float]:
-    keys = (
-        "slot_use",
-        "useful_share",
-        "bubble_share",
-        "padding_share",
-        "mean_batch_size_time",
-        "mean_batch_size_iterations",
-    )
-    if not len(iterations):
-        return dict.fromkeys(keys, np.nan)
-    repeat, duration = iterations["repeat"], iterations["duration_s"]
-    useful = ((iterations["num_requests"] - iterations["num_idle_rows"]) * repeat).sum()
-    taken = (iterations["num_running"] * repeat).sum()
-    padded = (iterations["num_padded_tokens"] * repeat).sum()
-    tokens = ((iterations["num_prefill_tokens"] + iterations["num_decode_tokens"]) * repeat).sum() + padded
-    span = float((iterations["start_s"] + duration).max() - requests["arrival_s"].min())
-    held = float((stays["leave_s"] - stays["enter_s"]).sum())
-    values = (
-        held / (span * meta["num_slots"]) if span else np.nan,
-        useful / taken,
-        1 - useful / taken,
-        padded / tokens,
-        (iterations["num_requests"] * duration).sum() / duration.sum(),
-        (iterations["num_requests"] * repeat).sum() / repeat.sum(),
-    )
-    return {key: float(value) for key, value in zip(keys, values, strict=True)}
-
-
-def _memory(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, float]:
-    """Shares of the KV memory while the server was busy, weighted by time."""
-    busy = iterations["duration_s"].sum() if len(iterations) else 0.0
-    if not busy:
-        return dict.fromkeys(("kv_used_share", "kv_reserved_share", "kv_wasted_share"), np.nan)
-    block_size, capacity = _kv_size(iterations, meta)
-    grown = iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"]
-    rows = (iterations["context_tokens_last"] - iterations["context_tokens"]) / 2
-    weights = iterations["duration_s"] / busy
-    reserved = ((iterations["kv_reserved_tokens"] + grown * block_size / 2) * weights).sum()
-    used = ((iterations["kv_used_tokens"] + rows) * weights).sum()
-    holes = (iterations["kv_hole_tokens"] * weights).sum()
-    taken = reserved + holes
-    if np.ndim(capacity):
-        capacity = (capacity * weights).sum()
-    return {
-        "kv_used_share": float(used / capacity),
-        "kv_reserved_share": float(reserved / capacity),
-        "kv_wasted_share": float(1 - used / taken) if taken else np.nan,
-    }
-
-
-def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Tokens in a block and in the cache of a server: one number each, or (where servers differ) one for every row."""
-    sizes = [(own["block_size"], own["num_blocks"] * own["block_size"]) for own in meta.get("replicas", [meta])]
-    if len(set(sizes)) == 1:
-        return sizes[0]
-    of_rows = np.array(sizes)[iterations["replica"]]
-    return of_rows[:, 0], of_rows[:, 1]
 
 
 def _noted(meta: Mapping[str, Any], key: str) -> float:

@@ -1,4 +1,4 @@
-"""Static batching: the batch leaves full, and nobody enters before it has arrived."""
+"""Static batching: the batch leaves full, and no request enters before it has ended."""
 
 from __future__ import annotations
 
@@ -40,14 +40,13 @@ class StaticPolicy(Policy):
     finished_rows : {"compute", "skip"}
         Whether a finished row still costs an iteration's work; it keeps its slot and KV either way.
     decode_reads : {"own", "padded"}
-        Whether a decode reads each row's own keys only, or those of the padding too, as dense attention under a mask
-        does.
+        Whether a decode reads each row's own keys, or the padding's too (dense attention under a mask).
     release : {"batch", "request"}
         Whether answers appear when the batch ends, or each token as it is made.
     max_output_tokens : int, optional
         Cap on the output of requests that come without one.
     pad_input_tokens, pad_output_tokens : int, optional
-        Prompt and output length of every batch, whoever is in it (given together or not at all).
+        Prompt and output length of every batch, whatever is in it (given together or not at all).
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import nan
 from struct import Struct
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -216,3 +217,16 @@ def _frame(values: bytearray, columns: tuple[str, ...]) -> pd.DataFrame:
             for i, column in enumerate(columns)
         }
     )
+
+
+class Recorder(Protocol):
+    """Who writes down what happens; see `busdoor.simulator.recorder`."""
+
+    def begin(self, batch: Batch, now_s: float) -> None:
+        """Learn that a batch begins, before its first iteration."""
+
+    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
+        """Learn that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
+
+    def left(self, request: Request, now_s: float) -> None:
+        """Learn that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from math import inf, isnan, nan
-from typing import Any, Protocol
+from math import inf, isnan
+from typing import Any
 
 import simpy
 
 from busdoor.core.batch import Batch
-from busdoor.core.request import Request
+from busdoor.core.request import Request, stamp_first_tokens
 from busdoor.policies.base import Policy
+from busdoor.simulator.recorder import Recorder
 from busdoor.simulator.standstill import EndlessPreemption
 from busdoor.simulator.stretch import EndedStretch, Stretch, check_duration, make_stretch
 from busdoor.step_time.base import StepTime
@@ -19,22 +20,8 @@ from busdoor_workloads import given
 
 Process = Generator[simpy.Event, Any, None]
 
-# An arrival so little (relatively) after the end of an iteration counts as before it, so that rounding, which differs
-# between summing a stretch at once and step by step, cannot change a batch (DESIGN §3).
+# An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot change a batch.
 EARLY = 1e-12
-
-
-class Recorder(Protocol):
-    """Who writes down what happens; see `busdoor.simulator.recorder`."""
-
-    def begin(self, batch: Batch, now_s: float) -> None:
-        """Learn that a batch begins, before its first iteration."""
-
-    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
-        """Learn that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
-
-    def left(self, request: Request, now_s: float) -> None:
-        """Learn that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""
 
 
 class Server:
@@ -44,10 +31,8 @@ class Server:
     ----------
     env : simpy.Environment
         Where it runs; put it beside your own processes.
-    policy : Policy
-        The scheduler.
-    step_time : StepTime
-        Seconds that an iteration takes.
+    policy, step_time : Policy, StepTime
+        The scheduler; seconds that an iteration takes.
     lookahead : {0, 1}
         When an iteration is decided: at the end of the one before, or while the one before still runs.
     step_by_step : bool
@@ -250,7 +235,7 @@ class Server:
         if recorder:
             recorder.end(batch, stretch, repeat, firsts, now)
         if firsts or finished:
-            _stamp_first_tokens(firsts if self.policy.streams else finished, now)
+            stamp_first_tokens(firsts if self.policy.streams else finished, now)
         for request in finished:
             request.finish_s = now
             if self.on_leave:
@@ -273,10 +258,3 @@ class Server:
             self.recorder.left(request, self.env.now)
         if self.on_leave:
             self.on_leave(request)
-
-
-def _stamp_first_tokens(requests: list[Request], now_s: float) -> None:
-    for request in requests:
-        if isnan(request.first_token_s):
-            request.first_token_s = now_s
-        request.last_token_s = nan  # it runs again: its next gap is the iteration's

@@ -100,7 +100,7 @@ def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(policies, models,
 def test_a_long_step_runs_in_several_passes_with_the_same_answers(
     policies, models, torch_backend, new_trace, alone, monkeypatch
 ):
-    monkeypatch.setattr("busdoor_gpu.engine.engine.PASS_TOKENS", 20)
+    monkeypatch.setattr("busdoor_gpu.engine.passes.PASS_TOKENS", 20)
     trace = new_trace(num_requests=6)
     outputs = serve(trace, policies["static"](), models["tiny-llama"], torch_backend).meta["outputs"]
     assert all(outputs[row] == alone("tiny-llama", trace, row) for row in range(6))

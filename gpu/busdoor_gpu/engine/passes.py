@@ -1,0 +1,82 @@
+"""What the engine sends to its device: steps in passes of bounded size, their inputs, and errors as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from busdoor_gpu.engine.slots import EngineError, Step
+from busdoor_gpu.kernels._launch import ALIGNED, cdiv
+
+Out = TypeVar("Out")
+
+
+# Tokens of one forward pass: a step of more runs in several, so that activations stay bounded. vLLM's largest default
+# budget (16384 offline on an H100, see `busdoor.catalog.memory`).
+PASS_TOKENS = 16384
+
+
+class Running:
+    """A step on its way through the device."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
+
+
+def uploaded(values: np.ndarray | Sequence[Sequence[int]], device: torch.device, pinned: bool) -> torch.Tensor:
+    """Return numbers on the device; from pinned memory they are sent without waiting for it."""
+    host = torch.from_numpy(np.asarray(values, dtype=np.int32))
+    return host.pin_memory().to(device, non_blocking=True) if pinned else host
+
+
+def uploaded_ragged(rows: Sequence[list[int]], device: torch.device, pinned: bool) -> list[torch.Tensor]:
+    """Return several rows that are sent in one piece, each at an address that is a multiple of 16 bytes.
+
+    Triton compiles a kernel anew for a pointer that is not, which would take seconds in the middle of a run.
+    """
+    width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
+    packed = np.zeros((len(rows), width), dtype=np.int32)
+    for line, row in zip(packed, rows, strict=True):
+        line[: len(row)] = row
+    return [line[: len(row)] for line, row in zip(uploaded(packed, device, pinned), rows, strict=True)]
+
+
+def new_event() -> torch.cuda.Event:
+    """Return an event of the device that keeps its time."""
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def passes_of(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut rows into runs of at most `PASS_TOKENS` tokens, but for rows longer than that.
+
+    >>> passes_of([10000, 6000, 7000, 20000, 1])
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    cuts, total = [0], 0
+    for row, tokens in enumerate(num_tokens):
+        if total and total + tokens > PASS_TOKENS:
+            cuts.append(row)
+            total = 0
+        total += tokens
+    return list(zip(cuts, [*cuts[1:], len(num_tokens)], strict=True))
+
+
+def guarded(act: Callable[..., Out], *args: Any) -> Out:
+    """Call `act`; what the device says when it is full or dead becomes one sentence."""
+    try:
+        return act(*args)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower "
+            f"gpu_memory_utilization"
+        ) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise EngineError(f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less") from error
+        if "CUDA" in str(error) or "HIP" in str(error):
+            raise EngineError(f"the GPU failed ({str(error).splitlines()[0]}); restart the process") from error
+        raise
