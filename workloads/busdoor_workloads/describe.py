@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.describe_plot import draw
 from busdoor_workloads.hashes import flat_ids
-from busdoor_workloads.trace import FloatArray, IntArray, Trace
+from busdoor_workloads.trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

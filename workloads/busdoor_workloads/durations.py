@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import PlainValidator
 
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.lengths import Lengths, as_lengths
-from busdoor_workloads.trace import FloatArray
 
 _CUTS = ("min", "max", "truncate")
 

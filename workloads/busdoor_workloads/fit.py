@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from busdoor_workloads.arrivals import GapTable
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.streams import stream
-from busdoor_workloads.trace import FloatArray, IntArray
 
 # Every other percentile, and a tail fine enough for p99 and for the mean of heavy-tailed lengths.
 PROBABILITIES = (

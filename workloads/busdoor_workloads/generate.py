@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from busdoor_workloads.arrivals import ClosedLoop
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.durations import draw_seconds
 from busdoor_workloads.given import whole_number
 from busdoor_workloads.laws import Laws
@@ -21,7 +22,7 @@ from busdoor_workloads.sessions import (
     sessions_of,
 )
 from busdoor_workloads.streams import stream
-from busdoor_workloads.trace import FloatArray, IntArray, Trace
+from busdoor_workloads.trace import Trace
 
 Columns = dict[str, Any]
 REQUEST_BYTES = 80  # at the peak of drawing lengths and arrivals alone: measured 88

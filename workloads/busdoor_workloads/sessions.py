@@ -8,10 +8,10 @@ from typing import Annotated, TypeVar
 import numpy as np
 from pydantic import Field
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import Tokens, config
 from busdoor_workloads.durations import AnySeconds
 from busdoor_workloads.lengths import AnyLengths
-from busdoor_workloads.trace import FloatArray, IntArray
 
 # vLLM's default KV block, so that a block of ids is a block of the cache.
 DEFAULT_BLOCK_SIZE = 16

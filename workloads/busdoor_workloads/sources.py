@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from busdoor_workloads import fit
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.streams import stream
-from busdoor_workloads.trace import FloatArray, IntArray
 
 Columns = tuple[FloatArray | None, IntArray, IntArray]
 

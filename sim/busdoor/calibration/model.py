@@ -49,7 +49,7 @@ class Model:
 
     def solve(self, times: Floats) -> list[Floats]:
         """Coefficients of each part, with each block counted so many times."""
-        return [Sums(np.tensordot(times, sums.xx, 1), np.tensordot(times, sums.xy, 1)).solve() for sums in self._sums]
+        return [Sums(_weighed(times, sums.xx), _weighed(times, sums.xy)).solve() for sums in self._sums]
 
     def predict(self, coefs: Sequence[Floats]) -> Floats:
         """Seconds of an iteration of each row."""
@@ -76,3 +76,8 @@ class Model:
         return CalibratedStepTime(
             **fields, token_breaks=breaks, overlap=self.overlap, graph_sizes=self.log.graph_sizes, calibration=name
         )
+
+
+def _weighed(times: Floats, sums: Floats) -> Floats:
+    """Return the sums over all blocks, each counted so many times."""
+    return np.asarray(np.tensordot(times, sums, 1), dtype=np.float64)

@@ -53,7 +53,8 @@ class Sums(NamedTuple):
             missing = len(scale) - len(right)
             rows, right = np.vstack([rows, np.zeros((missing, len(scale)))]), np.append(right, np.zeros(missing))
         found: Floats = lsq_linear(rows, right, bounds=(0, np.inf), method="bvls", tol=1e-12).x
-        return np.maximum(found, 0.0) / scale  # bvls leaves a bound by a rounding error now and then
+        positive: Floats = np.maximum(found, 0.0) / scale  # bvls leaves a bound by a rounding error now and then
+        return positive
 
 
 def relative_weights(matrix: Floats, target: Floats, repeat: Floats) -> tuple[Floats, Floats]:

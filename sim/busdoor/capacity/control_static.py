@@ -84,7 +84,8 @@ class WholeBatches:
         def decode_s(keys: Floats, answers: Ints) -> Floats:
             """Seconds from the prefill to the end of an answer, in a batch of so many keys a row."""
             ends_s: Floats = np.interp([keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s)
-            return ends_s[0] - ends_s[1]
+            lasts_s: Floats = ends_s[0] - ends_s[1]
+            return lasts_s
 
         busy_s = prefill_s + decode_s(keys, answers)
         if not self.streams:
@@ -155,6 +156,7 @@ def _latency(name: str, draws: Draws, wait_s: Floats) -> Floats:
     if name == "ttft":
         return wait_s + draws.first_token_s
     if name in ("tpot", "itl"):
-        return (draws.finish_s - draws.first_token_s) / np.maximum(1, draws.output_tokens - 1)
+        gaps_s: Floats = (draws.finish_s - draws.first_token_s) / np.maximum(1, draws.output_tokens - 1)
+        return gaps_s
     e2e_s = wait_s + draws.finish_s
     return e2e_s / draws.output_tokens if name == "normalized" else e2e_s

@@ -165,7 +165,8 @@ def _useful_permille(scene: Scene, times_s: FloatArray) -> IntArray:
     held = _passed(now, entered) - _passed(now, left)
     share = np.divide(useful, held, out=np.full_like(held, -1e-3), where=held > 1e-9)
     # A policy may leave a slot a rounding error before its last iteration ends.
-    return np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
+    thousandths: IntArray = np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
+    return thousandths
 
 
 def _passed(now: FloatArray, since: FloatArray) -> FloatArray:

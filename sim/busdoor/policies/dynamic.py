@@ -70,7 +70,8 @@ class DynamicPolicy(StaticPolicy):
         if self.sort_window <= self.num_slots:
             return rows
         lengths = trace.output_tokens if self.sort_by == "output" else trace.input_tokens
-        return np.lexsort((lengths, rows // self.sort_window))
+        order: NDArray[np.int64] = np.lexsort((lengths, rows // self.sort_window))
+        return order
 
 
 def _input_tokens(request: Request) -> int:

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, ProcessPoolExecut
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from multiprocessing.process import BaseProcess
 from threading import Thread
 
 from busdoor.core.interrupt import end_pool, ignore_sigint
@@ -83,7 +84,12 @@ def _start_worker() -> None:
     ignore_sigint()
     parent = multiprocessing.parent_process()
     assert parent is not None
-    Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _on_cluster(submit: Submit, width: int, address: str, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:

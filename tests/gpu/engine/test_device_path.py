@@ -60,7 +60,7 @@ class LaunchesAtOnce(Engine):
 @pytest.fixture
 def stand_ins(monkeypatch):
     monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", LaunchesAtOnce)
-    monkeypatch.setattr(engine_module, "_event", Event)
+    monkeypatch.setattr(engine_module, "new_event", Event)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
 

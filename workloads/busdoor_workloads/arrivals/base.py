@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import PlainValidator
 
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import pick
-from busdoor_workloads.trace import FloatArray
 
 
 class Arrivals(ABC):

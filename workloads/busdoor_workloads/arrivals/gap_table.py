@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from busdoor_workloads.arrivals.renewal import Renewal
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Share, config
-from busdoor_workloads.trace import FloatArray
 
 
 @config

@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import Field
 
 from busdoor_workloads.arrivals.base import Arrivals
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Positive, config
-from busdoor_workloads.trace import FloatArray
 
 # Points a period at which the day's cumulated rate is tabulated: straight lines between them are off by 1e-7 periods.
 _POINTS_A_DAY = 4096
@@ -122,7 +122,8 @@ class Ramp(Modulated):
         length_s = self.ramp_up_s or len(expected) / self._mean_rate
         on_ramp = np.minimum(expected, self._mean_rate * length_s)
         after_s = (expected - on_ramp) / self.ramp_up_end_rps
-        return self._climb(on_ramp, length_s) + after_s
+        times_s: FloatArray = self._climb(on_ramp, length_s) + after_s
+        return times_s
 
     @property
     def _mean_rate(self) -> float:

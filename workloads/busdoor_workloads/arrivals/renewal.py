@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from busdoor_workloads.arrivals.base import Arrivals
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import Positive, Rate, config
-from busdoor_workloads.trace import FloatArray
 
 # The range in which a Weibull shape is looked for: coefficients of variation from 0.013 to 429 (at 0.1), far outside
 # what traces show; BLIS takes 0.01 to 10.4.

@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from busdoor_workloads.arrivals.base import AnyArrivals, Arrivals
 from busdoor_workloads.arrivals.renewal import Poisson
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Positive, config, with_columns_of_path
 from busdoor_workloads.durations import AnySeconds
-from busdoor_workloads.trace import FloatArray
 
 
 @config

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 from busdoor_workloads.reading.json_table import read_json
 from busdoor_workloads.reading.table import Table
 from busdoor_workloads.streams import stream
-from busdoor_workloads.trace import FloatArray
 
 _LENGTHS = {"input_tokens": "input_lens", "output_tokens": "output_lens"}
 

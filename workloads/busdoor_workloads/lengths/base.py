@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import PlainValidator
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import Tokens, config, pick
-from busdoor_workloads.trace import FloatArray, IntArray
 
 # No prompt is longer; it bounds every sum and keeps every sample inside int64 and TOML.
 MAX_TOKENS = 2**31 - 1

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import Positive, Tokens, config
 from busdoor_workloads.lengths.base import Continuous
-from busdoor_workloads.trace import FloatArray
 
 
 @config

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import NonNegative, Positive, Share, config
 from busdoor_workloads.lengths.base import AnyLengths, Lengths
 from busdoor_workloads.lengths.families import Pareto
 from busdoor_workloads.lengths.normal import LogNormal
-from busdoor_workloads.trace import FloatArray, IntArray
 
 
 class _Mixed(Lengths):

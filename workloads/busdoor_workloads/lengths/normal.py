@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import Positive, config
 from busdoor_workloads.lengths.base import Continuous
-from busdoor_workloads.trace import FloatArray
 
 # The standard normal's 99th percentile, Phi^-1(0.99).
 _Z99 = 2.3263478740408408

@@ -9,11 +9,11 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, PlainValidator, model_validator
 
+from busdoor_workloads.columns import IntArray
 from busdoor_workloads.config import NonNegative, config, pick, with_columns_of_path
 from busdoor_workloads.lengths.base import AnyLengths, Lengths
 from busdoor_workloads.lengths.mixtures import Mixture
 from busdoor_workloads.lengths.tables import Histogram
-from busdoor_workloads.trace import IntArray
 
 
 class Pairs(ABC):

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import Share, config
 from busdoor_workloads.lengths.base import Lengths
 from busdoor_workloads.lengths.mixtures import Mixture
 from busdoor_workloads.lengths.pairs import Pairs
 from busdoor_workloads.lengths.tables import Quantiles
-from busdoor_workloads.trace import FloatArray, IntArray
 
 
 @config
@@ -82,4 +82,5 @@ class RankTable(Pairs):
         return Quantiles(probabilities=tuple(bends), values=tuple(values))
 
     def _values(self, place: FloatArray, values: tuple[float, ...]) -> IntArray:
-        return np.maximum(np.rint(np.interp(place, self.probabilities, values)), 1).astype(np.int64)
+        tokens: IntArray = np.maximum(np.rint(np.interp(place, self.probabilities, values)), 1).astype(np.int64)
+        return tokens

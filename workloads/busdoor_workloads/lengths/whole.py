@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import Share, Tokens, config
 from busdoor_workloads.lengths.base import MAX_TOKENS, Lengths
-from busdoor_workloads.trace import FloatArray, IntArray
 
 
 @config
