@@ -24,7 +24,7 @@ _PARTIAL_CONTENT = 206  # RFC 9110, section 15.3.7
 
 @contextmanager
 def own_part(target: Path) -> Iterator[Path]:
-    """Give a file to download into that no other process has: what an interrupted one left, if there is any.
+    """Open a file to download into that no other process has: what an interrupted one left, if there is any.
 
     Taking it is a rename, which only one of several processes can make. What is unfinished is left for the next, unless
     it has turned out to be the wrong file.

@@ -29,7 +29,7 @@ def nearest(word: object, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: object, names: Iterable[str]) -> str:
-    """Say which of `names` the user may have meant, as the second half of a sentence.
+    """Return which of `names` the user may have meant, as the second half of a sentence.
 
     Parameters
     ----------

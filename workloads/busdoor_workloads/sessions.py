@@ -173,6 +173,6 @@ def block_ids(
 
 
 def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
-    """Give each so many numbers, one after another, from `first` on."""
+    """Return so many numbers for each, one after another, from `first` on."""
     ends = first + np.cumsum(counts)
     return [tuple(range(end - count, end)) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]

@@ -145,7 +145,7 @@ class Trace:
         return (len(self) - 1) / self.duration_s if self.duration_s > 0 else float("inf")
 
     def select(self, rows: ArrayLike) -> Trace:
-        """Take some rows, given as indices or a mask, into a new trace.
+        """Return a new trace of some rows, given as indices or a mask.
 
         Examples
         --------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def broken_off(error: ReplayError, remark: str) -> int:
-    """Say what was kept of a replay that broke off; an interruption has an exit code of its own."""
+    """Report what was kept of a replay that broke off; an interruption has an exit code of its own."""
     from busdoor.cli.telling import note
     from busdoor.core.interrupt import exit_code
 

@@ -88,7 +88,7 @@ def profile(
     from busdoor_gpu.engine.place import settle_place
     from busdoor_gpu.engine.slots import EngineError
     from busdoor_gpu.replay.replay import ReplayError
-    from busdoor_gpu.twin.twin import profile as profiling
+    from busdoor_gpu.twin import profile as profiling
 
     budget_s = parse_seconds(budget)
     asked = {

@@ -130,11 +130,11 @@ class Engine:
         return passed_s, passed_s
 
     def drain(self) -> None:
-        """Let everybody leave, so that `outputs` is complete."""
+        """Release every request, so that `outputs` is complete."""
         guarded(self._update, self.seats.leave_all())
 
     def close(self) -> None:
-        """Give the cache's memory back at once, whoever still refers to the engine."""
+        """Free the cache's memory at once, whatever still refers to the engine."""
         self.caches.clear()
         self._graphs = None
 

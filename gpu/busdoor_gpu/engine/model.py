@@ -1,4 +1,4 @@
-"""The forward pass: one flat line of tokens, whoever they belong to."""
+"""The forward pass: one flat line of tokens, whichever requests they belong to."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Step:
 
     @classmethod
     def of_padding(cls, num_rows: int, num_tokens: int) -> Step:
-        """Rows of nobody, which compute so many tokens each and leave no trace.
+        """Rows of no request, which compute so many tokens each and leave no trace.
 
         >>> Step.of_padding(2, 1).decodes
         True
@@ -96,7 +96,7 @@ class ContiguousBlocks:
             return self._kv.reserved(self._policy)[1] // self._policy.num_running
 
     def free(self, request: Request) -> None:
-        """Take the request's blocks back."""
+        """Free the request's blocks."""
         for block in self._held.pop(request):
             heappush(self._free, block)
 
@@ -170,7 +170,7 @@ class Seats:
         return step
 
     def leave_all(self) -> Step:
-        """Everybody leaves."""
+        """Release every request."""
         step = Step()
         for request in list(self._slot_of):
             self._leave(request, step)

@@ -99,7 +99,7 @@ class StepInputs:
         return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
 
     def narrow(self, num_tokens: int, num_rows: int) -> StepInputs:
-        """Take the first of these buffers, for a smaller step; no copy."""
+        """Return the first of these buffers, for a smaller step; no copy."""
         return StepInputs(
             self.input_ids[:num_tokens],
             self.positions[:num_tokens],

@@ -27,7 +27,7 @@ class Clock(Protocol):
         """Seconds from a moment of the replay until now; more than 0."""
 
     def wait_until(self, now_s: float) -> None:
-        """Let idle time pass until a moment of the replay."""
+        """Wait, idle, until a moment of the replay."""
 
 
 class WallClock:
@@ -51,7 +51,7 @@ class WallClock:
         return max(_TICK_S, time.perf_counter() - self._origin_s - start_s)
 
     def wait_until(self, now_s: float) -> None:
-        """Let idle time pass until a moment of the replay."""
+        """Wait, idle, until a moment of the replay."""
         time.sleep(max(0.0, now_s - (time.perf_counter() - self._origin_s)))
 
 

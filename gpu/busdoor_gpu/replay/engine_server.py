@@ -88,7 +88,7 @@ class EngineServer(Server):
         self._slept_at_s = nan
 
     def submit(self, request: Request) -> None:
-        """Let a request arrive now."""
+        """Submit a request that arrives now."""
         self.present[request] = None
         super().submit(request)
 

@@ -146,7 +146,7 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:
-    """Say what ran on what, as a result's meta.json keeps it."""
+    """Return what ran on what, as a result's meta.json keeps it."""
     config = engine.model.config
     device = describe_device(engine.model.device)
     return {

@@ -1,1 +1,1 @@
-"""."""
+"""A machine profiled, fitted, and compared with held-out replays."""

@@ -17,7 +17,7 @@ _WARM_SHARE = 0.1  # most of the budget that first runs may take: what compiles 
 
 
 class GridPolicy(Policy):
-    """Emits cells until a time is up; nobody arrives, the policy makes its requests itself.
+    """Emits cells until a time is up; no request arrives, the policy makes them itself.
 
     Requests enter with their context as if a prefix cache had it, so that no time goes into computing it. A cell begins
     with an iteration that seats who decodes, and ends with one more of its own: the host prepares the following batch
@@ -130,7 +130,7 @@ class GridPolicy(Policy):
         return 1
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Learn that the batch has run; return who has finished."""
+        """Complete the batch that has run; return the finished requests."""
         finished = []
         for request, num_tokens in self._items:
             request.computed_tokens += num_tokens
@@ -144,7 +144,7 @@ class GridPolicy(Policy):
 
     @property
     def num_waiting(self) -> int:
-        """Nobody waits."""
+        """No request waits."""
         return 0
 
     @property

@@ -145,7 +145,7 @@ class Machine:
 
 
 def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
-    """Give a policy its share of the machine's blocks; ranges, which begin anywhere, leave a block for each slot."""
+    """Return a policy's share of the machine's blocks; ranges, which begin anywhere, leave a block for each slot."""
     spare = limits.max_num_seqs if policy in ("static", "orca") else 0
     return KVConfig(
         num_blocks=int(share * limits.num_blocks) - spare,
@@ -155,7 +155,7 @@ def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
 
 
 def arriving(trace: Trace, request_rate: float, seed: int) -> Trace:
-    """Let a trace's requests come at random, and as many of them per second as is asked for."""
+    """Return a trace's requests with Poisson arrivals at the rate that is asked for."""
     arrivals = Poisson(request_rate=request_rate, normalize_duration=True)
     return trace.with_arrivals(arrivals.times(len(trace), np.random.default_rng([seed, 1])))
 

@@ -142,7 +142,7 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
 
 
 def _fed(log: Log, host_s: Floats, own: Part, weights: Floats) -> NDArray[np.bool_]:
-    """Tell the iterations in which the device did not wait for launches: else its time says nothing of what it can do.
+    """Mark the iterations in which the device did not wait for launches: else its time does not show what it can do.
 
     All of them, where the others alone cannot tell the terms apart: then what the device waited is all that is known.
     """

@@ -199,7 +199,7 @@ def _statistics(result: Result) -> Floats:
 
 
 def _queue_weights(measured: Floats) -> Floats:
-    """Let a TTFT count the less, the longer the queue in it, which multiplies errors of the step time by 1/(1 − ρ)."""
+    """Weigh a TTFT the less, the longer the queue in it, which multiplies errors of the step time by 1/(1 − ρ)."""
     lightest = measured.min(axis=0)
     firsts = np.arange(measured.shape[1]) < _FOURTHS
     return np.where(firsts, lightest / measured, 1.0).ravel()

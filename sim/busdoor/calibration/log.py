@@ -142,7 +142,7 @@ _TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the 
 
 
 def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
-    """Tell of each row but the first whether it begins where the one before ends, shape (n - 1,).
+    """Return of each row but the first whether it begins where the one before ends, shape (n - 1,).
 
     Examples
     --------

@@ -59,7 +59,7 @@ def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, An
 
 
 def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, Any]:
-    """Say how many iterations a log has, how many were left out, and how much of its spread no model can predict.
+    """Return how many iterations a log has, how many were left out, and how much of its spread no model can predict.
 
     `drift` is the standard deviation of measured over predicted time between the contiguous pieces of the log.
     """
@@ -74,7 +74,7 @@ def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, A
 
 
 def repeatability(log: Log) -> float:
-    """Mean relative difference of two consecutive decode iterations of as many requests: the noise nobody can predict.
+    """Mean relative difference of two consecutive decode iterations of as many requests: noise that no model predicts.
 
     NaN where the log has none.
     """

@@ -140,7 +140,7 @@ class Played(StepTime):
         self._afterwards = afterwards
 
     def durations_s(self, batch: Batch, repeat: int) -> Floats:
-        """Take the next duration."""
+        """Return the next duration."""
         taken = next(self._left, None)
         return self._afterwards.durations_s(batch, repeat) if taken is None else np.array([taken])
 

@@ -104,7 +104,7 @@ class _History:
         self._ended_s = 0.0
 
     def iterate(self, number: int, start_s: float, end_s: float, items: list[list[int]], preempted: list[int]) -> None:
-        """Take in one iteration."""
+        """Add one iteration."""
         begin_s = max(self._ended_s, min(self._requests[request][0] for request, _ in items))
         if not begin_s <= start_s <= end_s:
             raise ValueError(

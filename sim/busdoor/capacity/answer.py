@@ -112,7 +112,7 @@ def _too_short(search: Search, advice: str) -> str:
 
 
 def advice_for(fixed: bool) -> str:
-    """Say what to do where runs are too short: a file cannot be lengthened, a workload that is drawn can.
+    """Return what to do where runs are too short: a file cannot be lengthened, a workload that is drawn can.
 
     Examples
     --------

@@ -130,7 +130,7 @@ class WholeBatches:
         return means
 
     def _of_rows(self, values: NDArray[Number], length: int) -> NDArray[Number]:
-        """Give each request what its batch has."""
+        """Return of each request what its batch has."""
         return np.repeat(values, self.batch_size, axis=1)[:, :length]
 
     def _contexts_s(self, longest: int) -> Floats:

@@ -115,7 +115,7 @@ def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
 
 
 def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
-    """Give each row that was run a look of its own; rows with the same runs share one line, and its label.
+    """Return a look for each row that was run; rows with the same runs share one line, and its label.
 
     Examples
     --------

@@ -49,7 +49,7 @@ _TARGET_IN = 5.0  # high: a legend of seven policies stands below the axes
 
 
 def capacity_page(folder: Path) -> Page:
-    """Tell a capacity study as a page.
+    """Return a capacity study as a page.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def _target(ax: Axes, study: Saved, key: str) -> None:
 
 
 def sweep_page(folder: Path) -> Page:
-    """Tell a sweep as a page.
+    """Return a sweep as a page.
 
     Parameters
     ----------

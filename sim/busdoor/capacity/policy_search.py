@@ -159,7 +159,7 @@ class Solver:
         return self._built(policy).capacity_rps(trace or self.runs.traces[0], self.runs.config.step_time)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
-        """Settle a batch size that nobody has chosen: the largest that fits in all draws, not another one in each."""
+        """Settle a batch size that was not chosen: the largest that fits in all draws, not another one in each."""
         if getattr(policy.config, "batch_size", 0) is not None:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv

@@ -88,7 +88,7 @@ def sample(task: Task) -> Sample:
 
 
 def saturated_rps(task: Task) -> float:
-    """Requests per second with everybody there from the start."""
+    """Requests per second when all requests are there from the start."""
     result = run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)
     return float(saturated_rates(result.requests, result.meta)["request_throughput"])
 

@@ -108,7 +108,7 @@ def _unknown_option(said: str, error: UnknownOptionError) -> str:
 
 
 def _write_what_the_terminal_can() -> None:
-    """Let characters that the terminal's encoding lacks be written as near ones, or as question marks."""
+    """Write characters that the terminal's encoding lacks as near ones, or as question marks."""
     codecs.register_error("busdoor", _nearest)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # not of what stands in for a terminal, as in a notebook

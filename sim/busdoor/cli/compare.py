@@ -126,7 +126,7 @@ def _experiment(settled: Config, chosen: bool) -> Experiment:
 
 
 def _fitting(config: Config, trace: Trace) -> Config:
-    """Leave out of the policies that nobody asked for those that the server cannot run, and say why."""
+    """Leave out of the default policies those that the server cannot run, and print why."""
     from dataclasses import replace
 
     from busdoor.cli.telling import note
@@ -174,7 +174,7 @@ def _deliver(experiment: Experiment, finished: bool, place: StudyFolder, perfett
 
 
 def _interruption(experiment: Experiment) -> str:
-    """Say which replications an interrupted comparison is of: those that every row has run."""
+    """Print which replications an interrupted comparison is of: those that every row has run."""
     done, wanted = experiment.num_complete, experiment.config.replications
     if not done:
         return "Interrupted in the first replication: the rows that it had run are shown."

@@ -95,7 +95,7 @@ def names_policies(config: Path | None) -> bool:
 
 
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Let the relative paths of a file's [workload] and of its [step_time]s start at its folder; a flag's start here.
+    """Resolve the relative paths of a file's [workload] and [step_time]s from its folder; a flag's start here.
 
     A step time's may be the name of a calibration instead, which has no folder.
     """

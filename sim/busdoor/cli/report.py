@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def report(directory: Path, /, *, out: Path | None = None) -> int:
-    """Tell a folder as one HTML page: verdict, tables and figures; of a comparison also timelines to be played.
+    """Write a folder as one HTML page: verdict, tables and figures; of a comparison also timelines that play.
 
     The page needs no network and no server; open it in any browser.
 

@@ -135,7 +135,7 @@ def _value(value: Any) -> str:
 
 
 def closing(sweep: Sweep) -> list[str]:
-    """Say how many points there are, and what is wrong with those that are not done."""
+    """Print how many points there are, and what is wrong with those that are not done."""
     total, failed, missing = len(sweep.points), len(sweep.failed), len(sweep.missing)
     said = [f"... and {total - SHOWN_ROWS:,} more."] if total > SHOWN_ROWS else []
     said.append(f"{total:,} points: {total - failed - missing:,} done, {failed:,} failed, {missing:,} not run.")

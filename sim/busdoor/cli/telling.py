@@ -39,6 +39,6 @@ def telling(json: bool) -> Iterator[Answer]:
 
 
 def note(text: str) -> None:
-    """Print a remark to stderr; one that nobody reads is no reason to end."""
+    """Print a remark to stderr; a closed stderr is no reason to end."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)

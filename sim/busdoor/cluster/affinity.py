@@ -38,7 +38,7 @@ class SessionAffinity(Router):
 
 @dataclass(kw_only=True, eq=False, config=ConfigDict(extra="forbid"))
 class PrefixAffinity(Router):
-    """To whoever was sent the longest beginning of the prompt before, if it is long and the load is even.
+    """To the server that was sent the longest beginning of the prompt before, if it is long and the load is even.
 
     Else, and among equals, to whoever has the fewest unanswered requests for its weight. The router knows which
     prompts it has sent where (by their `hash_ids`), not what a server's cache has since lost.
@@ -68,7 +68,7 @@ class PrefixAffinity(Router):
         self._servers_of = [0]  # of each node, the servers that were sent this prefix, a bit each
 
     def choose(self, request: Request) -> int:
-        """Return whoever knows the beginning, and remember that it now knows all of the prompt."""
+        """Return the server that knows the beginning, and remember that it now knows all of the prompt."""
         index = self.least()
         if request.hash_ids:
             known, servers = self._longest(request.hash_ids)

@@ -48,7 +48,7 @@ def join_tables(tables: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.Data
 def describe_cluster(
     trace: Trace, replicas: Sequence[Replica], lookahead: int, roles: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Say what ran, as a result's meta.json keeps it.
+    """Return what ran, as a result's meta.json keeps it.
 
     `num_slots` and `num_blocks` are sums over the replicas; `replicas` says what each one was. Of policy, step time,
     block size and the longest request it says the first replica's, but the names of all policies.

@@ -19,7 +19,7 @@ TRANSFER_COLUMNS = ("request_id", "prefill_replica", "transfer_start_s", "transf
 
 
 class Disaggregation:
-    """Take requests through a prefill pool, over a link, and through a decode pool.
+    """Route requests through a prefill pool, over a link, and through a decode pool.
 
     In the prefill pool a request is one of its prompt and a single token: it is answered there with its first token,
     and its KV leaves the server's cache at once (what waits to be sent, or for room in the decode pool, waits in host
@@ -68,7 +68,7 @@ class Disaggregation:
         self._transfers = array("d")
 
     def connect(self, servers: Sequence[Server], weights: Sequence[float], num_prefill: int, seed: int) -> None:
-        """Give the first `num_prefill` servers to the prefill router, the others to the decode router."""
+        """Connect the first `num_prefill` servers to the prefill router, the others to the decode router."""
         pools = (
             (self.prefill, slice(num_prefill), 0, self.prefilled),
             (self.decode, slice(num_prefill, None), num_prefill, self.on_leave),
@@ -77,7 +77,7 @@ class Disaggregation:
             router.connect(servers[own], weights=weights[own], seed=seed, first_replica=first, on_leave=left)
 
     def submit(self, request: Request) -> None:
-        """Let a request arrive now."""
+        """Submit a request that arrives now."""
         cap = min(request.max_output_tokens, 1)
         prompt = Request(
             request.request_id,
@@ -94,7 +94,7 @@ class Disaggregation:
         self.prefill.submit(prompt)
 
     def abandon(self, request: Request) -> None:
-        """Say that a request's client has gone."""
+        """Abandon a request whose client has gone."""
         prompt = self._prompts.get(request.request_id)
         if prompt is not None:
             self._gone.add(request)
@@ -107,17 +107,17 @@ class Disaggregation:
             self.decode.abandon(request)
 
     def expect(self, arrival_s: float) -> None:
-        """Learn when the next request may arrive."""
+        """Note when the next request may arrive."""
         self.prefill.expect(arrival_s)
 
     def close(self) -> None:
-        """Say that no request will arrive any more."""
+        """Close: no request will arrive any more."""
         self._closed = True
         self.prefill.close()
         self._close_decode()
 
     def prefilled(self, prompt: Request) -> None:
-        """Learn that a prompt has left the prefill pool: its first token is out, or it never will be."""
+        """Pass on a prompt that has left the prefill pool: its first token is out, or it never will be."""
         del self._prompts[prompt.request_id]
         request = self._originals.pop(prompt.request_id)
         request.replica = prompt.replica
@@ -154,7 +154,7 @@ class Disaggregation:
             self._close_decode()
 
     def _end(self, request: Request, status: str) -> None:
-        """Let go of a request that never came to the decode pool."""
+        """Release a request that never came to the decode pool."""
         request.status = status
         self._gone.discard(request)
         self.recorder.left(request, self.env.now)

@@ -20,7 +20,7 @@ _METRICS = {
 
 
 def replica_table(result: Result) -> pd.DataFrame:
-    """Tell a cluster's servers apart.
+    """Return a row per server of a cluster.
 
     Parameters
     ----------
@@ -72,14 +72,14 @@ def _parts(result: Result) -> list[Result]:
 
 
 def _about(own: Result) -> dict[str, Any]:
-    """Say what a server is, and what was sent to it."""
+    """Return what a server is, and what was sent to it."""
     known = {key: own.meta[key] for key in ("role", "policy", "gpu") if key in own.meta}
     sent = {"requests": len(own.requests), "tokens": _tokens(own)}
     return {**known, "weight": own.meta.get("weight", 1.0), **sent}
 
 
 def _did(own: Result, span_s: float) -> dict[str, Any]:
-    """Say how a server fared in a run of so many seconds."""
+    """Return how busy a server was in a run of so many seconds."""
     summary = own.summary if len(own.requests) else pd.Series(dtype=object)
     busy_s = own.iterations["duration_s"].sum()
     return {"busy_share": busy_s / span_s, **{name: summary.get(key, np.nan) for name, key in _METRICS.items()}}

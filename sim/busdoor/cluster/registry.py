@@ -68,7 +68,7 @@ def _imported(path: str, fields: Mapping[str, Any]) -> Router:
 
 
 def as_router(router: str | Mapping[str, Any] | Router) -> Router:
-    """Take a router as it is, or make one of a name, or of a table with a `name` and fields.
+    """Return a router as it is, or make one of a name, or of a table with a `name` and fields.
 
     Examples
     --------

@@ -66,7 +66,7 @@ class Router(ABC):
         first_replica: int = 0,
         on_leave: Callable[[Request], None] | None = None,
     ) -> None:
-        """Take over servers, before any request comes.
+        """Connect the servers, before any request comes.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Router(ABC):
         """Index of the server that a request is sent to; called once for each, when it arrives."""
 
     def foretell(self) -> int | None:
-        """Index of the server that takes the next request whoever it is; None where that is not known beforehand."""
+        """Index of the server that takes the next request, whatever it is; None where that is not known beforehand."""
         return None
 
     def least(self) -> int:
@@ -110,7 +110,7 @@ class Router(ABC):
         return self.loads.index(min(self.loads))
 
     def submit(self, request: Request) -> None:
-        """Let a request arrive now."""
+        """Submit a request that arrives now."""
         self.servers[self.place(request)].submit(request)
 
     def place(self, request: Request) -> int:
@@ -135,11 +135,11 @@ class Router(ABC):
         return self.servers[request.replica - self._first_replica]
 
     def abandon(self, request: Request) -> None:
-        """Say that a request's client has gone."""
+        """Abandon a request whose client has gone."""
         self.server_of(request).abandon(request)
 
     def expect(self, arrival_s: float) -> None:
-        """Learn when the next request may arrive: told to the one server that will have it, if that is known.
+        """Note when the next request may arrive: passed to the one server that will have it, if that is known.
 
         A server ends its stretch where an arrival is expected; if all of them did, each would cost what all cost.
         """
@@ -148,7 +148,7 @@ class Router(ABC):
             self.servers[index].expect(arrival_s)
 
     def close(self) -> None:
-        """Say that no request will arrive any more."""
+        """Close: no request will arrive any more."""
         for server in self.servers:
             server.close()
 

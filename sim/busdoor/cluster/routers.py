@@ -12,7 +12,7 @@ from busdoor_workloads.streams import stream
 
 
 class RoundRobin(Router):
-    """One after another; with weights, whoever is furthest behind its share.
+    """One after another; with weights, the server furthest behind its share.
 
     Examples
     --------
@@ -30,12 +30,12 @@ class RoundRobin(Router):
     """
 
     def prepare(self) -> None:
-        """Nobody has been sent anything."""
+        """Reset: no server has been sent anything."""
         self._line = [(1 / weight, index, 1) for index, weight in enumerate(self.weights)]
         heapify(self._line)
 
     def foretell(self) -> int:
-        """Whose turn it is: whoever has the least turns, this one included, for its weight."""
+        """Whose turn it is: the server with the least turns, this one included, for its weight."""
         return self._line[0][1]
 
     def choose(self, request: Request) -> int:
@@ -59,7 +59,7 @@ class Random(Router):
         return self._next
 
     def choose(self, request: Request) -> int:
-        """Take what has been drawn."""
+        """Return what has been drawn."""
         index, self._next = self._next, self._draw()
         return index
 
@@ -68,7 +68,7 @@ class Random(Router):
 
 
 class LeastOutstanding(Router):
-    """Whoever has the fewest unanswered requests for its weight; the first of equals."""
+    """The server with the fewest unanswered requests for its weight; the first of equals."""
 
     def choose(self, request: Request) -> int:
         """Fewest outstanding requests."""
@@ -76,7 +76,7 @@ class LeastOutstanding(Router):
 
 
 class ShortestQueue(Router):
-    """Whoever has the fewest unanswered tokens for its weight, counting those of the request; the first of equals."""
+    """The server with the fewest unanswered tokens for its weight, the request's included; the first of equals."""
 
     def choose(self, request: Request) -> int:
         """Fewest outstanding tokens."""
@@ -86,7 +86,7 @@ class ShortestQueue(Router):
 
 
 class PowerOfTwo(Router):
-    """Of two different servers drawn at random, whoever has fewer unanswered requests for its weight.
+    """Of two different servers drawn at random, the one with fewer unanswered requests for its weight.
 
     References
     ----------
@@ -107,7 +107,7 @@ class PowerOfTwo(Router):
 
 
 class LeastKV(Router):
-    """Whoever has the smallest share of its KV blocks taken; of equals, whoever has the fewest unanswered requests.
+    """The server with the smallest share of KV blocks taken; of equals, the one with the fewest unanswered requests.
 
     Blocks are counted as of the iteration that runs; who still waits at a server holds none.
     """

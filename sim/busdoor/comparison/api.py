@@ -184,7 +184,7 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
 
 
 def workload_key(workload: str | Path) -> str:
-    """Say whether a word names a file ("path") or a profile ("name").
+    """Return whether a word names a file ("path") or a profile ("name").
 
     Examples
     --------

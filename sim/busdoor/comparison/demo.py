@@ -63,7 +63,7 @@ def introductory_scenario() -> Demo:
 
 
 def describe(demo: Demo) -> str:
-    """Tell the introductory scenario in words and numbers.
+    """Describe the introductory scenario in words and numbers.
 
     Parameters
     ----------

@@ -168,7 +168,7 @@ def filling(config: Config, trace: Trace) -> Trace:
 
 
 def _wants_tuning(policy: PolicyTable) -> bool:
-    """Whether it is static batching whose batch size nobody has chosen."""
+    """Whether it is static batching whose batch size was not chosen."""
     return policy.name == "static" and policy.config.batch_size is None
 
 

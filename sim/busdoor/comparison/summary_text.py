@@ -11,7 +11,7 @@ from busdoor.results.table_text import refusals
 
 
 def verdict(comparison: ComparisonData) -> str:
-    """Say how many times the tokens the best policy serves, what that saves in GPUs, and who cannot keep up.
+    """Return how many times the tokens the best policy serves, what that saves in GPUs, and which cannot keep up.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _slo(comparison: ComparisonData) -> str:
 
 
 def _refused(comparison: ComparisonData) -> str:
-    """Say how many requests of the first draw are refused, and why: they are counted, and are no load."""
+    """Return how many requests of the first draw are refused, and why: they are counted, and are no load."""
     counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
     if not any(counts.values()):
         return ""

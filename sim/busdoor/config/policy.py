@@ -178,7 +178,7 @@ def parse_policies(
 
 
 def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
-    """Give policies of the same label labels of their own, by the first field in which they differ, else by number."""
+    """Return policies with labels of their own: by the first field in which they differ, else by number."""
     counts = Counter(policy.label for policy in policies)
     labelled = tuple(
         replace(policy, label=_apart(policy, index, policies)) if counts[policy.label] > 1 else policy

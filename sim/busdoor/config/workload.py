@@ -141,7 +141,7 @@ class WorkloadTable:
         return () if self.path is None else self._file.notes
 
     def apply(self, trace: Trace) -> Trace:
-        """Give a finished trace this table's rate, timeout and cap."""
+        """Return a finished trace with this table's rate, timeout and cap."""
         if self.num_requests is not None and self.num_requests < len(trace):
             trace = trace.select(np.arange(self.num_requests))
         if self.request_rate is not None:
@@ -221,7 +221,7 @@ def is_replicable(trace: Trace) -> bool:
 
 
 def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
-    """All requests at once, repeated until there are enough to keep any server full; nobody thinks or gives up.
+    """All requests at once, repeated until there are enough to keep any server full; no think times or timeouts.
 
     In a closed loop, "at once" is as many as there are users.
 
@@ -239,7 +239,7 @@ def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
 
 
 def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64]) -> Trace:
-    """Take rows in any order, to arrive at other times."""
+    """Return rows in any order, with other arrival times."""
     at_once = trace.with_arrivals(np.zeros(len(trace)))  # rows out of order may not have times out of order
     return at_once.select(rows).with_arrivals(arrival_s)
 

@@ -52,7 +52,7 @@ class Decodes:
         self._ending: list[tuple[int, int, Request]] = []  # (finish clock, seat, request); stale where it has left
 
     def join(self, request: Request) -> None:
-        """Take in a request whose `computed_tokens` and `generated_tokens` are right at this clock."""
+        """Add a request whose `computed_tokens` and `generated_tokens` are right at this clock."""
         request.decode_clock = self.clock
         request.finish_clock = finish = self.clock + request.output_tokens - request.generated_tokens
         self.phases[(request.computed_tokens - self.clock) % self.block_size][request] = None
@@ -61,7 +61,7 @@ class Decodes:
         heappush(self._ending, (finish, request.seat, request))
 
     def leave(self, request: Request) -> None:
-        """Let a request go, and write where it got to into it."""
+        """Remove a request, and write its progress into it."""
         del self.phases[(request.computed_tokens - request.decode_clock) % self.block_size][request]
         passed = self.clock - request.decode_clock
         request.computed_tokens += passed
@@ -75,7 +75,7 @@ class Decodes:
         return request.computed_tokens + self.clock - request.decode_clock
 
     def advance(self, repeat: int) -> None:
-        """Let `repeat` iterations pass."""
+        """Advance by `repeat` iterations."""
         self.clock += repeat
         self.context_tokens += repeat * self.count
 
@@ -87,7 +87,7 @@ class Decodes:
         return ending[0][0] - self.clock if ending else inf
 
     def pop_finished(self) -> list[Request]:
-        """Let go of the requests that have just made their last token, in order of admission."""
+        """Remove and return the requests that have just made their last token, in order of admission."""
         finished: list[Request] = []
         ending, clock = self._ending, self.clock
         while ending and ending[0][0] <= clock:

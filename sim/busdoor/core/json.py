@@ -27,7 +27,7 @@ def plains(values: Any) -> dict[str, float | None]:
 
 
 def numbers(told: Mapping[str, Any]) -> dict[str, float]:
-    """Take null for the NaN that it was.
+    """Return numbers with NaN where JSON has null.
 
     Examples
     --------

@@ -54,7 +54,7 @@ Label = Annotated[str, AfterValidator(check_label)]
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """Say that a name is not known, and which one was probably meant.
+    """Return the error that a name is not known, with the one that was probably meant.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
 
 
 def in_one_sentence(cls: type[T]) -> type[T]:
-    """Let the constructor of a pydantic dataclass say what is wrong in one sentence, for callers from Python.
+    """Make the constructor of a pydantic dataclass answer a mistake in one sentence, for callers from Python.
 
     Examples
     --------

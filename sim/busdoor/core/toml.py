@@ -189,7 +189,7 @@ def parse_named(text: str, flag: str, example: str) -> dict[str, Any]:
 
 
 def _lines(text: str) -> dict[tuple[str, int, str], int]:
-    """Find where tables and keys stand; a line inside a multi-line value may be taken for a key, which harms nobody."""
+    """Find where tables and keys stand; a line inside a multi-line value may be taken for a key, which does no harm."""
     lines: dict[tuple[str, int, str], int] = {}
     table, index = "", 0
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,1 +1,1 @@
-"""."""
+"""Pages in one HTML file."""

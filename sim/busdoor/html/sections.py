@@ -47,12 +47,12 @@ WORDS = {
 
 
 def kind_of(run: Run) -> str:
-    """Say whether a run is a bus, which leaves with its batch, or a door, which turns at every iteration."""
+    """Return "bus" for a run of whole batches, "door" for one that is scheduled at every iteration."""
     return "bus" if is_whole_batch(run.meta) else "door"
 
 
 def drawable(runs: Mapping[str, Run]) -> dict[str, Run]:
-    """Keep the runs that served anybody, and kept how."""
+    """Return the runs that served a request, and kept how."""
     return {name: run for name, run in runs.items() if len(run.iterations) and len(run.stays)}
 
 
@@ -147,7 +147,7 @@ def words_used() -> Section:
 
 
 def provenance(config: Mapping[str, Any], versions: Mapping[str, str]) -> Section:
-    """Say from what the numbers can be had again."""
+    """Return from what the numbers can be reproduced."""
     shown = json.dumps(config, indent=2, ensure_ascii=False, default=str)
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     body = f"<p>{escape(made)}.</p><details><summary>Configuration</summary><pre>{escape(shown)}</pre></details>"

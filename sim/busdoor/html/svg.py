@@ -88,7 +88,7 @@ def _shorter(number: re.Match[str]) -> str:
 
 
 def _own_ids(body: str, label: str) -> str:
-    """Give ids that no other figure of the page has, and drop those that nothing refers to."""
+    """Replace ids by ones that no other figure of the page has, and drop those that nothing refers to."""
     prefix = f"f{crc32((label + body).encode()):08x}"
     used = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(set(_REFERENCE.findall(body))))}
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{used[match[1]]}"' if match[1] in used else "", body)
@@ -123,7 +123,7 @@ def _thin_stroke(stroke: str) -> str:
 
 
 def _on_the_way(begin: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]) -> bool:
-    """Say whether the middle lies between the others on a level or upright line."""
+    """Return whether the middle lies between the others on a level or upright line."""
     return any(
         begin[axis] == middle[axis] == end[axis] and (middle[other] - begin[other]) * (end[other] - middle[other]) >= 0
         for axis, other in ((0, 1), (1, 0))

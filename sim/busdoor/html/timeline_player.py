@@ -153,7 +153,7 @@ def _counters(counts: Mapping[str, list[int]]) -> str:
 
 
 def _notes(sides: tuple[Side, ...], scenes: list[Scene], window: Window) -> list[str]:
-    """Say what is not shown, and what the counters count."""
+    """Return what is not shown, and what the counters count."""
     end, longest_s = clock_text(window.frames, window.step_s), max(scene.end_s for scene in scenes)
     notes = [f"Shown: the whole run, {end}." if window.whole else f"Shown: the first {end} of {longest_s:,.0f} s."]
     if any(scene.used_slots > scene.rows(window) for scene in scenes):

@@ -15,7 +15,7 @@ PIECES = ("prefill", "decode", "finished")
 
 
 def seats(rows: int) -> str:
-    """Draw a seat a slot, and in it what the script widens: how far its request has come."""
+    """Draw a bar per slot, and in it what the script widens: the progress of its request."""
     empty = "".join(_rect(0, 100, slot, rows, ' class="empty"') for slot in range(rows))
     return empty + "".join(_rect(0, 0, slot, rows, ' class="rider"') for slot in range(rows))
 

@@ -1,1 +1,1 @@
-"""."""
+"""KV memory: paged, with a prefix cache, contiguous."""

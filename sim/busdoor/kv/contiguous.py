@@ -45,7 +45,7 @@ class ContiguousKV:
 
     @property
     def num_reserved_tokens(self) -> int:
-        """Slots that somebody holds."""
+        """Slots that are held."""
         return self.num_tokens - self.num_free_tokens
 
     @property
@@ -62,7 +62,7 @@ class ContiguousKV:
         return num_tokens <= self.largest_hole
 
     def reserve(self, key: Hashable, num_tokens: int) -> int | None:
-        """Take the first hole that is large enough for somebody; return its offset, or None if there is no such hole.
+        """Reserve the first hole that is large enough; return its offset, or None if there is no such hole.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class ContiguousKV:
         return offset
 
     def free(self, key: Hashable) -> None:
-        """Give a range back; the holes on both its sides become one with it."""
+        """Free a range; the holes on both its sides become one with it."""
         offset, size = self._taken.pop(key)
         self.num_free_tokens += size
         low = high = bisect_left(self._offsets, offset)
@@ -95,7 +95,7 @@ class ContiguousKV:
         self._replace(low, high, offset, end - offset)
 
     def reserved(self, key: Hashable) -> tuple[int, int]:
-        """Offset and length of what somebody holds."""
+        """Offset and length of what a holder has."""
         return self._taken[key]
 
     def holes(self) -> list[tuple[int, int]]:

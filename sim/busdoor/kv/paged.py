@@ -1,4 +1,4 @@
-"""Paged KV memory: blocks of a fixed size, any free one fits anybody."""
+"""Paged KV memory: blocks of a fixed size, any free one fits any request."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PagedKV:
         return -(-num_tokens // self.block_size) - held
 
     def grow(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> None:
-        """Give a request the blocks it lacks to hold `num_tokens` tokens; the caller has asked `needed`."""
+        """Allocate the blocks that a request lacks to hold `num_tokens` tokens; the caller has asked `needed`."""
         pages = request.kv
         if not isinstance(pages, Pages):
             request.kv = pages = Pages(0, [])
@@ -82,7 +82,7 @@ class PagedKV:
             self.num_free_blocks -= more
 
     def grow_decodes(self, decodes: Decodes, repeat: int, ahead: int = 0) -> int:
-        """Give the decoding requests the blocks that `repeat` iterations begin, from the one `ahead` of the next.
+        """Allocate the blocks that `repeat` iterations of the decodes begin, from the one `ahead` of the next.
 
         Returns how many. They are counted for all together; `settle` writes its share into a request that stops.
         """
@@ -97,7 +97,7 @@ class PagedKV:
             pages.num_blocks = max(pages.num_blocks, -(-num_tokens // self.block_size))
 
     def free(self, request: Request) -> None:
-        """Take all blocks of a (settled) request back."""
+        """Free all blocks of a (settled) request."""
         pages = request.kv
         if isinstance(pages, Pages):
             self.num_free_blocks += pages.num_blocks

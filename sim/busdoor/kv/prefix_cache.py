@@ -54,7 +54,7 @@ class PrefixCachedKV(PagedKV):
         return max(request.computed_tokens, len(self._hits(request)) * self.block_size)
 
     def needed(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> int:
-        """Free blocks that it takes to hold `num_tokens` tokens, found blocks that nobody holds among them."""
+        """Free blocks that it takes to hold `num_tokens` tokens, found blocks that no request holds among them."""
         pages = request.kv
         held = len(pages.block_ids) if isinstance(pages, CachedPages) else 0
         hits = self._hits(request)[: cached_tokens // self.block_size]
@@ -62,7 +62,7 @@ class PrefixCachedKV(PagedKV):
         return max(0, -(-num_tokens // self.block_size) - held - len(hits)) + idle
 
     def grow(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> None:
-        """Give a request the blocks it lacks to hold `num_tokens` tokens, the first `cached_tokens` from the cache."""
+        """Allocate the blocks that a request lacks for `num_tokens`, the first `cached_tokens` from the cache."""
         pages = request.kv
         if not isinstance(pages, CachedPages):
             request.kv = pages = CachedPages()
@@ -75,7 +75,7 @@ class PrefixCachedKV(PagedKV):
         self._remember(request, pages, num_tokens // self.block_size)
 
     def grow_decodes(self, decodes: Decodes, repeat: int, ahead: int = 0) -> int:
-        """Give the decoding requests the blocks that `repeat` iterations begin, from the one `ahead` of the next."""
+        """Allocate the blocks that `repeat` iterations of the decodes begin, from the one `ahead` of the next."""
         num_blocks = 0
         for i in range(ahead, ahead + repeat):
             for request in decodes.crossing(i):
@@ -90,7 +90,7 @@ class PrefixCachedKV(PagedKV):
             self._remember(request, pages, num_tokens // self.block_size)
 
     def free(self, request: Request) -> None:
-        """Take a request's blocks back, tail first."""
+        """Free a request's blocks, tail first."""
         pages = request.kv
         if not isinstance(pages, CachedPages):
             return
@@ -154,7 +154,7 @@ class PrefixCachedKV(PagedKV):
         self._holders[block] += 1
 
     def _take(self) -> int:
-        """Take the free block that has been free longest, and forget what it holds."""
+        """Return the block that has been free longest, and forget what it holds."""
         block, _ = self._free.popitem(last=False)
         self.num_free_blocks -= 1
         self._holders[block] = 1

@@ -62,7 +62,7 @@ def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
 
 
 def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True) -> pd.Series[bool]:
-    """Tell which finished requests meet every limit (at or under it).
+    """Return which finished requests meet every limit (at or under it).
 
     A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was released whole meets
     none, since it has no time per token.

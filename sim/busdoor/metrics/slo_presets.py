@@ -1,4 +1,4 @@
-"""Promises that benchmarks and papers use, by name."""
+"""SLOs that benchmarks and papers use, by name."""
 
 from __future__ import annotations
 

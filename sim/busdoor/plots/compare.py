@@ -118,14 +118,14 @@ def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axe
 
 
 def _share_height(panels: list[Axes]) -> None:
-    """Give every panel the tallest one's axis, from 0."""
+    """Set every panel's axis to the tallest one's, from 0."""
     most = max(ax.get_ylim()[1] for ax in panels)
     for ax in panels:
         ax.set_ylim(0, most)
 
 
 def _share_time(panels: list[Axes]) -> None:
-    """Give every panel the slowest policy's time axis, so that the faster ones are seen to end sooner."""
+    """Set every panel's time axis to the slowest policy's, so that the faster ones are seen to end sooner."""
     ends_s = [ax.get_xlim() for ax in panels]
     for ax in panels:
         ax.set_xlim(min(low for low, _ in ends_s), max(high for _, high in ends_s))

@@ -109,7 +109,7 @@ def _queue(ax: Axes, xlabel: str, edges_s: FloatArray, waiting: FloatArray) -> N
 
 
 def _axes_below(ax: Axes) -> Axes:
-    """Give the lower part of the axes' place to a second one with the same time axis."""
+    """Split off the lower part of the axes for a second one with the same time axis."""
     place = ax.get_subplotspec()
     if place is None:  # placed by hand: there is no layout to ask for room
         return ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)

@@ -56,7 +56,7 @@ def _phases_of_replica(stays: pd.DataFrame, iterations: pd.DataFrame) -> pd.Data
 
 
 def released_whole(requests: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Say which requests got all their tokens at once, although they generated more than one."""
+    """Return which requests got all their tokens at once, although they generated more than one."""
     together = requests["first_token_s"].to_numpy(float) >= requests["finish_s"].to_numpy(float)
     flags: np.ndarray[tuple[int], np.dtype[np.bool_]] = together & (requests["output_tokens"].to_numpy() > 1)
     return flags

@@ -36,7 +36,7 @@ Runs = Run | Sequence[Run] | Mapping[str, Run]
 
 
 def named(runs: Runs) -> dict[str, Run]:
-    """Give every run a name: the mapping's, or its policy's (numbered where two are the same)."""
+    """Return every run with a name: the mapping's, or its policy's (numbered where two are the same)."""
     if isinstance(runs, Mapping):
         return dict(runs)
     result: dict[str, Run] = {}
@@ -126,7 +126,7 @@ class IterationClock:
         return counts
 
     def time_s(self, count: ArrayLike) -> FloatArray:
-        """Tell at which second so many iterations had run."""
+        """Return at which second so many iterations had run."""
         wanted = np.asarray(count, dtype=float)
         row = np.clip(np.searchsorted(self._done, wanted - 1e-6), 0, len(self._done) - 1)
         before = self._count[2 * row]

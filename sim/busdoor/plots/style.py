@@ -148,7 +148,7 @@ def _axes(ax: Axes) -> Axes:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Return an empty figure that belongs to nobody but the caller."""
+    """Return an empty figure that belongs to the caller alone."""
     from matplotlib.figure import Figure
 
     class Page(Figure):

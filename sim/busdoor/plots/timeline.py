@@ -101,7 +101,7 @@ def _last_tokens(ax: Axes, stays: pd.DataFrame) -> None:
 
 
 def _door(ax: Axes, entered_s: FloatArray, color: str) -> None:
-    """Mark above the slots whenever the door let somebody in."""
+    """Mark above the slots whenever a request was admitted."""
     from matplotlib.transforms import offset_copy
 
     above = offset_copy(ax.get_xaxis_transform(), ax.get_figure(root=True), y=4.5, units="points")
@@ -171,7 +171,7 @@ def _height_in(slots: int) -> float:
 def _empty_spans(
     run: Run, replica: int, stays: pd.DataFrame, slots: int, window_s: tuple[float, float]
 ) -> pd.DataFrame:
-    """Find the spans in which iterations ran and nobody held the slot."""
+    """Find the spans in which iterations ran and no request held the slot."""
     iterations, _ = of_replica(run, replica)
     busy_s = np.clip(IterationClock(iterations).busy_spans_s(), *window_s)
     busy_s = busy_s[busy_s[:, 1] > busy_s[:, 0]]

@@ -84,10 +84,10 @@ class Policy(ABC):
 
     @abstractmethod
     def add(self, request: Request) -> None:
-        """Take in a request that has arrived; one that can never be served gets a status "refused: <reason>"."""
+        """Add a request that has arrived; one that can never be served gets a status "refused: <reason>"."""
 
     def close(self) -> None:
-        """Learn that no arrival is left."""
+        """Close: no arrival is left."""
         return
 
     @abstractmethod
@@ -96,14 +96,14 @@ class Policy(ABC):
 
     @abstractmethod
     def stretch(self, batch: Batch) -> int:
-        """For how many iterations `schedule` would return this batch again if nobody arrived (itself included)."""
+        """For how many iterations `schedule` would return this batch if no request arrived (itself included)."""
 
     @abstractmethod
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Learn that the batch has run `repeat` times; return who has finished, in order."""
+        """Complete a batch that has run `repeat` times; return the finished requests, in order."""
 
     def next_wakeup_s(self) -> float:
-        """When it wants to be asked again though nobody arrives; infinity for never."""
+        """When it wants to be asked again though no request arrives; infinity for never."""
         return inf
 
     def would_admit(self, request: Request) -> bool:

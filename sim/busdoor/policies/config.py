@@ -101,7 +101,7 @@ class ImportedPolicy:
 
 
 def for_memory(build: Callable[[S, KVConfig, Trace | None], P]) -> Callable[..., P]:
-    """Let a policy's settings check what the policy is built for: memory, and a trace if there is one."""
+    """Make a policy's settings check what the policy is built for: memory, and a trace if there is one."""
 
     @wraps(build)
     def checked(self: S, kv: KVConfig, trace: Trace | None = None) -> P:

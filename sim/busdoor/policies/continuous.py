@@ -49,7 +49,7 @@ class ContinuousPolicy(Policy):
         self._next_seat = 0
 
     def add(self, request: Request) -> None:
-        """Take in a request that has arrived, or refuse it with its reason in `status`."""
+        """Add a request that has arrived, or refuse it with its reason in `status`."""
         reason = self.refusal(request)
         if reason:
             request.status = f"refused: {reason}"
@@ -68,7 +68,7 @@ class ContinuousPolicy(Policy):
         return 1 if batch.chunks or batch.preempted else int(self.decodes.until_finish())
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Advance everybody in the batch, and free the KV of whoever has finished."""
+        """Advance every request in the batch, and free the KV of the finished ones."""
         finished: list[Request] = []
         if batch.num_decode_tokens:
             if repeat > 1:
@@ -106,15 +106,15 @@ class ContinuousPolicy(Policy):
         self._free(request)
 
     def _grow(self, repeat: int) -> int:
-        """Take the blocks that `repeat` iterations after the scheduled one begin, if they do; return how many."""
+        """Allocate the blocks that `repeat` iterations after the scheduled one begin, if they do; return how many."""
         return 0
 
     @abstractmethod
     def _free(self, request: Request) -> None:
-        """Take back the KV memory of a request that leaves its slot."""
+        """Free the KV memory of a request that leaves its slot."""
 
     def _seat(self, request: Request, cached_tokens: int) -> None:
-        """Give a slot to a request that leaves the waiting line."""
+        """Admit a request from the waiting line to a slot."""
         request.status = "running"
         request.computed_tokens = cached_tokens
         if not (request.num_preemptions or request.generated_tokens):  # the first time
@@ -149,7 +149,7 @@ class ContinuousPolicy(Policy):
             request.status = "abandoned"
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot is free and nobody stands before it."""
+        """Only if a slot is free and no request stands before it."""
         return len(self.running) < self.num_slots and self.waiting.precedes(request)
 
     def items(self, batch: Batch) -> Iterator[Item]:

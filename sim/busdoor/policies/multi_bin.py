@@ -90,13 +90,13 @@ class MultiBinPolicy(StaticPolicy):
         return np.argsort(self.bins_of(trace), kind="stable")
 
     def add(self, request: Request) -> None:
-        """Take in a request that has arrived, or refuse it with its reason in `status`."""
+        """Add a request that has arrived, or refuse it with its reason in `status`."""
         super().add(request)
         if request.status == "waiting":
             self._bins[self.bin_of(request)][request] = next(self._places)
 
     def _ready(self, line: OrderedDict[Request, int]) -> tuple[float, int]:
-        """When a bin with somebody in it may leave, and the place of the request that decides it."""
+        """When a bin with a request in it may leave, and the place of the request that decides it."""
         oldest, place = next(iter(line.items()))
         due = oldest.arrival_s + self.max_wait_s, place
         if len(line) < self.num_slots:
@@ -131,7 +131,7 @@ class MultiBinPolicy(StaticPolicy):
         return not self._waiting or len(self._bins[self.bin_of(request)]) + 1 >= self.num_slots
 
     def abandon(self, request: Request) -> None:
-        """Drop a request whose client has gone; one that runs keeps its row, but nobody is answered."""
+        """Drop a request whose client has gone; one that runs keeps its row, but is not answered."""
         if request.status == "waiting":
             del self._bins[self.bin_of(request)][request]
         super().abandon(request)

@@ -1,4 +1,4 @@
-"""Iteration-level scheduling before paging: whoever enters reserves all the KV it may ever need."""
+"""Iteration-level scheduling before paging: a request reserves all the KV it may ever need when it enters."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class OrcaPolicy(ContinuousPolicy):
         return ""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Let everybody go on, and enter who can."""
+        """Schedule every running request, and admit those that fit."""
         decodes = self.decodes
         batch = Batch(num_decode_tokens=decodes.count, decode_context_tokens=decodes.context_tokens)
         if len(self.waiting):
@@ -124,7 +124,7 @@ class OrcaPolicy(ContinuousPolicy):
         return not budget or batch.num_decode_tokens + batch.num_prefill_tokens + request.input_tokens <= budget
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot and a hole are free and nobody stands before it."""
+        """Only if a slot and a hole are free and no request stands before it."""
         return super().would_admit(request) and self.kv.fits(self.reserved_tokens(request))
 
     def _free(self, request: Request) -> None:

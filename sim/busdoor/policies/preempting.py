@@ -11,7 +11,7 @@ from busdoor.policies.queues import Queue
 
 
 class PagedPolicy(ContinuousPolicy):
-    """Running requests take a KV block when they begin it; when none is free, somebody is thrown out.
+    """Running requests take a KV block when they begin it; when none is free, a request is preempted.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ WATERMARK = 0.01
 
 
 class PrefillFirstPolicy(PagedPolicy):
-    """While anybody can enter, iterations compute prompts alone and every decode stands still.
+    """While a request can enter, iterations compute prompts alone and every decode stands still.
 
     Prompts are computed whole, as many as the budget takes; only one that exceeds the budget by itself is cut. An
     admission takes the blocks of the whole prompt; decodes take theirs on demand, and when none is free the last
@@ -66,7 +66,7 @@ class PrefillFirstPolicy(PagedPolicy):
         self.watermark_blocks = int(watermark * kv.num_blocks)
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Decide the next iteration: prompts if there are any that can be computed, else everybody's next token."""
+        """Schedule the next iteration: prompts if any can be computed, else every request's next token."""
         batch = Batch()
         for request in self.prefilling:  # at most one, cut before
             num_tokens = min(request.known_tokens - request.computed_tokens, self.max_num_batched_tokens)
@@ -96,7 +96,7 @@ class PrefillFirstPolicy(PagedPolicy):
         return self.kv.needed(request, request.known_tokens, cached_tokens) <= spare
 
     def _decode(self, batch: Batch) -> None:
-        """Give everybody room for a token, preempting where there is none."""
+        """Allocate room for a token of every request, preempting where there is none."""
         decodes = self.decodes
         if self.kv.num_free_blocks >= len(decodes.crossing()):
             self.kv.grow_decodes(decodes, 1)

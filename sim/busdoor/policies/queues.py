@@ -23,28 +23,28 @@ class Queue(Protocol):
     """A waiting line that shows its head."""
 
     def push(self, request: Request) -> None:
-        """Let a new request join."""
+        """Add a new request."""
 
     def push_back(self, request: Request) -> None:
-        """Let a preempted request come back to where it stood."""
+        """Return a preempted request to where it stood."""
 
     def head(self) -> Request:
         """Show who is next."""
 
     def pop_head(self) -> Request:
-        """Take who is next."""
+        """Remove and return the next request."""
 
     def precedes(self, request: Request) -> bool:
         """Whether a request that joined now would be next."""
 
     def remove(self, request: Request, /) -> None:
-        """Let a request go from wherever it stands."""
+        """Remove a request from wherever it stands."""
 
     def __len__(self) -> int: ...
 
 
 class FcfsQueue(deque[Request]):
-    """First come, first served; whoever was preempted goes to the front."""
+    """First come, first served; a preempted request goes to the front."""
 
     push = deque.append
     push_back = deque.appendleft
@@ -71,7 +71,7 @@ class PriorityQueue:
         return request.priority
 
     def push(self, request: Request) -> None:
-        """Let a request join at its place."""
+        """Add a request at its place."""
         heappush(self._heap, (self.rank(request), request.arrival_s, request.request_id, next(self._entries), request))
 
     push_back = push
@@ -81,7 +81,7 @@ class PriorityQueue:
         return self._heap[0][-1]
 
     def pop_head(self) -> Request:
-        """Take who is next."""
+        """Remove and return the next request."""
         return heappop(self._heap)[-1]
 
     def precedes(self, request: Request) -> bool:
@@ -89,7 +89,7 @@ class PriorityQueue:
         return not self._heap or (self.rank(request), request.arrival_s, request.request_id) < self._heap[0][:3]
 
     def remove(self, request: Request) -> None:
-        """Let a request go from wherever it stands."""
+        """Remove a request from wherever it stands."""
         left = [entry for entry in self._heap if entry[-1] is not request]
         self._heap[:] = sorted(left)
 
@@ -137,5 +137,5 @@ QUEUES: dict[str, Callable[[], Queue]] = {"fcfs": FcfsQueue, "priority": Priorit
 
 
 def as_queue(queue: str | Queue) -> Queue:
-    """Take a waiting line as it is, or make an empty one by its name."""
+    """Return a waiting line as it is, or make an empty one by its name."""
     return QUEUES[queue]() if isinstance(queue, str) else queue

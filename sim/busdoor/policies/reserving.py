@@ -1,4 +1,4 @@
-"""What policies that promise a request all its KV blocks before it enters have in common."""
+"""What policies share that reserve all KV blocks of a request before it enters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from busdoor_workloads import Trace
 
 
 class ReservingPolicy(ContinuousPolicy):
-    """A request takes its blocks to the end when it enters, so that nobody is ever thrown out.
+    """A request takes its blocks to the end when it enters, so that none is ever preempted.
 
     Paging spares it the unbroken range, not the over-reservation: it takes blocks for its prompt and for as many tokens
     as it may generate, less one, for the last is never fed back. That is the `max_output_tokens` that its client asked
@@ -76,7 +76,7 @@ class ReservingPolicy(ContinuousPolicy):
         return ""
 
     def _reserve(self, request: Request) -> None:
-        """Take all blocks of a request that enters."""
+        """Reserve all blocks of a request that enters."""
         self.kv.grow(request, request.input_tokens + self.cap(request) - 1)
         self._needed_tokens += request.kv_tokens
 

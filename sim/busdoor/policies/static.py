@@ -91,7 +91,7 @@ class StaticPolicy(Policy):
         self._next_seat = 0
 
     def add(self, request: Request) -> None:
-        """Take in a request that has arrived, or refuse it with its reason in `status`."""
+        """Add a request that has arrived, or refuse it with its reason in `status`."""
         reason = self.refusal(request)
         if reason:
             request.status = f"refused: {reason}"
@@ -119,7 +119,7 @@ class StaticPolicy(Policy):
         return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
     def close(self) -> None:
-        """Learn that no arrival is left: the next batch need not be full."""
+        """Close: no arrival is left, and the next batch need not be full."""
         self._closed = True
 
     def schedule(self, now_s: float) -> Batch | None:
@@ -141,7 +141,7 @@ class StaticPolicy(Policy):
         return next(iter(self._waiting)).arrival_s + self.max_wait_s
 
     def _board(self) -> Ride:
-        """Let whoever goes along leave the line and take the batch's region."""
+        """Board the next batch: its requests leave the line, and it takes its region."""
         rows = self._fitting()
         for row in rows:
             del self._waiting[row]
@@ -156,7 +156,7 @@ class StaticPolicy(Policy):
         return Ride(rows, longest_input, longest_output, self.skip_finished, self.reads_padding)
 
     def _candidates(self) -> Iterable[Request]:
-        """Who would go along, the oldest first; whoever comes late may find no memory."""
+        """The requests that would board, the oldest first; the last ones may find no memory."""
         return islice(self._waiting, self.num_slots)
 
     def _fitting(self) -> list[Request]:
@@ -205,7 +205,7 @@ class StaticPolicy(Policy):
         return self._ride is None and (not waiting or waiting + 1 >= self.num_slots)
 
     def abandon(self, request: Request) -> None:
-        """Drop a request whose client has gone; one that runs keeps its row, but nobody is answered."""
+        """Drop a request whose client has gone; one that runs keeps its row, but is not answered."""
         if request.status == "waiting":
             del self._waiting[request]
         elif self._ride is not None:

@@ -1,4 +1,4 @@
-"""A static batch on its way: everybody enters together, and the rows run until the last stop."""
+"""A static batch that runs: its requests enter together, and the rows run until the last one is done."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Ride:
 
     @property
     def used_tokens(self) -> int:
-        """Tokens in the cache that somebody wants: without padding, and without what finished rows go on to write."""
+        """Wanted tokens in the cache: without padding, and without what finished rows go on to write."""
         if not self.clock:
             return 0
         unfinished = self._unfinished_input_tokens + len(self._unfinished) * (self.clock - 1)
@@ -133,7 +133,7 @@ class Ride:
         return end - self.clock
 
     def advance(self, repeat: int) -> list[Request]:
-        """Let `repeat` iterations pass; return who has just made the last token, in order of boarding."""
+        """Advance by `repeat` iterations; return the rows that have just made their last token, as they boarded."""
         if not self.clock:
             for row in self.rows:
                 row.computed_tokens, row.generated_tokens = row.input_tokens, 1
@@ -155,7 +155,7 @@ class Ride:
         return row
 
     def drop(self, row: Request) -> None:
-        """Learn that nobody waits for a row any more; it rides on."""
+        """Drop a row whose client has gone; it goes on to compute."""
         if row.output_tokens > self.clock:
             self._num_gone += 1
             row.computed_tokens, row.generated_tokens = row.input_tokens + self.clock - 1, self.clock

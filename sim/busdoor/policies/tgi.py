@@ -26,7 +26,7 @@ PREFILL_EDGE_TOKENS = 50
 
 
 class TgiPolicy(ReservingPolicy):
-    """An iteration is a prefill of newcomers or a decode of everybody, and newcomers come in groups.
+    """An iteration is a prefill of new requests or a decode of all others, and new requests enter in groups.
 
     While a batch runs, a new one is sought before a decode: of at least floor(running × `waiting_served_ratio`)
     requests, or of any size once `max_waiting_tokens` decodes have passed since the last prefill. Requests are taken
@@ -114,7 +114,7 @@ class TgiPolicy(ReservingPolicy):
         return ""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Decide the next iteration: a prefill of a new batch if one is found, else everybody's next token."""
+        """Schedule the next iteration: a prefill of a new batch if one is found, else every request's next token."""
         batch = Batch()
         num_decodes = self.decodes.count
         self._sought = not (self._joined and num_decodes)
@@ -133,7 +133,7 @@ class TgiPolicy(ReservingPolicy):
         return floor(len(self.running) * self.waiting_served_ratio)
 
     def _seek(self, batch: Batch) -> None:
-        """Let a new batch enter, if it is large enough."""
+        """Admit a new batch, if it is large enough."""
         fewest = self._fewest()
         if len(self.waiting) < max(1, fewest):
             return
@@ -150,7 +150,7 @@ class TgiPolicy(ReservingPolicy):
             batch.add_chunk(request, request.input_tokens, 0)
 
     def _take(self) -> list[Request]:
-        """Take from the line, in order, whoever fits together with those before."""
+        """Return, in order, the waiting requests that fit together with those before them."""
         taken: list[Request] = []
         prompts = total = blocks = 0
         while len(self.waiting) and len(self.running) + len(taken) < self.num_slots:
@@ -186,7 +186,7 @@ class TgiPolicy(ReservingPolicy):
         return min(repeat, self.max_waiting_tokens - self._num_decodes)
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Advance everybody in the batch, and count the decodes since the last prefill."""
+        """Advance every request in the batch, and count the decodes since the last prefill."""
         self._num_decodes = 0 if batch.chunks else self._num_decodes + repeat
         return super().complete(batch, repeat)
 

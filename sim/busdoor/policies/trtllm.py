@@ -59,7 +59,7 @@ class InFlightPolicy(ContinuousPolicy):
         return reason
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Decide the next iteration: everybody's next token, context that has begun, then whoever may enter."""
+        """Schedule the next iteration: every next token, context that has begun, then requests that may enter."""
         batch = Batch()
         if self.decodes.count:
             self._decode(batch)
@@ -95,7 +95,7 @@ class InFlightPolicy(ContinuousPolicy):
         return left >= (1 if self.chunked_prefill else request.known_tokens - request.computed_tokens)
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot, tokens and blocks are free and nobody stands before it."""
+        """Only if a slot, tokens and blocks are free and no request stands before it."""
         left = self.max_num_batched_tokens - self.decodes.count
         return super().would_admit(request) and self._has_tokens(request, left) and self._has_room(request)
 
@@ -105,7 +105,7 @@ class InFlightPolicy(ContinuousPolicy):
 
     @abstractmethod
     def _decode(self, batch: Batch) -> None:
-        """See to it that everybody who decodes has a block for the next token."""
+        """Allocate a block for the next token of every request that decodes."""
 
     @abstractmethod
     def _has_room(self, request: Request) -> bool:
@@ -113,11 +113,11 @@ class InFlightPolicy(ContinuousPolicy):
 
     @abstractmethod
     def _hold(self, request: Request) -> None:
-        """Take the blocks that a request needs to enter."""
+        """Allocate the blocks that a request needs to enter."""
 
 
 class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
-    """A request enters when blocks are left for all that everybody may come to write, and is never paused.
+    """A request enters when blocks are left for all that every running one may write, and is never paused.
 
     TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. Nobody else can have it
     either way; here it is taken at once. Parameters are those of `ReservingPolicy` and `InFlightPolicy`.
@@ -135,7 +135,7 @@ class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
         return request.input_tokens
 
     def _decode(self, batch: Batch) -> None:
-        """Everybody holds all blocks already."""
+        """Do nothing: every request holds all its blocks already."""
 
     def _has_room(self, request: Request) -> bool:
         return self.reserved_blocks(request) <= self.kv.num_free_blocks

@@ -82,7 +82,7 @@ class VllmPolicy(PagedPolicy):
         return batch if batch.num_decode_tokens or batch.chunks else None
 
     def _decide(self, batch: Batch) -> bool:
-        """Take one pass over running and waiting requests, as vLLM's `schedule` does; return whether it preempted."""
+        """Schedule running and waiting requests once, as vLLM's `schedule` does; return whether it preempted."""
         preempted_before = len(batch.preempted)
         # The threshold protects others from a long prompt; a request that is alone is spared it (vLLM PR 57951).
         alone = len(self.running) + len(self.waiting) <= 1
@@ -96,7 +96,7 @@ class VllmPolicy(PagedPolicy):
         return False
 
     def _plan(self) -> list[tuple[Request, int]] | None:
-        """Pieces of the running prefills, if everybody runs; None when blocks or budget make the order matter."""
+        """Pieces of the running prefills, if every request runs; None when blocks or budget make the order matter."""
         free = self.kv.num_free_blocks - len(self.decodes.crossing())
         if not self.prefilling:
             return [] if free >= 0 else None
@@ -123,7 +123,7 @@ class VllmPolicy(PagedPolicy):
         return all(next(last) in self.prefilling for _ in self.prefilling)
 
     def _follow(self, plan: list[tuple[Request, int]], batch: Batch) -> int:
-        """Let everybody run; return the budget that is left."""
+        """Schedule every running request; return the budget that is left."""
         decodes = self.decodes
         if decodes.count:
             batch.num_decode_tokens = decodes.count
@@ -135,7 +135,7 @@ class VllmPolicy(PagedPolicy):
         return self.max_num_batched_tokens - decodes.count - batch.num_prefill_tokens
 
     def _walk(self, batch: Batch) -> int:
-        """Go through the running requests in order, preempting for whoever finds no block; return the budget left."""
+        """Schedule the running requests in order, preempting for one that finds no block; return the budget left."""
         scheduled = self._schedule_in_order(batch)
         for request in list(self.running):
             num_tokens = scheduled.get(request, 0)

@@ -1,1 +1,1 @@
-"""."""
+"""What a run leaves: tables, metrics, a page and a Perfetto trace."""

@@ -13,7 +13,7 @@ _PLAY = "Press play: each row is a slot, and fills as its answer is written."
 
 
 def result_page(result: Result) -> Page:
-    """Tell a run as a page.
+    """Return a run as a page.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def refusals(requests: pd.DataFrame) -> dict[str, int]:
 
 
 def what_ran(meta: Mapping[str, Any]) -> str:
-    """Say in a line which policy ran on what, as a result's meta has it; a calibration stands for GPU and model.
+    """Return in a line which policy ran on what, as a result's meta has it; a calibration stands for GPU and model.
 
     Examples
     --------

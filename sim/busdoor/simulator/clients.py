@@ -19,19 +19,19 @@ _CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small 
 
 
 class Submits(Protocol):
-    """Whoever takes requests: a server, or a router before several."""
+    """What takes requests: a server, or a router before several."""
 
     def submit(self, request: Request) -> None:
-        """Let a request arrive now."""
+        """Submit a request that arrives now."""
 
     def abandon(self, request: Request) -> None:
-        """Say that a request's client has gone."""
+        """Abandon a request whose client has gone."""
 
     def expect(self, arrival_s: float) -> None:
-        """Learn when the next request may arrive, if known; a hint that may be ignored."""
+        """Note when the next request may arrive, if known; a hint that may be ignored."""
 
     def close(self) -> None:
-        """Say that no request will arrive any more."""
+        """Close: no request will arrive any more."""
 
 
 class Clients:
@@ -80,7 +80,7 @@ class Clients:
             self.env.process(self._send_on_time(first_turns))
 
     def left(self, request: Request) -> None:
-        """Learn that a request has left the server."""
+        """Note that a request has left the server."""
         event = self._answered.pop(request.request_id, None) if self._answered else None
         if event is not None:
             event.succeed()

@@ -223,10 +223,10 @@ class Recorder(Protocol):
     """Who writes down what happens; see `busdoor.simulator.recorder`."""
 
     def begin(self, batch: Batch, now_s: float) -> None:
-        """Learn that a batch begins, before its first iteration."""
+        """Record that a batch begins, before its first iteration."""
 
     def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
-        """Learn that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
+        """Record that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
 
     def left(self, request: Request, now_s: float) -> None:
-        """Learn that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""
+        """Record that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""

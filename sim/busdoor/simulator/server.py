@@ -91,7 +91,7 @@ class Server:
         self._process = env.process(self._run_ahead() if lookahead else self._run())
 
     def submit(self, request: Request) -> None:
-        """Let a request arrive now."""
+        """Submit a request that arrives now."""
         matters = (self.lookahead or self.env.now < self._fixed_from_s) and self.policy.would_admit(request)
         self.policy.add(request)
         if request.status != "waiting":
@@ -100,19 +100,19 @@ class Server:
             self._cut()
 
     def expect(self, arrival_s: float) -> None:
-        """Learn when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
+        """Note when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
 
         A hint that saves time, no more: whoever comes unannounced interrupts, and nothing is lost if nobody comes.
         """
         self._expected_s = arrival_s
 
     def close(self) -> None:
-        """Say that no request will arrive any more."""
+        """Close: no request will arrive any more."""
         self.policy.close()
         self._cut()
 
     def abandon(self, request: Request) -> None:
-        """Say that a request's client has gone; one that runs stops at the end of the iteration."""
+        """Abandon a request whose client has gone; one that runs stops at the end of the iteration."""
         if request.status == "running":
             self._gone.append(request)
             self._cut()
@@ -130,7 +130,7 @@ class Server:
         return self.policy.kv_blocks(stretch.repeats_until(self.env.now, self._repeat) + self.lookahead)
 
     def _cut(self) -> None:
-        """Let what has been decided come to an end, so that the policy is asked again."""
+        """Cut short what has been decided, so that the policy is asked again."""
         if self.env.now < self._fixed_from_s:
             self._fixed_from_s = -inf
             self._process.interrupt()
@@ -221,7 +221,7 @@ class Server:
         return stretch, repeat
 
     def _until_expected(self, stretch: Stretch, repeat: int) -> int:
-        """Let a stretch end in the iteration in which the next request is expected, if it could enter at once."""
+        """End a stretch in the iteration in which the next request is expected, if it could enter at once."""
         policy = self.policy
         if not stretch.start_s < self._expected_s < stretch.end_s(repeat):
             return repeat
@@ -253,7 +253,7 @@ class Server:
                 self._leave(request)
 
     def _leave(self, request: Request) -> None:
-        """Let go of a request that was refused or abandoned."""
+        """Release a request that was refused or abandoned."""
         if self.recorder:
             self.recorder.left(request, self.env.now)
         if self.on_leave:

@@ -36,7 +36,7 @@ _PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that somebody stopped; `result` has what was done until then, the rest with status "unfinished"."""
+    """A run that was stopped; `result` has what was done until then, the rest with status "unfinished"."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests")
@@ -185,7 +185,7 @@ def _check(policy: object, lookahead: object) -> None:
 
 
 def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> dict[str, Any]:
-    """Say what ran, as a result's meta.json keeps it."""
+    """Return what ran, as a result's meta.json keeps it."""
     kv = getattr(policy, "kv", None)
     return {
         "policy": re.sub(r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")).lower(),

@@ -87,7 +87,7 @@ def step_time_table(given: Any) -> Any:
 
 
 def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
-    """Take a step-time model as it is, or make one of a name, a calibration's file or name, or a table.
+    """Return a step-time model as it is, or make one of a name, a calibration's file or name, or a table.
 
     Raises
     ------

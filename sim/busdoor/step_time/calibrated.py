@@ -189,7 +189,7 @@ class CalibratedStepTime(StepTime):
         return np.maximum(device_s, host_s) if self.overlap else device_s + host_s
 
     def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them: whoever has them needs no file."""
+        """Name and parameters, as a result's meta.json keeps them: no file is needed beside them."""
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "path"}
         return {"name": "calibrated"} | {
             key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()

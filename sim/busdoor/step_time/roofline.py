@@ -1,4 +1,4 @@
-"""The step time of a model shape on a GPU that nobody has measured: bytes over bandwidth, FLOP over rate."""
+"""The step time of a model shape on a GPU that was not measured: bytes over bandwidth, FLOP over rate."""
 
 from __future__ import annotations
 

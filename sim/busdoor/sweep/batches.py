@@ -95,7 +95,7 @@ class Batches:
             self._durations_s.append(record.duration_s)
 
     def take_out(self) -> list[Task]:
-        """Take those that were handed out and did not come back."""
+        """Remove and return those that were handed out and did not come back."""
         tasks = list(self._out.values())
         self._out.clear()
         return tasks

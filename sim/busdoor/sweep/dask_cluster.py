@@ -119,7 +119,7 @@ def worker_version() -> str:
 
 
 def explained(error: BaseException, address: str) -> Exception:
-    """Tell a worker's death, which the others survive, from the end of the cluster."""
+    """Return what a failure was: a worker's death, which the others survive, or the end of the cluster."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):

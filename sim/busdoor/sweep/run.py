@@ -80,7 +80,7 @@ def run_sweep(
 
 
 def work(execute: Execute, tasks: Sequence[Task], keep: Callable[[list[Record]], None]) -> None:
-    """Have tasks done, each once; those that a worker had when it died are run one by one.
+    """Run tasks, each once; those that a worker had when it died are run one by one.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def work(execute: Execute, tasks: Sequence[Task], keep: Callable[[list[Record]],
 
 
 def _alone(execute: Execute, task: Task) -> Record:
-    """Run the task that may have killed its worker where it can harm nobody else."""
+    """Run the task that may have killed its worker alone, where it can harm no other."""
     try:
         for records in execute([[task]]):
             return records[0]

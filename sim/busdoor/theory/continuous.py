@@ -13,7 +13,7 @@ from busdoor.theory.line import StepLine
 def saturated_continuous_rps(
     line: StepLine, max_num_seqs: float, mean_output_tokens: float, mean_prefill_tokens: float = 0.0
 ) -> float:
-    """Return the requests per second of a continuous batch that always finds somebody waiting: X_c.
+    """Return the requests per second of a continuous batch that always finds a request waiting: X_c.
 
     Every iteration yields a token for each of `max_num_seqs` slots, and admits as many as finish (renewal argument).
 

@@ -38,7 +38,7 @@ def reserved_token_steps(reserved_tokens: ArrayLike, output_tokens: ArrayLike) -
 
 
 def kv_occupancy_tokens(rate_rps: float, step_s: float, token_steps: float) -> float:
-    """Mean number of tokens in the cache (Little's law) when every iteration takes `step_s` and nobody waits.
+    """Mean number of tokens in the cache (Little's law) when every iteration takes `step_s` and no request waits.
 
     Parameters
     ----------

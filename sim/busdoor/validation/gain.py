@@ -63,7 +63,7 @@ def _comparable(one: RunValidation, other: RunValidation) -> bool:
 
 
 def same_trace(one: Trace, other: Trace) -> bool:
-    """Say whether two traces are the same, whatever they are called: equal lengths, arrivals at about the same times.
+    """Return whether two traces are the same but for their names: equal lengths, arrivals at about the same times.
 
     Examples
     --------

@@ -58,7 +58,7 @@ WORDS = {
 
 
 def validation_page(validation: Validation) -> Page:
-    """Tell a validation as a page.
+    """Return a validation as a page.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
-    """Say which errors have become larger than they were recorded.
+    """Return which errors have become larger than they were recorded.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def verdict(validation: ValidationData) -> str:
-    """Say how large the errors are, what the gain is, and how many bars are met.
+    """Return how large the errors are, what the gain is, and how many bars are met.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def _load(name: str) -> str:
 
 
 def _gains(validation: ValidationData) -> str:
-    """Tell the first gain and the first E2E ratio, and how far off the others are at most."""
+    """Return the first gain and the first E2E ratio, and how far off the others are at most."""
     told = [_pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)")]
     told.append(
         _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)")

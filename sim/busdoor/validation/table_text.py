@@ -98,7 +98,7 @@ def _judged(row: dict[Any, Any]) -> str:
 
 
 def knee_lines(validation: ValidationData) -> list[str]:
-    """Say where the knee is, if there are rates enough."""
+    """Return where the knee is, if there are rates enough."""
     knee = validation.knee
     if not isfinite(knee["error"]):
         return []
@@ -109,7 +109,7 @@ def knee_lines(validation: ValidationData) -> list[str]:
 
 
 def gain_lines(validation: ValidationData) -> list[str]:
-    """Say what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
+    """Return what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
     gains = [_pair(f"gain of {row['continuous']} over {row['static']}", row) for row in _records(validation.gain)]
     ratios = _records(validation.e2e_ratio)
     return gains + [_pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios]
@@ -124,7 +124,7 @@ def _pair(what: str, row: Mapping[Any, Any]) -> str:
 
 
 def blame_lines(validation: ValidationData) -> list[str]:
-    """Say of each run that misses a bar what the error of its mean E2E is made of."""
+    """Return of each run that misses a bar what the error of its mean E2E is made of."""
     causes = {run.name: blame(run) for run in validation.runs}
     return [
         f"{name} misses {'; '.join(quantities)}."
@@ -134,7 +134,7 @@ def blame_lines(validation: ValidationData) -> list[str]:
 
 
 def limit_lines(validation: ValidationData) -> list[str]:
-    """Say what these numbers cannot tell."""
+    """Return what these numbers cannot show."""
     lines = []
     if validation.fitted_to:
         lines.append(f"The calibration was fitted to {', '.join(validation.fitted_to)}: bars are for unseen runs.")
@@ -155,7 +155,7 @@ def limit_lines(validation: ValidationData) -> list[str]:
 
 
 def spread_lines(validation: ValidationData) -> Iterator[str]:
-    """Say how much the machine differs from itself, how long it worked, and whether it was too busy to judge by."""
+    """Return how much the machine differs from itself, how long it worked, and whether it was too busy to judge by."""
     spread = validation.spread
     if isfinite(spread.each) and isfinite(spread.parts):
         yield (

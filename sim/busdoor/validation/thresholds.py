@@ -70,7 +70,7 @@ def bar_table(validation: ValidationData) -> pd.DataFrame:
 
 
 def title(quantity: str) -> str:
-    """Say a quantity in words.
+    """Return a quantity in words.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def on_cpu(meta: Mapping[str, Any]) -> bool:
 
 
 def blame(run: RunValidation) -> str:
-    """Say which part of the error of the mean E2E latency is the largest, and what is about as large.
+    """Return which part of the error of the mean E2E latency is the largest, and what is about as large.
 
     Returns
     -------

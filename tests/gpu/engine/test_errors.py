@@ -103,7 +103,7 @@ def test_a_policy_that_loses_count_is_found_out(policies, models, torch_backend,
 
 def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
     code = (
-        "import sys, busdoor.simulate, busdoor.policies\n"
+        "import sys, busdoor.simulator.simulate, busdoor.policies\n"
         "assert 'torch' not in sys.modules\n"
         "import torch, busdoor_gpu.replay.replay, busdoor_gpu.engine.graphs, busdoor_gpu.cli.replay\n"
         "assert not torch.cuda.is_initialized()\n"

@@ -117,5 +117,5 @@ class Measured(Arrivals):
         return self.fit.times(n, rng)
 
     def at_rate(self, request_rate: float) -> Arrivals:
-        """Return Poisson arrivals: nobody measured this trace's gaps at that rate."""
+        """Return Poisson arrivals: this trace's gaps were not measured at that rate."""
         return Poisson(request_rate=request_rate)

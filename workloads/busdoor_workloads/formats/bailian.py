@@ -25,7 +25,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 
 def _conversations(chat_id: pd.Series[int], parent_chat_id: pd.Series[int]) -> NDArray[np.int64]:
-    """Give each request the place of its conversation's first; one whose parent is not in the file is a first."""
+    """Return for each request the place of its conversation's first; one whose parent is not in the file is a first."""
     place = pd.Series(np.arange(len(chat_id)), index=chat_id.to_numpy())
     place = place[~place.index.duplicated()]
     parents = place.reindex(parent_chat_id.to_numpy()).to_numpy(dtype=np.float64)

@@ -136,7 +136,7 @@ def read_trace(
 
 
 def detect_format(path: str | Path) -> str:
-    """Tell the format of a file from its first record.
+    """Return the format of a file, by its first record.
 
     Returns
     -------

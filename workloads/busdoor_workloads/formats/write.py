@@ -59,7 +59,7 @@ def largest_rounding_s(trace: Trace, tick_s: float) -> float:
 
 
 def format_to_write(path: str | Path, format: str | None = None) -> str:
-    """Tell the format that `write_trace` writes: the one asked for, or the one the file's name ends in.
+    """Return the format that `write_trace` writes: the one asked for, or the one the file's name ends in.
 
     Raises
     ------

@@ -95,7 +95,7 @@ class Draft:
 
 
 def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any) -> Draft:
-    """Take columns from a table under our names.
+    """Return columns of a table under our names.
 
     Parameters
     ----------
