@@ -78,7 +78,7 @@ class TestChoosing:
     def test_who_is_foretold_comes(self):
         for name in ("round_robin", "random"):
             router = connected(name, weights=[3, 1, 2])
-            assert all(router.foretell() == router.place(request) for request in requests(100))
+            assert all(router.next_server() == router.place(request) for request in requests(100))
 
     def test_least_outstanding_counts_requests_by_weight(self):
         router = connected("least_outstanding", count=2, weights=[2, 1])
@@ -354,7 +354,7 @@ class TestNames:
         sharing = [Replica(VllmPolicy(kv, 4, 512, 160), SECOND) for _ in range(2)]
         other = Replica(VllmPolicy(PagedKV(10, 8), 4, 512, 80), SECOND)
         for replicas, sentence in (
-            ([], "a cluster of 0 replicas serves nobody"),
+            ([], "a cluster of 0 replicas serves no request"),
             ([one, replica(), one], "replicas 0 and 2 share a VllmPolicy; each needs its own"),
             (sharing, "replicas 0 and 1 share a PagedKV; each needs its own"),
             ([one, other], "KV blocks of 8 and of 16 tokens"),

@@ -153,7 +153,7 @@ class TestSettings:
         [
             ({}, "needs a trace to put its bins to the lengths of, or edges"),
             ({"edges": (5, 5)}, r"edges \(5\.0, 5\.0\) do not ascend"),
-            ({"by": "input", "length_error": 0.5}, 'length_error = 0.5 says nothing to by = "input"'),
+            ({"by": "input", "length_error": 0.5}, 'length_error = 0.5 applies only to by = "output"'),
         ],
     )
     def test_mistakes_are_named(self, fields, message):

@@ -137,8 +137,8 @@ class TestInAPolicy:
 def test_wrong_settings_are_one_sentence():
     for fields, sentence in (
         ({"queue": "lifo"}, r"\[policy\] queue = 'lifo': input should be 'fcfs', 'priority' or 'sjf'"),
-        ({"length_error": 0.5}, "length_error = 0.5 says nothing to queue = 'fcfs'; it needs queue = 'sjf'"),
-        ({"queue": "priority", "length_seed": 3}, "length_seed = 3 says nothing to queue = 'priority'"),
+        ({"length_error": 0.5}, "length_error = 0.5 applies only to queue = 'sjf', not 'fcfs'"),
+        ({"queue": "priority", "length_seed": 3}, "length_seed = 3 applies only to queue = 'sjf', not 'priority'"),
         ({"queue": "sjf", "length_error": -1}, r"\[policy\] length_error = -1: input should be greater than"),
     ):
         with pytest.raises(ValueError, match=sentence) as error:

@@ -142,7 +142,7 @@ def _clients(workload: Laws, seed: int, n: int) -> Columns:
     columns: Columns = {}
     if workload.timeout_s is not None:
         drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
-        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # nobody gives up before asking
+        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # no client gives up before asking
     if workload.priorities:
         weights = np.array([one.weight for one in workload.priorities])
         classes = np.array([one.priority for one in workload.priorities])

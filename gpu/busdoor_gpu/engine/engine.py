@@ -43,7 +43,7 @@ class Engine:
     row_tokens : int
         Most tokens of a request (of a row with its padding, in a static batch).
     keep_outputs : bool
-        Whether to keep the tokens of whoever finishes.
+        Whether to keep the tokens of finished requests.
     cuda_graphs : bool
         Whether decodes run as CUDA graphs, on a GPU with the triton backend.
 

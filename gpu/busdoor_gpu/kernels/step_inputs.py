@@ -10,7 +10,7 @@ For row r of the batch, in slot s with c tokens computed, and its token number i
 and when the step is done (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
 token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step finds it in the
 table. A chunk that does not complete its prefill, and a recomputation of tokens already generated, sample a token that
-nobody keeps.
+is not kept.
 
 The host sends changes only: a prompt when a request enters, block numbers as they are given out, which rows run.
 """

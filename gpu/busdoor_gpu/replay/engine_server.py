@@ -152,7 +152,7 @@ class EngineServer(Server):
         wakeup_s = self.policy.next_wakeup_s()
         yield from super()._sleep()
         if self.env.now < wakeup_s:
-            self._slept_at_s = nan  # somebody came
+            self._slept_at_s = nan  # a request came
         self.clock.wait_until(self.env.now)
 
     def check_served(self) -> None:

@@ -53,7 +53,7 @@ def capacity(
 
     Every rate is tried on the same draws (arrivals at one a second, stretched in time), over replications, and counts
     as kept or broken only when a one-sided 95 % bound says so; runs that are too short for that are lengthened. A rate
-    that the server does not carry when everybody is there from the start is broken whatever its latencies. What is
+    that the server does not carry when all requests are there from the start is broken whatever its latencies. What is
     measured is the steady window of each run; see `busdoor.capacity.steady_state.steady_window`.
 
     Parameters

@@ -15,7 +15,7 @@ Try = Callable[[float, int], Probe]  # a rate in requests/s, and how often the r
 # Of what the server carries at most: where a search goes down, first in small steps, since whole batches may keep a
 # SLO only close to the top, then in halves.
 _DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
-LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use to anybody
+LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use
 _HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too short to fill the server
 _HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
 _LOOKS = 2  # rounds, each halving the steps beside the best rate

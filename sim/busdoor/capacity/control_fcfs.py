@@ -50,7 +50,7 @@ class Backlog:
 
         Near the limit of a latency that has the wait in it, what the queue has more is what the runs have more: there
         the share that is late is the allowed one in both, by definition and by the limit. Regression would do badly:
-        few draws have anybody late, and where none of those at hand has, they agree on being lucky.
+        few draws have a late request, and where none of those at hand has, they agree on being lucky.
         """
         if target.share is None:
             return compared(own, others)

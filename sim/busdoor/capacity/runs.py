@@ -201,7 +201,7 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
     """
     table, law = config.workload, config.workload.workload
     seed = config.seed if table.seed is None else table.seed
-    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and nobody reads them
+    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and are not read
         law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
 
     one_at_a_time = Lock()  # or two threads that ask for the same would both draw it

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments)
             sys.stdout.flush()  # here, where a closed pipe can still be answered
             return code
-    except BrokenPipeError:  # whoever read has read enough (`| head -1`); the files are written before anything is told
+    except BrokenPipeError:  # the reader has read enough (`| head -1`); files are written before anything is printed
         _forget_stdout()
         return PIPE_CLOSED
     except SystemExit as end:  # rich's answer to the same

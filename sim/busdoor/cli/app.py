@@ -14,7 +14,7 @@ app = App(
 )
 COMMANDS = {
     "compare": "Run policies side by side, and say what continuous batching is worth.",
-    "capacity": "Find the highest rate that keeps a promise, and how many GPUs a rate needs.",
+    "capacity": "Find the rates at which an SLO is met, and how many GPUs a rate needs.",
     "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Flag = Parameter(negative="")
 SHOWN_ROWS = 40  # a screen; the files have all
-PIPED_WIDTH = 120  # columns of a file or pipe, which nobody folds
+PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
 def sweep(

@@ -19,7 +19,7 @@ MAX_RATIO = 1.5
 class SessionAffinity(Router):
     """All turns of a conversation to one server: where the fewest unanswered requests were when it began.
 
-    A request without a session goes to whoever has the fewest.
+    A request without a session goes to the server that has the fewest.
     """
 
     def prepare(self) -> None:
@@ -40,7 +40,7 @@ class SessionAffinity(Router):
 class PrefixAffinity(Router):
     """To the server that was sent the longest beginning of the prompt before, if it is long and the load is even.
 
-    Else, and among equals, to whoever has the fewest unanswered requests for its weight. The router knows which
+    Else, and among equals, to the server with the fewest unanswered requests for its weight. The router knows which
     prompts it has sent where (by their `hash_ids`), not what a server's cache has since lost.
 
     Parameters
@@ -55,7 +55,7 @@ class PrefixAffinity(Router):
     Notes
     -----
     The rule and its defaults are those of SGLang's cache-aware router; without them a prompt that all requests begin
-    with would send everybody to one server.
+    with would send all requests to one server.
     """
 
     min_match: Annotated[float, Field(ge=0, le=1)] = MIN_MATCH

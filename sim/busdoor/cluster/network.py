@@ -22,7 +22,7 @@ class Links:
     bytes_per_s : float
         Rate of every link.
     latency_s : float
-        Seconds from the last byte sent to the last received; it occupies nobody.
+        Seconds from the last byte sent to the last received; it occupies no link.
 
     Notes
     -----

@@ -54,7 +54,7 @@ class Replica:
 def check_replicas(replicas: Sequence[Replica], trace: Trace) -> None:
     """Raise ValueError where replicas cannot serve side by side, in one sentence."""
     if not replicas:
-        raise ValueError("a cluster of 0 replicas serves nobody; give one or more")
+        raise ValueError("a cluster of 0 replicas serves no request; give one or more")
     policies: dict[int, int] = {}
     for number, replica in enumerate(replicas):
         for part in (replica.policy, getattr(replica.policy, "kv", replica.policy)):

@@ -101,7 +101,7 @@ class Router(ABC):
     def choose(self, request: Request) -> int:
         """Index of the server that a request is sent to; called once for each, when it arrives."""
 
-    def foretell(self) -> int | None:
+    def next_server(self) -> int | None:
         """Index of the server that takes the next request, whatever it is; None where that is not known beforehand."""
         return None
 
@@ -143,7 +143,7 @@ class Router(ABC):
 
         A server ends its stretch where an arrival is expected; if all of them did, each would cost what all cost.
         """
-        index = self.foretell() if len(self.servers) > 1 else 0
+        index = self.next_server() if len(self.servers) > 1 else 0
         if index is not None:
             self.servers[index].expect(arrival_s)
 

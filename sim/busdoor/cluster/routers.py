@@ -34,7 +34,7 @@ class RoundRobin(Router):
         self._line = [(1 / weight, index, 1) for index, weight in enumerate(self.weights)]
         heapify(self._line)
 
-    def foretell(self) -> int:
+    def next_server(self) -> int:
         """Whose turn it is: the server with the least turns, this one included, for its weight."""
         return self._line[0][1]
 
@@ -54,7 +54,7 @@ class Random(Router):
         self._steps = list(accumulate(self.weights))
         self._next = self._draw()
 
-    def foretell(self) -> int:
+    def next_server(self) -> int:
         """Return what has been drawn for the next request."""
         return self._next
 

@@ -13,7 +13,7 @@ from busdoor_workloads import Trace
 
 OUTPUT_TOKENS = (10, 20, 50, 100, 30)
 NUM_SLOTS = 4
-# The bus waits for nobody but its full batch; a finished row still costs. An iteration takes a second, so that seconds
+# The bus waits only for its full batch; a finished row still costs. An iteration takes a second, so that seconds
 # count iterations.
 CONFIG = {
     "policy": [
@@ -43,7 +43,7 @@ def introductory_scenario() -> Demo:
     Examples
     --------
     >>> demo = introductory_scenario()
-    >>> demo.static.requests["finish_s"].tolist()        # nobody steps off before the last stop
+    >>> demo.static.requests["finish_s"].tolist()        # all ride to the last stop
     [100.0, 100.0, 100.0, 100.0, 130.0]
     >>> demo.continuous.requests["finish_s"].tolist()
     [10.0, 20.0, 50.0, 100.0, 40.0]

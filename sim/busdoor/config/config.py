@@ -144,7 +144,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return tables that strict JSON can hold and that `from_table` builds the same configuration from."""
-        # In a cluster every pool's GPU chooses for itself what nobody has set.
+        # In a cluster every pool's GPU chooses for itself what is not set.
         policies = [policy.to_dict(chosen=self.cluster is None) for policy in self.policies]
         tables = {
             "workload": self.workload.to_dict(),

@@ -35,7 +35,7 @@ class PolicyTable:
     config : object
         The policy's own configuration.
     chosen : frozenset of str
-        Fields of it that nobody set, and that were chosen by the GPU.
+        Fields of it that were not set, and were chosen by the GPU.
     """
 
     name: str
@@ -55,7 +55,7 @@ class PolicyTable:
         name, label = rest.pop("name", None), rest.pop("label", None)
         if not isinstance(name, str):
             raise ValueError(f'[policy] name = {name!r}: it has to name a policy, as in name = "vllm"')
-        if ":" in name:  # somebody else's: it checks its own fields when it is built
+        if ":" in name:  # a user's own: it checks its own fields when it is built
             return cls._made(name, label, policy_config(name, **rest))
         known = {entry.name for entry in fields(_config(name, {}))}
         reject_unknown("[policy]", rest, known | {"label"})
@@ -80,7 +80,7 @@ class PolicyTable:
     def on(self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]) -> PolicyTable:
         """Return the policy on another server, with those of the changes that it has fields for.
 
-        Limits that nobody set are those that were measured with, else chosen by the GPU.
+        Limits that are not set are those that were measured with, else chosen by the GPU.
         """
         limits = {key: value for key, value in {**_limits(card), **measured}.items() if key in self.chosen}
         own = {key: value for key, value in changes.items() if ":" in self.name or key in self.field_names}

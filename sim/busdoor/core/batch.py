@@ -31,7 +31,7 @@ class Batch:
     admitted, preempted : list of Request
         Who entered and who was thrown out when this batch was decided.
     released : list of Request, optional
-        Whose slots became free when it completed, where that is not just whoever finished (static batches).
+        Whose slots became free when it completed, where these are not just the finished (static batches).
     grown_blocks : int
         KV blocks begun in the repetitions after the first; known when it has completed.
     num_prefill_tokens : int
@@ -45,7 +45,7 @@ class Batch:
     num_idle_rows : int
         Finished rows of a static batch that still compute.
     num_padded_tokens : int
-        Positions computed for nobody: prompt padding, and one for every idle row.
+        Positions computed for no request: prompt padding, and one for every idle row.
     decode_context_tokens : int
         Tokens in the cache of the decoding and idle rows at the first repetition, padding included.
 

@@ -39,7 +39,7 @@ class StudyFolder:
     Attributes
     ----------
     part : Path
-        Where to write: a folder beside the place, which nobody takes for the study.
+        Where to write: a folder beside the place, which is not taken for the study.
     kept : bool
         Whether what is written is worth keeping, should the rest fail or be interrupted.
 

@@ -37,11 +37,11 @@ WORDS = {
     "TPOT": "Time per output token after the first: how fast the answer flows.",
     "E2E": "End-to-end latency: from arrival until the answer is complete.",
     "p50, p99": "Half, or 99 of 100 requests, are at or below.",
-    "slot": "A seat in the batch; it holds one request at a time.",
+    "slot": "A place in the batch; it holds one request at a time.",
     "useful share": "Of the slot-iterations held by requests, those that made a wanted token or read a prompt.",
     "bubble": "A held slot-iteration that made no wanted token: the rest of them.",
     "padding": "Positions computed only because the batch is as long as its longest prompt.",
-    "saturated": "With everybody there from the start: what one server carries at most.",
+    "saturated": "With all requests there from the start: what one server serves at most.",
     "gain": "Ratio of saturated output tokens per second, on the same GPU, model and memory.",
 }
 

@@ -126,7 +126,7 @@ def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     dict of str to list of int
         answered: requests whose answer is out. useful: share of the held slot-iterations so far that made a wanted
         token or read a prompt, in per mille; -1 before the first. waiting: requests that have come and hold no slot
-        yet. opened: moments at which somebody entered.
+        yet. opened: moments at which a request entered.
     """
     times_s = window.times_s * (1 + ROUNDING)
     requests, entered_s = scene.requests, scene.stays["enter_s"].unique()

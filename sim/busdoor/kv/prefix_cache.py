@@ -26,8 +26,8 @@ class PrefixCachedKV(PagedKV):
     """A pool of KV blocks with a prefix cache, as vLLM keeps it.
 
     A full block gets a key that names its content and, through the key of the block before it, all content before. A
-    request that begins with known keys shares those blocks. A block that nobody holds stays findable in a line of free
-    blocks until it comes to the head; a request gives its blocks back tail first, so that beginnings live longest.
+    request that begins with known keys shares those blocks. A block that no request holds stays findable in a line of
+    free blocks until it comes to the head; a request gives its blocks back tail first, so that beginnings live longest.
 
     Examples
     --------

@@ -212,7 +212,7 @@ def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
 
     The offered load knows nothing of a prefix cache, and is not asked where that had hits.
 
-    The queue grows if whoever comes in the last quarter of the arrivals waits longer than those of the second quarter
+    The queue grows if what comes in the last quarter of the arrivals waits longer than those of the second quarter
     by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
     """
     if _noted(meta, "offered_load") >= 1 and not requests["cached_tokens"].any():

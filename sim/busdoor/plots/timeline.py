@@ -50,7 +50,7 @@ def plot_timeline(
     -------
     matplotlib.axes.Axes
         Its patches are labelled prefill, decode, finished and empty; each is a path of rectangles, slot by seconds.
-        A triangle above the slots marks each moment at which somebody entered.
+        A triangle above the slots marks each moment at which a request entered.
     """
     stays = stay_phases(run)
     stays = stays[(stays["replica"] == replica) & (stays["slot"] < MAX_SLOTS)]

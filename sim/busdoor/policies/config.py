@@ -69,7 +69,7 @@ class QueueFields:
         for name in ("length_error", "length_seed"):
             value = getattr(self, name)
             if value and self.queue != "sjf":
-                raise ValueError(f"{name} = {value} says nothing to queue = {self.queue!r}; it needs queue = 'sjf'")
+                raise ValueError(f"{name} = {value} applies only to queue = 'sjf', not {self.queue!r}")
 
     def make_queue(self) -> str | Queue:
         """Make the waiting line, or name it where its name says all."""

@@ -18,7 +18,7 @@ from busdoor.policies.static import StaticPolicy
 from busdoor.policies.static_config import WholeBatchConfig
 from busdoor_workloads import Trace
 
-# TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take whoever is there.
+# TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take what is there.
 WINDOW_S = 0.1
 # The window in which the workload survey measures what sorting by length is worth.
 SORT_WINDOW = 128
@@ -27,7 +27,7 @@ SORT_WINDOW = 128
 class DynamicPolicy(StaticPolicy):
     """Static batches of requests of like length.
 
-    The oldest request always goes along, so that nobody starves; with it go those among the first `sort_window` who
+    The oldest request always goes along, so that none starves; with it go those among the first `sort_window` who
     wait whose lengths are nearest to its own.
 
     Parameters
@@ -35,7 +35,7 @@ class DynamicPolicy(StaticPolicy):
     *args, **options
         As `StaticPolicy`.
     sort_window : int
-        How many of the line are looked at; whoever stands behind them comes after them. 0: first come, first served.
+        How many of the line are looked at; those behind them come after them. 0: first come, first served.
     sort_by : {"input", "output"}
         Length that is compared: the prompt's, which a server sees, or the true output's, which only an oracle does.
 

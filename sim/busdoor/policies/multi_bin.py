@@ -19,7 +19,7 @@ from busdoor.kv.config import KVConfig
 from busdoor.policies.config import for_memory, needs_answers
 from busdoor.policies.queues import LengthError, ShortestJobQueue
 from busdoor.policies.static import StaticPolicy
-from busdoor.policies.static_batch import Ride
+from busdoor.policies.static_batch import StaticBatch
 from busdoor.policies.static_config import WholeBatchConfig
 from busdoor_workloads import Trace
 
@@ -118,7 +118,7 @@ class MultiBinPolicy(StaticPolicy):
         line = min((line for line in self._bins if line), key=self._ready)
         return islice(line, self.num_slots)
 
-    def _board(self) -> Ride:
+    def _board(self) -> StaticBatch:
         ride = super()._board()
         for row in ride.rows:
             del self._bins[self.bin_of(row)][row]
@@ -126,7 +126,7 @@ class MultiBinPolicy(StaticPolicy):
 
     def would_admit(self, request: Request) -> bool:
         """Only an idle server has an ear: for the first of all, and for the one that makes a bin full."""
-        if self._ride is not None:
+        if self._batch is not None:
             return False
         return not self._waiting or len(self._bins[self.bin_of(request)]) + 1 >= self.num_slots
 
@@ -177,7 +177,7 @@ class MultiBinConfig(WholeBatchConfig):
         if self.edges is not None and any(high <= low for low, high in pairwise(self.edges)):
             raise ValueError(f"edges {self.edges} do not ascend")
         if self.length_error and self.by == "input":
-            raise ValueError(f'length_error = {self.length_error} says nothing to by = "input"; prompts are known')
+            raise ValueError(f'length_error = {self.length_error} applies only to by = "output"; prompts are known')
 
     @for_memory
     def build(self, kv: KVConfig, trace: Trace | None = None) -> MultiBinPolicy:

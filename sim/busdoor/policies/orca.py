@@ -23,7 +23,7 @@ from busdoor_workloads import Trace
 class OrcaPolicy(ContinuousPolicy):
     """Requests enter and leave at every iteration, in order, while slots and one unbroken range of KV can be had.
 
-    Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al., OSDI 2022). Nobody is
+    Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al., OSDI 2022). None is
     ever thrown out. How much a request reserves is one of the three that the vLLM paper (Kwon et al., SOSP 2023)
     compares with.
 

@@ -15,7 +15,7 @@ from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Item, KVUse, Policy
-from busdoor.policies.static_batch import Ride
+from busdoor.policies.static_batch import StaticBatch
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import whole_batch_capacity_rps
 from busdoor_workloads import Trace
@@ -85,8 +85,8 @@ class StaticPolicy(Policy):
         self.streams = release == "request"
         self.max_output_tokens = max_output_tokens
         self.padding = (pad_input_tokens, pad_output_tokens) if pad_input_tokens and pad_output_tokens else None
-        self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that anybody can leave
-        self._ride: Ride | None = None
+        self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that any request can leave
+        self._batch: StaticBatch | None = None
         self._closed = False
         self._next_seat = 0
 
@@ -124,13 +124,13 @@ class StaticPolicy(Policy):
 
     def schedule(self, now_s: float) -> Batch | None:
         """Go on with the batch that runs, or let one leave if it is time."""
-        if self._ride is not None:
-            return self._ride.batch()
+        if self._batch is not None:
+            return self._batch.batch()
         if not self._leaves(now_s):
             return None
-        self._ride = self._board()
-        batch = self._ride.batch()
-        batch.admitted = list(self._ride.rows)
+        self._batch = self._board()
+        batch = self._batch.batch()
+        batch.admitted = list(self._batch.rows)
         return batch
 
     def _leaves(self, now_s: float) -> bool:
@@ -140,7 +140,7 @@ class StaticPolicy(Policy):
     def _departure_s(self) -> float:
         return next(iter(self._waiting)).arrival_s + self.max_wait_s
 
-    def _board(self) -> Ride:
+    def _board(self) -> StaticBatch:
         """Board the next batch: its requests leave the line, and it takes its region."""
         rows = self._fitting()
         for row in rows:
@@ -153,7 +153,7 @@ class StaticPolicy(Policy):
             max([row.input_tokens for row in rows]),
             max([row.output_tokens for row in rows]),
         )
-        return Ride(rows, longest_input, longest_output, self.skip_finished, self.reads_padding)
+        return StaticBatch(rows, longest_input, longest_output, self.skip_finished, self.reads_padding)
 
     def _candidates(self) -> Iterable[Request]:
         """The requests that would board, the oldest first; the last ones may find no memory."""
@@ -177,18 +177,18 @@ class StaticPolicy(Policy):
 
     def stretch(self, batch: Batch) -> int:
         """Until the next row finishes."""
-        return self._ride.stretch() if self._ride else 1
+        return self._batch.stretch() if self._batch else 1
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
         """Advance all rows; return whose answers are out, and let go of the slots when the last is."""
-        ride = self._ride
-        assert ride is not None
-        answered = [row for row in ride.advance(repeat) if row.status == "running"]
+        running = self._batch
+        assert running is not None
+        answered = [row for row in running.advance(repeat) if row.status == "running"]
         batch.released = []
-        if ride.done:
-            batch.released = [row for row in ride.rows if row.status != "abandoned"]
+        if running.done:
+            batch.released = [row for row in running.rows if row.status != "abandoned"]
             self.kv.free(self)
-            self._ride = None
+            self._batch = None
         if not self.streams:
             answered = batch.released
         for row in answered:
@@ -197,24 +197,24 @@ class StaticPolicy(Policy):
 
     def next_wakeup_s(self) -> float:
         """When the oldest request has waited long enough."""
-        return self._departure_s() if self._ride is None and self._waiting else inf
+        return self._departure_s() if self._batch is None and self._waiting else inf
 
     def would_admit(self, request: Request) -> bool:
         """Only an idle server has an ear: for the first of a line, and for the one that makes it full."""
         waiting = len(self._waiting)
-        return self._ride is None and (not waiting or waiting + 1 >= self.num_slots)
+        return self._batch is None and (not waiting or waiting + 1 >= self.num_slots)
 
     def abandon(self, request: Request) -> None:
         """Drop a request whose client has gone; one that runs keeps its row, but is not answered."""
         if request.status == "waiting":
             del self._waiting[request]
-        elif self._ride is not None:
-            self._ride.drop(request)
+        elif self._batch is not None:
+            self._batch.drop(request)
         request.status = "abandoned"
 
     def items(self, batch: Batch) -> Iterator[Item]:
         """Every row that computes and its number of tokens, in order of boarding."""
-        return self._ride.items(batch) if self._ride else iter(())
+        return self._batch.items(batch) if self._batch else iter(())
 
     @property
     def num_waiting(self) -> int:
@@ -224,14 +224,16 @@ class StaticPolicy(Policy):
     @property
     def num_running(self) -> int:
         """Rows of the batch, finished or not."""
-        return len(self._ride.rows) if self._ride else 0
+        return len(self._batch.rows) if self._batch else 0
 
     def kv_use(self) -> KVUse:
         """Count the region as reserved; padding, and what lies beyond the true lengths, will hold no wanted token."""
-        if self._ride is None:
+        if self._batch is None:
             return KVUse(0, 0, 0, 0, 0)
         reserved = self.kv.num_reserved_tokens
-        return KVUse(self.kv.blocks_for(reserved), reserved, self._ride.used_tokens, reserved - self._ride.kv_tokens, 0)
+        return KVUse(
+            self.kv.blocks_for(reserved), reserved, self._batch.used_tokens, reserved - self._batch.kv_tokens, 0
+        )
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
         """Estimate the requests per second of a trace that the policy can serve, in batches that leave full."""

@@ -9,12 +9,12 @@ from busdoor.core.request import Request
 from busdoor.policies.base import Item
 
 
-class Ride:
+class StaticBatch:
     """The rows of one static batch, from their common prefill to the longest output.
 
     Every prompt is padded to the longest, and the padding is stored. Decodes read each row's own keys, or
     (`reads_padding`) those of the padding too, so that all rows have the same context. The first iteration is the
-    prefill and yields every row's first token. A row that has finished keeps its place: it computes on for nobody, or
+    prefill and yields every row's first token. A row that has finished keeps its place: it computes on, or
     (`skip_finished`) costs no computing any more. So does, until its own end, a row whose client has gone: nothing
     takes a row out of a batch that runs.
 
@@ -34,7 +34,7 @@ class Ride:
     Examples
     --------
     >>> rows = [Request(i, 0.0, input_tokens=i + 1, output_tokens=n) for i, n in enumerate((2, 3))]
-    >>> ride = Ride(rows, input_tokens=2, output_tokens=3)
+    >>> ride = StaticBatch(rows, input_tokens=2, output_tokens=3)
     >>> batch = ride.batch()
     >>> batch.num_prefill_tokens, batch.num_padded_tokens, batch.prefill_attention
     (3, 1, 6.0)
@@ -76,11 +76,11 @@ class Ride:
         self.skip_finished = skip_finished
         self.reads_padding = reads_padding
         self.clock = 0  # iterations that have passed
-        self.kv_tokens = sum([row.kv_tokens for row in rows])  # that somebody wants, when all have finished
+        self.kv_tokens = sum([row.kv_tokens for row in rows])  # that are wanted, when all have finished
         self._unfinished = sorted(rows, key=_output_tokens, reverse=True)
         self._row_input_tokens = self._unfinished_input_tokens = sum([row.input_tokens for row in rows])
         self._finished_kv_tokens = 0
-        self._num_gone = 0  # unfinished rows that nobody waits for
+        self._num_gone = 0  # unfinished rows whose clients have gone
 
     @property
     def done(self) -> bool:

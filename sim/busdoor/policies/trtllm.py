@@ -119,7 +119,7 @@ class InFlightPolicy(ContinuousPolicy):
 class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
     """A request enters when blocks are left for all that every running one may write, and is never paused.
 
-    TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. Nobody else can have it
+    TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. No other request can have it
     either way; here it is taken at once. Parameters are those of `ReservingPolicy` and `InFlightPolicy`.
 
     Examples
@@ -147,7 +147,7 @@ class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
 class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
     """A request enters when there are blocks for its context; when a decode finds none, the newest is paused.
 
-    Whoever is paused gives all blocks back and is computed anew later; in that iteration nobody enters. Parameters are
+    A paused request gives all blocks back and is computed anew later; in that iteration none enters. Parameters are
     those of `PagedPolicy` and `InFlightPolicy`.
 
     Examples

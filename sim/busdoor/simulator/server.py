@@ -84,7 +84,7 @@ class Server:
         self._fixed_from_s = -inf  # from when on an interruption would not change how long the process sleeps
         self._expected_s = inf
         self._stale = False  # whether the batch that comes next was decided before the last change that matters to it
-        self._stretch: Stretch | None = None  # the one that runs, and its repetitions: for whoever asks where it is
+        self._stretch: Stretch | None = None  # the one that runs, and its repetitions: for questions where it is
         self._repeat = 1
         self._endless = EndlessPreemption(type(policy).__name__)
         self._gone: list[Request] = []  # running requests whose clients went away during an iteration
@@ -102,7 +102,7 @@ class Server:
     def expect(self, arrival_s: float) -> None:
         """Note when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
 
-        A hint that saves time, no more: whoever comes unannounced interrupts, and nothing is lost if nobody comes.
+        A hint that saves time, no more: an unannounced request interrupts, and nothing is lost if none comes.
         """
         self._expected_s = arrival_s
 

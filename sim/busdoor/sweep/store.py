@@ -44,7 +44,7 @@ class Store:
     def write(self, record: Record) -> None:
         """Write a record: `pandas.read_parquet` gives metric, replication and value; the rest is in the metadata.
 
-        It appears under its name only when it is complete, so that whoever is killed while writing leaves nothing that
+        It appears under its name only when it is complete, so that a process killed while writing leaves nothing that
         could be taken for a result.
         """
         import pyarrow as pa

@@ -182,7 +182,7 @@ def _batch_sizes(rate_rps: float, per_request_s: float, base_s: float) -> tuple[
     sizes = np.arange(1, int(centre + 12 * np.sqrt(centre / (1 - load**2)) + 30))
     arrivals = rate_rps * (base_s + per_request_s * sizes)
     step = np.asarray(poisson.pmf(sizes[None, :], arrivals[:, None]))
-    step[:, 0] += np.exp(-arrivals)  # nobody came: the next arrival is served alone
+    step[:, 0] += np.exp(-arrivals)  # none came: the next arrival is served alone
     step /= step.sum(axis=1, keepdims=True)
     balance = np.vstack([step.T - np.eye(len(sizes)), np.ones(len(sizes))])
     share, *_ = np.linalg.lstsq(balance, np.append(np.zeros(len(sizes)), 1.0), rcond=None)

@@ -37,7 +37,7 @@ class Format:
     read : callable
         From a path and the options to a draft.
     write : callable, optional
-        Writes a trace to an open text file; absent where nobody needs such files written.
+        Writes a trace to an open text file; absent where such files need not be written.
     keeps : tuple of str
         Optional columns that the written file can hold.
     tick_s : float
