@@ -119,10 +119,10 @@ class MultiBinPolicy(StaticPolicy):
         return islice(line, self.num_slots)
 
     def _board(self) -> StaticBatch:
-        ride = super()._board()
-        for row in ride.rows:
+        running = super()._board()
+        for row in running.rows:
             del self._bins[self.bin_of(row)][row]
-        return ride
+        return running
 
     def would_admit(self, request: Request) -> bool:
         """Only an idle server has an ear: for the first of all, and for the one that makes a bin full."""

@@ -230,10 +230,8 @@ class StaticPolicy(Policy):
         """Count the region as reserved; padding, and what lies beyond the true lengths, will hold no wanted token."""
         if self._batch is None:
             return KVUse(0, 0, 0, 0, 0)
-        reserved = self.kv.num_reserved_tokens
-        return KVUse(
-            self.kv.blocks_for(reserved), reserved, self._batch.used_tokens, reserved - self._batch.kv_tokens, 0
-        )
+        batch, reserved = self._batch, self.kv.num_reserved_tokens
+        return KVUse(self.kv.blocks_for(reserved), reserved, batch.used_tokens, reserved - batch.kv_tokens, 0)
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
         """Estimate the requests per second of a trace that the policy can serve, in batches that leave full."""

@@ -34,15 +34,15 @@ class StaticBatch:
     Examples
     --------
     >>> rows = [Request(i, 0.0, input_tokens=i + 1, output_tokens=n) for i, n in enumerate((2, 3))]
-    >>> ride = StaticBatch(rows, input_tokens=2, output_tokens=3)
-    >>> batch = ride.batch()
+    >>> running = StaticBatch(rows, input_tokens=2, output_tokens=3)
+    >>> batch = running.batch()
     >>> batch.num_prefill_tokens, batch.num_padded_tokens, batch.prefill_attention
     (3, 1, 6.0)
-    >>> ride.advance(1)
+    >>> running.advance(1)
     []
-    >>> ride.stretch(), ride.advance(1)
+    >>> running.stretch(), running.advance(1)
     (1, [Request(0, 1 in, 2 out, waiting)])
-    >>> batch = ride.batch()
+    >>> batch = running.batch()
     >>> batch.num_decode_tokens, batch.num_idle_rows, batch.decode_context_tokens
     (1, 1, 5)
     """
