@@ -10,7 +10,7 @@ from busdoor.config import Config, load_config, merge
 from busdoor.config.config import PLAIN_KEYS, TABLES
 from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
-from busdoor.core.registry import unknown
+from busdoor.core.names import unknown
 from busdoor.core.study_paths import folder_names
 from busdoor.core.toml import MAX_BYTES, parse_toml, parse_value
 from busdoor.policies import POLICIES

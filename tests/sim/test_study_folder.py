@@ -11,7 +11,7 @@ import pytest
 
 from busdoor import Result
 from busdoor.cli import main
-from busdoor.core.json_text import plain, read_object, to_json
+from busdoor.core.json import plain, read_object, to_json
 from busdoor.core.study_folder import study_folder
 from busdoor.core.study_paths import folder_names, locked
 

@@ -37,7 +37,7 @@ def places(settled: Config, part: Path) -> dict[str, Path]:
 
 def note_done(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
     """Note in replay.json which of several policies are done."""
-    from busdoor.core.json_text import write_json
+    from busdoor.core.json import write_json
 
     if len(settled.policies) > 1:
         write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})

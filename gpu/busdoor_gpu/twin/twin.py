@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from busdoor.calibration import Calibration, calibrate
-from busdoor.core.json_text import read_object, write_json
+from busdoor.core.json import read_object, write_json
 from busdoor.results.result import Result
 from busdoor.validation.regression import recorded_errors
 from busdoor.validation.twin_folder import CALIBRATION, ERRORS, PROFILE, RUNS

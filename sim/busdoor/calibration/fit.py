@@ -14,7 +14,7 @@ from busdoor.calibration.log import Floats, Log, read_log
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.nnls import relative_weights, unidentified
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
-from busdoor.core.registry import unknown
+from busdoor.core.names import unknown
 from busdoor.results.result import Result
 from busdoor.step_time.terms import TERM, term_names
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from busdoor.calibration.log import touching, works_ahead
 from busdoor.core.batch import Batch, Chunk
-from busdoor.core.registry import as_data
+from busdoor.core.import_paths import as_data
 from busdoor.core.request import Request
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config

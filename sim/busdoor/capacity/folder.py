@@ -12,7 +12,7 @@ import pandas as pd
 from busdoor.capacity.data import CapacityData
 from busdoor.capacity.figures import Drawable, plot_targets
 from busdoor.capacity.summary_text import verdict
-from busdoor.core.json_text import read_object, write_json
+from busdoor.core.json import read_object, write_json
 from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.metrics.slo import SLO

@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import Dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.core.registry import Label, checked
+from busdoor.core.names import Label
+from busdoor.core.registry import checked
 
 GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]

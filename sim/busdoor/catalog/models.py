@@ -10,7 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype, lm_head_dtype
 from busdoor.catalog.tables import complete, find, read_tables
-from busdoor.core.registry import Label, checked
+from busdoor.core.names import Label
+from busdoor.core.registry import checked
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from busdoor.core.registry import unknown
+from busdoor.core.names import unknown
 
 Table = dict[str, Any]
 

@@ -26,7 +26,7 @@ def telling(json: bool) -> Iterator[Answer]:
     ...     answer(lambda: {"gain": float("nan")})
     {"gain": null}
     """
-    from busdoor.core.json_text import to_json
+    from busdoor.core.json import to_json
 
     stdout = sys.stdout
 

@@ -8,18 +8,22 @@ from typing import Any
 from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
 from busdoor.cluster.router import Router
 from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
-from busdoor.core.registry import checked, import_class, unknown
+from busdoor.core.registry import Registry, checked, is_import_path
 
-ROUTERS: Mapping[str, type[Router]] = {
-    "round_robin": RoundRobin,
-    "random": Random,
-    "least_outstanding": LeastOutstanding,
-    "shortest_queue": ShortestQueue,
-    "power_of_two": PowerOfTwo,
-    "least_kv": LeastKV,
-    "session_affinity": SessionAffinity,
-    "prefix_affinity": PrefixAffinity,
-}
+ROUTERS: Registry[type[Router]] = Registry(
+    "a router",
+    Router,
+    {
+        "round_robin": RoundRobin,
+        "random": Random,
+        "least_outstanding": LeastOutstanding,
+        "shortest_queue": ShortestQueue,
+        "power_of_two": PowerOfTwo,
+        "least_kv": LeastKV,
+        "session_affinity": SessionAffinity,
+        "prefix_affinity": PrefixAffinity,
+    },
+)
 
 
 def make_router(name: str, **fields: Any) -> Router:
@@ -48,19 +52,17 @@ def make_router(name: str, **fields: Any) -> Router:
     Traceback (most recent call last):
     ValueError: [router]: 'min_macth' is not a field of it; did you mean 'min_match'? (known: ...)
     """
-    if ":" in name:
-        return _imported(name, fields)
-    if name not in ROUTERS:
-        raise unknown("a router", name, ROUTERS)
-    known = getattr(ROUTERS[name], "__dataclass_fields__", {})
+    router = ROUTERS.find(name)
+    if is_import_path(name):
+        return _made(name, router, fields)
+    known = getattr(router, "__dataclass_fields__", {})
     for field in fields.keys() - known:
         if not known:
             raise ValueError(f"[router]: {name!r} has no settings, so {field!r} is not one of them")
-    return checked(ROUTERS[name], fields, "[router]")
+    return checked(router, fields, "[router]")
 
 
-def _imported(path: str, fields: Mapping[str, Any]) -> Router:
-    make: Callable[..., Router] = import_class(path, Router, "a router")
+def _made(path: str, make: Callable[..., Router], fields: Mapping[str, Any]) -> Router:
     try:
         return make(**fields)
     except TypeError as error:

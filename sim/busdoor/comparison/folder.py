@@ -15,9 +15,9 @@ from busdoor.comparison.data import METRICS, ComparisonData
 from busdoor.comparison.experiment import Report
 from busdoor.comparison.summary_text import verdict
 from busdoor.config import Config
-from busdoor.core.json_text import read_object, write_json
-from busdoor.core.json_text import to_json as to_text
-from busdoor.core.registry import as_data
+from busdoor.core.import_paths import as_data
+from busdoor.core.json import read_object, write_json
+from busdoor.core.json import to_json as to_text
 from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.core.study_paths import folder_names

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog import default_max_num_batched_tokens, default_max_num_seqs
 from busdoor.config.server_tables import GPUTable
-from busdoor.core.registry import Label, checked
+from busdoor.core.names import Label
+from busdoor.core.registry import checked
 from busdoor.core.toml import Document, parse_named
 from busdoor.core.units import STRICT, reject_unknown
 from busdoor.kv.config import KVConfig

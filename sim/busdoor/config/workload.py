@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.core.registry import Label, checked, unknown
+from busdoor.core.names import Label, unknown
+from busdoor.core.registry import checked
 from busdoor.core.units import STRICT, Seconds, reject_unknown
 from busdoor_workloads import Trace, Workload, replication_seed, stream, workload_from_table, workload_names
 from busdoor_workloads.config import to_table

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from busdoor.core.json_text import shown
+from busdoor.core.json import shown
 from busdoor_workloads.reading.table import EXACT_FLOATS
 from busdoor_workloads.text import neutral_cell, plain_cell
 

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from busdoor.core.format import duration_text
-from busdoor.core.registry import unknown
+from busdoor.core.names import unknown
 from busdoor.core.units import parse_seconds, reject_unknown
 from busdoor.metrics.metrics import SLO_METRICS
 from busdoor.metrics.slo_presets import PRESETS

@@ -5,10 +5,10 @@ A policy is named in a configuration by a name of `POLICIES`, or by the import p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from busdoor.core.registry import checked, unknown
+from busdoor.core.registry import Registry, checked, is_import_path
 from busdoor.policies.base import KVUse, Policy
 from busdoor.policies.config import ImportedPolicy, PolicyConfig
 from busdoor.policies.dynamic import DynamicConfig, DynamicPolicy
@@ -22,16 +22,20 @@ from busdoor.policies.tgi import TgiConfig, TgiPolicy
 from busdoor.policies.trtllm import GuaranteedNoEvictPolicy, InFlightPolicy, MaxUtilizationPolicy, TrtllmConfig
 from busdoor.policies.vllm import VllmConfig, VllmPolicy
 
-POLICIES: Mapping[str, Callable[..., PolicyConfig]] = {
-    "static": StaticConfig,
-    "dynamic": DynamicConfig,
-    "multi_bin": MultiBinConfig,
-    "orca": OrcaConfig,
-    "vllm": VllmConfig,
-    "prefill_first": PrefillFirstConfig,
-    "tgi": TgiConfig,
-    "trtllm": TrtllmConfig,
-}
+POLICIES: Registry[Callable[..., PolicyConfig]] = Registry(
+    "a policy",
+    Policy,
+    {
+        "static": StaticConfig,
+        "dynamic": DynamicConfig,
+        "multi_bin": MultiBinConfig,
+        "orca": OrcaConfig,
+        "vllm": VllmConfig,
+        "prefill_first": PrefillFirstConfig,
+        "tgi": TgiConfig,
+        "trtllm": TrtllmConfig,
+    },
+)
 
 __all__ = [
     "POLICIES",
@@ -94,8 +98,6 @@ def policy_config(name: str, **fields: Any) -> PolicyConfig:
     Traceback (most recent call last):
     ValueError: [policy]: 'max_num_seq' is not a field of it; did you mean 'max_num_seqs'? (known: ...)
     """
-    if isinstance(name, str) and ":" in name:
+    if is_import_path(name):
         return ImportedPolicy(name, fields)
-    if not isinstance(name, str) or name not in POLICIES:
-        raise unknown("a policy", name, POLICIES)
-    return checked(POLICIES[name], fields, "[policy]")
+    return checked(POLICIES.find(name), fields, "[policy]")

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from pydantic import ConfigDict, NonNegativeInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from busdoor.core.registry import import_class
+from busdoor.core.import_paths import import_class
 from busdoor.kv.config import KVConfig
 from busdoor.policies.base import Policy
 from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from busdoor.core.json_text import plain
+from busdoor.core.json import plain
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import FloatArray, Run, count_slots
 from busdoor_workloads.given import path_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from busdoor import plots
-from busdoor.core.json_text import read_object, write_json
+from busdoor.core.json import read_object, write_json
 from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
 from busdoor.core.study_folder import study_folder
 from busdoor.metrics import metrics

@@ -9,17 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from busdoor.core.registry import checked, import_class, unknown
+from busdoor.core.registry import Registry, checked
 from busdoor.step_time.base import LineStepTime, StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.step_time.roofline import RooflineStepTime
 
-STEP_TIMES: Mapping[str, type[StepTime]] = {
-    "linear": LinearStepTime,
-    "roofline": RooflineStepTime,
-    "calibrated": CalibratedStepTime,
-}
+STEP_TIMES: Registry[type[StepTime]] = Registry(
+    "a step-time model",
+    StepTime,
+    {
+        "linear": LinearStepTime,
+        "roofline": RooflineStepTime,
+        "calibrated": CalibratedStepTime,
+    },
+)
 
 __all__ = [
     "STEP_TIMES",
@@ -56,12 +60,7 @@ def step_time_class(name: str) -> type[StepTime]:
     Traceback (most recent call last):
     ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: calibrated, linear, roofline)
     """
-    if not isinstance(name, str) or ":" not in name:
-        if not isinstance(name, str) or name not in STEP_TIMES:
-            raise unknown("a step-time model", name, STEP_TIMES)
-        return STEP_TIMES[name]
-    found: type[StepTime] = import_class(name, StepTime, "a step-time model")
-    return found
+    return STEP_TIMES.find(name)
 
 
 def step_time_table(given: Any) -> Any:

@@ -15,7 +15,8 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from busdoor.core.batch import Batch
-from busdoor.core.registry import in_one_sentence, unknown
+from busdoor.core.names import unknown
+from busdoor.core.registry import in_one_sentence
 from busdoor.core.toml import parse_toml, read_toml
 from busdoor.step_time.base import StepTime, TermSeconds
 

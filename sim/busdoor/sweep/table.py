@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.core.json_text import write_json
+from busdoor.core.json import write_json
 from busdoor.core.saved import write_csv
 from busdoor.core.study_paths import rewritten
 from busdoor.sweep.plan import Point

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from busdoor.calibration.teacher_forcing import predicted_s, trace_of
-from busdoor.core.json import numbers, plains, records
-from busdoor.core.json_text import read_object, write_json
-from busdoor.core.registry import as_data
+from busdoor.core.import_paths import as_data
+from busdoor.core.json import numbers, plain, read_object, write_json
 from busdoor.core.saved import Keys, check_keys, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.plots.style import save_figure
@@ -68,13 +67,13 @@ def to_dict(validation: ValidationData) -> dict[str, Any]:
     """Return the numbers as JSON has them."""
     return {
         "runs": {run.name: run.to_dict() for run in validation.runs},
-        "regimes": {str(name): plains(row) for name, row in validation.by_regime.iterrows()},
-        "knee": plains(validation.knee),
-        "gain": records(validation.gain),
-        "e2e_ratio": records(validation.e2e_ratio),
-        "bars": records(bar_table(validation)),
+        "regimes": {str(name): plain(dict(row)) for name, row in validation.by_regime.iterrows()},
+        "knee": plain(validation.knee),
+        "gain": plain(validation.gain.to_dict("records")),
+        "e2e_ratio": plain(validation.e2e_ratio.to_dict("records")),
+        "bars": plain(bar_table(validation).to_dict("records")),
         "missed": missed(validation),
-        "spread": plains(validation.spread._asdict()),
+        "spread": plain(validation.spread._asdict()),
         "fitted_to": validation.fitted_to,
         "step_time": validation.step_time.describe(),
         "about": dict(validation.about),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from busdoor.core.json import plains
+from busdoor.core.json import plain
 from busdoor.validation.data import ValidationData
 
 if TYPE_CHECKING:
@@ -42,16 +42,17 @@ def recorded_errors(validation: ValidationData) -> dict[str, Any]:
     (0.21, 0.075, {'rate': None})
     """
     return {
-        "runs": {run.name: plains(run.errors) for run in validation.runs},
+        "runs": {run.name: plain(run.errors) for run in validation.runs},
         "gain": _of_pairs(validation.gain),
         "e2e_ratio": _of_pairs(validation.e2e_ratio),
-        "knee": plains({"rate": validation.knee["error"]}),
+        "knee": plain({"rate": validation.knee["error"]}),
     }
 
 
 def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
     rows = table[["continuous", "static", "error"]].itertuples(index=False, name=None)
-    return plains({f"{continuous} / {static}": error for continuous, static, error in rows})
+    errors: dict[str, Any] = plain({f"{continuous} / {static}": error for continuous, static, error in rows})
+    return errors
 
 
 def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from busdoor.calibration.teacher_forcing import Floats
-from busdoor.core.json import plain, plains
+from busdoor.core.json import plain
 from busdoor.results.result import Result
 from busdoor.validation.errors import StepErrors, regime
 from busdoor_workloads import Trace
@@ -89,8 +89,8 @@ class RunValidation:
             "whole_batches": self.whole_batches,
             "regime": self.regime,
             "amplification": plain(self.amplification),
-            "step_time": plains(self.steps._asdict()),
-            "batches": plains(self.agreement),
+            "step_time": plain(self.steps._asdict()),
+            "batches": plain(self.agreement),
             "errors": errors,
-            "budget": plains(self.budget),
+            "budget": plain(dict(self.budget)),
         }

@@ -1,0 +1,102 @@
+"""Classes of a user's own, by import path; see docs/security.md."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from busdoor.core.names import unknown
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+_as_data: ContextVar[bool] = ContextVar("as_data", default=False)  # whether import paths stand for themselves
+
+
+def import_class(path: str, kind: type[Any], what: str) -> Any:
+    """Import the class that "package.module:Name" names. This runs the module's code: see docs/security.md.
+
+    Parameters
+    ----------
+    path : str
+        From a user's own TOML, flags or Python; never from a saved folder.
+    kind : type
+        What the class has to be a subclass of.
+    what : str
+        What such a class is, with its article: "a policy".
+
+    Raises
+    ------
+    ValueError
+        If there is no such module or name, or it is no class of that kind; nothing that it names has been called.
+
+    Examples
+    --------
+    >>> import_class("collections:OrderedDict", dict, "a dictionary").__name__
+    'OrderedDict'
+    >>> import_class("subprocess:Popen", dict, "a dictionary")
+    Traceback (most recent call last):
+    ValueError: 'subprocess:Popen' is not a dictionary; subclass builtins.dict
+    """
+    if _as_data.get():
+        return _stand_in(path, kind)
+    found = _import_object(path)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise ValueError(f"{path!r} is not {what}; subclass {kind.__module__}.{kind.__qualname__}")
+    missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
+    if missing:
+        raise ValueError(f"{path!r} has no {' and no '.join(sorted(missing))}, which {what} needs")
+    return found
+
+
+@contextmanager
+def as_data() -> Iterator[None]:
+    """Import nothing meanwhile: what a saved folder names is shown by its name, and is never called.
+
+    Examples
+    --------
+    >>> with as_data():
+    ...     import_class("subprocess:Popen", dict, "a dictionary")(args="rm").describe()
+    {'name': 'subprocess:Popen', 'args': 'rm'}
+    """
+    token = _as_data.set(True)
+    try:
+        yield
+    finally:
+        _as_data.reset(token)
+
+
+def _stand_in(path: str, kind: type[Any]) -> type[Any]:
+    """Return a class that keeps the fields of one that is not imported, and can do nothing else."""
+
+    def keep(self: Any, *parts: Any, **fields: Any) -> None:
+        self.fields = fields
+        if parts:  # a policy, which is made to run
+            refuse()
+
+    def refuse(*parts: Any, **fields: Any) -> Any:
+        raise ValueError(f"{path!r} is named by a saved folder, from which nothing is imported; name it with --policy")
+
+    def describe(self: Any) -> dict[str, Any]:
+        return {"name": path, **self.fields}
+
+    methods: dict[str, Any] = dict.fromkeys(getattr(kind, "__abstractmethods__", ()), refuse)
+    return type(kind.__name__, (kind,), {**methods, "__init__": keep, "describe": describe})
+
+
+def _import_object(path: str) -> Any:
+    if not _IMPORT_PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is no import path; write it as package.module:Name")
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module's own code raises
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise ValueError(f"{path!r} cannot be imported: {kind}{error}") from error
+    if not hasattr(module, attribute):
+        raise unknown(f"a name in {module_name}", attribute, [n for n in dir(module) if not n.startswith("_")])
+    return getattr(module, attribute)
