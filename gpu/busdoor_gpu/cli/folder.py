@@ -1,4 +1,4 @@
-"""What `replay`, `profile` and `twin` leave in their folders, also when they break off."""
+"""Folders of `replay`, `profile` and `twin`, also of runs that stopped early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def broken_off(error: ReplayError, remark: str) -> int:
-    """Report what was kept of a replay that broke off; an interruption has an exit code of its own."""
+    """Report what was kept of a replay that stopped early; return the exit code of an interruption."""
     from busdoor.cli.telling import note
     from busdoor.core.interrupt import exit_code
 
@@ -25,7 +25,7 @@ def broken_off(error: ReplayError, remark: str) -> int:
 
 
 def places(settled: Config, part: Path) -> dict[str, Path]:
-    """Return the folder of each policy: the study's own if there is but one; else replay.json says which are done."""
+    """Return the folder of each policy: the study's own for one policy; for several, replay.json lists those done."""
     from busdoor.core.study_paths import folder_names
 
     labels = [policy.label for policy in settled.policies]
@@ -36,7 +36,7 @@ def places(settled: Config, part: Path) -> dict[str, Path]:
 
 
 def note_done(part: Path, settled: Config, results: Mapping[str, Result]) -> None:
-    """Note in replay.json which of several policies are done."""
+    """Write to replay.json which of several policies are done."""
     from busdoor.core.json import write_json
 
     if len(settled.policies) > 1:

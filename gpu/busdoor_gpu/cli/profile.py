@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 Flag = Parameter(negative="")
 _BLOCK_SIZE = 16  # vLLM's, as everywhere
-# Without flags: on a GPU vLLM's max_num_seqs and max_num_batched_tokens (server on an H100, `busdoor.catalog.memory`),
-# on a CPU what a tiny model computes in tens of milliseconds.
+# Defaults: on a GPU vLLM's max_num_seqs and max_num_batched_tokens (server on an H100, `busdoor.catalog.memory`), on a
+# CPU what a tiny model computes in tens of milliseconds.
 _GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "max_model_len": 8192}
 _CPU_LIMITS = {"max_num_seqs": 16, "max_num_batched_tokens": 256, "max_model_len": 512}
 
@@ -57,7 +57,7 @@ def profile(
     overwrite
         Replace whole what an earlier study left in the folder of --out.
     budget
-        Time to measure for, such as 60s or 3min; a quarter of it at most warms up.
+        Time to measure, such as 60s or 3min; at most a tenth of it is warm-up.
     max_num_seqs
         Largest batch; by default 256 on a GPU, 16 on a CPU.
     max_num_batched_tokens
@@ -68,7 +68,7 @@ def profile(
         KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
     clock
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
-        time weighed against a reference computation beside every iteration, for cores shared with others.
+        time scaled by a reference computation beside every iteration, for shared cores.
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
@@ -76,7 +76,7 @@ def profile(
     seed
         Seed of the weights and of the order.
     lookahead
-        0: the next batch is decided only when the one before has ended; by default while it still runs.
+        0: the next batch is scheduled when the previous one has ended; by default while it still runs.
     eager
         Run without CUDA graphs.
     """
@@ -128,7 +128,7 @@ def settle_machine(
     ValueError
         If a bound is out of range, or the machine's memory too small.
     EngineError
-        If the GPU has no room.
+        If the GPU has no memory left.
     """
     from dataclasses import replace
 
@@ -145,9 +145,9 @@ def settle_machine(
 
 
 def grid_limits(place: Place, asked: Mapping[str, int | None], num_blocks: int | None) -> GridLimits:
-    """Return the grid's bounds: what was asked for, else the device's defaults, and never beyond the model.
+    """Return the grid's bounds: as requested, else the device's defaults, and never beyond the model.
 
-    Blocks that were not asked for are as many as the largest batch can fill; on a GPU they are measured later.
+    By default there are as many blocks as the largest batch can fill; on a GPU they are measured later.
     """
     from busdoor_gpu.engine.passes import PASS_TOKENS
     from busdoor_gpu.twin.grid import GridLimits

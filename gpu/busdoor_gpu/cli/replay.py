@@ -84,7 +84,7 @@ def replay(
         Number of requests to take from the start of the trace.
     clock
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
-        time weighed against a reference computation beside every iteration, for cores shared with others.
+        time scaled by a reference computation beside every iteration, for shared cores.
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
@@ -92,7 +92,7 @@ def replay(
     seed
         Seed of everything that is drawn.
     lookahead
-        0: the next batch is decided only when the one before has ended; by default while it still runs.
+        0: the next batch is scheduled when the previous one has ended; by default while it still runs.
     eager
         Run without CUDA graphs.
     """
@@ -137,7 +137,7 @@ def replay(
 def _replayed(
     settled: Config, served: Trace, machine: tuple[Model, Backend], options: Mapping[str, Any]
 ) -> Iterator[tuple[str, Result]]:
-    """Replay the trace with one policy after the other."""
+    """Replay the trace under one policy after the other."""
     from busdoor.cli.progress import progress_bar
     from busdoor_gpu.replay.replay import replay
 
@@ -165,7 +165,7 @@ def _configured_model(config: Path | None) -> ModelConfig | None:
 
 
 def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
-    """Read the configuration; a model that is not in the catalogue goes into it as a table."""
+    """Read the configuration; a model outside the catalogue is added to it as a table."""
     from dataclasses import asdict
 
     from busdoor.catalog import model_names
@@ -180,7 +180,7 @@ def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
 
 
 def _served(settled: Config, time_scale: float | None, concurrency: int | None) -> Trace:
-    """Draw or read the trace, and put the flags about its arrivals over it."""
+    """Draw or read the trace, and apply the flags about its arrivals."""
     from dataclasses import replace
     from math import inf
 
@@ -213,7 +213,7 @@ def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
 
 
 def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tuple[Limits, bool]:
-    """Settle the memory: as configured, else as much as the GPU has; and say whether it was measured."""
+    """Return the limits, with KV memory as configured or else as measured on the GPU, and whether it was measured."""
     from dataclasses import replace
 
     from busdoor.config.run import limits_for
@@ -228,7 +228,7 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
 
 
 def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:
-    """Make the policy; one without pages leaves a block for each slot, as its ranges begin anywhere."""
+    """Build the policy; one without pages leaves one block free per slot, since a range may begin inside a block."""
     from dataclasses import replace
 
     from busdoor.kv.paged import PagedKV

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Flag = Parameter(negative="")
 _BROKEN_OFF = "broken_off"
 _PAGE = "report.html"
-_FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and static batches are but two or three
+_FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and static batches are only two or three
 
 
 def twin(
@@ -38,12 +38,12 @@ def twin(
     eager: Annotated[bool, Flag] = False,
     json: Annotated[bool, Flag] = False,
 ) -> int:
-    """Make the simulator a twin of this machine, and report how close it comes.
+    """Calibrate the simulator to this machine, and report its errors.
 
-    Measures a grid of iterations, fits the step time to it, replays traces that the fit has not seen (a burst, and open
-    arrivals at several loads, under continuous batching and, where it can keep up, static batching), and compares the
-    simulator with these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their validation
-    and report.html. After an interruption the same command with its folder as --out continues where it stopped.
+    Measures a grid of iterations, fits the step time to it, replays held-out traces (a burst, and open arrivals at
+    several loads, under continuous batching and, if it can keep up, static batching), and compares the simulator with
+    these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their validation and
+    report.html. After an interruption the same command with its folder as --out continues where it stopped.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def twin(
     out
         Folder for the result; by default a fresh busdoor-twin-001.
     overwrite
-        Measure all anew: what is in the folder of --out is replaced whole.
+        Measure everything again: the content of the folder of --out is replaced.
     budget
-        Time to measure for, such as 100s or 10min; loading and figures come on top.
+        Time to measure, such as 100s or 10min; loading and figures come on top.
     max_num_seqs
         Largest batch; by default 256 on a GPU, 16 on a CPU.
     max_num_batched_tokens
@@ -67,8 +67,8 @@ def twin(
     num_blocks
         KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
     clock
-        wall: real seconds, as on a GPU; cpu: this process's processor time; paced, as on a CPU: processor time weighed
-        against a reference computation beside every iteration, for cores shared with others.
+        wall (default on a GPU): real seconds; cpu: this process's processor time; paced (default on a CPU): processor
+        time scaled by a reference computation beside every iteration, for shared cores.
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
@@ -76,7 +76,7 @@ def twin(
     seed
         Seed of weights, grid, lengths and arrivals.
     lookahead
-        0: the next batch is decided only when the one before has ended; by default while it still runs.
+        0: the next batch is scheduled when the previous one has ended; by default while it still runs.
     eager
         Run without CUDA graphs.
     json
@@ -103,7 +103,7 @@ def twin(
     folder = resumed_folder(out, "twin", SETTINGS, overwrite)
     with locked(folder), telling(json) as answer:
         try:
-            # What room there is may differ by a block from one time to the next; a twin goes on with what it had.
+            # Measured memory may differ by a block between calls; a twin continues with the blocks that it had.
             blocks = claimed(folder).get("num_blocks") if num_blocks is None else num_blocks
             loaded, kernels, limits = settle_machine(place, asked, blocks, seed)
             clock = clock or ("wall" if place.on_gpu else "paced")
@@ -123,14 +123,14 @@ def twin(
 
 
 def _broken_off(error: ReplayError, folder: Path) -> int:
-    """Keep what was measured and say how to go on."""
+    """Save what was measured, and report how to continue."""
     from busdoor_gpu.cli.folder import broken_off
 
     kept = error.result.save(folder / _BROKEN_OFF, overwrite=True)
     return broken_off(
         error,
-        f"steps that were complete are in {folder}, where the same command with --out {folder} goes on, and what was "
-        f"measured of this one is in {kept}",
+        f"complete steps are in {folder}, what was measured of this one is in {kept}; the same command with "
+        f"--out {folder} continues",
     )
 
 
@@ -153,7 +153,7 @@ def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> 
 
 
 def _print(folder: Path, calibration: Calibration, validation: Validation) -> None:
-    """Print the fit and its errors; say so where the runs are too short for that."""
+    """Print the fit and its errors, and whether the runs are too short for them."""
     from busdoor.cli.render import print_calibration, print_validation
     from busdoor.validation.twin_folder import CALIBRATION
 
@@ -161,5 +161,5 @@ def _print(folder: Path, calibration: Calibration, validation: Validation) -> No
     print_validation(validation)
     fewest = min(len(run.measured.requests) for run in validation.runs)
     if fewest < _FEW:
-        print(f"A run has {fewest} requests only: too few for its 99th percentiles and gains. Give --budget more.")
+        print(f"A run has only {fewest} requests, too few for 99th percentiles and gains; give a larger --budget.")
     print(f"Calibration: {folder / CALIBRATION}   Report: {folder / _PAGE}")

@@ -14,7 +14,7 @@ _MODULES = {"prepare_step": "step_inputs", "commit_step": "step_inputs", "plan_d
 
 @dataclass(frozen=True)
 class Backend:
-    """What a forward pass is made of; `busdoor_gpu.kernels` documents each under its name."""
+    """The operations of a forward pass; `busdoor_gpu.kernels` documents each under its name."""
 
     prepare_step: Op
     commit_step: Op
@@ -34,7 +34,7 @@ def load_backend(name: BackendName) -> Backend:
     Raises
     ------
     ValueError
-        If there is none of that name, or Triton is not installed.
+        If the name is unknown, or Triton is not installed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a replay ran on, for its meta.json."""
+"""The device of a replay, described for its meta.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """Name, memory, driver, clocks and versions.
+    """Return name, memory, driver, clocks and versions.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Name the processor; the platform module has only its architecture on Linux."""
+    """Return the processor's name; on Linux the platform module has only its architecture."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -50,7 +50,7 @@ def _processor() -> str:
 
 
 def _driver(index: int) -> dict[str, Any]:
-    """Driver, clocks in MHz and power limit in watts, where nvidia-ml-py is installed."""
+    """Return driver, clocks in MHz and power limit in watts, if nvidia-ml-py is installed."""
     try:
         import pynvml
     except ImportError:
@@ -72,7 +72,7 @@ def _driver(index: int) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source that runs, None outside a repository."""
+    """Return the commit of the source that runs; None outside a repository."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

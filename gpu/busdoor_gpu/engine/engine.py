@@ -1,4 +1,4 @@
-"""The engine: a model, its paged cache and its slot table on one device, stepping through a policy's batches."""
+"""The engine: a model, its paged KV cache and its slot table on one device; it runs a policy's batches."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from busdoor_gpu.engine.graphs import DecodeGraphs
 from busdoor_gpu.engine.model import Model
 from busdoor_gpu.engine.passes import PASS_TOKENS, Running, guarded, new_event, passes_of, uploaded, uploaded_ragged
 from busdoor_gpu.engine.prompts import prompt_tokens
-from busdoor_gpu.engine.slots import EngineError, Seats, Step
+from busdoor_gpu.engine.slots import EngineError, Slots, Step
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
 from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
 
-_REHEARSED = 4  # from one rehearsed shape to the next, in rows and in tokens: libraries choose kernels by size
+_REHEARSED = 4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
 
 
 class Engine:
     """Runs a policy's batches on a model.
 
-    `submit` queues what a batch does, `finish` waits for it. On a GPU the next batch may be submitted while the one
-    before still runs: tokens are fed back on the device, so that the host need not see them. On a CPU, which computes
-    in the caller's thread, a step is computed when it is waited for.
+    `submit` queues a batch, `finish` waits for it. On a GPU the next batch may be submitted while the previous one
+    still runs: tokens are fed back on the device, so the host does not need them. On a CPU, which computes in the
+    caller's thread, `finish` computes the step.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Engine:
     backend : Backend
         From `load_backend`.
     row_tokens : int
-        Most tokens of a request (of a row with its padding, in a static batch).
+        Most tokens of a request (in a static batch, of a row with its padding).
     keep_outputs : bool
         Whether to keep the tokens of finished requests.
     cuda_graphs : bool
@@ -50,7 +50,7 @@ class Engine:
     Attributes
     ----------
     outputs : dict
-        Tokens, prompt and answer, of each finished request by its id, if they are kept.
+        Tokens (prompt and answer) of each finished request by its id, if they are kept.
 
     Examples
     --------
@@ -85,8 +85,8 @@ class Engine:
             raise EngineError(f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings {positions}")
         self.model, self.policy, self.backend = model, policy, backend
         check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
-        self.seats = Seats(policy, row_tokens)
-        self.num_blocks, self.block_size = self.seats.source.num_blocks, self.seats.block_size
+        self.slots = Slots(policy, row_tokens)
+        self.num_blocks, self.block_size = self.slots.source.num_blocks, self.slots.block_size
         self.table = guarded(SlotTable.allocate, policy.num_slots, row_tokens + 1, self.block_size, device)
         cache = (self.num_blocks, shape.num_key_value_heads, self.block_size, shape.head_dim, model.dtype, device)
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
@@ -105,7 +105,7 @@ class Engine:
 
     @property
     def outputs(self) -> dict[int, list[int]]:
-        """Tokens, prompt and answer, of each finished request by its id."""
+        """Tokens (prompt and answer) of each finished request by its id."""
         return {request_id: tokens.tolist() for request_id, tokens in self._outputs.items()}
 
     @property
@@ -114,14 +114,14 @@ class Engine:
         return self._graphs.sizes if self._graphs is not None else []
 
     def submit(self, batch: Batch) -> Running:
-        """Settle what a batch, just decided, does; on a GPU, queue it."""
-        running = Running(self.seats.pack(batch))
+        """Pack a batch into a step; on a GPU, queue the step."""
+        running = Running(self.slots.pack(batch))
         if self._asynchronous:
             guarded(self._launch, running)
         return running
 
     def finish(self, running: Running) -> tuple[float, float]:
-        """Wait until a step has run; return the seconds that it took on the device, and that the host waited."""
+        """Wait for a step; return its seconds on the device, and the seconds that the host waited."""
         if self._asynchronous:
             return guarded(self._wait, running)
         start_s = time.process_time()
@@ -131,18 +131,18 @@ class Engine:
 
     def drain(self) -> None:
         """Release every request, so that `outputs` is complete."""
-        guarded(self._update, self.seats.leave_all())
+        guarded(self._update, self.slots.leave_all())
 
     def close(self) -> None:
-        """Free the cache's memory at once, whatever still refers to the engine."""
+        """Free the KV cache's memory at once, even if the engine is still referenced."""
         self.caches.clear()
         self._graphs = None
 
     @torch.inference_mode()
     def _rehearse(self) -> None:
-        """Run padding through the shapes that steps may have: what compiles, loads or grows at first use does so now.
+        """Run padding through the shapes that steps may have, so that nothing compiles, loads or grows later.
 
-        Else it would happen in the middle of a run, and be taken for the step's time.
+        In the middle of a run that time would count as the step's.
         """
         most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", None) or PASS_TOKENS)
         rows = 1
@@ -208,7 +208,7 @@ class Engine:
             row[: len(prompt)] = uploaded(prompt, self.model.device, self._asynchronous)
 
     def _pass(self, step: Step, low: int, high: int) -> None:
-        """Compute the rows from `low` to `high`."""
+        """Compute rows `low` to `high` of a step."""
         lens, wanted = step.num_tokens[low:high], step.num_wanted[low:high]
         starts = [0, *accumulate(lens)]
         slots, query_starts, wanted_starts, last = uploaded_ragged(
@@ -238,7 +238,7 @@ class Engine:
         self.backend.commit_step(self.table, slots, wanted_starts, sampled)
 
     def decode(self, slots: torch.Tensor, query_starts: torch.Tensor, inputs: StepInputs) -> None:
-        """One token for each row; all of it on the device, so that a CUDA graph can hold it.
+        """Compute one token for each row, all on the device, so that a CUDA graph can capture it.
 
         Parameters
         ----------

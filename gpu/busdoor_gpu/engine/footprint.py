@@ -1,4 +1,4 @@
-"""What an engine takes in memory: weights, KV cache and slots, counted and checked before anything is allocated."""
+"""Memory of an engine: weights, KV cache and slots, counted and checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from busdoor_gpu.engine.model_config import ModelConfig
 from busdoor_workloads.memory_check import GIB, check_memory
 
 _INT32, _FLOAT32 = 4, 4
-_SLOT_COUNTS = 2  # integers of a slot beside its tokens and its blocks: how many are computed, how many are known
+_SLOT_COUNTS = 2  # integers of a slot beside its tokens and its blocks: tokens computed, tokens known
 # Bytes of Python objects, by tracemalloc on Python 3.12: 370 per slot in a profile's grid, 36 per block in a list.
 _HOST_SLOT_BYTES, _HOST_BLOCK_BYTES = 400, 40
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large an engine is to be.
+    """Sizes of an engine.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Sizes:
 
 
 def sizes_of(policy: Policy, row_tokens: int) -> Sizes:
-    """Return how large an engine is that serves a policy."""
+    """Return the sizes of an engine that serves a policy."""
     kv = getattr(policy, "kv", None)
     num_blocks, block_size = getattr(kv, "num_blocks", 0), getattr(kv, "block_size", 1)
     return Sizes(num_blocks, block_size, policy.num_slots, row_tokens)
@@ -92,9 +92,9 @@ def check_weights(config: ModelConfig, dtype: torch.dtype) -> None:
 def check_engine(
     config: ModelConfig, dtype: torch.dtype, device: torch.device, sizes: Sizes, loaded: bool = False
 ) -> None:
-    """Raise ValueError if an engine and, unless it is loaded already, its model do not fit the machine's memory.
+    """Raise ValueError if an engine and (unless it is loaded) its model do not fit the machine's memory.
 
-    On a GPU the machine holds no more than the records of slots and blocks; what the GPU holds is measured there.
+    With a GPU the machine holds only the records of slots and blocks; the GPU's own memory is measured later.
     """
     if device.type != "cpu":
         needed = sizes.host_slot_bytes + sizes.host_block_bytes

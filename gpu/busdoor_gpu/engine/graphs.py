@@ -1,4 +1,4 @@
-"""Decode steps as CUDA graphs, one for each padded batch size."""
+"""CUDA graphs of decode steps, one for each padded batch size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Decode = Callable[[torch.Tensor, torch.Tensor, StepInputs], None]
 
 
 def graph_sizes(most: int) -> list[int]:
-    """Batch sizes that are captured, as vLLM chooses them: 1, 2, 4, then every 8th up to 256, then every 16th.
+    """Return the batch sizes to capture, as vLLM chooses them: 1, 2, 4, then every 8th up to 256, then every 16th.
 
     Examples
     --------
@@ -29,15 +29,15 @@ def graph_sizes(most: int) -> list[int]:
 class DecodeGraphs:
     """Captures `decode` at each size, and runs the smallest graph that holds a step's rows.
 
-    Everything that changes from step to step is read on the device at a fixed place: the rows' slots from one buffer,
-    the rest from the slot table. Rows that pad a batch have slot -1 and write nothing.
+    What changes from step to step is read at fixed addresses on the device: the rows' slots from one buffer, the rest
+    from the slot table. Rows that pad a batch have slot -1 and write nothing.
 
     Parameters
     ----------
     table : SlotTable
-        That `decode` works on.
+        The table that `decode` works on.
     most : int
-        Largest batch there will be; captured up to 512.
+        Largest batch; graphs are captured up to 512.
     decode : callable
         Runs one step of `slots`, `query_starts` and buffers, without waiting for the device.
 
@@ -55,7 +55,7 @@ class DecodeGraphs:
         self.sizes = graph_sizes(most)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         with torch.inference_mode():
-            for size in reversed(self.sizes):  # the largest first: the others find room in its memory
+            for size in reversed(self.sizes):  # the largest first: the others share its memory
                 self._capture(size, decode)
 
     def _capture(self, size: int, decode: Decode) -> None:
@@ -72,11 +72,11 @@ class DecodeGraphs:
         self._graphs[size] = graph
 
     def holds(self, slots: list[int]) -> bool:
-        """Whether there is a graph for so many rows."""
+        """Whether a graph holds this many rows."""
         return len(slots) <= self.sizes[-1]
 
     def size_for(self, slots: list[int]) -> int:
-        """Rows of the smallest graph that holds these."""
+        """Return the rows of the smallest graph that holds these slots."""
         return self.sizes[bisect_left(self.sizes, len(slots))]
 
     def run(self, slots: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""How many KV blocks a GPU has room for, measured: after the weights, and beside what a forward pass takes."""
+"""KV blocks that fit a GPU, measured: what weights and the largest forward pass leave."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _GRAPH_BYTES = 2**30  # left for CUDA graphs and their workspaces, which are cap
 def measure_num_blocks(
     model: Model, backend: Backend, block_size: int, max_model_len: int, gpu_memory_utilization: float = 0.9
 ) -> int:
-    """Run the largest forward pass there can be, and divide what memory it leaves into blocks.
+    """Run the largest possible forward pass, and divide the memory that it leaves into blocks.
 
     Parameters
     ----------
     model, backend : Model, Backend
         On a GPU.
     block_size, max_model_len : int
-        Tokens of a block; longest row.
+        Tokens of a block, and of the longest row.
     gpu_memory_utilization : float
         Share of the GPU's memory that weights, activations and cache may take together.
 
     Raises
     ------
     EngineError
-        If the device is no GPU, or has no room.
+        If the device is not a GPU, or has no memory left.
     """
     device = model.device
     if device.type != "cuda":
@@ -50,16 +50,16 @@ def measure_num_blocks(
     each = block_bytes(model.config, model.dtype, block_size)
     if left < each:
         raise EngineError(
-            f"{model.config.shape.name} leaves no room for KV blocks: {peak / 2**30:.1f} GiB of weights and work "
-            f"and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or raise "
-            f"gpu_memory_utilization"
+            f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB are weights and "
+            f"activations and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or "
+            f"raise gpu_memory_utilization"
         )
     return left // each
 
 
 @torch.inference_mode()
 def _largest_pass(model: Model, backend: Backend, block_size: int, num_tokens: int) -> None:
-    """One prompt of so many tokens, in a cache of one layer that all layers write to."""
+    """Run one prompt of this many tokens, with one layer's cache, to which all layers write."""
     shape, device = model.config.shape, model.device
     num_blocks = -(-num_tokens // block_size)
     cache = allocate_kv_cache(num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.dtype, device)

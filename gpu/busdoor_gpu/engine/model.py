@@ -1,4 +1,4 @@
-"""The forward pass: one flat line of tokens, whichever requests they belong to."""
+"""The forward pass over a flat line of tokens, of any number of requests."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class Model:
         attend : callable
             Attention of query [num_tokens, heads, head_dim] over one layer's K and V.
         last : Tensor, optional
-            Indices of the tokens after which one is picked; all unless given.
+            Indices of the tokens after which a token is picked; by default all.
 
         Returns
         -------
         Tensor
-            int32, a token for each of `last`.
+            int32, one token for each of `last`.
         """
         weights, eps = self.weights, self.config.rms_norm_eps
         residual = embedding(inputs.input_ids, weights.embedding)
@@ -90,7 +90,7 @@ class Model:
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """Return what weights and KV cache are by default: float32 on a CPU, bfloat16 on a GPU.
+    """Return the default type of weights and KV cache: float32 on a CPU, bfloat16 on a GPU.
 
     Examples
     --------
@@ -103,18 +103,18 @@ def default_dtype(device: torch.device) -> torch.dtype:
 def load_model(
     model: str | ModelConfig, device: str | torch.device = "cuda", dtype: torch.dtype | None = None, seed: int = 0
 ) -> Model:
-    """Put a model on a device.
+    """Load a model onto a device.
 
     Parameters
     ----------
     model : str or ModelConfig
         A name or a checkpoint's folder, see `find_model`.
     device : str or torch.device
-        Where to.
+        The device.
     dtype : torch.dtype, optional
-        bfloat16 on a GPU and float32 on a CPU unless given.
+        By default bfloat16 on a GPU and float32 on a CPU.
     seed : int
-        Of random weights.
+        Seed of random weights.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which model: a shape of the catalogue, a toy for the CPU, or a checkpoint's folder."""
+"""Configuration of a model: a shape of the catalogue, a toy for the CPU, or a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TINY = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama or Qwen3: its shape, and the constants that cost nothing but change the numbers.
+    """A Llama or Qwen3: its shape, and the constants that change its numbers but not its speed.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class ModelConfig:
     rope_theta : float
         Base of the rotary angles; Llama 3's unless a checkpoint says otherwise.
     rope_scaling : mapping
-        Llama 3.1's stretching of the low frequencies, in the words of config.json; empty for none.
+        Llama 3.1's scaling of the low frequencies, with the keys of config.json; empty for none.
     rms_norm_eps : float
         Added to mean squares.
     folder : Path, optional
-        Where the checkpoint is; without one the weights are random.
+        The checkpoint's; without one the weights are random.
     """
 
     shape: ModelShape
@@ -60,7 +60,7 @@ class ModelConfig:
             raise ValueError(f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama or Qwen3")
 
     def inverse_frequencies(self) -> torch.Tensor:
-        """Radians a position turns each pair of dimensions by: float64, [head_dim / 2].
+        """Return the radians by which one position rotates each pair of dimensions: float64, [head_dim / 2].
 
         Examples
         --------
@@ -72,18 +72,18 @@ class ModelConfig:
         if not self.rope_scaling:
             return plain
         factor, low, high, old = (self.rope_scaling[key] for key in _LLAMA3)
-        # Waves shorter than old / high stay, those longer than old / low are stretched, and between it goes over.
+        # Waves shorter than old / high stay, those longer than old / low are scaled, between them linearly less.
         kept = ((old * plain / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
         return plain * (kept + (1 - kept) / factor)
 
 
 def find_model(name: str) -> ModelConfig:
-    """Find a model by a name of the catalogue or of `TINY`, or by the path of a checkpoint's folder.
+    """Return the model of a name of the catalogue or of `TINY`, or of a checkpoint's folder.
 
     Raises
     ------
     ValueError
-        If there is none of that name, or the engine cannot run it.
+        If there is no such model, or the engine cannot run it.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def read_config(folder: Path) -> ModelConfig:
     Raises
     ------
     ValueError
-        If it is of another family, or lacks a field.
+        If the model is of another family, or a field is missing.
     """
     said = _read_json(folder / "config.json")
     family = next(iter(said.get("architectures") or ["none"]))

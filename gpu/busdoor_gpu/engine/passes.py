@@ -1,4 +1,4 @@
-"""What the engine sends to its device: steps in passes of bounded size, their inputs, and errors as sentences."""
+"""Passes of bounded size, the copy of their inputs to the device, and the device's errors as sentences."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 Out = TypeVar("Out")
 
 
-# Tokens of one forward pass: a step of more runs in several, so that activations stay bounded. vLLM's largest default
-# budget (16384 offline on an H100, see `busdoor.catalog.memory`).
+# Most tokens of one forward pass: a larger step runs in several passes, so that activations stay bounded. It is vLLM's
+# largest default budget (16384 offline on an H100, see `busdoor.catalog.memory`).
 PASS_TOKENS = 16384
 
 
 class Running:
-    """A step on its way through the device."""
+    """A step that was submitted and has not finished."""
 
     def __init__(self, step: Step) -> None:
         self.step = step
@@ -28,15 +28,15 @@ class Running:
 
 
 def uploaded(values: np.ndarray | Sequence[Sequence[int]], device: torch.device, pinned: bool) -> torch.Tensor:
-    """Return numbers on the device; from pinned memory they are sent without waiting for it."""
+    """Return numbers on the device; from pinned memory they are copied without waiting for the device."""
     host = torch.from_numpy(np.asarray(values, dtype=np.int32))
     return host.pin_memory().to(device, non_blocking=True) if pinned else host
 
 
 def uploaded_ragged(rows: Sequence[list[int]], device: torch.device, pinned: bool) -> list[torch.Tensor]:
-    """Return several rows that are sent in one piece, each at an address that is a multiple of 16 bytes.
+    """Return several rows on the device, copied at once, each at an address that is a multiple of 16 bytes.
 
-    Triton compiles a kernel anew for a pointer that is not, which would take seconds in the middle of a run.
+    Triton compiles a kernel again for any other pointer, which would take seconds in the middle of a run.
     """
     width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
     packed = np.zeros((len(rows), width), dtype=np.int32)
@@ -46,12 +46,12 @@ def uploaded_ragged(rows: Sequence[list[int]], device: torch.device, pinned: boo
 
 
 def new_event() -> torch.cuda.Event:
-    """Return an event of the device that keeps its time."""
+    """Return an event of the device that records its time."""
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def passes_of(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut rows into runs of at most `PASS_TOKENS` tokens, but for rows longer than that.
+    """Split rows into passes of at most `PASS_TOKENS` tokens; a longer row has a pass of its own.
 
     >>> passes_of([10000, 6000, 7000, 20000, 1])
     [(0, 2), (2, 3), (3, 4), (4, 5)]
@@ -66,7 +66,7 @@ def passes_of(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def guarded(act: Callable[..., Out], *args: Any) -> Out:
-    """Call `act`; what the device says when it is full or dead becomes one sentence."""
+    """Call `act`; raise EngineError with one sentence if the device is out of memory or has failed."""
     try:
         return act(*args)
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""Where a command runs: device, backend and model, settled before anything is loaded."""
+"""Device, backend and model of a command, settled before anything is loaded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from busdoor_gpu.engine.model import Model, default_dtype, load_model
 from busdoor_gpu.engine.model_config import ModelConfig, find_model
 from busdoor_gpu.engine.passes import guarded
 
-_SEEDS = 2**63  # what torch.Generator.manual_seed takes
+_SEEDS = 2**63  # seeds that torch.Generator.manual_seed accepts
 GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A device, and what runs on it.
+    """A device, with the backend and the model that run on it.
 
     Attributes
     ----------
@@ -53,14 +53,14 @@ class Place:
         Raises
         ------
         ValueError
-            If the backend is not installed, or a checkpoint does not hold together.
+            If the backend is not installed, or a checkpoint is inconsistent.
         EngineError
             If the model does not fit the GPU.
         """
         if not 0 <= seed < _SEEDS:
             raise ValueError(f"--seed is {seed}; it must be from 0 to {_SEEDS - 1}")
         if not self.on_gpu:
-            torch.set_num_threads(1)  # so that processor time is time
+            torch.set_num_threads(1)  # so that processor time equals elapsed time
         kernels = load_backend(self.backend)
         return guarded(load_model, self.config, self.device, self.dtype, seed), kernels
 
@@ -68,7 +68,7 @@ class Place:
 def settle_place(
     model: str | ModelConfig | None, backend: BackendName | None, device: str | None, dtype: str | None
 ) -> Place:
-    """Choose what the user left open, and print the choice where there is no GPU.
+    """Choose what the user left open, and print the choice if there is no GPU.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def settle_place(
     backend : {"triton", "torch"}, optional
         By default triton on a GPU and torch on a CPU.
     device : str, optional
-        By default a GPU, but the CPU without one or with `backend` torch.
+        By default a GPU; the CPU without one or with `backend` torch.
     dtype : str, optional
         By default bfloat16 on a GPU and float32 on a CPU.
 
@@ -99,7 +99,7 @@ def settle_place(
 
 
 def _choice(no_gpu: bool, toy: bool) -> str:
-    """Return what was chosen for the user on a CPU, as a sentence."""
+    """Return a sentence on what was chosen for the user on a CPU."""
     why = "there is no GPU here, so this runs on the CPU" if no_gpu else "this runs on the CPU"
     return f"{why} with --backend torch" + (f" and the toy model {CPU_MODEL}; --model names another" if toy else "")
 

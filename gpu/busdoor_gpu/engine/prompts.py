@@ -1,4 +1,4 @@
-"""Token ids for the prompts of a trace, which knows only lengths and which blocks are equal."""
+"""Token ids for the prompts of a trace, which has only lengths and the hash ids of blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def prompt_tokens(request: Request, block_size: int, vocab_size: int) -> NDArray[np.int32]:
-    """A request's prompt: blocks with equal hash ids are equal, everything else is its own.
+    """Return a request's prompt: blocks with equal hash ids are equal, all other tokens differ by request.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def prompt_tokens(request: Request, block_size: int, vocab_size: int) -> NDArray
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter 64-bit numbers evenly."""
+    """Hash 64-bit numbers (splitmix64)."""
     x = x + np.uint64(_GOLDEN)
     for shift, factor in _MIX:
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)

@@ -1,4 +1,4 @@
-"""The host's side of the slot table: who sits in which slot, and what a step changes there."""
+"""The host's side of the slot table: which request holds which slot, and what a step changes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class EngineError(RuntimeError):
 
 @dataclass
 class Step:
-    """What a step does on the device, decided on the host.
+    """One step on the device, as the host decided it.
 
     Attributes
     ----------
     left : list of (Request, int, bool)
-        Who leaves a slot, the slot, and whether to keep its tokens because it will come back.
+        Request that leaves a slot, the slot, and whether to keep its tokens because it will come back.
     entered : list of (Request, int, int, int)
-        Who enters a slot, the slot, its tokens in the cache, its tokens known.
+        Request that enters a slot, the slot, its tokens in the cache, its tokens known.
     blocks : list of (int, int, int)
         New entries of the block table: slot, index, block.
     slots, num_tokens, num_wanted, contexts : list of int
-        Of each row: the slot, the tokens computed, those of them that are no padding, the tokens in the cache before.
+        Of each row: the slot, the tokens computed, those without padding, the tokens in the cache before.
     """
 
     left: list[tuple[Request, int, bool]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Step:
 
     @classmethod
     def of_padding(cls, num_rows: int, num_tokens: int) -> Step:
-        """Rows of no request, which compute so many tokens each and leave no trace.
+        """Return a step of rows without a request, which compute this many tokens each and write nothing.
 
         >>> Step.of_padding(2, 1).decodes
         True
@@ -68,10 +68,10 @@ class PagedBlocks:
 
 
 class ContiguousBlocks:
-    """Blocks for a policy that reserves unbroken ranges of tokens: a run of blocks each, the lowest that are free.
+    """Blocks for a policy that reserves contiguous ranges of tokens: for each range the lowest free blocks.
 
-    A static batch, alone in the memory, so gets the identity block table. Ranges need not begin where a block does, so
-    that there is a block more for every slot than the policy's tokens fill.
+    A static batch, alone in memory, so gets the identity block table. A range may begin inside a block, so there is one
+    block per slot more than the policy's tokens fill.
     """
 
     def __init__(self, policy: Policy, kv: ContiguousKV) -> None:
@@ -82,14 +82,14 @@ class ContiguousBlocks:
         self._held: dict[Request, list[int]] = {}
 
     def block_table(self, request: Request, num_tokens: int) -> list[int]:
-        """Ids of all blocks of the request's range, which it takes when it is first asked for."""
+        """Return the ids of all blocks of the request's range; the first call allocates them."""
         if request not in self._held:
             reserved = max(num_tokens, self._reserved_tokens(request))
             self._held[request] = [heappop(self._free) for _ in range(self._kv.blocks_for(reserved))]
         return self._held[request]
 
     def _reserved_tokens(self, request: Request) -> int:
-        """Tokens of the request's own range, or of its share of the batch's."""
+        """Return the tokens of the request's own range, or of its share of the batch's range."""
         try:
             return self._kv.reserved(request)[1]
         except KeyError:
@@ -101,17 +101,17 @@ class ContiguousBlocks:
             heappush(self._free, block)
 
 
-class Seats:
-    """Gives slots to the requests of each batch, and notes what the device does not know yet.
+class Slots:
+    """Assigns slots to the requests of each batch, and lists what the device does not know yet.
 
-    A padded prompt is computed in full, padding behind it; the answer is then written over the padding, which no token
-    of it attends to. So static batches cost what their padding computes, read no keys of it afterwards
-    (`decode_reads = "own"`), and answer as if there were none.
+    A padded prompt is computed in full, with the padding behind it. The answer is then written over the padding, to
+    which no token attends. So a static batch costs what its padding computes, does not read the padding's keys
+    afterwards (`decode_reads = "own"`), and answers as if there were no padding.
 
     Parameters
     ----------
     policy : Policy
-        Fresh; it is asked for items and block tables.
+        Fresh; it supplies items and block tables.
     row_tokens : int
         Most tokens of a slot.
     """
@@ -119,8 +119,8 @@ class Seats:
     def __init__(self, policy: Policy, row_tokens: int) -> None:
         if getattr(policy, "reads_padding", False):
             raise EngineError(
-                f"{type(policy).__name__} counts padding among the keys that a decode reads, which paged kernels do "
-                f'not read; give it decode_reads = "own"'
+                f"{type(policy).__name__} counts padding among the keys that a decode reads, but paged kernels do not "
+                f'read it; set decode_reads = "own"'
             )
         self.policy = policy
         self.row_tokens = row_tokens
@@ -139,15 +139,15 @@ class Seats:
         self._free_slots = list(range(policy.num_slots))
         heapify(self._free_slots)
         self._computed = [0] * policy.num_slots
-        self._num_blocks = [0] * policy.num_slots  # entries of the block table that the device has
+        self._num_blocks = [0] * policy.num_slots  # entries of each slot's block table on the device
 
     def pack(self, batch: Batch) -> Step:
-        """Settle what a batch, just decided, does on the device."""
+        """Return the step of a batch that was just scheduled."""
         step = Step()
         items = list(self.policy.items(batch))
         self._let_go(batch, {request for request, _ in items}, step)
         contexts = {chunk.request: chunk.context_tokens for chunk in batch.chunks}
-        # What is padded and is no idle row is a prompt, made as long as the longest.
+        # Padding outside idle rows belongs to prompts: each is made as long as the longest.
         padded = batch.num_padded_tokens - batch.num_idle_rows
         width = (batch.num_prefill_tokens + padded) // len(items) if padded else 0
         for request, wanted in items:
@@ -205,7 +205,7 @@ class Seats:
         return slot
 
     def _cover(self, request: Request, slot: int, num_tokens: int, step: Step) -> None:
-        """Name the blocks that so many tokens fill, if the device lacks any."""
+        """Add to the step the blocks of this many tokens that the device lacks."""
         had, needed = self._num_blocks[slot], -(-num_tokens // self.block_size)
         if needed > had:
             ids = self.source.block_table(request, num_tokens)

@@ -12,13 +12,13 @@ import torch
 from busdoor_gpu.engine.model_config import ModelConfig
 from busdoor_gpu.kernels.rope_kv_write import HeadNorm
 
-# Gives the tensors of these names (Hugging Face's, without "model.") and shapes, one under another.
+# Returns the tensors of these names (Hugging Face's, without "model.") and shapes, concatenated along dimension 0.
 Source = Callable[[Sequence[tuple[str, tuple[int, ...]]]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: matrices [out, in], norms [width]; what one product can compute at once is one matrix."""
+    """One layer: matrices [out, in], norms [width]; matrices that multiply the same input are one."""
 
     input_norm: torch.Tensor
     qkv: torch.Tensor
@@ -31,7 +31,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """All of a model's weights; `lm_head` is `embedding` where they are tied."""
+    """All weights of a model; `lm_head` is `embedding` if they are tied."""
 
     embedding: torch.Tensor
     layers: list[Layer]
@@ -40,10 +40,10 @@ class Weights:
 
 
 def random_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Weights:
-    """Draw weights on the device; the same seed on the same device gives the same ones.
+    """Draw weights on the device; the same seed on the same device gives the same weights.
 
-    Matrices keep the scale of what they multiply (a standard deviation of in^-1/2) and norms are near 1, so that hidden
-    states neither vanish nor grow, and the greedy token depends on the whole context.
+    Matrices keep the scale of their input (a standard deviation of in^-1/2) and norms are near 1, so that hidden states
+    neither vanish nor grow, and the greedy token depends on the whole context.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -63,7 +63,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     Raises
     ------
     ValueError
-        If a tensor is missing or of another shape than config.json says.
+        If a tensor is missing, or its shape differs from config.json's.
     """
     from safetensors import safe_open
 
@@ -80,7 +80,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
             with safe_open(where[full], framework="pt") as file:
                 tensor = file.get_tensor(full)
             if tuple(tensor.shape) != shape:
-                raise ValueError(f"{where[full]}: {full!r} is {tuple(tensor.shape)}; config.json makes it {shape}")
+                raise ValueError(f"{where[full]}: {full!r} has shape {tuple(tensor.shape)}; config.json says {shape}")
             part.copy_(tensor)
         return made
 
@@ -88,7 +88,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Which file holds each tensor."""
+    """Return the file of each tensor."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"

@@ -1,1 +1,1 @@
-"""A trace on hardware, into the simulator's own result."""
+"""Replay of a trace on hardware, with the simulator's own result."""

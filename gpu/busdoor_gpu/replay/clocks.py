@@ -1,4 +1,4 @@
-"""What time it is in a replay: the wall's, that of the process's own work, or that of an even processor."""
+"""Clocks of a replay: wall time, processor time, or processor time at an even speed."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import torch
 from torch.nn.functional import linear
 
 ClockName = Literal["wall", "cpu", "paced"]
-_TICK_S = 1e-9  # the clocks' resolution: an iteration takes some time
+_TICK_S = 1e-9  # the clocks' resolution: no iteration takes 0 s
 
 
 class Clock(Protocol):
-    """Measures how long an iteration took, given when it began.
+    """Measures the duration of an iteration from its start.
 
     Attributes
     ----------
     pace : float
-        Seconds of the clock in a second of the processor, in what was timed last.
+        Seconds of the clock per second of the processor, in the last measurement.
     """
 
     pace: float
 
     def since_s(self, start_s: float) -> float:
-        """Seconds from a moment of the replay until now; more than 0."""
+        """Return the seconds from a time of the replay until now; more than 0."""
 
     def wait_until(self, now_s: float) -> None:
-        """Wait, idle, until a moment of the replay."""
+        """Wait, idle, until a time of the replay."""
 
 
 class WallClock:
-    """Real seconds since the replay began; idle time is slept through.
+    """Real seconds since the replay began; idle time is slept.
 
     Examples
     --------
@@ -47,16 +47,16 @@ class WallClock:
         self._origin_s = time.perf_counter()
 
     def since_s(self, start_s: float) -> float:
-        """Seconds from a moment of the replay until now; more than 0."""
+        """Return the seconds from a time of the replay until now; more than 0."""
         return max(_TICK_S, time.perf_counter() - self._origin_s - start_s)
 
     def wait_until(self, now_s: float) -> None:
-        """Wait, idle, until a moment of the replay."""
+        """Wait, idle, until a time of the replay."""
         time.sleep(max(0.0, now_s - (time.perf_counter() - self._origin_s)))
 
 
 class CpuClock:
-    """Seconds of processor time of this process, which another one's load does not lengthen; idle time is skipped.
+    """Processor time of this process, which other processes do not lengthen; idle time is skipped.
 
     Examples
     --------
@@ -72,31 +72,30 @@ class CpuClock:
         self._mark_s = time.process_time()
 
     def since_s(self, start_s: float) -> float:
-        """Seconds of work since this was last asked; more than 0."""
+        """Return the seconds of work since the last call; more than 0."""
         before, self._mark_s = self._mark_s, time.process_time()
         return max(_TICK_S, self._mark_s - before)
 
     def wait_until(self, now_s: float) -> None:
-        """Forget the work that was done while there was nothing to do."""
+        """Ignore the work of the idle time."""
         self._mark_s = time.process_time()
 
 
-# One reference computation: small operations in the mix of a tiny model's iteration, which a neighbour on the same core
-# slows down as it does the iteration (products of matrices alone suffer more). Long enough to meet the neighbour, short
-# beside an iteration of ten milliseconds.
+# The reference computation: small operations in the mix of a tiny model's iteration, so that another tenant of the core
+# slows both down alike (matrix products alone slow down more). Long enough to be disturbed, short beside an iteration
+# of ten milliseconds.
 _REFERENCE_SIZE, _REFERENCE_REPEATS = 64, 10
-# What it counts for: about its mean on two shared virtual cores of an AMD EPYC (2026-11, torch 2.13), where an
-# undisturbed core takes half as long and neighbours come and go within tens of milliseconds.
+# Seconds that it counts as: about its mean on two shared virtual cores of an AMD EPYC (2026-11, torch 2.13), where an
+# undisturbed core takes half as long and disturbances change within tens of milliseconds.
 REFERENCE_S = 900e-6
 
 
 class PacedClock:
-    """Processor time of a machine whose speed is even: work is weighed against a reference done right beside it.
+    """Processor time at an even speed: each iteration is scaled by a reference computation beside it.
 
-    Where other tenants share the cores, the same iteration takes twice as long in one moment as in the next, in
-    processor time too, and no average is worth much. Before and after each iteration this clock times a fixed
-    computation; the iteration counts by the mean of the two speeds. Its seconds are those of a core that does the
-    reference in 900 µs.
+    On shared cores the same iteration may take twice as long as a moment before, in processor time too, so that
+    averages vary. This clock times a fixed computation before and after each iteration, and scales the iteration by
+    the mean of the two speeds. Its seconds are those of a core that computes the reference in 900 µs.
 
     Examples
     --------
@@ -114,18 +113,18 @@ class PacedClock:
         self._begin()
 
     def since_s(self, start_s: float) -> float:
-        """Seconds of work since this was last asked; more than 0."""
+        """Return the seconds of work since the last call; more than 0."""
         took_s, speed_before = time.process_time() - self._mark_s, self._speed
         self._begin()
         self.pace = (speed_before + self._speed) / 2
         return max(_TICK_S, took_s * self.pace)
 
     def wait_until(self, now_s: float) -> None:
-        """Forget the work that was done while there was nothing to do."""
+        """Ignore the work of the idle time."""
         self._begin()
 
     def _begin(self) -> None:
-        """Do the reference; time counts from its end."""
+        """Compute the reference; time counts from its end."""
         start_s = time.process_time()
         with torch.inference_mode():
             x = self._tile
@@ -136,7 +135,7 @@ class PacedClock:
 
 
 class Stopwatch:
-    """Counts processor and wall time, for a result to say what it took.
+    """Counts processor and wall time of a run, for its meta.json.
 
     Examples
     --------
@@ -148,7 +147,7 @@ class Stopwatch:
         self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
 
     def read(self) -> dict[str, float]:
-        """Return the seconds since it was made."""
+        """Return the seconds since the stopwatch was made."""
         return {"cpu_s": time.process_time() - self._cpu_s, "wall_s": time.perf_counter() - self._wall_s}
 
 

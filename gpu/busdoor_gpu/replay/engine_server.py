@@ -1,4 +1,4 @@
-"""The second executor: the simulator's server, whose iterations the engine runs and a clock times."""
+"""The second executor: the simulator's server; the engine runs its iterations and a clock times them."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ Process = Generator[simpy.Event, Any, None]
 
 
 class Measured(LineStepTime):
-    """Stands where the simulator has a model of the step time: an iteration takes as long as it takes."""
+    """Stands in for the simulator's step time: durations are measured, not modelled."""
 
     def __init__(self, **how: Any) -> None:
         self._how = how
 
     def line(self, batch: Batch) -> tuple[float, float]:
-        """Nothing is known before it has run."""
+        """Return zeros: the duration is not known before the iteration has run."""
         return 0.0, 0.0
 
     def describe(self) -> dict[str, Any]:
-        """How it was measured, as a result's meta.json keeps it."""
+        """Return how it was measured, for a result's meta.json."""
         return {"name": "measured", **self._how}
 
 
 class EngineServer(Server):
     """One replica on real hardware, in the same environment and with the same clients as a simulated one.
 
-    Time passes in the environment as the clock measures it: an iteration lasts from the end of the one before (or from
-    the arrival that ended idleness) until its own, whatever the host did in between. So the durations in the
-    result, given back to the simulator, lead to the same batches.
+    Time passes in the environment as the clock measures it: an iteration lasts from the end of the previous one (or
+    from the arrival that ended idleness) until its own end, with all that the host did in between. So the simulator,
+    given the durations in the result, makes the same batches.
 
     Parameters
     ----------
     env : simpy.Environment
-        Where clients send.
+        Environment of the clients.
     policy : Policy
         The scheduler.
     engine : Engine
         Made for this policy.
     clock : Clock
-        What times the iterations.
+        Times the iterations.
     recorder : TableRecorder
-        Who writes down what happens.
+        Records what happens.
     **options
-        `lookahead` and `on_leave`, as `Server` takes them.
+        `lookahead` and `on_leave`, as for `Server`.
 
     Attributes
     ----------
     device_s, host_s : array of float
-        Of each iteration: seconds on the device; seconds that the host worked and did not wait.
+        Of each iteration: seconds on the device; seconds that the host worked, without waiting.
     present : dict of Request
         Requests that have arrived and not left.
     """
@@ -98,7 +98,7 @@ class EngineServer(Server):
             self._left(request)
 
     def _run(self) -> Process:
-        """Decide an iteration at the end of the one before."""
+        """Schedule an iteration at the end of the previous one."""
         env, policy = self.env, self.policy
         while True:
             batch = policy.schedule(env.now)
@@ -114,7 +114,7 @@ class EngineServer(Server):
             self._drop_gone()
 
     def _run_ahead(self) -> Process:
-        """Decide and submit an iteration while the one before still runs."""
+        """Schedule and submit an iteration while the previous one still runs."""
         env, policy = self.env, self.policy
         batch: Batch | None = None
         running: Running | None = None
@@ -127,7 +127,7 @@ class EngineServer(Server):
                 running = self.engine.submit(batch)
             self._begin(batch)
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            finished = policy.complete(batch, 1)  # forced lengths: who finishes is known before it has run
+            finished = policy.complete(batch, 1)  # lengths are forced: what finishes is known before the run
             self._drop_gone()
             following = policy.schedule(env.now)
             next_running = self.engine.submit(following) if following else None
@@ -137,7 +137,7 @@ class EngineServer(Server):
             batch, running = following, next_running
 
     def _finish(self, running: Running) -> Stretch:
-        """Wait for a step, and measure it."""
+        """Wait for a step and measure it."""
         device_s, waited_s = self.engine.finish(running)
         duration_s, pace = self.clock.since_s(self.env.now), self.clock.pace
         self.device_s.append(device_s * pace)
@@ -145,9 +145,9 @@ class EngineServer(Server):
         return Stretch(self.env.now, duration_s, 0.0)
 
     def _sleep(self) -> Process:
-        """Wait for an arrival, or for when the policy wants to be asked again."""
+        """Wait for an arrival or for the policy's next wakeup."""
         if self.env.now == self._slept_at_s and not isinf(self.policy.next_wakeup_s()):
-            raise EngineError(f"{self._standstill()}, though it asked to be woken at {self.env.now:.6g} s")
+            raise EngineError(f"{self._standstill()}, although its wakeup was at {self.env.now:.6g} s")
         self._slept_at_s = self.env.now
         wakeup_s = self.policy.next_wakeup_s()
         yield from super()._sleep()
@@ -156,7 +156,7 @@ class EngineServer(Server):
         self.clock.wait_until(self.env.now)
 
     def check_served(self) -> None:
-        """Raise EngineError if nothing will happen any more while requests wait."""
+        """Raise EngineError if requests are left and nothing will happen any more."""
         if self.present:
             raise EngineError(self._standstill())
 

@@ -1,4 +1,4 @@
-"""Replay: a trace through a policy on real hardware, into the simulator's own result."""
+"""Replay: serve a trace under a policy on real hardware; the result is the simulator's own."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from busdoor_workloads import Trace
 
 
 class ReplayError(EngineError):
-    """A replay that broke off.
+    """A replay that stopped early.
 
     Attributes
     ----------
     result : Result
-        What was measured so far; requests that had not left are "unfinished".
+        What was measured so far; requests that were still present are "unfinished".
     """
 
     def __init__(self, message: str, result: Result) -> None:
@@ -56,35 +56,35 @@ def replay(
     Parameters
     ----------
     trace : Trace
-        Who arrives when; a closed loop and sessions work as in the simulator.
+        Arrivals and lengths; a closed loop and sessions work as in the simulator.
     policy : Policy
         A fresh scheduler; it serves one run.
     model, backend : Model, Backend
-        What runs, and by which operations.
+        The model, and the operations that it runs on.
     lookahead : {0, 1}
-        When an iteration is decided: at the end of the one before, or while the one before still runs.
+        When an iteration is scheduled: at the end of the previous one (0), or while that still runs (1).
     clock : {"wall", "cpu", "paced"}
-        Real time; or, on a CPU, the process's own, in which idle time is skipped; or that with the machine's changes of
-        speed taken out, see `PacedClock`.
+        Real time; on a CPU also the process's own time, which skips idle time, or that at an even speed, see
+        `PacedClock`.
     keep_outputs : bool
         Whether `meta["outputs"]` gets the tokens of each finished request.
     cuda_graphs : bool
-        Whether decodes run as CUDA graphs where they can.
+        Whether decodes run as CUDA graphs if possible.
     meta : mapping, optional
-        What else the result's `meta` should say.
+        Further entries of the result's `meta`.
 
     Returns
     -------
     Result
-        As the simulator's, each iteration a row, with two columns more: `device_s` (on the device, by its own events)
-        and `host_s` (the host at work, not waiting).
+        As the simulator's, one row for each iteration, with two more columns: `device_s` (on the device, by its own
+        events) and `host_s` (the host at work, not waiting).
 
     Raises
     ------
     ReplayError
-        If the engine cannot go on; it holds what was measured so far.
+        If the engine cannot continue; it holds what was measured so far.
     EngineError
-        If it cannot begin.
+        If the engine cannot start.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def replay(
     (2, 4)
     """
     if clock != "wall" and model.device.type != "cpu":
-        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
+        raise EngineError(f'clock = "{clock}" counts processor time, but the model is on {model.device}; use "wall"')
     engine = Engine(model, policy, backend, row_tokens(policy, trace), keep_outputs, cuda_graphs)
     recorder = TableRecorder(policy)
     env = simpy.Environment()
@@ -127,7 +127,7 @@ def replay(
 
 
 def row_tokens(policy: Policy, trace: Trace) -> int:
-    """Most tokens that a slot has to hold; in a static batch, the longest prompt and the longest answer together.
+    """Return the most tokens of a slot; in a static batch, the longest prompt and the longest answer together.
 
     Examples
     --------
@@ -146,7 +146,7 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:
-    """Return what ran on what, as a result's meta.json keeps it."""
+    """Return model, device and source of a run, for a result's meta.json."""
     config = engine.model.config
     device = describe_device(engine.model.device)
     return {

@@ -1,4 +1,4 @@
-"""A designed grid of iterations: what a calibration learns the step time from."""
+"""A designed grid of iterations, to which a calibration fits the step time."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 _SHORTEST = 16  # tokens: a block, the least context and chunk of the grid
-_DECODE_REPEATS = 8  # a decode's context grows by a token each: the same work but for 1 in 16 or less
+_DECODE_REPEATS = 8  # a decode's context grows by one token each: a change of 1 in 16 at most
 _OTHER_REPEATS = 2
-LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2  # of the shortest decode's request, when all its repetitions have run
+LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2  # of the shortest decode's request, after all its repetitions
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One designed iteration, to be run several times.
+    """One designed iteration, which runs several times.
 
     Attributes
     ----------
     decodes : tuple of int
         Tokens in the cache of each decoding request.
     chunks : tuple of (int, int)
-        Pieces of prefill: tokens, and tokens in the cache before them.
+        Chunks of prefill: tokens, and tokens in the cache before them.
     repeats : int
-        How often it is measured in a row.
+        Number of consecutive measurements.
     """
 
     decodes: tuple[int, ...] = ()
@@ -33,11 +33,11 @@ class Cell:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens computed in one iteration."""
+        """Tokens that one iteration computes."""
         return len(self.decodes) + sum(tokens for tokens, _ in self.chunks)
 
     def row_tokens(self) -> list[int]:
-        """Tokens that each request comes to hold: what it has, what is measured, and an iteration more."""
+        """Return the tokens of each request at its end: its context, the measured tokens, and one iteration more."""
         runs = self.repeats + 1
         return [context + runs + 1 for context in self.decodes] + [
             context + (runs if context else 1) * tokens for tokens, context in self.chunks
@@ -46,16 +46,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridLimits:
-    """What bounds the grid: a scheduler's limits, and the KV memory.
+    """Bounds of the grid: a scheduler's limits, and the KV memory.
 
     Attributes
     ----------
     max_num_seqs, max_num_batched_tokens, max_model_len : int
-        As a scheduler's.
+        As for a scheduler.
     num_blocks, block_size : int
         KV memory.
     max_prefill_tokens : int
-        Most tokens of a prefill of whole prompts, which in a static batch no token budget bounds.
+        Most tokens of a prefill of whole prompts, which in a static batch has no token budget.
     """
 
     max_num_seqs: int
@@ -66,15 +66,15 @@ class GridLimits:
     max_prefill_tokens: int = 0
 
     def most_tokens(self, cell: Cell) -> int:
-        """Tokens that one iteration of the cell's kind may compute."""
+        """Return the most tokens of an iteration of the cell's kind."""
         whole = not cell.decodes and not any(context for _, context in cell.chunks)
         return max(self.max_num_batched_tokens, self.max_prefill_tokens if whole else 0)
 
     def hold(self, cell: Cell) -> bool:
-        """Whether a cell stays within them."""
+        """Whether a cell stays within the limits."""
         rows = cell.row_tokens()
         blocks = sum(-(-tokens // self.block_size) for tokens in rows)
-        # A prompt that is over in one iteration is followed by the next before its blocks are seen free.
+        # A prompt of one iteration is followed by the next one before its blocks are seen free.
         return (
             len(rows) <= self.max_num_seqs
             and cell.num_tokens <= self.most_tokens(cell)
@@ -84,7 +84,7 @@ class GridLimits:
 
 
 def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]:
-    """Several prompts, whole, at once; in static batches beyond the token budget."""
+    """Yield cells of several whole prompts at once; in static batches they may exceed the token budget."""
     most = max(limits.max_num_batched_tokens, limits.max_prefill_tokens)
     for prompt in _ladder(_SHORTEST, min(most, limits.max_model_len), 4):
         for count in batches[1:]:
@@ -92,17 +92,17 @@ def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]
 
 
 def design(limits: GridLimits) -> list[Cell]:
-    """Cells that tell the terms of a step time apart: batch from context, tokens from pairs, mixed from plain.
+    """Return cells that separate the terms of a step time: batch from context, tokens from pairs, mixed from plain.
 
     Parameters
     ----------
     limits : GridLimits
-        What the cells have to stay within.
+        Bounds of the cells.
 
     Returns
     -------
     list of Cell
-        No cell twice.
+        Without duplicates.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def design(limits: GridLimits) -> list[Cell]:
 
 
 def _ladder(least: int, most: int, factor: int) -> list[int]:
-    """Powers of a factor from the least to the most, and the most itself.
+    """Return the least value times powers of a factor, below the most, and the most itself.
 
     >>> _ladder(16, 500, 4)
     [16, 64, 256, 500]
@@ -143,7 +143,7 @@ def _ladder(least: int, most: int, factor: int) -> list[int]:
 
 
 def _skewed(batch: int, contexts: Sequence[int]) -> Iterator[Cell]:
-    """One long context among short ones, and contexts spread evenly in their logarithm."""
+    """Yield decodes of one long context among short ones, and of contexts spread evenly in their logarithm."""
     for longest in contexts[1:]:
         spread = np.geomspace(contexts[0], longest, batch).astype(int).tolist()
         for decodes in ((longest, *[contexts[0]] * (batch - 1)), tuple(spread)):

@@ -1,4 +1,4 @@
-"""The policy that emits the cells of a designed grid."""
+"""The policy that schedules the cells of a designed grid."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import Item, KVUse, Policy
 from busdoor_gpu.twin.grid import Cell, GridLimits
 
-_WARM_SHARE = 0.1  # most of the budget that first runs may take: what compiles was rehearsed when the engine was made
+_WARM_SHARE = 0.1  # most of the budget that warm-up may take: the engine has rehearsed what compiles
 
 
 class GridPolicy(Policy):
-    """Emits cells until a time is up; no request arrives, the policy makes them itself.
+    """Schedules cells until the time is up; no request arrives, the policy makes its own.
 
-    Requests enter with their context as if a prefix cache had it, so that no time goes into computing it. A cell begins
-    with an iteration that seats who decodes, and ends with one more of its own: the host prepares the following batch
-    while an iteration runs, and what is measured should be followed by its like. Neither is measured. Every cell runs
-    once for warmth, then all again and again in an order drawn anew each time, so that it can be stopped anywhere.
+    A request enters with its context as if from a prefix cache, so that computing it takes no time. A cell begins with
+    an iteration that admits its decodes, and ends with an extra iteration of its own kind, since the host prepares the
+    next batch while an iteration runs. Neither is measured. Every cell runs once to warm up, then all cells run again
+    and again, each time in a new random order, so that the run can stop anywhere.
 
     Parameters
     ----------
     cells : sequence of Cell
         The grid.
     limits : GridLimits
-        It was designed for.
+        Limits of the grid.
     budget_s : float
         Seconds of the executor's clock after which no cell begins.
     seed : int
-        Of the orders.
+        Seed of the orders.
 
     Attributes
     ----------
     cell_of : list of int
-        For each batch that was emitted the cell that it measures, -1 if none.
+        For each scheduled batch the cell that it measures, -1 if none.
     """
 
     def __init__(self, cells: Sequence[Cell], limits: GridLimits, budget_s: float = inf, seed: int = 0) -> None:
@@ -57,14 +57,14 @@ class GridPolicy(Policy):
         self._num_requests = 0
 
     def add(self, request: Request) -> None:
-        """Refuse: a grid has no clients."""
+        """Refuse the request: a grid has no clients."""
         request.status = "refused: a grid has no clients"
 
     def abandon(self, request: Request) -> None:
         """Do nothing: a grid has no clients."""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Return the next batch of the cell, or the first of the next cell; None when the time is up."""
+        """Return the next batch of the cell, or the first one of the next cell; None when the time is up."""
         self._now_s = now_s
         batch = next(self._emitted, None)
         while batch is None:
@@ -76,7 +76,7 @@ class GridPolicy(Policy):
         return batch
 
     def _sequence(self) -> Iterator[tuple[int, bool]]:
-        """Cells to run, and whether to measure them."""
+        """Yield the cells to run, and whether to measure them."""
         everything = np.arange(len(self._cells))
         for index in self._draw.permutation(everything).tolist():
             if self._now_s > _WARM_SHARE * self._budget_s:
@@ -122,15 +122,15 @@ class GridPolicy(Policy):
         return batch
 
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every request of the batch that was just decided and its number of tokens."""
+        """Return every request of the batch that was just scheduled, with its number of tokens."""
         return iter(self._items)
 
     def stretch(self, batch: Batch) -> int:
-        """One: every iteration is measured on its own."""
+        """Return 1: every iteration is measured by itself."""
         return 1
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Complete the batch that has run; return the finished requests."""
+        """Complete a batch that has run; return the finished requests."""
         finished = []
         for request, num_tokens in self._items:
             request.computed_tokens += num_tokens
@@ -144,7 +144,7 @@ class GridPolicy(Policy):
 
     @property
     def num_waiting(self) -> int:
-        """No request waits."""
+        """Always 0."""
         return 0
 
     @property
@@ -153,7 +153,7 @@ class GridPolicy(Policy):
         return len(self._running)
 
     def kv_use(self) -> KVUse:
-        """KV memory as the batch that was just decided takes it."""
+        """Return the KV memory that the batch that was just scheduled takes."""
         blocks = self.kv.num_blocks - self.kv.num_free_blocks
         used = sum(request.computed_tokens for request in self._running) + sum(n for _, n in self._items)
         return KVUse(blocks, blocks * self.kv.block_size, used, 0, 0)

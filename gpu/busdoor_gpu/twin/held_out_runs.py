@@ -1,4 +1,4 @@
-"""What a twin is made of and held against: the machine, and traces drawn to its size that its profile has not seen."""
+"""The machine of a twin, and the held-out runs that the twin is compared with."""
 
 from __future__ import annotations
 
@@ -23,32 +23,31 @@ from busdoor_workloads import Trace, Workload
 from busdoor_workloads.arrivals import Burst, Poisson
 from busdoor_workloads.lengths import LogNormal
 
-# Of the time for measuring, what the profile gets; the replays share the rest.
-PROFILE_SHARE = 0.4
-SIZED = "sized"  # lengths drawn to the machine's size, as `busdoor twin` does in a few minutes
-_TIGHT_SHARE = 0.1  # of the measured blocks, where requests are to be preempted
+PROFILE_SHARE = 0.4  # of the time for measuring; the replays share the rest
+SIZED = "sized"  # lengths in proportion to the machine's longest request, for `busdoor twin` in a few minutes
+_TIGHT_SHARE = 0.1  # of the measured blocks, for runs that preempt
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run that a calibration has not seen: which lengths, at which load, under which policy.
+    """One held-out run of a calibration: lengths, load and policy.
 
     Attributes
     ----------
     name : str
-        Of the run's folder; of lengths that are sized to the machine, only what tells it from the others.
+        Name of the run's folder; with sized lengths only the part that differs.
     lengths : str
         "sized", "bimodal", or a workload that `busdoor_workloads.resolve` knows.
     load : float
-        Of what the policy (for a static batch and its counterpart: the static one) can carry; infinite: all at once.
+        Share of the capacity of `bound`; infinite: all requests at once.
     policy : str
-        Its name.
+        Name of the policy.
     fields : mapping
-        Its settings, beside the machine's limits.
+        Settings of the policy, beside the machine's limits.
     bound : str
-        The policy whose capacity `load` is of; by default `policy`.
+        Policy whose capacity `load` refers to; by default `policy`.
     blocks_share : float
-        Of the machine's KV blocks.
+        Share of the machine's KV blocks.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Case:
     blocks_share: float = 1.0
 
 
-# Every held-out replay. Those of `busdoor twin` first: static batching only where it can keep up, continuous batching
+# Every held-out run. Those of `busdoor twin` first: static batching where it can keep up, continuous batching
 # up to the edge of saturation. Then the longer list behind gpu/results (`python -m benchmarks.gpu.campaign`).
 HELD_OUT = (
     Case("burst-vllm", SIZED, inf, bound="static"),
@@ -87,26 +86,24 @@ HELD_OUT = (
     Case("azure-conv-0.75-whole-prompts", "azure-conv", 0.75, fields={"chunked_prefill": False}),
     Case("anyscale-burst-orca", "anyscale_512", inf, "orca", bound="static"),
 )
-# Means of the lengths, in shares of the longest request, and their spread: the median of a lognormal law of σ ≈ 1, as
-# chats have it, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
+# Means of the lengths as shares of the longest request, and their spread: the median of a lognormal distribution of
+# σ ≈ 1, as in chats, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
 _INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
-_FEWEST, _MOST = 32, 5000  # requests of a trace: fewer say nothing of a tail, more only cost time
+_FEWEST, _MOST = 32, 5000  # requests of a trace: fewer have no tail, more only cost time
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is to get a twin.
+    """A machine that gets a twin.
 
     Attributes
     ----------
     model, backend : Model, Backend
-        What runs, and by which operations.
+        The model, and the operations that it runs on.
     limits : GridLimits
         A scheduler's limits, and the KV memory.
-    clock : {"wall", "cpu", "paced"}
-        As `replay` takes it.
-    lookahead, cuda_graphs
-        As `replay` takes them.
+    clock, lookahead, cuda_graphs
+        As for `replay`.
     """
 
     model: Model
@@ -118,17 +115,17 @@ class Machine:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What profile and replay have in common."""
+        """Options that profile and replay share."""
         return {"clock": self.clock, "lookahead": self.lookahead, "cuda_graphs": self.cuda_graphs}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a twin is of, as its folder keeps it."""
-        what = {"model": self.model.config.shape.name, "dtype": str(self.model.dtype), "backend": self.backend.name}
-        return {**what, "device": describe_device(self.model.device)["name"], **self.options, **asdict(self.limits)}
+        """Settings of the twin, as its folder keeps them."""
+        own = {"model": self.model.config.shape.name, "dtype": str(self.model.dtype), "backend": self.backend.name}
+        return {**own, "device": describe_device(self.model.device)["name"], **self.options, **asdict(self.limits)}
 
     def policy_fields(self, name: str) -> dict[str, Any]:
-        """Settings of a policy under these limits."""
+        """Return the settings of a policy under these limits."""
         limits = self.limits
         if name == "static":
             return {"name": name, "max_num_seqs": limits.max_num_seqs}
@@ -145,7 +142,7 @@ class Machine:
 
 
 def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
-    """Return a policy's share of the machine's blocks; ranges, which begin anywhere, leave a block for each slot."""
+    """Return a share of the machine's blocks; a policy with contiguous ranges leaves one block free per slot."""
     spare = limits.max_num_seqs if policy in ("static", "orca") else 0
     return KVConfig(
         num_blocks=int(share * limits.num_blocks) - spare,
@@ -155,21 +152,21 @@ def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
 
 
 def arriving(trace: Trace, request_rate: float, seed: int) -> Trace:
-    """Return a trace's requests with Poisson arrivals at the rate that is asked for."""
+    """Return a trace's requests with Poisson arrivals at a given rate."""
     arrivals = Poisson(request_rate=request_rate, normalize_duration=True)
     return trace.with_arrivals(arrivals.times(len(trace), np.random.default_rng([seed, 1])))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trace to be replayed under a policy."""
+    """A trace to replay under a policy."""
 
     trace: Trace
     policy: str
 
     @property
     def name(self) -> str:
-        """What its folder is called.
+        """Name of its folder.
 
         Examples
         --------
@@ -179,24 +176,24 @@ class Run:
         return f"{self.trace.name}-{self.policy}"
 
 
-def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0) -> list[Run]:
-    """Choose what to replay: a burst and open arrivals at several loads, static batching where it can keep up.
+def held_out_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0) -> list[Run]:
+    """Choose the held-out runs: a burst and open arrivals at several loads, static batching if it can keep up.
 
     Parameters
     ----------
     machine : Machine
-        What will run them.
+        Machine of the runs.
     step_time : StepTime
-        Of the calibration; it tells what the machine can carry.
+        Of the calibration; the machine's capacity follows from it.
     budget_s : float
         Seconds for profile and replays together.
     seed : int
-        Of lengths and arrivals.
+        Seed of lengths and arrivals.
 
     Returns
     -------
     list of Run
-        Of the same trace one after the other; each takes about as long as the others.
+        Runs of the same trace follow each other; all take about as long.
     """
     cases = [case for case in HELD_OUT if case.lengths == SIZED]
     each_s = (1 - PROFILE_SHARE) * budget_s / len(cases)
@@ -211,12 +208,12 @@ def unseen_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: in
 
 
 def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each_s: float, seed: int) -> Trace:
-    """Draw a trace whose load on a policy is given, and which takes about so many seconds of the clock."""
+    """Draw a trace of a given load on a policy, which takes about `each_s` seconds of the clock."""
 
     def carried_rps(lengths: Trace) -> float:
         return machine.policy(bound, lengths).capacity_rps(lengths, step_time)
 
-    # The wall's clock waits for arrivals, that of the processor only works.
+    # Wall time includes waiting for arrivals, processor time does not.
     pace = load if machine.clock == "wall" and load < 1 else 1.0
     num_requests = ceil(each_s * pace * carried_rps(_lengths(machine.limits, 1000, seed)))
     trace = _lengths(machine.limits, min(max(num_requests, _FEWEST), _MOST), seed)
@@ -227,7 +224,7 @@ def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each
 
 
 def _lengths(limits: GridLimits, num_requests: int, seed: int) -> Trace:
-    """Draw requests, all at once, whose lengths spread as chats' do, in the machine's size."""
+    """Draw requests that arrive at once, with lengths spread as in chats, in proportion to the longest request."""
     longest = limits.max_model_len
 
     def lengths(mean: float, most: int) -> LogNormal:

@@ -1,4 +1,4 @@
-"""Profile: the iterations of a designed grid on real hardware, for a calibration to learn from."""
+"""Profile: the iterations of a designed grid on real hardware, for a calibration."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ def profile(
     Parameters
     ----------
     model, backend : Model, Backend
-        What runs, and by which operations.
+        The model, and the operations that it runs on.
     limits : GridLimits
-        How large its iterations get; see `design`.
+        Bounds of the iterations; see `design`.
     budget_s : float
-        Seconds of the clock, the warm-up among them and loading not.
+        Seconds of the clock, including the warm-up but not loading.
     lookahead, clock, cuda_graphs
-        As `replay` takes them.
+        As for `replay`.
     seed : int
-        Of the order of the grid.
+        Seed of the order of the grid.
     meta : mapping, optional
-        What else the result's `meta` should say.
+        Further entries of the result's `meta`.
 
     Returns
     -------
     Result
-        `iterations` has the measured ones only, a row each, with `device_s` and `host_s` as a replay's, and `cell`, the
-        number of the designed iteration. Its requests are stand-ins, whose latencies mean nothing.
+        `iterations` has one row for each measured iteration, with `device_s` and `host_s` as in a replay, and `cell`,
+        the number of the designed iteration. Its requests are stand-ins; their latencies mean nothing.
 
     Raises
     ------
     ReplayError
-        If the engine cannot go on or is interrupted; it holds what was measured so far.
+        If the engine cannot continue or is interrupted; it holds what was measured so far.
     EngineError
-        If it cannot begin, or the budget is too short to measure anything.
+        If the engine cannot start, or the budget is too short to measure anything.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def profile(
     ({1}, True)
     """
     if clock != "wall" and model.device.type != "cpu":
-        raise EngineError(f'clock = "{clock}" counts processor time, and the model is on {model.device}; use "wall"')
+        raise EngineError(f'clock = "{clock}" counts processor time, but the model is on {model.device}; use "wall"')
     cells = design(limits)
     if not cells:
         raise EngineError(
@@ -88,12 +88,12 @@ def profile(
     recorder = TableRecorder(policy)
     env = simpy.Environment()
     server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead)
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "max_num_seqs": limits.max_num_seqs,
         "max_num_batched_tokens": limits.max_num_batched_tokens,
     }
-    told |= {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed}
-    noted = describe_engine(engine) | told | dict(meta or {})
+    settings |= {"budget_s": budget_s, "num_cells": len(cells), "grid_seed": seed}
+    noted = describe_engine(engine) | settings | dict(meta or {})
     step_time = Measured(clock=clock, backend=backend.name)
 
     def result() -> Result:
@@ -124,7 +124,7 @@ def profile(
 
 
 def _measured(server: EngineServer, recorder: TableRecorder, policy: GridPolicy) -> Any:
-    """Iterations that belong to a cell."""
+    """Return the iterations that belong to a cell."""
     iterations = recorder.iterations()
     count = len(iterations)
     for name, values in (("device_s", server.device_s), ("host_s", server.host_s), ("cell", policy.cell_of)):

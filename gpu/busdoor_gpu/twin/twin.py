@@ -1,4 +1,4 @@
-"""A twin of this machine: calibrated on a profile, and held against replays of traces that it has not seen."""
+"""A twin of this machine: calibrated on a profile, and compared with held-out replays."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from busdoor.validation.twin_folder import CALIBRATION, ERRORS, PROFILE, RUNS
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
 from busdoor_gpu.replay.replay import replay
-from busdoor_gpu.twin.held_out_runs import PROFILE_SHARE, Machine, Run, unseen_runs
+from busdoor_gpu.twin.held_out_runs import PROFILE_SHARE, Machine, Run, held_out_runs
 from busdoor_gpu.twin.profile import profile
 
 Report = Callable[[float, str], None]
 
-SETTINGS = "twin.json"  # in the folder: what its steps are of
+SETTINGS = "twin.json"  # in the folder: the settings of its steps
 
 
 def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
@@ -32,30 +32,30 @@ def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
 
 def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -> Result:
     """Replay a run on the machine."""
-    told = {"policy_config": machine.policy_fields(run.policy), **(meta or {})}
+    described = {"policy_config": machine.policy_fields(run.policy), **(meta or {})}
     policy = machine.policy(run.policy, run.trace)
-    return replay(run.trace, policy, machine.model, machine.backend, meta=told, **machine.options)
+    return replay(run.trace, policy, machine.model, machine.backend, meta=described, **machine.options)
 
 
 def make_twin(
     machine: Machine, folder: Path, budget_s: float, seed: int = 0, report: Report | None = None
 ) -> tuple[Calibration, Validation]:
-    """Profile, calibrate, replay what was not seen, validate; each step is written at once, and not done twice.
+    """Profile, calibrate, replay the held-out runs, validate; each step is written at once and done only once.
 
     Parameters
     ----------
     machine : Machine
-        What is to get a twin.
+        The machine that gets a twin.
     folder : Path
-        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`, which a test can hold
-        a later simulator to (`busdoor.calibration.drifted`). What of it is there already, from a call with the same
-        settings that was broken off, is taken as it is.
+        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`, with which a test can
+        compare a later simulator (`busdoor.validation.regression.drifted`). Steps that an interrupted call with the
+        same settings left there are kept.
     budget_s : float
         Seconds of the machine's clock for profile and replays together.
     seed : int
-        Of everything drawn.
+        Seed of everything that is drawn.
     report : callable, optional
-        Told the share that is done, from 0 to 1, and what is being done.
+        Called with the share that is done, from 0 to 1, and the current step.
 
     Returns
     -------
@@ -64,19 +64,19 @@ def make_twin(
     Raises
     ------
     ReplayError
-        If the machine cannot go on or is interrupted; what was measured before is in the folder.
+        If the machine cannot continue or is interrupted; what was measured before is in the folder.
     ValueError
         If the folder has the steps of other settings.
     """
-    tell = report or (lambda share, what: None)
+    report = report or (lambda share, text: None)
     claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})
-    tell(0.0, "profile")
+    report(0.0, "profile")
     measured = _once(folder / PROFILE, lambda: measure_profile(machine, budget_s, seed))
     calibration = _calibrated(measured, folder.resolve().name)
     calibration.save(folder / CALIBRATION)
-    runs = unseen_runs(machine, calibration.step_time, budget_s, seed)
-    results = list(_replayed(machine, runs, folder / RUNS, seed, tell))
-    tell(1.0, "simulating the runs")
+    runs = held_out_runs(machine, calibration.step_time, budget_s, seed)
+    results = list(_replayed(machine, runs, folder / RUNS, seed, report))
+    report(1.0, "simulating the runs")
     names = [run.name for run in runs]
     validation = validate(results, calibration.step_time, names, about=calibration.about)
     write_json(folder / ERRORS, recorded_errors(validation))
@@ -84,7 +84,7 @@ def make_twin(
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Note in the folder what its steps are of; refuse a folder with those of other settings.
+    """Write the settings of a twin into its folder; raise ValueError if the folder has steps of other settings.
 
     Examples
     --------
@@ -110,14 +110,14 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def claimed(folder: Path) -> Mapping[str, Any]:
-    """Return what the steps in a folder are of; empty if there are none."""
+    """Return the settings of the steps in a folder; empty if there are none."""
     file = folder / SETTINGS
     settings: Mapping[str, Any] = read_object(file) if file.exists() else {}
     return settings
 
 
 def finish(folder: Path) -> None:
-    """Note in the folder that nothing of the twin is missing."""
+    """Mark the twin in a folder as complete."""
     write_json(folder / SETTINGS, {**claimed(folder), "complete": True})
 
 
@@ -132,13 +132,13 @@ def _calibrated(profile: Result, name: str) -> Calibration:
 
 
 def _once(folder: Path, measure: Callable[[], Result]) -> Result:
-    """Return what was measured before, or measure it now and keep it, whole or not at all."""
+    """Return the result in a folder; without one, measure it and save it, whole or not at all."""
     if not folder.exists():
         measure().save(folder)
     return Result.load(folder)
 
 
-def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, tell: Report) -> Iterator[Result]:
+def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, report: Report) -> Iterator[Result]:
     for number, run in enumerate(runs):
-        tell(PROFILE_SHARE + (1 - PROFILE_SHARE) * number / len(runs), run.name)
+        report(PROFILE_SHARE + (1 - PROFILE_SHARE) * number / len(runs), run.name)
         yield _once(folder / run.name, lambda run=run: measure(machine, run, {"seed": seed}))  # type: ignore[misc]

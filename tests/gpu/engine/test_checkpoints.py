@@ -100,7 +100,7 @@ def test_a_missing_or_misshapen_tensor_is_named(tmp_path):
 
     save_file({"model.embed_tokens.weight": torch.zeros(211, 32)}, write_config(tmp_path) / "model.safetensors")
     with pytest.raises(
-        ValueError, match=r"'model.embed_tokens.weight' is \(211, 32\); config.json makes it \(211, 64\)"
+        ValueError, match=r"'model.embed_tokens.weight' has shape \(211, 32\); config.json says \(211, 64\)"
     ):
         load_model(str(tmp_path), "cpu")
     save_file({"model.embed_tokens.weight": torch.zeros(211, 64)}, tmp_path / "model.safetensors")

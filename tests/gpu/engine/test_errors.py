@@ -113,5 +113,5 @@ def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
 
 def test_a_static_batch_that_counts_keys_of_padding_is_refused(models, torch_backend, new_trace):
     policy = StaticPolicy(ContiguousKV(1000, 4), batch_size=4, max_model_len=96, decode_reads="padded")
-    with pytest.raises(EngineError, match='paged kernels do not read; give it decode_reads = "own"'):
+    with pytest.raises(EngineError, match='paged kernels do not read it; set decode_reads = "own"'):
         replay(new_trace(), policy, models["tiny-llama"], torch_backend, clock="cpu")

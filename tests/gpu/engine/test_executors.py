@@ -15,7 +15,7 @@ from busdoor.simulator.clients import Clients
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.server import Server
 from busdoor.step_time.base import LineStepTime
-from busdoor_gpu.engine.slots import Seats
+from busdoor_gpu.engine.slots import Slots
 from busdoor_gpu.replay.replay import replay
 
 
@@ -50,7 +50,7 @@ def test_the_simulator_fed_with_measured_step_times_runs_the_same_batches(run):
 
 def test_the_policy_counts_the_keys_that_the_engine_reads(run, models, torch_backend, monkeypatch):
     trace, new_policy, lookahead, _ = run
-    read, pack = [], Seats.pack
+    read, pack = [], Slots.pack
 
     def counting(self, batch):
         step = pack(self, batch)
@@ -58,7 +58,7 @@ def test_the_policy_counts_the_keys_that_the_engine_reads(run, models, torch_bac
             read.append((sum(step.contexts), batch.decode_context_tokens))
         return step
 
-    monkeypatch.setattr(Seats, "pack", counting)
+    monkeypatch.setattr(Slots, "pack", counting)
     replay(trace, new_policy(), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
     assert read
     assert all(engine == policy for engine, policy in read)

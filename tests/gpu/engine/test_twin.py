@@ -18,10 +18,10 @@ from busdoor.validation import Validation
 from busdoor.validation.regression import drifted
 from busdoor_gpu.cli import twin as cli_twin
 from busdoor_gpu.replay.replay import ReplayError
-from busdoor_gpu.twin import held_out_runs as unseen
+from busdoor_gpu.twin import held_out_runs as module
 from busdoor_gpu.twin import twin
 from busdoor_gpu.twin.grid import GridLimits
-from busdoor_gpu.twin.held_out_runs import Machine, unseen_runs
+from busdoor_gpu.twin.held_out_runs import Machine, held_out_runs
 from busdoor_gpu.twin.twin import make_twin
 from busdoor_workloads import Trace
 
@@ -50,7 +50,7 @@ class TestTheRuns:
 
     @pytest.fixture
     def runs(self, machine):
-        return unseen_runs(machine, STEP_TIME, budget_s=60.0)
+        return held_out_runs(machine, STEP_TIME, budget_s=60.0)
 
     def test_static_and_continuous_batching_serve_the_same_traces_where_both_can(self, runs):
         served = {}
@@ -71,15 +71,15 @@ class TestTheRuns:
         assert runs[0].trace.request_rate == inf
 
     def test_every_trace_is_drawn_apart_and_again_the_same(self, runs, machine):
-        again = unseen_runs(machine, STEP_TIME, budget_s=60.0)
+        again = held_out_runs(machine, STEP_TIME, budget_s=60.0)
         assert all(np.array_equal(a.trace.arrival_s, b.trace.arrival_s) for a, b in zip(runs, again, strict=True))
         firsts = {tuple(run.trace.output_tokens[:8]) for run in runs}
         assert len(firsts) == 6
 
     def test_rates_that_are_nearly_the_same_get_folders_of_their_own(self, machine, monkeypatch):
         trace = Trace(arrival_s=[0.0], input_tokens=[1], output_tokens=[1], name="rate_5")
-        monkeypatch.setattr(unseen, "_loaded", lambda *args: trace)
-        names = [run.name for run in unseen_runs(machine, STEP_TIME, budget_s=60.0)]
+        monkeypatch.setattr(module, "_loaded", lambda *args: trace)
+        names = [run.name for run in held_out_runs(machine, STEP_TIME, budget_s=60.0)]
         assert len(set(names)) == 9
 
     def test_all_requests_can_be_served(self, runs):
@@ -156,7 +156,7 @@ class TestTheCommand:
     FLAGS = ("--backend", "torch", "--max-num-seqs", "4", "--max-num-batched-tokens", "64", "--max-model-len", "128")
 
     def test_prints_what_was_reached_and_writes_the_page(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(twin, "unseen_runs", lambda *args: unseen_runs(*args)[:2])  # drawing takes the longest
+        monkeypatch.setattr(twin, "held_out_runs", lambda *args: held_out_runs(*args)[:2])  # drawing takes the longest
         out = tmp_path / "mine"
         assert main(["twin", *self.FLAGS, "--budget", "6s", "--out", str(out), "--json"]) == 0
         printed, told = capsys.readouterr()
@@ -171,7 +171,7 @@ class TestTheCommand:
 
         monkeypatch.setattr(twin, "make_twin", broken)
         assert main(["twin", *self.FLAGS, "--out", str(tmp_path)]) == 2
-        assert f"the same command with --out {tmp_path} goes on" in capsys.readouterr().err
+        assert f"the same command with --out {tmp_path} continues" in capsys.readouterr().err
         assert (tmp_path / "broken_off" / "meta.json").exists()
 
     def test_ctrl_c_says_so_and_has_its_own_exit_code(self, tmp_path, capsys, monkeypatch):
@@ -180,7 +180,7 @@ class TestTheCommand:
 
         monkeypatch.setattr(twin, "make_twin", broken)
         assert main(["twin", *self.FLAGS, "--out", str(tmp_path)]) == 130
-        assert "interrupted; steps that were complete are in" in capsys.readouterr().err
+        assert "interrupted; complete steps are in" in capsys.readouterr().err
 
     def test_limits_that_leave_nothing_to_fit_are_named(self, tmp_path, capsys):
         flags = ["--backend", "torch", "--max-num-seqs", "1", "--max-model-len", "40", "--budget", "1s"]

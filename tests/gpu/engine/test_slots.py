@@ -1,4 +1,4 @@
-"""The host's side of the slot table, under traffic of any kind: what it tells the device is consistent."""
+"""The host's side of the slot table, under any traffic: its steps are consistent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from busdoor.core.request import Request
 from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor_gpu.engine.prompts import prompt_tokens
-from busdoor_gpu.engine.slots import Seats
+from busdoor_gpu.engine.slots import Slots
 from busdoor_gpu.replay.replay import row_tokens
 from busdoor_workloads import Trace
 
@@ -57,7 +57,7 @@ def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
     policy, arrivals = policies[name](), [Request(i, i / 1000, n, m) for i, (n, m, _) in enumerate(rows)]
     inputs, outputs, gaps = (np.array(column) for column in zip(*rows, strict=True))
     trace = Trace(arrival_s=np.zeros(len(rows)), input_tokens=inputs, output_tokens=outputs)
-    seats, device, now_s, waiting = Seats(policy, row_tokens(policy, trace)), Device(), 0.0, list(gaps)
+    slots, device, now_s, waiting = Slots(policy, row_tokens(policy, trace)), Device(), 0.0, list(gaps)
     while arrivals or policy.num_waiting or policy.num_running:
         assert now_s < 5000, "it comes to an end"
         while arrivals and waiting[0] <= 0:
@@ -71,15 +71,15 @@ def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
         batch = policy.schedule(now_s)
         if batch is None:
             continue
-        step = seats.pack(batch)
+        step = slots.pack(batch)
         device.apply(step)
         assert device.covers(step, policy.kv.block_size)
         held = [block for slot in device.owner for block in device.blocks[slot]]
-        assert max(held) < seats.source.num_blocks
+        assert max(held) < slots.source.num_blocks
         if not isinstance(policy.kv, PrefixCachedKV):
             assert len(set(held)) == len(held), "no block has two owners"
         policy.complete(batch, 1)
-    device.apply(seats.leave_all())
+    device.apply(slots.leave_all())
     assert not device.owner
 
 
