@@ -39,14 +39,14 @@ class Busy(StepTime):
     number: int = 0
 
     def line(self, batch: Any) -> tuple[float, float]:
-        """Compute, once, then answer."""
+        """Compute once, then return the line."""
         until_s, self.work_s = time.process_time() + self.work_s, 0.0
         while time.process_time() < until_s:
             pass
         return 0.01, 0.0
 
     def durations_s(self, batch: Any, repeat: int) -> Any:
-        """Not asked, as there is `line`."""
+        """Not called, since `line` exists."""
         raise NotImplementedError
 
 
@@ -59,7 +59,7 @@ def study(count: int, work_s: float) -> dict[str, Any]:
 
 
 def gaps_s(records: Iterable[Record]) -> list[float]:
-    """Return how long each worker waited between one point and the next."""
+    """Return the seconds that each worker waited between two points."""
     by_worker: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.finished_at_s):
         by_worker.setdefault(record.worker, []).append(record)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The first session on a GPU, in one command of less than ten minutes: tests, bench --quick, a replay, a twin.
-# Every stage has a time limit of its own and leaves what it has; a stage that fails does not stop the next.
+# The first session on a GPU, in one command of less than ten minutes: a replay, the quick benchmark, a twin, tests.
+# Every stage has its own time limit and keeps what it has measured; a stage that fails does not stop the next one.
 # Usage: [OUT=folder] [PEERS=folder] gpu/first_run.sh [--device cpu]     (cpu: a rehearsal at toy sizes)
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -30,7 +30,7 @@ else
 fi
 
 failed=0
-stage() { # name, seconds, command ...: interrupted when its time is up, output in $work/name.txt
+stage() { # name, seconds, command ...: interrupted at its time limit, output in $work/name.txt
     local name=$1 limit=$2 start=$SECONDS code
     shift 2
     timeout --signal=INT --kill-after=10 "$limit" "$@" >"$work/$name.txt" 2>&1
@@ -59,8 +59,8 @@ for i in range(40):
     print(json.dumps({"arrival_s": i / 20, "input_tokens": draw.randint(8, 200), "output_tokens": draw.randint(4, 80)}))
 PY
 
-# 540 s together: the rest of ten minutes is for starting and copying. The replay comes first, as it is the shortest and
-# says most; the tests last, since a kernel that hangs would take the time of what follows.
+# 540 s together; the rest of ten minutes is for starting and copying. The replay comes first, as it is the shortest and
+# the most informative; the tests come last, since a kernel that hangs would take the time of later stages.
 stage replay 80 "${busdoor[@]}" replay "$work/trace.jsonl" --config "$work/run.toml" "${model[@]}" "${clock[@]}" --out "$work/replay"
 stage bench 150 "$python" -m benchmarks.gpu --quick --deadline 130 "${device[@]}" ${PEERS:+--peers "$PEERS"} \
     --csv "$OUT/bench.csv"

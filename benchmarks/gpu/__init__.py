@@ -1,1 +1,1 @@
-"""Benchmarks: correctness first, then time."""
+"""Benchmarks of kernels and engine: correctness first, then time."""

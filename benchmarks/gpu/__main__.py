@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: kernels checked and timed, then the engine; tables, a CSV, and one JSON line last."""
+"""Check and time the kernels, then time the engine; write tables, a CSV file, and one JSON line last."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks.gpu.timing import Deadline
 
 from busdoor_gpu.engine.device import describe_device, git_commit
 
-_QUICK_S, _FULL_S = 120.0, 570.0  # the full form fits in ten minutes with the start of Python
-_KERNELS_SHARE = 0.5  # of the time; what they leave is the engine's
+_QUICK_S, _FULL_S = 120.0, 570.0  # the full form and Python's start fit in ten minutes
+_KERNELS_SHARE = 0.5  # of the time; the engine has the rest
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, write; what was measured is written even when something breaks off."""
+    """Measure, print and write; after an error or interruption too, what was measured is written."""
     options = _parser().parse_args(arguments)
     device = torch.device(options.device)
     if device.type == "cpu":
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(kernels.format_rows(top, _kept(rows, tables["kernels"])), end="\n\n", flush=True)
         print(format_rows(_kept(engine.run(device, options.quick, deadline), tables["engine"])), end="\n\n")
         if deadline.passed:
-            print(f"Stopped after {seconds:.0f} s: rows that had not begun are missing (--deadline).")
+            print(f"Stopped after {seconds:.0f} s: rows that had not started are missing (--deadline).")
     finally:
         write_csv(tables, options.csv)
         print(f"All rows: {options.csv}")
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two minutes on an H100 instead of ten")
-    parser.add_argument("--deadline", type=float, metavar="S", help="seconds after which no row is begun")
-    parser.add_argument("--flex", action="store_true", help="paged FlexAttention too, which compiles for a while")
+    parser.add_argument("--deadline", type=float, metavar="S", help="seconds after which no row starts")
+    parser.add_argument("--flex", action="store_true", help="also time paged FlexAttention, which compiles for a while")
     parser.add_argument("--peers", type=Path, metavar="DIR", help="files of FA3, FlashInfer, vLLM's Triton kernels")
     parser.add_argument("--csv", type=Path, default=Path("busdoor-bench.csv"), help="file for all rows")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -59,16 +59,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _kept(rows: Any, kept: list[dict[str, Any]]) -> list[Any]:
-    """Take rows as they are measured; numbers that are missing become None, which JSON has."""
-    taken = []
+    """Return rows, and add each to `kept` as soon as it is measured, with None for NaN, which JSON lacks."""
+    measured = []
     for row in rows:
-        taken.append(row)
+        measured.append(row)
         kept.append({k: None if isinstance(v, float) and isnan(v) else v for k, v in asdict(row).items()})
-    return taken
+    return measured
 
 
 def write_csv(tables: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Write all rows of all tables, the table's name first; what a table does not have is empty."""
+    """Write all rows of all tables, the table's name first; columns that a table lacks are empty."""
     columns = ["table", *dict.fromkeys(key for rows in tables.values() for row in rows for key in row)]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)

@@ -1,7 +1,7 @@
-"""Compile recorded launches ahead of time, with no GPU and no driver, and read what they use from the machine code.
+"""Compile recorded launches ahead of time, without GPU and driver, and read their resources from the machine code.
 
-`triton.compile` makes a cubin for a named target; the Triton wheel ships `cuobjdump`, which tells its registers, stack
-and shared memory and disassembles it. A launch is specialised as Triton's own launcher would: a tensor or integer
+`triton.compile` makes a cubin for a named target. `cuobjdump`, which the Triton wheel ships, prints its registers,
+stack and shared memory and disassembles it. A launch is specialised as by Triton's own launcher: a tensor or integer
 divisible by 16 is marked so, None and 1 are compile-time constants.
 """
 
@@ -20,11 +20,9 @@ import torch
 from busdoor_gpu.kernels._launch import VARYING, Launch
 
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
-# 16-byte alignment is what lets a thread load 16 bytes at once; Triton marks arguments divisible by 16 and nothing
-# finer.
+# With 16-byte alignment a thread loads 16 bytes at once; Triton marks only arguments divisible by 16.
 _DIVISOR = 16
-# CUDA programming guide, technical specifications by compute capability: the same for A100 and H100 but for shared
-# memory.
+# CUDA programming guide, technical specifications by compute capability: equal for A100 and H100 except shared memory.
 _REGISTERS_PER_SM = 65536
 _WARPS_PER_SM = 64
 SHARED_PER_SM = {(8, 0): 164 * 1024, (9, 0): 228 * 1024}
@@ -39,7 +37,7 @@ _POINTERS = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What one compiled kernel uses.
+    """Resources of one compiled kernel.
 
     Attributes
     ----------
@@ -52,7 +50,7 @@ class Resources:
     num_warps : int
         Warps of a program.
     capability : tuple of int
-        Compute capability that it was compiled for.
+        Compute capability of the target.
     opcodes : Counter
         Instructions in the code by name without modifiers: HMMA, HGMMA, LDGSTS, STL, ...
     """
@@ -67,14 +65,14 @@ class Resources:
 
     @property
     def programs_per_sm(self) -> int:
-        """Programs that fit one multiprocessor beside each other, by registers, shared memory and warps.
+        """Programs that fit one multiprocessor together, by registers, shared memory and warps.
 
         Examples
         --------
         >>> Resources(104, 0, 0, 40_000, 4, (9, 0), Counter()).programs_per_sm
         4
         """
-        # Registers are given out by 8 a thread; the system takes 1 KiB of shared memory for each program.
+        # Registers are allocated in units of 8 per thread; the system takes 1 KiB of shared memory per program.
         by_registers = _REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * 32 * self.num_warps)
         by_shared = SHARED_PER_SM[self.capability] // (self.shared_bytes + 1024)
         return min(by_registers, by_shared, _WARPS_PER_SM // self.num_warps)
@@ -101,7 +99,7 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Resources:
 
 
 def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
-    """Argument types, compile-time constants and divisibility marks, as the launcher would derive them."""
+    """Return argument types, compile-time constants and divisibility marks, as the launcher derives them."""
     names = launch.kernel.arg_names
     values = dict(zip(names, launch.args, strict=False))
     constants = {name: value for name, value in launch.meta.items() if name not in _OPTIONS}
@@ -139,8 +137,7 @@ def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int, capability: t
     if dump.returncode:
         raise RuntimeError(f"cuobjdump could not read the cubin: {dump.stderr.strip()}")
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)}
-    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ..." : a predicate may precede the opcode, modifiers follow it after
-    # dots.
+    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ...": a predicate may precede the opcode, modifiers follow it.
     opcodes = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]+)", dump.stdout)
     shared = used["SHARED"] + dynamic_shared
     return Resources(used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, capability, Counter(opcodes))

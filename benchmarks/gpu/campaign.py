@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu.campaign`: a profile, a calibration, and replays of all that a twin is held against."""
+"""Measure a profile, calibrate, and replay every held-out case of a twin."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from busdoor_gpu.replay.replay import replay
 from busdoor_gpu.twin.held_out_runs import Machine
 from busdoor_gpu.twin.profile import profile
 
-_DRAIN_S = 6.0  # of making an engine, and of serving who is there when the last has come
+_DRAIN_S = 6.0  # of making an engine, and of serving the requests present at the last arrival
 _REHEARSAL_SHRINK = 16  # divides lengths on a CPU, where a request may have 512 tokens
 
 
 def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadline_s: float, shrink: int = 1) -> None:
-    """Profile, calibrate, then replay every case that there is time for; what is measured is written at once.
+    """Profile, calibrate, then replay the cases until the time is up; each result is written at once.
 
     Parameters
     ----------
     machine : Machine
-        What runs.
+        Machine of the runs.
     folder : Path
-        Gets `profile`, `calibration.toml` and `runs`, as a twin's folder has them.
+        Gets `profile`, `calibration.toml` and `runs`, as in a twin's folder.
     profile_s, each_s, deadline_s : float
-        Seconds for the profile, about for each case, and after which no case is begun.
+        Seconds for the profile, for each case (about), and after which no case starts.
     shrink : int
         Divides all lengths.
     """
@@ -46,8 +46,8 @@ def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadlin
         if time.monotonic() + max(last_s, each_s) + _DRAIN_S > end_s:
             print(f"{made.name}: no time left", flush=True)
             continue
-        told = {"policy_config": made.fields, "seed": 0}
-        result = replay(made.trace, made.policy(), machine.model, machine.backend, meta=told, **options)
+        meta = {"policy_config": made.fields, "seed": 0}
+        result = replay(made.trace, made.policy(), machine.model, machine.backend, meta=meta, **options)
         result.save(folder / RUNS / made.name)
         print(f"{made.name}: {len(made.trace)} requests in {result.summary['duration']:.1f} s", flush=True)
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--profile", type=float, default=95.0, metavar="S", help="seconds of profile")
     parser.add_argument("--each", type=float, default=11.0, metavar="S", help="seconds of each trace, about")
-    parser.add_argument("--deadline", type=float, default=375.0, metavar="S", help="no case is begun after so long")
+    parser.add_argument("--deadline", type=float, default=375.0, metavar="S", help="seconds after which no case starts")
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
     place = settle_place(options.model, None, options.device, None)

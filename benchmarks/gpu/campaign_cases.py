@@ -1,8 +1,8 @@
-"""What a GPU's twin is held against: public profiles' lengths at several loads, each under a policy.
+"""Cases of the campaign: public profiles' lengths at several loads, each under a policy.
 
-`busdoor twin` draws traces to a machine's size in a few minutes; this is the longer list behind `gpu/results`: chats at
-four loads from half to past the knee, long prompts with short answers, two kinds of requests in one trace, bursts;
-static, reserving and continuous batching, whole and chunked prompts; and a memory so small that requests are preempted.
+`busdoor twin` draws traces in a machine's size in a few minutes; this is the longer list behind `gpu/results`: chats at
+four loads from half capacity to past the knee, long prompts with short answers, two kinds of requests in one trace,
+bursts; static, reserving and continuous batching, whole and chunked prompts; and KV memory so small that it preempts.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from busdoor_gpu.twin.held_out_runs import HELD_OUT, SIZED, Case, arriving, memo
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace
-_STATIC_ROWS = 32  # rows of a static batch: of the longest chats they fill a second with prefill, not ten
+_STATIC_ROWS = 32  # rows of a static batch: with the longest chats their prefill takes one second, not ten
 
 CASES = tuple(case for case in HELD_OUT if case.lengths != SIZED)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a case becomes on a machine: a trace, and how to make its policy.
+    """A case on a machine: a trace, and the settings of its policy.
 
     Attributes
     ----------
     trace : Trace
-        Requests no longer than the machine takes; called as the case is.
+        Requests that fit the machine; it has the case's name.
     fields : dict
-        Settings of the policy, its name among them.
+        Settings of the policy, including its name.
     kv : KVConfig
-        The memory it gets.
+        Its KV memory.
     """
 
     trace: Trace
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Of the case."""
+        """Name of the case."""
         return self.trace.name
 
     def policy(self) -> Policy:
@@ -58,20 +58,20 @@ class Plan:
 
 
 def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, seed: int, shrink: int = 1) -> Plan:
-    """Draw a case's trace so that it takes about so many seconds.
+    """Draw a case's trace so that it takes about `seconds`.
 
     Parameters
     ----------
     case : Case
-        What to draw.
+        The case.
     limits : GridLimits
-        Of the machine.
+        Limits of the machine.
     step_time : StepTime
-        That tells what it can carry.
+        Of the calibration; the machine's capacity follows from it.
     seconds : float
-        Of the machine's clock.
+        Seconds of the machine's clock.
     seed : int
-        Of lengths and arrivals.
+        Seed of lengths and arrivals.
     shrink : int
         Divides all lengths, for a rehearsal on a small machine.
 
@@ -109,17 +109,17 @@ def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[
     return {"name": policy, "max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": budget, **fields}
 
 
-_DRAWN = 4000  # requests that a trace is the beginning of
+_DRAWN = 4000  # requests drawn; a trace is the first of them
 
 
 def _of_workload(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace:
-    """Draw a workload's lengths, without requests that are too long, all at once."""
+    """Draw a workload's requests, all at once, without those that are too long."""
     drawn = resolve(name).generate(seed, num_requests=_DRAWN)
     return _fitting(drawn.input_tokens // shrink, drawn.output_tokens // shrink, limits)
 
 
 def _bimodal(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace:
-    """Two in three ask briefly and get little; the third brings a document and gets a page."""
+    """Draw two kinds of requests: two in three are short, with short answers; the third is long, with a long answer."""
     long = np.random.default_rng(seed).random(_DRAWN) < 1 / 3
     return _fitting(np.where(long, 2048, 128) // shrink, np.where(long, 512, 32) // shrink, limits)
 
@@ -134,7 +134,7 @@ def _fitting(inputs: np.ndarray, outputs: np.ndarray, limits: GridLimits) -> Tra
 
 
 def plans(limits: GridLimits, step_time: StepTime, seconds: float, seed: int = 0, shrink: int = 1) -> Iterator[Plan]:
-    """Draw every case; those of the same lengths and load get the same trace, so that policies can be compared."""
+    """Draw every case; cases of the same lengths and load get the same trace, so that policies can be compared."""
     for case in CASES:
         number = next(n for n, other in enumerate(CASES) if (other.lengths, other.load) == (case.lengths, case.load))
         yield plan(case, limits, step_time, seconds, seed + 1 + number, shrink)

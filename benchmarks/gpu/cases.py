@@ -1,7 +1,6 @@
-"""Batches to check and time attention with: random tensors in a shuffled paged cache whose every unused place is NaN.
+"""Batches to check and time attention: random tensors in a shuffled paged cache, NaN in every unused place.
 
-Tests and benchmarks share them. NaN spreads to whatever touches it, so a kernel that reads a place it should not cannot
-pass.
+Tests and benchmarks share them. NaN spreads to every result that uses it, so a kernel that reads a wrong place fails.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Case:
     query_starts: torch.Tensor
 
     def to(self, dtype: torch.dtype) -> Case:
-        """Convert the values to another floating type: float64 for the reference."""
+        """Convert the values to another floating type, such as float64 for the reference."""
         return replace(self, query=self.query.to(dtype), k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype))
 
     @property
@@ -63,12 +62,12 @@ def make_case(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Case:
-    """Random batch with poison.
+    """Return a random batch with NaN in unused places.
 
     Parameters
     ----------
     seq_lens, query_lens : sequence of int
-        Length of each sequence with its query tokens, and how many those are (one unless given).
+        Length of each sequence with its query tokens, and the number of these (by default one).
     num_q_heads, num_kv_heads, head_dim, block_size : int
         Shape of attention and cache.
     dtype, device, seed
@@ -77,7 +76,7 @@ def make_case(
     Returns
     -------
     Case
-        Blocks are handed out in random order; there are some that nobody uses.
+        Blocks are assigned in random order; some are unused.
 
     Examples
     --------
@@ -88,9 +87,9 @@ def make_case(
     generator = torch.Generator(device).manual_seed(seed)
     query_lens = [1] * len(seq_lens) if query_lens is None else query_lens
     used = [cdiv(n, block_size) for n in seq_lens]
-    num_blocks = sum(used) + 2  # two that nobody uses
+    num_blocks = sum(used) + 2  # two are unused
     order = torch.randperm(num_blocks, generator=generator, device=device).to(torch.int32)
-    # An entry that is not to be read names a block that nobody uses, all NaN.
+    # An entry that must not be read names an unused block, all NaN.
     table = order[-1:].repeat(len(seq_lens), max(used, default=0) + 1)
     caches = torch.full((2, num_blocks, num_kv_heads, block_size, head_dim), torch.nan, dtype=dtype, device=device)
     start = 0
@@ -109,7 +108,7 @@ def make_case(
 
 
 def error(result: torch.Tensor, reference: torch.Tensor) -> float:
-    """Largest difference, relative to the reference's largest value; NaN in the result makes it infinite.
+    """Return the largest difference relative to the reference's largest value; infinite if the result has NaN.
 
     >>> error(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0]))
     inf

@@ -1,6 +1,6 @@
-"""The engine as a whole: decode steps, prefill, and a workload that others publish, continuous against static.
+"""Benchmark of the whole engine: decode steps, prefill, and a published workload, continuous and static.
 
-On a CPU a tiny model runs toy sizes: that says the benchmark works, nothing about speed.
+On a CPU a tiny model runs toy sizes: that shows that the benchmark works, not how fast the engine is.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from busdoor_gpu.engine.model import Model, load_model
 from busdoor_gpu.replay.replay import replay
 from busdoor_workloads import Trace
 
-_STEPS = 64  # decode steps that a median is taken of
-_BUDGET = 16384  # tokens of an iteration, and below it requests: nano-vllm's defaults (its config.py)
-_MAX_NUM_SEQS = 512
+_STEPS = 64  # decode steps of a median
+_BUDGET, _MAX_NUM_SEQS = 16384, 512  # tokens and requests of an iteration: nano-vllm's defaults (its config.py)
 _BLOCK_SIZE = 16
-_BATCH = 64  # rows of transformers' static batches: what fits beside its copies of the cache
+_BATCH = 64  # rows of transformers' static batches, which fit beside its copies of the cache
 
 
 @dataclass(frozen=True)
 class Bed:
-    """A model that is ready to serve, and the memory it has."""
+    """A loaded model, and its KV memory."""
 
     model: Model
     backend: Backend
@@ -42,15 +41,15 @@ class Bed:
 
     @classmethod
     def of(cls, name: str, device: torch.device, max_model_len: int) -> Bed:
-        """Load random weights and measure the memory."""
+        """Load a model with random weights and measure the memory."""
         on_gpu = device.type == "cuda"
         model, backend = load_model(name, device), load_backend("triton" if on_gpu else "torch")
         return cls(model, backend, measure_num_blocks(model, backend, _BLOCK_SIZE, max_model_len) if on_gpu else 512)
 
     def serve(self, trace: Trace, policy: str, **fields: object) -> Result:
-        """Replay a trace as fast as possible, the host a step ahead."""
+        """Replay a trace as fast as possible, the host one step ahead."""
         longest = int((trace.input_tokens + trace.output_tokens).max())
-        # Blocks that ranges without pages need beside their tokens come out of the same memory for every policy.
+        # Every policy leaves the blocks that contiguous ranges need beside their tokens, so that all have equal memory.
         kv = KVConfig(num_blocks=self.num_blocks - min(_MAX_NUM_SEQS, self.num_blocks // 4), max_model_len=longest)
         built = POLICIES[policy](**fields).build(kv, trace)
         clock = "wall" if self.model.device.type == "cuda" else "cpu"
@@ -58,7 +57,7 @@ class Bed:
 
 
 def nano_vllm_workload(num_requests: int = 256, least: int = 100, most: int = 1024) -> Trace:
-    """Requests of nano-vllm's bench.py, all at once: lengths uniform, drawn (after the token ids) as it draws them.
+    """Return the requests of nano-vllm's bench.py, all at once, with lengths drawn (after the token ids) as there.
 
     Examples
     --------
@@ -77,7 +76,7 @@ def _burst(inputs: list[int], outputs: list[int], name: str) -> Trace:
 
 
 def time_decode(bed: Bed, batch: int, context: int, must: str = "") -> EngineRow:
-    """Time the steps of so many decodes, their contexts growing from `context`."""
+    """Time the steps of `batch` decodes, whose contexts grow from `context`."""
     trace = _burst([context] * batch, [_STEPS + 2] * batch, "decode")
     result = bed.serve(trace, "vllm", max_num_seqs=batch, max_num_batched_tokens=max(_BUDGET, batch))
     steps = result.iterations.query(f"num_prefill_tokens == 0 and num_decode_tokens == {batch}")
@@ -85,7 +84,7 @@ def time_decode(bed: Bed, batch: int, context: int, must: str = "") -> EngineRow
 
 
 def time_prefill(bed: Bed, num_tokens: int, prompt: int, must: str = "") -> EngineRow:
-    """Time iterations of so many prompt tokens."""
+    """Time iterations of `num_tokens` prompt tokens."""
     count = 4 * num_tokens // prompt
     result = bed.serve(
         _burst([prompt] * count, [1] * count, "prefill"), "vllm", max_num_seqs=count, max_num_batched_tokens=num_tokens
@@ -96,7 +95,7 @@ def time_prefill(bed: Bed, num_tokens: int, prompt: int, must: str = "") -> Engi
 
 
 def time_workload(bed: Bed, trace: Trace, must: str = "") -> Iterator[EngineRow]:
-    """Serve a workload continuously, then in static batches as long as their longest, and as the workload's."""
+    """Serve a workload continuously, then in static batches as long as their own longest, and as the workload's."""
     limits = {"max_num_seqs": _MAX_NUM_SEQS, "max_num_batched_tokens": _BUDGET}
     for policy, label, fields, target in (
         ("vllm", "vllm", limits, must),
@@ -126,16 +125,16 @@ def _row(bed: Bed, what: str, policy: str, result: Result, steps: object, tokens
 
 
 def run(device: torch.device, quick: bool = False, deadline: Deadline | None = None) -> Iterator[EngineRow]:
-    """Measure E1 to E8 of references/gpu-anchors 7, and what transformers makes of it; toy sizes on a CPU.
+    """Measure E1 to E8 of references/gpu-anchors 7, and transformers beside them; toy sizes on a CPU.
 
     Parameters
     ----------
     device : torch.device
-        Where.
+        The device.
     quick : bool
-        Fewer models and requests.
+        Whether to measure fewer models and requests.
     deadline : Deadline, optional
-        After which no row is begun.
+        After it no row starts.
 
     Examples
     --------
@@ -158,10 +157,10 @@ def _toys(device: torch.device, deadline: Deadline) -> Iterator[EngineRow]:
 
 
 def _theirs(device: torch.device, quick: bool, deadline: Deadline) -> Iterator[EngineRow]:
-    """Another engine on the smallest model; a part of the workload in the quick form, as it is slow."""
+    """Time transformers on the smallest model; in the quick form on a part of the workload, as it is slow."""
     whole = nano_vllm_workload()
     trace = replace(whole.select(np.arange(_BATCH)), name=f"nano-vllm bench.py, first {_BATCH}") if quick else whole
-    if quick:  # ours on the same part, to compare with
+    if quick:  # our engine on the same part, for comparison
         yield from time_workload(Bed.of("qwen3-0.6b", device, 2048), trace)
         torch.cuda.empty_cache()
     yield from time_transformers("qwen3-0.6b", trace, device, _BATCH, deadline)

@@ -1,4 +1,4 @@
-"""The paged peer that PyTorch has: FlexAttention over `torch.nn.attention.experimental` pages, compiled on a GPU."""
+"""PyTorch's paged attention: FlexAttention over `torch.nn.attention.experimental` pages, compiled on a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import cdiv
 
-_PAGE = 128  # FlexAttention's block mask is made of 128 x 128 blocks, and its pages have to be the mask's blocks
+_PAGE = 128  # FlexAttention's block mask has blocks of 128 x 128, and its pages must have that size
 
 
 def flex_paged(

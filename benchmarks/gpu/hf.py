@@ -1,6 +1,6 @@
-"""The engines that transformers has, on the same requests: static `generate`, and the manager of `generate_batch`.
+"""The engines of transformers on the same requests: static `generate`, and the manager of `generate_batch`.
 
-Answers are as long as the trace says. A static batch is padded on the left and runs until its longest answer is done.
+Answers have the trace's lengths. A static batch is padded on the left and runs until its longest answer is done.
 """
 
 from __future__ import annotations
@@ -28,43 +28,43 @@ from busdoor_workloads import Trace
 _STATIC, _CONTINUOUS = "transformers generate, static", "transformers generate_batch, paged|sdpa"
 _SAME = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
          "intermediate_size", "vocab_size", "max_position_embeddings", "tie_word_embeddings")  # fmt: skip
-_TOY_CACHE = {"num_blocks": 16, "max_batch_tokens": 64}  # on a CPU, whose memory it would fill
+_TOY_CACHE = {"num_blocks": 16, "max_batch_tokens": 64}  # on a CPU, whose memory the default would fill
 
 
 def time_transformers(
     name: str, trace: Trace, device: torch.device, batch_size: int, deadline: Deadline
 ) -> Iterator[EngineRow]:
-    """Serve a burst of requests both ways; what cannot run gets a row that says why.
+    """Serve a burst of requests both ways; an engine that cannot run gets a row with the reason.
 
     Parameters
     ----------
     name : str
         Model of the catalogue or of `TINY`.
     trace : Trace
-        All of it is sent at once.
+        Its requests are sent at once.
     device : torch.device
-        Where.
+        The device.
     batch_size : int
-        Of the static batches.
+        Size of the static batches.
     deadline : Deadline
-        When both stop, with what they have.
+        Both stop then, and keep what they have.
     """
     if find_spec("transformers") is None:
-        yield from (EngineRow(name, trace.name, who, note="absent: no transformers") for who in (_STATIC, _CONTINUOUS))
+        yield from (EngineRow(name, trace.name, how, note="absent: no transformers") for how in (_STATIC, _CONTINUOUS))
         return
     config = find_model(name)
     prompts = _prompts(config, trace)
     outputs = trace.output_tokens.tolist()
-    for who, serve in ((_STATIC, _serve_static), (_CONTINUOUS, _serve_continuous)):
+    for how, serve in ((_STATIC, _serve_static), (_CONTINUOUS, _serve_continuous)):
         if deadline.passed:
             return
         try:
             with _quiet():
                 row = serve(_load(config, device, "sdpa"), prompts, outputs, batch_size, deadline)
-            yield EngineRow(name, trace.name, who, **row)
-        except Exception as error:  # theirs: of any kind, and none of our rows should be lost for it
-            said = (str(error).splitlines() or [""])[0]
-            yield EngineRow(name, trace.name, who, note=f"failed: {type(error).__name__}: {said}"[:200])
+            yield EngineRow(name, trace.name, how, **row)
+        except Exception as error:  # of any kind: an error of transformers must not lose our rows
+            line = (str(error).splitlines() or [""])[0]
+            yield EngineRow(name, trace.name, how, note=f"failed: {type(error).__name__}: {line}"[:200])
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -76,7 +76,7 @@ def _prompts(config: ModelConfig, trace: Trace) -> list[list[int]]:
 
 
 def _load(config: ModelConfig, device: torch.device, attention: str) -> Any:
-    """Random weights of the shape, in the type that our engine has on that device."""
+    """Return a model of the shape with random weights, in our engine's type on that device."""
     transformers: Any = import_module("transformers")
     family = "Qwen3" if config.shape.qk_norm else "Llama"
     shape = asdict(config.shape)
@@ -94,7 +94,7 @@ def _load(config: ModelConfig, device: torch.device, attention: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Their warnings are about their own next versions."""
+    """Silence warnings and logs of transformers, which concern its own future versions."""
     import logging
     import warnings
 
@@ -143,7 +143,7 @@ def _serve_static(
 
 @torch.inference_mode()
 def _generate(model: Any, prompts: list[list[int]], new_tokens: int, deadline: Deadline) -> int:
-    """Generate for one batch padded on the left; return how many tokens each row got."""
+    """Generate for one batch that is padded on the left; return the number of tokens of each row."""
     transformers: Any = import_module("transformers")
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
@@ -161,19 +161,19 @@ def _serve_continuous(
     transformers: Any = import_module("transformers")
     model.set_attn_implementation("paged|sdpa")
     memory = transformers.ContinuousBatchingConfig(**({} if model.device.type == "cuda" else _TOY_CACHE))
-    # No token has the id -1: nobody stops early.
+    # No token has the id -1, so that no request stops early.
     how = transformers.GenerationConfig(max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1, pad_token_id=0)
     with model.continuous_batching_context_manager(
         generation_config=how, continuous_batching_config=memory, block=True, timeout=5
     ) as manager:
         _collect(manager, prompts[:1], [2], deadline, "warm")
         tokens, passed_s = _timed(model.device, lambda: _collect(manager, prompts, outputs, deadline, "row"))
-    note = "" if tokens == sum(outputs) else f"{tokens} of {sum(outputs)} tokens: cut off, or it broke"
+    note = "" if tokens == sum(outputs) else f"{tokens} of {sum(outputs)} tokens: stopped by the deadline or an error"
     return {"tokens_per_s": tokens / passed_s, "note": note}
 
 
 def _collect(manager: Any, prompts: list[list[int]], outputs: list[int], deadline: Deadline, kind: str) -> int:
-    """Send everything, and count the tokens of whoever finishes in time."""
+    """Send all requests; return the number of tokens of those that finish in time."""
     for i, (prompt, new_tokens) in enumerate(zip(prompts, outputs, strict=True)):
         manager.add_request(prompt, request_id=f"{kind} {i}", max_new_tokens=new_tokens)
     lengths: list[int] = []

@@ -1,6 +1,6 @@
-"""Kernels checked, then timed beside PyTorch's, against the device's ceiling.
+"""Benchmark of the kernels: checked, then timed beside PyTorch's, as shares of the device's ceilings.
 
-On a CPU the references run at toy sizes: that says the benchmark works, nothing about speed.
+On a CPU the references run at toy sizes: that shows that the benchmark works, not how fast the kernels are.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
 from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference, plan_prefill
 
-_MAX_COPIES = (
-    32  # of a case's memory, taken in turn; 32 x 4 MiB (one sequence of 1024) are still beyond an H100's 50 MB
-)
+_MAX_COPIES = 32  # of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,17 @@ class Row:
     Attributes
     ----------
     op, shape, implementation : str
-        What ran.
+        Operation, shape and implementation of the measurement.
     us : float
         Median time of one call in microseconds.
     gb_per_s, tflop_per_s : float
-        Bytes that have to be read and written, and operations that have to be done, by that time.
+        Necessary bytes (read and written) and operations, per time of a call.
     share : float
-        The larger of both as a share of its ceiling.
+        The larger of both, as a share of its ceiling.
     must : str
-        What the project holds itself to on an H100 (references/gpu-anchors 7), if anything.
+        The project's target on an H100 (references/gpu-anchors 7), if there is one.
     note : str
-        Why something was not measured; the figures are NaN then.
+        Reason if something was not measured; its numbers are NaN.
     """
 
     op: str
@@ -82,12 +80,12 @@ class Attention:
 
     @property
     def kv_bytes(self) -> int:
-        """Keys and values that have to be read, in half precision."""
+        """Bytes of the keys and values that must be read, in half precision."""
         return 2 * 2 * sum(self.seq_lens) * self.num_kv_heads * self.head_dim
 
     @property
     def flops(self) -> float:
-        """Two products of every query with every key that it sees."""
+        """Operations of two products of every query with every key that it attends to."""
         pairs = sum(q * (n - q) + q * (q + 1) / 2 for n, q in zip(self.seq_lens, self.query_lens, strict=True))
         return 4 * self.num_q_heads * self.head_dim * pairs
 
@@ -101,7 +99,7 @@ def _decode(batch: int, context: int, must: str = "", **shape: Any) -> Attention
 
 
 def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
-    """List what is timed: K1 to K9 of references/gpu-anchors 7, then other shapes; toy ones on a CPU."""
+    """Return the benchmarks: K1 to K9 of references/gpu-anchors 7, then other shapes; toy shapes on a CPU."""
     if not on_gpu:
         toy: dict[str, Any] = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 32}
         return [
@@ -136,7 +134,7 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
 
 
 def _our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.Tensor]:
-    """Prepare one call; the plan belongs to the step, not to the layer, and is timed on its own."""
+    """Prepare one call; the plan belongs to the step, not to the layer, and is timed separately."""
     group = bench.num_q_heads // bench.num_kv_heads
     if bench.op == "decode" and on_gpu:
         plan = DecodePlan.allocate(
@@ -153,7 +151,7 @@ def _our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.
 
 
 def _uniform(bench: Attention) -> tuple[int, int, int] | None:
-    """Return sequences, length and query tokens if they are equal, one token or all: what PyTorch needs no mask for."""
+    """Return sequences, length and query tokens if these are equal, with one query or all: PyTorch needs no mask."""
     length, new = bench.seq_lens[0], bench.query_lens[0]
     equal = {length} == set(bench.seq_lens) and {new} == set(bench.query_lens)
     return (len(bench.seq_lens), length, new) if equal and new in (1, length) else None
@@ -171,7 +169,7 @@ def _dense_call(bench: Attention, case: Case, num_seqs: int, length: int, new: i
 
 
 def _copies(case: Case, num_bytes: int, device: torch.device) -> list[Case]:
-    """Copy a case's cache until all copies together are three times the L2 cache."""
+    """Copy a case's cache until all copies together have three times the size of the L2 cache."""
     if device.type != "cuda":
         return [case]
     wanted = cdiv(3 * torch.cuda.get_device_properties(device).L2_cache_size, num_bytes)
@@ -183,14 +181,14 @@ def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
         yield torch.stack([case.k_cache, case.v_cache], dim=1)
 
 
-def _row(op: str, shape: str, who: str, us: float, num_bytes: float, flops: float, top: Ceiling, must: str = "") -> Row:
+def _row(op: str, shape: str, by: str, us: float, num_bytes: float, flops: float, top: Ceiling, must: str = "") -> Row:
     gb_per_s, tflop_per_s = num_bytes / us / 1e3, flops / us / 1e6
     share = max(gb_per_s / top.gb_per_s, tflop_per_s / top.tflop_per_s)
-    return Row(op, shape, who, us, gb_per_s, tflop_per_s, share, must)
+    return Row(op, shape, by, us, gb_per_s, tflop_per_s, share, must)
 
 
 def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: bool = False) -> Iterator[Row]:
-    """Time one attention benchmark: ours, then PyTorch's dense one and, if wanted, its paged one, where they apply."""
+    """Time one attention benchmark: ours, then PyTorch's dense and (with `flex`) paged attention if they apply."""
     on_gpu = device.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     cases = _copies(bench.make(dtype, device), bench.kv_bytes, device)
@@ -202,7 +200,7 @@ def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: b
         return
     us = median_us([_dense_call(bench, case, *uniform) for case in cases], device)
     yield _row(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
-    # The mask of a longer prompt is first built dense, at 16,384 x 16,384; a shorter cache than L2 would flatter it.
+    # A longer prompt's mask is first built dense, at 16,384 x 16,384; a cache smaller than L2 would be too fast.
     if flex and uniform[1] <= 8192 and len(cases) == 1:
         call, _ = flex_paged(*uniform, (bench.num_q_heads, bench.num_kv_heads, bench.head_dim), dtype, device)
         yield _row(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
@@ -215,7 +213,7 @@ def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Pat
         return
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     case = bench.make(dtype, device)
-    case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # theirs may read it
+    case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # peers may read NaN
     wanted = _our_call(bench, case, device.type == "cuda")()
     for peer, file in there:
         try:
@@ -223,11 +221,11 @@ def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Pat
             off = error(call(), wanted)
             if off > 2 * TOLERANCE[dtype]:  # two roundings: theirs and ours
                 raise ArithmeticError(f"differs from our kernel by {off:.2g}")
-            # One copy of the cache only, which below three times the L2 cache flatters them.
+            # One copy of the cache only; below three times the L2 cache that favours the peer.
             us = median_us([call], device)
-        except Exception as said:  # theirs: of any kind, and none of our rows should be lost for it
-            line = (str(said).splitlines() or [""])[0]
-            yield Row(bench.op, bench.shape, peer.name, note=f"failed: {type(said).__name__}: {line}"[:200])
+        except Exception as failure:  # of any kind: an error of a peer must not lose our rows
+            line = (str(failure).splitlines() or [""])[0]
+            yield Row(bench.op, bench.shape, peer.name, note=f"failed: {type(failure).__name__}: {line}"[:200])
         else:
             yield _row(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
 
@@ -241,12 +239,12 @@ def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
 
 
 def check(device: torch.device) -> float:
-    """Compare the attention kernels with their float64 references on odd batches, poison around; the largest error.
+    """Compare the attention kernels with float64 references on odd batches between NaN; return the largest error.
 
     Raises
     ------
     AssertionError
-        If an error passes the tolerance of the type: nothing is timed that is not right.
+        If an error exceeds the tolerance of the type, so that no wrong kernel is timed.
     """
     if device.type != "cuda":
         return 0.0
@@ -274,18 +272,18 @@ def run(
     peers: Path | None = None,
     deadline: Deadline | None = None,
 ) -> tuple[Ceiling, Iterator[Row]]:
-    """Check, then time everything, row by row as they are asked for.
+    """Check the kernels, then time everything, row by row on demand.
 
     Parameters
     ----------
     device : torch.device
-        Where.
+        The device.
     quick, flex : bool
-        Fewer shapes; PyTorch's paged attention too, which compiles for long.
+        Whether to time fewer shapes, and also PyTorch's paged attention, which compiles for long.
     peers : Path, optional
         Folder of other projects' files, see `benchmarks.gpu.peers`.
     deadline : Deadline, optional
-        After which no row is begun.
+        After it no row starts.
 
     Examples
     --------
@@ -309,7 +307,7 @@ def _rows(device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Pa
 
 
 def format_rows(top: Ceiling, rows: list[Row]) -> str:
-    """Lay the rows out as a table for people."""
+    """Return the rows as a readable table."""
     lines = [
         f"ceilings of this run: copy {top.gb_per_s:,.1f} GB/s, matmul {top.tflop_per_s:,.2f} TFLOP/s",
         f"{'op':14} {'shape':36} {'implementation':20} {'us':>10} {'GB/s':>8} {'TFLOP/s':>8} {'share':>6}  must (H100)",

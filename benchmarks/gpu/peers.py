@@ -1,8 +1,8 @@
-"""Other projects' paged attention, where somebody has brought their files: found in a folder, checked, then timed.
+"""Paged attention of other projects, if a folder has their files: found, checked, then timed.
 
-Nothing of theirs is in this repository. Their arguments are filled in by name from what the file itself declares (an
-operator's schema, a function's signature), so that one loader serves several versions; what does not fit, or does not
-compute what our reference does, gets a row that says so and no time.
+None of their code is in this repository. Arguments are filled in by name from what the file itself declares (an
+operator's schema, a function's signature), so that one loader serves several versions. A peer that does not load, or
+differs from our reference, gets a row with the reason and no time.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import torch
 from benchmarks.gpu.cases import Case
 
 Call = Callable[[], torch.Tensor]
-_WORKSPACE_BYTES = 128 * 2**20  # what FlashInfer's documentation asks for
-_VLLM_PROGRAMS = 128  # from its triton_attn.py: with fewer, a context is split
-_VLLM_SEGMENTS = 16  # among as many
+_WORKSPACE_BYTES = 128 * 2**20  # recommended by FlashInfer's documentation
+_VLLM_PROGRAMS = 128  # of vLLM's triton_attn.py: with fewer programs, a context is split
+_VLLM_SEGMENTS = 16  # parts of a split context
 
 
 @dataclass(frozen=True)
 class Peer:
-    """Somebody else's attention.
+    """Attention of another project.
 
     Attributes
     ----------
     name : str
-        Who.
+        Name of the project.
     file : str
-        What to look for below the folder, as a pattern.
+        Pattern of its file below the folder.
     prepare : callable
-        Given the file that was found and a case, makes the call that is timed; it plans, and lays out the cache.
+        Makes the call to time from the file and a case; it plans, and lays out the cache.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Peer:
     prepare: Callable[[Path, Case], Call]
 
     def find(self, folder: Path | None) -> Path | None:
-        """Where its file is, if it is."""
+        """Return the path of its file; None if it is absent."""
         return next(iter(sorted(folder.rglob(self.file))), None) if folder else None
 
 
 def _named(case: Case, out: torch.Tensor) -> dict[str, Any]:
-    """What a paged attention is told, under the names that FA3 and vLLM have for it; caches token-major."""
+    """Return the arguments of a paged attention by their names in FA3 and vLLM; caches are token-major."""
     query_lens = case.query_starts.diff()
     k, v = (cache.transpose(1, 2).contiguous() for cache in (case.k_cache, case.v_cache))
     return {
@@ -70,7 +70,7 @@ def _named(case: Case, out: torch.Tensor) -> dict[str, Any]:
 
 
 def _fa3(file: Path, case: Case) -> Call:
-    """FlashAttention 3 as vLLM builds it: operators, whose schemas name their arguments; planned once a step."""
+    """Prepare FlashAttention 3 as vLLM builds it: its operators' schemas name the arguments; planned once per step."""
     operators: Any = torch.ops
     operators.load_library(str(file))
     fa3 = operators._vllm_fa3_C
@@ -90,14 +90,14 @@ def _first(result: Any) -> torch.Tensor:
 
 
 def _vllm_triton(file: Path, case: Case) -> Call:
-    """The Triton kernel of vLLM, its file alone; what it imports of vLLM is stood in for."""
+    """Prepare vLLM's Triton kernel from its file alone; its imports of vLLM are replaced."""
     with _stand_ins(file.parent):
         function = _load(file).unified_attention
     out = torch.empty_like(case.query)
     values = _named(case, out) | _vllm_segments(case)
     arguments = {
-        name: values.get(name) for name, said in inspect.signature(function).parameters.items()
-        if name in values or said.default is inspect.Parameter.empty
+        name: values.get(name) for name, parameter in inspect.signature(function).parameters.items()
+        if name in values or parameter.default is inspect.Parameter.empty
     }  # fmt: skip
 
     def call() -> torch.Tensor:
@@ -108,7 +108,7 @@ def _vllm_triton(file: Path, case: Case) -> Call:
 
 
 def _vllm_segments(case: Case) -> dict[str, Any]:
-    """Where it splits contexts, as vLLM's backend allocates it; without this it never does."""
+    """Return the buffers for split contexts, as vLLM's backend allocates them; without them nothing is split."""
     (_, num_q_heads, head_dim), most = case.query.shape, _VLLM_PROGRAMS // case.k_cache.shape[1]
     parts = case.query.new_empty(2, most, num_q_heads, _VLLM_SEGMENTS, dtype=torch.float32)
     return {
@@ -127,7 +127,7 @@ def _load(file: Path) -> ModuleType:
 
 
 class _Anything(ModuleType):
-    """A module that has whatever is asked for, and does nothing with it."""
+    """A module that has every attribute; none of them does anything."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -143,7 +143,7 @@ class _Anything(ModuleType):
 
 @contextmanager
 def _stand_ins(folder: Path) -> Iterator[None]:
-    """Let imports of vLLM succeed: its Triton is Triton, the folder's helpers are themselves, the rest does nothing."""
+    """Replace modules of vLLM: its Triton by Triton, its helpers by the folder's files, others by empty modules."""
     helpers = {f"vllm.v1.attention.ops.{file.stem}": file for file in folder.glob("triton_*_helpers.py")}
     names = (
         "vllm", "vllm.triton_utils", "vllm.platforms", "vllm.envs", "vllm.logger", "vllm.model_executor",
@@ -156,7 +156,7 @@ def _stand_ins(folder: Path) -> Iterator[None]:
     utils.triton, utils.tl = import_module("triton"), import_module("triton.language")
     platforms: Any = sys.modules["vllm.platforms"]
     platforms.current_platform = _Anything("current_platform")
-    platforms.current_platform.fp8_dtype = lambda: torch.float8_e4m3fn  # asked for its limits
+    platforms.current_platform.fp8_dtype = lambda: torch.float8_e4m3fn  # its limits are read
     try:
         sys.modules.update({name: _load(helper) for name, helper in helpers.items()})
         yield
@@ -169,7 +169,7 @@ def _stand_ins(folder: Path) -> Iterator[None]:
 
 
 def _flashinfer(file: Path, case: Case) -> Call:
-    """FlashInfer's wrappers, which plan once a step; the package's folder may hold prebuilt modules."""
+    """Prepare FlashInfer's wrappers, which plan once per step; the package's folder may hold prebuilt modules."""
     if str(file.parents[1]) not in sys.path:
         sys.path.insert(0, str(file.parents[1]))
     flashinfer: Any = import_module("flashinfer")
@@ -200,7 +200,7 @@ PEERS = (
 
 
 def absent(peers: tuple[Peer, ...], folder: Path | None) -> Mapping[str, str]:
-    """Who is not there, and what was looked for.
+    """Return the absent peers, each with the file that is missing.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.gpu.resources`: registers, shared memory and instructions of every shipped kernel, with no GPU.
+"""Report registers, shared memory and instructions of every shipped kernel, without a GPU.
 
-Each variant is what a wrapper launches for a real model shape: the wrapper runs on meta tensors, its launches are
-recorded and compiled for the target, and the cubin is read (`benchmarks.gpu.aot`).
+Each variant is a wrapper's launch for a real model shape: the wrapper runs on meta tensors, its launches are recorded
+and compiled for the target, and the cubin is read (`benchmarks.gpu.aot`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from busdoor_gpu.kernels._launch import Launch, recording
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 
-_ROWS, _TOKENS, _LENGTH = 64, 512, 4096  # any sizes: they do not reach the code, only whether they divide by 16 does
-# Products by warpgroup and by warp, copies to shared memory that do not wait, loads, stores.
+_ROWS, _TOKENS, _LENGTH = 64, 512, 4096  # any multiples of 16: the code depends on that only
+# Products by warpgroup and by warp, asynchronous copies to shared memory, loads, stores.
 _COUNTED = ("HGMMA", "HMMA", "LDGSTS", "LDG", "STG")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sides of a model that decide which code is compiled."""
+    """Sizes of a model that determine the compiled code."""
 
     name: str
     num_q_heads: int
@@ -54,7 +54,7 @@ LLAMA_8B_FP16 = Shape("llama-8b fp16", 32, 8, 128, 4096, 14336, 128256, False, t
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel as one model launches it."""
+    """One kernel as launched for one model."""
 
     name: str
     launch: Launch
@@ -62,7 +62,7 @@ class Variant:
     number: int
 
     def compile(self) -> Resources:
-        """Compile it and read what it uses."""
+        """Compile the launch and return its resources."""
         return compile_launch(self.launch, self.capability)
 
 
@@ -116,8 +116,8 @@ def _step(shape: Shape, page: int) -> None:
 
 
 _ATTENTION = (_decode, _prefill)
-# What is shipped: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both half types; the rest
-# once per form it takes.
+# Shipped variants: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both half types; the other
+# kernels once per form.
 _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
     *(
         (op, shape, 16)
@@ -132,7 +132,7 @@ _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
 
 
 def variants(capability: tuple[int, int]) -> Iterator[Variant]:
-    """Every shipped kernel as launched on a GPU of that compute capability, no code twice.
+    """Yield every shipped kernel as launched on a GPU of that compute capability, without duplicates.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
 
 
 def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]]:
-    """Compile variants on all cores, in processes: `ast.parse`, by which Triton reads a kernel, may fail in threads.
+    """Compile variants on all cores, in processes: `ast.parse`, with which Triton reads a kernel, may fail in threads.
 
     CPython 3.11 counts its recursion once for all threads: "SystemError: AST constructor recursion depth mismatch".
     """
@@ -166,7 +166,7 @@ def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]
 
 
 def _compile(key: tuple[tuple[int, int], int]) -> Resources:
-    """Compile a variant in a process of its own, which records the launches again: they cannot be sent."""
+    """Compile a variant in a worker, which records the launches again because they cannot be pickled."""
     capability, number = key
     return _recorded(capability)[number].compile()
 
@@ -177,7 +177,7 @@ def _recorded(capability: tuple[int, int]) -> list[Variant]:
 
 
 def table(capability: tuple[int, int]) -> str:
-    """Write the report in Markdown, one row a variant."""
+    """Return the report in Markdown, one row per variant."""
     lines = [
         f"# Resources of the kernels on sm_{capability[0]}{capability[1]}",
         "",
@@ -196,7 +196,7 @@ def table(capability: tuple[int, int]) -> str:
 
 
 def main() -> None:
-    """Write one report a target."""
+    """Write one report per target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.resources", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu/results"), help="folder of the reports")
     out = parser.parse_args().out

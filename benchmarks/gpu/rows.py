@@ -13,19 +13,19 @@ class EngineRow:
     Attributes
     ----------
     model, what, policy : str
-        What ran.
+        Model, work and policy of the measurement.
     step_ms : float
-        Median time of an iteration, as the host sees it.
+        Median time of an iteration on the host's clock.
     gap_us : float
-        Median of what of it the device did not work.
+        Median part of it in which the device was idle.
     tokens_per_s : float
-        Output tokens (for a prefill: prompt tokens) by the time of all iterations counted.
+        Output tokens (for a prefill: prompt tokens) per second of the counted iterations.
     busy, padding, bubbles : float
-        Shares: device at work; positions computed for nobody; slots taken that make no wanted token.
+        Shares: time that the device works; computed positions that are padding; occupied slots without a wanted token.
     must : str
-        What the project holds itself to on an H100 (references/gpu-anchors 7), if anything.
+        The project's target on an H100 (references/gpu-anchors 7), if there is one.
     note : str
-        Why something was not measured, or not to its end; what was not measured is NaN.
+        Reason if something was not measured, or not completely; missing numbers are NaN.
     """
 
     model: str
@@ -42,7 +42,7 @@ class EngineRow:
 
 
 def format_rows(rows: list[EngineRow]) -> str:
-    """Lay the rows out as a table for people."""
+    """Return the rows as a readable table."""
     lines = [
         f"{'model':13} {'what':36} {'policy':40} {'step ms':>8} {'gap us':>8} {'tokens/s':>9} {'busy':>6} "
         f"{'padding':>8} {'bubbles':>8}  must (H100)"

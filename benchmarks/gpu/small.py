@@ -1,4 +1,4 @@
-"""The small kernels as benchmarks: inputs of one model's shape, rotated, and the bytes that have to move."""
+"""Benchmarks of the small kernels: inputs of one model's shape, used in turn, and the bytes that must move."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Small:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Llama-3.1-8B's layer (from its config.json) on a GPU, a toy on a CPU; copies to be taken in turn."""
+    """Llama-3.1-8B's layer (from its config.json) on a GPU, a toy on a CPU; copies are used in turn."""
 
     tokens: int
     hidden: int
@@ -56,7 +56,7 @@ def _both(kernel: Any, reference: Any, inputs: list[tuple[Any, ...]]) -> tuple[C
 
 
 def small_ops(device: torch.device) -> list[Small]:
-    """List the small operations at a prefill's and at a decode's number of tokens."""
+    """Return the small operations at a prefill's and at a decode's number of tokens."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     ops = []
     for tokens in (4096, 64):
@@ -104,7 +104,7 @@ def _argmax(sizes: _Sizes, dtype: torch.dtype, device: torch.device) -> Small:
 
 
 def _plan(device: torch.device) -> Small:
-    """Plan the decode of 256 sequences: once a step, so only its time is of interest."""
+    """Return the plan of a decode of 256 sequences; it runs once per step, so only its time matters."""
     plan = DecodePlan.allocate(256, 32, 8, 128, device)
     seq_lens = torch.arange(1, 257, dtype=torch.int32, device=device) * 16
     kernel, reference = _both(plan_decode, plan_decode_reference, [(plan, seq_lens)])

@@ -1,4 +1,4 @@
-"""Time on a device, and what the device can do at most, measured in the same run."""
+"""Time on a device, and the device's ceilings, measured in the same run."""
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TypeVar
 import torch
 
 Row = TypeVar("Row")
-_WARMUP = 3  # compiles, then settles clocks and allocator
+_WARMUP = 3  # compiles, then clocks and allocator become steady
 _SAMPLES = 20  # the median of 20 ignores the few that the clock governor or another stream disturbs
-_CALLS_PER_GRAPH = 32  # a graph's own launch, some 10 us, spread thin
-_COPY_BYTES = 2**30  # far beyond the L2 cache of any GPU
+_CALLS_PER_GRAPH = 32  # share the graph's own launch of some 10 us
+_COPY_BYTES = 2**30  # far larger than the L2 cache of any GPU
 _MATMUL_SIZE = 8192  # large enough for the peak rate (gpu-anchors 0)
 
 
 class Deadline:
-    """A time after which nothing new is begun.
+    """A time after which nothing new starts.
 
     Parameters
     ----------
@@ -39,16 +39,16 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds until then; not below 0."""
+        """Seconds until the deadline; at least 0."""
         return max(0.0, self._at_s - time.monotonic())
 
     @property
     def passed(self) -> bool:
-        """Whether it is later."""
+        """Whether the deadline has passed."""
         return self.left_s <= 0
 
     def cut(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Hand on rows, each measured when it is asked for, until the time is up."""
+        """Yield rows, each measured on demand, until the deadline."""
         rows = iter(rows)
         while not self.passed:
             try:
@@ -60,14 +60,14 @@ class Deadline:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the device reached on the plainest work.
+    """Rates that the device reached on the simplest work.
 
     Attributes
     ----------
     gb_per_s : float
-        Bytes read and written by a large copy, 1e9 a second.
+        Bytes read and written by a large copy, in 1e9 per second.
     tflop_per_s : float
-        Half-precision product of two large square matrices, 1e12 operations a second.
+        Half-precision product of two large square matrices, in 1e12 operations per second.
     """
 
     gb_per_s: float
@@ -75,16 +75,16 @@ class Ceiling:
 
 
 def median_us(calls: Sequence[Callable[[], object]], device: torch.device, graph: bool = True) -> float:
-    """Measure one call in microseconds, median.
+    """Return the median time of one call in microseconds.
 
     Parameters
     ----------
     calls : sequence of callable
-        The same work on different memory, taken in turn, so that nobody finds his data in the L2 cache.
+        The same work on different memory, in turn, so that no call finds its data in the L2 cache.
     device : torch.device
-        On a CPU the calls run one by one by the host's clock, on a GPU by its own.
+        Calls are timed by its clock on a GPU, and one by one by the host's clock on a CPU.
     graph : bool
-        On a GPU: whether the calls run in a CUDA graph, without the host's launch time; code that reads back a value
+        Whether the calls run in a CUDA graph on a GPU, without the host's launch time; code that reads a value back
         cannot.
 
     Examples
@@ -129,7 +129,7 @@ def _event_us(call: Callable[[], object]) -> float:
 
 
 def measure_ceiling(device: torch.device) -> Ceiling:
-    """Copy a large tensor and multiply large matrices; small ones on a CPU, where nobody reads much into the figure."""
+    """Measure the copy of a large tensor and the product of large matrices; small ones on a CPU, as a rehearsal."""
     on_gpu = device.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     num_bytes, size = (_COPY_BYTES, _MATMUL_SIZE) if on_gpu else (2**24, 256)

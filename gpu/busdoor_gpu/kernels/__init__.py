@@ -1,1 +1,1 @@
-"""Triton kernels, one operation a file: its formula, its kernel, its wrapper, and the plain PyTorch reference."""
+"""Triton kernels, one file per operation: its formula, kernel, wrapper, and plain PyTorch reference."""

@@ -1,4 +1,4 @@
-"""What paged decode and paged prefill share: one tile of keys in an online softmax."""
+"""One tile of keys in an online softmax, for paged decode and paged prefill."""
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
 
@@ -9,7 +9,7 @@ from busdoor_gpu.kernels._launch import jit, tl
 
 @jit
 def blocks_of(table, tile, length, PAGE: tl.constexpr, TILE: tl.constexpr):
-    """Block of each token of a tile; past the end, the last token's."""
+    """Return the block of each token of a tile; past the end, the last token's."""
     last = tl.maximum(length, 1) - 1
     return tl.load(table + tl.minimum(tile * TILE + tl.arange(0, TILE), last) // PAGE)
 
@@ -43,8 +43,8 @@ def attend(
     """
     token = tile * TILE + tl.arange(0, TILE)
     dim = tl.arange(0, HEAD_DIM)
-    # Slots past the end may hold anything, and weight 0 times NaN is NaN: what is masked reads the last token again
-    # instead (in cache, and 30 registers fewer than masked loads: 4 decode programs an SM, not 3).
+    # Places past the end may hold anything, and weight 0 times NaN is NaN: masked tokens read the last token again
+    # instead (in cache, and 30 registers fewer than masked loads: 4 decode programs per SM, not 3).
     read = tl.minimum(token, length - 1) if MASKED else token
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
     place = block.to(tl.int64) * stride_block + head.to(tl.int64) * stride_head + (read % PAGE) * stride_token

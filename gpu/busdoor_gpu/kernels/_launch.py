@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 
-# What Triton would compile a kernel anew for, which takes seconds in the middle of a run: a tensor that does not begin
-# at a multiple of 16 bytes (of these many 32-bit integers), and counts that happen to be 1 or a multiple of 16.
+# Triton compiles a kernel again, which takes seconds in the middle of a run, for a tensor that does not begin at a
+# multiple of 16 bytes (this many 32-bit integers), and for counts that happen to be 1 or a multiple of 16.
 ALIGNED = 4
 VARYING = ("num_seqs", "num_rows")
 
 
 class Launch(NamedTuple):
-    """One recorded launch: the kernel, its grid, its positional arguments and its compile-time ones."""
+    """One recorded launch: the kernel, its grid, its positional and its compile-time arguments."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -53,7 +53,7 @@ class Launch(NamedTuple):
 
 
 class _Recorder(NamedTuple):
-    """Where recorded launches go, and the GPU that the wrappers are to believe in."""
+    """The recorded launches, and the GPU for which the wrappers configure them."""
 
     launches: list[Launch]
     capability: tuple[int, int]
@@ -64,12 +64,12 @@ _recorder: ContextVar[_Recorder | None] = ContextVar("busdoor_gpu_recorder", def
 
 
 def jit(fn: Callable[..., Any]) -> Any:
-    """`triton.jit` where Triton is installed; else the function itself, never to be called."""
+    """Apply `triton.jit` if Triton is installed; else return the function itself, which is never called."""
     return fn if triton is None else triton.jit(fn, do_not_specialize=VARYING)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
-    """Run `kernel` on `grid`, or record that it would have been."""
+    """Launch `kernel` on `grid`, or record the launch."""
     recorder = _recorder.get()
     if recorder is not None:
         recorder.launches.append(Launch(kernel, grid, args, meta))
@@ -81,7 +81,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
 
 @contextmanager
 def recording(capability: tuple[int, int] = (9, 0), num_sms: int = 132) -> Iterator[list[Launch]]:
-    """Collect launches instead of running them.
+    """Record launches instead of running them.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def recording(capability: tuple[int, int] = (9, 0), num_sms: int = 132) -> Itera
 
 
 def capability(device: torch.device) -> tuple[int, int]:
-    """Compute capability to configure for; the interpreter, which has none, passes for an H100."""
+    """Return the compute capability to configure for; the interpreter, which has none, counts as an H100."""
     recorder = _recorder.get()
     if recorder is not None:
         return recorder.capability
@@ -120,7 +120,7 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def num_sms(device: torch.device) -> int:
-    """Multiprocessors of the device; 2 in the interpreter, whose programs run one after another."""
+    """Return the number of multiprocessors; 2 in the interpreter, whose programs run one after another."""
     recorder = _recorder.get()
     if recorder is not None:
         return recorder.num_sms
@@ -128,7 +128,7 @@ def num_sms(device: torch.device) -> int:
 
 
 def next_power_of_2(n: int) -> int:
-    """Smallest power of two that is at least `n`: a Triton tile's side.
+    """Return the smallest power of two that is at least `n`: a Triton tile's side.
 
     >>> [next_power_of_2(n) for n in (1, 2, 3, 4096)]
     [1, 2, 4, 4096]
@@ -137,7 +137,7 @@ def next_power_of_2(n: int) -> int:
 
 
 def cdiv(a: int, b: int) -> int:
-    """Divide, rounding up.
+    """Divide and round up.
 
     >>> cdiv(9, 4)
     3
@@ -146,5 +146,5 @@ def cdiv(a: int, b: int) -> int:
 
 
 def compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """Where a reference computes: float32 for half types, else the tensor's own, so that float64 stays exact."""
+    """Return the type in which a reference computes: float32 for half types, else the tensor's own type."""
     return torch.promote_types(x.dtype, torch.float32)

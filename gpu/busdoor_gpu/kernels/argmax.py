@@ -13,7 +13,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import cdiv, jit, launch, next_power_of_2, tl
 
-_BLOCK = 8192  # 128,256 logits are 16 pieces; 32 elements a thread of 8 warps, four 16-byte loads of half precision
+_BLOCK = 8192  # 128,256 logits are 16 pieces; 32 elements per thread of 8 warps, four 16-byte loads of half precision
 
 
 @jit

@@ -1,10 +1,10 @@
 """The paged KV cache: its layout, contiguous batches as a block table, and how a reference reads it.
 
 One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is `cache[:, 0]`, V is
-`cache[:, 1]`, so a block is one contiguous piece (to copy, to swap) and the tokens of one head within a block are too
-(4 KiB for 16 tokens of 128 half-precision elements), which is what one program of attention reads. The kernels take K
-and V as [num_blocks, num_kv_heads, block_size, head_dim] with any strides as long as head_dim is contiguous and both
-agree; a token-major cache is a `transpose` of the same call.
+`cache[:, 1]`. So a block is contiguous (to copy, to swap), and so are the tokens of one head within a block (4 KiB for
+16 tokens of 128 half-precision elements), which one program of attention reads. The kernels take K and V as
+[num_blocks, num_kv_heads, block_size, head_dim] with any equal strides if head_dim is contiguous; a token-major cache
+is passed as a `transpose`.
 
 `block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is block * block_size +
 offset.
@@ -27,7 +27,7 @@ def allocate_kv_cache(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> Caches:
-    """One layer's K and V, zeroed, as two views of one tensor.
+    """Return one layer's K and V, zeroed, as two views of one tensor.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def allocate_kv_cache(
 def identity_block_table(
     num_seqs: int, max_tokens: int, block_size: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Lay out a contiguous (static) batch as a block table: sequence s owns the s-th run of blocks.
+    """Return the block table of a contiguous (static) batch: sequence s owns the s-th run of blocks.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> tor
     blocks : Tensor
         The sequence's row of the block table.
     num_tokens : int
-        Tokens wanted; blocks beyond them are not touched.
+        Number of tokens; blocks beyond them are not read.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> tor
 
 
 def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
-    """Refuse what the attention kernels cannot read, naming what would be right."""
+    """Raise ValueError if the attention kernels cannot read the cache; the message names what they can read."""
     head_dim = query.shape[-1]
     if head_dim not in (16, 32, 64, 128):
         raise ValueError(f"head_dim is {head_dim}; the kernels are written for 64 and 128 (16 and 32 in tests)")

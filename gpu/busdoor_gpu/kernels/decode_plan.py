@@ -1,4 +1,4 @@
-"""How paged decode shares its work: every program an equal stretch of the line of tiles (see `paged_decode`)."""
+"""The plan of paged decode: every program gets an equal stretch of the line of tiles (see `paged_decode`)."""
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
 
@@ -10,7 +10,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import cdiv, jit, launch, next_power_of_2, num_sms, tl
 
-_PROGRAMS_PER_SM = 4  # what fits beside each other at ~104 registers x 128 threads and ~40 KiB of shared memory
+_PROGRAMS_PER_SM = 4  # fit together at ~104 registers x 128 threads and ~40 KiB of shared memory
 _MIN_SHARE_TILES = 2  # below this a program's start and the join cost more than the tile (TRT-LLM: two pages a split)
 _TILE_ELEMENTS = 64 * 128  # one K tile is 16 KiB in half precision; 3 stages of K and V leave room for 4 programs an SM
 _PLAN_PROGRAMS = 8  # programs planned by one program, so that 1024 sequences x 8 comparisons stay in registers
@@ -18,7 +18,7 @@ _PLAN_PROGRAMS = 8  # programs planned by one program, so that 1024 sequences x 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """How the programs share the tiles, and where they leave their partials; made once, updated in place every step.
+    """The programs' shares of the tiles, and buffers for their partials; made once, updated in place every step.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class DecodePlan:
 
     @property
     def num_programs(self) -> int:
-        """Programs of the attention kernel, whatever the batch."""
+        """Programs of the attention kernel, for any batch."""
         return self.partial_lse.shape[0]
 
     @classmethod
@@ -61,7 +61,7 @@ class DecodePlan:
         num_programs: int | None = None,
         tile: int | None = None,
     ) -> DecodePlan:
-        """Buffers for up to `max_seqs` sequences; `num_programs` and `tile` are chosen for the device unless given.
+        """Allocate buffers for `max_seqs` sequences; by default the device determines `num_programs` and `tile`.
 
         Examples
         --------
@@ -114,7 +114,7 @@ def _plan_kernel(
 
 
 def plan_decode(plan: DecodePlan, seq_lens: torch.Tensor) -> None:
-    """Share out the tiles of the sequences, in place: once a step, for all layers.
+    """Divide the tiles of the sequences among the programs, in place: once per step, for all layers.
 
     Parameters
     ----------

@@ -2,22 +2,22 @@ r"""Attention of one query token per sequence over a paged KV cache.
 
     out[s, h] = sum_t softmax_t(scale * query[s, h] . K[s, h // group, t]) V[s, h // group, t],   t < seq_lens[s]
 
-Decode reads every key and value once and does little with them, so the work is to keep all of the GPU's memory pipes
-busy for the same time, whatever the lengths. The KV cache is cut into tiles of `tile` tokens; all tiles of all
-(sequence, KV head) pairs stand in one line, and each of a fixed number of programs takes an equal stretch of it. A pair
-that falls within one stretch is written at once; of a pair that is cut, every program writes a partial (its output and
-the log of its softmax sum), and a second kernel joins them:
+Decode reads every key and value once and computes little with them, so it must keep all of the GPU's memory pipes busy
+for the same time at any lengths. The KV cache is cut into tiles of `tile` tokens; all tiles of all (sequence, KV head)
+pairs form one line, and each of a fixed number of programs takes an equal stretch of it. The output of a pair within
+one stretch is written at once; for a pair that is cut, every program writes a partial (its output and the log of its
+softmax sum), and a second kernel joins them:
 
     tile line   | s0 h0 ------ | s0 h1 ------ | s1 h0 - | s1 h1 - | s2 h0 -------------------- | ...
     programs    |   p0  |   p1  |   p2  |   p3  |   p4  |   p5  |   p6  |   p7  |
 
-A program cuts at most two pairs (where it starts, where it ends), so the partials need 2 rows a program however long a
-sequence is, and both grids depend on the number of programs alone: one CUDA graph serves any lengths. The plan (where
-each sequence starts on the line, which one a program starts in) is made on the device, once a step for all layers.
+A program cuts at most two pairs (at its start and at its end), so the partials need 2 rows per program for any length,
+and both grids depend only on the number of programs: one CUDA graph serves any lengths. The plan (where each sequence
+starts on the line, and the sequence in which a program starts) is made on the device, once per step for all layers.
 
 The query heads that share a KV head are the rows of one matrix product, so K and V cross the memory bus once. Softmax
-runs in base 2 with `scale * log2(e)` folded in: exp2 is one instruction. Masked scores are -1e30, not -inf: a row that
-is all masked must not become inf - inf.
+runs in base 2 with a factor `scale * log2(e)`: exp2 is one instruction. Masked scores are -1e30, not -inf: a fully
+masked row must not become inf - inf.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -36,8 +36,8 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
-_MAX_REGISTERS = 128  # a thread's: 4 programs of 128 threads share an SM's 65,536; sm_80 takes 162 unless told
-_JOIN_PIECES = 16  # partials joined at a time: [16, 128] floats are 16 registers a thread of 4 warps
+_MAX_REGISTERS = 128  # per thread: 4 programs of 128 threads share an SM's 65,536; without a limit sm_80 takes 162
+_JOIN_PIECES = 16  # partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps
 
 
 @jit
@@ -133,7 +133,7 @@ def _join_kernel(
         num_tiles = tl.load(tile_starts + seq + 1) - first_tile
         head = (border - first_tile * NUM_KV_HEADS) // num_tiles
         start = first_tile * NUM_KV_HEADS + head * num_tiles
-        # The program in whose stretch a cut pair starts has it joined here; a border between pairs cuts nothing.
+        # A cut pair is joined here by the program in whose stretch it starts; a border between pairs cuts nothing.
         if (start < border) & (start >= program * share):
             dim = tl.arange(0, HEAD_DIM)
             last = (start + num_tiles - 1) // share
@@ -194,7 +194,7 @@ def paged_decode(
     Raises
     ------
     ValueError
-        If heads, strides or head_dim are not what the kernel can read.
+        If the kernel cannot read these heads, strides or head_dim.
     """
     check_cache(query, k_cache, v_cache)
     num_seqs, num_q_heads, head_dim = query.shape
@@ -227,6 +227,6 @@ def paged_decode_reference(
     scale: float | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `paged_decode`, in plain PyTorch: a prefill of one query token a sequence; the plan is not needed."""
+    """As `paged_decode`, in plain PyTorch: a prefill of one query token per sequence; the plan is not needed."""
     starts = torch.arange(query.shape[0] + 1, dtype=torch.int32)
     return paged_prefill_reference(query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out)

@@ -1,16 +1,16 @@
-"""Causal attention of several query tokens per sequence over a paged KV cache: prefill, chunks, decodes among them.
+"""Causal attention of several query tokens per sequence over a paged KV cache: prefill, chunks, mixed with decodes.
 
     out[t, h] = sum_u softmax_u(scale * query[t, h] . K[s, h // group, u]) V[s, h // group, u],   u <= position of t
 
-The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that end at seq_lens[s],
-their K and V already in the cache. A whole prompt, a chunk of one after cached context and a single decoding token are
-the same case.
+The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that end at seq_lens[s];
+their K and V are already in the cache. A whole prompt, a chunk after cached context and a single decoding token are the
+same case.
 
 A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough rows for Hopper's
-warpgroup product (wgmma needs 64). It walks the keys in tiles: those that every row may see without a mask, then the
-one or two at the diagonal with it. The blocks of the next tile are looked up a tile ahead, so that its keys and values
-can be fetched while this one is multiplied. The list of programs is made by the host, which knows the lengths anyway,
-longest first: what starts last should be short.
+warpgroup product (wgmma needs 64). It reads the keys in tiles: first those that every row attends to, without a mask,
+then the one or two at the diagonal, with a mask. The blocks of the next tile are looked up one tile ahead, so that its
+keys and values are fetched while this one is multiplied. The host, which knows the lengths, lists the programs longest
+first, so that the last to start are short.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -32,9 +32,9 @@ _NUM_WARPS = 8
 
 
 def _tile_and_stages(device: torch.device) -> tuple[int, int]:
-    """Keys a tile, and pipeline stages, that fit the registers without spills.
+    """Return keys per tile and pipeline stages that fit the registers without spills.
 
-    With wgmma, the products' operands stay in shared memory: 128 keys, two tiles on their way while one is multiplied
+    With wgmma, the products' operands stay in shared memory: 128 keys, two tiles are loaded while one is multiplied
     (measured on an H100, gpu/results). Without it, operands pass through registers: a quarter of the keys.
     """
     return (128, 3) if capability(device)[0] == 9 else (32, 2)
@@ -93,7 +93,7 @@ def _prefill_kernel(
             head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, False,
         )  # fmt: skip
         block = following
-    for tile in tl.range(whole, tl.cdiv(end, TILE), num_stages=1):  # one or two: nothing to run ahead of
+    for tile in tl.range(whole, tl.cdiv(end, TILE), num_stages=1):  # one or two tiles: no pipeline
         block = blocks_of(table, tile, end, PAGE, TILE)
         acc, top, total = attend(
             q, k_cache, v_cache, block, tile, end, context + token, acc, top, total, scale_log2e,
@@ -116,7 +116,7 @@ def plan_prefill(
     group : int
         Query heads per KV head.
     device : torch.device or str
-        Where the plan goes; by way of pinned memory if that is a GPU, so that the host does not wait.
+        Device of the plan; a GPU is reached through pinned memory, so that the host does not wait.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def paged_prefill(
     Raises
     ------
     ValueError
-        If heads, strides or head_dim are not what the kernel can read.
+        If the kernel cannot read these heads, strides or head_dim.
     """
     check_cache(query, k_cache, v_cache)
     num_q_heads, head_dim = query.shape[1:]
@@ -214,7 +214,7 @@ def paged_prefill_reference(
     scale: float | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `paged_prefill`, in plain PyTorch, a sequence at a time; the plan is not needed."""
+    """As `paged_prefill`, in plain PyTorch, one sequence after another; the plan is not needed."""
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device) if out is None else out
     starts = query_starts.tolist()
     for seq, length in enumerate(seq_lens.tolist()):
@@ -225,7 +225,7 @@ def paged_prefill_reference(
 
 
 def _attention(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    """Causal attention of one sequence's last tokens: query [tokens, q heads, d], k and v [KV heads, length, d]."""
+    """Compute causal attention of a sequence's last tokens: query [tokens, q heads, d], k, v [KV heads, length, d]."""
     dtype = compute_dtype(query)
     num_tokens, num_q_heads, head_dim = query.shape
     num_kv_heads, length, _ = k.shape

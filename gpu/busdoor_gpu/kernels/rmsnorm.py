@@ -14,7 +14,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import compute_dtype, jit, launch, next_power_of_2, tl
 
-_ELEMENTS_PER_WARP = 512  # 16 elements a thread: two 16-byte loads of half precision in flight
+_ELEMENTS_PER_WARP = 512  # 16 elements per thread: two 16-byte loads of half precision in flight
 
 
 @jit
@@ -43,7 +43,7 @@ def rmsnorm(
     residual: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Normalise each token, adding the residual first.
+    """Add the residual, if any, and normalise each token.
 
     Parameters
     ----------

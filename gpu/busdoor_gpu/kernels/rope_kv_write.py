@@ -18,11 +18,11 @@ import torch
 from busdoor_gpu.kernels._launch import cdiv, compute_dtype, jit, launch, tl
 from busdoor_gpu.kernels.cache import Caches
 
-_HEADS = 16  # heads a program takes: 2048 elements at head_dim 128, 16 a thread of 4 warps
+_HEADS = 16  # heads of a program: 2048 elements at head_dim 128, 16 per thread of 4 warps
 
 
 class HeadNorm(NamedTuple):
-    """Weights [head_dim] of the norms of Q and K heads, and what is added to the mean square."""
+    """Weights [head_dim] of the norms of Q and K heads, and the number added to the mean square."""
 
     q_weight: torch.Tensor
     k_weight: torch.Tensor
@@ -30,7 +30,7 @@ class HeadNorm(NamedTuple):
 
 
 def rope_table(inv_freq: torch.Tensor, max_positions: int) -> torch.Tensor:
-    """Cosines, then sines, of every position: float32 [max_positions, head_dim].
+    """Return cosines, then sines, of every position: float32 [max_positions, head_dim].
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def rope_kv_write(
     caches : tuple of Tensor
         K and V of the layer, written **in place**.
     norm : HeadNorm, optional
-        The norms of Q and K heads, where the model has them.
+        The norms of Q and K heads, if the model has them.
     out : Tensor, optional
         For Q, contiguous; allocated unless given.
 

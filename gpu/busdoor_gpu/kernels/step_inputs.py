@@ -1,18 +1,18 @@
-"""What a step feeds the model, read on the device from a table of slots that stays there.
+"""A step's inputs, read on the device from a table of slots that stays there.
 
-For row r of the batch, in slot s with c tokens computed, and its token number i = 0 ... query_lens[r] - 1:
+For row r of the batch, in slot s with c computed tokens, and its token number i = 0 ... query_lens[r] - 1:
 
     position  = c + i
     input_id  = token_ids[s, position]
     kv slot   = block_table[s, position // block_size] * block_size + position % block_size
     seq_len   = c + query_lens[r]
 
-and when the step is done (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
-token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step finds it in the
-table. A chunk that does not complete its prefill, and a recomputation of tokens already generated, sample a token that
-is not kept.
+and after the step (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
+token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step reads it from
+the table. A chunk that does not complete its prefill, and a recomputation of generated tokens, sample a token that is
+dropped.
 
-The host sends changes only: a prompt when a request enters, block numbers as they are given out, which rows run.
+The host sends only changes: a prompt when a request enters, new block numbers, and the slots of the rows that run.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -25,7 +25,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import ALIGNED, cdiv, jit, launch, tl
 
-_BLOCK = 256  # tokens, or block-table entries, that a program copies: 2 a thread of 4 warps
+_BLOCK = 256  # tokens, or block-table entries, that a program copies: 2 per thread of 4 warps
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SlotTable:
     Attributes
     ----------
     token_ids : Tensor
-        int32 [num_slots, max_model_len]: prompt, then what was generated.
+        int32 [num_slots, max_model_len]: prompt, then generated tokens.
     num_computed, num_known : Tensor
         int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`.
     block_table : Tensor
@@ -52,7 +52,7 @@ class SlotTable:
 
     @classmethod
     def allocate(cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str) -> SlotTable:
-        """Empty slots.
+        """Allocate empty slots.
 
         Examples
         --------
@@ -72,7 +72,7 @@ class SlotTable:
 
 @dataclass(frozen=True)
 class StepInputs:
-    """One step's inputs; fixed addresses, so that a CUDA graph may read them.
+    """Inputs of one step, at fixed addresses, so that a CUDA graph can read them.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class StepInputs:
 
     @classmethod
     def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
-        """Buffers for `num_tokens` tokens of `num_rows` rows, on the table's device."""
+        """Allocate buffers for `num_tokens` tokens of `num_rows` rows on the table's device."""
         width = cdiv(num_tokens, ALIGNED) * ALIGNED
         tokens = torch.zeros(3, width, dtype=torch.int32, device=table.token_ids.device)[:, :num_tokens]
         block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
@@ -182,7 +182,7 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
         Written in place; `query_starts` ends at its number of tokens.
     """
     num_rows, max_blocks = step.block_table.shape
-    width = max(step.input_ids.shape[0], max_blocks)  # the longest row there can be
+    width = max(step.input_ids.shape[0], max_blocks)  # the longest possible row
     launch(
         _prepare_kernel, (num_rows, cdiv(width, _BLOCK)),
         slots, query_starts, table.token_ids, table.num_computed, table.block_table,
@@ -193,7 +193,7 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
 
 
 def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs) -> None:
-    """As `prepare_step`, in plain PyTorch, a row at a time."""
+    """As `prepare_step`, in plain PyTorch, one row after another."""
     starts = query_starts.tolist()
     for row, slot in enumerate(slots.tolist()):
         tokens = slice(starts[row], starts[row + 1])
@@ -212,7 +212,7 @@ def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: 
 
 
 def commit_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, sampled: torch.Tensor) -> None:
-    """Count the step's tokens as computed and feed the sampled ones back, in place.
+    """Count the step's tokens as computed and write the sampled tokens to the table, in place.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ import torch
 
 from busdoor_gpu.kernels._launch import cdiv, compute_dtype, jit, launch, tl
 
-_BLOCK = 1024  # 8 elements a thread of 4 warps: one 16-byte load of each half
+_BLOCK = 1024  # 8 elements per thread of 4 warps: one 16-byte load of each half
 
 
 @jit
