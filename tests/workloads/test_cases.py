@@ -182,7 +182,7 @@ class TestHashIds:
     def test_a_flag_without_ids_or_against_the_file(self, write):
         with pytest.raises(ValueError, match="has no hash_ids, to which block_size"):
             read_trace(write(ROWS), block_size=16)
-        with pytest.raises(ValueError, match="says block_size 16, but 32 is asked for"):
+        with pytest.raises(ValueError, match=r"has block_size 16, but block_size \(--block-size\) is 32"):
             read_trace(CASES / "04-the-same-with-its-block-size.jsonl", block_size=32)
 
     def test_ids_beyond_int64_are_numbered_anew(self, tmp_path):

@@ -1,4 +1,4 @@
-"""What arrives: lengths, arrival processes, traces and profiles of public traces."""
+"""Workloads: lengths, arrival processes, traces and profiles of public traces."""
 
 from busdoor_workloads.catalog import (
     preset,

@@ -1,4 +1,4 @@
-"""The columns of a trace: what may be given, and what is wrong with what is not."""
+"""Columns of a trace as checked arrays; errors name the row and the value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def chosen_rows(rows: ArrayLike, length: int) -> IntArray:
     Raises
     ------
     ValueError
-        If it is neither, or there is no such row.
+        If `rows` is neither, or a row does not exist.
     """
     chosen = np.asarray(rows)
     if chosen.ndim == 1 and chosen.dtype.kind == "b" and len(chosen) == length:
@@ -38,7 +38,7 @@ def chosen_rows(rows: ArrayLike, length: int) -> IntArray:
 
 
 def integers(column: str, values: ArrayLike) -> IntArray:
-    """Return a column of whole numbers; ValueError with the row and value of what is none."""
+    """Return a column of whole numbers; raise ValueError with the row and value of anything else."""
     array = _numbers(column, values)
     if array.dtype.kind == "f":
         require(column, array, array == np.floor(array), "a whole number")
@@ -49,12 +49,12 @@ def integers(column: str, values: ArrayLike) -> IntArray:
 
 
 def floats(column: str, values: ArrayLike) -> FloatArray:
-    """Return a column of numbers; ValueError with the row and value of what is none."""
+    """Return a column of numbers; raise ValueError with the row and value of anything else."""
     return _numbers(column, values).astype(np.float64)
 
 
 def _numbers(column: str, values: ArrayLike) -> NDArray[Any]:
-    """Return a column as an array of one axis, of integers or floats; a boolean or a text is no number."""
+    """Return a column as an array of one axis, of integers or floats; refuse booleans and texts."""
     try:
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -74,7 +74,7 @@ def _numbers(column: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def require(column: str, values: NDArray[Any], good: NDArray[np.bool_], wanted: str) -> None:
-    """Raise ValueError with the first row whose value is not good, and what it must be."""
+    """Raise ValueError with the first row whose value is not good, and the value wanted."""
     if not good.all():
         row = int(np.argmin(good))
         value = values[row].item() if isinstance(values[row], np.generic) else values[row]

@@ -1,4 +1,4 @@
-"""Frozen configuration classes whose mistakes are answered in one sentence."""
+"""Frozen configuration classes that report a mistake in one sentence."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def config(cls: type[T]) -> type[T]:
 
 
 def refuse_booleans(given: Mapping[str, Any], made: object, where: str) -> None:
-    """Raise ValueError where a boolean was taken for a number, which pydantic does silently.
+    """Raise ValueError if a boolean was read as a number, which pydantic does silently.
 
     Parameters
     ----------
     given : mapping
-        Keys, as a user wrote them.
+        Keys as the user wrote them.
     made : object
-        What was made of them, with attributes of those names.
+        The object built from them, with attributes of those names.
     where : str
-        How it is called in messages.
+        Its name in messages.
     """
     for key, value in given.items():
         taken = getattr(made, key, value)
@@ -87,16 +87,16 @@ def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
     Parameters
     ----------
     base : type
-        Its subclasses, yours too, are named by their class attribute `key`.
+        Base class; its subclasses (also of users) are named by their class attribute `key`.
     key : str
         ``"type"`` of a distribution, ``"process"`` of arrivals.
     table : mapping
-        As TOML gives it.
+        As read from TOML.
 
     Raises
     ------
     ValueError
-        The name or a key is unknown (with the nearest right one), or a value is out of range.
+        The name or a key is unknown (the message has the nearest known one), or a value is out of range.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def with_columns_of_path(given: Any, *columns: str) -> Any:
     Parameters
     ----------
     given : pydantic_core.ArgsKwargs
-        What a validator that runs before all others is handed.
+        Arguments of a validator of mode "before".
     *columns : str
         Names of columns of a `Trace`.
     """
@@ -135,7 +135,7 @@ def with_columns_of_path(given: Any, *columns: str) -> Any:
 
 
 def to_table(value: Any) -> Any:
-    """Turn a configuration into what TOML or JSON can hold, from which it can be built again.
+    """Return a configuration as a table for TOML or JSON, from which it can be built again.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def _descendants(base: type[T]) -> Iterator[type[T]]:
 
 
 def _sentence(error: ValidationError, cls: type[Any]) -> str:
-    # A key that is unknown explains a key that is missing, so it is said first.
+    # An unknown key explains a missing one, so it is reported first.
     errors = error.errors()
     first = min(errors, key=lambda one: one["type"] != "unexpected_keyword_argument")
     where = _label(cls)

@@ -1,4 +1,4 @@
-"""What a trace looks like, and what static batching would make of its lengths."""
+"""Statistics of a trace, and the efficiency of static batches of its lengths."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Serie
     Series of float
         `requests`, `span_s`, `request_rate`; `mean`, `p50`, `p90`, `p99`, `max` and `cv` of input and output tokens;
         `interarrival_cv`; `idc_1s` and so on (index of dispersion for counts: variance over mean of the arrivals in
-        windows so long, 1 for a Poisson process); `correlation` of input and output tokens; shares of prompt blocks
-        and tokens that an infinite prefix cache would hit; `decode_efficiency_b16` and so on; `prefill_efficiency_b16`
-        and so on. NaN where there is nothing to measure.
+        windows of that length, 1 for a Poisson process); `correlation` of input and output tokens; shares of prompt
+        blocks and tokens that an infinite prefix cache would hit; `decode_efficiency_b16` and so on;
+        `prefill_efficiency_b16` and so on. NaN if there is nothing to measure.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Serie
 
 
 def static_efficiency(tokens: ArrayLike, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Series[float]:
-    """Share of a static batch's slot-steps that do wanted work, for batches filled at random.
+    """Return the share of a static batch's slot-steps that do wanted work, for batches filled at random.
 
     A static batch of b requests lasts as long as its longest, so the share is E[N] / E[max of b]. Both are exact for
     the lengths given: the maximum of b draws is at most k with probability F(k)^b. For prompts, padded to the longest,
@@ -119,19 +119,19 @@ def static_efficiency(tokens: ArrayLike, batch_sizes: Sequence[int] = BATCH_SIZE
 
 
 def index_of_dispersion(arrival_s: ArrayLike, window_s: float) -> float:
-    """Variance over mean of the number of arrivals in successive windows.
+    """Return variance over mean of the number of arrivals in successive windows.
 
     Parameters
     ----------
     arrival_s : array of float, shape (n,)
         In order, seconds.
     window_s : float
-        Length of a window; those that fit whole between the first and the last arrival are counted.
+        Length of a window; windows that fit between the first and the last arrival are counted.
 
     Returns
     -------
     float
-        1 for a Poisson process, more for a bursty one; NaN where fewer than two windows fit.
+        1 for a Poisson process, more for a bursty one; NaN if fewer than two windows fit.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def _correlation(one: IntArray, other: IntArray) -> float:
 
 
 def _prefix_reuse(trace: Trace) -> dict[str, float]:
-    """Shares of blocks and of prompt tokens found in a cache that forgets nothing and is filled in trace order."""
+    """Return the shares of blocks and of prompt tokens that hit an infinite cache, filled in trace order."""
     if trace.hash_ids is None or not trace.block_size:
         return {"prefix_block_hit_share": float("nan"), "prefix_token_hit_share": float("nan")}
     num_blocks = np.array([len(ids) for ids in trace.hash_ids])

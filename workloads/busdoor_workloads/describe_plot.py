@@ -1,4 +1,4 @@
-"""The picture of `describe`: lengths, arrivals, and what static batching would make of them."""
+"""The figure of `describe`: lengths, arrivals, and the efficiency of static batches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _arrivals(axes: Axes, trace: Trace, summary: pd.Series[float]) -> None:
 
 
 def _time_unit(duration_s: float) -> tuple[str, float]:
-    # Change of unit where the axis would otherwise count in hundreds or thousands.
+    # Change the unit if the axis would otherwise count in hundreds or thousands.
     return next(
         (unit, seconds)
         for unit, seconds, from_s in (("days", 86_400.0, 2 * 86_400), ("hours", 3_600.0, 3 * 3_600), ("s", 1.0, 0))

@@ -1,4 +1,4 @@
-"""Downloading a file: gone on with after a break, never into a file of another process, never more than fits."""
+"""Download of a file: resumed after an interruption, never into another process's file, of limited size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import uuid4
 Progress = Callable[[int, int | None], None]
 """Told the bytes at hand and the bytes in all (None while unknown)."""
 
-_CHUNK_BYTES = 1 << 18  # a few updates of the bar a second on a slow line, few calls on a fast one
+_CHUNK_BYTES = 1 << 18  # a few updates of the bar per second on a slow line, few calls on a fast one
 _MOST_BYTES = 256 << 20  # the largest of these traces, BurstGPT_1.csv, has 52,283,111
 _TIMEOUT_S = 30.0  # of silence, not of the whole download
 _RANGE_NOT_SATISFIABLE = 416  # RFC 9110, section 15.5.17
@@ -24,10 +24,10 @@ _PARTIAL_CONTENT = 206  # RFC 9110, section 15.3.7
 
 @contextmanager
 def own_part(target: Path) -> Iterator[Path]:
-    """Open a file to download into that no other process has: what an interrupted one left, if there is any.
+    """Open a file of this process to download into; continue what an interrupted process left, if anything.
 
-    Taking it is a rename, which only one of several processes can make. What is unfinished is left for the next, unless
-    it has turned out to be the wrong file.
+    The file is taken by a rename, in which only one of several processes succeeds. An unfinished file is left for the
+    next process, unless it is the wrong file.
     """
     left = target.with_name(target.name + ".part")
     own = target.with_name(f"{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
@@ -50,23 +50,23 @@ def sha256_of(path: Path) -> str:
 
 
 def download(url: str, part: Path, progress: Progress) -> None:
-    """Download a file, going on where an earlier attempt stopped.
+    """Download a file; continue where an earlier attempt stopped.
 
     Parameters
     ----------
     url : str
-        Where from.
+        Address of the file.
     part : Path
-        Where to; may hold the beginning.
+        Target file; may hold the beginning.
     progress : callable
         Called as ``progress(bytes_at_hand, bytes_in_all)``.
 
     Raises
     ------
     OSError
-        The server cannot be reached, has no such file, or broke off; what came is kept.
+        The server cannot be reached, has no such file, or stopped early; the received part is kept.
     ValueError
-        It sends more than any file here has.
+        The server sends more than any known file has.
     """
     at_hand = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={at_hand}-"} if at_hand else {})
@@ -75,7 +75,7 @@ def download(url: str, part: Path, progress: Progress) -> None:
             _receive(response, part, at_hand, progress)
     except urllib.error.HTTPError as error:
         if error.code == _RANGE_NOT_SATISFIABLE and at_hand:
-            return  # nothing is left to send; the hash will tell whether that is right
+            return  # nothing is left to send; the hash is checked later
         raise OSError(f"{url} answers {error.code} {error.reason}") from None
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
@@ -89,7 +89,7 @@ def _refuse_too_much(num_bytes: int) -> None:
 
 def _receive(response: HTTPResponse, part: Path, at_hand: int, progress: Progress) -> None:
     if response.status != _PARTIAL_CONTENT:
-        at_hand = 0  # the server sends the whole file whatever was asked for
+        at_hand = 0  # the server ignores the range and sends the whole file
     length = response.headers.get("Content-Length")
     in_all = at_hand + int(length) if length else None
     _refuse_too_much(in_all or 0)

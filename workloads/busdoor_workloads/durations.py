@@ -16,7 +16,7 @@ _CUTS = ("min", "max", "truncate")
 
 
 def as_seconds(value: object) -> float | Lengths:
-    """Turn what a configuration file says into seconds or a distribution of seconds.
+    """Return the seconds, or the distribution of seconds, of a configuration's value.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def as_seconds(value: object) -> float | Lengths:
     Raises
     ------
     ValueError
-        A negative number, a bound in tokens, or what `as_lengths` refuses.
+        A negative number, a bound in tokens, or a value that `as_lengths` refuses.
 
     Examples
     --------

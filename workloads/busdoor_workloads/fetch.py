@@ -1,4 +1,4 @@
-"""Fetch public traces from their publishers, verified by hash and cached."""
+"""Download of public traces from their publishers, verified by hash and cached."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _MOONCAKE_PAPER = 'Qin et al., "Mooncake: Trading More Storage for Less Computat
 
 @dataclass(frozen=True, kw_only=True)
 class PublicTrace:
-    """A trace file that its publisher offers, and the hash that proves it is that file.
+    """A published trace file, and the hash that identifies it.
 
     Parameters
     ----------
     name : str
-        What the user calls it.
+        Name for the user.
     url : str
         The publisher's address, at a fixed commit or release.
     sha256 : str
         Of the file as published.
     licence, attribution : str
-        Under what terms, and whom to name.
+        Terms of use, and the authors to name.
     num_requests : int, optional
         Rows in the file.
     """
@@ -51,7 +51,7 @@ class PublicTrace:
 
     @property
     def filename(self) -> str:
-        """The file's name in the cache, which tells traces of one upstream name apart."""
+        """The file's name in the cache, different for traces of the same upstream name."""
         return f"{self.name}{Path(self.url).suffix}"
 
 
@@ -125,12 +125,12 @@ PUBLIC_TRACES: Mapping[str, PublicTrace] = {
 
 
 def public_trace(name: str) -> PublicTrace:
-    """Look a public trace up by its name.
+    """Return the public trace of a name.
 
     Raises
     ------
     ValueError
-        There is none of that name; the nearest is given.
+        The name is unknown; the message has the nearest one.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def public_trace(name: str) -> PublicTrace:
 
 
 def cache_folder() -> Path:
-    """Return where fetched files are kept: BUSDOOR_CACHE, or the platform's folder for caches."""
+    """Return the folder of fetched files: BUSDOOR_CACHE, or the platform's folder for caches."""
     if chosen := os.environ.get("BUSDOOR_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -159,7 +159,7 @@ def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
     Raises
     ------
     ValueError
-        The name is unknown, or what is in the cache is not the published file.
+        The name is unknown, or the file in the cache is not the published one.
     """
     trace = public_trace(name)
     path = _target(trace, cache_dir)
@@ -180,16 +180,16 @@ def _target(trace: PublicTrace, cache_dir: str | Path | None) -> Path:
 def fetch(
     name: str, cache_dir: str | Path | None = None, url: str | None = None, progress: Progress | None = None
 ) -> Path:
-    """Download a public trace once; afterwards it comes from the cache.
+    """Download a public trace, or return it from the cache.
 
     Parameters
     ----------
     name : str
         A key of `PUBLIC_TRACES`.
     cache_dir : str or Path, optional
-        Where to keep it; `cache_folder()` by default.
+        Folder of the file; by default `cache_folder()`.
     url : str, optional
-        A mirror to take it from; the hash must still be the publisher's.
+        Address of a mirror; the hash must still be the publisher's.
     progress : callable, optional
         Called as ``progress(bytes_at_hand, bytes_in_all)`` while downloading.
 
@@ -201,9 +201,9 @@ def fetch(
     Raises
     ------
     ValueError
-        The name is unknown, or what came is not the publisher's file (it is then thrown away).
+        The name is unknown, or the downloaded file is not the publisher's (it is then deleted).
     OSError
-        The download failed; what came so far is kept, and the next call goes on from there.
+        The download failed; the received part is kept, and the next call continues from there.
     """
     trace = public_trace(name)
     target = _target(trace, cache_dir)

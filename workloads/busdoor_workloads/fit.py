@@ -44,7 +44,7 @@ def fit_lengths(input_tokens: IntArray, output_tokens: IntArray, bins: int = BIN
     input_tokens, output_tokens : array of int, shape (n,)
         The trace's columns.
     bins : int
-        At most so many, fewer where they would hold less than 150 rows; 1: independent.
+        Most bins of the input; fewer if they would hold less than 150 rows; 1: independent.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def fit_lengths(input_tokens: IntArray, output_tokens: IntArray, bins: int = BIN
 
 
 def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
-    """Fit an arrival process: Poisson, two alternating Poisson rates, or a table of gaps where bursts are wild.
+    """Fit an arrival process: Poisson, two alternating Poisson rates, or for strong bursts a table of gaps.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _gap_table(gaps: FloatArray) -> dict[str, Any]:
 
 
 def _ranks(values: IntArray) -> FloatArray:
-    """Return each value's rank between 0 and 1; equal values share theirs out at random."""
+    """Return each value's rank between 0 and 1; the ranks of equal values are assigned at random."""
     order = np.lexsort((stream(0, "ties").random(len(values)), values))
     ranks = np.empty(len(values))
     ranks[order] = (np.arange(len(values)) + 0.5) / len(values)
@@ -160,7 +160,7 @@ def _quantiles(values: IntArray | FloatArray, method: Literal["linear", "hazen"]
 
 
 def write_profile(path: Path, table: Mapping[str, Any]) -> None:
-    """Write a profile as JSON, one key a line and one bin of outputs a line."""
+    """Write a profile as JSON, one key per line and one bin of outputs per line."""
     text = json.dumps(table, indent=1)
     path.write_text(_flat(text) + "\n", "utf-8")
 

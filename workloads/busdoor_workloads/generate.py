@@ -36,9 +36,9 @@ def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
     workload : Workload
         The laws.
     seed : int
-        Of every random stream.
+        Seed of all random streams.
     num_requests : int
-        How many, 0 or more.
+        Number of requests, 0 or more.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
 
 
 def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
-    """Draw what arrives before `duration_s`, in seconds; see `Workload.generate`.
+    """Draw the requests that arrive before `duration_s`, in seconds; see `Workload.generate`.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _sessions(workload: Laws, seed: int, arrival_s: FloatArray) -> Columns:
 
 
 def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) -> Columns:
-    """Put the shared prefix and the session's history before what is new."""
+    """Return prompts of the shared prefix, the session's history and the new tokens."""
     turns, prefix, n = workload.multi_turn, workload.shared_prefix, len(new_tokens)
     inputs, owner = new_tokens, np.arange(n)
     if turns is not None:
@@ -142,7 +142,7 @@ def _clients(workload: Laws, seed: int, n: int) -> Columns:
     columns: Columns = {}
     if workload.timeout_s is not None:
         drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
-        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # no client gives up before asking
+        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # no client gives up before it sends
     if workload.priorities:
         weights = np.array([one.weight for one in workload.priorities])
         classes = np.array([one.priority for one in workload.priorities])

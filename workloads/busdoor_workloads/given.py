@@ -1,4 +1,4 @@
-"""What callers give: checked where it comes in, so that a mistake is a sentence there and no error deep inside."""
+"""Checks of arguments at the public functions, so that a mistake is one sentence and not an error deep inside."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _is_number(value: object) -> bool:
 
 
 def instance(name: str, value: T, kind: type[Any], wanted: str) -> T:
-    """Return a value if it is of a type; ValueError with what is wanted if it is of another.
+    """Return a value if it has the type; raise ValueError with the wanted type if not.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def instance(name: str, value: T, kind: type[Any], wanted: str) -> T:
 
 
 def table(name: str, value: object) -> dict[str, Any]:
-    """Return a mapping with names as keys, as a dictionary; ValueError for anything else."""
+    """Return a mapping with names as keys as a dictionary; raise ValueError for anything else."""
     mapping: Any = instance(name, value, Mapping, "a table: a mapping of names to values")
     given = dict(mapping)
     for key in given:
@@ -84,14 +84,14 @@ def table(name: str, value: object) -> dict[str, Any]:
 
 
 def function(name: str, value: Any) -> Any:
-    """Return what can be called, or None; ValueError for anything else."""
+    """Return a callable, or None; raise ValueError for anything else."""
     if value is None or callable(value):
         return value
     raise ValueError(f"{name} is {short(value)}; it must be a function")
 
 
 def path_of(name: str, value: object) -> Path:
-    """Return the path of a file or folder; ValueError for what is none.
+    """Return the path of a file or folder; raise ValueError for anything else.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def path_of(name: str, value: object) -> Path:
 
 
 def short(value: object, most: int = 60) -> str:
-    """Write a value as a message can hold it: what is long, or has lines, by its type.
+    """Return a value as text for a message; one that is long or has several lines, by its type.
 
     Examples
     --------

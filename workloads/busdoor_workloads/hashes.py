@@ -1,4 +1,4 @@
-"""Ids of prompt blocks: names that are only ever compared, kept as whole numbers of 64 bits."""
+"""Ids of prompt blocks: names that are only compared, stored as integers of 64 bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def flat_ids(hash_ids: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
-    """Return all ids in one array; where some are beyond int64, numbered anew in the order of appearance.
+    """Return all ids in one array; if some exceed int64, renumbered in the order of appearance.
 
     Examples
     --------
@@ -21,7 +21,7 @@ def flat_ids(hash_ids: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
 
 
 def within_int64(hash_ids: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
-    """Return the ids themselves where all fit into int64; else numbered anew, equal ones alike.
+    """Return the ids unchanged if all fit into int64; else renumbered, equal ids alike.
 
     Examples
     --------

@@ -31,7 +31,7 @@ class PriorityClass:
 
 @config
 class Laws:
-    """The fields of `Workload`, which says what each means."""
+    """The fields of `Workload`, which documents them."""
 
     name: str = "workload"
     num_requests: Annotated[int, Field(ge=0)] = 1000

@@ -10,12 +10,12 @@ GIB = 2**30
 
 
 def check_memory(needed_bytes: float, what: str) -> None:
-    """Raise where `what` needs more bytes than this process can still get.
+    """Raise ValueError if `what` needs more bytes than this process can still allocate.
 
     Parameters
     ----------
     needed_bytes : float
-        What will be allocated, at least.
+        Least number of bytes that will be allocated.
     what : str
         The subject of the message: "a trace of 1,000,000,000 requests".
 
@@ -37,9 +37,9 @@ def check_memory(needed_bytes: float, what: str) -> None:
 
 
 def available_bytes() -> float:
-    """Return the bytes this process can still allocate: of the machine, its control groups and its own limit.
+    """Return the bytes that this process can still allocate: of the machine, its control groups and its own limit.
 
-    Infinity where the system tells nothing.
+    Infinity if the system does not report them.
     """
     return max(0.0, min((*_machine(), *_control_groups(), *_process_limit()), default=float("inf")))
 
@@ -62,12 +62,12 @@ def _machine() -> Iterator[float]:
         return
     try:
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows tells neither
+    except (AttributeError, ValueError, OSError):  # Windows reports neither
         return
 
 
 def _process_limit() -> Iterator[float]:
-    """Return what `ulimit -v` leaves."""
+    """Return the bytes that `ulimit -v` leaves."""
     try:
         import resource
     except ImportError:  # Windows
@@ -78,7 +78,7 @@ def _process_limit() -> Iterator[float]:
 
 
 def _control_groups() -> Iterator[float]:
-    """Return what each control group around this process leaves, of version 1 or 2; pages of files can be given up."""
+    """Return the bytes that each control group of this process leaves (version 1 or 2); file pages can be reclaimed."""
     root = Path("/sys/fs/cgroup")
     v1, v2 = root / "memory", root
     for line in _lines(Path("/proc/self/cgroup")):
@@ -90,7 +90,7 @@ def _control_groups() -> Iterator[float]:
 
 
 def _group(mount: Path, name: str, limit: str, usage: str, cache: str) -> Iterator[float]:
-    """Return what the group and those above it leave; within a container the mount itself is the group."""
+    """Return the bytes that the group and its parents leave; in a container the mount itself is the group."""
     inside = mount / name.strip().lstrip("/")
     for folder in (inside, *inside.parents):
         if mount not in (folder, *folder.parents):
@@ -101,7 +101,7 @@ def _group(mount: Path, name: str, limit: str, usage: str, cache: str) -> Iterat
 
 
 def _number(path: Path) -> float | None:
-    """Return the number in a file; None without the file, and where it says "max"."""
+    """Return the number in a file; None without the file, or if it contains "max"."""
     text = "".join(_lines(path)).strip()
     return float(text) if text.isdigit() else None
 

@@ -1,18 +1,18 @@
-"""Answer a mistyped name with the nearest right one."""
+"""Suggestion of the nearest known name for a mistyped one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Similarity, as difflib has it, below which a guess is more often wrong than right: `p90` is near `p99` (0.67), but
+# Similarity (difflib) below which a guess is more often wrong than right: `p90` is near `p99` (0.67), but
 # gemma-3-12b is not llama-3.2-1b (0.61), and gpt-oss-120b not opt-13b (0.53).
 _CUTOFF = 0.66
 _SHORTEST_PART = 3  # letters of a word that may stand for a longer name which it is a part of, as rate for request_rate
 
 
 def nearest(word: object, names: Iterable[str]) -> str | None:
-    """Return the name that a mistyped word most probably stands for; None where no name is near.
+    """Return the most probable name for a mistyped word; None if no name is near.
 
     Examples
     --------
@@ -29,19 +29,19 @@ def nearest(word: object, names: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: object, names: Iterable[str]) -> str:
-    """Return which of `names` the user may have meant, as the second half of a sentence.
+    """Return the names that the user may have meant, as the second half of a sentence.
 
     Parameters
     ----------
     word : object
-        What the user wrote; a name would be a string.
+        What the user wrote.
     names : iterable of str
-        What would have been right.
+        The known names.
 
     Returns
     -------
     str
-        ``did you mean 'NAME'?``, or the list of all names where none is near.
+        ``did you mean 'NAME'?``, or the list of all names if none is near.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Requests that share their prompts' beginnings: conversations of several turns, and groups with a common prefix."""
+"""Requests whose prompts share a beginning: conversations of several turns, and groups with a common prefix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Values = TypeVar("Values", IntArray, FloatArray)
 
 @config
 class MultiTurn:
-    """Conversations: each turn's prompt is all that was said before, and something new.
+    """Conversations: each turn's prompt is the conversation so far and new tokens.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class MultiTurn:
     think_time_s : float or distribution
         Seconds between an answer and the session's next request.
     block_size : int, optional
-        Tokens a block id stands for; None: no ids, so nothing for a prefix cache to find.
+        Tokens per block id; None: no ids, so that a prefix cache finds nothing.
 
     Notes
     -----
@@ -50,11 +50,11 @@ class SharedPrefix:
     Parameters
     ----------
     num_groups : int
-        Requests are dealt to the groups evenly and in random order.
+        Number of groups; requests are assigned to them evenly and in random order.
     prefix_tokens : Lengths, table or int
-        The common beginning, one length a group; the workload's `input_tokens` come after it.
+        Length of the common beginning, one per group; the workload's `input_tokens` come after it.
     block_size : int
-        Tokens a block id stands for.
+        Tokens per block id.
     """
 
     num_groups: Annotated[int, Field(ge=1)]
@@ -64,7 +64,7 @@ class SharedPrefix:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Which session each request belongs to, session by session and turn by turn.
+    """The session of each request, session by session and turn by turn.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Sessions:
 
 
 def sessions_of(turns: IntArray, num_requests: int | None = None) -> Sessions:
-    """Lay out sessions of so many `turns` one after another, cut off after `num_requests` rows.
+    """Return sessions of `turns` requests one after another, cut off after `num_requests` rows.
 
     Examples
     --------
@@ -106,7 +106,7 @@ def sessions_of(turns: IntArray, num_requests: int | None = None) -> Sessions:
 
 
 def accumulated_inputs(sessions: Sessions, new_tokens: IntArray, output_tokens: IntArray) -> IntArray:
-    """Return each turn's whole prompt: everything said in the session before, and the turn's new tokens, shape (n,).
+    """Return each turn's whole prompt: the session so far and the turn's new tokens, shape (n,).
 
     Examples
     --------
@@ -117,12 +117,12 @@ def accumulated_inputs(sessions: Sessions, new_tokens: IntArray, output_tokens: 
 
 
 def lower_bounds_s(sessions: Sessions, start_s: FloatArray, think_time_s: FloatArray) -> FloatArray:
-    """Return the earliest each turn can arrive, had the server answered at once, in seconds, shape (n,)."""
+    """Return the earliest arrival of each turn, as if the server answered at once, in seconds, shape (n,)."""
     return start_s[sessions.session_id] + sessions.running_total(think_time_s)
 
 
 def deal(num_owners: int, num_groups: int, rng: np.random.Generator) -> IntArray:
-    """Deal owners to groups evenly, in random order, shape (num_owners,).
+    """Assign owners to groups evenly, in random order, shape (num_owners,).
 
     Examples
     --------
@@ -135,16 +135,16 @@ def deal(num_owners: int, num_groups: int, rng: np.random.Generator) -> IntArray
 def block_ids(
     input_tokens: IntArray, owner: IntArray, group: IntArray, prefix_tokens: IntArray, block_size: int
 ) -> list[tuple[int, ...]]:
-    """Name every prompt's blocks so that equal names are equal tokens.
+    """Return ids of every prompt's blocks; equal ids are equal tokens.
 
     Parameters
     ----------
     input_tokens : array of int, shape (n,)
         Whole prompts.
     owner : array of int, shape (n,)
-        Whose context each prompt is the beginning of: a session, or the request itself.
+        Owner of the context of each prompt: a session, or the request itself.
     group : array of int, shape (n,)
-        The prefix that it starts with.
+        Its prefix.
     prefix_tokens : array of int, shape (groups,)
         Each prefix's length.
     block_size : int
@@ -153,7 +153,7 @@ def block_ids(
     Returns
     -------
     list of tuples of int
-        One a request. Only blocks that lie wholly in the prefix are the group's.
+        One tuple per request. Only blocks entirely inside the prefix belong to the group.
 
     Examples
     --------
@@ -168,11 +168,11 @@ def block_ids(
     prefixes = _number(shared, 0)
     rests = _number(own, int(shared.sum()))
     contexts = [prefixes[its_group] + rest for its_group, rest in zip(group_of.tolist(), rests, strict=True)]
-    # Slices share their numbers with the context: a long session costs a pointer a block and turn.
+    # Slices share their numbers with the context: a long session costs one pointer per block and turn.
     return [contexts[its][:count] for its, count in zip(owner.tolist(), blocks.tolist(), strict=True)]
 
 
 def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
-    """Return so many numbers for each, one after another, from `first` on."""
+    """Return consecutive numbers for each, from `first` on."""
     ends = first + np.cumsum(counts)
     return [tuple(range(end - count, end)) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""The public traces that profiles are fitted to: how to read each, whose it is, what its profile leaves out."""
+"""The public traces of the profiles: reader, attribution, licence, and what each profile leaves out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from busdoor_workloads.streams import stream
 
 Columns = tuple[FloatArray | None, IntArray, IntArray]
 
-# Mooncake's conversation trace is quantised to ticks of so many seconds (its README); arrivals are spread over them.
+# Seconds of the ticks of Mooncake's conversation trace (its README); arrivals are spread over them.
 _MOONCAKE_TICK_S = 3.0
 # Rows drawn from a published histogram before it is tabulated: p99's own error is then about 0.2 %.
 _HISTOGRAM_ROWS = 1_000_000
@@ -36,15 +36,15 @@ class Source:
     name : str
         Of the profile.
     read : callable
-        From the traces' folder to arrivals (None where there are none), input tokens and output tokens.
+        From the traces' folder to arrivals (None without any), input tokens and output tokens.
     attribution, licence, note : str
-        What the profile says about itself.
+        Of the profile's metadata.
     file : str
         In the traces' folder.
     arrivals : callable, optional
-        From the traces' folder to arrivals, where they are published apart from the lengths.
+        From the traces' folder to arrivals, if they are published apart from the lengths.
     bins : int
-        Of the input, for the outputs' tables; 1 where lengths were published without their correlation.
+        Bins of the input for the outputs' tables; 1 if lengths were published without their correlation.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Source:
         return fit.fit_lengths(*self.read(traces / self.file)[1:], self.bins)
 
     def fit_arrivals(self, traces: Path) -> dict[str, Any] | None:
-        """Fit the arrivals; None where the trace has none."""
+        """Fit the arrivals; return None if the trace has none."""
         arrival_s = self.arrivals(traces) if self.arrivals else self.read(traces / self.file)[0]
         return None if arrival_s is None else fit.fit_arrivals(arrival_s)
 

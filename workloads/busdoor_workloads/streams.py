@@ -1,4 +1,4 @@
-"""One random stream a purpose, so that a new consumer of randomness shifts no other."""
+"""One random stream per purpose, so that a new use of randomness does not change the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS_OF_NAME = 4
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Return the generator that `name` owns under `seed`.
+    """Return the random generator of a name under a seed.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ def stream(seed: int, name: str) -> np.random.Generator:
     Returns
     -------
     numpy.random.Generator
-        At the start of its stream, the same one every time.
+        At the start of its stream, the same every time.
 
     Raises
     ------
     ValueError
-        The seed is no whole number, 0 or more.
+        The seed is not a whole number of at least 0.
 
     Notes
     -----
-    The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams depend on their names alone and
-    not on the order in which they are asked for.
+    The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams depend only on their names, not on
+    the order of the calls.
 
     Examples
     --------
@@ -60,12 +60,12 @@ def replication_seed(seed: int, replication: int) -> int:
     seed : int
         The study's seed.
     replication : int
-        Which replication, from 0.
+        Number of the replication, from 0.
 
     Returns
     -------
     int
-        A seed for `stream`; it does not depend on how many replications there are.
+        A seed for `stream`; it does not depend on the number of replications.
 
     Examples
     --------

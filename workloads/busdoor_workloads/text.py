@@ -1,11 +1,11 @@
-"""Text from files of others: made safe to print, and to write into the cell of a spreadsheet."""
+"""Text from foreign files, made safe to print and to write into a spreadsheet's cell."""
 
 from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
 
-# Cells that begin so are run as formulas by spreadsheets (OWASP, "CSV Injection").
+# Spreadsheets run cells that begin with these as formulas (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _SHOWN_CHARACTERS = 60  # of a value in an error sentence: enough to find it again
 # Control, format (bidirectional overrides), surrogate, private use, line and paragraph separator (Unicode, table 12).
@@ -15,7 +15,7 @@ _WRITTEN_AS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 
 
 def printable(text: object) -> str:
-    r"""Return a text in which nothing can steer a terminal: control characters become escapes.
+    r"""Return a text that cannot control a terminal: control characters become escapes.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def printable(text: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error sentence shows it: texts in quotes, long ones cut, nothing that steers a terminal.
+    """Return a value for an error message: texts in quotes, long ones cut, without control characters.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def _cut(text: str) -> str:
 
 
 def neutral_cell(cell: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula; numbers stay as they are.
+    """Return a cell that no spreadsheet reads as a formula; numbers stay as they are.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def neutral_cell(cell: object) -> object:
 
 
 def plain_cell(cell: object) -> object:
-    """Return what `neutral_cell` was given.
+    """Return the text that `neutral_cell` protected.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def plain_cell(cell: object) -> object:
 
 
 def name_of(path: Path) -> str:
-    """Return the name of a file without the endings that say how it is written.
+    """Return the name of a file without the suffixes of its format.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The one table every part reads: when requests arrive and how long they are."""
+"""A trace: arrivals and lengths of requests, which every part reads."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from busdoor_workloads.given import instance, positive, whole_number
 from busdoor_workloads.reading.frame import frame_fields
 
 _INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
-_COUNTED = ("rows_dropped", "rows_clipped")  # of the metadata, where the reader left out or cut requests
+_COUNTED = ("rows_dropped", "rows_clipped")  # keys of the metadata: requests that the reader left out or cut
 _SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """Arrivals and lengths of requests, one array a column, in order of arrival.
+    """Arrivals and lengths of requests, one array per column, in order of arrival.
 
     Parameters
     ----------
     arrival_s : array of float, shape (n,)
         Seconds from the trace's start. In a closed loop and for later turns of a session this is a lower bound:
-        the request arrives when the one before it has been answered and `think_time_s` has passed.
+        the request arrives when the previous one has been answered and `think_time_s` has passed.
     input_tokens, output_tokens : array of int, shape (n,)
-        Prompt length, and the number of tokens the request really generates (both at least 1).
+        Prompt length, and the number of tokens that the request generates (both at least 1).
     max_output_tokens : array of int, shape (n,), optional
-        The cap the client asked for; what a reserving policy sees. At least `output_tokens`.
+        The client's cap, which a reserving policy sees. At least `output_tokens`.
     priority : array of int, shape (n,), optional
         Smaller is served first.
     session_id, turn : array of int, shape (n,), optional
@@ -39,18 +39,18 @@ class Trace:
     think_time_s : array of float, shape (n,), optional
         Seconds between the previous answer (of the session, or of the closed loop's user) and this request.
     timeout_s : array of float, shape (n,), optional
-        The client gives up so long after arrival; NaN or infinity never.
+        The client gives up this long after arrival; with NaN or infinity never.
     hash_ids : sequence of tuples of int, length n, optional
         Equal ids are equal prompt blocks of `block_size` tokens; the last block may be partly filled.
         An empty tuple shares nothing with any other request.
     block_size : int, optional
-        Tokens a hash id stands for.
+        Tokens per hash id.
     concurrency : int, optional
-        Closed loop: so many users, each sending its next request (taken in trace order) after the answer.
+        Closed loop: number of users, each of which sends its next request (in trace order) after the answer.
     name : str
-        What tables and plots call this trace.
+        Name in tables and plots.
     metadata : dict
-        Where it came from and what the reader did to it (rows dropped, jitter, seed).
+        Source of the trace and changes by the reader (rows dropped, jitter, seed).
 
     Raises
     ------
@@ -116,7 +116,7 @@ class Trace:
             raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
 
     def _check_plain(self) -> None:
-        """Check what is not a column of numbers."""
+        """Check the fields that are not columns of numbers."""
         for name in ("block_size", "concurrency"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, whole_number(name, value, at_least=1))
@@ -130,7 +130,7 @@ class Trace:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader did that the file does not say, one sentence each."""
+        """Changes and assumptions of the reader, one sentence each."""
         counts = {key: number for key, number in self.metadata.items() if key.startswith(_COUNTED) and number}
         return (*self.metadata.get("notes", ()), *(f"{key.replace('_', ' ')}: {n:,}" for key, n in counts.items()))
 
@@ -164,11 +164,11 @@ class Trace:
         return replace(self, arrival_s=floats("arrival_s", arrival_s))
 
     def scale_time(self, time_scale: float) -> Trace:
-        """Stretch time: 2 makes arrivals twice as far apart, so halves the rate."""
+        """Return the trace with arrivals at `time_scale` times the distance: 2 halves the rate."""
         return self.with_arrivals(self.arrival_s * positive("time_scale", time_scale))
 
     def at_rate(self, request_rate: float) -> Trace:
-        """Stretch time so that requests arrive at `request_rate` per second on average."""
+        """Return the trace with time scaled so that `request_rate` requests arrive per second on average."""
         request_rate = positive("request_rate", request_rate)
         if not np.isfinite(self.request_rate):
             raise ValueError(f"{self.name} is a burst, which has no rate to scale; give it an arrival process")
@@ -184,25 +184,25 @@ class Trace:
         skip_bad: bool = False,
         name: str = "frame",
     ) -> Trace:
-        """Read a trace from a data frame, with the checks that a file goes through.
+        """Read a trace from a data frame, with the same checks as for a file.
 
         Parameters
         ----------
         frame : DataFrame
             One row per request.
         columns : mapping, optional
-            From our column name to the frame's, as in ``{"input_tokens": "prompt_len"}``; ours by default.
+            From our column name to the frame's, as in ``{"input_tokens": "prompt_len"}``; by default ours.
         time_unit : {"s", "ms", "us", "ns", "datetime"}
             Unit of the arrival times; a column of datetimes needs none.
         skip_bad : bool
-            Leave bad rows out and count them instead of refusing the frame.
+            Leave bad rows out and count them instead of raising an error.
         name : str
-            What tables and plots call the trace.
+            Name in tables and plots.
 
         Raises
         ------
         ValueError
-            A bad row (row, column, value, what would be right), or a column that is missing.
+            A bad row (row, column, value, wanted value), or a missing column.
 
         Examples
         --------

@@ -13,36 +13,36 @@ from busdoor_workloads.trace import Trace
 
 @config
 class Workload(Laws):
-    """What arrives: how long requests are, when they come, and what they share.
+    """The laws of requests: their lengths, arrivals and shared prompts.
 
     Parameters
     ----------
     name : str
-        What tables and plots call it.
+        Name in tables and plots.
     num_requests : int
-        How many to generate unless `generate` is told otherwise (vLLM's `--num-prompts`, same default).
+        Default number of requests of `generate` (vLLM's `--num-prompts`, same default).
     duration_s : float, optional
-        Generate as many as arrive in so many seconds instead.
+        Instead: generate the requests that arrive in this many seconds.
     input_tokens, output_tokens : Lengths, table or int
-        The two laws, independent of each other. In a session or after a shared prefix, the input is what is new.
+        The two laws, independent of each other. In a session or after a shared prefix, the input is the new tokens.
     lengths : Pairs or table
         Instead of the two: a joint law.
     arrival : Arrivals, table or float
-        When requests arrive; a number is a Poisson rate. All at once if left out.
+        The arrival process; a number is a Poisson rate. By default all requests arrive at once.
     multi_turn : MultiTurn or table, optional
         Conversations.
     shared_prefix : SharedPrefix or table, optional
         Groups of prompts with a common beginning.
     timeout_s : float or distribution, optional
-        The client gives up so many seconds after arrival.
+        The client gives up this many seconds after arrival.
     max_output_tokens : int, optional
-        The cap the client asks for; longer answers stop there.
+        The client's cap; longer answers stop there.
     max_output_factor : float, optional
-        Instead: the client asks for this multiple of what it will get, rounded up (1: it knows).
+        Instead: the cap is this multiple of the answer's length, rounded up (1: the client knows it).
     priorities : list of PriorityClass or tables
         Classes, drawn independently for each request.
     source, licence, note : str
-        Where the numbers come from, under which terms, and what the workload leaves out; kept in the trace's metadata.
+        Source and terms of the numbers, and what the workload leaves out; kept in the trace's metadata.
 
     Raises
     ------
@@ -76,11 +76,11 @@ class Workload(Laws):
         Parameters
         ----------
         seed : int
-            Same seed, same bytes.
+            Seed; the same seed gives the same trace.
         num_requests : int, optional
-            How many; the workload's own number, or what arrives in its `duration_s`, if left out.
+            Number of requests; by default the workload's own, or those of its `duration_s`.
         request_rate : float, optional
-            Requests per second, as by `at_rate`; the workload's own arrivals if left out. The lengths do not change.
+            Requests per second, as by `at_rate`; by default the workload's own. The lengths do not change.
 
         Returns
         -------

@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
     Parameters
     ----------
     arguments : list of str
-        The traces' folder, and optionally where to write; the package's own data folder if left out.
+        The traces' folder, and optionally the target folder (by default the package's data folder).
     """
     if not 1 <= len(arguments) <= 2:
         raise SystemExit("usage: python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]")

@@ -1,4 +1,4 @@
-"""What every arrival process can do: say when n requests arrive, and be set to another rate."""
+"""The base class of arrival processes: draw the times of n requests, and change the rate."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from busdoor_workloads.config import pick
 
 
 class Arrivals(ABC):
-    """A process that says when requests arrive.
+    """A process that draws arrival times.
 
-    Subclasses have a name `process`, under which configuration files find them, and give `times` and `at_rate`.
+    Subclasses have a name `process` for configuration files, and define `times` and `at_rate`.
     """
 
     process: ClassVar[str]
@@ -31,7 +31,7 @@ class Arrivals(ABC):
 
 
 def as_arrivals(value: object) -> Arrivals:
-    """Turn what a configuration file says into an arrival process: a number is a Poisson rate.
+    """Return the arrival process of a configuration's value: a number is a Poisson rate.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def as_arrivals(value: object) -> Arrivals:
     Raises
     ------
     ValueError
-        Unknown process or key, with the nearest right name; a value out of range.
+        Unknown process or key, with the nearest known name; a value out of range.
 
     Examples
     --------

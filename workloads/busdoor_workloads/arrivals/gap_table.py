@@ -16,7 +16,7 @@ from busdoor_workloads.config import NonNegative, Share, config
 
 @config
 class GapTable(Renewal):
-    """Gaps from a table of quantiles, straight lines between them; what profiles of bursty traces use.
+    """Gaps from a table of quantiles, with straight lines between them; profiles of bursty traces use it.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from busdoor_workloads.arrivals.base import Arrivals
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Positive, config
 
-# Points a period at which the day's cumulated rate is tabulated: straight lines between them are off by 1e-7 periods.
+# Points per period of the table of the day's cumulated rate: straight lines between them are off by 1e-7 periods.
 _POINTS_A_DAY = 4096
 
 
@@ -27,7 +27,7 @@ class Modulated(Arrivals):
 
     @abstractmethod
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return the times, in seconds, at which so many arrivals are expected to have come."""
+        """Return the times, in seconds, at which this many arrivals are expected."""
 
     def times(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw the first `n` arrival times, in seconds from 0, not decreasing, shape (n,)."""
@@ -43,7 +43,7 @@ class MMPP2(Modulated):
     rates : (float, float)
         Requests per second in either state; one may be 0.
     mean_sojourn_s : (float, float)
-        Mean time spent in either state at a stretch, in seconds.
+        Mean time of a stay in either state, in seconds.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class MMPP2(Modulated):
         return replace(self, rates=(self.rates[0] * factor, self.rates[1] * factor))
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return the times, in seconds, at which so many arrivals are expected to have come."""
+        """Return the times, in seconds, at which this many arrivals are expected."""
         state = int(rng.random() * sum(self.mean_sojourn_s) >= self.mean_sojourn_s[0])
         order = [state, 1 - state]
         a_cycle = float(np.dot(self.rates, self.mean_sojourn_s))
@@ -96,7 +96,7 @@ class Ramp(Modulated):
     ramp_up_start_rps, ramp_up_end_rps : float
         Requests per second at either end.
     ramp_up_s : float
-        How long the ramp takes, in seconds; if left out, as long as the requests asked for are expected to take.
+        Duration of the ramp, in seconds; by default the expected duration of the trace.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class Ramp(Modulated):
         return replace(self, ramp_up_start_rps=start, ramp_up_end_rps=end)
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return the times, in seconds, at which so many arrivals are expected to have come."""
+        """Return the times, in seconds, at which this many arrivals are expected."""
         length_s = self.ramp_up_s or len(expected) / self._mean_rate
         on_ramp = np.minimum(expected, self._mean_rate * length_s)
         after_s = (expected - on_ramp) / self.ramp_up_end_rps
@@ -174,7 +174,7 @@ class Diurnal(Modulated):
         return replace(self, request_rate=request_rate)
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return the times, in seconds, at which so many arrivals are expected to have come."""
+        """Return the times, in seconds, at which this many arrivals are expected."""
         swing = (self.peak_to_trough - 1) / (self.peak_to_trough + 1)
         phase = np.linspace(0, 1, _POINTS_A_DAY + 1)
         count = phase + swing * (1 - np.cos(2 * pi * phase)) / (2 * pi)
@@ -193,7 +193,7 @@ class Spike(Modulated):
     spike_rate : float
         Requests per second inside it.
     start_s, duration_s : float
-        When it starts and how long it lasts, in seconds.
+        Start and duration, in seconds.
 
     Examples
     --------
@@ -213,7 +213,7 @@ class Spike(Modulated):
         return replace(self, request_rate=request_rate, spike_rate=self.spike_rate * request_rate / self.request_rate)
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return the times, in seconds, at which so many arrivals are expected to have come."""
+        """Return the times, in seconds, at which this many arrivals are expected."""
         before = self.request_rate * self.start_s
         inside = self.spike_rate * self.duration_s
         first, second = np.minimum(expected, before), np.clip(expected - before, 0.0, inside)

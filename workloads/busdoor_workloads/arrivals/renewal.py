@@ -50,8 +50,8 @@ class Renewal(Arrivals):
     request_rate : float
         Requests per second; infinity is a burst.
     normalize_duration : bool
-        Scale every gap so that the last of n arrivals falls on n / request_rate exactly, as vLLM's client does. Off by
-        default: it takes away the variance of the count.
+        Scale every gap so that the last of n arrivals is exactly at n / request_rate, as vLLM's client does. Off by
+        default, since it removes the variance of the count.
     """
 
     request_rate: Rate

@@ -1,4 +1,4 @@
-"""Arrivals that are given rather than drawn: a trace's own times, users in a closed loop, a profile's fit."""
+"""Arrivals that are not drawn from a law: a trace's own times, users in a closed loop, a profile's fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from busdoor_workloads.durations import AnySeconds
 
 @config
 class Replay(Arrivals):
-    """The times of a trace, again; they start over after the last one plus a mean gap, if more are wanted.
+    """The times of a trace; if more are needed, they repeat after the last one plus a mean gap.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Replay(Arrivals):
     path : str
         Instead of `arrival_s`: a trace file to read them from.
     time_scale : float
-        2 makes the gaps twice as long, so halves the rate.
+        Factor of the gaps: 2 halves the rate.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class Replay(Arrivals):
 
 @config
 class ClosedLoop(Arrivals):
-    """So many users, each sending its next request when the last is answered and it has thought.
+    """A fixed number of users, each of which sends its next request after the last answer and a think time.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class ClosedLoop(Arrivals):
 
     Notes
     -----
-    The times are lower bounds, all 0: when a request arrives is up to the server.
+    The times are lower bounds, all 0: the server determines when a request arrives.
     """
 
     process: ClassVar[str] = "closed_loop"
@@ -96,7 +96,7 @@ class ClosedLoop(Arrivals):
 
 @config
 class Measured(Arrivals):
-    """A process fitted to a trace, which becomes Poisson when another rate is asked for.
+    """A process fitted to a trace; at another rate it becomes Poisson.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ def _conversations(chat_id: pd.Series[int], parent_chat_id: pd.Series[int]) -> N
     place = place[~place.index.duplicated()]
     parents = place.reindex(parent_chat_id.to_numpy()).to_numpy(dtype=np.float64)
     first = np.where(np.isnan(parents), np.arange(len(chat_id)), parents).astype(np.int64)
-    # Each round doubles how far back a request looks, so that a conversation of n turns takes log2(n) rounds.
+    # Each round doubles the distance to the ancestor, so that a conversation of n turns takes log2(n) rounds.
     for _ in range(len(first).bit_length()):
         first = first[first]
     return first

@@ -1,4 +1,4 @@
-"""A file format: how to recognise it, how to read it, how to write it."""
+"""A file format: its marks, its reader and its writer."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Format:
     Parameters
     ----------
     name : str
-        What the user calls it.
+        Name for the user.
     title : str
-        What it is, in a few words.
+        Description in a few words.
     container : str
         Kind of file: "csv", "jsonl", "json" or "folder".
     time_unit : str, optional
-        Unit of the file's arrival times unless the user says otherwise; None where it cannot be another.
+        Default unit of the file's arrival times; None if it cannot be changed.
     uses : frozenset of str
         Options of `read_trace` that only some formats have.
     marks : frozenset of str
-        Columns (keys) whose presence in the first record tells this format from the others.
+        Columns (keys) of the first record that identify this format.
     read : callable
         From a path and the options to a draft.
     write : callable, optional
-        Writes a trace to an open text file; absent where such files need not be written.
+        Writes a trace to an open text file; absent if the format is only read.
     keeps : tuple of str
         Optional columns that the written file can hold.
     tick_s : float
-        Arrivals are written to so many seconds; 0 as they are.
+        Resolution of written arrivals, in seconds; 0: exact.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Format:
     tick_s: float = 0.0
 
     def cannot_keep(self, trace: Trace) -> list[str]:
-        """List the columns of a trace that a file of this format has no place for.
+        """Return the columns of a trace that a file of this format cannot hold.
 
         Examples
         --------
@@ -74,7 +74,7 @@ def mapped(
     time_unit: TimeUnit = "s",
     relative: bool = False,
 ) -> Callable[[Path, ReadOptions], Draft]:
-    """Make the reader of a CSV format that only names our columns differently."""
+    """Return the reader of a CSV format that only names our columns differently."""
 
     def read(path: Path, options: ReadOptions) -> Draft:
         unit = options.time_unit or time_unit

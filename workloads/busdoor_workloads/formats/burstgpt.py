@@ -22,7 +22,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     if options.model is not None:
         draft.frame = draft.frame[_of_model(table, options.model)]
         draft.metadata["model"] = options.model
-    # A request that failed has no tokens, and is no work for a server.
+    # A failed request has no tokens and is no work for a server.
     failed = (draft.frame[["input_tokens", "output_tokens"]] == 0).any(axis=1)
     draft.metadata["rows_dropped_zero_tokens"] = int(failed.sum())
     draft.frame = draft.frame[~failed].copy()
@@ -34,7 +34,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 def _of_model(table: Table, model: str) -> pd.Series[bool]:
     if "Model" not in table.frame:
-        raise ValueError(f"{table.path.name} has no column Model to take {model!r} by")
+        raise ValueError(f"{table.path.name} has no column Model to select {model!r}; leave model (--model) out")
     models = table.frame["Model"].astype(str)
     if not (models == model).any():
         raise ValueError(f"{table.path.name} has no request of model {model!r}; {did_you_mean(model, models.unique())}")

@@ -27,7 +27,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 
 def _calls(record: int, row: dict[Any, Any]) -> Iterator[dict[str, Any]]:
-    """List a session's calls; each waits for the tool that the call before it started."""
+    """Return a session's calls; each waits for the tool that the previous call started."""
     subs = row["sub_requests"] if isinstance(row["sub_requests"], list) else [row]
     earliest, tool = row.get("arrival_time_ns"), 0
     for turn, sub in enumerate(subs):

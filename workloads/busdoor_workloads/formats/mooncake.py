@@ -1,7 +1,7 @@
 """Mooncake traces (kvcache-ai/Mooncake, FAST'25 release): milliseconds and ids of 512-token blocks.
 
-They tell neither sessions nor parents, and their ids name prompts alone: a prompt finds what earlier prompts left in
-the prefix cache, but of an earlier answer nothing, though a real server would find that too. Hits are a lower bound.
+They have neither sessions nor parents, and their ids cover prompts only: a prompt hits blocks of earlier prompts in the
+prefix cache but not those of earlier answers, which a real server would hit too. Hits are a lower bound.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _write(trace: Trace, file: TextIO) -> None:
     rows = zip(trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.output_tokens.tolist(), blocks, strict=True)
     for arrival_s, input_tokens, output_tokens, ids in rows:
         record = {
-            "timestamp": round(arrival_s * 1e3),  # other readers demand whole milliseconds
+            "timestamp": round(arrival_s * 1e3),  # other readers require whole milliseconds
             "input_length": input_tokens,
             "output_length": output_tokens,
             "hash_ids": ids,

@@ -43,16 +43,16 @@ def read_trace(
 ) -> Trace:
     r"""Read a trace file (or ServeGen folder).
 
-    The file may be CSV (with commas, semicolons or tabs), JSON lines, a JSON array, Parquet (where pyarrow is there)
-    or a vLLM result; packed with gzip, bzip2, xz or zstd; a pipe. What is read is used, or refused by name, and what
-    the file does not say is in the trace's `notes`.
+    The file may be CSV (with commas, semicolons or tabs), JSON lines, a JSON array, Parquet (if pyarrow is installed)
+    or a vLLM result; compressed with gzip, bzip2, xz or zstd; or a pipe. Every column is used or refused by name, and
+    assumptions about the file are in the trace's `notes`.
 
     Parameters
     ----------
     path : str or Path
         The file. Requests need not be sorted, except in our own formats.
     format : str, optional
-        A key of `FORMATS`; found out from the file's first record where absent.
+        A key of `FORMATS`; by default detected from the file's first record.
     columns : mapping, optional
         For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens": "prompt_len"}``.
     time_unit : {"s", "ms", "us", "ns", "datetime"}, optional
@@ -61,42 +61,42 @@ def read_trace(
     time_scale : float
         Stretches time: 2 halves the rate.
     start_s, duration_s : float
-        Window of the file to take, in seconds from its start; its beginning becomes time 0.
+        Window of the file to read, in seconds from its start; the window's start becomes time 0.
     max_requests : int, optional
-        Take the first so many.
+        Number of requests to read from the start.
     max_total_tokens : int, optional
         Longest request, prompt and output together.
     too_long : {"drop", "clip"}
-        What to do with longer ones: leave them out, or cut the output (and the prompt where it alone is too long).
+        Treatment of longer ones: leave them out, or cut the output (and the prompt if it alone is too long).
     skip_bad : bool
-        Leave bad rows out and count them instead of refusing the file.
+        Leave bad rows out and count them instead of raising an error.
     jitter : bool
-        Spread arrivals over the tick where a Mooncake file's timestamps are so coarse that most gaps are 0.
+        Spread arrivals over the tick if a Mooncake file's timestamps are so coarse that most gaps are 0.
     seed : int
         For the jitter, and for ServeGen, whose folders hold distributions to draw from.
     model : str, optional
-        Take only this model's requests (BurstGPT).
+        Read only this model's requests (BurstGPT).
     normalize_duration : bool
         Rescale gaps so that each ServeGen window holds exactly its expected number of requests, as its authors do.
     name : str, optional
-        What to call the trace; the file's name by default.
+        Name of the trace; by default the file's.
     block_size : int, optional
-        Tokens that one hash id stands for, where the file does not say or is of another size than its format.
+        Tokens per hash id, if the file does not contain it or differs from its format.
     run : int, optional
-        Which result to take (1 first) of a vLLM result file to which several were appended.
+        Number of the result (1 first) in a vLLM result file to which several were appended.
     max_bytes : int
-        Largest file that is read, counted unpacked.
+        Largest file that is read, counted uncompressed.
 
     Returns
     -------
     Trace
-        In order of arrival. Its metadata says how many rows were read, dropped, clipped or jittered; its `notes` say
-        what was done that the file does not say.
+        In order of arrival. Its metadata has the number of rows that were read, dropped, clipped or jittered; its
+        `notes` list changes and assumptions of the reader.
 
     Raises
     ------
     ValueError
-        A bad row (file, line, column, value, what would be right), or an unknown format or column (nearest right name).
+        A bad row (file, line, column, value, wanted value), or an unknown format or column (nearest known name).
     FileNotFoundError
         The file is absent.
 
@@ -141,7 +141,7 @@ def detect_format(path: str | Path) -> str:
     Returns
     -------
     str
-        A key of `FORMATS`; "csv" or "jsonl" where the file is of no format known.
+        A key of `FORMATS`; "csv" or "jsonl" if the file has no known format.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def detect_format(path: str | Path) -> str:
     return _detected(Path(path), False).name
 
 
-# What a file holds, and the kinds of file whose formats may stand in it; the first is ours.
+# Content of a file, and the containers whose formats it may have; the first is ours.
 _MAY_BE = {"csv": ("csv",), "jsonl": ("jsonl",), "array": ("jsonl",), "parquet": ("csv", "jsonl")}
 
 
@@ -160,7 +160,7 @@ def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
     kinds = _MAY_BE.get(holds, (holds,))
     fitting = [f for f in FORMATS.values() if f.container in kinds and f.marks <= set(columns)]
     if fitting and not mapped:
-        return max(fitting, key=lambda f: len(f.marks))  # the more a format asks for, the surer the match
+        return max(fitting, key=lambda f: len(f.marks))  # the more marks a format has, the surer the match
     if holds not in _MAY_BE:
         raise ValueError(f"{path.name} is a {holds} of no format known: {', '.join(FORMATS)}")
     return FORMATS[kinds[0]]

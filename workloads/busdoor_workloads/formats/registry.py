@@ -1,4 +1,4 @@
-"""The formats there are, by name."""
+"""The known formats by name."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ FORMATS: Mapping[str, Format] = {
 
 
 def known_format(format: str) -> Format:
-    """Look a format up by its name.
+    """Return the format of a name.
 
     Raises
     ------
     ValueError
-        There is none of that name; the nearest is given.
+        The name is unknown; the message has the nearest one.
     """
     if format not in FORMATS:
         raise ValueError(f"the format {format!r} is unknown; {did_you_mean(format, FORMATS)}")
@@ -55,12 +55,12 @@ _SPECIAL = ("columns", "model", "normalize_duration", "run")
 
 
 def refuse_unused(kind: Format, path: Path, options: ReadOptions) -> None:
-    """Refuse options that say nothing about files of a format.
+    """Refuse options that do not apply to files of a format.
 
     Raises
     ------
     ValueError
-        The first such option, and the formats it is for.
+        The first such option, and the formats to which it applies.
     """
     for option in _SPECIAL:
         if getattr(options, option) != getattr(_DEFAULTS, option) and option not in kind.uses:

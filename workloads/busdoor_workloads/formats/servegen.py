@@ -1,8 +1,8 @@
 """ServeGen folders (alibaba/ServeGen `data/*/*`): per client, rates and gap shapes by window and length histograms.
 
 The folder holds distributions, not requests: reading it draws a trace. Each client is a renewal process whose rate
-and shape change every window; its clock runs in expected requests, so that a gap begun in one window ends in the
-next at that one's rate (Xiang et al., arXiv 2505.09999; their tool draws each window by itself).
+and shape change every window; its clock runs in expected requests, so that a gap that starts in one window ends in the
+next one at that window's rate (Xiang et al., arXiv 2505.09999; their tool draws each window separately).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WINDOW_S = 600.0  # length of a row's window in chunk-N-trace.csv
 _ROW = ("start_s", "rate", "cv", "family", "shape", "scale")
 _LEAST = {"start_s": 0, "rate": 0, "shape": np.nextafter(0, 1)}  # of the columns that are drawn from
 _MOST_REQUESTS = 20_000_000  # about 2 GB of columns; the 14 days of m-large hold 237 million
-_INPUT_FIELDS = ("input_tokens", "text_tokens")  # multimodal clients count their text apart
+_INPUT_FIELDS = ("input_tokens", "text_tokens")  # multimodal clients count their text separately
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
@@ -44,7 +44,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     drawn = [_client(file, windows[file], options) for file in with_lengths]
     frame = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame()
     if frame.empty:
-        raise ValueError(f"{path} gives no request in the window asked for")
+        raise ValueError(f"{path} has no request in this window; use another start_s or a longer duration_s")
     notes = {"clients": len(with_lengths), "clients_without_lengths": len(clients) - len(with_lengths)}
     return Draft(table=Table(path=path, frame=frame), frame=frame, names={}, metadata={**notes, "seed": options.seed})
 
@@ -61,7 +61,7 @@ class _Window:
         return self.rate * WINDOW_S
 
     def gaps(self, number: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draw gaps of mean 1; the window's rate, which was counted, sets their scale."""
+        """Draw gaps of mean 1; the window's measured rate sets their scale."""
         if self.family.strip() == "Weibull":
             return rng.weibull(self.shape, number) / float(gamma_function(1 + 1 / self.shape))
         return rng.gamma(self.shape, 1 / self.shape, number)

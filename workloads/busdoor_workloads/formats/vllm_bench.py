@@ -1,4 +1,4 @@
-"""Results of `vllm bench serve --save-result --save-detailed`: the lengths that were run, and when they were sent."""
+"""Results of `vllm bench serve --save-result --save-detailed`: lengths of the requests, and their send times."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 
 def _arrivals(draft: Draft, result: Mapping[str, Any], seed: int) -> None:
-    """Draw the arrivals that the client was told to make: a rate's, or those of a closed loop, or all at once."""
+    """Draw the arrivals of the client's settings: at a rate, of a closed loop, or all at once."""
     rate, burstiness = _positive(result.get("request_rate")), _positive(result.get("burstiness")) or 1.0
     users, number = result.get("max_concurrency"), len(draft.frame)
     if rate is not None and np.isfinite(rate):
@@ -63,7 +63,7 @@ def _drawn(number: int, rate: float, burstiness: float, seed: int) -> FloatArray
 
 
 def _positive(value: object) -> float | None:
-    if value == "inf":  # the client writes infinity so
+    if value == "inf":  # the client's spelling of infinity
         return np.inf
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
 

@@ -14,16 +14,16 @@ from busdoor_workloads.trace import Trace
 
 
 def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> None:
-    """Write a trace to a file; compressed where its name ends in .gz.
+    """Write a trace to a file; compressed if its name ends in .gz.
 
     Parameters
     ----------
     trace : Trace
-        What to write.
+        The trace.
     path : str or Path
-        Where to.
+        The file.
     format : str, optional
-        A key of `FORMATS` that can be written; by default csv or jsonl, as the file's name ends.
+        A key of `FORMATS` that can be written; by default csv or jsonl, by the suffix of the file's name.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
 
     Notes
     -----
-    ``FORMATS[format].cannot_keep(trace)`` lists the columns that the format has no place for.
+    ``FORMATS[format].cannot_keep(trace)`` lists the columns that the format cannot hold.
     An infinite `timeout_s` is written as empty, which means the same.
     """
     path = path_of("path", path)
@@ -47,7 +47,7 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
 
 
 def largest_rounding_s(trace: Trace, tick_s: float) -> float:
-    """Return by how many seconds an arrival changes at most when it is written to `tick_s` seconds.
+    """Return the most seconds by which an arrival changes when it is written to `tick_s` seconds.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def largest_rounding_s(trace: Trace, tick_s: float) -> float:
 
 
 def format_to_write(path: str | Path, format: str | None = None) -> str:
-    """Return the format that `write_trace` writes: the one asked for, or the one the file's name ends in.
+    """Return the format that `write_trace` writes: the given one, or that of the file's suffix.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every distribution of lengths can do: sample, and say its law exactly, after rounding to whole tokens."""
+"""The base class of distributions of lengths: samples, and the exact law after rounding to whole tokens."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_TOKENS = 2**31 - 1
 # Below this a sum over lengths takes every length, above it a grid of this ratio (trapezium error about 1e-7).
 _EXACT_BELOW = 2**16
 _GRID_RATIO = 1.001
-# Drawing again would take this many draws a sample: surely not what was meant.
+# With this many draws per sample, rejection is surely a mistake.
 _LEAST_ACCEPTED = 1e-3
 
 
 class Lengths(ABC):
     """A distribution of token counts, whole numbers of at least 1.
 
-    Subclasses have a name `type`, under which configuration files find them, and give `sample`, `survival` and
-    `longest`; the rest follows.
+    Subclasses have a name `type` for configuration files, and define `sample`, `survival` and `longest`; the rest
+    follows from these.
     """
 
     type: ClassVar[str]
@@ -66,7 +66,7 @@ class Lengths(ABC):
         Parameters
         ----------
         batch_size : int
-            How many independent lengths, at least 1.
+            Number of independent lengths, at least 1.
 
         Examples
         --------
@@ -80,7 +80,7 @@ class Lengths(ABC):
             return self._total(lambda survival: -np.expm1(batch_size * np.log1p(-np.minimum(survival, 1.0))))
 
     def static_efficiency(self, batch_size: int) -> float:
-        """Return the share of a static batch's decode slot-steps that make a wanted token: E[N] / E[max of b].
+        """Return the share of a static batch's decode slot-steps that generate a wanted token: E[N] / E[max of b].
 
         Examples
         --------
@@ -118,8 +118,8 @@ class Continuous(Lengths):
     min, max : int
         Shortest and longest length, in tokens.
     truncate : {"clip", "reject"}
-        What happens to a draw above `max` or below `min`: it becomes the bound, or is drawn again. Rejection looks at
-        the draw before rounding and keeps those in (min - 1, max].
+        Treatment of a draw above `max` or below `min`: it becomes the bound, or is drawn again. Rejection tests the
+        draw before rounding and keeps those in (min - 1, max].
     """
 
     min: Tokens = 1
@@ -172,7 +172,7 @@ class Continuous(Lengths):
 
 
 def as_lengths(value: object) -> Lengths:
-    """Turn what a configuration file says into a distribution: a number is a fixed length.
+    """Return the distribution of a configuration's value: a number is a fixed length.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def as_lengths(value: object) -> Lengths:
     Raises
     ------
     ValueError
-        Unknown type or key, with the nearest right name; a value out of range.
+        Unknown type or key, with the nearest known name; a value out of range.
 
     Examples
     --------

@@ -41,7 +41,7 @@ class Exponential(Continuous):
 
 @config
 class TruncatedExponential(Exponential):
-    """An exponential law cut at `max`, where `truncate` must be said: it changes the mean a lot.
+    """An exponential law cut at `max`; `truncate` is required, since it changes the mean a lot.
 
     Parameters
     ----------

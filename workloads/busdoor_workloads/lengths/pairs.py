@@ -19,7 +19,7 @@ from busdoor_workloads.lengths.tables import Histogram
 class Pairs(ABC):
     """A joint distribution of input and output tokens.
 
-    Subclasses have a name `type`, under which configuration files find them.
+    Subclasses have a name `type` for configuration files.
     """
 
     type: ClassVar[str]
@@ -43,7 +43,7 @@ class Pairs(ABC):
 
 @config
 class Independent(Pairs):
-    """Inputs and outputs that know nothing of each other.
+    """Independent inputs and outputs.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class Resample(Pairs):
 
 
 def as_pairs(value: object) -> Pairs:
-    """Turn what a configuration file says into a joint distribution.
+    """Return the joint distribution of a configuration's table.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def as_pairs(value: object) -> Pairs:
     Raises
     ------
     ValueError
-        Unknown type or key, with the nearest right name; a value out of range.
+        Unknown type or key, with the nearest known name; a value out of range.
     """
     if isinstance(value, Pairs):
         return value

@@ -1,4 +1,4 @@
-"""Prompt and answer lengths from tables of quantiles that keep how they depend on each other."""
+"""Prompt and answer lengths from tables of quantiles that keep their dependence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from busdoor_workloads.lengths.tables import Quantiles
 
 @config
 class RankTable(Pairs):
-    """A table of quantiles for inputs, one for outputs, and how an output's rank depends on the input's.
+    """A table of quantiles for inputs, one for outputs, and the dependence of an output's rank on the input's.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class RankTable(Pairs):
 
     Notes
     -----
-    Ranks, because a heavy tail leaves them smooth: straight lines between their quantiles keep the outputs' own law.
+    Ranks stay smooth under a heavy tail: straight lines between their quantiles keep the outputs' own law.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class _Table(Lengths):
         """Draw `n` lengths, shape (n,), in tokens."""
         lengths, probability = self.table
         cumulative = np.cumsum(probability)
-        # Dividing by the sum keeps a draw near 1 inside the table in spite of rounding.
+        # Division by the sum keeps a draw near 1 inside the table despite rounding.
         return lengths[np.searchsorted(cumulative / cumulative[-1], rng.random(n), side="right")]
 
     def survival(self, k: ArrayLike) -> FloatArray:

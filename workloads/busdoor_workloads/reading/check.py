@@ -1,4 +1,4 @@
-"""From raw values to checked columns: every bad row is found and named by file, line and column."""
+"""Checks of raw values: every bad row is found and named by file, line and column."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LATEST_S = 1e11  # seconds since 1970 in the year 5138: a later time is in anot
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column's values must be, in words and as limits."""
+    """The wanted values of a column, in words and as limits."""
 
     wanted: str
     least: float
@@ -61,9 +61,9 @@ def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
     Parameters
     ----------
     draft : Draft
-        What a reader found; gets notes on what was done.
+        Raw columns of a reader; gets notes on changes.
     skip_bad : bool
-        Leave bad rows out instead of refusing the file.
+        Leave bad rows out instead of raising an error.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
     Raises
     ------
     ValueError
-        The first bad row: file, line, column, value, and what would be right.
+        The first bad row: file, line, column, value, and wanted value.
     """
     parsed = {str(column): _parse(draft, str(column)) for column in draft.frame if column != "hash_ids"}
     if "hash_ids" in draft.frame:
@@ -119,7 +119,7 @@ def _arrivals(draft: Draft, raw: pd.Series[Any]) -> _Parsed:
     if since_1970 := first / per_second > EPOCH_S:
         date = np.datetime64(int(first / per_second), "s")
         draft.notes.append(f"{_name(draft, 'arrival_s')} counts from 1970: time 0 is the first request's, {date} UTC")
-    # Subtracted before it is divided: doubles of seconds since 1970 would round nanoseconds.
+    # Subtraction comes before division: doubles of seconds since 1970 would round nanoseconds.
     zero = first if since_1970 or draft.relative else values.dtype.type(0)
     return _Parsed((values - zero) / per_second, parsed.good, parsed.wanted)
 
@@ -132,7 +132,7 @@ def _durations(draft: Draft, column: str, raw: pd.Series[Any]) -> _Parsed:
 
 
 def _sessions(draft: Draft, raw: pd.Series[Any]) -> pd.Series[Any]:
-    """Number sessions that have names, or numbers of more than 64 bits."""
+    """Number sessions whose ids are names, or numbers of more than 64 bits."""
     _, good = whole_numbers(raw)
     named = raw[~good & raw.notna().to_numpy()].map(lambda value: isinstance(value, int | str) and value is not True)
     if named.empty or not named.all():

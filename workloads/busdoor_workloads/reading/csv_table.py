@@ -1,4 +1,4 @@
-"""Tables of separated fields: no field is lost, no name stands twice, whole numbers stay exact."""
+"""Tables of separated fields: no field is lost, no name is duplicate, whole numbers stay exact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
     Raises
     ------
     ValueError
-        The file and line of the first row that is no row, or a name that stands twice in the header.
+        The file and line of the first malformed row, or a name that is twice in the header.
     """
     separator, _ = read_header(path, max_bytes)
 
@@ -46,12 +46,12 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
 
 
 def read_header(path: Path, max_bytes: int = MAX_BYTES) -> tuple[str, list[str]]:
-    """Read what separates a file's fields, and the names of its columns.
+    """Return the separator of a file's fields, and the names of its columns.
 
     Raises
     ------
     ValueError
-        The file is empty, or a name stands twice.
+        The file is empty, or a name is there twice.
     """
     with open_text(path, max_bytes) as file:
         first = next((line for line in file if line.strip()), "")
@@ -119,5 +119,5 @@ def _read_ragged(path: Path, separator: str, skip_bad: bool, max_bytes: int) -> 
 
 
 def _without_empty_tail(fields: list[str], width: int) -> list[str]:
-    """Return a row without the empty fields beyond the header, which carry nothing."""
+    """Return a row without the empty fields beyond the header."""
     return fields[:width] if not any(field.strip() for field in fields[width:]) else fields

@@ -1,4 +1,4 @@
-"""What a format's reader hands over: our columns, taken from the file but not yet checked."""
+"""The output of a format's reader: our columns from the file, not yet checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNITS_PER_SECOND: Mapping[str, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How a file is to be read; see `read_trace` for the meaning of each."""
+    """Options of a reader; see `read_trace`."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     time_unit: TimeUnit | None = None
@@ -51,32 +51,32 @@ class ReadOptions:
 
 @dataclass(kw_only=True)
 class Draft:
-    """Raw values under our names; the frame's index is the record they came from.
+    """Raw values under our names; the frame's index is the number of the record.
 
     Parameters
     ----------
     table : Table
-        The file, which knows the line of a record.
+        The file, with the line of each record.
     frame : DataFrame
         Raw values, one column for each of ours that the file has.
     names : dict
-        What the file calls each column, for error sentences.
+        The file's name of each column, for error messages.
     time_unit : str
         Unit of `arrival_s` (and of `think_time_s`); "datetime" for timestamps with a date.
     relative : bool
         The clock has no zero of its own: the first arrival is 0.
     in_order : bool
-        The file promises order of arrival, so disorder is an error instead of being sorted away.
+        The format requires order of arrival, so that disorder is an error instead of being sorted.
     number_turns : bool
-        Turns are to be counted within each session, in order of arrival.
+        Turns are numbered within each session, in order of arrival.
     quantised : bool
-        Timestamps may sit on coarse ticks, within which arrivals are then spread.
+        Timestamps may have coarse ticks, over which arrivals are then spread.
     whole_blocks : bool
-        The file names every block of a prompt that it names any of.
+        A prompt has ids for all of its blocks or for none.
     block_size, metadata
         As in `Trace`.
     notes : list of str
-        What was done that the file does not say.
+        Changes and assumptions of the reader.
     """
 
     table: Table
@@ -109,7 +109,7 @@ def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str
     Raises
     ------
     ValueError
-        A needed column is missing; the sentence names it and the nearest one there is.
+        A needed column is missing; the message names it and the columns of the file.
     """
     present = list(table.frame.columns)
     if missing := [ours for ours, theirs in needed.items() if theirs not in present]:

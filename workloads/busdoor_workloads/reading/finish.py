@@ -1,4 +1,4 @@
-"""From checked columns to a trace: order, time zero, window, limits."""
+"""The fields of a trace from checked columns: order, time zero, window, limits."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from busdoor_workloads.streams import stream
 from busdoor_workloads.text import name_of, printable
 
 _COUNTED = ("session_id", "turn")  # which some readers number themselves
-_CONSTANT = ("block_size", "concurrency")  # one value for the whole trace, taken apart from the columns
+_CONSTANT = ("block_size", "concurrency")  # one value for the whole trace, read separately
 _LENGTHS = ("input_tokens", "output_tokens")
 _TIMES = re.compile(
     r"arriv|timestamp|^(ts|t|time|date|datetime|start|started|sent|submitted)(_|$)|_(ts|date|at)$", re.I
 )
 _FEW = 100  # rows that show whether a column holds times
-_LEAD_S = 60.0  # an idle beginning that is longer than the whole trace, and than a minute, is told
+_LEAD_S = 60.0  # an idle start longer than the whole trace and than a minute is noted
 
 
 def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> dict[str, Any]:
-    """Order the requests, set the clock, apply the reader's limits; return the fields of a trace.
+    """Sort the requests, set the clock, apply the reader's limits; return the fields of a trace.
 
-    The metadata notes what was done.
+    The metadata records these changes.
 
     Parameters
     ----------
     draft : Draft
-        Says what the file's times mean.
+        Has the meaning of the file's times.
     frame : DataFrame
         Checked columns.
     options : ReadOptions
@@ -61,8 +61,8 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> dict[st
         raise ValueError(f"{draft.table.path.name} has no request left to read ({why})")
     if draft.number_turns or ("turn" in frame and len(frame) < num_timed):
         frame["turn"] = frame.groupby("session_id").cumcount() if "session_id" in frame else frame["turn"]
-    _tell_unused(draft)
-    _tell_lead(draft, frame["arrival_s"].to_numpy())
+    _note_unused(draft)
+    _note_lead(draft, frame["arrival_s"].to_numpy())
     return _fields(draft, frame, options, notes | {"notes": list(draft.notes)} if draft.notes else notes)
 
 
@@ -72,7 +72,7 @@ def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
     Raises
     ------
     ValueError
-        The column, and how to have it read, or left out.
+        The column, and how to read it or leave it out.
     """
     used = set(draft.names.values())
     unused = [str(name) for name in draft.table.frame if name not in used]
@@ -95,8 +95,8 @@ def _holds_times(values: pd.Series[Any]) -> bool:
     return bool(np.isfinite(seconds).all() or moments(values.head(_FEW))[1].all())
 
 
-def _tell_unused(draft: Draft) -> None:
-    """Note columns under names of ours that this format's reader has no use for."""
+def _note_unused(draft: Draft) -> None:
+    """Add a note on columns with our names that this format's reader does not use."""
     used = {*draft.names.values(), *_COUNTED * draft.number_turns, *_CONSTANT}
     unused = [name for name in ALL_COLUMNS if name in draft.table.frame and name not in used]
     if unused:
@@ -106,7 +106,7 @@ def _tell_unused(draft: Draft) -> None:
         )
 
 
-def _tell_lead(draft: Draft, arrival_s: FloatArray) -> None:
+def _note_lead(draft: Draft, arrival_s: FloatArray) -> None:
     lead_s = arrival_s[0]
     if lead_s > max(_LEAD_S, arrival_s[-1] - lead_s):
         draft.notes.append(
@@ -138,7 +138,7 @@ def _on_the_clock(draft: Draft, frame: pd.DataFrame, options: ReadOptions, notes
 
 
 def _spread(arrival_s: FloatArray, seed: int, notes: dict[str, Any]) -> FloatArray:
-    # Timestamps on coarse ticks make bursts that never were: spread each tick's requests uniformly over the tick.
+    # Timestamps with coarse ticks make false bursts: spread each tick's requests uniformly over the tick.
     # Sorting the times alone keeps the file's order of requests inside a tick.
     gaps_s = np.diff(arrival_s)
     if len(gaps_s) == 0 or np.mean(gaps_s == 0) <= 0.5 or not gaps_s.any():
@@ -168,7 +168,7 @@ def _limited(frame: pd.DataFrame, block_size: int | None, options: ReadOptions, 
 
 
 def _clipped(frame: pd.DataFrame, max_total_tokens: int, block_size: int | None) -> pd.DataFrame:
-    # As a server does it: the prompt stays unless it leaves no room for one token, then the output is cut off.
+    # As on a server: the prompt is cut only if it leaves no place for one token; then the output is cut off.
     prompt = frame["input_tokens"].clip(upper=max_total_tokens - 1)
     output = frame["output_tokens"].clip(upper=max_total_tokens - prompt)
     frame = frame.assign(input_tokens=prompt, output_tokens=output)

@@ -1,4 +1,4 @@
-"""From columns that were read to the fields of a trace, with the same checks for files and data frames."""
+"""The fields of a trace from read columns, with the same checks for files and data frames."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frame_fields(
     skip_bad: bool = False,
     name: str = "frame",
 ) -> dict[str, Any]:
-    """Return the fields of a trace that a data frame holds; see `Trace.from_frame`."""
+    """Return the fields of a trace from a data frame; see `Trace.from_frame`."""
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"a trace can be made of a data frame, not of {type(frame).__name__}")
     table = Table(path=Path(name), frame=frame.reset_index(drop=True), record_name="row")
@@ -36,7 +36,7 @@ def frame_fields(
 
 
 def checked_fields(draft: Draft, format: str, options: ReadOptions) -> dict[str, Any]:
-    """Check a draft's columns, and return the fields of a trace, which note the format and what was left out."""
+    """Check a draft's columns; return the fields of a trace, whose metadata has the format and what was left out."""
     table = draft.table
     frame, num_bad = checked(draft, skip_bad=options.skip_bad)
     if options.block_size and "hash_ids" not in frame:

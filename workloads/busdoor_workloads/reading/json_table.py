@@ -1,4 +1,4 @@
-"""Tables of JSON objects: one a line, or all in one array; and whole documents."""
+"""Tables of JSON objects, one per line or all in one array; and whole documents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BREAKS_OFF = (ValueError, RecursionError)
 
 
 def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
-    """Read one JSON object a line; a line that is none is an error, or is counted and left out.
+    """Read one JSON object per line; any other line is an error, or is counted and left out.
 
     Raises
     ------
     ValueError
-        The file and line of the first line that is no JSON object.
+        The file and line of the first line that is not a JSON object.
     """
     columns, lines, num_malformed = _Columns(), [], 0
     for chunk in _chunks(path, max_bytes):
@@ -43,12 +43,12 @@ def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
 
 
 def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
-    """Read a file that is one array of JSON objects; what is none is an error, or is counted and left out.
+    """Read a file of one array of JSON objects; any other element is an error, or is counted and left out.
 
     Raises
     ------
     ValueError
-        The file, and the first element that is no JSON object.
+        The file, and the first element that is not a JSON object.
     """
     with open_text(path, max_bytes) as file:
         elements = _loaded(file.read())
@@ -64,21 +64,21 @@ def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_
 
 
 def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Read one JSON document; of a file to which several were appended, the one asked for.
+    """Read one JSON document, or document `run` of a file to which several were appended.
 
     Parameters
     ----------
     path : Path
         The file.
     run : int, optional
-        Which document to take, 1 first; needed where there are several.
+        Number of the document, 1 first; required if there are several.
     max_bytes : int
         Largest file that is read.
 
     Raises
     ------
     ValueError
-        The file and line where it stops being JSON; or the documents there are to choose from.
+        The file and line of the first JSON error; or the number of documents to choose from.
     """
     with open_text(path, max_bytes) as file:
         documents = list(_documents(file.read(), path))
@@ -115,7 +115,7 @@ def _chunks(path: Path, max_bytes: int) -> Iterator[list[tuple[int, str]]]:
 
 
 def _objects(texts: list[str]) -> list[dict[str, Any] | str]:
-    """Parse lines; one that is no object becomes the complaint about it."""
+    """Parse lines; return an error message for each line that is not an object."""
     whole = ",".join(texts)
     try:  # one call for all lines is several times faster than a call for each
         records = json.loads(f"[{whole}]")
@@ -129,7 +129,7 @@ def _objects(texts: list[str]) -> list[dict[str, Any] | str]:
 
 
 def _once(whole: str, records: list[Any]) -> bool:
-    """Whether no record can have a key twice: no key is written more often than records have it."""
+    """Whether no record has a key twice: no key is written more often than there are records with it."""
     objects = [record for record in records if type(record) is dict]
     keys = set().union(*objects)
     if sum(map(len, objects)) == len(keys) * len(objects):
@@ -147,7 +147,7 @@ def _object(text: str) -> dict[str, Any] | str:
 
 
 def _loaded(text: str) -> Any:
-    """Parse a text; where that breaks off, return the reason."""
+    """Parse a text; return the reason if it is not JSON."""
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except _BREAKS_OFF as error:
@@ -164,7 +164,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _TwiceError(ValueError):
-    """A key that stands twice in an object."""
+    """A key is twice in an object."""
 
 
 def _reason(error: Exception) -> str:
@@ -182,7 +182,7 @@ def _cut(text: str) -> str:
 
 
 class _Columns:
-    """Columns that grow by records which need not all have the same keys."""
+    """Columns that grow by records, which may have different keys."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[Any]] = {}
@@ -196,7 +196,7 @@ class _Columns:
         self._num_rows += len(records)
 
     def frame(self) -> pd.DataFrame:
-        # pandas makes floats of whole numbers beside None, which as floats would not stay exact.
+        # pandas converts whole numbers beside None to floats, which are not exact.
         columns = {key: _objects_of(values) if None in values else values for key, values in self._values.items()}
         return pd.DataFrame(columns, index=range(self._num_rows))
 

@@ -38,7 +38,7 @@ def own_draft(table: Table, options: ReadOptions) -> Draft:
     Raises
     ------
     ValueError
-        A needed column is missing, or one is nearly ours.
+        A needed column is missing, or a name is nearly one of ours.
     """
     names = _names(options.columns)
     if not options.columns:
@@ -58,14 +58,15 @@ def _block_size(draft: Draft, options: ReadOptions) -> int | None:
     size = _constant(draft, "block_size")
     if options.block_size and size and size != options.block_size:
         raise ValueError(
-            f"{draft.table.path.name} says block_size {size}, but {options.block_size} is asked for; leave it out"
+            f"{draft.table.path.name} has block_size {size}, but block_size (--block-size) is "
+            f"{options.block_size}; leave it out"
         )
     return options.block_size or size
 
 
 def _number_turns(draft: Draft) -> None:
     if "turn" in draft.frame and "session_id" not in draft.frame:
-        raise ValueError(f"{draft.table.path.name} has turns but no session_id, which says of which session")
+        raise ValueError(f"{draft.table.path.name} has turns but no session_id; add the session of each turn")
     if "session_id" in draft.frame and "turn" not in draft.frame:
         draft.number_turns = True
         draft.notes.append("sessions without turns: numbered in each session in order of arrival")

@@ -1,4 +1,4 @@
-"""From raw values to numbers, without passing whole numbers through floats or truth values off as numbers."""
+"""Numbers from raw values: whole numbers never pass through floats, and booleans are not numbers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Mask = NDArray[np.bool_]
 _INT64 = np.iinfo(np.int64)
 _INEXACT = 2**53  # from here on a double does not hold every whole number (IEEE 754)
 _WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
-_DIGITS = 400  # of a number in a text: more than any number has that a column holds
+_DIGITS = 400  # of a number in a text: more than any valid number has
 
 
 def whole_numbers(raw: pd.Series[Any]) -> tuple[NDArray[np.int64], Mask]:
-    """Return a column as whole numbers, and which of them are such; those beyond int64 become its ends.
+    """Return a column as whole numbers, and a mask of the valid ones; numbers beyond int64 become its ends.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def _whole(value: object) -> int | None:
 
 
 def numbers(raw: pd.Series[Any]) -> NDArray[Any]:
-    """Return a column as int64, where it is that, or else as floats; what is no number becomes NaN.
+    """Return a column as int64 if possible, else as floats; anything but a number becomes NaN.
 
     Examples
     --------
@@ -79,8 +79,8 @@ def _float(value: object) -> float:
 
 
 def moments(raw: pd.Series[Any]) -> tuple[NDArray[np.float64], Mask]:
-    """Return timestamps with a date as seconds from the earliest, and which of them are such."""
-    if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb":  # a bare number would be taken for nanoseconds
+    """Return timestamps with a date as seconds from the earliest, and a mask of the valid ones."""
+    if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb":  # pandas reads a bare number as nanoseconds
         return np.zeros(len(raw)), np.zeros(len(raw), dtype=bool)
     if raw.dtype == object:  # JSON can hold anything
         raw = raw.where(raw.map(lambda value: isinstance(value, str)))
@@ -96,7 +96,7 @@ def are_moments(raw: pd.Series[Any]) -> bool:
 
 
 def block_lists(raw: pd.Series[Any]) -> tuple[list[tuple[int, ...]], Mask]:
-    """Return the ids of each prompt's blocks, and which rows are such lists."""
+    """Return the ids of each prompt's blocks, and a mask of the valid rows."""
     parsed = [_block_ids(value) for value in raw]
     return [ids or () for ids in parsed], np.array([ids is not None for ids in parsed], dtype=bool)
 

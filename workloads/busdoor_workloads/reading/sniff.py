@@ -1,4 +1,4 @@
-"""Finding out what a file holds, and reading its table whatever it is written in."""
+"""Detection of a file's content, and the reader of its table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
 
 
 def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...]]:
-    """Find out what a file holds and which columns (or keys) its first record has.
+    """Return the content of a file and the columns (or keys) of its first record.
 
     Returns
     -------
@@ -41,19 +41,19 @@ def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...
         keys = tuple(json.loads(first))
     except json.JSONDecodeError:
         return "json", ()
-    except (ValueError, RecursionError):  # nested too deeply, or too long a number: the reader says so
+    except (ValueError, RecursionError):  # nested too deeply, or too long a number: the reader reports it
         return "jsonl", ()
     is_benchmark_result = {"input_lens", "request_throughput"} & set(keys)
     return ("json" if is_benchmark_result else "jsonl"), keys
 
 
 def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
-    """Read a table: CSV, JSON lines, a JSON array or Parquet, as the file has it.
+    """Read a table from CSV, JSON lines, a JSON array or Parquet.
 
     Raises
     ------
     ValueError
-        The file and line of the first record that is none.
+        The file and line of the first malformed record.
     """
     holds, _ = sniff(path, max_bytes)
     if holds not in _READERS:
@@ -67,7 +67,7 @@ def read_parquet(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYT
     Raises
     ------
     ValueError
-        It is damaged or too large, or pyarrow is not installed.
+        The file is damaged or too large, or pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise ValueError(f"{path.name} is a Parquet table, which needs pyarrow: pip install pyarrow")

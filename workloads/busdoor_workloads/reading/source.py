@@ -1,4 +1,4 @@
-"""Opening a file of others: packed or not, a pipe or not, and never larger than asked for."""
+"""Foreign files: compressed or not, a pipe or not, and never larger than allowed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from typing import Any, BinaryIO, TextIO, cast
 MAX_BYTES = 8 << 30
 """Largest file that is read, unpacked, unless told otherwise: the largest public trace (Azure 2024) has 1.1 GB."""
 
-_BUFFER_BYTES = 1 << 16  # few calls of the counting reader, and little to unpack for a first line
+_BUFFER_BYTES = 1 << 16  # few calls of the counting reader, and little to decompress for a first line
 _MAGIC_BYTES = 16
 PARQUET = b"PAR1"  # Apache Parquet, File Format
 _ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 
 
 def _open_zstd(path: Path) -> BinaryIO:
-    """Unpack with the first library that can: Python's own from 3.14 on, pyarrow, or zstandard."""
+    """Decompress with the first available library: Python's own from 3.14 on, pyarrow, or zstandard."""
     ways: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("compression.zstd", lambda zstd: zstd.open(path, "rb")),
         ("pyarrow", lambda arrow: arrow.input_stream(str(path), compression="zstd")),
@@ -79,26 +79,28 @@ def open_text(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[TextIO]:
     except _DAMAGED as error:
         raise ValueError(f"{path} is a damaged {_packing(start)} file: {error}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text (byte {error.start}: {error.reason})") from None
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}: {error.reason}); convert it, or name another file"
+        ) from None
     except OSError as error:
-        if error.errno is None:  # bz2 and pyarrow complain so of damaged data
+        if error.errno is None:  # bz2 and pyarrow report damaged data so
             raise ValueError(f"{path} is a damaged {_packing(start)} file: {error}") from None
         raise
 
 
 def magic_of(path: Path) -> bytes:
-    """Return the first bytes of a file, which say how it is packed."""
+    """Return the first bytes of a file, which identify its compression."""
     with path.open("rb") as file:
         return file.read(_MAGIC_BYTES)
 
 
 def settled(path: Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Return a file that can be read more than once: the file itself, or what came through a pipe, kept meanwhile.
+    """Return a file that can be read more than once: the file itself, or a temporary copy of a pipe.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        The file is absent; or more comes through the pipe than `max_bytes`.
+        The file is absent; or the pipe has more than `max_bytes`.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
@@ -144,7 +146,7 @@ def _too_large(path: Path, max_bytes: int) -> ValueError:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that ends in a sentence when it gives more than it may."""
+    """A stream that raises ValueError when it exceeds its limit."""
 
     def __init__(self, raw: BinaryIO, path: Path, max_bytes: int) -> None:
         self._raw, self._path, self._max_bytes, self._left = raw, path, max_bytes, max_bytes

@@ -1,4 +1,4 @@
-"""A table as the file has it, with the line of every record so that a bad one can be named."""
+"""The table of a file, with the line of every record for error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from busdoor_workloads.text import printable
 
 Container = Literal["csv", "jsonl", "json", "folder"]
 
-# What was written as a double must come back as the same double: pandas does so by itself from 3.1 on.
+# A written double must be read as the same double: pandas does so by default from 3.1 on.
 _PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 
@@ -27,13 +27,13 @@ class Table:
     path : Path
         The file.
     frame : DataFrame
-        One row a record, numbered from 0.
+        One row per record, numbered from 0.
     line : callable
-        Maps a record's number to its line in the file (1 first); None where a file has no such lines.
+        Maps a record's number to its line in the file (1 first); None if a file has no such lines.
     num_malformed : int
-        Records left out because they were no rows at all (only with `skip_bad`).
+        Malformed records that were left out (only with `skip_bad`).
     record_name : str
-        What a record without a line is called.
+        Word for a record without a line.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Table:
     record_name: str = "request"
 
     def place(self, record: int) -> str:
-        """Name a record for an error sentence.
+        """Return the file and line of a record, for error messages.
 
         Examples
         --------
