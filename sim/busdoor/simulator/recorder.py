@@ -172,7 +172,10 @@ class TableRecorder:
 
 def _with_writing(use: KVUse, batch: Batch) -> KVUse:
     """Count the prompt tokens that the iteration writes as used: a prefill wastes nothing while it runs."""
-    return use._replace(used=min(use.used + batch.num_prefill_tokens, use.reserved)) if batch.chunks else use
+    if not batch.num_prefill_tokens:
+        return use
+    blocks, reserved, used, unused, hole = use
+    return KVUse(blocks, reserved, min(used + batch.num_prefill_tokens, reserved), unused, hole)
 
 
 def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:

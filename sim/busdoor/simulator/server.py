@@ -201,9 +201,10 @@ class Server:
         self._fixed_from_s = -inf
 
     def _begin(self, batch: Batch) -> tuple[Stretch, int]:
-        """Stamp who enters and who is thrown out; time the batch."""
+        """Stamp the requests that enter and those that are preempted; time the batch."""
         now = self.env.now
-        self._endless.check(batch)
+        if batch.preempted or self._endless.watching:
+            self._endless.check(batch)
         for request in batch.admitted:
             if isnan(request.first_scheduled_s):
                 request.first_scheduled_s = max(now, request.arrival_s)
@@ -222,15 +223,14 @@ class Server:
 
     def _until_expected(self, stretch: Stretch, repeat: int) -> int:
         """End a stretch in the iteration in which the next request is expected, if it could enter at once."""
-        policy = self.policy
         if not stretch.start_s < self._expected_s < stretch.end_s(repeat):
             return repeat
-        if policy.num_waiting or policy.num_running >= policy.num_slots:
+        if self.policy.num_waiting or self.policy.num_running >= self.policy.num_slots:
             return repeat
         return min(repeat, stretch.repeats_until(self._expected_s, repeat) + self.lookahead)
 
     def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]) -> None:
-        """Stamp the tokens that are out, and let go of who has finished."""
+        """Stamp the tokens that are out, and release the finished requests."""
         now, recorder = self.env.now, self.recorder
         if recorder:
             recorder.end(batch, stretch, repeat, firsts, now)

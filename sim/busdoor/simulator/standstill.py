@@ -37,16 +37,19 @@ class EndlessPreemption:
         self._policy_name = policy_name
         self._most = most
         self._seen: Counter[tuple[object, ...]] = Counter()
+        self.watching = False  # a batch that preempted was counted since the last token
 
     def check(self, batch: Batch) -> None:
-        """Count a batch that begins; raise ValueError when it has come too often since the last token."""
+        """Count a batch that begins; raise ValueError when it has come too often since the last token.
+
+        A batch that preempts no request, while it is not `watching`, need not be shown.
+        """
         seen = self._seen
-        if batch.num_decode_tokens:
-            if seen:
-                seen.clear()
-        elif (batch.preempted or seen) and any(chunk.completes for chunk in batch.chunks):
+        if batch.num_decode_tokens or any(chunk.completes for chunk in batch.chunks):
             seen.clear()
+            self.watching = False
         elif batch.preempted:
+            self.watching = True
             chunks = [(chunk.request.request_id, *chunk[1:]) for chunk in batch.chunks]
             key = (*chunks, *[request.request_id for request in batch.preempted])
             seen[key] += 1

@@ -114,7 +114,8 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
     """
     line = step_time.line(batch)
     stretch = Stretch(start_s, *line) if line else VectorStretch(start_s, step_time, batch, repeat)
-    check_duration(step_time, stretch.first_s)
+    if not 0 <= stretch.first_s < inf:
+        check_duration(step_time, stretch.first_s)
     if repeat > 1:
         check_duration(step_time, stretch.last_s(repeat))
     return stretch
