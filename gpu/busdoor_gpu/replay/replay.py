@@ -13,8 +13,8 @@ import simpy
 from busdoor.policies.base import Policy
 from busdoor.results.result import Result
 from busdoor.simulator.clients import Clients
+from busdoor.simulator.describe import describe_run
 from busdoor.simulator.recorder import TableRecorder
-from busdoor.simulator.simulate import describe_run
 from busdoor_gpu.engine.backend import Backend
 from busdoor_gpu.engine.device import describe_device, git_commit
 from busdoor_gpu.engine.engine import Engine

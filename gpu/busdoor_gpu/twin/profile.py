@@ -9,8 +9,8 @@ import numpy as np
 import simpy
 
 from busdoor.results.result import Result
+from busdoor.simulator.describe import describe_run
 from busdoor.simulator.recorder import TableRecorder
-from busdoor.simulator.simulate import describe_run
 from busdoor_gpu.engine.backend import Backend
 from busdoor_gpu.engine.engine import Engine
 from busdoor_gpu.engine.model import Model

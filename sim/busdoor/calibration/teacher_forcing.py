@@ -20,9 +20,10 @@ from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
 from busdoor.results.result import Result
 from busdoor.simulator.clients import Clients
+from busdoor.simulator.describe import describe_run
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.server import Server
-from busdoor.simulator.simulate import describe_run, run_to_end
+from busdoor.simulator.system import run_to_end
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 

@@ -17,7 +17,7 @@ from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_ro
 from busdoor.core.study_folder import StudyFolder
 from busdoor.metrics.slo import SLO
 from busdoor.plots import save_figure
-from busdoor.simulator.simulate import versions
+from busdoor.simulator.describe import versions
 
 # What capacity.json has, each of its policies, and points.csv.
 _KEYS: Keys = {

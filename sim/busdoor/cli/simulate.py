@@ -147,7 +147,7 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     from busdoor.cli.progress import notice, progress_bar
     from busdoor.cli.telling import note
     from busdoor.config.run import idle_caches, limits_for, run, servable
-    from busdoor.simulator.simulate import Interrupted
+    from busdoor.simulator.system import Interrupted
 
     try:
         with progress_bar("drawing requests") as report:

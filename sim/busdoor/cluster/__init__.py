@@ -4,11 +4,11 @@ from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.network import Links
 from busdoor.cluster.registry import ROUTERS, as_router, make_router
-from busdoor.cluster.replica import Replica
 from busdoor.cluster.router import Router
 from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
+from busdoor.simulator.replica import Replica
 
 __all__ = [
     "ROUTERS",

@@ -137,10 +137,11 @@ class Disaggregation:
             self._under_way.add(request)
             self.env.process(self._send(request))
 
-    def transfers(self) -> pd.DataFrame:
-        """One row a request whose KV was sent: request_id, prefill_replica, transfer_start_s, transfer_end_s."""
+    def with_transfers(self, requests: pd.DataFrame) -> pd.DataFrame:
+        """Return the requests with prefill_replica, transfer_start_s and transfer_end_s; NaN where no KV was sent."""
         columns = {name: self._transfers[i :: len(TRANSFER_COLUMNS)] for i, name in enumerate(TRANSFER_COLUMNS)}
-        return pd.DataFrame(columns).astype({"request_id": "int64", "prefill_replica": "int64"})
+        transfers = pd.DataFrame(columns).astype({"request_id": "int64", "prefill_replica": "int64"})
+        return requests.merge(transfers, on="request_id", how="left")
 
     def _send(self, request: Request) -> Generator[simpy.Event, Any, None]:
         sender = request.replica

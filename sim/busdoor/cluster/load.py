@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.cluster.replica import Replica
 from busdoor.core.batch import Batch
+from busdoor.simulator.replica import Replica
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps
 from busdoor_workloads import Trace

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import simpy
-
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, policy_names, start_servers
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
-from busdoor.cluster.replica import Replica, check_replicas
 from busdoor.cluster.router import Router
-from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
-from busdoor.simulator.clients import Clients
-from busdoor.simulator.simulate import Progress, reporting, run_to_end
+from busdoor.simulator.describe import describe_run
+from busdoor.simulator.replica import Replica, check_replicas
+from busdoor.simulator.system import Entry, Progress, System, run_system
 from busdoor_workloads import Trace
 
 
@@ -72,25 +68,48 @@ def simulate_cluster(
     [[0.0, 4.0], [1.0, 9.0], [0.0, 9.0]]
     """
     check_replicas(replicas, trace)
-    chosen, name = as_router(router), router_name(router)
-    env = simpy.Environment()
-    clients = Clients(env, trace, replicas[0].block_size)
-    servers, recorders = start_servers(env, replicas, lookahead, step_by_step, iterations)
-    weights = [replica.weight for replica in replicas]
-    chosen.connect(servers, weights=weights, seed=seed, on_leave=reporting(clients.left, len(trace), progress))
-    clients.start(chosen)
-    noted = {"router": name, "router_seed": seed}
+    chosen, weights = as_router(router), [replica.weight for replica in replicas]
 
-    def result() -> Result:
-        tables = [recorder.iterations() for recorder in recorders]
-        described = describe_cluster(trace, replicas, lookahead) | mean_utilisation(replicas, tables)
-        requests = join_tables([recorder.requests() for recorder in recorders], ["request_id"])
-        described["offered_load"] = cluster_load(accepted(trace, requests), replicas)
-        return Result(
-            requests=requests,
-            iterations=join_tables(tables, ["start_s"]),
-            stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
-            meta=described | noted | dict(meta or {}),
-        )
+    def connect(system: System) -> Entry:
+        chosen.connect(system.servers, weights=weights, seed=seed, on_leave=system.on_leave)
+        return Entry(chosen, system.recorders)
 
-    return run_to_end(env, trace, recorders, result, policy_names(replicas))
+    return run_system(
+        trace,
+        replicas,
+        connect,
+        describe_cluster(trace, replicas, lookahead) | {"router": router_name(router), "router_seed": seed},
+        lambda sent: cluster_load(sent, replicas),
+        meta,
+        lookahead=lookahead,
+        step_by_step=step_by_step,
+        iterations=iterations,
+        progress=progress,
+    )
+
+
+def describe_cluster(
+    trace: Trace, replicas: Sequence[Replica], lookahead: int, roles: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return what ran, as a result's meta.json keeps it.
+
+    `num_slots` and `num_blocks` are sums over the replicas; `replicas` says what each one was. Of policy, step time,
+    block size and the longest request it says the first replica's, but the names of all policies.
+    """
+    runs = [describe_run(trace, replica.policy, replica.step_time, lookahead) for replica in replicas]
+    own = ("policy", "streams", "whole_batch", "num_slots", "num_blocks", "block_size", "max_model_len", "step_time")
+    parts = [
+        {key: run[key] for key in own} | {"weight": replica.weight, **replica.about}
+        for run, replica in zip(runs, replicas, strict=True)
+    ]
+    for part, role in zip(parts, roles or [], strict=False):
+        part["role"] = role
+    return runs[0] | {
+        "policy": " + ".join(dict.fromkeys(run["policy"] for run in runs)),
+        "streams": all(run["streams"] for run in runs),
+        "whole_batch": all(run["whole_batch"] for run in runs),
+        "num_slots": sum(run["num_slots"] for run in runs),
+        "num_blocks": sum(run["num_blocks"] for run in runs),
+        "num_replicas": len(replicas),
+        "replicas": parts,
+    }

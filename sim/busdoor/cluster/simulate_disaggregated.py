@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import simpy
-
 from busdoor.catalog.dtypes import lm_head_dtype
-from busdoor.cluster.assemble import describe_cluster, join_tables, mean_utilisation, policy_names, start_servers
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.load import pools_load
 from busdoor.cluster.network import Links
 from busdoor.cluster.registry import as_router, router_name
-from busdoor.cluster.replica import Replica, check_replicas
 from busdoor.cluster.router import Router
-from busdoor.policies.offered_load import accepted
+from busdoor.cluster.simulate import describe_cluster
 from busdoor.policies.preempting import PagedPolicy
 from busdoor.results.result import Result
-from busdoor.simulator.clients import Clients
 from busdoor.simulator.recorder import TableRecorder
-from busdoor.simulator.simulate import Progress, reporting, run_to_end
+from busdoor.simulator.replica import Replica, check_replicas
+from busdoor.simulator.system import Entry, Progress, System, run_system
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor_workloads import Trace
 
@@ -92,38 +88,36 @@ def simulate_disaggregated(
     _check_pools(trace, prefill_replicas, decode_replicas)
     replicas, num_prefill = [*prefill_replicas, *decode_replicas], len(prefill_replicas)
     kv_bytes = _kv_bytes_per_token(kv_bytes_per_token, prefill_replicas[0])
-    env = simpy.Environment()
-    clients = Clients(env, trace, replicas[0].block_size)
-    links = Links(env, num_prefill, len(decode_replicas), link_bytes_per_s, link_latency_s)
-    servers, recorders = start_servers(env, replicas, lookahead, step_by_step, iterations)
-    aside = TableRecorder(replicas[0].policy, iterations=False)
     routers = as_router(prefill_router), as_router(decode_router)
-    path = Disaggregation(env, *routers, links, kv_bytes, aside, reporting(clients.left, len(trace), progress))
-    path.connect(servers, [replica.weight for replica in replicas], num_prefill, seed)
-    clients.start(path)
-    roles = ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)
-    noted = {
+
+    def connect(system: System) -> Entry:
+        links = Links(system.env, num_prefill, len(decode_replicas), link_bytes_per_s, link_latency_s)
+        aside = TableRecorder(replicas[0].policy, iterations=False)
+        path = Disaggregation(system.env, *routers, links, kv_bytes, aside, system.on_leave)
+        path.connect(system.servers, [replica.weight for replica in replicas], num_prefill, seed)
+        return Entry(path, [aside, *system.recorders[num_prefill:]], path.with_transfers)
+
+    described = describe_cluster(
+        trace, replicas, lookahead, ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)
+    ) | {
         "router": [router_name(prefill_router), router_name(decode_router)],
         "router_seed": seed,
         "link_bytes_per_s": link_bytes_per_s,
         "link_latency_s": link_latency_s,
         "kv_bytes_per_token": kv_bytes,
     }
-    ending = [aside, *recorders[num_prefill:]]
-
-    def result() -> Result:
-        tables = [recorder.iterations() for recorder in recorders]
-        ended = join_tables([recorder.requests() for recorder in ending], ["request_id"])
-        described = describe_cluster(trace, replicas, lookahead, roles) | mean_utilisation(replicas, tables)
-        described["offered_load"] = pools_load(accepted(trace, ended), prefill_replicas, decode_replicas)
-        return Result(
-            requests=ended.merge(path.transfers(), on="request_id", how="left"),
-            iterations=join_tables(tables, ["start_s"]),
-            stays=join_tables([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
-            meta=described | noted | dict(meta or {}),
-        )
-
-    return run_to_end(env, trace, ending, result, policy_names(replicas))
+    return run_system(
+        trace,
+        replicas,
+        connect,
+        described,
+        lambda sent: pools_load(sent, prefill_replicas, decode_replicas),
+        meta,
+        lookahead=lookahead,
+        step_by_step=step_by_step,
+        iterations=iterations,
+        progress=progress,
+    )
 
 
 def _check_pools(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Replica]) -> None:

@@ -18,7 +18,7 @@ from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
-from busdoor.simulator.simulate import Progress
+from busdoor.simulator.system import Progress
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]  # told the share of the work that is done, and what is being done

@@ -22,7 +22,7 @@ from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_ro
 from busdoor.core.study_folder import StudyFolder
 from busdoor.core.study_paths import folder_names
 from busdoor.results.result import Result, write_result
-from busdoor.simulator.simulate import versions
+from busdoor.simulator.describe import versions
 
 _COMPARISON = "comparison.json"
 _KEYS: Keys = {"policies": dict, "results": list, "config": dict, "replications?": int, "rows?": dict}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from busdoor.cluster.replica import Replica
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
 from busdoor.config.cluster import ClusterTable
 from busdoor.results.result import Result
+from busdoor.simulator.replica import Replica
 from busdoor_workloads import Trace
 
 

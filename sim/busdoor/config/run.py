@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from busdoor.cluster.replica import Replica
 from busdoor.config import Config, PolicyTable, PoolTable
 from busdoor.config.configured import run_cluster
 from busdoor.kv.config import KVConfig
 from busdoor.results.result import Result
-from busdoor.simulator.simulate import Progress, simulate
+from busdoor.simulator.replica import Replica
+from busdoor.simulator.simulate import simulate
+from busdoor.simulator.system import Progress
 from busdoor_workloads import Trace, replication_seed
 from busdoor_workloads.memory_check import check_memory
 

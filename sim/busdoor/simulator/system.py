@@ -1,0 +1,215 @@
+"""The one way to run a trace: clients, servers and their recorders, from the first arrival to the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+import pandas as pd
+import simpy
+
+from busdoor.core.request import Request
+from busdoor.policies.offered_load import accepted
+from busdoor.results.result import Result
+from busdoor.simulator.clients import Clients, Submits
+from busdoor.simulator.describe import mean_utilisation
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.replica import Replica
+from busdoor.simulator.server import Server
+from busdoor.simulator.standstill import check_all_left
+from busdoor_workloads import Trace, given
+from busdoor_workloads.memory_check import check_memory
+
+Progress = Callable[[int, int], None]
+OnLeave = Callable[[Request], None]
+REQUEST_BYTES = 300  # of a run without iterations, tables included: measured 306
+_PROGRESS_EVERY = 1000  # requests between two reports, or where these are slow, so many seconds: often enough for a
+_PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that was stopped; `result` has what was done until then, the rest with status "unfinished"."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests")
+        self.result = replace(result, meta={**result.meta, "complete": False})
+
+
+@dataclass(frozen=True)
+class System:
+    """Servers that are not connected yet, each with its recorder.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        Where they run.
+    servers : sequence of Server
+        By number.
+    recorders : sequence of TableRecorder
+        Of these servers.
+    on_leave : callable
+        To be called for every request that leaves the system.
+    """
+
+    env: simpy.Environment
+    servers: Sequence[Server]
+    recorders: Sequence[TableRecorder]
+    on_leave: OnLeave
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where requests enter a system of servers, and where their ends are recorded.
+
+    Parameters
+    ----------
+    submits : Submits
+        What the clients submit to.
+    recorders : sequence of TableRecorder
+        Those that record the end of each request, once.
+    extended : callable, optional
+        Adds the columns that only this system has to the table of requests.
+    """
+
+    submits: Submits
+    recorders: Sequence[TableRecorder]
+    extended: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+
+
+def run_system(
+    trace: Trace,
+    replicas: Sequence[Replica],
+    connect: Callable[[System], Entry],
+    described: Mapping[str, Any],
+    offered_load: Callable[[Trace], float],
+    meta: Mapping[str, Any] | None,
+    *,
+    lookahead: int = 0,
+    step_by_step: bool = False,
+    iterations: bool = True,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a trace through servers until every request has left.
+
+    Parameters
+    ----------
+    trace : Trace
+        What the clients send.
+    replicas : sequence of Replica
+        The servers, by number.
+    connect : callable
+        Connects the servers and returns where requests enter.
+    described : mapping
+        What is known before the run.
+    offered_load : callable
+        Computes the load from the trace without its refused requests.
+    meta : mapping, optional
+        What the caller notes; it replaces keys of the same name.
+    lookahead, step_by_step, iterations, progress
+        As in `busdoor.simulator.simulate.simulate`.
+
+    Raises
+    ------
+    Interrupted
+        A KeyboardInterrupt that carries what was done until then.
+    ValueError
+        Requests of the trace have not left when nothing happens any more, or meta or progress is of a wrong kind.
+    """
+    own = given.table("meta", {} if meta is None else meta)
+    progress = given.function("progress", progress)
+    env = simpy.Environment()
+    clients = Clients(env, trace, _kv_block_size(trace, replicas[0]))
+    recorders = [TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)]
+    servers = [
+        Server(env, one.policy, one.step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder)
+        for one, recorder in zip(replicas, recorders, strict=True)
+    ]
+    entry = connect(System(env, servers, recorders, _reporting(clients.left, len(trace), progress)))
+    clients.start(entry.submits)
+
+    def result() -> Result:
+        tables = [recorder.iterations() for recorder in recorders]
+        requests = _joined([recorder.requests() for recorder in entry.recorders], ["request_id"])
+        noted = {**described, "offered_load": offered_load(accepted(trace, requests))}
+        return Result(
+            requests=entry.extended(requests) if entry.extended else requests,
+            iterations=_joined(tables, ["start_s"]),
+            stays=_joined([recorder.stays() for recorder in recorders], ["enter_s", "request_id"]),
+            meta=noted | mean_utilisation(replicas, tables) | own,
+        )
+
+    names = dict.fromkeys(type(replica.policy).__name__ for replica in replicas)
+    return run_to_end(env, trace, entry.recorders, result, " + ".join(names))
+
+
+def run_to_end(
+    env: simpy.Environment,
+    trace: Trace,
+    recorders: Sequence[TableRecorder],
+    result: Callable[[], Result],
+    policy_name: str,
+) -> Result:
+    """Run until nothing happens any more, and return the result.
+
+    Parameters
+    ----------
+    env : simpy.Environment
+        What runs.
+    trace : Trace
+        What was sent.
+    recorders : sequence of TableRecorder
+        Those that record every request once; one that none has when a run is stopped is recorded by the first.
+    result : callable
+        Makes the result of the tables.
+    policy_name : str
+        What an error names.
+
+    Raises
+    ------
+    Interrupted
+        A KeyboardInterrupt that carries what was done until then.
+    ValueError
+        Requests of the trace have not left when nothing happens any more.
+    """
+    check_memory(len(trace) * REQUEST_BYTES, f"a run of {len(trace):,} requests")
+    try:
+        env.run()
+    except KeyboardInterrupt:
+        for recorder in recorders:
+            recorder.stop(trace, env.now, set().union(*(other.known() for other in recorders if other is not recorder)))
+        raise Interrupted(result()) from None
+    check_all_left(trace, recorders, policy_name)
+    return result()
+
+
+def _kv_block_size(trace: Trace, replica: Replica) -> int:
+    """Return the server's KV block size; without KV blocks, the trace's own, so that its names stay as they are."""
+    kv = getattr(replica.policy, "kv", None)
+    return int(getattr(kv, "block_size", None) or trace.block_size or 1)
+
+
+def _joined(tables: Sequence[pd.DataFrame], order: Sequence[str]) -> pd.DataFrame:
+    """Join tables of the same columns, sorted; a single one is in its order already."""
+    if len(tables) == 1:
+        return tables[0]
+    filled = [table for table in tables if len(table)] or tables[:1]
+    return pd.concat(filled).sort_values(list(order), kind="stable", ignore_index=True)
+
+
+def _reporting(left: OnLeave, total: int, progress: Progress | None) -> OnLeave:
+    """Report to `progress`, if there is one, a few times per second how many requests have left."""
+    if progress is None:
+        return left
+    done, next_s = 0, monotonic() + _PROGRESS_EVERY_S
+
+    def leave(request: Request) -> None:
+        nonlocal done, next_s
+        done += 1
+        if done % _PROGRESS_EVERY == 0 or done == total or monotonic() >= next_s:
+            next_s = monotonic() + _PROGRESS_EVERY_S
+            progress(done, total)
+        left(request)
+
+    return leave
