@@ -51,7 +51,7 @@ def capacity(
 ) -> Capacity:
     """Find the highest arrival rate at which each policy meets an SLO.
 
-    Every rate is tried on the same draws (arrivals at one a second, stretched in time), over replications, and counts
+    Every rate is tried on the same draws (arrivals at one per second, stretched in time), over replications, and counts
     as kept or broken only when a one-sided 95 % bound says so; runs that are too short for that are lengthened. A rate
     that the server does not carry when all requests are there from the start is broken whatever its latencies. What is
     measured is the steady window of each run; see `busdoor.capacity.steady_state.steady_window`.
@@ -155,7 +155,7 @@ def make_study(
 
 
 def _traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list[Trace], Refused]:
-    """Return a trace a replication, without what all policies refuse; from a file that is left out before it is drawn.
+    """Return one trace per replication, without what all policies refuse; a file loses it before the draws.
 
     What is refused must not widen the limits, which are those of the rest.
     """

@@ -94,7 +94,7 @@ class Work:
     scale_rps: float
 
     def __call__(self, trace: Trace) -> Floats:
-        """Return seconds, one a request."""
+        """Return seconds, one per request."""
         fixed, per_input, per_output, scale = self._weights
         work: Floats = scale * (fixed + per_input * trace.input_tokens + per_output * trace.output_tokens)
         return work

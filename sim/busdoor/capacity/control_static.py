@@ -1,4 +1,4 @@
-"""A stand-in for static batching: its batches are known from who comes when, and their times in closed form."""
+"""A stand-in for static batching: its batches are known from the arrivals, and their times in closed form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROMPTS = 512  # lengths at which a prefill is timed; it is a line between them
 
 
 class Draws(NamedTuple):
-    """Requests by draw: arrivals at one a second, tokens, and seconds from their batch's start to either end."""
+    """Requests by draw: arrivals at one per second, tokens, and seconds from their batch's start to either end."""
 
     arrival: Floats
     output_tokens: Ints

@@ -1,4 +1,4 @@
-"""A control variate: how lucky the draws of a run were, told by a queue so simple that its law is known.
+"""A control variate: how lucky the draws of a run were, shown by a queue so simple that its law is known.
 
 Long waits come in clusters, so that runs of thousands of requests still differ much from each other. Most of that is in
 the draws: where many long requests come at once, any server falls behind. A single queue that is fed the same requests
@@ -34,7 +34,7 @@ LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom th
 class Control(NamedTuple):
     """What the simple queue did in each replication, less what it does on average.
 
-    `values` has one a replication; `error` is the standard error of that average. `slope` is how much a run has more
+    `values` has one per replication; `error` is the standard error of that average. `slope` is how much a run has more
     for each that the queue has more, where that is known: where the queue is the server itself.
     """
 
@@ -59,7 +59,7 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     Parameters
     ----------
     values : array of float, shape (n,)
-        One a replication.
+        One per replication.
     control : Control, optional
         Of the same replications; one without a slope is left out where it does not reach, or where there are too few.
         That is decided without a look at the values, so that the interval stays what it says.
@@ -102,7 +102,7 @@ class Queue(Protocol):
         """Return what tells how late each request is as a target sees it, shape (draws, n)."""
 
     def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
-        """Compare the lateness of the runs' requests with that of many draws, each row a draw.
+        """Compare the lateness of the runs' requests with that of many draws, one row per draw.
 
         `ratio` is what the runs show over its limit.
         """
@@ -115,7 +115,7 @@ class StandIn:
     Parameters
     ----------
     traces : sequence of Trace
-        One a replication, at one request per second.
+        One per replication, at one request per second.
     reference : callable
         Returns many more draws, of so many requests.
     queue : Queue

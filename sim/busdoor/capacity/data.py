@@ -27,7 +27,7 @@ class CapacityData:
     slo : SLO
         What is to be kept.
     answers : tuple of Answer
-        One a policy.
+        One per policy.
     mean_output_tokens : float
         Of a request.
     num_runs, num_requests : int
@@ -52,7 +52,7 @@ class CapacityData:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a policy.
+        """One row per policy.
 
         `request_rate`, the best guess of the highest rate, between `low`, which meets for certain, and `high`, which
         misses for certain (requests/s); `least`, the lowest rate that meets for certain, and `least_misses`, the
@@ -66,17 +66,17 @@ class CapacityData:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row a policy, rate, length of run and replication.
+        """One row per policy, rate, length of run and replication.
 
-        A column a target has what must not exceed its bound in the mean over the replications: the share of requests
-        beyond a limit, a mean latency in seconds, or (stability) the load.
+        One column per target has what must not exceed its bound in the mean over the replications: the share of
+        requests beyond a limit, a mean latency in seconds, or (stability) the load.
         """
         rows = [{"policy": answer.policy, **row} for answer in self.answers for p in answer.probes for row in p.rows()]
         return pd.DataFrame(rows)
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row a policy, rate and target: its `value` (seconds, or a share) over all replications, and `outcome`."""
+        """One row per policy, rate and target: `value` (seconds, or a share) over all replications, and `outcome`."""
         rows = [
             {"policy": answer.policy, "request_rate": probe.request_rate, "num_requests": probe.num_requests}
             | {"steady": probe.window is not None and probe.window.steady}

@@ -35,7 +35,7 @@ _BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the pictu
 class Drawable(Protocol):
     """What a picture needs: a `Capacity`, or what `busdoor.capacity.folder.load` reads back.
 
-    `table` has a row a policy, `points` a row a policy, rate and target; see `Capacity`.
+    `table` has one row per policy, `points` one row per policy, rate and target; see `Capacity`.
     """
 
     @property
@@ -44,11 +44,11 @@ class Drawable(Protocol):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a policy."""
+        """One row per policy."""
 
     @property
     def points(self) -> pd.DataFrame:
-        """One row a policy, rate and target."""
+        """One row per policy, rate and target."""
 
 
 @styled

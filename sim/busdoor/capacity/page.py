@@ -71,7 +71,7 @@ def capacity_page(folder: Path) -> Page:
 
 
 def _rates(policies: dict[str, dict[str, float | str | None]], slo: SLO) -> str:
-    """Return a row a policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
+    """Return one row per policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
     slow = any(own.get("least") for own in policies.values())
     columns = ["request_rate", *["least"] * slow, "low", "high"]
     rows = [

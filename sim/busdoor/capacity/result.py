@@ -20,7 +20,7 @@ class Capacity(CapacityData):
     """The rates at which each policy meets an SLO; fields and tables are those of `CapacityData`."""
 
     def verdict(self, request_rate: float | None = None) -> str:
-        """Return in words what it comes to, for a rate that has to be served or for one server."""
+        """Return the result in words, for a rate that has to be served or for one server."""
         return verdict(self, request_rate)
 
     def plot(self, target: str | None = None, *, ax: Axes | None = None) -> Axes:

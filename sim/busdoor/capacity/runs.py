@@ -48,8 +48,8 @@ class Task(NamedTuple):
 class Sample(NamedTuple):
     """What is kept of a run.
 
-    `latencies_s` has a column a latency, a row a request in order of arrival: infinity without an answer, NaN where
-    there is no such time (the TPOT of a single token). `iterations` is there if gaps between tokens are wanted.
+    `latencies_s` has one column per latency, one row per request in order of arrival: infinity without an answer, NaN
+    where there is no such time (the TPOT of a single token). `iterations` is there if gaps between tokens are wanted.
     """
 
     arrival_s: Floats
@@ -119,7 +119,7 @@ class Runs:
     config : Config
         The server.
     traces : sequence of Trace
-        One a replication, at one request per second, as long as any run may get. A shorter run is the beginning.
+        One per replication, at one request per second, as long as any run may get. A shorter run is the beginning.
     limits : Limits
         Of the server.
     gaps : bool
@@ -240,7 +240,7 @@ def begins_alike(config: Config) -> bool:
 
 @contextmanager
 def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
-    """Start so many processes (by default one a processor); none of its own for 1.
+    """Start so many processes (by default one per processor); none of its own for 1.
 
     They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`. Ctrl-C
     is for the parent, which ends them.

@@ -72,7 +72,7 @@ def plan(
     Returns
     -------
     DataFrame
-        One row a policy: `replicas`, `gpus`, `rate_per_replica`, `headroom` (how much the rate may grow, as a share),
+        One row per policy: `replicas`, `gpus`, `rate_per_replica`, `headroom` (how much the rate may grow, as a share),
         `may_fall` (how much it may fall before the batches of so many servers fill too slowly), and with a price
         `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no number of servers meets the SLO.
 

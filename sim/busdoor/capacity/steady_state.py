@@ -45,7 +45,7 @@ def steady_window(e2e_s: Floats, request_rate: float) -> Window:
 
     Examples
     --------
-    A second each, 10 arrivals a second: 10 requests at either end.
+    A second each, 10 arrivals per second: 10 requests at either end.
 
     >>> steady_window(np.ones((2, 100)), 10.0)
     Window(begin=10, end=90, steady=True)

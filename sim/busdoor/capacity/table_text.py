@@ -33,7 +33,7 @@ def spent(capacity: CapacityData) -> str:
     cuts = table.loc[table["warmup_share"].notna(), ["warmup_share", "drain_share", "num_requests"]]
     measured = (
         f" Measured in a steady window: {_span(cuts['warmup_share'])} of each run cut as warm-up, "
-        f"{_span(cuts['drain_share'])} as drain; up to {int(cuts['num_requests'].max()):,} requests a run."
+        f"{_span(cuts['drain_share'])} as drain; up to {int(cuts['num_requests'].max()):,} requests per run."
         if len(cuts)
         else ""
     )

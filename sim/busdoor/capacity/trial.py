@@ -80,7 +80,7 @@ class Probe:
         return next((reading.ratio for reading in self.readings if reading.key == key), float("nan"))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row a replication for the history."""
+        """Return one row per replication for the history."""
         window = self.window
         shared = {
             "request_rate": self.request_rate,
@@ -114,7 +114,7 @@ def probe(
     request_rate : float
         Requests per second.
     samples : sequence of Sample
-        One a replication. A single one is cut into ten parts that stand for replications (batch means).
+        One per replication. A single one is cut into ten parts that stand for replications (batch means).
     targets : sequence of Target
         Of the SLO.
     load : Reading

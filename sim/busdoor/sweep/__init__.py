@@ -5,8 +5,8 @@
 >>> [tuple(point.parameters.values()) for point in points]
 [('h100', 4.0, 'vllm'), ('h100', 8.0, 'vllm'), ('h200', 4.0, 'vllm'), ('h200', 8.0, 'vllm')]
 
-`run_sweep(points, "folder")` runs them and gives a `Sweep`, whose `.table` has a row a point. What is finished stays in
-the folder, and the next run goes on from there.
+`run_sweep(points, "folder")` runs them and returns a `Sweep`, whose `.table` has one row per point. What is finished
+stays in the folder, and the next run goes on from there.
 """
 
 from busdoor.sweep.plan import Point, load_plan, plan

@@ -34,7 +34,7 @@ def run_sweep(
         For the records: points/KEY.parquet, each written when its point is done. Finished ones are not run again;
         failed ones are.
     jobs : int
-        Processes; 1 for this one alone, -1 for one a core. On a running cluster: how many workers to expect, -1 for
+        Processes; 1 for this one alone, -1 for one per core. On a running cluster: how many workers to expect, -1 for
         those that are there.
     cluster : str, optional
         A Dask cluster in place of processes: "local", or a scheduler's address such as "tcp://10.0.0.5:8786".

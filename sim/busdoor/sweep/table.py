@@ -1,4 +1,4 @@
-"""The what-if table: swept values and what they came to, a row a point."""
+"""The what-if table: swept values and their results, one row per point."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Sweep:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a point: key, swept values and policy, status (done, failed or missing), error, metrics.
+        """One row per point: key, swept values and policy, status (done, failed or missing), error, metrics.
 
         Metrics are `Result.summary`'s, their mean over the replications that have one (times in ms where the name says
         so), the share of replications for `saturated` and `slo_met`; NaN where a point failed or is missing.
@@ -49,7 +49,7 @@ class Sweep:
 
     @cached_property
     def replications(self) -> pd.DataFrame:
-        """A row a point and replication: key, replication and metrics."""
+        """One row per point and replication: key, replication and metrics."""
         rows: list[dict[str, Any]] = []
         for key, record in self.records.items():
             for at, values in enumerate(zip(*record.metrics.values(), strict=True)):

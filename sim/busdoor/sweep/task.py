@@ -36,7 +36,7 @@ class Record:
     key : str
         The point's.
     metrics : dict of str to list of float
-        Summary metrics, a value a replication; empty if it failed.
+        Summary metrics, one value per replication; empty if it failed.
     error : str
         Why it failed, in a sentence; empty if it did not.
     traceback : str
@@ -98,8 +98,8 @@ def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
     Returns
     -------
     dict of str to list of float
-        `Result.summary` (times in ms where the key says so), a value a replication; for every limit of [slo] the share
-        of requests within it, `slo_met`, and what a million output tokens cost if the GPU has a price.
+        `Result.summary` (times in ms where the key says so), one value per replication; for every limit of [slo] the
+        share of requests within it, `slo_met`, and what a million output tokens cost if the GPU has a price.
     """
     config = Config.from_table(table)
     (policy,) = config.policies
