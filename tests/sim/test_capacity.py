@@ -28,7 +28,8 @@ from busdoor.cli import main
 from busdoor.config import Config, load_config
 from busdoor.config.run import limits_for
 from busdoor.kv.config import KVConfig
-from busdoor.metrics.slo import SLO, Target, slo_table
+from busdoor.metrics.slo import SLO, slo_table
+from busdoor.metrics.slo_target import Target
 from busdoor.metrics.statistics import mean_interval
 from busdoor.policies import Policy, policy_config
 from busdoor.step_time import LinearStepTime

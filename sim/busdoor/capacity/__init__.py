@@ -11,8 +11,9 @@ from busdoor.capacity.result import Capacity
 from busdoor.capacity.sizing import plan, plan_day, replicas_needed
 from busdoor.capacity.study import Study
 from busdoor.capacity.traffic import daily_wave, hourly_rates
-from busdoor.metrics.slo import SLO, Target, slo_table
+from busdoor.metrics.slo import SLO, slo_table
 from busdoor.metrics.slo_presets import PRESETS
+from busdoor.metrics.slo_target import Target
 
 Promise = SLO  # its name until 0.2
 find_capacity = capacity  # what `busdoor` calls it: there its own name is this package's

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.capacity.control_variate import Control, compared
-from busdoor.metrics.slo import Target
+from busdoor.metrics.slo_target import Target
 from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from busdoor.capacity.control_fcfs import backlogs
 from busdoor.capacity.control_variate import Control, compared
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.request import Request
-from busdoor.metrics.slo import Target
+from busdoor.metrics.slo_target import Target
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 

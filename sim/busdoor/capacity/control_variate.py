@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.capacity.steady_state import Window
-from busdoor.metrics.slo import Target
+from busdoor.metrics.slo_target import Target
 from busdoor.metrics.statistics import Interval, mean_interval, student_t
 from busdoor_workloads import Trace
 

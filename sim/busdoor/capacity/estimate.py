@@ -15,7 +15,7 @@ from busdoor.capacity.control_variate import Control, controlled_interval
 from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window
 from busdoor.metrics.metrics import weighted_percentile
-from busdoor.metrics.slo import Target
+from busdoor.metrics.slo_target import Target
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from busdoor.core.format import duration_text
-from busdoor.metrics.slo import SLO, Target
+from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import Target
 from busdoor.plots.style import (
     INK,
     Identity,

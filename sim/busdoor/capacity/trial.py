@@ -14,7 +14,7 @@ from busdoor.capacity.control_variate import StandIn
 from busdoor.capacity.estimate import Outcome, Reading, readings
 from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window, settling_requests, steady_window
-from busdoor.metrics.slo import Target
+from busdoor.metrics.slo_target import Target
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from busdoor.cluster.affinity import PrefixAffinity, SessionAffinity
 from busdoor.cluster.router import Router
-from busdoor.cluster.routers import LeastKV, LeastOutstanding, PowerOfTwo, Random, RoundRobin, ShortestQueue
+from busdoor.cluster.routers import (
+    LeastKV,
+    LeastOutstanding,
+    PowerOfTwo,
+    PrefixAffinity,
+    Random,
+    RoundRobin,
+    SessionAffinity,
+    ShortestQueue,
+)
 from busdoor.core.registry import Registry, checked, is_import_path
 
 ROUTERS: Registry[type[Router]] = Registry(

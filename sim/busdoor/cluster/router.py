@@ -159,16 +159,16 @@ class Router(ABC):
 
     def _count(self, index: int, change: int, request: Request) -> None:
         self.outstanding[index] += change
-        self.outstanding_tokens[index] += change * promised_tokens(request)
+        self.outstanding_tokens[index] += change * max_tokens(request)
         self.loads[index] = (self.outstanding[index] + 1) / self.weights[index]
 
 
-def promised_tokens(request: Request) -> int:
+def max_tokens(request: Request) -> int:
     """Prompt and answer, as long as the client allows it to become; its true length where the client said nothing.
 
     Examples
     --------
-    >>> promised_tokens(Request(0, 0.0, 100, 10)), promised_tokens(Request(0, 0.0, 100, 10, max_output_tokens=50))
+    >>> max_tokens(Request(0, 0.0, 100, 10)), max_tokens(Request(0, 0.0, 100, 10, max_output_tokens=50))
     (110, 150)
     """
     return request.input_tokens + (request.max_output_tokens or request.output_tokens)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from busdoor.metrics.metrics import token_gaps
-from busdoor.metrics.slo import SLO, Target
+from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import Target
 from busdoor.results.result import Result
 
 

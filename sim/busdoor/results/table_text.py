@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from busdoor.core.format import LATENCIES, duration, number, percent
-from busdoor.metrics.slo import SLO, Target
+from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import Target
 from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
 

@@ -1,0 +1,62 @@
+"""One part of an SLO: a limit on a latency, for a share of the requests or for the mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from busdoor.core.format import duration_text
+from busdoor.metrics.metrics import SLO_METRICS
+
+LATENCIES = (*SLO_METRICS, "itl")
+TOKEN_TIMES = ("tpot", "itl")  # what an answer that is released whole does not have
+_NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "normalized": "E2E per token", "itl": "ITL"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One part of an SLO.
+
+    Parameters
+    ----------
+    key : str
+        Such as "ttft_p99", "normalized_mean" or "goodput".
+    limits_s : mapping of str to float
+        Limit in seconds by latency; several only for goodput.
+    share : float, optional
+        Of the requests (of the gaps between tokens, for ITL) that has to be within; a limit on the mean without it.
+    """
+
+    key: str
+    limits_s: Mapping[str, float]
+    share: float | None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if self.key == "goodput":
+            limits = " and ".join(f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items())
+            return f"{100 * (self.share or 0):g} % of requests with {limits}"
+        return f"{self.name} ≤ {duration_text(self.limit_s)}"
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        latency, _, statistic = self.key.partition("_")
+        if self.key == "goodput":
+            return "goodput"
+        return f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
+
+    @property
+    def latency(self) -> str:
+        """The latency that it limits (the first, for goodput)."""
+        return next(iter(self.limits_s))
+
+    @property
+    def limit_s(self) -> float:
+        """The limit on it, in seconds."""
+        return self.limits_s[self.latency]
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether it is about times between tokens."""
+        return any(name in TOKEN_TIMES for name in self.limits_s)
