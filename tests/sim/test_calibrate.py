@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busdoor.calibration import Calibration, calibrate, transfer
+from busdoor.calibration.figures import plot_residuals
 from busdoor.calibration.nnls import Sums
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.request import Request
@@ -15,7 +16,6 @@ from busdoor.results.result import Result
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime, make_step_time
 from busdoor.validation.errors import step_errors
-from busdoor.validation.figures import plot_residuals
 from busdoor_workloads import Trace
 
 TRUE = CalibratedStepTime(

@@ -1,4 +1,4 @@
-"""What has one meaning: [slo] for every command, and a key that stands in several tables of a configuration."""
+"""What has one meaning: [slo] for every command, a key in several tables of a configuration, and whole batches."""
 
 import json
 import typing
@@ -12,12 +12,16 @@ from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.policy import PolicyTable
 from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.workload import WorkloadTable
+from busdoor.kv.config import KVConfig
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS
-from busdoor.policies import POLICIES
+from busdoor.policies import POLICIES, policy_config
 from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
+from busdoor.simulator.simulate import simulate
+from busdoor.step_time.linear import LinearStepTime
 from busdoor.sweep.task import run_point
+from busdoor_workloads import Trace
 
 TABLES = {
     "plain": {"ttft": "2s", "e2e": "40s"},
@@ -106,3 +110,21 @@ def test_a_key_that_stands_in_two_tables_has_one_definition():
                 found.setdefault(key, {})[table.__name__] = definition(annotation)
     assert len(found) > 40
     assert {key: own for key, own in found.items() if len(set(map(str, own.values()))) > 1} == {}
+
+
+WHOLE_BATCH = {"static": True, "dynamic": True, "multi_bin": True, "orca": False, "vllm": False, "prefill_first": False,
+               "tgi": False, "trtllm": False}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_says_whether_it_runs_whole_batches(name):
+    trace = Trace(arrival_s=[0.0] * 5, input_tokens=[10] * 5, output_tokens=[3, 5, 9, 2, 7])
+    limit = {"batch_size": 2} if WHOLE_BATCH[name] else {"max_num_seqs": 2}
+    more = {"waiting_served_ratio": 0.1} if name == "tgi" else {}  # else it waits until more wait than run
+    policy = policy_config(name, **limit, **more).build(KVConfig(num_blocks=400, max_model_len=2048), trace)
+    assert policy.whole_batch == WHOLE_BATCH[name]
+    result = simulate(trace, policy, LinearStepTime(base_s=0.1))
+    assert result.meta["whole_batch"] == WHOLE_BATCH[name]
+    entered, left = result.stays["enter_s"].to_numpy(), result.stays["leave_s"].to_numpy()
+    among_others = any(((entered < at - 1e-9) & (left > at + 1e-9)).any() for at in entered)
+    assert among_others != WHOLE_BATCH[name]

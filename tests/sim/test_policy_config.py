@@ -29,24 +29,6 @@ def test_every_policy_runs_by_its_name_alone(name):
     assert result.requests["status"].tolist() == ["finished", "finished"]
 
 
-WHOLE_BATCH = {"static": True, "dynamic": True, "multi_bin": True, "orca": False, "vllm": False, "prefill_first": False,
-               "tgi": False, "trtllm": False}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", POLICIES)
-def test_every_policy_says_whether_it_runs_whole_batches(name):
-    trace = Trace(arrival_s=[0.0] * 5, input_tokens=[10] * 5, output_tokens=[3, 5, 9, 2, 7])
-    limit = {"batch_size": 2} if WHOLE_BATCH[name] else {"max_num_seqs": 2}
-    more = {"waiting_served_ratio": 0.1} if name == "tgi" else {}  # else it waits until more wait than run
-    policy = policy_config(name, **limit, **more).build(KV, trace)
-    assert policy.whole_batch == WHOLE_BATCH[name]
-    result = simulate(trace, policy, LinearStepTime(base_s=0.1))
-    assert result.meta["whole_batch"] == WHOLE_BATCH[name]
-    entered, left = result.stays["enter_s"].to_numpy(), result.stays["leave_s"].to_numpy()
-    among_others = any(((entered < at - 1e-9) & (left > at + 1e-9)).any() for at in entered)
-    assert among_others != WHOLE_BATCH[name]
-
-
 def test_a_policy_of_ones_own_is_continuous_unless_it_says_otherwise():
     assert OneByOne(KV).whole_batch is False
 

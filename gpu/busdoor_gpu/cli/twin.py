@@ -136,12 +136,12 @@ def _broken_off(error: ReplayError, folder: Path) -> int:
 
 def _deliver(folder: Path, calibration: Calibration, validation: Validation) -> None:
     """Write the figures and the page."""
+    from busdoor.calibration.figures import plot_residuals
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.report_pages import page_of
     from busdoor.core.study_folder import study_folder
     from busdoor.plots import save_figure
     from busdoor.results.result import Result
-    from busdoor.validation.figures import plot_residuals
     from busdoor.validation.folder import write
     from busdoor.validation.twin_folder import PROFILE
 

@@ -97,7 +97,7 @@ class _History:
         self._prefilling = dict.fromkeys(range(len(requests)), True)
         self._preemptions = [0] * len(requests)
         self._last_token_s = [np.nan] * len(requests)
-        self._entered: dict[int, float] = {}  # who holds a slot, since when
+        self._entered: dict[int, float] = {}  # requests that hold a slot, since when
         self._first_s = [np.nan] * len(requests)
         self._rows: list[dict[str, float]] = []
         self._stays: list[tuple[int, float, float]] = []
@@ -167,7 +167,7 @@ class _History:
         self._last_token_s[request] = end_s
 
     def _memory(self) -> dict[str, float]:
-        """KV memory of those who run, at the end of the iteration."""
+        """KV memory of the running requests, at the end of the iteration."""
         used = [self._computed[request] for request in self._entered]
         blocks = sum(-(-tokens // self._block_size) for tokens in used)
         return {

@@ -176,8 +176,8 @@ def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequenc
 
     said = [f"Calibration: {calibration.save(out)}"]
     if results and all(len(result.iterations) for result in results):
+        from busdoor.calibration.figures import plot_residuals
         from busdoor.plots import save_figure
-        from busdoor.validation.figures import plot_residuals
 
         figure = plot_residuals(results, names, calibration.step_time)
         said.append(f"Residuals: {save_figure(figure, out.with_name(f'{out.stem}_residuals'))[0]}")

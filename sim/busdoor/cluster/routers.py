@@ -118,7 +118,7 @@ class PowerOfTwo(Router):
 class LeastKV(Router):
     """The server with the smallest share of KV blocks taken; of equals, the one with the fewest unanswered requests.
 
-    Blocks are counted as of the iteration that runs; who still waits at a server holds none.
+    Blocks are counted as of the iteration that runs; a request that still waits at a server holds none.
     """
 
     def prepare(self) -> None:

@@ -57,7 +57,7 @@ def simulate_cluster(
 
     Examples
     --------
-    Two servers, one slot each, an iteration a second: the third request follows the first, who is done sooner.
+    Two servers, one slot each, an iteration per second: the third request follows the first, which is done sooner.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy

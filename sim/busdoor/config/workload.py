@@ -35,7 +35,7 @@ FULL_REQUESTS = 4000
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class WorkloadTable:
-    """[workload]: who arrives when, and how long they are.
+    """[workload]: when requests arrive, and how long they are.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ class Batch:
     chunks : list of Chunk
         The prefill pieces; none of them in a repeated iteration after the first.
     admitted, preempted : list of Request
-        Who entered and who was thrown out when this batch was decided.
+        Requests that entered, and that were preempted, when this batch was decided.
     released : list of Request, optional
         Whose slots became free when it completed, where these are not just the finished (static batches).
     grown_blocks : int

@@ -1,6 +1,6 @@
 """The decoding requests as running sums: an iteration costs what changed in it, not the size of the batch.
 
-All of them advance by one token an iteration, so a single clock says where each one is: a request that joined at clock
+All of them advance by one token per iteration, so a single clock says where each one is: a request that joined at clock
 j with c tokens in the cache has c + (clock - j) of them now, and ends at a clock that is known when it joins. Which of
 them need a new KV block is as regular: those whose context is a multiple of the block size, that is, one of
 `block_size` phases at each tick.
@@ -18,7 +18,7 @@ PHASE_BYTES = 72  # an empty dict and its place in a list
 
 
 class Decodes:
-    """Requests that decode one token an iteration.
+    """Requests that decode one token per iteration.
 
     Parameters
     ----------

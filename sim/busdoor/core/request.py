@@ -36,7 +36,7 @@ class Request:
         When it first entered a batch, when its first and last token left the server, when its slot became free
         (later than `finish_s` in a static batch). NaN until then.
     num_preemptions, cached_tokens : int
-        Times it was thrown out of the running batch; prompt tokens found in the prefix cache at first admission.
+        Times it was preempted; prompt tokens found in the prefix cache at first admission.
     context_ids : tuple of int
         Ids of the blocks of prompt and answer together, where the session's next prompt repeats both; else empty.
     status : str

@@ -148,7 +148,7 @@ def _by_then(moments_s: ArrayLike, times_s: FloatArray) -> IntArray:
 def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> FloatArray:
     """When each request stopped waiting: it got a slot, or its client gave up."""
     workload = scene.run.meta.get("config", {}).get("workload", {})
-    patience_s = workload.get("timeout_s") or 0.0  # who gave up after an unknown time is taken never to have waited
+    patience_s = workload.get("timeout_s") or 0.0  # given up after an unknown time: taken never to have waited
     gave_up = (requests["status"] == "abandoned").to_numpy()
     gone_s = np.where(gave_up, requests["arrival_s"] + patience_s, np.nan)
     seen_s: FloatArray = np.fmin(requests["first_scheduled_s"].to_numpy(float), gone_s)

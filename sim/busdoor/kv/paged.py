@@ -19,7 +19,7 @@ class Pages:
 class PagedKV:
     """A pool of KV blocks, handed out one at a time and given back all at once.
 
-    Only the number of free blocks steers a policy; which block a request gets is decided when its user asks for its
+    Only the number of free blocks steers a policy; which block a request gets is decided when the engine asks for its
     block table (the engine does, the simulator does not), so that a block costs the simulator nothing.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Policies: who runs in the next iteration.
+"""Policies: which requests run in the next iteration.
 
 A policy is named in a configuration by a name of `POLICIES`, or by the import path of your own subclass of `Policy`.
 """

@@ -48,7 +48,7 @@ def spoken(label: str, whole_batch: bool) -> str:
 
 
 class Policy(ABC):
-    """What the simulator and the engine drive: who runs in the next iteration.
+    """What the simulator and the engine drive: the requests of the next iteration.
 
     The executor calls `add` for every arrival, `schedule` for the next batch, `stretch` to learn for how many
     iterations that batch would come again, and `complete` when it has run so often. The policy allocates KV memory,

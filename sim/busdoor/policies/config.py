@@ -50,7 +50,7 @@ class QueueFields:
     Parameters
     ----------
     queue : {"fcfs", "priority", "sjf"}
-        Who enters next: who came first, the smallest priority, or the shortest answer.
+        The next to enter: the first to arrive, the smallest priority, or the shortest answer.
     length_error, length_seed
         How far off the shortest answers are predicted, and the seed of that: see `ShortestJobQueue`. 0 knows the
         lengths.

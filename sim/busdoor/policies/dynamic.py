@@ -56,7 +56,7 @@ class DynamicPolicy(StaticPolicy):
         self._length = _output_tokens if sort_by == "output" else _input_tokens
 
     def _candidates(self) -> Iterable[Request]:
-        """Return the oldest, then its likes; among equals who came first."""
+        """Return the oldest, then its likes; among equals the first to arrive."""
         length, line = self._length, iter(self._waiting)
         seen = list(islice(line, self.sort_window))
         if seen:
@@ -64,8 +64,8 @@ class DynamicPolicy(StaticPolicy):
             seen.sort(key=lambda request: abs(length(request) - mine))
         return islice(chain(seen, line), self.num_slots)
 
-    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the rows of a trace in boarding order: by length within a full window; shape (n,)."""
+    def admission_order(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the rows of a trace in order of admission: by length within a full window; shape (n,)."""
         rows = np.arange(len(trace))
         if self.sort_window <= self.num_slots:
             return rows

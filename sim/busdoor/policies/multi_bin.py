@@ -85,8 +85,8 @@ class MultiBinPolicy(StaticPolicy):
         """Number of the bin of every request of a trace, as far as lengths are known exactly; shape (n,)."""
         return np.searchsorted(self.edges, trace.input_tokens if self.by == "input" else trace.output_tokens)
 
-    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the rows of a trace in boarding order: bin by bin; shape (n,)."""
+    def admission_order(self, trace: Trace) -> NDArray[np.int64]:
+        """Return the rows of a trace in order of admission: bin by bin; shape (n,)."""
         return np.argsort(self.bins_of(trace), kind="stable")
 
     def add(self, request: Request) -> None:
@@ -114,7 +114,7 @@ class MultiBinPolicy(StaticPolicy):
         return any(len(line) >= self.num_slots for line in self._bins)
 
     def _candidates(self) -> Iterable[Request]:
-        """Who would go along: the bin that could leave first, the oldest first."""
+        """Return the next batch: the bin that could leave first, the oldest first."""
         line = min((line for line in self._bins if line), key=self._ready)
         return islice(line, self.num_slots)
 
@@ -216,7 +216,7 @@ class MultiBinConfig(WholeBatchConfig):
         return options
 
     def _most_filled(self, users: int) -> int:
-        """Return the longest line that so many who wait make in one bin at least, however they fall."""
+        """Return the longest queue that so many waiting requests make in one bin at least, however they fall."""
         bins = self.num_bins if self.edges is None else len(self.edges) + 1
         return (users - 1) // bins + 1
 

@@ -24,7 +24,7 @@ class OrcaPolicy(ContinuousPolicy):
     """Requests enter and leave at every iteration, in order, while slots and one unbroken range of KV can be had.
 
     Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al., OSDI 2022). None is
-    ever thrown out. How much a request reserves is one of the three that the vLLM paper (Kwon et al., SOSP 2023)
+    ever preempted. How much a request reserves is one of the three that the vLLM paper (Kwon et al., SOSP 2023)
     compares with.
 
     Parameters
@@ -64,7 +64,7 @@ class OrcaPolicy(ContinuousPolicy):
         self.kv = kv
         self.reservation = reservation
         self.max_num_batched_tokens = max_num_batched_tokens
-        self._needed_tokens = 0  # what all who run will write in the end
+        self._needed_tokens = 0  # what all running requests will write in the end
 
     def reserved_tokens(self, request: Request) -> int:
         """Tokens of KV that a request takes when it enters."""
@@ -146,7 +146,7 @@ class OrcaConfig(QueueFields):
     --------
     >>> OrcaConfig(reservation="max").build(KVConfig(num_blocks=10, max_model_len=200))
     Traceback (most recent call last):
-    ValueError: orca's reservation = "max" takes max_model_len 200 tokens a request, more than the cache's 160; take ...
+    ValueError: orca's reservation = "max" takes max_model_len 200 tokens per request, more than the cache's 160; ...
     """
 
     name: Literal["orca"] = "orca"
@@ -170,7 +170,7 @@ class OrcaConfig(QueueFields):
         """
         if self.reservation == "max" and kv.max_model_len > kv.num_tokens:
             raise ValueError(
-                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens a request, more than the '
+                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens per request, more than the '
                 f'cache\'s {kv.num_tokens}; take reservation = "pow2", or a smaller max_model_len'
             )
         return OrcaPolicy(

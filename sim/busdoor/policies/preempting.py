@@ -20,7 +20,7 @@ class PagedPolicy(ContinuousPolicy):
     max_num_seqs, max_model_len : int
         Most running requests; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
     """
 
     def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs") -> None:

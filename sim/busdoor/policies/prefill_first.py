@@ -25,7 +25,7 @@ class PrefillFirstPolicy(PagedPolicy):
 
     Prompts are computed whole, as many as the budget takes; only one that exceeds the budget by itself is cut. An
     admission takes the blocks of the whole prompt; decodes take theirs on demand, and when none is free the last
-    admitted is thrown out, to be computed anew.
+    admitted is preempted, to be computed anew.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class PrefillFirstPolicy(PagedPolicy):
     max_num_seqs, max_num_batched_tokens, max_model_len : int
         Most running requests; most prompt tokens of an iteration; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
     watermark : float
         Share of the blocks that an admission leaves free while others run.
 

@@ -29,7 +29,7 @@ class Queue(Protocol):
         """Return a preempted request to where it stood."""
 
     def head(self) -> Request:
-        """Show who is next."""
+        """Return the next request."""
 
     def pop_head(self) -> Request:
         """Remove and return the next request."""
@@ -51,7 +51,7 @@ class FcfsQueue(deque[Request]):
     pop_head = deque.popleft
 
     def head(self) -> Request:
-        """Show who is next."""
+        """Return the next request."""
         return self[0]
 
     def precedes(self, request: Request) -> bool:
@@ -67,7 +67,7 @@ class PriorityQueue:
         self._entries = count()
 
     def rank(self, request: Request) -> float:
-        """What decides first who is next; the smallest is."""
+        """Return the key that is compared first; the smallest is next."""
         return request.priority
 
     def push(self, request: Request) -> None:
@@ -77,7 +77,7 @@ class PriorityQueue:
     push_back = push
 
     def head(self) -> Request:
-        """Show who is next."""
+        """Return the next request."""
         return self._heap[0][-1]
 
     def pop_head(self) -> Request:

@@ -43,7 +43,7 @@ class ReservingPolicy(ContinuousPolicy):
         super().__init__(max_num_seqs, max_model_len, queue)
         self.kv = kv
         self.max_output_tokens = max_output_tokens
-        self._needed_tokens = 0  # what all who run will write in the end
+        self._needed_tokens = 0  # what all running requests will write in the end
 
     def cap(self, request: Request) -> int:
         """Most tokens that a request may generate, as far as the policy knows."""

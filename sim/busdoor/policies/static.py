@@ -213,7 +213,7 @@ class StaticPolicy(Policy):
         request.status = "abandoned"
 
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every row that computes and its number of tokens, in order of boarding."""
+        """Every row that computes and its number of tokens, in order of admission."""
         return self._batch.items(batch) if self._batch else iter(())
 
     @property
@@ -235,7 +235,7 @@ class StaticPolicy(Policy):
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
         """Estimate the requests per second of a trace that the policy can serve, in batches that leave full."""
-        order = self.boarding_order(trace)
+        order = self.admission_order(trace)
         return whole_batch_capacity_rps(
             step_time,
             trace.input_tokens[order],
@@ -255,6 +255,6 @@ class StaticPolicy(Policy):
             return np.minimum(trace.max_output_tokens, left)
         return left if self.max_output_tokens is None else np.minimum(self.max_output_tokens, left)
 
-    def boarding_order(self, trace: Trace) -> NDArray[np.int64]:
+    def admission_order(self, trace: Trace) -> NDArray[np.int64]:
         """Return the rows of a trace in the order in which they board under load; shape (n,)."""
         return np.arange(len(trace))

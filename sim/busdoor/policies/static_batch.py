@@ -21,7 +21,7 @@ class StaticBatch:
     Parameters
     ----------
     rows : list of Request
-        Who rides, in order of boarding.
+        The requests, in order of admission.
     input_tokens : int
         Length that the prompts are padded to.
     output_tokens : int
@@ -161,7 +161,7 @@ class StaticBatch:
             row.computed_tokens, row.generated_tokens = row.input_tokens + self.clock - 1, self.clock
 
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every row that computes and its number of tokens, in order of boarding."""
+        """Every row that computes and its number of tokens, in order of admission."""
         for row in self.rows:
             if batch.chunks:
                 yield row, row.input_tokens

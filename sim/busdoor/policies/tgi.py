@@ -42,7 +42,7 @@ class TgiPolicy(ReservingPolicy):
     max_batch_prefill_tokens : int
         Most prompt tokens of a prefill.
     max_batch_total_tokens : int, optional
-        Most tokens of prompts and max outputs of all who run together; what the blocks hold unless given.
+        Most tokens of prompts and max outputs of all running requests; what the blocks hold unless given.
     waiting_served_ratio : float
         How many must come in for each that decodes, to be worth a pause.
     max_waiting_tokens : int
@@ -90,7 +90,7 @@ class TgiPolicy(ReservingPolicy):
         self.max_batch_total_tokens = max_batch_total_tokens or kv.num_blocks * kv.block_size
         self.waiting_served_ratio = waiting_served_ratio
         self.max_waiting_tokens = max_waiting_tokens
-        self._total_tokens = 0  # prompts and max outputs of all who run
+        self._total_tokens = 0  # prompts and max outputs of all running requests
         self._num_decodes = 0  # since the last prefill
         self._joined = False  # whether newcomers to a batch that runs were just prefilled: a decode is due
         self._sought = True  # whether newcomers were sought for the iteration that was just decided
@@ -164,7 +164,7 @@ class TgiPolicy(ReservingPolicy):
         return taken
 
     def _has_room(self, prompts: int, total: int, blocks: int) -> bool:
-        """Whether newcomers with so many tokens in all and blocks fit beside those who run."""
+        """Whether newcomers with so many tokens in all and blocks fit beside the running requests."""
         return (
             prompts <= self.max_batch_prefill_tokens
             and total <= self.max_batch_total_tokens - self._total_tokens
@@ -177,7 +177,7 @@ class TgiPolicy(ReservingPolicy):
         return len(self.running) < self.num_slots and self._has_room(*needs)
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next finish, or until those who wait may come in."""
+        """Until the next finish, or until the waiting requests may enter."""
         repeat = super().stretch(batch)
         if repeat == 1 or not len(self.waiting) or not self._fits(self.waiting.head()):
             return repeat

@@ -36,7 +36,7 @@ class VllmPolicy(PagedPolicy):
     long_prefill_token_threshold : int
         Longest piece of one prefill in an iteration while there are other requests; 0 for no limit.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and who is preempted: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
     watermark : float
         Share of the blocks that an admission leaves free while others run.
     reserve_full_prompt : bool

@@ -159,7 +159,7 @@ class Result:
         return to_perfetto(self, path)
 
     def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
-        """Draw who sat in which slot when."""
+        """Draw which request held which slot when."""
         return plots.plot_timeline(self, ax=ax)
 
     def plot_latency_cdf(self, metric: Latency = "e2e", *, ax: Axes | None = None) -> Axes:

@@ -50,7 +50,7 @@ class TableRecorder:
         self._queue = (0, 0)
 
     def begin(self, batch: Batch, now_s: float) -> None:
-        """Note who enters and leaves, and the state of the queue and of the memory."""
+        """Note the requests that enter and leave, and the state of the queue and of the memory."""
         if not self._keep:
             return
         for request in batch.preempted:
@@ -179,7 +179,7 @@ def _with_writing(use: KVUse, batch: Batch) -> KVUse:
 
 
 def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
-    """Count whose prefill is complete and who decodes on, and of those who had to do it again, how long that took."""
+    """Count complete prefills and the requests that decode on; those after a preemption, with the time lost."""
     num_joined = num_resumed = 0
     resumed_gap_s = 0.0
     for request in firsts:

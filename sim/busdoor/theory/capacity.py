@@ -154,7 +154,7 @@ def whole_batch_capacity_rps(
     finished_rows: Literal["compute", "skip"] = "compute",
     reads_padding: bool = False,
 ) -> float:
-    """Estimate the requests per second that a server of whole batches can serve, from lengths in boarding order.
+    """Estimate the requests per second that a server of whole batches can serve, from lengths in order of admission.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ def static_is_stable(rate_rps: float, batch_size: float, mean_batch_time_s: floa
 
 
 def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Bound on the mean latency of a server that takes all who wait, a batch of n lasting base + per_request·n.
+    """Bound on the mean latency of a server that takes all waiting requests, a batch of n lasting base + per_request·n.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float
 
 
 def take_all_latency_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Mean latency of a server that takes all who wait, exactly, by the Markov chain of batch sizes.
+    """Mean latency of a server that takes all waiting requests, exactly, by the Markov chain of batch sizes.
 
     Parameters and result are those of `inoue_bound_s`. The next batch is as many as arrive during this one (or the one
     that ends an empty wait); requests wait half a batch on average, and then as long as their own.

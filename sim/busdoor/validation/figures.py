@@ -1,19 +1,17 @@
-"""Figures of a calibration and of a validation: measured beside predicted."""
+"""Figures of a validation: measured beside simulated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from busdoor.calibration.log import columns_of
-from busdoor.calibration.teacher_forcing import Floats, predicted_s
+from busdoor.calibration.figures import plot_drift, predicted_vs_measured
+from busdoor.calibration.teacher_forcing import Floats
 from busdoor.core.format import as_percent
 from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.plots.timeline import plot_timeline
 from busdoor.results.result import Result
-from busdoor.step_time.base import StepTime
 from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import latency_values
 from busdoor.validation.knee import mean_e2e
@@ -28,13 +26,12 @@ if TYPE_CHECKING:
 MEASURED = {"color": INK, "linestyle": "-", "label": "measured"}
 SIMULATED = {"color": "#c4501b", "linestyle": "--", "label": "simulated"}
 LATENCY_TITLES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
-_SHOWN = 20_000  # iterations drawn; more are the same cloud
 _WINDOW = 120  # iterations in the timelines, so that one can be seen
 
 
 @styled
 def plot_validation(run: RunValidation) -> Figure:
-    """Draw a measured run beside its simulation: latencies, step time, errors, who held which slot.
+    """Draw a measured run beside its simulation: latencies, step time, errors, the slots of each request.
 
     Parameters
     ----------
@@ -94,36 +91,6 @@ def _steps(strip: SubFigure, run: RunValidation) -> None:
         left.set_title(f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, {as_percent(run.steps.total)} in all")
         plot_drift(middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat)
     plot_budget(right, run)
-
-
-def predicted_vs_measured(
-    ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
-) -> None:
-    """Draw a point an iteration (at most so many), on a line where the two agree; iterations with prefill apart."""
-    rows = _thin(len(measured_s), most)
-    prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
-    for kind, color, label in ((~prefill, "#3f92c4", "decode only"), (prefill, "#c4501b", "with prefill")):
-        ax.plot(measured_s[rows][kind], predicted_s[rows][kind], ".", color=color, markersize=3, alpha=0.4, label=label)
-    both = np.concatenate([measured_s, predicted_s])
-    low, high = both[both > 0].min(), both.max()
-    label_durations(ax, "x", low, high)
-    label_durations(ax, "y", low, high)
-    ax.plot(ax.get_xlim(), ax.get_xlim(), color=INK, linewidth=0.8)
-    ax.set(xlabel="measured", ylabel="predicted")
-    ax.legend(loc="upper left", markerscale=3)
-
-
-def _thin(count: int, most: int = _SHOWN) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
-
-
-def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
-    """Draw measured over predicted, averaged over fiftieths of the run: a machine that drifts is not flat."""
-    pieces = np.array_split(np.arange(len(start_s)), min(50, len(start_s)))
-    ratio = [measured_s[rows].sum() / predicted_s[rows].sum() for rows in pieces]
-    ax.axhline(1.0, color=PALE, linewidth=1.0)
-    ax.plot([start_s[rows].mean() for rows in pieces], ratio, color=INK, drawstyle="steps-mid")
-    ax.set(title="drift: measured / predicted", xlabel="time (s)")
 
 
 def plot_budget(ax: Axes, run: RunValidation) -> None:
@@ -194,49 +161,6 @@ def _window_s(result: Result) -> tuple[float, float]:
     most = int(np.convolve(table["num_requests"], np.ones(min(_WINDOW, len(table))), "valid").argmax())
     last = table.iloc[min(most + _WINDOW, len(table) - 1)]
     return float(table["start_s"].iloc[most]), float(last["start_s"] + last["duration_s"])
-
-
-@styled
-def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: StepTime) -> Figure:
-    """Draw what a calibration leaves: predicted against measured, and their ratio over size, context and time.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Runs with iterations.
-    names : sequence of str
-        What to call them.
-    step_time : StepTime
-        The fitted model.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a run.
-    """
-    figure = new_figure(14.0, 3.2 * len(results))
-    rows = figure.subplots(len(results), 4, squeeze=False)
-    for axes, result, name in zip(rows, results, names, strict=True):
-        repeat = result.iterations["repeat"].to_numpy(dtype=float)
-        measured = result.iterations["duration_s"].to_numpy(dtype=float) / repeat
-        predicted = predicted_s(result, step_time) / repeat
-        predicted_vs_measured(axes[0], measured, predicted, result)
-        axes[0].set_title(name)
-        columns = columns_of(result.iterations)
-        _ratio(axes[1], columns["positions"], measured / predicted, "positions")
-        _ratio(axes[2], columns["per_context_s"], measured / predicted, "keys read by decodes")
-        plot_drift(axes[3], result.iterations["start_s"].to_numpy(dtype=float), measured, predicted)
-    return figure
-
-
-def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
-    """Draw measured over predicted as points, and the median of each twentieth of them."""
-    rows = _thin(len(x))
-    ax.plot(x[rows], ratio[rows], ".", color="#3f92c4", markersize=3, alpha=0.3)
-    pieces = [piece for piece in np.array_split(np.argsort(x), 20) if len(piece)]
-    ax.plot([np.median(x[piece]) for piece in pieces], [np.median(ratio[piece]) for piece in pieces], color=INK)
-    ax.axhline(1.0, color=PALE, linewidth=1.0)
-    ax.set(xlabel=label, ylim=(0, 2.5), title="measured / predicted")
 
 
 def plot_gain(validation: ValidationData) -> Figure:

@@ -7,6 +7,7 @@ from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from busdoor.calibration.figures import plot_drift, predicted_vs_measured
 from busdoor.core.format import as_percent
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance, timelines
@@ -15,11 +16,9 @@ from busdoor.html.tables import html_table
 from busdoor.validation.figures import (
     LATENCY_TITLES,
     plot_budget,
-    plot_drift,
     plot_knee,
     plot_latency,
     plot_ratios,
-    predicted_vs_measured,
 )
 from busdoor.validation.run import RunValidation
 from busdoor.validation.table_text import bar_rows, blame_lines, gain_lines, knee_lines, limit_lines, run_rows
