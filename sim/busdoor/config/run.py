@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from busdoor.config import Config, PolicyTable, PoolTable
-from busdoor.config.configured import run_cluster
+from busdoor.cluster.simulate import simulate_cluster
+from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
+from busdoor.config import ClusterTable, Config, PolicyTable, PoolTable
 from busdoor.kv.config import KVConfig
 from busdoor.results.result import Result
 from busdoor.simulator.replica import Replica
@@ -201,7 +203,7 @@ def run(
         return simulate(trace, policy.build(limits.kv, trace), config.step_time, meta=noted, **settings)
     pools = [replicas(config, pool, policy, trace, limits) for pool in range(len(config.pools))]
     seed = replication_seed(config.seed, noted.get("replication", 0))
-    return run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
+    return _run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
 
 
 def replicas(config: Config, pool: int, policy: PolicyTable, trace: Trace, limits: Limits) -> list[Replica]:
@@ -221,3 +223,26 @@ def replicas(config: Config, pool: int, policy: PolicyTable, trace: Trace, limit
         Replica(own.build(limits.pools[pool], trace), table.step_time, table.weight, about)
         for _ in range(table.replicas)
     ]
+
+
+def _run_cluster(cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any) -> Result:
+    """Run a trace through the fresh servers of each pool, as the table [cluster] connects them."""
+    if not cluster.disaggregated:
+        return simulate_cluster(trace, list(chain(*pools)), cluster.router, **settings)
+    assert cluster.link_bytes_per_s is not None  # the table was checked
+    prefill, decode = (
+        [replica for table, pool in zip(cluster.pools, pools, strict=True) if table.role == role for replica in pool]
+        for role in ("prefill", "decode")
+    )
+    kv_bytes = cluster.kv_bytes_per_token
+    return simulate_disaggregated(
+        trace,
+        prefill,
+        decode,
+        cluster.link_bytes_per_s,
+        link_latency_s=cluster.link_latency_s,
+        kv_bytes_per_token=cluster.pools[0].gpu.kv_bytes_per_token() if kv_bytes is None else kv_bytes,
+        prefill_router=cluster.router,
+        decode_router=cluster.decode_router or cluster.router,
+        **settings,
+    )
