@@ -1,22 +1,32 @@
-"""What `busdoor calibrate` shows in the terminal."""
+"""What `busdoor calibrate` shows in the terminal: rows of plain strings."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 from busdoor.calibration import Calibration
+from busdoor.core.format import as_percent, as_share
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-def _subject(about: Any) -> str:
-    parts = [about.get(key) for key in ("model", "gpu", "dtype")]
-    runs = f"fitted to {', '.join(map(str, about.get('runs', [])))}"
-    return "; ".join([*map(str, filter(None, parts)), runs])
+_NOISE = {"repeatability": "noise between like iterations", "drift": "drift between parts of the log"}
+_DOUBTS = {
+    "not_identified": "These rates cannot be told from 0",
+    "hidden": "Requests never show",
+    "doubts": "Written by --force although",
+}
 
 
-def _terms(calibration: Calibration) -> list[tuple[str, float, list[float]]]:
-    """Terms that are not 0 or have an interval: name, value, ends."""
+def subject(calibration: Calibration) -> str:
+    """Return what was measured, and which runs it was fitted to."""
+    about = calibration.about
+    parts = [str(about[key]) for key in ("model", "gpu", "dtype") if about.get(key)]
+    return "; ".join([*parts, f"fitted to {', '.join(map(str, about.get('runs', [])))}"])
+
+
+def term_rows(calibration: Calibration) -> list[tuple[str, list[str]]]:
+    """Return a row per term that is not 0 or has an interval: its name, its value and its interval."""
     described, rows = calibration.step_time.describe(), []
     breaks = [0, *described["token_breaks"]]
     for term, value in described.items():
@@ -24,10 +34,34 @@ def _terms(calibration: Calibration) -> list[tuple[str, float, list[float]]]:
         if term == "per_token_s":
             for i, own in enumerate(value):
                 label = term if len(value) == 1 else f"{term}, beyond {breaks[i]}"
-                rows.append((label, float(own), interval[i] if interval else []))
+                rows.append((label, _cells(own, interval[i] if interval else [])))
         elif term.endswith("_s") and (value or interval):
-            rows.append((term, float(value), interval))
+            rows.append((term, _cells(value, interval)))
     return rows
+
+
+def _cells(value: float, interval: list[float]) -> list[str]:
+    return [short_seconds(float(value)), " – ".join(map(short_seconds, interval))]
+
+
+def error_lines(calibration: Calibration) -> Iterator[str]:
+    """Return a line per error of the fit, and per noise of the measurement."""
+    for title, value in calibration.errors.items():
+        shown = as_percent(value) if "total" in title or "mean_t" in title else as_share(value)
+        yield f"{title.replace('_', ' ')}: {shown}"
+    for key, what in _NOISE.items():
+        if key in calibration.about:
+            yield f"{what}, which no model predicts: {as_share(calibration.about[key])}"
+
+
+def doubt_lines(calibration: Calibration) -> Iterator[str]:
+    """Return a line per thing that was not measured, or not identified."""
+    about = calibration.about
+    if "transferred_from" in about:
+        yield f"Transferred from {about['transferred_from']}: nothing was measured here."
+    for key, what in _DOUBTS.items():
+        if about.get(key):
+            yield f"{what}: {', '.join(about[key])}."
 
 
 def short_seconds(seconds: float) -> str:

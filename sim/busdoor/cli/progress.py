@@ -13,6 +13,7 @@ from busdoor.cli.telling import note
 
 if TYPE_CHECKING:
     from busdoor.comparison.experiment import Report
+    from busdoor_workloads.download import Progress as Downloaded
 
 PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
 LINE_EVERY_S = 10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
@@ -41,6 +42,18 @@ def progress_bar(what: str = "") -> Iterator[Report]:
             yield shown.report
     finally:
         shown.stop()
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Downloaded]:
+    """Show on stderr how much of a file has been downloaded; yields what `fetch` reports to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda at_hand, in_all: bar.update(task, completed=at_hand, total=in_all)
 
 
 class _Bar:

@@ -1,30 +1,13 @@
-"""Tables and sentences in the terminal: what a study is, drawn with rich."""
+"""Tables and sentences in the terminal: the rows and lines of each study, drawn with rich."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from busdoor.calibration.table_text import _subject, _terms, short_seconds
-from busdoor.capacity.table_text import plan_rows, rate_rows, remarks, spent
-from busdoor.cluster.table_text import SHOWN_ROWS, TITLES, _cells, _name
-from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, heading, ladder_rows
-from busdoor.core.format import as_percent, as_share, number
-from busdoor.results.table_text import refusals, slo_rows, summary_rows, what_ran
-from busdoor.validation.table_text import (
-    BRIEFLY,
-    Rows,
-    bar_rows,
-    blame_lines,
-    brief_rows,
-    gain_lines,
-    knee_lines,
-    limit_lines,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +17,14 @@ if TYPE_CHECKING:
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
     from busdoor.results.result import Result
+    from busdoor.sweep import Sweep
     from busdoor.validation.validation import Validation
+    from busdoor_workloads import Trace
+
+PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
-def _grid(columns: Sequence[str], rows: Rows, first: str = "") -> Table:
+def _grid(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], first: str = "") -> Table:
     """Return a table of a title and right-aligned cells per row."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column(first, no_wrap=True)  # 80 columns hold four policies and static's best batch size
@@ -48,28 +35,42 @@ def _grid(columns: Sequence[str], rows: Rows, first: str = "") -> Table:
     return table
 
 
+def _ruled(heads: Iterable[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
+    """Return a table with a rule below its heads, as `busdoor trace` shows them."""
+    first, *others = map(escape, heads)
+    table = Table(first, show_edge=False, pad_edge=False)
+    for head in others:
+        table.add_column(head, justify="right" if right else "left")
+    for cells in rows:
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _print_lines(console: Console, lines: Iterable[str], style: str | None = None) -> None:
+    for line in lines:
+        console.print(line, style=style, highlight=False, markup=False)
+
+
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
+    from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, heading, ladder_rows
+
     console = Console()
     console.print(escape(heading(comparison)) + "\n", highlight=False)
     console.print(_grid(comparison.policies, comparison_rows(comparison)))
     console.print()
     if len(comparison.ladder):
-        print_ladder(comparison, console)
+        console.print(LADDER)
+        console.print(_grid(LADDER_HEADS, ladder_rows(comparison)))
+        console.print()
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
 
 
-def print_ladder(comparison: Comparison, console: Console) -> None:
-    """Print what each step from static batching to vllm is worth."""
-    console.print(LADDER)
-    console.print(_grid(LADDER_HEADS, ladder_rows(comparison)))
-    console.print()
-
-
 def print_summary(result: Result, slo: SLO | None = None) -> None:
-    """Print what ran, what it came to, and whether it met the SLO."""
-    summary = result.summary
-    console = Console()
+    """Print what ran, its metrics, and whether it met the SLO."""
+    from busdoor.results.table_text import refusals, slo_rows, summary_rows, what_ran
+
+    console, summary = Console(), result.summary
     console.print(escape(what_ran(result.meta)), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for title, value in [*summary_rows(summary), *slo_rows(result, slo)]:
@@ -83,47 +84,34 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
 
 def print_calibration(calibration: Calibration) -> None:
     """Print the terms with their intervals, the errors, and what is not known."""
-    console, about = Console(), calibration.about
-    console.print(f"[bold]{escape(str(about.get('name')))}[/]: {escape(_subject(about))}", highlight=False)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("term", "value", "95 % interval"):
-        table.add_column(column, justify="left" if column == "term" else "right")
-    for term, value, interval in _terms(calibration):
-        table.add_row(term, short_seconds(value), " – ".join(map(short_seconds, interval)))
-    console.print(table)
-    for title, value in calibration.errors.items():
-        shown = as_percent(value) if "total" in title or "mean_t" in title else as_share(value)
-        console.print(f"{title.replace('_', ' ')}: {shown}", highlight=False)
-    for key, what in (("repeatability", "noise between like iterations"), ("drift", "drift between parts of the log")):
-        if key in about:
-            console.print(f"{what}, which no model predicts: {as_share(about[key])}", highlight=False)
-    if "transferred_from" in about:
-        console.print(f"Transferred from {about['transferred_from']}: nothing was measured here.", style="yellow")
-    for key, what in (("not_identified", "These rates do not tell from 0"), ("hidden", "Requests never show"),
-                      ("doubts", "Written by --force although")):  # fmt: skip
-        if about.get(key):
-            console.print(f"{what}: {', '.join(about[key])}.", style="yellow", highlight=False)
+    from busdoor.calibration.table_text import doubt_lines, error_lines, subject, term_rows
+
+    console, name = Console(), str(calibration.about.get("name"))
+    console.print(f"[bold]{escape(name)}[/]: {escape(subject(calibration))}", highlight=False)
+    console.print(_grid(("value", "95 % interval"), term_rows(calibration), first="term"))
+    _print_lines(console, error_lines(calibration))
+    _print_lines(console, doubt_lines(calibration), style="yellow")
 
 
 def print_validation(validation: Validation) -> None:
-    """Print the main errors run by run, then knee, gains, bars, what is to blame, and what is not known."""
+    """Print the main errors run by run, then knee, gains, thresholds, the causes of errors, and what is not known."""
+    from busdoor.validation import table_text as text
+
     console = Console()
     console.print("Errors, simulated against measured, in per cent:")
-    console.print(_grid([heading for heading, _ in BRIEFLY], brief_rows(validation.runs)))
-    for line in (*knee_lines(validation), *gain_lines(validation)):
-        console.print(line, highlight=False, markup=False)
-    regimes, rows = bar_rows(validation)
+    console.print(_grid([heading for heading, _ in text.BRIEFLY], text.brief_rows(validation.runs)))
+    _print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
+    regimes, rows = text.bar_rows(validation)
     console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
     console.print(_grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
-    console.print(f"\n{validation.verdict}", highlight=False, markup=False)
-    for line in blame_lines(validation):
-        console.print(line, highlight=False, markup=False)
-    for line in limit_lines(validation):
-        console.print(line, style="yellow", highlight=False, markup=False)
+    _print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))
+    _print_lines(console, text.limit_lines(validation), style="yellow")
 
 
 def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
-    """Print a line a policy, the plan for a rate, the verdict, and how it was found out."""
+    """Print a line per policy, the plan for a rate, the verdict, and the cost of the search."""
+    from busdoor.capacity.table_text import plan_rows, rate_rows, remarks, spent
+
     console = Console()
     name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
     console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}\n")
@@ -131,8 +119,8 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
         console.print(_grid(*plan_rows(capacity, request_rate)))
-    for policy, reason in remarks(capacity, request_rate):
-        console.print(f"{policy}: {reason}.", style="yellow", highlight=False, markup=False)
+    remarked = (f"{policy}: {reason}." for policy, reason in remarks(capacity, request_rate))
+    _print_lines(console, remarked, style="yellow")
     console.print()
     console.print(escape(capacity.verdict(request_rate)), highlight=False)
     console.print(escape(spent(capacity)), highlight=False, style="dim")
@@ -140,6 +128,8 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
 def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
     """Print servers by hour, and what a fleet that follows the day saves against one for its peak."""
+    from busdoor.core.format import number
+
     day = capacity.plan_day(hourly_rps)
     rows = [
         (str(hour), [f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index)])
@@ -157,26 +147,54 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
 
 
 def print_replicas(replicas: pd.DataFrame) -> None:
-    """Print a line a server, and who had most to do.
+    """Print a line per server, and which had the largest load.
 
     Parameters
     ----------
     replicas : DataFrame
         Of `busdoor.cluster.per_replica.replica_table`.
     """
+    from busdoor.cluster.table_text import TITLES, replica_lines, replica_rows
+
     console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("replica", no_wrap=True)
-    for title in TITLES:
-        table.add_column(title, justify="right", no_wrap=True)
-    for index, row in replicas.head(SHOWN_ROWS).iterrows():
-        table.add_row(escape(_name(index, row)), *_cells(row))
     console.print()
+    console.print(_grid(TITLES, replica_rows(replicas), first="replica"))
+    _print_lines(console, replica_lines(replicas))
+
+
+def print_sweep(sweep: Sweep) -> None:
+    """Print a line per point: what was varied and the main metrics; then what failed or is missing."""
+    from busdoor.sweep.table_text import METRICS, closing_lines, point_rows, varied_keys
+
+    console = Console()
+    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for key in varied_keys(sweep):
+        table.add_column(escape(key.replace(".", "\n").replace("_", "\n")), no_wrap=True)
+    for title in METRICS:
+        table.add_column(title, justify="right", no_wrap=True)
+    for cells in point_rows(sweep):
+        table.add_row(*map(escape, cells))
     console.print(table)
-    if len(replicas) > SHOWN_ROWS:
-        console.print(f"... and {len(replicas) - SHOWN_ROWS:,} more in replicas.csv")
-    busiest = replicas["imbalance"].idxmax()
-    console.print(
-        f"Replica {busiest} had most to do for its weight: {replicas['imbalance'].max():.2f} times the mean.",
-        highlight=False,
-    )
+    print("\n".join(closing_lines(sweep)))
+
+
+def print_description(trace: Trace, summary: pd.Series[float]) -> None:
+    """Print a trace's statistics as three small tables."""
+    from busdoor.cli.trace_tables import description, heading, reading_notes
+
+    console = Console()
+    name, size = heading(trace, summary)
+    console.print(f"[bold]{escape(name)}[/]: {size}")
+    for title, columns, rows in description(summary):
+        console.print()
+        console.print(_ruled([title, *columns], ([row, *cells] for row, cells in rows), right=True))
+    if notes := reading_notes(trace):
+        console.print(f"\nRead as: {escape(notes)}", style="dim")
+
+
+def print_public_traces() -> None:
+    """Print a line per public trace that `busdoor trace fetch` knows."""
+    from busdoor.cli.trace_tables import PUBLIC_HEADS, public_rows
+
+    Console().print(_ruled(PUBLIC_HEADS, public_rows()))

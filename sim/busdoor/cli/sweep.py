@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from busdoor.sweep import Point, Sweep
 
 Flag = Parameter(negative="")
-SHOWN_ROWS = 40  # a screen; the files have all
-PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
 def sweep(
@@ -52,6 +49,7 @@ def sweep(
     json
         Print the table as one line of JSON; the table to read and remarks then go to stderr.
     """
+    from busdoor.cli.render import print_sweep
     from busdoor.cli.telling import telling
     from busdoor.sweep import load_plan
     from busdoor.sweep.store import claim
@@ -94,59 +92,6 @@ def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> t
             return run_sweep(points, folder, jobs=jobs, cluster=cluster, report=report), True
         except KeyboardInterrupt:
             return Sweep.load(points, folder), False
-
-
-def print_sweep(sweep: Sweep) -> None:
-    """Print what was varied and the main metrics, a line a point; then what failed or is missing."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    console = Console()
-    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    varied = list(dict.fromkeys(key for point in sweep.points for key in point.parameters))
-    for key in varied:
-        table.add_column(escape(re.sub("[._]", "\n", key)), no_wrap=True)
-    for title in ("requests\n/s", "tokens\n/s", "TTFT\np99", "TPOT\np99", ""):
-        table.add_column(title, justify="right", no_wrap=True)
-    for _, row in sweep.table.head(SHOWN_ROWS).iterrows():
-        table.add_row(*(escape(_value(row.get(key))) for key in varied), *_metrics(row))
-    console.print(table)
-    print("\n".join(closing(sweep)))
-
-
-def _metrics(row: Any) -> list[str]:
-    from busdoor.core.format import duration, number
-
-    nan = float("nan")
-    rates = [number(row.get(key, nan)) for key in ("request_throughput", "output_throughput")]
-    latencies = [duration(row.get(f"p99_{key}_ms", nan)) for key in ("ttft", "tpot")]
-    remark = row["status"] if row["status"] != "done" else "saturated" if row["saturated"] > 0 else ""
-    return [*rates, *latencies, remark]
-
-
-def _value(value: Any) -> str:
-    from busdoor.core.format import NOTHING
-
-    if value is None or value != value:
-        return NOTHING
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def closing(sweep: Sweep) -> list[str]:
-    """Print how many points there are, and what is wrong with those that are not done."""
-    total, failed, missing = len(sweep.points), len(sweep.failed), len(sweep.missing)
-    said = [f"... and {total - SHOWN_ROWS:,} more."] if total > SHOWN_ROWS else []
-    said.append(f"{total:,} points: {total - failed - missing:,} done, {failed:,} failed, {missing:,} not run.")
-    reasons: dict[str, int] = {}
-    for point in sweep.failed:
-        reason = sweep.records[point.key].error
-        reasons[reason] = reasons.get(reason, 0) + 1
-    said += [f"Failed ({count:,}): {reason}" for reason, count in list(reasons.items())[:5]]
-    if missing:
-        said.append("Interrupted; the same command goes on from here.")
-    return said
 
 
 def _numbers(sweep: Sweep) -> dict[str, Any]:

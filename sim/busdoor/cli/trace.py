@@ -84,8 +84,8 @@ def describe(
         Folder for a picture, NAME.png.
     """
     from busdoor.cli.progress import progress_bar
+    from busdoor.cli.render import print_description
     from busdoor.cli.telling import telling
-    from busdoor.cli.trace_tables import print_description
     from busdoor_workloads.describe import describe
 
     _check_folder(out)
@@ -244,7 +244,8 @@ def fetch(
     list_all
         List the public traces, their licences and whether they are on this machine.
     """
-    from busdoor.cli.trace_tables import download_bar, print_public_traces
+    from busdoor.cli.progress import download_bar
+    from busdoor.cli.render import print_public_traces
 
     if list_all and name is not None:
         raise ValueError(f"--list shows every public trace; leave out {name!r}, or --list to fetch it")

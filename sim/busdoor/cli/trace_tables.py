@@ -1,73 +1,61 @@
-"""What `busdoor trace` shows in the terminal."""
+"""What `busdoor trace` shows in the terminal: tables of plain strings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from busdoor_workloads import Trace
+from busdoor_workloads.fetch import PUBLIC_TRACES, cached
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from busdoor_workloads import Trace
-    from busdoor_workloads.download import Progress
-
+PUBLIC_HEADS = ("Name", "Requests", "Licence", "Here", "Source")
 _LENGTHS = ("mean", "p50", "p90", "p99", "max", "cv")
+_ARRIVALS = {
+    "requests per second": "request_rate",
+    "CV of gaps (Poisson: 1)": "interarrival_cv",
+    "variance / mean of arrivals in 1 s (Poisson: 1)": "idc_1s",
+    "in 10 s": "idc_10s",
+    "in 60 s": "idc_60s",
+    "correlation of input and output": "correlation",
+    "prompt blocks an infinite prefix cache hits": "prefix_block_hit_share",
+    "prompt tokens it hits": "prefix_token_hit_share",
+}
+_EFFICIENCY = {"decode": "decode slot-steps: E[N] / E[max of b]", "prefill": "prefill, padded prompts"}
 
 
-def print_description(trace: Trace, summary: pd.Series[float]) -> None:
-    """Print a trace's statistics as three small tables."""
-    console = Console()
-    console.print(f"[bold]{escape(trace.name)}[/]: {len(trace):,} requests over {_number(summary['span_s'])} s")
-    for table in (_lengths(summary), _arrivals(summary), _efficiency(summary)):
-        console.print()
-        console.print(table)
-    if notes := _notes(trace):
-        console.print(f"\nRead as: {escape(notes)}", style="dim")
+class TextTable(NamedTuple):
+    """A small table: what its rows are of, its columns, and its rows of a title and cells."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
 
 
-def _lengths(summary: pd.Series[float]) -> Table:
-    table = _table("Tokens", *_LENGTHS)
-    for column, title in (("input_tokens", "input"), ("output_tokens", "output")):
-        table.add_row(title, *(_number(summary[f"{column}_{name}"]) for name in _LENGTHS))
-    return table
+def heading(trace: Trace, summary: pd.Series[float]) -> tuple[str, str]:
+    """Return the trace's name, and how many requests it has over which time."""
+    return trace.name, f"{len(trace):,} requests over {_number(summary['span_s'])} s"
 
 
-def _arrivals(summary: pd.Series[float]) -> Table:
-    shown = {
-        "requests per second": "request_rate",
-        "CV of gaps (Poisson: 1)": "interarrival_cv",
-        "variance / mean of arrivals in 1 s (Poisson: 1)": "idc_1s",
-        "in 10 s": "idc_10s",
-        "in 60 s": "idc_60s",
-        "correlation of input and output": "correlation",
-        "prompt blocks an infinite prefix cache hits": "prefix_block_hit_share",
-        "prompt tokens it hits": "prefix_token_hit_share",
-    }
-    table = _table("Arrivals and reuse", "")
-    for title, key in shown.items():
-        if summary[key] == summary[key]:  # NaN: there is nothing to measure
-            table.add_row(title, f"{summary[key]:.1%}" if key.endswith("share") else _number(summary[key]))
-    return table
-
-
-def _efficiency(summary: pd.Series[float]) -> Table:
+def description(summary: pd.Series[float]) -> Iterator[TextTable]:
+    """Return a trace's statistics as three tables: lengths, arrivals and what static batches would use."""
+    lengths = {"input": "input_tokens", "output": "output_tokens"}
+    rows = [(title, [_number(summary[f"{key}_{name}"]) for name in _LENGTHS]) for title, key in lengths.items()]
+    yield TextTable("Tokens", list(_LENGTHS), rows)
+    measured = {title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]}  # else NaN
+    yield TextTable("Arrivals and reuse", [""], [(title, [_shown(key, summary)]) for title, key in measured.items()])
     sizes = [key.removeprefix("decode_efficiency_b") for key in map(str, summary.index) if key.startswith("decode_")]
-    table = _table("Useful share of a static batch of", *sizes)
-    for part, title in (("decode", "decode slot-steps: E[N] / E[max of b]"), ("prefill", "prefill, padded prompts")):
-        table.add_row(escape(title), *(f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes))
-    return table
+    rows = [
+        (title, [f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes])
+        for part, title in _EFFICIENCY.items()
+    ]
+    yield TextTable("Useful share of a static batch of", sizes, rows)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title, show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def _shown(key: str, summary: pd.Series[float]) -> str:
+    return f"{summary[key]:.1%}" if key.endswith("share") else _number(summary[key])
 
 
 def _number(value: float) -> str:
@@ -76,7 +64,8 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
 
 
-def _notes(trace: Trace) -> str:
+def reading_notes(trace: Trace) -> str:
+    """Return how the trace was read: format, arrivals, jitter and dropped rows; empty if it was drawn."""
     notes = dict(trace.metadata)
     shown = {key: value for key, value in notes.items() if key in ("format", "arrivals", "jitter") or "dropped" in key}
     return ", ".join(f"{key.replace('_', ' ')} {_note(value)}" for key, value in shown.items() if value)
@@ -86,33 +75,16 @@ def _note(value: object) -> str:
     return " ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
 
 
-def print_public_traces() -> None:
-    """List the public traces that `busdoor trace fetch` knows."""
-    from busdoor_workloads.fetch import PUBLIC_TRACES
-
-    table = Table("Name", "Requests", "Licence", "Here", "Source", show_edge=False, pad_edge=False)
-    for name, trace in PUBLIC_TRACES.items():
-        number = f"{trace.num_requests:,}" if trace.num_requests else ""
-        table.add_row(name, number, trace.licence, _here(name), trace.attribution)
-    Console().print(table)
+def public_rows() -> list[list[str]]:
+    """Return a row per public trace that `busdoor trace fetch` knows."""
+    return [
+        [name, f"{trace.num_requests:,}" if trace.num_requests else "", trace.licence, _here(name), trace.attribution]
+        for name, trace in PUBLIC_TRACES.items()
+    ]
 
 
 def _here(name: str) -> str:
-    from busdoor_workloads.fetch import cached
-
     try:
         return "yes" if cached(name) else ""
     except ValueError:
         return "damaged"
-
-
-@contextmanager
-def download_bar(name: str) -> Iterator[Progress]:
-    """Show a progress bar on standard error; yields what `fetch` reports to."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda at_hand, in_all: bar.update(task, completed=at_hand, total=in_all)

@@ -1,7 +1,8 @@
-"""What `busdoor simulate` shows of a cluster's servers."""
+"""What `busdoor simulate` shows of a cluster's servers: rows of plain strings."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from busdoor.core.format import duration, percent
@@ -11,6 +12,25 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 16  # half a screen; the file has all
 TITLES = ("requests", "tokens", "of mean", "busy", "KV used", "TTFT p99", "E2E p99")
+
+
+def replica_rows(replicas: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Return a row per server, of the first servers: its name and its cells.
+
+    Parameters
+    ----------
+    replicas : DataFrame
+        Of `busdoor.cluster.per_replica.replica_table`.
+    """
+    return [(_name(index, row), _cells(row)) for index, row in replicas.head(SHOWN_ROWS).iterrows()]
+
+
+def replica_lines(replicas: pd.DataFrame) -> Iterator[str]:
+    """Return what stands below the rows: how many are left out, and which server had the largest load."""
+    if len(replicas) > SHOWN_ROWS:
+        yield f"... and {len(replicas) - SHOWN_ROWS:,} more in replicas.csv"
+    busiest, times = replicas["imbalance"].idxmax(), replicas["imbalance"].max()
+    yield f"Replica {busiest} had the largest load for its weight: {times:.2f} times the mean."
 
 
 def _name(index: Any, row: pd.Series[Any]) -> str:
