@@ -64,7 +64,7 @@ def test_compare_prints_one_line_of_json_to_stdout_and_table_and_verdict_to_stde
     lines = err.splitlines()
     assert lines[0].startswith("workload, 100 requests, 5/s, on h100 with llama-3.1-8b; mean of 2 replications")
     assert any(line.startswith("Continuous batching (vllm) serves") for line in lines)
-    assert any(line.startswith("load over capacity  ") for line in lines)  # titles do not wrap in 80 columns
+    assert any(line.startswith("offered load  ") for line in lines)  # titles do not wrap in 80 columns
     numbers = json.loads(out)
     assert out.count("\n") == 1
     assert list(numbers["policies"]) == list(pd.read_csv("busdoor-compare-001/table.csv")["policy"])

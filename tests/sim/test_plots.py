@@ -105,8 +105,8 @@ class TestTimeline:
         upper, lower = figure.axes
         assert "bus" in upper.get_title(loc="left")
         assert "door" in lower.get_title(loc="left")
-        assert upper.get_title(loc="right") == "useful share 45%   ·   bubble share 55%"
-        assert lower.get_title(loc="right") == "useful share 100%   ·   bubble share 0%"
+        assert upper.get_title(loc="right") == "useful share 45%   ·   idle slot time 55%"
+        assert lower.get_title(loc="right") == "useful share 100%   ·   idle slot time 0%"
         assert upper.get_xlim() == lower.get_xlim() == (0.0, pytest.approx(2.0))
         assert not plt.get_fignums()  # a page belongs to the caller, not to pyplot
 

@@ -127,7 +127,7 @@ class TestAccounts:
         cache, capacity = kv_account(run), run.meta["num_blocks"] * run.meta["block_size"]
         assert bubble_share(run) == pytest.approx(run.summary["bubble_share"])
         assert cache["used"] / capacity == pytest.approx(run.summary["kv_used_share"], rel=0.02)
-        reserved = cache["used"] + cache["promised"] + cache["unused"]
+        reserved = cache["used"] + cache["reserved"] + cache["unused"]
         assert reserved / capacity == pytest.approx(run.summary["kv_reserved_share"])
 
     def test_a_simulated_batch_has_the_same_phases_streamed_or_whole(self):

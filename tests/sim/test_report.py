@@ -134,7 +134,7 @@ def test_a_comparison_says_its_verdict_and_its_numbers(page, comparison):
     text = Outline(page).text
     assert comparison.verdict in text
     assert f"{comparison.gain.loc['vllm', 'over_static']:.2f}×" in text
-    for title in ("The bus and the door", "The numbers", "How long requests waited", "Words", "How to have it again"):
+    for title in ("The bus and the door", "The numbers", "Latency", "Words", "How to reproduce this"):
         assert title in text
 
 

@@ -161,7 +161,7 @@ def test_an_ascii_terminal_gets_near_characters(here):
     )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Error" not in err
-    assert out.isascii() and b"load over capacity" in out
+    assert out.isascii() and b"offered load" in out
     assert (here / "o" / "comparison.json").exists()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -121,6 +121,18 @@ class CapacityData:
     def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
         """Return how many servers each policy needs that stay on all day; see `busdoor.capacity.sizing.fixed_fleet`."""
         return fixed_fleet(self.low, hourly_rps, self.table["least"])
+
+
+class Saved(NamedTuple):
+    """What a folder keeps of a study, enough to draw it again: see `CapacityData` for the tables."""
+
+    slo: SLO
+    table: pd.DataFrame
+    points: pd.DataFrame
+    about: Mapping[str, Any]
+
+
+Drawable = CapacityData | Saved
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from busdoor.capacity.data import Drawable
 from busdoor.core.format import duration_text
-from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_target import Target
 from busdoor.plots.style import (
     INK,
     Identity,
     axes_or_new,
-    identity,
     label_durations,
     new_figure,
     styled,
     tint,
 )
-from busdoor.plots.variants import variant
+from busdoor.plots.variants import identities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,25 +30,6 @@ _LIMIT: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (6, 2
 # Which multiples of a power of ten are labelled, by the ratio that the axis spans: about ten labels.
 _TICKS = ((30, (1, 2, 3, 5)), (300, (1, 2, 5)), (float("inf"), (1,)))
 _BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
-
-
-class Drawable(Protocol):
-    """What a picture needs: a `Capacity`, or what `busdoor.capacity.folder.load` reads back.
-
-    `table` has one row per policy, `points` one row per policy, rate and target; see `Capacity`.
-    """
-
-    @property
-    def slo(self) -> SLO:
-        """What is to be met."""
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per policy."""
-
-    @property
-    def points(self) -> pd.DataFrame:
-        """One row per policy, rate and target."""
 
 
 @styled
@@ -89,6 +69,7 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@styled
 def plot_targets(study: Drawable) -> Figure:
     """Draw every target, one above the other."""
     keys = [target.key for target in study.slo.targets if len(longest(study.points, target.key))]
@@ -124,22 +105,15 @@ def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
     >>> [(own["marker"], own["linestyle"]) for own in looks(["static", "static (streamed)"], points).values()]
     [('s', '-'), ('^', '--')]
     """
-    styles: dict[str, Identity] = {}
-    first: dict[tuple[tuple[float, float], ...], str] = {}
+    shared: dict[tuple[tuple[float, float], ...], list[str]] = {}
     for name in names:
         own = points.loc[points["policy"] == name, ["request_rate", "value"]]
-        runs = tuple(sorted(own.itertuples(index=False, name=None)))
-        if not runs:
-            continue
-        if (twin := first.setdefault(runs, name)) != name:
-            styles[twin]["label"] += f"\nand {name}"
-            continue
-        styles[name] = variant(identity(name), sum(_family(name) == _family(other) for other in styles))
+        if len(own):
+            shared.setdefault(tuple(sorted(own.itertuples(index=False, name=None))), []).append(name)
+    styles = identities(group[0] for group in shared.values())
+    for first, *twins in shared.values():
+        styles[first]["label"] = "\nand ".join((first, *twins))
     return styles
-
-
-def _family(name: str) -> str:
-    return name.partition(" ")[0]
 
 
 def _target(study: Drawable, key: str) -> Target:

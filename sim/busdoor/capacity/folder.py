@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from busdoor.capacity.data import CapacityData
-from busdoor.capacity.figures import Drawable, plot_targets
+from busdoor.capacity.data import CapacityData, Drawable, Saved
+from busdoor.capacity.figures import plot_targets
 from busdoor.capacity.summary_text import verdict
-from busdoor.core.json import read_object, write_json
+from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.metrics.slo import SLO
@@ -47,13 +45,13 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
     request_rate : float, optional
         That has to be served: the plan for it is in `plan`.
     """
-    planned = {} if request_rate is None else {"plan": _records(capacity.plan(request_rate))}
-    return {
+    planned = {} if request_rate is None else {"plan": capacity.plan(request_rate).to_dict("index")}
+    told = {
         "complete": capacity.complete,
         "verdict": verdict(capacity, request_rate),
         "slo": capacity.slo.to_dict(),
         "slo_text": str(capacity.slo),
-        "policies": _records(capacity.table),
+        "policies": capacity.table.to_dict("index"),
         **planned,
         "replications": capacity.replications,
         "num_refused": capacity.refused.num,
@@ -64,6 +62,7 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
         "versions": versions(),
         "num_points": len(capacity.points),
     }
+    return {key: plain(value) for key, value in told.items()}
 
 
 def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None = None) -> Path:
@@ -78,15 +77,6 @@ def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None
     place.kept = True
     save_plots(capacity, folder / "plots")
     return place.publish()
-
-
-class Saved(NamedTuple):
-    """What a folder keeps of a study, enough to draw it again: see `Capacity` for the tables."""
-
-    slo: SLO
-    table: pd.DataFrame
-    points: pd.DataFrame
-    about: Mapping[str, Any]
 
 
 def load(folder: Path) -> Saved:
@@ -130,7 +120,3 @@ def save_plots(study: Drawable, folder: Path) -> list[Path]:
 def _finite(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table in which what has no finite value has none, as in JSON."""
     return table.replace([float("inf"), float("-inf")], float("nan"))
-
-
-def _records(table: pd.DataFrame) -> dict[str, Any]:
-    return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]

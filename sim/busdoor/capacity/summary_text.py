@@ -43,7 +43,7 @@ def rate_text(row: pd.Series[Any]) -> str:
     >>> rate_text(pd.Series({"request_rate": 3.0, "low": 2.0, "high": 6.0}))
     'undecided: 2 to 6'
     """
-    if row["high"] == float("inf"):
+    if not row["high"] < float("inf"):  # NaN where a folder was read
         return f"over {row['low']:.3g}"
     if row["high"] - row["low"] > row["request_rate"]:
         return f"undecided: {row['low']:.3g} to {row['high']:.3g}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from math import isinf, isnan
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from math import isfinite, isnan
+from typing import Any
 
-from busdoor.capacity.data import CapacityData
+import pandas as pd
+
+from busdoor.capacity.data import CapacityData, Drawable
 from busdoor.capacity.estimate import STABLE
 from busdoor.capacity.summary_text import misfits, rate_text
 from busdoor.core.format import NOTHING, duration, number, percent
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from busdoor.metrics.slo import SLO
 
 Rows = list[tuple[str, list[str]]]
+_RATES = ["request_rate", "least", "low", "high", "value", "saturated_request_rate"]
 
 
 def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
@@ -49,42 +50,64 @@ def _span(shares: pd.Series[float]) -> str:
     return low if low == high else f"{low.removesuffix(' %')} to {high}"
 
 
-def rate_rows(capacity: CapacityData) -> tuple[list[str], Rows]:
+def rate_rows(study: Drawable) -> tuple[list[str], Rows]:
     """Return the columns and a row per policy; the lowest rates have a column if batches of any fill too slowly."""
-    slow = bool((capacity.table["least"] > 0).any())
+    table = study.table.reindex(columns=[*_RATES, "binds"])  # folders of earlier versions lack some
+    table[_RATES] = table[_RATES].astype(float)
+    slow = bool((table["least"] > 0).any())
     meets = ["meets from", "to"] if slow else ["meets"]
-    columns, rows = ["requests/s", *meets, "misses", "what binds", "of all it carries"], []
-    for policy, row in capacity.table.iterrows():
+    columns, rows = ["requests/s", *meets, "misses", "binding limit", "% of maximum throughput"], []
+    for policy, row in table.iterrows():
         if not row["low"] > 0:
-            rows.append((str(policy), ["0", *[NOTHING] * (4 + slow)]))
+            rows.append((_title(policy), ["0", *[NOTHING] * (4 + slow)]))
             continue
-        share = percent(row["request_rate"] / row["saturated_request_rate"], 0)
-        ends = [NOTHING if isinf(row[name]) else f"{row[name]:.3g}" for name in (*["least"] * slow, "low", "high")]
-        rows.append((str(policy), [rate_text(row), *ends, _binds(capacity, row), share]))
+        share = percent(row["request_rate"] / row["saturated_request_rate"], 0).removesuffix(" %")
+        ends = [f"{row[name]:.3g}" if isfinite(row[name]) else NOTHING for name in (*["least"] * slow, "low", "high")]
+        rows.append((_title(policy), [rate_text(row), *ends, _binds(study.slo, row), share]))
     return columns, rows
 
 
-def _binds(capacity: CapacityData, row: pd.Series[float]) -> str:
+def _binds(slo: SLO, row: pd.Series[Any]) -> str:
     key = str(row["binds"])
     if key in ("", STABLE):
-        return "all that it carries" if key else NOTHING
-    target = capacity.slo.target(key)
+        return key or NOTHING
+    target = slo.target(key)
     value = percent(row["value"]) if key == "goodput" else duration(1e3 * row["value"])
-    return target.name if isnan(row["value"]) else f"{target.name} {value}"
+    return target.name if isnan(row["value"]) else f"{target.name}\n{value}"
 
 
 def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], Rows]:
     """Return the columns and a row per policy of the plan for a rate."""
-    plan = capacity.plan(request_rate)
-    priced, slow = "cost_per_hour" in plan, bool((plan["may_fall"] < 1).any())
-    columns = ["servers", "GPUs", "each", "headroom", *["may fall"] * slow]
-    columns += ["cost/h", "cost/M output tokens"] if priced else []
-    rows = []
-    for policy, row in plan.iterrows():
-        shares = [percent(row[name], 0) for name in ("headroom", *["may_fall"] * slow)]
-        cells = [number(row["replicas"]), number(row["gpus"]), number(row["rate_per_replica"]), *shares]
-        if priced:
-            costs = row["cost_per_hour"], row["cost_per_million_output_tokens"]
-            cells += [NOTHING if isnan(cost) else f"{cost:,.2f}" for cost in costs]
-        rows.append((str(policy), cells))
-    return columns, rows
+    return sizing_rows(capacity.plan(request_rate))
+
+
+def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
+    """Return the columns and a row per policy of a plan; how far a rate may fall is shown where that is limited."""
+    names = [name for name in _PLAN if name in plan and not (name == "may_fall" and (plan[name] >= 1).all())]
+    rows = [(_title(policy), [_PLAN[name][1](row[name]) for name in names]) for policy, row in plan.iterrows()]
+    return [_PLAN[name][0] for name in names], rows
+
+
+def _title(policy: object) -> str:
+    """Return a row's title, in two lines where it has a part in parentheses: 80 columns hold the table."""
+    return str(policy).replace(" (", "\n(")
+
+
+def _whole_percent(share: float) -> str:
+    return percent(share, 0)
+
+
+def _cost(value: float) -> str:
+    return NOTHING if isnan(value) else f"{value:,.2f}"
+
+
+# What each column of a plan is called, and how its values are written.
+_PLAN: dict[str, tuple[str, Callable[[float], str]]] = {
+    "replicas": ("servers", number),
+    "gpus": ("GPUs", number),
+    "rate_per_replica": ("requests/s each", number),
+    "headroom": ("headroom", _whole_percent),
+    "may_fall": ("may fall by", _whole_percent),
+    "cost_per_hour": ("cost/h", _cost),
+    "cost_per_million_output_tokens": ("cost/M output tokens", _cost),
+}

@@ -53,7 +53,7 @@ def _capacity(folder: Path) -> Page:
 
 
 def _sweep(folder: Path) -> Page:
-    from busdoor.capacity.page import sweep_page
+    from busdoor.sweep.page import sweep_page
 
     return sweep_page(folder)
 

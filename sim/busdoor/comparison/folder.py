@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from busdoor.comparison.experiment import Report
 from busdoor.comparison.summary_text import verdict
 from busdoor.config import Config
 from busdoor.core.import_paths import as_data
-from busdoor.core.json import read_object, write_json
+from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.json import to_json as to_text
 from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
@@ -78,10 +77,7 @@ def save_plots(comparison: ComparisonData, folder: Path, report: Report | None =
     for number, (name, draw) in enumerate(draws.items()):
         if report:
             report(number / len(draws), f"drawing {name}")
-        figure = draw()
-        figure.draw_without_rendering()  # lays it out, once for both files
-        figure.set_layout_engine("none")
-        files += plots.save_figure(figure, folder / name)
+        files += plots.save_figure(draw(), folder / name)
     return files
 
 
@@ -114,18 +110,19 @@ def load(folder: Path) -> ComparisonData:
 
 def to_json(comparison: ComparisonData) -> dict[str, Any]:
     """Return the comparison's numbers as JSON has them: what is not a number is null."""
-    return {
+    told = {
         "complete": comparison.complete,
         "verdict": verdict(comparison),
-        "policies": _records(comparison.table),
-        "gain": _records(comparison.gain),
-        "ladder": [{"rung": name, **row} for name, row in _records(comparison.ladder).items()],
+        "policies": comparison.table.to_dict("index"),
+        "gain": comparison.gain.to_dict("index"),
+        "ladder": [{"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()],
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
         "config": comparison.config.to_dict(),
         "versions": versions(),
         "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},
     }
+    return {key: plain(value) for key, value in told.items()}
 
 
 def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
@@ -136,10 +133,6 @@ def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
         events += [event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]]
         first += len(result.meta.get("replicas", [None]))
     Path(file).write_text(to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
-
-
-def _records(table: pd.DataFrame) -> dict[str, Any]:
-    return json.loads(table.to_json(orient="index", double_precision=15))  # type: ignore[no-any-return]
 
 
 def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:

@@ -73,17 +73,17 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
             rows.append(line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key])))  # type: ignore[misc]
     rows += [
         line("slots held (mean)", _held),
-        line("bubbles in them", lambda row: percent(row["bubble_share"])),
+        line("idle slot time", lambda row: percent(row["bubble_share"])),
         line("padding computed", lambda row: percent(row["padding_share"])),
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
         ("saturated: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
         (f"gain over {comparison.static}", [_gain(comparison, name) for name in comparison.policies]),
         *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
-        line("load over capacity", lambda row: percent(row["offered_load"], 0)),
+        line("offered load", lambda row: percent(row["offered_load"], 0)),
         line("GPUs by throughput", lambda row: number(row["gpus"])),
     ]
     if "cost_per_hour" in table:
-        rows.append(line("their price an hour", lambda row: f"{row['cost_per_hour']:.2f}"))
+        rows.append(line("price per hour", lambda row: f"{row['cost_per_hour']:.2f}"))
     if "slo_met" in table:
         rows.append(line("goodput, requests/s", lambda row: number(row["request_goodput"])))
         rows.append(line("SLO met", lambda row: "yes" if row["slo_met"] == 1 else "no"))

@@ -39,7 +39,7 @@ WORDS = {
     "p50, p99": "Half, or 99 of 100 requests, are at or below.",
     "slot": "A place in the batch; it holds one request at a time.",
     "useful share": "Of the slot-iterations held by requests, those that made a wanted token or read a prompt.",
-    "bubble": "A held slot-iteration that made no wanted token: the rest of them.",
+    "idle slot time": "The rest of them: held slot-iterations that made no wanted token (bubbles).",
     "padding": "Positions computed only because the batch is as long as its longest prompt.",
     "saturated": "With all requests there from the start: what one server serves at most.",
     "gain": "Ratio of saturated output tokens per second, on the same GPU, model and memory.",
@@ -71,7 +71,7 @@ def latency_plots(runs: Mapping[str, Run]) -> Section:
         if any(len(latency_s(run, metric)) for run in runs.values())
     ]
     words = "<p>The further left a line, the sooner requests are answered; the time axes are logarithmic.</p>"
-    return Section("How long requests waited", words + _grid(plots))
+    return Section("Latency", words + _grid(plots))
 
 
 def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
@@ -103,7 +103,7 @@ def waste_plots(runs: Mapping[str, Run]) -> Section:
         for what, caption in captions.items()
     ]
     words = "<p>From all that a server had, down to what was useful; what is hatched or dotted was wasted or idle.</p>"
-    return Section("Where slots and memory went", words + _grid(plots, "plots wide") if runs else NOTHING_SERVED)
+    return Section("Use of slots and memory", words + _grid(plots, "plots wide") if runs else NOTHING_SERVED)
 
 
 def course_plots(runs: Mapping[str, Run]) -> Section:
@@ -151,7 +151,7 @@ def provenance(config: Mapping[str, Any], versions: Mapping[str, str]) -> Sectio
     shown = json.dumps(config, indent=2, ensure_ascii=False, default=str)
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     body = f"<p>{escape(made)}.</p><details><summary>Configuration</summary><pre>{escape(shown)}</pre></details>"
-    return Section("How to have it again", body)
+    return Section("How to reproduce this", body)
 
 
 def _grid(plots: list[str], name: str = "plots") -> str:

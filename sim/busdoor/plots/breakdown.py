@@ -10,7 +10,7 @@ from busdoor.plots.runs import IterationClock, Run, served, server_meta
 
 SLOT_PARTS = ("useful", "stalled", "finished")
 """Parts of the held slot-iterations, from what was wanted to what was not."""
-KV_PARTS = ("used", "promised", "unused", "holes", "free")
+KV_PARTS = ("used", "reserved", "unused", "holes", "free")
 """Parts of the KV cache, from what holds a token to what anyone could take."""
 
 
@@ -86,7 +86,7 @@ def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float)
     both = pd.concat([first.assign(time_s=start_s), last.assign(time_s=end_s)])
     both = both.sort_index(kind="stable").reset_index(drop=True)
     taken = both["reserved"] + both["holes"]
-    both["promised"] = (both["reserved"] - both["used"] - both["unused"]).clip(lower=0.0)
+    both["reserved"] = (both["reserved"] - both["used"] - both["unused"]).clip(lower=0.0)
     both["free"] = (capacity_tokens - taken).clip(lower=0.0)
     return both[["time_s", *KV_PARTS]]
 
@@ -113,7 +113,7 @@ def kv_account(run: Run) -> dict[str, float]:
     -------
     dict of str to float
         Tokens of a server's cache, adding up to its capacity (the mean over the time of all servers). used: holds a
-        token; promised: reserved and will be written; unused: reserved, never written; holes: free, but too scattered
+        token; reserved: will be written; unused: reserved, never written; holes: free, but too scattered
         to be given out; free: the rest.
     """
     own = [(int(str(number)), rows) for number, rows in served(run).iterations.groupby("replica")]

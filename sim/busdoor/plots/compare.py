@@ -45,7 +45,7 @@ def plot_compare(results: Mapping[str, Run]) -> Figure:
 
 
 def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
-    _heading(fig, "How long requests waited")
+    _heading(fig, "Latency")
     metrics = [metric for metric in _METRICS if any(len(latency_s(run, metric)) for run in results.values())]
     panels = list(fig.subplots(1, max(1, len(metrics)), sharey=True, squeeze=False)[0])
     for ax, metric in zip(panels, metrics or _METRICS[:1], strict=True):
@@ -60,7 +60,7 @@ def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
 def _timelines(fig: SubFigure, results: Mapping[str, Run]) -> None:
     from matplotlib.lines import Line2D
 
-    _heading(fig, "Who held which slot")
+    _heading(fig, "Requests in their slots")
     window_s = first_seconds(list(results.values()))
     panels = _panels(fig, results, lambda run, ax: plot_timeline(run, ax, window_s=window_s))
     slots = max(ax.get_ylim()[0] for ax in panels)
@@ -95,7 +95,7 @@ def _caches(fig: SubFigure, results: Mapping[str, Run]) -> None:
 
 
 def _wastes(fig: SubFigure, results: Mapping[str, Run]) -> None:
-    _heading(fig, "Where slots and memory went")
+    _heading(fig, "Use of slots and memory")
     left, right = fig.subplots(1, 2)
     plot_waste(results, "slots", left)
     plot_waste(results, "kv", right)

@@ -19,15 +19,15 @@ SWATCH_LETTERS = 9  # what a swatch and the space around it take, in letters
 SLOT_LABELS = {
     "prefill": "prefill (reads the prompt)",
     "decode": "decode (writes the answer)",
-    "finished": "bubble: finished, but still holds its slot",
+    "finished": "idle: finished, but still holds its slot",
     "empty": "empty slot",
 }
 BATCH_LABELS = {"working": "working", "finished": "finished, still in the batch"}
 KV_LABELS = {
     "used": "used",
-    "promised": "promised (will be written)",
+    "reserved": "reserved (will be written)",
     "unused": "never written",
-    "holes": "holes (too scattered)",
+    "holes": "fragmented (holes too small)",
     "free": "free",
 }
 
@@ -41,7 +41,7 @@ def look(part: str, color: str) -> dict[str, Any]:
     '/////'
     """
     deep, light, faint, line = color, tint(color, 0.42), tint(color, 0.10), tint(color, 0.6)
-    faces = {"prefill": deep, "useful": deep, "used": deep, "decode": light, "working": light, "promised": light}
+    faces = {"prefill": deep, "useful": deep, "used": deep, "decode": light, "working": light, "reserved": light}
     faces |= {"finished": faint, "unused": faint, "stalled": tint(color, 0.25), "padding": light}
     hatches = {
         "finished": ("/////", line),

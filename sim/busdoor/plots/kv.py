@@ -20,7 +20,7 @@ MAX_TIMES = 2000  # vertices of each curve
 
 @styled
 def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
-    """Draw KV tokens used, promised, never written and lost in holes over time, stacked, under the capacity.
+    """Draw KV tokens used, reserved, never written and lost in holes over time, stacked, under the capacity.
 
     Parameters
     ----------

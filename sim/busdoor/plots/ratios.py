@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAR_IN = 0.42  # height of a row
+LABEL_LETTERS = 24  # of a name beside its bar, before it is broken
 ROOM = 1.75  # of the longest bar: space for the words beside it
 
 
@@ -39,7 +41,7 @@ def plot_gain_bars(gain: pd.DataFrame, static: str, ax: Axes | None = None) -> A
     rows = gain[["over_static", "over_static_low", "over_static_high"]]
     words = [_interval(*row) for row in rows.to_numpy(float)]
     ax = _bars(rows, words, ax)
-    ax.set_xlabel(f"gain: times the saturated tokens/s of {static}")
+    ax.set_xlabel(f"gain over {static} (95 % interval)")
     return ax
 
 
@@ -66,7 +68,7 @@ def plot_ladder(ladder: pd.DataFrame, ax: Axes | None = None) -> Axes:
     totals = [f"{value:.2f}×" for value in ladder["over_static"]]
     words = [f"{total}   step: {_interval(*step)}" for total, step in zip(totals, steps, strict=True)]
     ax = _bars(rows, [*totals[:1], *words[1:]], ax)
-    ax.set_xlabel(f"times the saturated tokens/s of {ladder.index[0]}")
+    ax.set_xlabel(f"saturated tokens/s over {ladder.index[0]} (95 % interval)")
     return ax
 
 
@@ -87,7 +89,7 @@ def _bars(rows: pd.DataFrame, words: list[str], ax: Axes | None) -> Axes:
     for place, text, end in zip(places, words, np.fmax(values, high), strict=True):
         ax.annotate(text, (end if end > 0 else 0.0, place), xytext=(5, 0), textcoords="offset points", va="center")
     ax.axvline(1.0, color=PALE, linewidth=1.0, zorder=0)
-    ax.set_yticks(places, [str(name).replace(" (", "\n(") for name in rows.index])
+    ax.set_yticks(places, [fill(str(name), LABEL_LETTERS) for name in rows.index])
     ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= float(np.nanmax([1.0, *values, *high]))])
     ax.set(xlim=(0, ROOM * float(np.nanmax([1.0, *values, *high]))), ylim=(len(rows) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)

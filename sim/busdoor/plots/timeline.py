@@ -33,7 +33,7 @@ BAR_HEIGHT = 0.78  # of a row; the rest separates the slots
 def plot_timeline(
     run: Run, ax: Axes | None = None, *, window_s: tuple[float, float] | None = None, replica: int = 0
 ) -> Axes:
-    """Draw slots against time: one bar a stay, dark while it prefills, light while it decodes, bubbles hatched.
+    """Draw slots against time: one bar a stay, dark while it prefills, light while it decodes, idle time hatched.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
 def _title(ax: Axes, run: Run, text: str) -> None:
     bubbles = bubble_share(run)
     ax.set_title(text, color=identity(str(run.meta["policy"]))["color"], fontsize=12, pad=16)
-    shares = f"useful share {1 - bubbles:.0%}   ·   bubble share {bubbles:.0%}"
+    shares = f"useful share {1 - bubbles:.0%}   ·   idle slot time {bubbles:.0%}"
     ax.set_title(shares, loc="right", fontsize=10.5, fontweight="normal", pad=16)
 
 

@@ -23,7 +23,7 @@ def result_page(result: Result) -> Page:
     policy, meta = str(result.meta["policy"]), result.meta
     runs = {policy: result}
     sections = (
-        timelines("Who held which slot", _PLAY, runs),
+        timelines("Requests in their slots", _PLAY, runs),
         _numbers(result),
         latency_plots(runs),
         waste_plots(runs),
@@ -46,7 +46,7 @@ def _verdict(result: Result) -> str:
         f"It answers {summary['completed']:,} of {len(result.requests):,} requests at "
         f"{number(summary['output_throughput'])} output tokens/s, half of them within "
         f"{duration(summary['median_e2el_ms'])}.",
-        f"Of the slots held, {percent(summary['bubble_share'])} are bubbles.",
+        f"Of the slot time held, {percent(summary['bubble_share'])} is idle.",
     ]
     if summary["saturated"]:
         sentences.append("The server cannot keep up: its queue grows as long as requests come.")

@@ -27,7 +27,7 @@ def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
     for short, key in {**LATENCIES, "ITL": "itl"}.items():
         values = [summary[f"{kind}_{key}_ms"] for kind in ("median", "p90", "p99")]
         rows.append((f"{short} p50, p90, p99", "  ".join(map(duration, values))))
-    shares = {"slot_use": "slots held", "bubble_share": "bubbles in them", "padding_share": "padding computed",
+    shares = {"slot_use": "slots held", "bubble_share": "idle slot time", "padding_share": "padding computed",
               "kv_wasted_share": "KV memory wasted"}  # fmt: skip
     rows += [(title, percent(summary[key])) for key, title in shares.items()]
     rows.append(("preemptions", f"{summary['num_preemptions']:,}"))
