@@ -1,6 +1,7 @@
-"""GPUs and models by name, with sources, and what fits where."""
+"""GPUs, models and engines by name, with sources, and what fits where."""
 
 from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
+from busdoor.catalog.engines import DEFAULT_ENGINE, Engine, engine, engine_names
 from busdoor.catalog.gpus import GPU, gpu, gpu_names
 from busdoor.catalog.memory import (
     MemoryPlan,
@@ -13,12 +14,16 @@ from busdoor.catalog.models import ModelShape, model, model_names
 
 __all__ = [
     "BYTES_PER_VALUE",
+    "DEFAULT_ENGINE",
     "GPU",
     "Dtype",
+    "Engine",
     "MemoryPlan",
     "ModelShape",
     "default_max_num_batched_tokens",
     "default_max_num_seqs",
+    "engine",
+    "engine_names",
     "gpu",
     "gpu_names",
     "kv_capacity",

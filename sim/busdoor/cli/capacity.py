@@ -33,6 +33,7 @@ def capacity(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    engine: str | None = None,
     config: Path | None = None,
     seed: int | None = None,
     replications: int | None = None,
@@ -76,6 +77,8 @@ def capacity(
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+    engine
+        Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     config
         TOML file with any of these and more; flags override it.
     seed
@@ -106,7 +109,7 @@ def capacity(
     from busdoor.core.study_folder import study_folder
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
-                     step_time=step_time, seed=seed, reading=reading,
+                     step_time=step_time, engine=engine, seed=seed, reading=reading,
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
     settled, defaulted = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate

@@ -30,6 +30,7 @@ def compare(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    engine: str | None = None,
     replicas: int | None = None,
     router: str | None = None,
     config: Path | None = None,
@@ -65,6 +66,8 @@ def compare(
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+    engine
+        Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     replicas
         Servers of this kind, behind a router.
     router
@@ -97,8 +100,8 @@ def compare(
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
-        step_time=step_time, replicas=replicas, router=router, seed=seed, reading=reading, replications=replications,
-        lookahead=lookahead, timeout=timeout,
+        step_time=step_time, engine=engine, replicas=replicas, router=router, seed=seed, reading=reading,
+        replications=replications, lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
     with telling(json) as answer, study_folder(out, "compare", overwrite) as place:

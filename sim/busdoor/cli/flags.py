@@ -28,6 +28,7 @@ def overrides(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    engine: str | None = None,
     replicas: int | None = None,
     router: str | None = None,
     reading: FileFlags | None = None,
@@ -55,6 +56,7 @@ def overrides(
         "policy": [parse_policy(text) for text in policy] if policy else None,
         "gpu": _given({"name": gpu, "model": model}),
         "step_time": step_time_table(step_time) if step_time else None,
+        "engine": _given({"name": engine}),
         "cluster": _given({"replicas": replicas, "router": _router(router)}),
         **plain,
     }

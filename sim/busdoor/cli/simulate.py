@@ -32,6 +32,7 @@ def simulate(
     gpu: str | None = None,
     model: str | None = None,
     step_time: str | None = None,
+    engine: str | None = None,
     replicas: int | None = None,
     router: str | None = None,
     seed: int | None = None,
@@ -69,6 +70,8 @@ def simulate(
         Model of the catalogue.
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+    engine
+        Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     replicas
         Servers of this kind, behind a router.
     router
@@ -94,8 +97,8 @@ def simulate(
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
-        model=model, step_time=step_time, replicas=replicas, router=router, seed=seed, lookahead=lookahead,
-        reading=reading,
+        model=model, step_time=step_time, engine=engine, replicas=replicas, router=router, seed=seed,
+        lookahead=lookahead, reading=reading,
         timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, {"policy": "vllm"})

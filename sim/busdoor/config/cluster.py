@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.cluster.registry import router_name
 from busdoor.config.policy import PolicyTable
-from busdoor.config.server_tables import GPUTable, KVTable
+from busdoor.config.server_tables import GPUTable, KVTable, without_engine
 from busdoor.core.units import STRICT, parse_seconds
 from busdoor.step_time import StepTime
 
@@ -64,7 +64,7 @@ class PoolTable:
         """Return the table as TOML or JSON would hold it, its server spelt out."""
         role = {} if self.role is None else {"role": self.role}
         kv = {key: value for key, value in asdict(self.kv).items() if value is not None}
-        server = {"kv": kv, "gpu": self.gpu.to_dict(), "step_time": self.step_time.describe()}
+        server = {"kv": kv, "gpu": self.gpu.to_dict(), "step_time": without_engine(self.step_time.describe())}
         policy = {"policy": dict(self.policy)} | ({"measured": dict(self.measured)} if self.measured else {})
         return {"replicas": self.replicas, **role, "weight": self.weight, **server, **policy}
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from busdoor.catalog import Engine
 from busdoor.cluster.registry import as_router
 from busdoor.config.cluster import OF_ROLES, ROLES, ClusterTable, PoolTable
 from busdoor.config.from_calibration import LIMITS, measured_limits
@@ -21,7 +22,11 @@ _SERVER = ("kv", "gpu", "step_time")
 
 
 def parse_cluster(
-    document: Document, base: ServerTables, policies: Sequence[PolicyTable], folder: Path
+    document: Document,
+    base: ServerTables,
+    policies: Sequence[PolicyTable],
+    host: Engine | None,
+    folder: Path,
 ) -> ClusterTable | None:
     """Build the table [cluster] of a document, if it has one.
 
@@ -33,6 +38,8 @@ def parse_cluster(
         The one server that its other tables describe.
     policies : sequence of PolicyTable
         Its policies.
+    host : Engine, optional
+        Its engine, which all servers share.
     folder : Path
         Where relative paths start.
 
@@ -49,7 +56,7 @@ def parse_cluster(
         reject_unknown("[cluster]", table, own | {"pool"})
         given = _pool_tables(table)
         _check_routers(table)
-    pools = [_pool(document, index, pool, base, policies, folder) for index, pool in enumerate(given)]
+    pools = [_pool(document, index, pool, base, policies, host, folder) for index, pool in enumerate(given)]
     with document.blame("cluster"):
         if not pools:
             checked(PoolTable, {**base._asdict(), "replicas": table["replicas"]}, "[cluster]")
@@ -95,6 +102,7 @@ def _pool(
     table: Mapping[str, Any],
     base: ServerTables,
     policies: Sequence[PolicyTable],
+    host: Engine | None,
     folder: Path,
 ) -> PoolTable:
     """Build one pool: the tables outside, with its own keys put over them."""
@@ -105,9 +113,10 @@ def _pool(
         reject_unknown("measured", own["measured"], LIMITS)
         _check_step_time(own, base)
         merged = {name: _over(name, table_of(document.data, name), own[name]) for name in _SERVER}
-        server = parse_server(merged, folder, lambda name: nullcontext())
+        server = parse_server(merged, folder, lambda name: nullcontext(), host=host)
         plain = {key: table[key] for key in ("replicas", "role", "weight") if key in table}
-        plain["measured"] = own["measured"] or measured_limits(merged["step_time"], folder)
+        limits = {} if host is None else host.limits
+        plain["measured"] = own["measured"] or limits | measured_limits(merged["step_time"], folder)
         pool = checked(PoolTable, {**server._asdict(), "policy": own["policy"], **plain}, where)
         _check_policy(pool, policies)
     return pool

@@ -11,13 +11,14 @@ from typing import Any, Literal, cast
 from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.catalog import Engine
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.cluster_parser import has_pools, parse_cluster
 from busdoor.config.from_calibration import measured_limits
 from busdoor.config.merge import override
 from busdoor.config.policy import PolicyTable, parse_policies
-from busdoor.config.server import parse_server, table_of
-from busdoor.config.server_tables import GPUTable, KVTable
+from busdoor.config.server import parse_engine, parse_server, table_of
+from busdoor.config.server_tables import GPUTable, KVTable, engine_table, without_engine
 from busdoor.config.workload import WorkloadTable
 from busdoor.core.registry import checked, in_one_sentence
 from busdoor.core.toml import Document, read_toml
@@ -26,7 +27,7 @@ from busdoor.metrics.slo import SLO
 from busdoor.step_time import StepTime
 from busdoor_workloads import given
 
-TABLES = ("workload", "policy", "kv", "step_time", "gpu", "slo", "cluster")
+TABLES = ("workload", "policy", "kv", "step_time", "gpu", "engine", "slo", "cluster")
 PLAIN_KEYS = ("seed", "replications", "lookahead")
 
 
@@ -47,6 +48,8 @@ class Config:
         What runs which model.
     step_time : StepTime
         Seconds of an iteration; by default the roofline of `gpu`.
+    engine : Engine, optional
+        Whose host and front end it is; none where the step time contains them.
     slo : SLO
         What is promised.
     cluster : ClusterTable, optional
@@ -75,6 +78,7 @@ class Config:
     step_time: StepTime
     kv: KVTable = field(default_factory=KVTable)
     gpu: GPUTable = field(default_factory=GPUTable)
+    engine: Engine | None = None
     slo: SLO = field(default_factory=SLO)
     cluster: ClusterTable | None = None
     seed: NonNegativeInt = 0
@@ -151,7 +155,8 @@ class Config:
             "policy": policies,
             "kv": {key: value for key, value in asdict(self.kv).items() if value is not None},
             "gpu": self.gpu.to_dict(),
-            "step_time": self.step_time.describe(),
+            "step_time": without_engine(self.step_time.describe()),
+            **({} if self.engine is None else {"engine": engine_table(self.engine)}),
             "slo": self.slo.to_dict(),
             **({} if self.cluster is None else {"cluster": self.cluster.to_dict()}),
             **{key: getattr(self, key) for key in PLAIN_KEYS},
@@ -199,13 +204,18 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
     with document.blame("workload"):
         workload = WorkloadTable.from_table(table_of(data, "workload"), folder, exists=exists)
     alone = not has_pools(data)
-    server = parse_server(data, Path(folder), document.blame, runs=alone)
+    with document.blame("engine" if "engine" in data else "step_time"):
+        host = parse_engine(data)
+    server = parse_server(data, Path(folder), document.blame, host=host, runs=alone)
     with document.blame("slo"):
         slo = SLO.from_table(table_of(data, "slo"))
-    limits = measured_limits(table_of(data, "step_time"), Path(folder)) if alone else {}
+    limits = {} if host is None else host.limits
+    if alone:
+        limits |= measured_limits(table_of(data, "step_time"), Path(folder))
     policies = parse_policies(document, server.gpu, limits)
-    cluster = parse_cluster(document, server, policies, Path(folder))
-    parts = {"workload": workload, "policies": policies, **server._asdict(), "slo": slo, "cluster": cluster}
+    cluster = parse_cluster(document, server, policies, host, Path(folder))
+    parts = {"workload": workload, "policies": policies, **server._asdict(), "engine": host, "slo": slo}
+    parts["cluster"] = cluster
     with document.blame():
         plain = {key: data[key] for key in PLAIN_KEYS if key in data}
         return checked(Config, {**parts, **plain}, "the configuration's")

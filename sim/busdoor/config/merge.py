@@ -65,8 +65,11 @@ def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
 
 
 def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Keys of a table that stay where a flag changes others: none of another step time's, no other GPU's price."""
-    if key == "step_time" and "name" in value:
+    """Return the keys of a table that stay where a flag changes others.
+
+    None of another step time's or engine's, no other GPU's price.
+    """
+    if key in ("step_time", "engine") and "name" in value:
         return {}
     if key == "gpu" and "name" in value:
         return {name: item for name, item in old.items() if name != "price_per_hour"}

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from busdoor.catalog import DEFAULT_ENGINE, Engine, engine
 from busdoor.config.from_calibration import measured_server, with_memory
 from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.core.registry import checked
@@ -14,6 +15,9 @@ from busdoor.core.units import reject_unknown
 from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
 Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it
+
+
+PREDICTED = frozenset({"roofline"})  # step times to which the engine adds its host's
 
 
 class ServerTables(NamedTuple):
@@ -24,7 +28,9 @@ class ServerTables(NamedTuple):
     step_time: StepTime
 
 
-def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, runs: bool = True) -> ServerTables:
+def parse_server(
+    data: Mapping[str, Any], folder: Path, blame: Blame, *, host: Engine | None = None, runs: bool = True
+) -> ServerTables:
     """Build a server's tables.
 
     Parameters
@@ -35,6 +41,8 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, runs: b
         Where relative paths start.
     blame : callable
         Called with a table's name: says where it is.
+    host : Engine, optional
+        The engine, as `parse_engine` reads it.
     runs : bool
         Whether there is such a server, so that its model has to fit and a calibration brings its memory along; else the
         tables are but defaults of others.
@@ -48,12 +56,46 @@ def parse_server(data: Mapping[str, Any], folder: Path, blame: Blame, *, runs: b
         measured = measured_server(table_of(data, "step_time"), folder) if runs else {}
         kv = _strict(KVTable, with_memory(table_of(data, "kv"), measured), "[kv]")
     with blame("gpu"):
-        card = _strict(GPUTable, table_of(data, "gpu"), "[gpu]")
+        card = _strict(GPUTable, with_share(table_of(data, "gpu"), host), "[gpu]")
         if runs and kv.num_blocks is None:
             card.num_blocks(kv.block_size)  # says so here if the model does not fit
     with blame("step_time"):
-        step_time = _step_time(table_of(data, "step_time"), card, folder)
+        step_time = _step_time(table_of(data, "step_time"), card, host, folder)
     return ServerTables(kv, card, step_time)
+
+
+def parse_engine(data: Mapping[str, Any]) -> Engine | None:
+    """Return the engine of a configuration.
+
+    Where it names none, a step time that is predicted has the default one; a step time that was
+    measured or is made up contains the host's time already, and has none.
+
+    Examples
+    --------
+    >>> parse_engine({}).name, parse_engine({"engine": {"name": "busdoor"}}).name
+    ('vllm', 'busdoor')
+    >>> parse_engine({"step_time": {"name": "linear", "base_s": 1.0}}) is None
+    True
+    """
+    if "engine" in data:
+        given = data["engine"]
+        if isinstance(given, Mapping) and "name" not in given:
+            raise ValueError("[engine] has no name; give it one of the catalogue's, or a name of your own")
+        return engine(given)
+    name, _ = step_time_fields(table_of(data, "step_time"))
+    return engine(DEFAULT_ENGINE) if name in PREDICTED else None
+
+
+def with_share(card: Mapping[str, Any], host: Engine | None) -> dict[str, Any]:
+    """Fill a table [gpu] with the engine's share of the memory, where it says nothing of its own.
+
+    Examples
+    --------
+    >>> with_share({"tp": 2}, engine("vllm"))
+    {'gpu_memory_utilization': 0.92, 'tp': 2}
+    """
+    share = None if host is None else host.gpu_memory_utilization
+    return dict(card) if share is None else {"gpu_memory_utilization": share, **card}
 
 
 def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -77,12 +119,16 @@ def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
     return checked(cls, table, where)
 
 
-def _step_time(table: Mapping[str, Any], card: GPUTable, folder: Path) -> StepTime:
+def _step_time(table: Mapping[str, Any], card: GPUTable, host: Engine | None, folder: Path) -> StepTime:
     name, fields = step_time_fields(table)
     if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
         fields["path"] = str(folder / fields["path"])
-    defaults = card.roofline() if name == "roofline" else {}
-    return make_step_time(name, **{**defaults, **fields})
+    if name not in PREDICTED:
+        return make_step_time(name, **fields)
+    if "engine" in fields:
+        raise ValueError(f"[step_time] engine = {fields['engine']!r}: it belongs into [engine] name")
+    shared = {} if host is None else {"engine": host}
+    return make_step_time(name, **{**card.roofline(), **shared, **fields})
 
 
 def step_time_fields(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import GPU, Dtype, ModelShape, gpu_names, kv_capacity, model_names
+from busdoor.catalog import GPU, Dtype, Engine, ModelShape, gpu_names, kv_capacity, model_names
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
 from busdoor.catalog.dtypes import lm_head_dtype
@@ -108,3 +109,21 @@ class GPUTable:
         said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else asdict(self.name)
         said["model"] = self.model.name if self.model in map(find_model, model_names()) else asdict(self.model)
         return said
+
+
+def engine_table(engine: Engine) -> dict[str, Any]:
+    """Return an engine as a table [engine] that reads back as it.
+
+    Examples
+    --------
+    >>> from busdoor.catalog import engine
+    >>> engine_table(engine("vllm"))
+    {'name': 'vllm'}
+    """
+    described = engine.describe()
+    return {"name": described} if isinstance(described, str) else described
+
+
+def without_engine(step_time: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table [step_time] without the engine, which a configuration has in a table of its own."""
+    return {key: value for key, value in step_time.items() if key != "engine"}

@@ -64,7 +64,7 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
     Examples
     --------
     >>> from busdoor.catalog import gpu, model
-    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"))
+    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"), engine="busdoor")
     >>> decode = batch_utilisation(step_time, Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024))
     >>> round(decode.mfu, 3), round(decode.mbu, 3)
     (0.104, 0.727)

@@ -8,10 +8,22 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import BYTES_PER_VALUE, GPU, Dtype, ModelShape, gpu, gpu_names, model, model_names
+from busdoor.catalog import (
+    BYTES_PER_VALUE,
+    DEFAULT_ENGINE,
+    GPU,
+    Dtype,
+    Engine,
+    ModelShape,
+    gpu,
+    gpu_names,
+    model,
+    model_names,
+)
+from busdoor.catalog import engine as find_engine
 from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
@@ -44,7 +56,7 @@ class RooflineStepTime(LineStepTime):
     - activations: what norms, rotary embedding, KV write and activation function read and write;
     - all_reduce: with `tp`, two rings a layer over the GPUs' links (underestimates messages of 0.1 to 1 MB on NVLink by
       2 or 3, see sglang PR 2904);
-    - overhead: a constant a step, a layer and a request.
+    - overhead: launch gaps of every layer, and the engine's host time of a step and of each request.
 
     A GEMM of M rows computes M + min(M, 64) rows: its 128-row tiles are half empty on average (see `costs`).
     `tp` divides weights, FLOP and KV heads. Embeddings and LM head stay at 16 bits under quantised weights.
@@ -62,12 +74,12 @@ class RooflineStepTime(LineStepTime):
     attention_efficiency : float
         Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100: 0.39, 0.53 and 0.61
         at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM 0.24).
-    step_overhead_s : float
-        Host time of a step that the GPU does not hide. 0.5 ms brings the decode of one request to what SGLang reaches.
+    engine : Engine, or what `busdoor.catalog.engine` takes
+        Whose host it is; vllm unless given.
+    step_overhead_s, request_overhead_s : float, optional
+        Host time of a step, and of a request in it, in place of the engine's.
     layer_overhead_s : float
         Launch gaps and ramps of a layer's kernels (BLIS's fit on an H100: 32.1 µs).
-    request_overhead_s : float
-        Host time of a request in a step (BLIS's fit on an H100: 4.42 µs).
     all_reduce_latency_s : float
         Latency of one all-reduce (vLLM's custom kernel on an H100: 9 µs at tp 2, 4 and 8; sglang PR 2904).
     link_efficiency : float
@@ -89,7 +101,7 @@ class RooflineStepTime(LineStepTime):
 
     Examples
     --------
-    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"))
+    >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"), engine="busdoor")
     >>> batch = Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024)
     >>> first_s, growth_s = step_time.line(batch)
     >>> round(first_s * 1e3, 2), round(growth_s * 1e6, 2)
@@ -108,15 +120,25 @@ class RooflineStepTime(LineStepTime):
     kv_efficiency: Share | None = None
     gemm_efficiency: Share | None = None
     attention_efficiency: Share = 0.55
-    step_overhead_s: TermSeconds = 0.5e-3
+    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
+    step_overhead_s: TermSeconds | None = None
     layer_overhead_s: TermSeconds = 32e-6
-    request_overhead_s: TermSeconds = 4.42e-6
+    request_overhead_s: TermSeconds | None = None
     all_reduce_latency_s: TermSeconds = 9e-6
     link_efficiency: Share = 0.8
 
     def __post_init__(self) -> None:
         self.model.check_tp(self.tp)
         check_weights_fit(self.gpu, self.model, self.weight_dtype, self.tp)
+
+    @property
+    def host_s(self) -> tuple[float, float]:
+        """Host seconds of a step, and of a request in it."""
+        step_s, request_s = self.step_overhead_s, self.request_overhead_s
+        return (
+            self.engine.host_per_step_s if step_s is None else step_s,
+            self.engine.host_per_request_s if request_s is None else request_s,
+        )
 
     @cached_property
     def costs(self) -> Costs:
@@ -176,11 +198,12 @@ class RooflineStepTime(LineStepTime):
         >>> table["gpu"], table["weight_dtype"]
         ('h100', 'bf16')
         """
-        fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model"))
+        fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine"))
         parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
         card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
         shape = self.model.name if self.model in map(model, model_names()) else asdict(self.model)
-        return {"name": "roofline", "gpu": card, "model": shape, **parameters}
+        named = {"gpu": card, "model": shape, "engine": self.engine.describe()}
+        return {"name": "roofline", **named, **parameters}
 
 
 def costs_of(roofline: RooflineStepTime) -> Costs:
@@ -196,9 +219,10 @@ def costs_of(roofline: RooflineStepTime) -> Costs:
     pair_s = shape.attention_flop_per_pair / tp / (card.rate("bf16") * roofline.attention_efficiency)
     activation_s = activation_bytes(shape, tp) / bandwidth
     ring_s, latency_s = _all_reduce(roofline)
+    step_s, request_s = roofline.host_s
     return Costs(
-        fixed_s=roofline.step_overhead_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
-        request_s=roofline.request_overhead_s,
+        fixed_s=step_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
+        request_s=request_s,
         token_s=activation_s + ring_s,
         activation_s=activation_s,
         all_reduce_s=latency_s,

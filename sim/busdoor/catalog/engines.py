@@ -1,0 +1,134 @@
+"""Engines: host and front-end times of a server, by name and version, and its default limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.catalog.gpus import Share
+from busdoor.catalog.tables import complete, find, read_tables
+from busdoor.core.names import Label
+from busdoor.core.registry import checked
+
+DEFAULT_ENGINE = "vllm"  # what most people run, and whose limits and memory share are our defaults too
+MOST_HOST_S = 1.0  # per step, request or token: more is no engine's host, but a unit that was mistaken
+HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Engine:
+    """What a serving engine adds to the work of its GPUs, and what it sets where its user is silent.
+
+    Parameters
+    ----------
+    name : str
+        Name in the catalogue.
+    host_per_step_s, host_per_request_s : float
+        Seconds that the GPU waits for the host in a step, and for each request in it.
+    frontend_per_request_s, frontend_per_token_s : float
+        Seconds from a request's arrival to its place in the queue: of a request, and of each
+        token of its prompt.
+    max_num_batched_tokens, max_num_seqs : int, optional
+        Token budget of an iteration, and most requests in it; chosen by the GPU if left out.
+    gpu_memory_utilization : float, optional
+        Share of the GPU's memory that the engine takes.
+    lookahead : {0, 1}, optional
+        When it decides an iteration: at the end of the one before, or while that still runs.
+    versions : str
+        Versions that the terms were seen on.
+    aliases : tuple of str
+        Other names.
+    sources : dict of str to str
+        Where each value is from.
+
+    Examples
+    --------
+    >>> vllm = engine("vLLM")
+    >>> vllm.name, vllm.lookahead
+    ('vllm', 1)
+    """
+
+    name: Label
+    host_per_step_s: HostSeconds = 0.0
+    host_per_request_s: HostSeconds = 0.0
+    frontend_per_request_s: HostSeconds = 0.0
+    frontend_per_token_s: HostSeconds = 0.0
+    max_num_batched_tokens: PositiveInt | None = None
+    max_num_seqs: PositiveInt | None = None
+    gpu_memory_utilization: Share | None = None
+    lookahead: Literal[0, 1] | None = None
+    versions: str = ""
+    aliases: tuple[str, ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Limits of the scheduler that the engine sets."""
+        given = {key: getattr(self, key) for key in ("max_num_seqs", "max_num_batched_tokens")}
+        return {key: value for key, value in given.items() if value is not None}
+
+    @property
+    def title(self) -> str:
+        """Name and versions, as in "vllm (0.15 to 0.23)"."""
+        return f"{self.name} ({self.versions})" if self.versions else self.name
+
+    def describe(self) -> str | dict[str, Any]:
+        """Return its name where the catalogue has it, else its fields that were set.
+
+        Examples
+        --------
+        >>> engine("vllm").describe()
+        'vllm'
+        >>> engine({"name": "mine", "host_per_step_s": 1e-3}).describe()
+        {'name': 'mine', 'host_per_step_s': 0.001}
+        """
+        if self in map(engine, engine_names()):
+            return self.name
+        empty = Engine(name=self.name)
+        changed = {one.name for one in fields(self) if getattr(self, one.name) != getattr(empty, one.name)}
+        table = {key: value for key, value in asdict(self).items() if key in {"name", *changed}}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+
+
+def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
+    """Look up an engine, or make one of a table.
+
+    Parameters
+    ----------
+    name : str, mapping or Engine
+        A name or alias in any case; or a table of `Engine`'s fields, filled from the catalogue
+        where its `name` is known.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known (the message has the nearest one), or the table is wrong.
+
+    Examples
+    --------
+    >>> engine({"name": "vllm", "host_per_request_s": 48e-6}).host_per_request_s
+    4.8e-05
+    >>> engine("vlm")
+    Traceback (most recent call last):
+    ValueError: 'vlm' is not an engine of the catalogue; did you mean 'vllm'? (known: busdoor, ...)
+    """
+    if isinstance(name, Engine):
+        return name
+    if isinstance(name, Mapping):
+        return checked(Engine, complete("engines.toml", name), "[engine]")
+    return checked(Engine, find("engines.toml", "an engine of the catalogue", name), "[engine]")
+
+
+def engine_names() -> list[str]:
+    """Names of the catalogue's engines.
+
+    Examples
+    --------
+    >>> engine_names()[:2]
+    ['busdoor', 'vllm']
+    """
+    return list(read_tables("engines.toml"))
