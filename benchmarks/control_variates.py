@@ -8,7 +8,7 @@ control these are up to 1024 more per length of run, which one study draws once 
 outcome of the targets alone (no load, so no test of settling) on 8 runs of 2000 requests at either end of the true
 bracket, judged with and without the control on the same samples. "meets" above the true rate and "misses" below it are
 wrong. The true brackets come from plain runs of up to 16,000 requests; those of the last three cases from 300 draws of
-the closed form (`control_static`), which the simulator reproduces to 0.1 %.
+the closed form (`control/static`), which the simulator reproduces to 0.1 %.
 
 Measured on two CPU cores, within 6 minutes of CPU time. Each cell is with / without the control. Searches have one
 seed; claims have two seeds in cases 0 to 3 (4 claims) and six in cases 4, 5 and 7 (12 claims). Case 6 costs the most
@@ -25,10 +25,10 @@ and was not measured.
 | 7 static 8, azure-code, E2E mean 6 s | 8.5 / 5.9 | 103 / 291 | 3.82-4.07 / 3.82-4.22 | 0 / 0 of 12 | 0 / 9 |
 
 Decision: keep all three modules; too little was measured to delete one. No search took less CPU time with the control
-(case 2: equal), six of seven took 1.3 to 2.5 times as long. No bracket was wrong. `control_static` decides every claim
+(case 2: equal), six of seven took 1.3 to 2.5 times as long. No bracket was wrong. `control/static` decides every claim
 beside the limit, where plain runs leave 16 of 24 open and err once, and needs a third to two thirds of the requests.
 Its true brackets come from the closed form that is the control, so that "none wrong" says less than it seems. For
-`control_fcfs` the cases are even: no change in 0 and 4, fewer requests in 2 and 3, more in 1; the best guess is nearer
+`control/fcfs` the cases are even: no change in 0 and 4, fewer requests in 2 and 3, more in 1; the best guess is nearer
 to the truth with it in case 1 and without it in case 3. What keeps it is soundness: on a synthetic queue at its limit,
 plain bounds err in over 30 of 100 studies and those with the control in under 12 (`tests/sim/test_capacity.py`).
 """
@@ -46,7 +46,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.capacity import Study, make_study
-from busdoor.capacity.control_variate import StandIn
+from busdoor.capacity.control.stand_in import StandIn
 from busdoor.capacity.estimate import Outcome, stability
 from busdoor.capacity.policy_search import Solver
 from busdoor.capacity.trial import probe

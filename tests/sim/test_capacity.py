@@ -12,16 +12,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from busdoor.capacity import Capacity, capacity, capacity_of, hourly_rates, make_study, plan, plan_day, replicas_needed
-from busdoor.capacity.answer import find_least
 from busdoor.capacity.bracket import Search
-from busdoor.capacity.control_fcfs import Backlog, backlogs
-from busdoor.capacity.control_static import WholeBatches
-from busdoor.capacity.control_variate import Control, StandIn, controlled_interval
+from busdoor.capacity.control.fcfs import Backlog, backlogs
+from busdoor.capacity.control.stand_in import StandIn
+from busdoor.capacity.control.static import WholeBatches
+from busdoor.capacity.control.variate import Control, controlled_interval
+from busdoor.capacity.draws import reference, unit_rate
 from busdoor.capacity.estimate import Outcome, Reading, bounds
 from busdoor.capacity.figures import plot_target
 from busdoor.capacity.folder import load
+from busdoor.capacity.least import find_least
 from busdoor.capacity.policy_search import Solver
-from busdoor.capacity.runs import Runs, reference, unit_rate
+from busdoor.capacity.runs import Runs
 from busdoor.capacity.steady_state import Window, settling_requests, steady_window, warmup
 from busdoor.capacity.trial import Probe
 from busdoor.cli import main

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from busdoor.capacity.refused import Refused, taken, taken_from_all
+from busdoor.capacity.draws import draw_traces, reference, unit_rate
 from busdoor.capacity.result import Capacity
-from busdoor.capacity.runs import Runs, processes, reference, unit_rate
+from busdoor.capacity.runs import Runs, processes
 from busdoor.capacity.study import Study
-from busdoor.comparison.api import Load, draws, reject_unknown_keywords, server_table, workload_table
+from busdoor.comparison.api import Load, reject_unknown_keywords, server_table, workload_table
 from busdoor.comparison.experiment import Report
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.policy import policy_tables
 from busdoor.config.run import check_sizes, limits_for
 from busdoor.metrics.slo import SLO, as_slo_table
 from busdoor.metrics.slo_presets import PRESETS
-from busdoor.policies.base import Policy
 from busdoor_workloads import Trace, given
 
 DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
@@ -147,45 +145,11 @@ def make_study(
     check_sizes(config)
     fixed = recorded is not None or config.workload.path is not None
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
-    traces, refused = _traces(unit, recorded, fixed)
+    traces, refused = draw_traces(unit, recorded, fixed)
     length = len(traces[0]) if fixed else num_requests
     others = None if fixed else reference(unit)
     runs = Runs(unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others, refused=refused)
     return Study(runs, config.slo, length, 0 if fixed else max_doublings, tolerance)
-
-
-def _traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list[Trace], Refused]:
-    """Return one trace per replication, without what all policies refuse; a file loses it before the draws.
-
-    What is refused must not widen the limits, which are those of the rest.
-    """
-    first = draws(unit, recorded)(0)
-    _check_trace(first)
-    if fixed:
-        rest, refused = taken(first, _policies(unit, [first]))
-        draw = draws(unit, rest)
-        return [draw(number) for number in range(unit.replications)], refused
-    draw = draws(unit, recorded)
-    traces = [first, *(draw(number) for number in range(1, unit.replications))]
-    return taken_from_all(traces, _policies(unit, traces))
-
-
-def _policies(config: Config, traces: list[Trace]) -> list[Policy]:
-    """Build the policies, all but those that do not fit the memory, which refuse nothing."""
-    limits, built = limits_for(config, traces), []
-    for policy in config.policies:
-        with suppress(ValueError):
-            built.append(policy.capped(limits.max_output_tokens).build(limits.kv, traces[0]))
-    return built
-
-
-def _check_trace(trace: Trace) -> None:
-    if not len(trace):
-        raise ValueError(f"{trace.name} has no requests, so that no rate can be tried")
-    if trace.concurrency:
-        raise ValueError(
-            f"{trace.name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
-        )
 
 
 def capacity_of(study: Study) -> Capacity:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from busdoor.capacity.answer import Answer
-from busdoor.capacity.refused import NONE_REFUSED, Refused
+from busdoor.capacity.draws import NONE_REFUSED, Refused
 from busdoor.capacity.sizing import fixed_fleet, plan, plan_day
 from busdoor.config import Config
 from busdoor.metrics.slo import SLO

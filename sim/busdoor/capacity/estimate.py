@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.control_variate import Control, controlled_interval
+from busdoor.capacity.control.variate import Control, controlled_interval
 from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window
 from busdoor.metrics.metrics import weighted_percentile

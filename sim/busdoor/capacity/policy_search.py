@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from math import isinf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.answer import NO_TOKENS, Answer, Least, advice_for, describe, find_least, found, nothing
-from busdoor.capacity.bracket import Search, Try
-from busdoor.capacity.control_fcfs import Backlog, Work
-from busdoor.capacity.control_static import WholeBatches
-from busdoor.capacity.control_variate import LEAST_REPLICATIONS, Queue, StandIn
+from busdoor.capacity.answer import NO_TOKENS, Answer, advice_for, describe, found, nothing
+from busdoor.capacity.best_batch import TOLERANCE as ROUGH_TOLERANCE
+from busdoor.capacity.best_batch import BatchSizes
+from busdoor.capacity.bracket import Search
+from busdoor.capacity.control.stand_in import StandIn, stand_in_for
 from busdoor.capacity.estimate import Outcome, Reading, overload_rps, readings, stability
-from busdoor.capacity.runs import Runs, begins_alike
+from busdoor.capacity.least import Least, find_least
+from busdoor.capacity.runs import Runs
 from busdoor.capacity.steady_state import Window
 from busdoor.capacity.trial import Probe, probe
-from busdoor.comparison.experiment import MAX_BATCH_SIZE
 from busdoor.config import PolicyTable
 from busdoor.metrics.slo import SLO
 from busdoor.policies.base import Policy
-from busdoor.policies.static import StaticPolicy
-from busdoor_workloads import Trace
 
 _BURST = 4  # times the requests of the first run: a saturated one is as long as the server is full, and needs no window
 _ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
-_ROUGH_TOLERANCE = 0.1  # of the search among batch sizes
-_ROUGH_REPLICATIONS = 3
-_ROUGH_BATCHES = 16  # that each of its runs has at least
 _CURVE = (0.1, 0.25, 0.5, 0.7, 0.85)  # of the highest rate: what a picture shows of lower ones
 _CURVE_GAP = 0.1  # of a rate: nearer to one that was tried nothing is missing
 _CURVE_REPLICATIONS = 2  # no decision rests on them
@@ -66,16 +60,28 @@ class Solver:
     def solve(self, policy: PolicyTable) -> Answer:
         """Answer for a policy as it is."""
         refusal = self._unfit(policy)
-        if refusal is not None:
-            return refusal
-        own = self._serving(policy)
-        answer = own._answer(policy)
-        return replace(answer, refused=own.runs.refused) if own is not self else answer
+        return refusal or self._noting(own := self._serving(policy), own._answer(policy))
+
+    def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
+        """Answer for static batching at the batch size that meets the SLO at the highest rate.
+
+        Parameters
+        ----------
+        policy : PolicyTable
+            With a batch size of its own.
+        plain : Answer
+            For that.
+        """
+        return self._noting(own := self._serving(policy), own._answer_best(policy, plain))
 
     def _serving(self, policy: PolicyTable) -> Solver:
         """Return what answers for a policy, without the requests that it refuses."""
         runs = self.runs.serving(self._built(policy))
         return self if runs is self.runs else replace(self, runs=runs)
+
+    def _noting(self, own: Solver, answer: Answer) -> Answer:
+        """Return an answer with the requests that only this policy refuses."""
+        return answer if own is self else replace(answer, refused=own.runs.refused)
 
     def _answer(self, policy: PolicyTable) -> Answer:
         lone = self._lone(policy)
@@ -85,15 +91,24 @@ class Solver:
         worst = max(late, key=lambda reading: reading.ratio)
         return nothing(policy.label, f"a lone request already has {describe(worst, self.slo)}")
 
+    def _answer_best(self, policy: PolicyTable, plain: Answer) -> Answer:
+        if not plain.probes:
+            return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
+        sizes = BatchSizes(self.runs, self.slo, self.num_requests, self._closed_form, self.tell)
+        (size, rough_rps), own = sizes.best(policy, plain.low), self._built(self.settled(policy)).num_slots
+        if size is None or size == own:
+            return plain.named(_tuned_label(policy.label, own))
+        best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
+        return self._search(best, self._lone(best), (1 + ROUGH_TOLERANCE) * rough_rps)
+
     def _unfit(self, policy: PolicyTable) -> Answer | None:
         """Answer why no rate can meet the SLO, if nothing has to be run to know it."""
         try:
-            self._built(policy)
+            built = self._built(policy)
         except ValueError as error:  # it does not fit the memory, or the draws
             return nothing(policy.label, str(error))
-        if self.slo.needs_tokens and not self._streams(policy):
-            return nothing(policy.label, NO_TOKENS)
-        return None
+        no_tokens = self.slo.needs_tokens and not built.streams
+        return nothing(policy.label, NO_TOKENS) if no_tokens else None
 
     def _lone(self, policy: PolicyTable) -> list[Reading]:
         """Read the targets off requests that never meet another one, and wait for none."""
@@ -101,9 +116,6 @@ class Solver:
         samples = self.runs.alone(policy, count, len(self.runs.traces))
         whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
         return readings(samples, self.slo.targets, whole)
-
-    def _streams(self, policy: PolicyTable) -> bool:
-        return self._built(policy).streams
 
     def _built(self, policy: PolicyTable) -> Policy:
         limits = self.runs.limits
@@ -155,8 +167,12 @@ class Solver:
     def _length(self, doublings: int, times: int = 1) -> int:
         return min(times * self.num_requests << doublings, self.runs.longest)
 
-    def _closed_form(self, policy: PolicyTable, trace: Trace | None = None) -> float:
-        return self._built(policy).capacity_rps(trace or self.runs.traces[0], self.runs.config.step_time)
+    def _closed_form(self, policy: PolicyTable) -> float:
+        return self._built(policy).capacity_rps(self.runs.traces[0], self.runs.config.step_time)
+
+    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
+        lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
+        return stand_in_for(self._built(policy), self.runs, lengths, carried_rps)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
         """Settle a batch size that was not chosen: the largest that fits in all draws, not another one in each."""
@@ -164,87 +180,6 @@ class Solver:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
         return policy.with_fields(policy.label, batch_size=min(capped.build(kv, t).num_slots for t in self.runs.traces))
-
-    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
-        """Return what tells lucky draws from others; None where more draws cannot be had, or the runs are few."""
-        runs = self.runs
-        if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS:
-            return None
-        if runs.refused.num or not begins_alike(runs.config):
-            return None
-        queue = self._queue(policy, carried_rps)
-        return None if queue is None else StandIn(runs.traces, runs.reference, queue)
-
-    def _queue(self, policy: PolicyTable, carried_rps: float) -> Queue | None:
-        """Return the queue that stands in for a server.
-
-        None for whole batches of several that are not formed in order of arrival, or leave before they are full: how
-        they happen to form explains more than how the requests come.
-        """
-        built = self._built(policy)
-        if type(built) is StaticPolicy and (built.num_slots == 1 or isinf(built.max_wait_s)):
-            options = built.num_slots, built.streams, built.padding, built.reads_padding
-            return WholeBatches(self.runs.config.step_time, *options)
-        if isinstance(built, StaticPolicy) and built.num_slots > 1:
-            return None
-        lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
-        return Backlog(Work(lambda trace: self._closed_form(policy, trace), lengths, carried_rps))
-
-    def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        """Answer for static batching at the batch size that meets the SLO at the highest rate.
-
-        Parameters
-        ----------
-        policy : PolicyTable
-            With a batch size of its own.
-        plain : Answer
-            For that.
-        """
-        own = self._serving(policy)
-        answer = own._answer_best(policy, plain)
-        return replace(answer, refused=own.runs.refused) if own is not self else answer
-
-    def _answer_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        if not plain.probes:
-            return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        (size, rough_rps), own = self._best_size(policy, plain.low), self._built(self.settled(policy)).num_slots
-        if size is None or size == own:
-            return plain.named(_tuned_label(policy.label, own))
-        best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
-        return self._search(best, self._lone(best), (1 + _ROUGH_TOLERANCE) * rough_rps)
-
-    def _best_size(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
-        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far.
-
-        What comes back is the best size, None for none, and about the rate that it serves.
-        """
-        best_size, best_rps, idle, size = None, least_rps, 0, 1
-        while size <= MAX_BATCH_SIZE and idle < 2:
-            candidate = policy.with_fields(policy.label, batch_size=size)
-            if self._closed_form(candidate) > best_rps:
-                rate = self._rough_rate(candidate, size, best_rps)
-                idle = 0 if rate > best_rps else idle + 1
-                best_size, best_rps = (size, rate) if rate > best_rps else (best_size, best_rps)
-            size *= 2
-        return best_size, best_rps
-
-    def _rough_rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
-        length = min(max(self.num_requests, _ROUGH_BATCHES * size), self.runs.longest)
-        carried = self._closed_form(policy)
-        search = Search(self._rough_try(policy, length, carried), carried, _ROUGH_TOLERANCE, 0, least_rps=least_rps)
-        search.run()
-        return search.rate
-
-    def _rough_try(self, policy: PolicyTable, length: int, carried_rps: float) -> Try:
-        def attempt(request_rate: float, doublings: int) -> Probe:
-            self.tell(f"{policy.label}, batch size {policy.config.batch_size}", request_rate, length)
-            load = stability(request_rate, np.full(2, carried_rps))
-            if load.outcome is Outcome.MISSES:
-                return Probe(request_rate, length, (load,), None)
-            samples = self.runs.at_rate(policy, request_rate, length, _ROUGH_REPLICATIONS)
-            return probe(request_rate, samples, self.slo.targets, load)
-
-        return attempt
 
 
 def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:

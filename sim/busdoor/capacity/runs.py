@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from multiprocessing import get_context
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from busdoor.capacity.refused import NONE_REFUSED, Refused, taken_from_all
+from busdoor.capacity.draws import NONE_REFUSED, Refused, taken_from_all
 from busdoor.config import Config, PolicyTable
 from busdoor.config.run import Limits, run
 from busdoor.config.workload import burst
@@ -24,14 +23,11 @@ from busdoor.core.interrupt import end_pool, ignore_sigint
 from busdoor.metrics.metrics import latencies, token_gaps
 from busdoor.metrics.saturation import saturated_rates
 from busdoor.policies.base import Policy
-from busdoor_workloads import Trace, replication_seed
+from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
-_REFERENCE = 1024  # draws: what is expected of them is known eleven times as well as of the eight that are run
-_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
-_ONE_BLOCK = 2**31  # tokens: no prompt fills it, so that there is a single block to name
 _ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
 
 
@@ -181,61 +177,6 @@ class Runs:
         self.spent.add(traces)
         tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
         return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))
-
-
-def unit_rate(config: Config, num_requests: int | None = None) -> Config:
-    """Return the configuration with one request per second, to be stretched to any rate, and so many requests."""
-    workload = replace(config.workload, request_rate=1.0, time_scale=None)
-    return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
-
-
-def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
-    """Return what draws many traces of a length, none of them one of the replications.
-
-    Each is a draw of its own: rates that change with the time of day make the second half of a trace another workload.
-
-    Parameters
-    ----------
-    config : Config
-        With a workload that can be drawn anew, at one request per second.
-    """
-    table, law = config.workload, config.workload.workload
-    seed = config.seed if table.seed is None else table.seed
-    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and are not read
-        law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
-
-    one_at_a_time = Lock()  # or two threads that ask for the same would both draw it
-
-    @cache
-    def drawn(num_requests: int) -> Sequence[Trace]:
-        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
-        seeds = (replication_seed(seed, config.replications + number) for number in range(count))
-        return [law.generate(own, num_requests=num_requests, request_rate=1.0) for own in seeds]
-
-    def drawn_once(num_requests: int) -> Sequence[Trace]:
-        with one_at_a_time:
-            return drawn(num_requests)
-
-    return drawn_once
-
-
-def begins_alike(config: Config) -> bool:
-    """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
-
-    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration,
-    or climb a ramp for as long as there are any.
-
-    Examples
-    --------
-    >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
-    True
-    >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
-    >>> any(begins_alike(Config.from_table({"workload": own})) for own in ({"name": "agentic"}, {"arrival": ramp}))
-    False
-    """
-    law = config.workload.workload
-    fills = getattr(law.arrival, "normalize_duration", False) or getattr(law.arrival, "ramp_up_s", 0.0) is None
-    return law.multi_turn is None and not fills
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], R
 
 def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
     """Return the columns and a row per policy of a plan; how far a rate may fall is shown where that is limited."""
-    names = [name for name in _PLAN if name in plan and not (name == "may_fall" and (plan[name] >= 1).all())]
+    names = [name for name in _PLAN if name in plan and (name != "may_fall" or (plan[name] < 1).any())]
     rows = [(_title(policy), [_PLAN[name][1](row[name]) for name in names]) for policy, row in plan.iterrows()]
     return [_PLAN[name][0] for name in names], rows
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from busdoor.capacity.control_variate import StandIn
+from busdoor.capacity.control.stand_in import StandIn
 from busdoor.capacity.estimate import Outcome, Reading, readings
 from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window, settling_requests, steady_window

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAR_IN = 0.42  # height of a row
-LABEL_LETTERS = 24  # of a name beside its bar, before it is broken
+LABEL_LETTERS = 24  # from here on a name is written in two lines
 ROOM = 1.75  # of the longest bar: space for the words beside it
 
 
@@ -89,12 +88,17 @@ def _bars(rows: pd.DataFrame, words: list[str], ax: Axes | None) -> Axes:
     for place, text, end in zip(places, words, np.fmax(values, high), strict=True):
         ax.annotate(text, (end if end > 0 else 0.0, place), xytext=(5, 0), textcoords="offset points", va="center")
     ax.axvline(1.0, color=PALE, linewidth=1.0, zorder=0)
-    ax.set_yticks(places, [fill(str(name), LABEL_LETTERS) for name in rows.index])
+    ax.set_yticks(places, [_label(str(name)) for name in rows.index])
     ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= float(np.nanmax([1.0, *values, *high]))])
     ax.set(xlim=(0, ROOM * float(np.nanmax([1.0, *values, *high]))), ylim=(len(rows) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     return ax
+
+
+def _label(name: str) -> str:
+    """Return a row's name, in two lines where it is long and ends in parentheses."""
+    return name.replace(" (", "\n(") if len(name) >= LABEL_LETTERS and name.endswith(")") else name
 
 
 def _color(name: str, first: str) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.control_variate import Control, compared
+from busdoor.capacity.control.variate import Control, compared
 from busdoor.metrics.slo_target import Target
 from busdoor_workloads import Trace
 

@@ -3,8 +3,7 @@
 Long waits come in clusters, so that runs of thousands of requests still differ much from each other. Most of that is in
 the draws: where many long requests come at once, any server falls behind. A single queue that is fed the same requests
 falls behind at the same moments, and costs next to nothing to run; over many more draws its expectation is known. What
-the runs have by luck more or less than that is taken off by regression. See `busdoor.capacity.control_fcfs` and
-`busdoor.capacity.control_static` for the queues.
+the runs have by luck more or less than that is taken off by regression. See `fcfs` and `static` for the queues.
 
 References
 ----------
@@ -14,17 +13,12 @@ Management Science 27 (1981).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.steady_state import Window
-from busdoor.metrics.slo_target import Target
 from busdoor.metrics.statistics import Interval, mean_interval, student_t
-from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
 
@@ -90,59 +84,6 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     variance = float(left @ left) / (n - 2) * (1 / n + centre**2 / squares) + (slope * control.error) ** 2
     half = student_t(confidence, n - 2) * variance**0.5
     return Interval(mean, mean - half, mean + half)
-
-
-class Queue(Protocol):
-    """A server so simple that it is solved for many draws at once, a row each."""
-
-    def draws(self, traces: Sequence[Trace], length: int) -> Any:
-        """Return what it needs of the first requests of traces at one request per second, whatever the rate will be."""
-
-    def lateness(self, draws: Any, request_rate: float) -> Callable[[Target], Floats]:
-        """Return what tells how late each request is as a target sees it, shape (draws, n)."""
-
-    def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
-        """Compare the lateness of the runs' requests with that of many draws, one row per draw.
-
-        `ratio` is what the runs show over its limit.
-        """
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """A simple queue that is fed the same requests as the runs, and many more draws of them.
-
-    Parameters
-    ----------
-    traces : sequence of Trace
-        One per replication, at one request per second.
-    reference : callable
-        Returns many more draws, of so many requests.
-    queue : Queue
-        Takes the server's place.
-    """
-
-    traces: Sequence[Trace]
-    reference: Callable[[int], Sequence[Trace]]
-    queue: Queue
-    _drawn: dict[int, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
-
-    def controls(
-        self, targets: Sequence[Target], ratios: Sequence[float], request_rate: float, length: int, window: Window
-    ) -> list[Control]:
-        """Compare the runs with the reference, in the same window, target by target.
-
-        `ratios` are what the runs show of each target over its limit.
-        """
-        if length not in self._drawn:
-            self._drawn.clear()  # runs only get longer
-            self._drawn[length] = [self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))]
-        ours, theirs = (self.queue.lateness(draws, request_rate) for draws in self._drawn[length])
-        rows = slice(window.begin, window.end)
-        return [
-            self.queue.control(target, ours(target)[:, rows], theirs(target)[:, rows], ratio)
-            for target, ratio in zip(targets, ratios, strict=True)
-        ]
 
 
 def compared(own: NDArray[Any], others: NDArray[Any], slope: float | None = None) -> Control:

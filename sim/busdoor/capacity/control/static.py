@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.capacity.control_fcfs import backlogs
-from busdoor.capacity.control_variate import Control, compared
+from busdoor.capacity.control.fcfs import backlogs
+from busdoor.capacity.control.variate import Control, compared
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.request import Request
 from busdoor.metrics.slo_target import Target

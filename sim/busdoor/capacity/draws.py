@@ -1,0 +1,193 @@
+"""The draws of a study: traces at one request per second, without the requests that no policy can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from threading import Lock
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from busdoor.comparison.api import draws
+from busdoor.config import Config
+from busdoor.config.run import limits_for
+from busdoor.core.request import Request
+from busdoor.policies.base import Policy
+from busdoor_workloads import Trace, replication_seed
+
+_REFERENCE = 1024  # draws: what is expected of them is known eleven times as well as of the eight that are run
+_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
+_ONE_BLOCK = 2**31  # tokens: no prompt fills it, so that there is a single block to name
+
+
+class Refused(NamedTuple):
+    """How many of how many requests are refused, and why the first of them is."""
+
+    num: int = 0
+    of: int = 0
+    reason: str = ""
+
+    @property
+    def share(self) -> float:
+        """Share of the requests."""
+        return self.num / self.of if self.of else 0.0
+
+    def and_more(self, other: Refused) -> Refused:
+        """Return the sum of two counts."""
+        return Refused(self.num + other.num, self.of + other.of, self.reason or other.reason)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.num:,} of {self.of:,} requests are refused, and are no load: {self.reason}"
+
+
+NONE_REFUSED = Refused()
+
+
+def unit_rate(config: Config, num_requests: int | None = None) -> Config:
+    """Return the configuration with one request per second, to be stretched to any rate, and so many requests."""
+    workload = replace(config.workload, request_rate=1.0, time_scale=None)
+    return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
+
+
+def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
+    """Return what draws many traces of a length, none of them one of the replications.
+
+    Each is a draw of its own: rates that change with the time of day make the second half of a trace another workload.
+
+    Parameters
+    ----------
+    config : Config
+        With a workload that can be drawn anew, at one request per second.
+    """
+    table, law = config.workload, config.workload.workload
+    seed = config.seed if table.seed is None else table.seed
+    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and are not read
+        law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
+
+    one_at_a_time = Lock()  # or two threads that ask for the same would both draw it
+
+    @cache
+    def drawn(num_requests: int) -> Sequence[Trace]:
+        count = max(2, min(_REFERENCE, _REFERENCE_REQUESTS // num_requests))
+        seeds = (replication_seed(seed, config.replications + number) for number in range(count))
+        return [law.generate(own, num_requests=num_requests, request_rate=1.0) for own in seeds]
+
+    def drawn_once(num_requests: int) -> Sequence[Trace]:
+        with one_at_a_time:
+            return drawn(num_requests)
+
+    return drawn_once
+
+
+def begins_alike(config: Config) -> bool:
+    """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
+
+    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration,
+    or climb a ramp for as long as there are any.
+
+    Examples
+    --------
+    >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
+    True
+    >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
+    >>> any(begins_alike(Config.from_table({"workload": own})) for own in ({"name": "agentic"}, {"arrival": ramp}))
+    False
+    """
+    law = config.workload.workload
+    fills = getattr(law.arrival, "normalize_duration", False) or getattr(law.arrival, "ramp_up_s", 0.0) is None
+    return law.multi_turn is None and not fills
+
+
+def draw_traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list[Trace], Refused]:
+    """Return one trace per replication, without what all policies refuse; a file loses it before the draws.
+
+    What is refused must not widen the limits, which are those of the rest.
+    """
+    first = draws(unit, recorded)(0)
+    _check_trace(first)
+    if fixed:
+        rest, refused = taken(first, _policies(unit, [first]))
+        draw = draws(unit, rest)
+        return [draw(number) for number in range(unit.replications)], refused
+    draw = draws(unit, recorded)
+    traces = [first, *(draw(number) for number in range(1, unit.replications))]
+    return taken_from_all(traces, _policies(unit, traces))
+
+
+def _policies(config: Config, traces: list[Trace]) -> list[Policy]:
+    """Build the policies, all but those that do not fit the memory, which refuse nothing."""
+    limits, built = limits_for(config, traces), []
+    for policy in config.policies:
+        with suppress(ValueError):
+            built.append(policy.capped(limits.max_output_tokens).build(limits.kv, traces[0]))
+    return built
+
+
+def _check_trace(trace: Trace) -> None:
+    if not len(trace):
+        raise ValueError(f"{trace.name} has no requests, so that no rate can be tried")
+    if trace.concurrency:
+        raise ValueError(
+            f"{trace.name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
+        )
+
+
+def taken(trace: Trace, policies: Sequence[Policy]) -> tuple[Trace, Refused]:
+    """Return a trace without the requests that all policies refuse, at the same number of requests per second.
+
+    Whether a request is refused depends on its lengths, never on when it comes. Where a request as long as the longest
+    prompt and the longest answer together is taken, all are.
+
+    Raises
+    ------
+    ValueError
+        If no request is left.
+    """
+    reasons = [_refusals(policy, trace) for policy in policies if len(trace) and _refusal(policy, _longest(trace))]
+    if not reasons or len(reasons) < len(policies):
+        return trace, Refused(0, len(trace))
+    refused = np.all([own != "" for own in reasons], axis=0)
+    if not refused.any():
+        return trace, Refused(0, len(trace))
+    found = Refused(int(refused.sum()), len(trace), str(reasons[0][refused][0]))
+    if refused.all():
+        raise ValueError(f"{trace.name}: {found}, so that no rate can be tried")
+    return _at_rate_of(trace, trace.select(~refused)), found
+
+
+def taken_from_all(traces: Sequence[Trace], policies: Sequence[Policy]) -> tuple[list[Trace], Refused]:
+    """Return several traces without the requests that all policies refuse; see `taken`."""
+    pairs = [taken(trace, policies) for trace in traces]
+    refused = NONE_REFUSED
+    for _, own in pairs:
+        refused = refused.and_more(own)
+    return [trace for trace, _ in pairs], refused
+
+
+def _at_rate_of(trace: Trace, part: Trace) -> Trace:
+    """Return a part of a trace at the whole one's requests per second, from 0 on."""
+    part = part.with_arrivals(part.arrival_s - part.arrival_s[0])
+    return part.at_rate(trace.request_rate) if np.isfinite(part.request_rate * trace.request_rate) else part
+
+
+def _longest(trace: Trace) -> Request:
+    caps = trace.max_output_tokens
+    cap = 0 if caps is None else int(caps.max())
+    return Request(0, 0.0, int(trace.input_tokens.max()), int(trace.output_tokens.max()), cap)
+
+
+def _refusals(policy: Policy, trace: Trace) -> NDArray[np.str_]:
+    caps = np.zeros(len(trace), dtype=int) if trace.max_output_tokens is None else trace.max_output_tokens
+    rows = zip(trace.input_tokens.tolist(), trace.output_tokens.tolist(), caps.tolist(), strict=True)
+    return np.array([_refusal(policy, Request(number, 0.0, *row)) for number, row in enumerate(rows)])
+
+
+def _refusal(policy: Policy, request: Request) -> str:
+    """Return why a policy refuses a request; empty if it takes it (and then keeps it: the policy is used up)."""
+    policy.add(request)
+    return request.status.partition(": ")[2] if request.status.startswith("refused") else ""
