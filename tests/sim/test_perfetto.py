@@ -81,10 +81,10 @@ def test_slices_of_a_track_nest_and_never_overlap(toy_run, lengths, slots, bus, 
     assert sorted(event["args"]["request_id"] for event in requests) == list(range(len(lengths)))
 
 
-def test_pieces_fill_a_request_and_riding_along_is_one(intro):
+def test_pieces_fill_a_request_and_its_time_after_the_last_token_is_one(intro):
     trace = read(intro[0])
     pieces = [(event["name"], event["ts"] / 1e6, event["dur"] / 1e6) for _, _, event in trace.slices[0, 2]]
-    assert [name for name, _, _ in pieces] == ["request 0", "prefill", "decode", "finished, riding along"]
+    assert [name for name, _, _ in pieces] == ["request 0", "prefill", "decode", "finished"]
     assert [length for _, _, length in pieces] == pytest.approx([2.0, 0.02, 0.18, 1.8])
     assert [name for _, _, e in trace.slices[0, 5] if (name := e["name"])] == ["request 3", "prefill", "decode"]
 

@@ -20,7 +20,8 @@ from busdoor.plots import (
 )
 from busdoor.plots.breakdown import bubble_share, kv_account, slot_account
 from busdoor.plots.occupancy import MAX_STEPS, steps
-from busdoor.plots.timeline import BAR_HEIGHT, MAX_STAYS
+from busdoor.plots.slot_bars import BAR_HEIGHT
+from busdoor.plots.timeline import MAX_STAYS
 
 mpl.use("Agg")
 MIXED = [(30, 12), (60, 3), (10, 40), (25, 7), (80, 1), (5, 22), (44, 9)]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from busdoor.html.palette import with_variables
-from busdoor.plots.style import new_figure, number_ids, styled
+from busdoor.plots.save import number_ids
+from busdoor.plots.style import new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

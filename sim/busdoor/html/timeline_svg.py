@@ -7,11 +7,11 @@ from string import ascii_uppercase
 from typing import Any
 
 from busdoor.html.timeline_frames import Scene, Window, bars
+from busdoor.plots.phases import PIECES
 
 BAR_SHARE = 0.8  # of a row; the rest separates the slots
 LETTER_SHARE = 0.03  # of the width: what a letter needs on a phone
 MIN_PERCENT = 0.02  # of the width: narrower than a fifth of a pixel is not drawn
-PIECES = ("prefill", "decode", "finished")
 
 
 def seats(rows: int) -> str:
@@ -23,10 +23,10 @@ def seats(rows: int) -> str:
 def lanes(scene: Scene, window: Window) -> str:
     """Draw every stay: dark while it prefills, light while it decodes, hatched while it rides along finished."""
     rows = scene.rows(window)
-    drawn: dict[str, list[str]] = {kind: [] for kind in PIECES}
+    drawn: dict[str, list[str]] = {kind: [] for kind, *_ in PIECES}
     for slot, *moments in bars(scene, window):
         percent = [round(min(100.0, moment / (10 * window.frames)), 3) for moment in moments]
-        for kind, left, right in zip(PIECES, percent, percent[1:], strict=False):
+        for (kind, *_), left, right in zip(PIECES, percent, percent[1:], strict=False):
             if right - left > MIN_PERCENT:
                 drawn[kind].append(_rect(left, right - left, slot, rows))
     empty = "".join(_rect(0, 100, slot, rows) for slot in range(rows))

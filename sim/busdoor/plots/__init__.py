@@ -6,7 +6,8 @@ from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import plot_latency_cdf
 from busdoor.plots.occupancy import plot_occupancy
 from busdoor.plots.ratios import plot_gain_bars, plot_ladder
-from busdoor.plots.style import identity, save_figure
+from busdoor.plots.save import save_figure
+from busdoor.plots.style import identity
 from busdoor.plots.timeline import plot_bus_and_door, plot_timeline
 from busdoor.plots.waste import plot_waste
 

@@ -7,6 +7,13 @@ import pandas as pd
 
 from busdoor.plots.runs import FloatArray, IterationClock, Run, served
 
+# What a stay in a slot consists of, and the columns of `stay_phases` at which each piece begins and ends.
+PIECES = (
+    ("prefill", "enter_s", "prefill_end_s"),
+    ("decode", "prefill_end_s", "done_s"),
+    ("finished", "done_s", "leave_s"),
+)
+
 
 def stay_phases(run: Run) -> pd.DataFrame:
     """Split every stay in a slot into prefill, decode and idle riding.

@@ -1,15 +1,12 @@
-"""What every figure shares: the style file, a fixed identity for each policy, and how a figure is saved."""
+"""What every figure shares: the style file, and a fixed identity for each policy."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, wraps
 from importlib.resources import as_file, files
 from io import BytesIO
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypedDict, TypeVar
 
 from busdoor.core.format import duration_text
 from busdoor.plots.log_ticks import write_plainly
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MADE_ID = re.compile(r'(?:(?<=id=")|(?<=#))([a-z])[0-9a-f]{10}(?=["\)_])')
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -188,64 +184,3 @@ def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: fl
 
 # Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five labels in all.
 _TICKS = ((10.0, (1, 2, 3, 5)), (30.0, (1, 2, 5)), (float("inf"), (1,)))
-
-
-@styled
-def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
-    """Write a figure as PNG and as SVG; the same figure gives the same bytes.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        What to write. It need not belong to pyplot.
-    path_without_suffix : str or Path
-        Where, without `.png` and `.svg`. The folder is created.
-
-    Returns
-    -------
-    list of Path
-        The two files.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> from tempfile import mkdtemp
-    >>> [path.name for path in save_figure(Figure(), Path(mkdtemp()) / "empty")]
-    ['empty.png', 'empty.svg']
-    """
-    stem = Path(path_without_suffix)
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    metadata: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}}
-    paths = [stem.with_name(stem.name + suffix) for suffix in metadata]
-    with _laid_out(figure):
-        for path in paths:
-            figure.savefig(path, metadata=metadata[path.suffix])
-    paths[1].write_text(number_ids(paths[1].read_text(encoding="utf-8")), encoding="utf-8")
-    return paths
-
-
-def number_ids(svg: str) -> str:
-    """Number the ids that matplotlib makes of where an object lies in memory, in the order in which they come.
-
-    Examples
-    --------
-    >>> number_ids('<g clip-path="url(#p2cf7ea653f)"/><clipPath id="p2cf7ea653f"/>')
-    '<g clip-path="url(#p1)"/><clipPath id="p1"/>'
-    """
-    numbers: dict[str, str] = {}
-    return _MADE_ID.sub(lambda made: numbers.setdefault(made[0], f"{made[1]}{len(numbers) + 1}"), svg)
-
-
-@contextmanager
-def _laid_out(figure: Figure) -> Iterator[None]:
-    """Settle once where everything goes: constrained layout takes longer than drawing, and again in each format."""
-    engine = figure.get_layout_engine()
-    if engine is None:
-        yield
-        return
-    engine.execute(figure)
-    figure.set_layout_engine("none")
-    try:
-        yield
-    finally:
-        figure.set_layout_engine(engine)

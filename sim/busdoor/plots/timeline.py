@@ -1,20 +1,19 @@
-"""Who sat in which slot when: the bus above, the door below."""
+"""Timelines of slots: which request held which slot when; the bus above, the door below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from busdoor.metrics.saturation import is_whole_batch
 from busdoor.plots.breakdown import bubble_share
-from busdoor.plots.hatches import SLOT_LABELS, legend_below, look
+from busdoor.plots.hatches import SLOT_LABELS, legend_below
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica, time_label
+from busdoor.plots.runs import Run, count_slots, time_label
+from busdoor.plots.slot_bars import Window, draw_empty, draw_entries, draw_letters, draw_stays
 from busdoor.plots.style import INK, axes_or_new, identity, new_figure, styled
 from busdoor.policies.base import spoken
 
@@ -25,14 +24,10 @@ if TYPE_CHECKING:
 MAX_STAYS = 2000  # more bars than this are thinner than a pixel: the picture stops there and says so
 LEGIBLE_STAYS = 400  # bars that are still seen one by one, where timelines are compared
 MAX_SLOTS = 64  # rows that still are a millimetre high on a page
-MAX_TRIANGLES = 80  # more of them would merge into a bar
-BAR_HEIGHT = 0.78  # of a row; the rest separates the slots
 
 
 @styled
-def plot_timeline(
-    run: Run, ax: Axes | None = None, *, window_s: tuple[float, float] | None = None, replica: int = 0
-) -> Axes:
+def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None = None, replica: int = 0) -> Axes:
     """Draw slots against time: one bar a stay, dark while it prefills, light while it decodes, idle time hatched.
 
     Parameters
@@ -59,13 +54,10 @@ def plot_timeline(
     slots = min(count_slots(run), MAX_SLOTS)
     alone, ax = ax is None, axes_or_new(ax, 9.0, _height_in(slots) + 0.4)
     color = identity(str(run.meta["policy"]))["color"]
-    empty = _empty_spans(run, replica, shown, slots, (begin_s, end_s))
-    _bars(ax, empty["slot"], empty["start_s"], empty["end_s"], "empty", color)
-    for kind, start, end in _PIECES:
-        _bars(ax, shown["slot"], shown[start], shown[end], kind, color)
-    _last_tokens(ax, shown)
-    _door(ax, np.unique(shown["enter_s"][shown["enter_s"] >= begin_s]), color)
-    _names(ax, shown, (begin_s, end_s), len(run.requests))
+    draw_empty(ax, run, replica, shown, slots, (begin_s, end_s))
+    draw_stays(ax, shown, color)
+    draw_entries(ax, np.unique(shown["enter_s"][shown["enter_s"] >= begin_s]), color)
+    draw_letters(ax, shown, (begin_s, end_s), len(run.requests))
     _frame(ax, slots, (begin_s, end_s), time_label(run, replica))
     _say_what_is_left_out(ax, run, stays)
     if alone:
@@ -74,56 +66,7 @@ def plot_timeline(
     return ax
 
 
-_PIECES = (
-    ("prefill", "enter_s", "prefill_end_s"),
-    ("decode", "prefill_end_s", "done_s"),
-    ("finished", "done_s", "leave_s"),
-)
-
-
-def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
-    """Add rectangles, a row a slot, as one path: a hatch is then drawn once, not once for each."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    left, right = np.asarray(start_s, float), np.asarray(end_s, float)
-    low, high = np.asarray(slot, float) - BAR_HEIGHT / 2, np.asarray(slot, float) + BAR_HEIGHT / 2
-    corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=-1)[right > left]
-    codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(corners))
-    ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), label=kind, **look(kind, color)))
-
-
-def _last_tokens(ax: Axes, stays: pd.DataFrame) -> None:
-    """Mark where each request had its last token."""
-    ends = stays[stays["ends_request"]]
-    low, high = ends["slot"] - BAR_HEIGHT / 2, ends["slot"] + BAR_HEIGHT / 2
-    ax.vlines(ends["done_s"], low, high, colors=INK, linewidth=1.1, label="last token")
-
-
-def _door(ax: Axes, entered_s: FloatArray, color: str) -> None:
-    """Mark above the slots whenever a request was admitted."""
-    from matplotlib.transforms import offset_copy
-
-    above = offset_copy(ax.get_xaxis_transform(), ax.get_figure(root=True), y=4.5, units="points")
-    marker = "v" if len(entered_s) <= MAX_TRIANGLES else "|"
-    height = np.ones(len(entered_s))
-    (line,) = ax.plot(entered_s, height, marker, color=color, markersize=5, label="door")
-    line.set(clip_on=False, transform=above)
-    line.set_in_layout(len(entered_s) > 0)  # an empty one lies in a corner of the figure, and room would be made for it
-
-
-def _names(ax: Axes, stays: pd.DataFrame, window_s: tuple[float, float], num_requests: int) -> None:
-    """Write A, B, C in bars that have room, where the alphabet lasts."""
-    if num_requests > len(ascii_uppercase):
-        return
-    for stay in stays[["request_id", "slot", "prefill_end_s", "done_s"]].to_dict("records"):
-        left, right = max(stay["prefill_end_s"], window_s[0]), min(stay["done_s"], window_s[1])
-        if right - left > 0.015 * (window_s[1] - window_s[0]):  # a letter is about a hundredth of the width
-            letter, place = ascii_uppercase[int(stay["request_id"])], ((left + right) / 2, stay["slot"])
-            ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
-
-
-def _frame(ax: Axes, slots: int, window_s: tuple[float, float], xlabel: str) -> None:
+def _frame(ax: Axes, slots: int, window_s: Window, xlabel: str) -> None:
     ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot", xlabel=xlabel)
     step = -(-slots // 8)  # at most eight numbers
     ax.set_yticks(range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)])
@@ -140,14 +83,14 @@ def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
 
-def _default_window_s(stays: pd.DataFrame) -> tuple[float, float]:
+def _default_window_s(stays: pd.DataFrame) -> Window:
     begin_s = float(stays["enter_s"].min())
     if len(stays) <= MAX_STAYS:
         return begin_s, float(stays["leave_s"].max())
     return begin_s, float(np.partition(stays["enter_s"].to_numpy(float), MAX_STAYS)[MAX_STAYS])
 
 
-def first_seconds(runs: Sequence[Run]) -> tuple[float, float]:
+def first_seconds(runs: Sequence[Run]) -> Window:
     """Return the window from the first entrance for as long as no timeline of the runs is too fine to read.
 
     Where every run is short enough, it is the whole of the longest.
@@ -166,30 +109,6 @@ def _legible_s(run: Run) -> float | None:
 def _height_in(slots: int) -> float:
     """Return a height that gives a letter room in few slots, and keeps many slots on a page."""
     return 0.9 + min(4.6, max(0.9, 0.27 * slots))
-
-
-def _empty_spans(
-    run: Run, replica: int, stays: pd.DataFrame, slots: int, window_s: tuple[float, float]
-) -> pd.DataFrame:
-    """Find the spans in which iterations ran and no request held the slot."""
-    iterations, _ = of_replica(run, replica)
-    busy_s = np.clip(IterationClock(iterations).busy_spans_s(), *window_s)
-    busy_s = busy_s[busy_s[:, 1] > busy_s[:, 0]]
-    spans = [(slot, *gap) for slot in range(slots) for gap in _gaps_s(stays[stays["slot"] == slot], busy_s)]
-    return pd.DataFrame(spans, columns=["slot", "start_s", "end_s"])
-
-
-def _gaps_s(stays: pd.DataFrame, busy_s: FloatArray) -> list[tuple[float, float]]:
-    """Return the parts of the busy spans that no stay covers; the stays are in order of time."""
-    starts = np.r_[-np.inf, stays["leave_s"].to_numpy(float)]
-    ends = np.r_[stays["enter_s"].to_numpy(float), np.inf]
-    gaps = []
-    for begin_s, end_s in busy_s:
-        first, last = np.searchsorted(ends, begin_s, side="right"), np.searchsorted(starts, end_s)
-        left, right = np.maximum(starts[first:last], begin_s), np.minimum(ends[first:last], end_s)
-        wide = right - left > 1e-9 * max(1.0, end_s)
-        gaps += list(zip(left[wide].tolist(), right[wide].tolist(), strict=True))
-    return gaps
 
 
 @styled

@@ -16,18 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.core.json import plain
-from busdoor.plots.phases import stay_phases
+from busdoor.plots.phases import PIECES, stay_phases
 from busdoor.plots.runs import FloatArray, Run, count_slots
 from busdoor_workloads.given import path_of
 
 Event = dict[str, Any]
 ITERATIONS_TRACK = 1  # thread ids: iterations first, the slots after it
 FIRST_SLOT_TRACK = 2
-_PIECES = (
-    ("prefill", "enter_s", "prefill_end_s"),
-    ("decode", "prefill_end_s", "done_s"),
-    ("finished, riding along", "done_s", "leave_s"),
-)
 
 
 def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[str, Any]:
@@ -100,7 +95,7 @@ def _stays(result: Run) -> Iterator[Event]:
         args["arrival_s"] = float(stay["arrival_s"])
         name = f"request {args['request_id']}"
         yield _slice(name, replica, track, stay["enter_s"], stay["leave_s"], args)
-        for piece, start, end in _PIECES:
+        for piece, start, end in PIECES:
             if _ns(stay[end]) > _ns(stay[start]):
                 yield _slice(piece, replica, track, stay[start], stay[end])
 

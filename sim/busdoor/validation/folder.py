@@ -14,7 +14,7 @@ from busdoor.core.import_paths import as_data
 from busdoor.core.json import numbers, plain, read_object, write_json
 from busdoor.core.saved import Keys, check_keys, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
-from busdoor.plots.style import save_figure
+from busdoor.plots.save import save_figure
 from busdoor.results.result import Result, write_result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
