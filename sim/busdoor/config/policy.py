@@ -59,7 +59,7 @@ class PolicyTable:
         if ":" in name:  # a user's own: it checks its own fields when it is built
             return cls._made(name, label, policy_config(name, **rest))
         known = {entry.name for entry in fields(_config(name, {}))}
-        reject_unknown("[policy]", rest, known | {"label"})
+        reject_unknown("[policy]", rest, known | {"label", "name"})
         chosen = {
             key: value
             for key, value in {**_limits(card), **(measured or {})}.items()
@@ -76,7 +76,7 @@ class PolicyTable:
     @property
     def field_names(self) -> frozenset[str]:
         """Names of the policy's fields."""
-        return frozenset(entry.name for entry in fields(self.config))
+        return frozenset({"name"}.union(entry.name for entry in fields(self.config)))
 
     def on(self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]) -> PolicyTable:
         """Return the policy on another server, with those of the changes that it has fields for.
@@ -193,7 +193,7 @@ def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
 
 def _apart(policy: PolicyTable, index: int, policies: Sequence[PolicyTable]) -> str:
     same = [other for other in policies if other.label == policy.label]
-    for name in (entry.name for entry in fields(policy.config)):
+    for name in ("name", *(entry.name for entry in fields(policy.config))):
         values = [str(getattr(other.config, name, None)) for other in same]
         if len(set(values)) == len(same):
             return f"{policy.label} ({name} {str(getattr(policy.config, name)).lower()})"

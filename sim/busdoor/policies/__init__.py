@@ -10,31 +10,34 @@ from typing import Any
 
 from busdoor.core.registry import Registry, checked, is_import_path
 from busdoor.policies.base import KVUse, Policy
-from busdoor.policies.config import ImportedPolicy, PolicyConfig
-from busdoor.policies.dynamic import DynamicConfig, DynamicPolicy
-from busdoor.policies.multi_bin import MultiBinConfig, MultiBinPolicy
-from busdoor.policies.orca import OrcaConfig, OrcaPolicy
-from busdoor.policies.prefill_first import PrefillFirstConfig, PrefillFirstPolicy
+from busdoor.policies.config import BUILDERS, ImportedPolicy, PolicyConfig
+from busdoor.policies.continuous_config import OrcaConfig, PrefillFirstConfig, TgiConfig, TrtllmConfig, VllmConfig
+from busdoor.policies.dynamic import DynamicPolicy
+from busdoor.policies.multi_bin import MultiBinPolicy
+from busdoor.policies.orca import OrcaPolicy
+from busdoor.policies.prefill_first import PrefillFirstPolicy
 from busdoor.policies.reserving import ReservingPolicy
 from busdoor.policies.static import StaticPolicy
-from busdoor.policies.static_config import StaticConfig
-from busdoor.policies.tgi import TgiConfig, TgiPolicy
-from busdoor.policies.trtllm import GuaranteedNoEvictPolicy, InFlightPolicy, MaxUtilizationPolicy, TrtllmConfig
-from busdoor.policies.vllm import VllmConfig, VllmPolicy
+from busdoor.policies.tgi import TgiPolicy
+from busdoor.policies.trtllm import GuaranteedNoEvictPolicy, InFlightPolicy, MaxUtilizationPolicy, in_flight_policy
+from busdoor.policies.vllm import VllmPolicy
+from busdoor.policies.whole_batch_config import DynamicConfig, MultiBinConfig, StaticConfig
+
+BUILDERS.update(
+    {
+        StaticConfig: StaticPolicy,
+        DynamicConfig: DynamicPolicy,
+        MultiBinConfig: MultiBinPolicy,
+        OrcaConfig: OrcaPolicy,
+        VllmConfig: VllmPolicy,
+        PrefillFirstConfig: PrefillFirstPolicy,
+        TgiConfig: TgiPolicy,
+        TrtllmConfig: in_flight_policy,
+    }
+)
 
 POLICIES: Registry[Callable[..., PolicyConfig]] = Registry(
-    "a policy",
-    Policy,
-    {
-        "static": StaticConfig,
-        "dynamic": DynamicConfig,
-        "multi_bin": MultiBinConfig,
-        "orca": OrcaConfig,
-        "vllm": VllmConfig,
-        "prefill_first": PrefillFirstConfig,
-        "tgi": TgiConfig,
-        "trtllm": TrtllmConfig,
-    },
+    "a policy", Policy, {config.name: config for config in BUILDERS}
 )
 
 __all__ = [

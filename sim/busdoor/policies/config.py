@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import wraps
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, cast, dataclass_transform
 
-from pydantic import ConfigDict, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from busdoor.core.import_paths import import_class
+from busdoor.core.registry import in_one_sentence
 from busdoor.kv.config import KVConfig
 from busdoor.policies.base import Policy
-from busdoor.policies.queues import LengthError, Queue, ShortestJobQueue
+from busdoor.policies.queues import Queue, ShortestJobQueue
 from busdoor_workloads import Trace
 from busdoor_workloads.given import instance
-
-S = TypeVar("S")
-P = TypeVar("P", bound=Policy)
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
 # (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless told otherwise.
 MAX_NUM_SEQS = 1024
-MAX_NUM_BATCHED_TOKENS = 8192
+
+# Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor of 22,000.
+LengthError = Annotated[float, Field(ge=0, le=10)]
+T = TypeVar("T")
+
+# Of every built-in policy, by its class of settings; filled where both are known, in `busdoor.policies`.
+BUILDERS: dict[type[Any], Callable[..., Policy]] = {}
 
 
 class PolicyConfig(Protocol):
@@ -34,7 +38,7 @@ class PolicyConfig(Protocol):
         """What the policy is called in configurations and tables."""
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
-        """Make the policy for a server with this memory; `trace` settles what defaults to the workload's lengths.
+        """Build the policy for a server with this memory; `trace` settles what defaults to the workload's lengths.
 
         Raises
         ------
@@ -43,17 +47,58 @@ class PolicyConfig(Protocol):
         """
 
 
-@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """Make a class of settings: frozen, by keyword, checked; a mistake is one sentence.
+
+    Examples
+    --------
+    >>> QueueFields(queue="lifo")
+    Traceback (most recent call last):
+    ValueError: QueueFields queue = 'lifo': input should be 'fcfs', 'priority' or 'sjf'
+    """
+    made = checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(cls)
+    return in_one_sentence(cast("type[T]", made))
+
+
+@settings
+class BuiltInConfig(ABC):
+    """Settings of a built-in policy: each is written here and nowhere else, and the policy takes it as a keyword.
+
+    This module and `whole_batch_config` and `continuous_config` know no policy, because a policy may be compiled and
+    pydantic's classes cannot be; `BUILDERS` has what each class of settings builds.
+    """
+
+    name: ClassVar[str]
+
+    max_num_seqs: PositiveInt = MAX_NUM_SEQS
+    """Most running requests; of a static batch, most rows, whatever would fit."""
+
+    def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
+        """Build the policy for a server with this memory; `trace` settles what defaults to the workload's lengths.
+
+        Raises
+        ------
+        ValueError
+            If the settings do not go with the memory or the trace, in one sentence.
+        """
+        instance("kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)")
+        if trace is not None:
+            instance("trace", trace, Trace, "a Trace")
+        return BUILDERS[type(self)](max_model_len=kv.max_model_len, **self.arguments(kv, trace))
+
+    @abstractmethod
+    def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
+        """Return what the policy is called with, but for `max_model_len`."""
+
+    def settings(self, *without: str) -> dict[str, Any]:
+        """Return the fields but for some, by name."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in without}
+
+
+@settings
 class QueueFields:
     """Settings of the waiting line, which the policies that admit at every iteration share.
-
-    Parameters
-    ----------
-    queue : {"fcfs", "priority", "sjf"}
-        The next to enter: the first to arrive, the smallest priority, or the shortest answer.
-    length_error, length_seed
-        How far off the shortest answers are predicted, and the seed of that: see `ShortestJobQueue`. 0 knows the
-        lengths.
 
     Examples
     --------
@@ -62,8 +107,11 @@ class QueueFields:
     """
 
     queue: Literal["fcfs", "priority", "sjf"] = "fcfs"
+    """The next to enter: the first to arrive, the smallest priority, or the shortest answer."""
     length_error: LengthError = 0.0
+    """How far off the shortest answers are predicted: see `ShortestJobQueue`. 0 knows the lengths."""
     length_seed: NonNegativeInt = 0
+    """Seed of the predictions."""
 
     def __post_init__(self) -> None:
         for name in ("length_error", "length_seed"):
@@ -98,32 +146,3 @@ class ImportedPolicy:
             return make(kv, **self.fields)
         except TypeError as error:
             raise ValueError(f"{self.name!r} cannot be made a policy of: {error}") from error
-
-
-def for_memory(build: Callable[[S, KVConfig, Trace | None], P]) -> Callable[..., P]:
-    """Make a policy's settings check what the policy is built for: memory, and a trace if there is one."""
-
-    @wraps(build)
-    def checked(self: S, kv: KVConfig, trace: Trace | None = None) -> P:
-        instance("kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)")
-        if trace is not None:
-            instance("trace", trace, Trace, "a Trace")
-        return build(self, kv, trace)
-
-    return checked
-
-
-def check_budget(max_num_batched_tokens: int, max_num_seqs: int) -> None:
-    """Raise ValueError where an iteration's tokens do not suffice for one decode of every slot, as vLLM does."""
-    if max_num_batched_tokens < max_num_seqs:
-        raise ValueError(
-            f"max_num_batched_tokens {max_num_batched_tokens} is less than max_num_seqs {max_num_seqs}; "
-            f"every running request may decode a token"
-        )
-
-
-def needs_answers(trace: Trace) -> bool:
-    """Whether some client of the trace sends its next request only after an answer."""
-    return bool(trace.concurrency) or (
-        trace.session_id is not None and trace.turn is not None and bool(trace.turn.any())
-    )

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any, Literal
+from math import inf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
-from pydantic.dataclasses import dataclass
 
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
-from busdoor.policies.config import for_memory
+from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.static import StaticPolicy
-from busdoor.policies.static_config import WholeBatchConfig
+from busdoor.policies.whole_batch_config import DynamicConfig
 from busdoor_workloads import Trace
-
-# TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take what is there.
-WINDOW_S = 0.1
-# The window in which the workload survey measures what sorting by length is worth.
-SORT_WINDOW = 128
 
 
 class DynamicPolicy(StaticPolicy):
@@ -32,16 +25,13 @@ class DynamicPolicy(StaticPolicy):
 
     Parameters
     ----------
-    *args, **options
+    kv, batch_size, max_model_len
         As `StaticPolicy`.
-    sort_window : int
-        How many of the line are looked at; those behind them come after them. 0: first come, first served.
-    sort_by : {"input", "output"}
-        Length that is compared: the prompt's, which a server sees, or the true output's, which only an oracle does.
+    **settings
+        Fields of `DynamicConfig`; `max_wait_s` is infinite unless given.
 
     Examples
     --------
-    >>> from busdoor.kv.contiguous import ContiguousKV
     >>> policy = DynamicPolicy(ContiguousKV(6400), batch_size=2, max_model_len=512, sort_window=3)
     >>> for i, n in enumerate((20, 300, 30)):
     ...     policy.add(Request(i, 0.0, input_tokens=n, output_tokens=3))
@@ -49,11 +39,14 @@ class DynamicPolicy(StaticPolicy):
     [0, 2]
     """
 
-    def __init__(self, *args: Any, sort_window: int = SORT_WINDOW, sort_by: str = "input", **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.sort_window = sort_window
-        self.sort_by = sort_by
-        self._length = _output_tokens if sort_by == "output" else _input_tokens
+    settings_class = DynamicConfig
+    settings: DynamicConfig
+
+    def __init__(self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any) -> None:
+        super().__init__(kv, batch_size, max_model_len, **{"max_wait_s": inf, **settings})
+        self.sort_window = self.settings.sort_window
+        self.sort_by = self.settings.sort_by
+        self._length = _output_tokens if self.sort_by == "output" else _input_tokens
 
     def _candidates(self) -> Iterable[Request]:
         """Return the oldest, then its likes; among equals the first to arrive."""
@@ -80,39 +73,3 @@ def _input_tokens(request: Request) -> int:
 
 def _output_tokens(request: Request) -> int:
     return request.output_tokens
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class DynamicConfig(WholeBatchConfig):
-    """Settings of the policy `dynamic`; see `WholeBatchConfig` for the other fields.
-
-    Parameters
-    ----------
-    max_wait_s : float
-        Seconds that the oldest request waits for others; TorchServe's default unless given.
-    sort_window : int
-        How many of the line are looked at; 0 for first come, first served.
-    sort_by : {"input", "output"}
-        Length that is compared: the prompt's, or (an oracle) the true output's.
-
-    Examples
-    --------
-    >>> DynamicConfig(batch_size=8).build(KVConfig(num_blocks=100, max_model_len=1000)).max_wait_s
-    0.1
-    """
-
-    name: Literal["dynamic"] = "dynamic"
-    max_wait_s: NonNegativeFloat = WINDOW_S
-    sort_window: NonNegativeInt = SORT_WINDOW
-    sort_by: Literal["input", "output"] = "input"
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> DynamicPolicy:
-        """Make the policy for a server with this memory.
-
-        Raises
-        ------
-        ValueError
-            If a batch could never fill on this trace, or no lengths to pad to are known.
-        """
-        return DynamicPolicy(**self._options(kv, trace), sort_window=self.sort_window, sort_by=self.sort_by)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PositiveInt
-from pydantic.dataclasses import dataclass
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import KVUse
-from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, check_budget, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.continuous_config import OrcaConfig
 from busdoor.policies.queues import Queue
 from busdoor_workloads import Trace
 
@@ -33,13 +30,10 @@ class OrcaPolicy(ContinuousPolicy):
         The memory.
     max_num_seqs, max_model_len : int
         Most running requests; longest input + output.
-    reservation : {"max", "pow2", "oracle"}
-        What a request reserves: `max_model_len`; its prompt and the next power of two of its true output; or just
-        what it will write, prompt + output − 1, for the last token is never fed back.
-    max_num_batched_tokens : int, optional
-        Most tokens of an iteration; without it as many prompts as may enter are computed at once.
     queue : {"fcfs", "priority", "sjf"} or Queue
         Order of admission.
+    **settings
+        Fields of `OrcaConfig`.
 
     Examples
     --------
@@ -51,19 +45,13 @@ class OrcaPolicy(ContinuousPolicy):
     """
 
     def __init__(
-        self,
-        kv: ContiguousKV,
-        max_num_seqs: int,
-        max_model_len: int,
-        *,
-        reservation: str = "max",
-        max_num_batched_tokens: int | None = None,
-        queue: str | Queue = "fcfs",
+        self, kv: ContiguousKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs", **settings: Any
     ) -> None:
         super().__init__(max_num_seqs, max_model_len, queue)
+        chosen = OrcaConfig(max_num_seqs=max_num_seqs, **settings)
         self.kv = kv
-        self.reservation = reservation
-        self.max_num_batched_tokens = max_num_batched_tokens
+        self.reservation = chosen.reservation
+        self.max_num_batched_tokens = chosen.max_num_batched_tokens
         self._needed_tokens = 0  # what all running requests will write in the end
 
     def reserved_tokens(self, request: Request) -> int:
@@ -136,48 +124,3 @@ class OrcaPolicy(ContinuousPolicy):
         kv, reserved = self.kv, self.kv.num_reserved_tokens
         unused = reserved - self._needed_tokens
         return KVUse(kv.blocks_for(reserved), reserved, self.decodes.context_tokens, unused, kv.fragmented_tokens)
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class OrcaConfig(QueueFields):
-    """Settings of the policy `orca`; see `OrcaPolicy` and `QueueFields` for the fields.
-
-    Examples
-    --------
-    >>> OrcaConfig(reservation="max").build(KVConfig(num_blocks=10, max_model_len=200))
-    Traceback (most recent call last):
-    ValueError: orca's reservation = "max" takes max_model_len 200 tokens per request, more than the cache's 160; ...
-    """
-
-    name: Literal["orca"] = "orca"
-    max_num_seqs: PositiveInt = MAX_NUM_SEQS
-    max_num_batched_tokens: PositiveInt | None = None
-    reservation: Literal["max", "pow2", "oracle"] = "max"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_num_batched_tokens is not None:
-            check_budget(self.max_num_batched_tokens, self.max_num_seqs)
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> OrcaPolicy:
-        """Make the policy for a server with this memory.
-
-        Raises
-        ------
-        ValueError
-            If the memory holds not even one reservation of the longest kind.
-        """
-        if self.reservation == "max" and kv.max_model_len > kv.num_tokens:
-            raise ValueError(
-                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens per request, more than the '
-                f'cache\'s {kv.num_tokens}; take reservation = "pow2", or a smaller max_model_len'
-            )
-        return OrcaPolicy(
-            kv.contiguous(),
-            self.max_num_seqs,
-            kv.max_model_len,
-            reservation=self.reservation,
-            max_num_batched_tokens=self.max_num_batched_tokens,
-            queue=self.make_queue(),
-        )

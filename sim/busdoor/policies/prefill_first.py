@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import ConfigDict, Field, PositiveInt
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget, for_memory
+from busdoor.kv.prefix_cache import PrefixCachedKV
+from busdoor.policies.continuous_config import PrefillFirstConfig
 from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.queues import Queue
-from busdoor_workloads import Trace
-
-# Share of the blocks that vLLM V0's block manager kept free, against preempting at once whom it had just let in.
-WATERMARK = 0.01
 
 
 class PrefillFirstPolicy(PagedPolicy):
@@ -35,8 +28,8 @@ class PrefillFirstPolicy(PagedPolicy):
         Most running requests; most prompt tokens of an iteration; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
         Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
-    watermark : float
-        Share of the blocks that an admission leaves free while others run.
+    **settings
+        Fields of `PrefillFirstConfig`; `watermark` is 0 unless given.
 
     Examples
     --------
@@ -57,13 +50,18 @@ class PrefillFirstPolicy(PagedPolicy):
         max_num_seqs: int,
         max_num_batched_tokens: int,
         max_model_len: int,
-        *,
         queue: str | Queue = "fcfs",
-        watermark: float = 0.0,
+        **settings: Any,
     ) -> None:
         super().__init__(kv, max_num_seqs, max_model_len, queue)
         self.max_num_batched_tokens = max_num_batched_tokens
-        self.watermark_blocks = int(watermark * kv.num_blocks)
+        chosen = PrefillFirstConfig(
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            prefix_caching=isinstance(kv, PrefixCachedKV),
+            **{"watermark": 0.0, **settings},
+        )
+        self.watermark_blocks = int(chosen.watermark * kv.num_blocks)
 
     def schedule(self, now_s: float) -> Batch | None:
         """Schedule the next iteration: prompts if any can be computed, else every request's next token."""
@@ -114,36 +112,3 @@ class PrefillFirstPolicy(PagedPolicy):
             self._make_room(request, num_tokens, batch)
             if request in self.running:
                 self.kv.grow(request, num_tokens)
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class PrefillFirstConfig(QueueFields):
-    """Settings of the policy `prefill_first`; see `PrefillFirstPolicy` and `QueueFields`.
-
-    Examples
-    --------
-    >>> PrefillFirstConfig().build(KVConfig(num_blocks=1000, max_model_len=2048)).watermark_blocks
-    10
-    """
-
-    name: Literal["prefill_first"] = "prefill_first"
-    max_num_seqs: PositiveInt = MAX_NUM_SEQS
-    max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
-    watermark: Annotated[float, Field(ge=0, lt=1)] = WATERMARK
-    prefix_caching: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_budget(self.max_num_batched_tokens, self.max_num_seqs)
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> PrefillFirstPolicy:
-        """Make the policy for a server with this memory."""
-        return PrefillFirstPolicy(
-            kv.paged(self.prefix_caching),
-            self.max_num_seqs,
-            self.max_num_batched_tokens,
-            kv.max_model_len,
-            queue=self.make_queue(),
-            watermark=self.watermark,
-        )

@@ -7,15 +7,11 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from math import exp
-from typing import Annotated, Protocol
-
-from pydantic import Field
+from typing import Protocol
 
 from busdoor.core.request import Request
 from busdoor_workloads.streams import stream
 
-# Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor of 22,000.
-LengthError = Annotated[float, Field(ge=0, le=10)]
 _DRAWN_AT_ONCE = 1024  # prediction errors: one call of the generator costs more than a number
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import inf
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Item, KVUse, Policy
 from busdoor.policies.static_batch import StaticBatch
+from busdoor.policies.whole_batch_config import StaticConfig
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import whole_batch_capacity_rps
 from busdoor_workloads import Trace
@@ -35,18 +37,8 @@ class StaticPolicy(Policy):
         The memory.
     batch_size, max_model_len : int
         Most rows; longest input + output.
-    max_wait_s : float
-        Seconds after which the oldest request leaves in a batch that is not full.
-    finished_rows : {"compute", "skip"}
-        Whether a finished row still costs an iteration's work; it keeps its slot and KV either way.
-    decode_reads : {"own", "padded"}
-        Whether a decode reads each row's own keys, or the padding's too (dense attention under a mask).
-    release : {"batch", "request"}
-        Whether answers appear when the batch ends, or each token as it is made.
-    max_output_tokens : int, optional
-        Cap on the output of requests that come without one.
-    pad_input_tokens, pad_output_tokens : int, optional
-        Prompt and output length of every batch, whatever is in it (given together or not at all).
+    **settings
+        Fields of `StaticConfig`.
 
     Examples
     --------
@@ -61,30 +53,22 @@ class StaticPolicy(Policy):
     """
 
     whole_batch = True
+    settings_class: ClassVar[type[StaticConfig]] = StaticConfig
 
-    def __init__(
-        self,
-        kv: ContiguousKV,
-        batch_size: int,
-        max_model_len: int,
-        *,
-        max_wait_s: float = inf,
-        finished_rows: str = "compute",
-        decode_reads: str = "own",
-        release: str = "batch",
-        max_output_tokens: int | None = None,
-        pad_input_tokens: int | None = None,
-        pad_output_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any) -> None:
+        pads = settings.get("pad_input_tokens") or settings.get("pad_output_tokens")
+        self.settings = chosen = self.settings_class(
+            batch_size=batch_size, max_num_seqs=batch_size, pad_to="dataset" if pads else "batch", **settings
+        )
         self.kv = kv
         self.num_slots = batch_size
         self.max_model_len = max_model_len
-        self.max_wait_s = max_wait_s
-        self.skip_finished = finished_rows == "skip"
-        self.reads_padding = decode_reads == "padded"
-        self.streams = release == "request"
-        self.max_output_tokens = max_output_tokens
-        self.padding = (pad_input_tokens, pad_output_tokens) if pad_input_tokens and pad_output_tokens else None
+        self.max_wait_s = chosen.max_wait_s
+        self.reads_padding = chosen.decode_reads == "padded"
+        self.streams = chosen.release == "request"
+        self.max_output_tokens = chosen.max_output_tokens
+        inputs, outputs = chosen.pad_input_tokens, chosen.pad_output_tokens
+        self.padding = (inputs, outputs) if inputs and outputs else None
         self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that any request can leave
         self._batch: StaticBatch | None = None
         self._closed = False
@@ -153,7 +137,8 @@ class StaticPolicy(Policy):
             max([row.input_tokens for row in rows]),
             max([row.output_tokens for row in rows]),
         )
-        return StaticBatch(rows, longest_input, longest_output, self.skip_finished, self.reads_padding)
+        skip_finished = self.settings.finished_rows == "skip"
+        return StaticBatch(rows, longest_input, longest_output, skip_finished, self.reads_padding)
 
     def _candidates(self) -> Iterable[Request]:
         """The requests that would board, the oldest first; the last ones may find no memory."""
@@ -244,7 +229,7 @@ class StaticPolicy(Policy):
             batch_size=self.num_slots,
             kv_tokens=self.kv.num_tokens,
             padding=self.padding,
-            finished_rows="skip" if self.skip_finished else "compute",
+            finished_rows=self.settings.finished_rows,
             reads_padding=self.reads_padding,
         )
 

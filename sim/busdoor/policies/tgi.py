@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from math import floor
-from typing import Literal
-
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_SEQS, for_memory
+from busdoor.policies.continuous_config import MAX_BATCH_PREFILL_TOKENS, TgiConfig
 from busdoor.policies.reserving import ReservingPolicy
-from busdoor_workloads import Trace
-
-# What text-generation-launcher takes where nothing is said (TGI 2 and 3, launcher/src/main.rs); TGI 1 waited for more,
-# with a ratio of 1.2.
-WAITING_SERVED_RATIO = 0.3
-MAX_WAITING_TOKENS = 20
-# The prefill budget of TGI 1; TGI 2 and 3 take 50 tokens beyond the longest prompt that is served.
-MAX_BATCH_PREFILL_TOKENS = 4096
-PREFILL_EDGE_TOKENS = 50
 
 
 class TgiPolicy(ReservingPolicy):
@@ -39,16 +26,8 @@ class TgiPolicy(ReservingPolicy):
         The blocks; a request takes those of prompt + max output − 1 tokens when it enters.
     max_num_seqs, max_model_len : int
         Most running requests (TGI's max_batch_size); longest input + output.
-    max_batch_prefill_tokens : int
-        Most prompt tokens of a prefill.
-    max_batch_total_tokens : int, optional
-        Most tokens of prompts and max outputs of all running requests; what the blocks hold unless given.
-    waiting_served_ratio : float
-        How many must come in for each that decodes, to be worth a pause.
-    max_waiting_tokens : int
-        Decodes after which a new batch may be small.
-    max_output_tokens : int, optional
-        Cap on the output of requests that come without one.
+    **settings
+        Fields of `TgiConfig`.
 
     Notes
     -----
@@ -73,23 +52,13 @@ class TgiPolicy(ReservingPolicy):
     0 3 [Request(0, 16 in, 3 out, finished), Request(1, 16 in, 3 out, finished), Request(2, 16 in, 3 out, finished)]
     """
 
-    def __init__(
-        self,
-        kv: PagedKV,
-        max_num_seqs: int,
-        max_model_len: int,
-        *,
-        max_batch_prefill_tokens: int,
-        max_batch_total_tokens: int | None = None,
-        waiting_served_ratio: float = WAITING_SERVED_RATIO,
-        max_waiting_tokens: int = MAX_WAITING_TOKENS,
-        max_output_tokens: int | None = None,
-    ) -> None:
-        super().__init__(kv, max_num_seqs, max_model_len, max_output_tokens)
-        self.max_batch_prefill_tokens = max_batch_prefill_tokens
-        self.max_batch_total_tokens = max_batch_total_tokens or kv.num_blocks * kv.block_size
-        self.waiting_served_ratio = waiting_served_ratio
-        self.max_waiting_tokens = max_waiting_tokens
+    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, **settings: Any) -> None:
+        chosen = TgiConfig(max_num_seqs=max_num_seqs, **settings)
+        super().__init__(kv, max_num_seqs, max_model_len, chosen.max_output_tokens)
+        self.max_batch_prefill_tokens = chosen.max_batch_prefill_tokens or MAX_BATCH_PREFILL_TOKENS
+        self.max_batch_total_tokens = chosen.max_batch_total_tokens or kv.num_blocks * kv.block_size
+        self.waiting_served_ratio = chosen.waiting_served_ratio
+        self.max_waiting_tokens = chosen.max_waiting_tokens
         self._total_tokens = 0  # prompts and max outputs of all running requests
         self._num_decodes = 0  # since the last prefill
         self._joined = False  # whether newcomers to a batch that runs were just prefilled: a decode is due
@@ -199,52 +168,3 @@ class TgiPolicy(ReservingPolicy):
     def _free(self, request: Request) -> None:
         super()._free(request)
         self._total_tokens -= self.total_tokens(request)
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class TgiConfig:
-    """Settings of the policy `tgi`; see `TgiPolicy` for the fields.
-
-    Parameters
-    ----------
-    max_batch_prefill_tokens : int, optional
-        Unless given, 4,096, or 50 beyond the longest prompt of the trace where that is more.
-    max_batch_total_tokens : int, optional
-        Unless given, what the KV memory holds: TGI measures that when it starts.
-
-    Examples
-    --------
-    >>> policy = TgiConfig().build(KVConfig(num_blocks=1000, max_model_len=16384))
-    >>> policy.max_batch_prefill_tokens, policy.max_batch_total_tokens
-    (4096, 16000)
-    """
-
-    name: Literal["tgi"] = "tgi"
-    max_num_seqs: PositiveInt = MAX_NUM_SEQS
-    waiting_served_ratio: NonNegativeFloat = WAITING_SERVED_RATIO
-    max_waiting_tokens: NonNegativeInt = MAX_WAITING_TOKENS
-    max_batch_prefill_tokens: PositiveInt | None = None
-    max_batch_total_tokens: PositiveInt | None = None
-    max_output_tokens: PositiveInt | None = None
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> TgiPolicy:
-        """Make the policy for a server with this memory."""
-        return TgiPolicy(
-            kv.paged(),
-            self.max_num_seqs,
-            kv.max_model_len,
-            max_batch_prefill_tokens=self.max_batch_prefill_tokens or _prefill_tokens(kv, trace),
-            max_batch_total_tokens=self.max_batch_total_tokens,
-            waiting_served_ratio=self.waiting_served_ratio,
-            max_waiting_tokens=self.max_waiting_tokens,
-            max_output_tokens=self.max_output_tokens,
-        )
-
-
-def _prefill_tokens(kv: KVConfig, trace: Trace | None) -> int:
-    """Return the prefill budget of a server that was launched for prompts like the trace's."""
-    if trace is None or not len(trace):
-        return MAX_BATCH_PREFILL_TOKENS
-    longest = min(int(trace.input_tokens.max()), kv.max_model_len)
-    return max(MAX_BATCH_PREFILL_TOKENS, longest + PREFILL_EDGE_TOKENS)

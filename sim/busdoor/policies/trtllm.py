@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
-
-from pydantic import ConfigDict, PositiveInt
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_SEQS, QueueFields, for_memory
 from busdoor.policies.continuous import ContinuousPolicy
+from busdoor.policies.continuous_config import TrtllmConfig
 from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.reserving import ReservingPolicy
-from busdoor_workloads import Trace
-
-# TensorRT-LLM's default, whatever the GPU (tensorrt_llm.llmapi, BuildConfig.max_num_tokens).
-MAX_NUM_TOKENS = 8192
 
 
 class InFlightPolicy(ContinuousPolicy):
@@ -29,10 +21,8 @@ class InFlightPolicy(ContinuousPolicy):
     ----------
     *args, **options
         Of the class that keeps the memory.
-    max_num_batched_tokens : int
-        Most tokens of an iteration: TensorRT-LLM's max_num_tokens.
-    chunked_prefill : bool
-        Whether a prompt may be cut to the tokens that are left; otherwise it waits until it fits whole.
+    max_num_batched_tokens, chunked_prefill
+        As `TrtllmConfig` has them; the first is its `max_num_tokens`.
 
     References
     ----------
@@ -43,7 +33,11 @@ class InFlightPolicy(ContinuousPolicy):
     kv: PagedKV
 
     def __init__(
-        self, *args: Any, max_num_batched_tokens: int = MAX_NUM_TOKENS, chunked_prefill: bool = True, **options: Any
+        self,
+        *args: Any,
+        max_num_batched_tokens: int = TrtllmConfig.max_num_tokens,
+        chunked_prefill: bool = TrtllmConfig.chunked_prefill,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.max_num_batched_tokens = max_num_batched_tokens
@@ -178,53 +172,8 @@ class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
         self.kv.grow(request, request.known_tokens)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class TrtllmConfig(QueueFields):
-    """Settings of the policy `trtllm`; see `InFlightPolicy` and `QueueFields` for the fields.
-
-    Parameters
-    ----------
-    capacity : {"guaranteed_no_evict", "max_utilization"}
-        The rule for the memory: `GuaranteedNoEvictPolicy` (TensorRT-LLM's default) or `MaxUtilizationPolicy`.
-    max_num_seqs : int
-        Most running requests: TensorRT-LLM's max_batch_size.
-    max_num_tokens : int
-        Most tokens of an iteration.
-    chunked_prefill : bool
-        Whether prompts may be cut. TensorRT-LLM does that if asked; otherwise it refuses those over `max_num_tokens`.
-    max_output_tokens : int, optional
-        With `guaranteed_no_evict`: cap on the output of requests that come without one.
-
-    Examples
-    --------
-    >>> type(TrtllmConfig().build(KVConfig(num_blocks=100, max_model_len=512))).__name__
-    'GuaranteedNoEvictPolicy'
-    """
-
-    name: Literal["trtllm"] = "trtllm"
-    capacity: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
-    max_num_seqs: PositiveInt = MAX_NUM_SEQS
-    max_num_tokens: PositiveInt = MAX_NUM_TOKENS
-    chunked_prefill: bool = True
-    max_output_tokens: PositiveInt | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_num_tokens < self.max_num_seqs:
-            raise ValueError(
-                f"max_num_tokens {self.max_num_tokens} is less than max_num_seqs {self.max_num_seqs}; every running "
-                f"request may decode a token"
-            )
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> InFlightPolicy:
-        """Make the policy for a server with this memory."""
-        shared: dict[str, Any] = {
-            "queue": self.make_queue(),
-            "max_num_batched_tokens": self.max_num_tokens,
-            "chunked_prefill": self.chunked_prefill,
-        }
-        if self.capacity == "max_utilization":
-            return MaxUtilizationPolicy(kv.paged(), self.max_num_seqs, kv.max_model_len, **shared)
-        shared["max_output_tokens"] = self.max_output_tokens
-        return GuaranteedNoEvictPolicy(kv.paged(), self.max_num_seqs, kv.max_model_len, **shared)
+def in_flight_policy(*, capacity: str, max_output_tokens: int | None, **arguments: Any) -> InFlightPolicy:
+    """Make the policy of a rule for the memory; `max_output_tokens` matters to the one that reserves."""
+    if capacity == "max_utilization":
+        return MaxUtilizationPolicy(**arguments)
+    return GuaranteedNoEvictPolicy(max_output_tokens=max_output_tokens, **arguments)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt
-from pydantic.dataclasses import dataclass
+from typing import Any
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
-from busdoor.kv.config import KVConfig
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.config import MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, QueueFields, check_budget, for_memory
+from busdoor.kv.prefix_cache import PrefixCachedKV
+from busdoor.policies.continuous_config import VllmConfig
 from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.queues import Queue
-from busdoor_workloads import Trace
 
 
 class VllmPolicy(PagedPolicy):
@@ -31,16 +27,10 @@ class VllmPolicy(PagedPolicy):
         The blocks.
     max_num_seqs, max_num_batched_tokens, max_model_len : int
         Most running requests; the token budget of an iteration; longest input + output.
-    chunked_prefill : bool
-        Whether a prompt may be cut to the budget that is left.
-    long_prefill_token_threshold : int
-        Longest piece of one prefill in an iteration while there are other requests; 0 for no limit.
     queue : {"fcfs", "priority", "sjf"} or Queue
         Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
-    watermark : float
-        Share of the blocks that an admission leaves free while others run.
-    reserve_full_prompt : bool
-        Admit only when the whole prompt fits, not just its first piece (vLLM's scheduler_reserve_full_isl).
+    **settings
+        Fields of `VllmConfig`.
 
     Examples
     --------
@@ -58,20 +48,22 @@ class VllmPolicy(PagedPolicy):
         max_num_seqs: int,
         max_num_batched_tokens: int,
         max_model_len: int,
-        *,
-        chunked_prefill: bool = True,
-        long_prefill_token_threshold: int = 0,
         queue: str | Queue = "fcfs",
-        watermark: float = 0.0,
-        reserve_full_prompt: bool = True,
+        **settings: Any,
     ) -> None:
         super().__init__(kv, max_num_seqs, max_model_len, queue)
+        chosen = VllmConfig(
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_batched_tokens,
+            prefix_caching=isinstance(kv, PrefixCachedKV),
+            **settings,
+        )
         self.max_num_batched_tokens = max_num_batched_tokens
-        self.chunked_prefill = chunked_prefill
-        self.long_prefill_token_threshold = long_prefill_token_threshold or max_num_batched_tokens
+        self.chunked_prefill = chosen.chunked_prefill
+        self.long_prefill_token_threshold = chosen.long_prefill_token_threshold or max_num_batched_tokens
         self._most_prefill = max_num_batched_tokens  # of one request, in the iteration that is being decided
-        self.watermark_blocks = int(watermark * (kv.num_blocks + 1))  # vLLM counts its null block
-        self.reserve_full_prompt = reserve_full_prompt
+        self.watermark_blocks = int(chosen.watermark * (kv.num_blocks + 1))  # vLLM counts its null block
+        self.reserve_full_prompt = chosen.reserve_full_prompt
 
     def schedule(self, now_s: float) -> Batch | None:
         """Decide the next iteration: the running requests, then those that may enter."""
@@ -192,59 +184,3 @@ class VllmPolicy(PagedPolicy):
         spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
         wanted = request.known_tokens if self.reserve_full_prompt else cached_tokens + num_tokens
         return self.kv.needed(request, wanted, cached_tokens) <= spare
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class VllmConfig(QueueFields):
-    """Settings of the policy `vllm`; see `VllmPolicy` and `QueueFields`, and `PrefixCachedKV` for `prefix_caching`.
-
-    Examples
-    --------
-    >>> VllmConfig(chunked_prefill=False).build(KVConfig(num_blocks=4096, max_model_len=16384))
-    Traceback (most recent call last):
-    ValueError: chunked_prefill = false needs max_num_batched_tokens of at least max_model_len 16384, not 8192
-    """
-
-    name: Literal["vllm"] = "vllm"
-    max_num_seqs: PositiveInt = MAX_NUM_SEQS
-    max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
-    chunked_prefill: bool = True
-    long_prefill_token_threshold: NonNegativeInt = 0
-    watermark: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    reserve_full_prompt: bool = True
-    prefix_caching: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_budget(self.max_num_batched_tokens, self.max_num_seqs)
-
-    @for_memory
-    def build(self, kv: KVConfig, trace: Trace | None = None) -> VllmPolicy:
-        """Make the policy for a server with this memory.
-
-        Raises
-        ------
-        ValueError
-            Where vLLM refuses to start: whole prompts that exceed the budget, or a threshold over `max_model_len`.
-        """
-        if not self.chunked_prefill and self.max_num_batched_tokens < kv.max_model_len:
-            raise ValueError(
-                f"chunked_prefill = false needs max_num_batched_tokens of at least max_model_len {kv.max_model_len}, "
-                f"not {self.max_num_batched_tokens}"
-            )
-        if self.long_prefill_token_threshold > kv.max_model_len:
-            raise ValueError(
-                f"long_prefill_token_threshold {self.long_prefill_token_threshold} exceeds max_model_len "
-                f"{kv.max_model_len}"
-            )
-        return VllmPolicy(
-            kv.paged(self.prefix_caching),
-            self.max_num_seqs,
-            self.max_num_batched_tokens,
-            kv.max_model_len,
-            chunked_prefill=self.chunked_prefill,
-            long_prefill_token_threshold=self.long_prefill_token_threshold,
-            queue=self.make_queue(),
-            watermark=self.watermark,
-            reserve_full_prompt=self.reserve_full_prompt,
-        )
