@@ -34,11 +34,13 @@ def arriving(replicas: int, per_replica: int) -> Trace:
 
 
 def one(trace: Trace) -> Any:
-    return simulate(trace, VllmConfig().build(KV), STEP_TIME)
+    return simulate(trace, VllmConfig().build(KV), STEP_TIME, lookahead=0)
 
 
 def many(trace: Trace, replicas: int, router: str) -> Any:
-    return simulate_cluster(trace, [Replica(VllmConfig().build(KV), STEP_TIME) for _ in range(replicas)], router)
+    return simulate_cluster(
+        trace, [Replica(VllmConfig().build(KV), STEP_TIME) for _ in range(replicas)], router, lookahead=0
+    )
 
 
 def least_cpu_s(run: Any, runs: int) -> tuple[float, Any]:

@@ -65,7 +65,9 @@ def run(case: Case) -> dict[str, Any]:
     for _ in range(case.runs):
         policy = config.build(kv, trace)
         begin = time.process_time()
-        result = simulate(trace, policy, step_time, step_by_step=case.step_by_step, iterations=case.iterations)
+        result = simulate(
+            trace, policy, step_time, lookahead=0, step_by_step=case.step_by_step, iterations=case.iterations
+        )
         times.append(time.process_time() - begin)
     rows = len(result.iterations) or None
     return {

@@ -55,4 +55,4 @@ def serve(
     step_time = LinearStepTime(
         base_s=line.base_s, per_request_s=line.per_request_s - per_token_s, per_token_s=per_token_s
     )
-    return simulate(trace, policy, step_time, iterations=False)
+    return simulate(trace, policy, step_time, lookahead=0, iterations=False)

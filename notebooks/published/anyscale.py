@@ -94,7 +94,7 @@ def _systems(trace: Trace, cap: Cap) -> list[dict[str, Any]]:
 
 def _run(trace: Trace, system: str, policy: str, fields: dict[str, Any], kv_tokens: int = 0) -> dict[str, Any]:
     kv = opt13b.memory(kv_tokens) if kv_tokens else opt13b.memory()
-    summary = simulate(trace, policy_config(policy, **fields).build(kv, trace), opt13b.step_time()).summary
+    summary = simulate(trace, policy_config(policy, **fields).build(kv, trace), opt13b.step_time(), lookahead=0).summary
     return {
         "system": system,
         "batch_size": fields.get("batch_size", fields.get("max_num_seqs")),

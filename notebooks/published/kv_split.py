@@ -91,7 +91,7 @@ def kv_split(dataset: Dataset = "sharegpt", num_requests: int = 2000, seed: int 
 
 def _run(trace: Trace, fields: dict[str, Any]) -> Result:
     kv = opt13b.memory()
-    return simulate(trace, policy_config(**fields).build(kv, trace), opt13b.step_time())
+    return simulate(trace, policy_config(**fields).build(kv, trace), opt13b.step_time(), lookahead=0)
 
 
 def _memory(result: Result) -> dict[str, float]:

@@ -82,7 +82,7 @@ def _mean_lengths(trace: Trace) -> dict[str, Any]:
 def _run(trace: Trace, rate: float, system: str) -> dict[str, Any]:
     kv = opt13b.memory(max_model_len=LONGEST)
     policy = policy_config(**SYSTEMS[system]).build(kv, trace)
-    summary = simulate(trace, policy, opt13b.step_time(), iterations=False).summary
+    summary = simulate(trace, policy, opt13b.step_time(), lookahead=0, iterations=False).summary
     return {
         "policy": system,
         "request_rate": rate,

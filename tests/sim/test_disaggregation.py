@@ -34,7 +34,7 @@ def trace(arrival_s, lengths, **columns):
 def run(arriving, prefill=1, decode=1, rate=100.0, **options):
     """Run it through pools of equal servers, or of those given; links carry `rate` bytes a second."""
     pools = [[server() for _ in range(pool)] if isinstance(pool, int) else pool for pool in (prefill, decode)]
-    return simulate_disaggregated(arriving, *pools, rate, **{"kv_bytes_per_token": 10.0, **options})
+    return simulate_disaggregated(arriving, *pools, rate, **{"kv_bytes_per_token": 10.0, "lookahead": 0, **options})
 
 
 def times(result, *columns):

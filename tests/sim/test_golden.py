@@ -72,7 +72,7 @@ def load(path):
 def test_requests_are_answered_when_vllm_answers_them(path, step_by_step):
     trace, policy, step_time, expected, order = load(path)
     policy = policy()
-    requests = simulate(trace, policy, step_time, step_by_step=step_by_step).requests
+    requests = simulate(trace, policy, step_time, lookahead=0, step_by_step=step_by_step).requests
     first_token_s, finish_s, preemptions = np.array([expected["requests"][row] for row in order]).T
     assert requests["num_preemptions"].tolist() == preemptions.tolist()
     np.testing.assert_allclose(requests["first_token_s"], first_token_s, rtol=1e-9)

@@ -250,7 +250,7 @@ AMPLE = KVConfig(num_blocks=10_000, max_model_len=MAX_MODEL_LEN)
 
 
 def run(trace, name, step_time=SECONDS, kv=AMPLE, **fields):
-    return simulate(trace, policy_config(name, **fields).build(kv, trace), step_time)
+    return simulate(trace, policy_config(name, **fields).build(kv, trace), step_time, lookahead=0)
 
 
 CONTINUOUS = tuple(name for name in POLICIES if name not in WHOLE)

@@ -70,7 +70,7 @@ def test_progress_is_told_to_the_end():
 def test_the_example_is_what_the_simulator_does():
     trace = Trace(arrival_s=np.zeros(4), input_tokens=[8] * 4, output_tokens=[10, 20, 50, 100], name="intro")
     policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
-    simulated, example = simulate(trace, policy, LinearStepTime(base_s=1.0)), Result.example()
+    simulated, example = simulate(trace, policy, LinearStepTime(base_s=1.0), lookahead=0), Result.example()
     for table in ("requests", "iterations", "stays"):
         pd.testing.assert_frame_equal(getattr(example, table), getattr(simulated, table))
     assert {key: value for key, value in simulated.meta.items() if key in example.meta and key != "offered_load"} == {

@@ -88,7 +88,8 @@ def capacity(
     tolerance
         Half of the bracket's width, as a share of the answer: 0.02 unless given.
     lookahead
-        1: the next batch is decided while the one before still runs.
+        1: the next batch is decided while the one before still runs; 0: at its end. Unset: the engine's, else 1 with
+        vllm.
     timeout
         Clients give up after so long: 30, 30s, 2min.
     jobs

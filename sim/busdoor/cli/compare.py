@@ -80,7 +80,8 @@ def compare(
     replications
         Draws of the workload; every policy has the same ones.
     lookahead
-        1: the next batch is decided while the one before still runs.
+        1: the next batch is decided while the one before still runs; 0: at its end. Unset: the engine's, else 1 with
+        vllm.
     timeout
         Clients give up after so long: 30, 30s, 2min.
     out

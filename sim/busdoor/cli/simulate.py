@@ -80,7 +80,8 @@ def simulate(
     seed
         Of what is drawn.
     lookahead
-        1: the next batch is decided while the one before still runs.
+        1: the next batch is decided while the one before still runs; 0: at its end. Unset: the engine's, else 1 with
+        vllm.
     timeout
         Clients give up after so long: 30, 30s, 2min.
     step_by_step

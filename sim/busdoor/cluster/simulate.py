@@ -11,7 +11,7 @@ from busdoor.cluster.router import Router
 from busdoor.results.result import Result
 from busdoor.simulator.describe import describe_run
 from busdoor.simulator.replica import Replica, check_replicas
-from busdoor.simulator.system import Entry, Progress, System, run_system
+from busdoor.simulator.system import Entry, Progress, System, run_system, settled_lookahead
 from busdoor_workloads import Trace
 
 
@@ -21,7 +21,7 @@ def simulate_cluster(
     router: str | Mapping[str, Any] | Router = "least_outstanding",
     *,
     seed: int = 0,
-    lookahead: int = 0,
+    lookahead: int | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -68,6 +68,7 @@ def simulate_cluster(
     [[0.0, 4.0], [1.0, 9.0], [0.0, 9.0]]
     """
     check_replicas(replicas, trace)
+    ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
     chosen, weights = as_router(router), [replica.weight for replica in replicas]
 
     def connect(system: System) -> Entry:
@@ -78,10 +79,10 @@ def simulate_cluster(
         trace,
         replicas,
         connect,
-        describe_cluster(trace, replicas, lookahead) | {"router": router_name(router), "router_seed": seed},
+        describe_cluster(trace, replicas, ahead) | {"router": router_name(router), "router_seed": seed},
         lambda sent: cluster_load(sent, replicas),
         meta,
-        lookahead=lookahead,
+        lookahead=ahead,
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,

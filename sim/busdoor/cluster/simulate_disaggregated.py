@@ -16,7 +16,7 @@ from busdoor.policies.preempting import PagedPolicy
 from busdoor.results.result import Result
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.replica import Replica, check_replicas
-from busdoor.simulator.system import Entry, Progress, System, run_system
+from busdoor.simulator.system import Entry, Progress, System, run_system, settled_lookahead
 from busdoor.step_time.roofline import RooflineStepTime
 from busdoor_workloads import Trace
 
@@ -34,7 +34,7 @@ def simulate_disaggregated(
     prefill_router: AnyRouter = "least_outstanding",
     decode_router: AnyRouter = "least_outstanding",
     seed: int = 0,
-    lookahead: int = 0,
+    lookahead: int | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -87,6 +87,7 @@ def simulate_disaggregated(
     """
     _check_pools(trace, prefill_replicas, decode_replicas)
     replicas, num_prefill = [*prefill_replicas, *decode_replicas], len(prefill_replicas)
+    ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
     kv_bytes = _kv_bytes_per_token(kv_bytes_per_token, prefill_replicas[0])
     routers = as_router(prefill_router), as_router(decode_router)
 
@@ -98,7 +99,7 @@ def simulate_disaggregated(
         return Entry(path, [aside, *system.recorders[num_prefill:]], path.with_transfers)
 
     described = describe_cluster(
-        trace, replicas, lookahead, ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)
+        trace, replicas, ahead, ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)
     ) | {
         "router": [router_name(prefill_router), router_name(decode_router)],
         "router_seed": seed,
@@ -113,7 +114,7 @@ def simulate_disaggregated(
         described,
         lambda sent: pools_load(sent, prefill_replicas, decode_replicas),
         meta,
-        lookahead=lookahead,
+        lookahead=ahead,
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,

@@ -22,6 +22,7 @@ CONFIG = {
     ],
     "kv": {"num_blocks": 100, "max_model_len": 512},
     "step_time": {"name": "linear", "base_s": 1.0},
+    "lookahead": 0,
 }
 
 

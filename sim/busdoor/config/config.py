@@ -14,9 +14,9 @@ from pydantic.dataclasses import dataclass
 from busdoor.catalog import Engine
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.cluster_parser import has_pools, parse_cluster
-from busdoor.config.from_calibration import measured_limits
+from busdoor.config.from_calibration import measured_limits, measured_lookahead
 from busdoor.config.merge import override
-from busdoor.config.policy import PolicyTable, parse_policies
+from busdoor.config.policy import PolicyTable, default_lookahead, parse_policies
 from busdoor.config.server import parse_engine, parse_server, table_of
 from busdoor.config.server_tables import GPUTable, KVTable, engine_table, without_engine
 from busdoor.config.workload import WorkloadTable
@@ -59,7 +59,8 @@ class Config:
     replications : int
         Draws of the workload.
     lookahead : {0, 1}
-        When an iteration is decided: at the end of the one before, or while it still runs.
+        When an iteration is decided: at the end of the one before, or while it still runs. One value for all policies;
+        where it is not given, that of `default_lookahead`.
 
     Examples
     --------
@@ -217,7 +218,9 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
     parts = {"workload": workload, "policies": policies, **server._asdict(), "engine": host, "slo": slo}
     parts["cluster"] = cluster
     with document.blame():
-        plain = {key: data[key] for key in PLAIN_KEYS if key in data}
+        measured = measured_lookahead(table_of(data, "step_time"), Path(folder))
+        plain = {"lookahead": default_lookahead(policies, host, measured)}
+        plain |= {key: data[key] for key in PLAIN_KEYS if key in data}
         return checked(Config, {**parts, **plain}, "the configuration's")
 
 

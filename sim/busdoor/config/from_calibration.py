@@ -32,6 +32,22 @@ def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
     return {key: int(server[key]) for key in (*MEMORY, *LIMITS) if server.get(key)}
 
 
+def measured_lookahead(step_time: Mapping[str, Any], folder: Path) -> int | None:
+    """Return the lookahead of the server behind a [step_time] that is a calibration; None if unknown.
+
+    Examples
+    --------
+    >>> measured_lookahead({"name": "calibrated", "path": "vllm-cpu"}, Path())
+    0
+    """
+    path = step_time.get("path")
+    if not isinstance(path, str):
+        return None
+    tables = _tables(folder / path if (folder / path).is_file() else path)
+    found = tables.get("calibration", {}).get("lookahead")
+    return found if found in (0, 1) else None
+
+
 def measured_on(step_time: Any) -> dict[str, str]:
     """Return the GPU and the model that a [step_time] was measured with, under the keys of [gpu]; empty if unknown.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import default_max_num_batched_tokens, default_max_num_seqs
+from busdoor.catalog import Engine, default_max_num_batched_tokens, default_max_num_seqs
 from busdoor.config.server_tables import GPUTable
 from busdoor.core.names import Label
 from busdoor.core.registry import checked
@@ -176,6 +176,29 @@ def parse_policies(
     if not policies:
         raise ValueError("policy = []: name at least one")
     return label_policies(policies)
+
+
+def default_lookahead(policies: Sequence[PolicyTable], host: Engine | None, measured: int | None) -> int:
+    """Return the lookahead of a configuration that gives none.
+
+    Parameters
+    ----------
+    policies : sequence of PolicyTable
+        All that are compared.
+    host : Engine, optional
+        Its engine.
+    measured : int, optional
+        Lookahead of the server that the step time was measured on.
+
+    Returns
+    -------
+    int
+        The engine's, else the measured server's, else 1 if `vllm` is among the policies, else 0.
+    """
+    ahead: int | None = None if host is None else host.lookahead
+    if ahead is None:
+        ahead = measured
+    return int(any(policy.name == "vllm" for policy in policies)) if ahead is None else ahead
 
 
 def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:

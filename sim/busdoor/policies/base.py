@@ -63,11 +63,15 @@ class Policy(ABC):
     whole_batch : bool
         Whether a batch keeps its slots until its last request ends (static batching, the bus), so that no request
         enters in between; otherwise a request may enter and leave at every iteration (continuous batching, the door).
+    lookahead : int
+        When an iteration is decided where neither user nor engine says: 0, at the end of the one before; 1, while that
+        still runs.
     """
 
     num_slots: int
     streams: bool = True
     whole_batch: ClassVar[bool] = False
+    lookahead: ClassVar[int] = 0
     _used: bool = False
 
     def begin_run(self) -> None:

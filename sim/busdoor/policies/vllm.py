@@ -42,6 +42,8 @@ class VllmPolicy(PagedPolicy):
     [(0, 20), (1, 12)]
     """
 
+    lookahead = 1  # vLLM schedules asynchronously by default
+
     def __init__(
         self,
         kv: PagedKV,

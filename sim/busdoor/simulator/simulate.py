@@ -12,7 +12,7 @@ from busdoor.policies.offered_load import offered_load
 from busdoor.results.result import Result
 from busdoor.simulator.describe import describe_run
 from busdoor.simulator.replica import Replica
-from busdoor.simulator.system import Entry, Interrupted, Progress, System, run_system
+from busdoor.simulator.system import Entry, Interrupted, Progress, System, run_system, settled_lookahead
 from busdoor.step_time import StepTime, as_step_time
 from busdoor_workloads import Trace
 
@@ -24,7 +24,7 @@ def simulate(
     policy: Policy,
     step_time: StepTime | str | Mapping[str, Any],
     *,
-    lookahead: int = 0,
+    lookahead: int | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -40,8 +40,9 @@ def simulate(
         A fresh scheduler; it serves one run.
     step_time : StepTime, str or mapping
         Seconds that an iteration takes: a model, a calibration's name or file, or a table [step_time].
-    lookahead : {0, 1}
-        When an iteration is decided: at the end of the one before, or while the one before still runs.
+    lookahead : {0, 1}, optional
+        When an iteration is decided: at the end of the one before, or while the one before still runs. By default the
+        policy's own: 1 for `vllm`, else 0.
     step_by_step : bool
         Make every iteration an event: slow, with the same results.
     iterations : bool
@@ -75,15 +76,16 @@ def simulate(
     [10.0, 20.0, 50.0, 100.0]
     """
     trace, step_time = as_trace(trace), as_step_time(step_time)
-    _check(policy, lookahead)
+    _check(policy)
+    ahead = settled_lookahead(lookahead, [policy])
     return run_system(
         trace,
         [Replica(policy, step_time)],
         _only,
-        describe_run(trace, policy, step_time, lookahead),
+        describe_run(trace, policy, step_time, ahead),
         lambda sent: offered_load(sent, policy, step_time),
         meta,
-        lookahead=lookahead,
+        lookahead=ahead,
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,
@@ -109,11 +111,9 @@ def as_trace(trace: Trace | pd.DataFrame) -> Trace:
     )
 
 
-def _check(policy: object, lookahead: object) -> None:
+def _check(policy: object) -> None:
     if not isinstance(policy, Policy):
         raise ValueError(
             f"policy is of type {type(policy).__name__}; it has to be a Policy, as "
             "policy_config('vllm').build(KVConfig(num_blocks=..., max_model_len=...)) makes one; compare takes names"
         )
-    if lookahead not in (0, 1) or isinstance(lookahead, bool):
-        raise ValueError(f"lookahead is {lookahead!r}; it has to be 0 or 1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 import simpy
 
 from busdoor.core.request import Request
+from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
 from busdoor.simulator.clients import Clients, Submits
@@ -142,6 +143,30 @@ def run_system(
 
     names = dict.fromkeys(type(replica.policy).__name__ for replica in replicas)
     return run_to_end(env, trace, entry.recorders, result, " + ".join(names))
+
+
+def settled_lookahead(given: int | None, policies: Iterable[Policy]) -> int:
+    """Return the lookahead that was given, else 1 if any of the policies has it, else 0.
+
+    Raises
+    ------
+    ValueError
+        If what was given is neither 0 nor 1.
+
+    Examples
+    --------
+    >>> from busdoor.kv.config import KVConfig
+    >>> from busdoor.policies import policy_config
+    >>> memory = KVConfig(num_blocks=100, max_model_len=512)
+    >>> static, vllm = (policy_config(name).build(memory) for name in ("static", "vllm"))
+    >>> settled_lookahead(None, [static]), settled_lookahead(None, [static, vllm]), settled_lookahead(0, [vllm])
+    (0, 1, 0)
+    """
+    if given is None:
+        return max(policy.lookahead for policy in policies)
+    if given not in (0, 1) or isinstance(given, bool):
+        raise ValueError(f"lookahead is {given!r}; it has to be 0 or 1")
+    return given
 
 
 def run_to_end(

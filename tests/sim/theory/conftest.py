@@ -58,7 +58,12 @@ def serve_trace(policy, step_time, arrival_s, output_tokens, input_tokens=None, 
     """Run requests, all with prompts of one token unless said otherwise, and return them as `Served`."""
     inputs = np.ones(len(arrival_s)) if input_tokens is None else np.broadcast_to(input_tokens, len(arrival_s))
     trace = Trace(arrival_s=arrival_s, input_tokens=inputs, output_tokens=output_tokens)
-    return Served(simulate(trace, policy, step_time, iterations=iterations, **options))
+    how = {
+        "lookahead": 0,
+        "iterations": iterations,
+        **options,
+    }  # the formulas are of an iteration that is decided when the one before ends
+    return Served(simulate(trace, policy, step_time, **how))
 
 
 def mean_and_error(values):

@@ -133,7 +133,7 @@ def test_7_bursty_arrivals_see_more(rng):
 def test_nothing_is_lost_caps_hold_and_time_goes_forward(name, rows):
     """Conservation, caps and causality, under preemptions too."""
     trace, policy = as_trace(rows), make(name)
-    result = simulate(trace, policy, STEP_TIME)
+    result = simulate(trace, policy, STEP_TIME, lookahead=0)
     table, steps = result.requests, result.iterations
     assert (table["status"] == "finished").all()
     made = (steps["num_decode_tokens"] * steps["repeat"]).sum() + (
@@ -163,7 +163,7 @@ def test_one_slot_is_first_come_first_served_whatever_the_policy(rows):
         policy = make(name, slots=1, num_blocks=1000)
         if name in ("vllm", "prefill_first"):
             policy = type(policy)(policy.kv, 1, MODEL_LEN, MODEL_LEN)  # no prompt is cut
-        finish[name] = simulate(as_trace(rows), policy, STEP_TIME).requests["finish_s"].to_numpy()
+        finish[name] = simulate(as_trace(rows), policy, STEP_TIME, lookahead=0).requests["finish_s"].to_numpy()
     for name in POLICIES:
         assert finish[name] == pytest.approx(finish["vllm"], rel=1e-9)
 
@@ -177,8 +177,8 @@ def test_stretching_all_times_stretches_all_latencies(name, rows, scale):
     policy, stretched = make(name), make(name)
     if name == "dynamic":
         stretched.max_wait_s *= scale
-    once = simulate(as_trace(rows), policy, STEP_TIME).requests
-    again = simulate(as_trace(rows, scale), stretched, slow).requests
+    once = simulate(as_trace(rows), policy, STEP_TIME, lookahead=0).requests
+    again = simulate(as_trace(rows, scale), stretched, slow, lookahead=0).requests
     for column in ("first_token_s", "finish_s"):
         assert again[column].to_numpy() == pytest.approx(scale * once[column].to_numpy(), rel=1e-9)
 
@@ -188,7 +188,9 @@ def test_stretching_all_times_stretches_all_latencies(name, rows, scale):
 def test_another_slot_delays_nobody_when_steps_last_as_long_anyway(rows, slots):
     step_time = LinearStepTime(base_s=0.02)
     fewer, more = (
-        simulate(as_trace(rows), OrcaPolicy(ContiguousKV(10_000), n, MODEL_LEN), step_time).requests["finish_s"]
+        simulate(as_trace(rows), OrcaPolicy(ContiguousKV(10_000), n, MODEL_LEN), step_time, lookahead=0).requests[
+            "finish_s"
+        ]
         for n in (slots, slots + 1)
     )
     assert (more <= fewer * (1 + 1e-9) + 0.02).all()  # an arrival may meet an iteration that it did not meet before
@@ -205,7 +207,7 @@ def test_more_slots_or_memory_never_lower_saturated_throughput(rng, resource):
     rates = []
     for amount in amounts:
         policy = make("orca", **(plenty | {resource: amount}))  # no preemptions
-        rates.append(simulate(trace, policy, STEP_TIME).summary["saturated_output_throughput"])
+        rates.append(simulate(trace, policy, STEP_TIME, lookahead=0).summary["saturated_output_throughput"])
     assert (np.diff(rates) > 0).all(), rates
 
 
@@ -219,7 +221,7 @@ WORKLOAD = {
 def test_a_seed_is_a_trace_and_a_run():
     one, two = (Workload(**WORKLOAD).generate(seed=5, num_requests=200) for _ in range(2))
     assert one.to_frame().to_csv() == two.to_frame().to_csv()
-    first, second = (simulate(trace, make("vllm"), STEP_TIME) for trace in (one, two))
+    first, second = (simulate(trace, make("vllm"), STEP_TIME, lookahead=0) for trace in (one, two))
     assert first.requests.to_csv() == second.requests.to_csv()
     assert first.iterations.to_csv() == second.iterations.to_csv()
 
@@ -236,6 +238,6 @@ def test_a_trace_that_was_written_and_read_runs_alike(tmp_path, ending):
     trace = Workload(**WORKLOAD).generate(seed=6, num_requests=200)
     path = tmp_path / f"trace.{ending}"
     write_trace(trace, path)
-    written, read = (simulate(t, make("vllm"), STEP_TIME) for t in (trace, read_trace(path)))
+    written, read = (simulate(t, make("vllm"), STEP_TIME, lookahead=0) for t in (trace, read_trace(path)))
     pd.testing.assert_series_equal(written.summary, read.summary, check_exact=True)
     assert (written.requests["finish_s"] == read.requests["finish_s"]).all()

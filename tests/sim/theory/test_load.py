@@ -59,7 +59,9 @@ def burst():
 )
 def test_capacity_is_the_saturated_rate(burst, name, fields, kv, tolerance, step_time):
     build = policy_config(name, **fields).build
-    found = simulate(burst, build(kv, burst), step_time, iterations=False).summary["saturated_request_throughput"]
+    found = simulate(burst, build(kv, burst), step_time, lookahead=0, iterations=False).summary[
+        "saturated_request_throughput"
+    ]
     expected = build(kv, burst).capacity_rps(burst, step_time)
     assert expected == pytest.approx(found, rel=tolerance)
 
@@ -88,7 +90,7 @@ def test_overload_is_flagged_and_nothing_else(name, load):
     rate = load * policy.build(AMPLE, trace).capacity_rps(trace, ROOFLINE)
     offered = trace.at_rate(rate)
     assert offered_load(offered, policy.build(AMPLE, trace), ROOFLINE) == pytest.approx(load)
-    result = simulate(offered, policy.build(AMPLE, offered), ROOFLINE)
+    result = simulate(offered, policy.build(AMPLE, offered), ROOFLINE, lookahead=0)
     assert result.summary["saturated"] == (load > 1)
 
 

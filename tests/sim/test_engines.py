@@ -1,0 +1,102 @@
+"""Engine presets: whose host it is, which limits it sets, and when it decides an iteration."""
+
+import pytest
+
+from busdoor.catalog import engine, engine_names
+from busdoor.config import Config
+from busdoor.core.batch import Batch
+from busdoor.step_time import make_step_time
+
+LINEAR = {"name": "linear", "base_s": 0.01}
+
+
+def config(**tables):
+    return Config.from_table({"policy": ["static", "vllm"], **tables})
+
+
+@pytest.mark.parametrize("name", engine_names())
+def test_every_value_of_a_preset_has_its_source(name):
+    preset = engine(name)
+    numbers = {"host_per_step_s", "host_per_request_s", "frontend_per_request_s", "frontend_per_token_s"}
+    numbers |= {"max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization", "lookahead"}
+    given = {key for key in numbers if getattr(preset, key)}
+    assert given <= preset.sources.keys()
+    assert preset.versions
+
+
+def test_the_host_of_a_step_is_the_engines():
+    fields = {"gpu": "h100", "model": "llama-3.1-8b"}
+    host = {"name": "mine", "host_per_step_s": 2e-3, "host_per_request_s": 1e-5}
+    none, mine = (make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, host))
+    batch = Batch(num_decode_tokens=50, decode_context_tokens=5000)
+    assert mine.duration_s(batch) - none.duration_s(batch) == pytest.approx(2e-3 + 50 * 1e-5)
+
+
+def test_a_step_time_that_is_predicted_has_the_default_engine_and_others_have_none():
+    assert config().engine == engine("vllm")
+    assert config(step_time=LINEAR).engine is None
+    assert config(step_time="h100-llama-3.1-8b").engine is None
+    assert config(step_time=LINEAR, engine={"name": "busdoor"}).engine == engine("busdoor")
+
+
+def test_one_engine_for_every_policy_and_every_pool():
+    pools = [{"gpu": {"name": "h100"}}, {"gpu": {"name": "l40s"}}]
+    mine = {"name": "vllm", "host_per_request_s": 48e-6}
+    settled = config(engine=mine, cluster={"pool": pools})
+    assert {pool.step_time.engine.host_per_request_s for pool in settled.pools} == {48e-6}
+    assert settled.engine.host_per_step_s == engine("vllm").host_per_step_s
+
+
+def test_an_engine_sets_limits_and_memory_where_the_user_is_silent():
+    mine = {"name": "mine", "max_num_seqs": 96, "gpu_memory_utilization": 0.8}
+    settled = config(engine=mine)
+    assert settled.policies[1].config.max_num_seqs == 96
+    assert settled.gpu.gpu_memory_utilization == 0.8
+    given = config(engine=mine, policy={"name": "vllm", "max_num_seqs": 8}, gpu={"gpu_memory_utilization": 0.5})
+    assert (given.policies[0].config.max_num_seqs, given.gpu.gpu_memory_utilization) == (8, 0.5)
+
+
+def test_an_engine_of_ones_own_survives_the_way_through_a_file():
+    settled = config(engine={"name": "vllm", "host_per_step_s": 1e-3, "sources": {"host_per_step_s": "measured"}})
+    again = Config.from_table(settled.to_dict())
+    assert again == settled
+    assert again.step_time.host_s == (1e-3, engine("vllm").host_per_request_s)
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ({"lookahead": 0}, 0),
+        ({}, 1),  # the default engine's
+        ({"engine": {"name": "mine", "lookahead": 0}}, 0),
+        ({"engine": {"name": "mine"}}, 1),  # vllm is among the policies
+        ({"engine": {"name": "mine"}, "policy": ["static", "orca"]}, 0),
+        ({"step_time": LINEAR}, 1),
+        ({"step_time": LINEAR, "policy": "static"}, 0),
+        ({"step_time": "vllm-cpu"}, 0),  # what it was measured with
+        ({"step_time": "h100-llama-3.1-8b", "policy": "static"}, 1),
+        ({"step_time": "vllm-cpu", "engine": {"name": "vllm"}}, 1),
+    ],
+)
+def test_lookahead_is_given_or_the_engines_or_the_policies(tables, expected):
+    assert config(**tables).lookahead == expected
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"engine": {"name": "vlm", "host_per_steps_s": 1}}, "did you mean 'host_per_step_s'"),
+        ({"engine": "vlm"}, "'vlm' is not an engine of the catalogue; did you mean 'vllm'?"),
+        ({"engine": {"host_per_step_s": 1e-3}}, "[engine] has no name"),
+        ({"engine": {"name": "mine", "host_per_step_s": 1.5}}, "host_per_step_s = 1.5"),
+        (
+            {"step_time": {"name": "roofline", "engine": "vllm"}},
+            "[step_time] engine = 'vllm': it belongs into [engine]",
+        ),
+    ],
+)
+def test_a_wrong_engine_is_one_sentence(tables, says):
+    with pytest.raises(ValueError) as error:
+        config(**tables)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
