@@ -123,7 +123,8 @@ def test_a_utilisation_out_of_range_is_refused(share):
 def test_weights_reserve_and_blocks_fill_the_share_and_no_more(
     card, name, weight_dtype, kv_dtype, tp, block_size, share
 ):
-    if model(name).num_attention_heads % tp:
+    shape = model(name)
+    if shape.num_attention_heads % tp or (shape.num_key_value_heads % tp and tp % shape.num_key_value_heads):
         return
     plan = memory_plan(
         card,

@@ -21,7 +21,8 @@ LLAMA = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
 def rooflines(draw):
     """Any model on any GPU in any format, with nothing lost: efficiencies of 1 and no overhead."""
     name, tp = draw(st.sampled_from(model_names())), draw(st.sampled_from([1, 2, 8]))
-    if model(name).num_attention_heads % tp:
+    shape = model(name)
+    if shape.num_attention_heads % tp or (shape.num_key_value_heads % tp and tp % shape.num_key_value_heads):
         tp = 1
     table = {"gpu": draw(st.sampled_from(gpu_names())), "model": name, "tp": tp}
     table |= {key: draw(st.sampled_from(list(BYTES_PER_VALUE))) for key in ("weight_dtype", "kv_dtype")}

@@ -17,6 +17,7 @@ from busdoor.core.registry import checked
 _FAMILIES = {"LlamaForCausalLM": False, "Qwen3ForCausalLM": True}  # architecture: whether it norms queries and keys
 _NEEDED = (
     ("num_experts", 1), ("mlp", "gated"), ("bias", "none"), ("norm_bias", False), ("learned_positions", 0),
+    ("sliding_window", 0), ("kv_lora_rank", 0), ("norms_per_layer", 2),
 )  # fmt: skip
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _TINY: dict[str, Any] = {

@@ -10,7 +10,8 @@ from busdoor.catalog.memory import (
     kv_capacity,
     memory_plan,
 )
-from busdoor.catalog.models import ModelShape, model, model_names
+from busdoor.catalog.models import config_path, has_config, model, model_names
+from busdoor.catalog.shape import ModelShape
 
 __all__ = [
     "BYTES_PER_VALUE",
@@ -20,12 +21,14 @@ __all__ = [
     "Engine",
     "MemoryPlan",
     "ModelShape",
+    "config_path",
     "default_max_num_batched_tokens",
     "default_max_num_seqs",
     "engine",
     "engine_names",
     "gpu",
     "gpu_names",
+    "has_config",
     "kv_capacity",
     "memory_plan",
     "model",

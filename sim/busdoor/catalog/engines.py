@@ -119,8 +119,8 @@ def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
     if isinstance(name, Engine):
         return name
     if isinstance(name, Mapping):
-        return checked(Engine, complete("engines.toml", name), "[engine]")
-    return checked(Engine, find("engines.toml", "an engine of the catalogue", name), "[engine]")
+        return checked(Engine, complete(read_tables("engines.toml"), name), "[engine]")
+    return checked(Engine, find(read_tables("engines.toml"), "an engine of the catalogue", name), "[engine]")
 
 
 def engine_names() -> list[str]:

@@ -112,8 +112,8 @@ def gpu(name: str | Mapping[str, Any] | GPU) -> GPU:
     if isinstance(name, GPU):
         return name
     if isinstance(name, Mapping):
-        return checked(GPU, complete("gpus.toml", name), "[gpu]")
-    return checked(GPU, find("gpus.toml", "a GPU of the catalogue", name), "[gpu]")
+        return checked(GPU, complete(read_tables("gpus.toml"), name), "[gpu]")
+    return checked(GPU, find(read_tables("gpus.toml"), "a GPU of the catalogue", name), "[gpu]")
 
 
 def gpu_names() -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype, lm_head_dtype
+from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
 from busdoor.catalog.gpus import GIB, GPU, gpu
-from busdoor.catalog.models import ModelShape, model
+from busdoor.catalog.models import model
+from busdoor.catalog.shape import ModelShape
 
 # Working space of vLLM, fitted to what its logs report beside weights and KV cache (tests/sim/test_catalog.py):
 # the CUDA context, cuBLAS workspaces and NCCL (0.12 to 0.35 GiB without tp) ...
@@ -109,16 +110,23 @@ def reserve_bytes(shape: ModelShape, max_num_batched_tokens: int, max_num_seqs: 
     2.43
     """
     experts = max_num_batched_tokens * _moe_width(shape, tp) * ACTIVATION_BYTES
-    width = 2 * shape.hidden_size + 3 * shape.intermediate_size / tp
+    width = 2 * shape.hidden_size + 3 * _widest_mlp(shape) / tp
     forward = max_num_batched_tokens * width * ACTIVATION_BYTES
     return RUNTIME_BYTES + experts + max(forward, max_num_seqs * shape.vocab_size * SAMPLER_BYTES_PER_LOGIT)
+
+
+def _widest_mlp(shape: ModelShape) -> int:
+    """Return the width of the widest MLP that is not a routed expert; of an expert where there is no other."""
+    if shape.num_expert_layers == shape.num_hidden_layers:
+        return shape.shared_intermediate_size or shape.expert_width
+    return max(shape.intermediate_size, shape.shared_intermediate_size)
 
 
 def _moe_width(shape: ModelShape, tp: int) -> float:
     """Return the values that a mixture of experts holds for each token: its top-k rows; 0 for a dense model."""
     if shape.num_experts == 1:
         return 0.0
-    row = max(shape.hidden_size, 2 * shape.intermediate_size / tp)
+    row = max(shape.hidden_size, 2 * shape.expert_width / tp)
     return MOE_ROW_COPIES * shape.num_experts_per_tok * row
 
 
@@ -127,10 +135,11 @@ def memory_plan(
     shape: str | ModelShape,
     *,
     gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
-    weight_dtype: Dtype = "bf16",
+    weight_dtype: Dtype | None = None,
     kv_dtype: Dtype | None = None,
     tp: int = 1,
     block_size: int = 16,
+    context_tokens: float | None = None,
     max_num_batched_tokens: int | None = None,
     max_num_seqs: int | None = None,
 ) -> MemoryPlan:
@@ -143,11 +152,14 @@ def memory_plan(
     gpu_memory_utilization : float
         Share of the memory that the engine may take.
     weight_dtype, kv_dtype : str
-        Formats; the KV cache is at 16 bits unless said otherwise.
+        Formats; the checkpoint's unless given, the KV cache at 16 bits where it has none.
     tp : int
         GPUs that share the model.
     block_size : int
         Tokens of a KV block.
+    context_tokens : float, optional
+        Mean length of the requests: where layers attend to a window, a token of a long request
+        takes less. Without it every layer keeps every token, which is how vLLM counts in its log.
     max_num_batched_tokens, max_num_seqs : int
         Limits that the working space depends on; vLLM's defaults for the GPU unless given.
 
@@ -164,6 +176,8 @@ def memory_plan(
     """
     card, shape = gpu(card), model(shape)
     shape.check_tp(tp)
+    weight_dtype = weight_dtype or shape.weight_dtype
+    kv_dtype = kv_dtype or shape.kv_dtype_with(weight_dtype)
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(f"gpu_memory_utilization = {gpu_memory_utilization} has to be over 0 and at most 1")
     tokens = max_num_batched_tokens or default_max_num_batched_tokens(card)
@@ -171,7 +185,7 @@ def memory_plan(
         usable_bytes=card.memory_bytes * gpu_memory_utilization,
         weight_bytes=shape.weight_bytes(weight_dtype) / tp,
         reserve_bytes=reserve_bytes(shape, tokens, max_num_seqs or default_max_num_seqs(card), tp),
-        block_bytes=block_size * shape.kv_bytes_per_token(kv_dtype or lm_head_dtype(weight_dtype), tp),
+        block_bytes=block_size * shape.kv_bytes_per_token(kv_dtype, tp, context_tokens),
     )
 
 
@@ -183,8 +197,8 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
     card, shape : str, GPU or ModelShape
         GPU and model, or their names.
     **options
-        As `memory_plan`: gpu_memory_utilization, weight_dtype, kv_dtype, tp, block_size, max_num_batched_tokens,
-        max_num_seqs.
+        As `memory_plan`: gpu_memory_utilization, weight_dtype, kv_dtype, tp, block_size,
+        context_tokens, max_num_batched_tokens, max_num_seqs.
 
     Returns
     -------
@@ -221,7 +235,7 @@ def check_weights_fit(card: GPU, shape: ModelShape, weight_dtype: Dtype, tp: int
 
 
 def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[str, Any]) -> str:
-    tp, dtype = options.get("tp", 1), options.get("weight_dtype", "bf16")
+    tp, dtype = options.get("tp", 1), options.get("weight_dtype") or shape.weight_dtype
     each = f" on each of {tp} GPUs" if tp > 1 else ""
     share = options.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION)
     return (

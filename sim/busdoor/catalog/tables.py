@@ -37,7 +37,7 @@ def plain(name: str) -> str:
     return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|meta)-", "", dashed))
 
 
-def find(file: str, what: str, name: object) -> Table:
+def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
     """Look up the table of a name or alias, in any case.
 
     Raises
@@ -45,9 +45,8 @@ def find(file: str, what: str, name: object) -> Table:
     ValueError
         If there is none; the message has the nearest name.
     """
-    tables = read_tables(file)
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is not {what}; it has to be a name ({', '.join(sorted(tables))}) or a table")
+        raise ValueError(f"{name!r} is not {what}; it has to be a name, such as {min(tables)!r}, or a table")
     found = _entry(tables, name)
     if found is None:
         raise unknown(what, name, tables)
@@ -59,7 +58,7 @@ def _entry(tables: Mapping[str, Table], name: str) -> Table | None:
     return next((table for key, table in tables.items() if wanted == key or wanted in table.get("aliases", ())), None)
 
 
-def complete(file: str, table: Mapping[str, Any]) -> Table:
+def complete(tables: Mapping[str, Table], table: Mapping[str, Any]) -> Table:
     """Fill a user's table from the catalogue entry of the same name or alias, if there is one."""
-    known = _entry(read_tables(file), str(table.get("name", "")))
+    known = _entry(tables, str(table.get("name", "")))
     return {"name": "custom", **(known or {}), **table}

@@ -97,10 +97,11 @@ def names_policies(config: Path | None) -> bool:
 
 
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Resolve the relative paths of a file's [workload] and [step_time]s from its folder; a flag's start here.
+    """Resolve the relative paths of a file's [workload], [step_time]s and [gpu]s from its folder; a flag's start here.
 
-    A step time's may be the name of a calibration instead, which has no folder.
+    A step time's may be the name of a calibration instead, a GPU's model that of the catalogue; neither has a folder.
     """
+    from busdoor.catalog import has_config
     from busdoor.step_time import step_time_table
 
     tables = dict(data)
@@ -114,6 +115,9 @@ def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             path = folder / Path(table["path"]).expanduser()
             if name == "workload" or path.is_file():
                 tables[name] = {**table, "path": str(path)}
+    gpu = data.get("gpu")
+    if isinstance(gpu, Mapping) and has_config(gpu.get("model"), folder):
+        tables["gpu"] = {**gpu, "model": str(folder / Path(gpu["model"]).expanduser())}
     return tables
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.load import pools_load
 from busdoor.cluster.network import Links
@@ -141,5 +140,6 @@ def _kv_bytes_per_token(given: float | None, replica: Replica) -> float:
         return given
     step_time = replica.step_time
     if isinstance(step_time, RooflineStepTime):
-        return step_time.model.kv_bytes_per_token(step_time.kv_dtype or lm_head_dtype(step_time.weight_dtype))
+        kv_dtype = step_time.kv_dtype or step_time.model.kv_dtype_with(step_time.weights)
+        return step_time.model.kv_bytes_per_token(kv_dtype)
     raise ValueError(f"a {type(step_time).__name__} knows no model; say kv_bytes_per_token")

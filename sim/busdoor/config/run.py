@@ -31,8 +31,8 @@ class Limits:
     Parameters
     ----------
     kv : KVConfig
-        Memory of the (first) server, and `max_model_len`: the smallest power of two that holds the longest request,
-        within what the model can.
+        Memory of the (first) server (where layers attend to a window, as requests of the traces' mean length leave it),
+        and `max_model_len`: the smallest power of two that holds the longest request, within what the model can.
     max_output_tokens : int
         For policies that reserve: cap on answers whose clients gave none, the smallest power of two that holds the
         longest one.
@@ -55,9 +55,11 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
     check_sizes(config)
-    longest = [(longest_request(trace), int(trace.output_tokens.max(initial=1))) for trace in traces] or [(2, 1)]
-    request, answer = (_power_of_two(max(lengths)) for lengths in zip(*longest, strict=True))
-    pools = tuple(_memory(pool, request) for pool in config.pools)
+    seen = [(longest_request(trace), int(trace.output_tokens.max(initial=1)), _mean_request(trace)) for trace in traces]
+    *longest, means = zip(*(seen or [(2, 1, 0.0)]), strict=True)
+    request, answer = (_power_of_two(max(lengths)) for lengths in longest)
+    context = sum(means) / len(means)
+    pools = tuple(_memory(pool, request, context) for pool in config.pools)
     return Limits(pools[0], answer, pools)
 
 
@@ -91,11 +93,16 @@ def check_sizes(config: Config) -> None:
     check_memory(runs * SUMMARY_BYTES, f"a study with {config.replications:,} replications of {policies}")
 
 
-def _memory(pool: PoolTable, longest_request: int) -> KVConfig:
+def _mean_request(trace: Trace) -> float:
+    """Mean tokens of a trace's requests, prompt and answer; 0 of an empty one."""
+    return float(np.sum(trace.input_tokens + trace.output_tokens)) / max(1, len(trace))
+
+
+def _memory(pool: PoolTable, longest_request: int, context_tokens: float) -> KVConfig:
     kv = pool.kv
     return KVConfig(
         block_size=kv.block_size,
-        num_blocks=kv.num_blocks or pool.gpu.num_blocks(kv.block_size),
+        num_blocks=kv.num_blocks or pool.gpu.num_blocks(kv.block_size, context_tokens),
         max_model_len=kv.max_model_len or min(longest_request, pool.gpu.model.max_position_embeddings),
     )
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from busdoor.catalog import DEFAULT_ENGINE, Engine, engine
+from busdoor.catalog import DEFAULT_ENGINE, Engine, config_path, engine
 from busdoor.config.from_calibration import measured_server, with_memory
 from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.core.registry import checked
@@ -56,7 +56,8 @@ def parse_server(
         measured = measured_server(table_of(data, "step_time"), folder) if runs else {}
         kv = _strict(KVTable, with_memory(table_of(data, "kv"), measured), "[kv]")
     with blame("gpu"):
-        card = _strict(GPUTable, with_share(table_of(data, "gpu"), host), "[gpu]")
+        own = with_share(_with_path(table_of(data, "gpu"), folder), host)
+        card = _strict(GPUTable, own, "[gpu]")
         if runs and kv.num_blocks is None:
             card.num_blocks(kv.block_size)  # says so here if the model does not fit
     with blame("step_time"):
@@ -96,6 +97,12 @@ def with_share(card: Mapping[str, Any], host: Engine | None) -> dict[str, Any]:
     """
     share = None if host is None else host.gpu_memory_utilization
     return dict(card) if share is None else {"gpu_memory_utilization": share, **card}
+
+
+def _with_path(gpu: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a table [gpu] whose model, where it is a file beside the configuration, is found from anywhere."""
+    path = config_path(gpu.get("model"), folder)
+    return gpu if path is None else {**gpu, "model": path}
 
 
 def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:

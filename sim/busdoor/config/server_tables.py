@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 from busdoor.catalog import GPU, Dtype, Engine, ModelShape, gpu_names, kv_capacity, model_names
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import model as find_model
-from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.catalog.memory import GPU_MEMORY_UTILIZATION
 from busdoor.core.units import STRICT
 
@@ -44,11 +43,12 @@ class GPUTable:
     Parameters
     ----------
     name, model : str or table
-        From the catalogue, or tables of your own.
+        From the catalogue, or tables of your own; a model may be a Hugging Face config.json too, or
+        the folder that holds it.
     tp : int
         GPUs that share the model.
     weight_dtype, kv_dtype : str
-        Formats; the KV cache is at 16 bits unless said otherwise.
+        Formats; the checkpoint's unless given, the KV cache at 16 bits where it has none.
     gpu_memory_utilization : float
         Share of the memory that the engine may take.
     price_per_hour : float, optional
@@ -60,13 +60,18 @@ class GPUTable:
         default_factory=lambda: find_model("llama-3.1-8b")
     )
     tp: PositiveInt = 1
-    weight_dtype: Dtype = "bf16"
+    weight_dtype: Dtype | None = None
     kv_dtype: Dtype | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = GPU_MEMORY_UTILIZATION
     price_per_hour: PositiveFloat | None = None
 
-    def num_blocks(self, block_size: int) -> int:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight_dtype", self.weight_dtype or self.model.weight_dtype)
+
+    def num_blocks(self, block_size: int, context_tokens: float | None = None) -> int:
         """KV blocks that it holds; ValueError if the model does not fit.
+
+        Where layers attend to a window, requests of `context_tokens` leave room for more of them.
 
         Examples
         --------
@@ -81,6 +86,7 @@ class GPUTable:
             kv_dtype=self.kv_dtype,
             tp=self.tp,
             block_size=block_size,
+            context_tokens=context_tokens,
         )
 
     def roofline(self) -> dict[str, Any]:
@@ -101,13 +107,14 @@ class GPUTable:
         >>> GPUTable().kv_bytes_per_token()
         131072.0
         """
-        return float(self.model.kv_bytes_per_token(self.kv_dtype or lm_head_dtype(self.weight_dtype)))
+        weights = self.weight_dtype or self.model.weight_dtype
+        return float(self.model.kv_bytes_per_token(self.kv_dtype or self.model.kv_dtype_with(weights)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as TOML or JSON would hold it; what is not of the catalogue is spelt out."""
         said = {key: value for key in self.__dataclass_fields__ if (value := getattr(self, key)) is not None}
         said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else asdict(self.name)
-        said["model"] = self.model.name if self.model in map(find_model, model_names()) else asdict(self.model)
+        said["model"] = self.model.name if self.model in map(find_model, model_names()) else self.model.to_table()
         return said
 
 

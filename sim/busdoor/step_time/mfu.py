@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.core.batch import Batch
-from busdoor.step_time.roofline import RooflineStepTime, costs_of
+from busdoor.step_time.roofline import RooflineStepTime
 from busdoor.step_time.roofline_costs import distinct_experts
+from busdoor.step_time.roofline_costs_of import costs_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,13 +71,19 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
     (0.104, 0.727)
     """
     wanted = batch.num_prefill_tokens + batch.num_decode_tokens
+    windows, rows = step_time.costs.windows, batch.num_decode_rows
+    decode_pairs = np.array([float(batch.decode_attention)])
+    keys, pairs = float(batch.prefill_context_tokens), batch.prefill_attention
+    if windows:
+        keys, pairs = windows.prefill(batch)
+        decode_pairs = windows.decode_pairs(rows, decode_pairs)
     matrix_s, memory_s = _peak_seconds(
         step_time,
         np.array([wanted]),
         np.array([batch.num_requests]),
-        np.array([batch.prefill_attention]),
-        np.array([batch.prefill_context_tokens]),
-        np.array([batch.decode_attention]),
+        np.array([pairs]),
+        np.array([keys]),
+        decode_pairs,
     )
     duration_s = duration_s or step_time.duration_s(batch)
     return Utilisation(float(matrix_s[0]) / duration_s, float(memory_s[0]) / duration_s)
@@ -116,13 +123,18 @@ def _stretch_seconds(step_time: RooflineStepTime, iterations: pd.DataFrame) -> t
     column = {name: iterations[name].to_numpy(dtype=np.float64) for name in _COLUMNS}
     rows = column["num_decode_tokens"] + column["num_idle_rows"]
     context = (column["context_tokens"] + column["context_tokens_last"]) / 2  # the mean: it grows evenly
+    pairs, keys, decode_pairs = column["prefill_attention"], column["prefill_context_tokens"], context + rows
+    if windows := step_time.costs.windows:
+        pairs, keys = windows.least_prefill(pairs, keys, column["num_prefill_tokens"])
+        ends = (column[name] + rows for name in ("context_tokens", "context_tokens_last"))
+        decode_pairs = sum(windows.decode_pairs(rows, end) for end in ends) / 2  # below the mean: it bends down
     matrix_s, memory_s = _peak_seconds(
         step_time,
         column["num_prefill_tokens"] + column["num_decode_tokens"],
         column["num_requests"],
-        column["prefill_attention"],
-        column["prefill_context_tokens"],
-        context + rows,
+        pairs,
+        keys,
+        decode_pairs,
     )
     return matrix_s * column["repeat"], memory_s * column["repeat"]
 
@@ -139,6 +151,6 @@ def _peak_seconds(
     ideal = replace(step_time, memory_efficiency=1.0, kv_efficiency=1.0, gemm_efficiency=1.0, attention_efficiency=1.0)
     cost = costs_of(ideal)
     matrix_s = tokens * (cost.dense_row_s + cost.experts_per_tok * cost.expert_row_s) + requests * cost.head_row_s
-    matrix_s = matrix_s + (prefill_attention + decode_attention) * cost.pair_s
+    matrix_s = matrix_s + prefill_attention * cost.pair_s + decode_attention * cost.decode_flop_s
     memory_s = cost.dense_read_s + cost.head_read_s + (prefill_context_tokens + decode_attention) * cost.key_s
     return matrix_s, memory_s + distinct_experts(tokens, cost.num_experts, cost.experts_per_tok) * cost.expert_read_s

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.catalog import ModelShape
+from busdoor.step_time.roofline_attention import Windows
 
 Count = TypeVar("Count", float, NDArray[np.float64])
 
@@ -36,8 +37,11 @@ class Costs:
         The same of the LM head.
     num_experts, experts_per_tok, expert_read_s, expert_row_s
         Experts of a layer; those that a token visits; reading one expert of every layer; multiplying one row by it.
-    key_s, pair_s, decode_pair_s : float
-        Reading the key and value of a token; multiplying a query-key pair; a decode's pair, the longer of the two.
+    key_s, pair_s, decode_flop_s, decode_pair_s : float
+        Reading the key and value of a token; multiplying a query-key pair of a prompt, and of a
+        decode; a decode's pair, the longer of reading and multiplying.
+    windows : Windows, optional
+        Layers that attend to a window of the context only.
     """
 
     fixed_s: float
@@ -55,7 +59,9 @@ class Costs:
     expert_row_s: float
     key_s: float
     pair_s: float
+    decode_flop_s: float
     decode_pair_s: float
+    windows: Windows | None
 
     def gemm_s(self, rows: float, read_s: float, row_s: float) -> float:
         """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` a row."""
@@ -87,10 +93,13 @@ def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> C
 def activation_bytes(shape: ModelShape, tp: int) -> float:
     """Bytes that a position moves in all layers between the GEMMs, which keep their own inputs and outputs in flight.
 
-    Per layer: two norms with residual (four reads or writes of the width each), rotary embedding and KV write (queries,
-    keys and values read and written), and the activation function (its inputs read, its output written).
+    Per layer: norms with residual (two reads or writes of the width for each norm, and two for the
+    sums), rotary embedding and KV write (queries, keys and values read and written), and the
+    activation function (its inputs read, its output written).
     """
-    heads = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
-    mlp = (3 if shape.mlp == "gated" else 2) * shape.intermediate_size * shape.num_experts_per_tok
-    values = 8 * shape.hidden_size + (2 * heads + mlp) / tp
-    return shape.num_hidden_layers * values * ACTIVATION_BYTES
+    latent = shape.kv_lora_rank + shape.qk_rope_head_dim
+    keys = latent if shape.kv_lora_rank else 2 * shape.num_key_value_heads * shape.head_dim
+    heads = shape.num_attention_heads * shape.head_dim + keys
+    mlp = (3 if shape.mlp == "gated" else 2) * shape.mlp_widths
+    values = shape.num_hidden_layers * (8 * shape.hidden_size + 2 * heads / tp) + mlp / tp
+    return values * ACTIVATION_BYTES

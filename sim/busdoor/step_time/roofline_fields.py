@@ -1,0 +1,97 @@
+"""What a roofline is made of: GPU, model and engine, and the shares of the GPU that kernels reach."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.catalog import DEFAULT_ENGINE, GPU, Dtype, Engine, ModelShape, gpu, gpu_names, model, model_names
+from busdoor.catalog import engine as find_engine
+from busdoor.catalog.gpus import Share
+from busdoor.catalog.memory import check_weights_fit
+from busdoor.step_time.base import TermSeconds
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RooflineFields:
+    """The fields of a `RooflineStepTime`, checked.
+
+    Parameters
+    ----------
+    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
+        What runs what.
+    tp : int
+        GPUs that share the model.
+    weight_dtype, kv_dtype : str
+        Formats; the checkpoint's unless given (a model that names none has 16 bits). Experts keep a
+        format of their own, as gpt-oss's do.
+    memory_efficiency, kv_efficiency, gemm_efficiency : float, optional
+        In place of the catalogue's for the GPU.
+    attention_efficiency : float
+        Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100: 0.39, 0.53 and 0.61
+        at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM 0.24).
+    engine : Engine, or what `busdoor.catalog.engine` takes
+        Whose host it is; vllm unless given.
+    step_overhead_s, request_overhead_s : float, optional
+        Host time of a step, and of a request in it, in place of the engine's.
+    layer_overhead_s : float
+        Launch gaps and ramps of a layer's kernels (BLIS's fit on an H100: 32.1 µs).
+    all_reduce_latency_s : float
+        Latency of one all-reduce (vLLM's custom kernel on an H100: 9 µs at tp 2, 4 and 8; sglang PR 2904).
+    link_efficiency : float
+        Share of the link bandwidth that an all-reduce reaches (NCCL rings: about 0.8).
+    """
+
+    gpu: Annotated[GPU, BeforeValidator(gpu)]
+    model: Annotated[ModelShape, BeforeValidator(model)]
+    tp: PositiveInt = 1
+    weight_dtype: Dtype | None = None
+    kv_dtype: Dtype | None = None
+    memory_efficiency: Share | None = None
+    kv_efficiency: Share | None = None
+    gemm_efficiency: Share | None = None
+    attention_efficiency: Share = 0.55
+    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
+    step_overhead_s: TermSeconds | None = None
+    layer_overhead_s: TermSeconds = 32e-6
+    request_overhead_s: TermSeconds | None = None
+    all_reduce_latency_s: TermSeconds = 9e-6
+    link_efficiency: Share = 0.8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight_dtype", self.weights)
+        self.model.check_tp(self.tp)
+        check_weights_fit(self.gpu, self.model, self.weights, self.tp)
+
+    @property
+    def weights(self) -> Dtype:
+        """Format of the weights: the checkpoint's unless another is given."""
+        return self.weight_dtype or self.model.weight_dtype
+
+    @property
+    def host_s(self) -> tuple[float, float]:
+        """Host seconds of a step, and of a request in it."""
+        step_s, request_s = self.step_overhead_s, self.request_overhead_s
+        return (
+            self.engine.host_per_step_s if step_s is None else step_s,
+            self.engine.host_per_request_s if request_s is None else request_s,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them; GPU and model by name where the catalogue has them.
+
+        Examples
+        --------
+        >>> table = RooflineFields(gpu("h100"), model("qwen3-0.6b")).describe()
+        >>> table["gpu"], table["weight_dtype"]
+        ('h100', 'bf16')
+        """
+        fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine"))
+        parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
+        shape = self.model.name if self.model in map(model, model_names()) else self.model.to_table()
+        named = {"gpu": card, "model": shape, "engine": self.engine.describe()}
+        return {"name": "roofline", **named, **parameters}
