@@ -46,7 +46,7 @@ def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
         If there is none; the message has the nearest name.
     """
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is not {what}; it has to be a name, such as {min(tables)!r}, or a table")
+        raise ValueError(f"{name!r} is not {what}; it has to be a name ({min(tables)}, ...) or a table")
     found = _entry(tables, name)
     if found is None:
         raise unknown(what, name, tables)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator
 from busdoor_workloads.nearest import nearest
 from busdoor_workloads.text import FORMULA_STARTS
 
+MOST_NAMES = 25  # that a message lists; of more, the half of that many
 LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file name on any system
 
 
@@ -66,11 +67,21 @@ def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
     'aple' is not a fruit; did you mean 'apple'? (known: apple, pear)
     >>> print(unknown("a fruit", "xyz", ["apple", "pear"]))
     'xyz' is not a fruit (known: apple, pear)
+    >>> print(unknown("a letter", "xyz", map(chr, range(97, 97 + 26))))
+    'xyz' is not a letter (known: a, b, c, d, e, f, g, h, i, j, k, l, ... and 14 more)
     """
     names = sorted(set(known))
     near = nearest(str(name), names)
     guess = f"; did you mean {near!r}?" if near else ""
-    return ValueError(f"{name!r} is not {what}{guess} (known: {', '.join(names)})")
+    return ValueError(f"{name!r} is not {what}{guess} (known: {_shortened(names)})")
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """Return the names in a line, the first of them where there are very many."""
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    shown = names[: MOST_NAMES // 2]
+    return f"{', '.join(shown)}, ... and {len(names) - len(shown)} more"
 
 
 def listed(names: Sequence[str]) -> str:
