@@ -223,8 +223,8 @@ class TestWaste:
         assert last[0].get_width() == pytest.approx(100 * cache["used"] / sum(cache.values()))
 
     def test_slots_or_kv(self, intro):
-        with pytest.raises(ValueError, match="'seats', which is neither 'slots' nor 'kv'"):
-            plot_waste(intro[0], "seats")
+        with pytest.raises(ValueError, match="'places', which is neither 'slots' nor 'kv'"):
+            plot_waste(intro[0], "places")
 
 
 class TestNothingToDraw:

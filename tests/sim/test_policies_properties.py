@@ -42,11 +42,11 @@ STEP_TIMES = [
     ),
 ]  # fmt: skip
 
-seats = st.integers(1, 5)
+slots = st.integers(1, 5)
 budgets = st.sampled_from([16, 40, 200])
 queues = st.sampled_from(["fcfs", "priority"])
 whole_batches = {
-    "batch_size": st.one_of(st.none(), seats),
+    "batch_size": st.one_of(st.none(), slots),
     "max_output_tokens": st.sampled_from([None, 20, 40]),
     "max_wait_s": st.sampled_from([0.0, 0.03, 1.0]),
     "finished_rows": st.sampled_from(["compute", "skip"]),
@@ -63,13 +63,13 @@ POLICIES = {
         "spacing": st.sampled_from(["probability", "width"]),
     },
     "orca": {
-        "max_num_seqs": seats,
+        "max_num_seqs": slots,
         "max_num_batched_tokens": st.one_of(st.none(), budgets),
         "reservation": st.sampled_from(["max", "pow2", "oracle"]),
         "queue": queues,
     },
     "vllm": {
-        "max_num_seqs": seats,
+        "max_num_seqs": slots,
         "max_num_batched_tokens": budgets,
         "queue": queues,
         "watermark": st.sampled_from([0.0, 0.1]),
@@ -77,14 +77,14 @@ POLICIES = {
         "prefix_caching": st.booleans(),
     },
     "prefill_first": {
-        "max_num_seqs": seats,
+        "max_num_seqs": slots,
         "max_num_batched_tokens": budgets,
         "queue": queues,
         "watermark": st.sampled_from([0.0, 0.1]),
         "prefix_caching": st.booleans(),
     },
     "tgi": {
-        "max_num_seqs": seats,
+        "max_num_seqs": slots,
         "waiting_served_ratio": st.sampled_from([0.0, 0.3, 0.7, 1.2]),
         "max_waiting_tokens": st.sampled_from([0, 3, 7, 20]),
         "max_batch_prefill_tokens": st.one_of(st.none(), budgets),
@@ -93,7 +93,7 @@ POLICIES = {
     },
     "trtllm": {
         "capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]),
-        "max_num_seqs": seats,
+        "max_num_seqs": slots,
         "max_num_tokens": budgets,
         "chunked_prefill": st.booleans(),
         "max_output_tokens": st.sampled_from([None, 20, 40]),
@@ -258,7 +258,7 @@ CONTINUOUS = tuple(name for name in POLICIES if name not in WHOLE)
 
 @settings(max_examples=40, deadline=None)
 @given(traces(timeouts=False))
-def test_one_seat_is_first_come_first_served_whatever_the_policy(trace):
+def test_one_slot_is_first_come_first_served_whatever_the_policy(trace):
     static = run(trace, "static", batch_size=1).requests
     for name in CONTINUOUS:
         other = run(trace, name, max_num_seqs=1).requests
@@ -270,14 +270,14 @@ def test_one_seat_is_first_come_first_served_whatever_the_policy(trace):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 40), st.integers(1, 40))
-def test_with_equal_lengths_the_gain_is_exactly_one(seats, batches, inputs, outputs):
-    number = seats * batches
+def test_with_equal_lengths_the_gain_is_exactly_one(slots, batches, inputs, outputs):
+    number = slots * batches
     burst = Trace(
         arrival_s=np.zeros(number), input_tokens=np.full(number, inputs), output_tokens=np.full(number, outputs)
     )
-    static = run(burst, "static", batch_size=seats).requests
+    static = run(burst, "static", batch_size=slots).requests
     for name in CONTINUOUS:
-        other = run(burst, name, max_num_seqs=seats).requests
+        other = run(burst, name, max_num_seqs=slots).requests
         np.testing.assert_allclose(other["finish_s"], static["finish_s"], rtol=1e-12)
 
 
@@ -299,7 +299,7 @@ def test_stretching_all_times_stretches_all_latencies(trace, config, kv, scale):
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
-def test_more_seats_never_slow_a_saturated_server(name):
+def test_more_slots_never_slow_a_saturated_server(name):
     rng = np.random.default_rng(7)
     number = 300
     burst = Trace(
@@ -307,5 +307,5 @@ def test_more_seats_never_slow_a_saturated_server(name):
         input_tokens=rng.integers(1, 40, number),
         output_tokens=rng.geometric(1 / 12, number).clip(1, 50),
     )
-    makespans = [run(burst, name, max_num_seqs=seats).requests["finish_s"].max() for seats in (1, 2, 4, 8, 16, 32)]
+    makespans = [run(burst, name, max_num_seqs=slots).requests["finish_s"].max() for slots in (1, 2, 4, 8, 16, 32)]
     assert all(more < fewer for fewer, more in pairwise(makespans))

@@ -24,16 +24,16 @@ MILLISECONDS = LinearStepTime(base_s=5e-3, per_token_s=5e-5)
 MODES = [(lookahead, step_by_step) for lookahead in (0, 1) for step_by_step in (False, True)]
 
 queue = st.sampled_from(["fcfs", "priority"])
-seats = st.sampled_from([1, 2, 4, 16])
-paged = {"max_num_seqs": seats, "max_num_batched_tokens": st.sampled_from([16, 64]), "queue": queue}
+slots = st.sampled_from([1, 2, 4, 16])
+paged = {"max_num_seqs": slots, "max_num_batched_tokens": st.sampled_from([16, 64]), "queue": queue}
 caches = {"watermark": st.sampled_from([0.0, 0.1, 0.25]), "prefix_caching": st.booleans()}
 POLICIES = {
     "vllm": paged | caches | {"long_prefill_token_threshold": st.sampled_from([0, 8])},
     "prefill_first": paged | caches,
     "trtllm": {"capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]), "queue": queue,
-               "max_num_seqs": seats, "max_num_tokens": st.sampled_from([16, 64]), "chunked_prefill": st.booleans()},
-    "tgi": {"max_num_seqs": seats, "max_batch_prefill_tokens": st.sampled_from([None, 40])},
-    "orca": {"max_num_seqs": seats, "queue": queue, "reservation": st.sampled_from(["max", "pow2", "oracle"])},
+               "max_num_seqs": slots, "max_num_tokens": st.sampled_from([16, 64]), "chunked_prefill": st.booleans()},
+    "tgi": {"max_num_seqs": slots, "max_batch_prefill_tokens": st.sampled_from([None, 40])},
+    "orca": {"max_num_seqs": slots, "queue": queue, "reservation": st.sampled_from(["max", "pow2", "oracle"])},
     "static": {"batch_size": st.sampled_from([None, 1, 4])},
     "dynamic": {"batch_size": st.sampled_from([None, 1, 4]), "max_wait_s": st.sampled_from([0.0, 0.05])},
     "multi_bin": {"batch_size": st.sampled_from([None, 1, 4]), "num_bins": st.integers(1, 3)},

@@ -38,7 +38,7 @@ class Disaggregation:
     kv_bytes_per_token : float
         Bytes of a token's keys and values in all layers.
     recorder : TableRecorder
-        Who writes down the requests that never come to the decode pool.
+        Records the requests that never come to the decode pool.
     on_leave : callable
         Called with every request that leaves.
     """

@@ -35,7 +35,7 @@ ROUTERS: Registry[type[Router]] = Registry(
 
 
 def make_router(name: str, **fields: Any) -> Router:
-    """Make a router.
+    """Return a router.
 
     Parameters
     ----------

@@ -94,19 +94,19 @@ class Router(ABC):
         self.prepare()
 
     def prepare(self) -> None:
-        """Make what the choice needs; `servers`, `weights` and `seed` are known."""
+        """Prepare what the choice needs; `servers`, `weights` and `seed` are known."""
         return
 
     @abstractmethod
     def choose(self, request: Request) -> int:
-        """Index of the server that a request is sent to; called once for each, when it arrives."""
+        """Return the index of the server that a request is sent to; called once for each, when it arrives."""
 
     def next_server(self) -> int | None:
-        """Index of the server that takes the next request, whatever it is; None where that is not known beforehand."""
+        """Return the index of the server that takes the next request, whatever it is; None if not known."""
         return None
 
     def least(self) -> int:
-        """Index of the server with the fewest outstanding requests for its weight, the first of equals."""
+        """Return the index of the server with the fewest outstanding requests for its weight, the first of equals."""
         return self.loads.index(min(self.loads))
 
     def submit(self, request: Request) -> None:
@@ -123,7 +123,7 @@ class Router(ABC):
         return index
 
     def deliver(self, request: Request) -> None:
-        """Hand a request that has a place to its server."""
+        """Submit a request that has a place to its server."""
         self.server_of(request).submit(request)
 
     def withdraw(self, request: Request) -> None:

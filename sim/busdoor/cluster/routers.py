@@ -39,16 +39,16 @@ class RoundRobin(Router):
     """
 
     def prepare(self) -> None:
-        """Reset: no server has been sent anything."""
+        """Reset the turns: no server has been sent anything."""
         self._line = [(1 / weight, index, 1) for index, weight in enumerate(self.weights)]
         heapify(self._line)
 
     def next_server(self) -> int:
-        """Whose turn it is: the server with the least turns, this one included, for its weight."""
+        """Return the server with the fewest turns for its weight, this one included."""
         return self._line[0][1]
 
     def choose(self, request: Request) -> int:
-        """Whose turn it is."""
+        """Return the server whose turn it is."""
         _, index, turn = self._line[0]
         heapreplace(self._line, ((turn + 1) / self.weights[index], index, turn + 1))
         return index
@@ -80,7 +80,7 @@ class LeastOutstanding(Router):
     """The server with the fewest unanswered requests for its weight; the first of equals."""
 
     def choose(self, request: Request) -> int:
-        """Fewest outstanding requests."""
+        """Return the server with the fewest outstanding requests for its weight."""
         return self.least()
 
 
@@ -88,7 +88,7 @@ class ShortestQueue(Router):
     """The server with the fewest unanswered tokens for its weight, the request's included; the first of equals."""
 
     def choose(self, request: Request) -> int:
-        """Fewest outstanding tokens."""
+        """Return the server with the fewest outstanding tokens for its weight."""
         own = max_tokens(request)
         sums = [(tokens + own) / weight for tokens, weight in zip(self.outstanding_tokens, self.weights, strict=True)]
         return sums.index(min(sums))
@@ -107,7 +107,7 @@ class PowerOfTwo(Router):
         self._draws = stream(self.seed, "router")
 
     def choose(self, request: Request) -> int:
-        """Draw two, take the less loaded; of equals the first drawn."""
+        """Draw two, and return the less loaded; of equals the first drawn."""
         count = len(self.servers)
         first = int(self._draws.random() * count)
         second = int(self._draws.random() * (count - 1))
@@ -127,7 +127,7 @@ class LeastKV(Router):
         self._num_blocks = [getattr(kv, "num_blocks", 1) or 1 for kv in memories]
 
     def choose(self, request: Request) -> int:
-        """Smallest share of blocks taken."""
+        """Return the server with the smallest share of blocks taken."""
         taken = [server.kv_blocks() / blocks for server, blocks in zip(self.servers, self._num_blocks, strict=True)]
         return min(range(len(taken)), key=lambda index: (taken[index], self.loads[index]))
 
@@ -139,7 +139,7 @@ class SessionAffinity(Router):
     """
 
     def prepare(self) -> None:
-        """No conversation has a server yet."""
+        """Reset: no conversation has a server yet."""
         self._server_of: dict[int, int] = {}
 
     def choose(self, request: Request) -> int:
@@ -194,7 +194,7 @@ class PrefixAffinity(Router):
         return index
 
     def _longest(self, hash_ids: tuple[int, ...]) -> tuple[int, int]:
-        """How many blocks at the beginning some server was sent before, and which servers."""
+        """Return how many blocks at the beginning some server was sent before, and which servers."""
         node, servers = 0, 0
         for known, hash_id in enumerate(hash_ids):
             child = self._nodes.get((node, hash_id))

@@ -32,7 +32,7 @@ def simulate_cluster(
     Parameters
     ----------
     trace : Trace
-        Who arrives when.
+        Which requests arrive when.
     replicas : sequence of Replica
         The servers; they may differ in policy, memory, step time and weight.
     router : str, mapping or Router

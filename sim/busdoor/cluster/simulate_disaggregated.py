@@ -44,7 +44,7 @@ def simulate_disaggregated(
     Parameters
     ----------
     trace : Trace
-        Who arrives when.
+        Which requests arrive when.
     prefill_replicas, decode_replicas : sequence of Replica
         The two pools. The decode pool's policies must be of the `PagedPolicy` kind (`vllm`), which can take in a
         request whose prompt is computed.

@@ -95,7 +95,7 @@ class PolicyTable:
         return self.with_fields(self.label, max_output_tokens=max_output_tokens)
 
     def build(self, kv: KVConfig, trace: Trace) -> Policy:
-        """Make a fresh scheduler for one run of a trace."""
+        """Build a fresh scheduler for one run of a trace."""
         policy: Policy = self.config.build(kv, trace)
         return policy
 
@@ -123,7 +123,7 @@ def _limits(card: GPUTable) -> dict[str, int]:
 
 
 def _config(name: str, table: Mapping[str, Any]) -> Any:
-    """Make the policy's own configuration; a wrong name or value is one sentence."""
+    """Return the policy's own settings; a wrong name or value is one sentence."""
     try:
         return policy_config(name, **table)
     except ValueError as error:

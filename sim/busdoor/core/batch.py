@@ -31,7 +31,7 @@ class Batch:
     admitted, preempted : list of Request
         Requests that entered, and that were preempted, when this batch was decided.
     released : list of Request, optional
-        Whose slots became free when it completed, where these are not just the finished (static batches).
+        Requests whose slots became free when it completed, where these are not just the finished (static batches).
     grown_blocks : int
         KV blocks begun in the repetitions after the first; known when it has completed.
     num_prefill_tokens : int

@@ -49,7 +49,9 @@ class Decodes:
         self.context_tokens = 0
         # phases[(context - clock) % block_size]: the requests in it, in order of joining.
         self.phases: list[dict[Request, None]] = [{} for _ in range(block_size)]
-        self._ending: list[tuple[int, int, Request]] = []  # (finish clock, seat, request); stale where it has left
+        self._ending: list[
+            tuple[int, int, Request]
+        ] = []  # (finish clock, admission index, request); stale where it has left
 
     def join(self, request: Request) -> None:
         """Add a request whose `computed_tokens` and `generated_tokens` are right at this clock."""
@@ -58,7 +60,7 @@ class Decodes:
         self.phases[(request.computed_tokens - self.clock) % self.block_size][request] = None
         self.count += 1
         self.context_tokens += request.computed_tokens
-        heappush(self._ending, (finish, request.seat, request))
+        heappush(self._ending, (finish, request.admission_index, request))
 
     def leave(self, request: Request) -> None:
         """Remove a request, and write its progress into it."""

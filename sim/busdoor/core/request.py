@@ -52,6 +52,7 @@ class Request:
     """
 
     __slots__ = (
+        "admission_index",
         "arrival_s",
         "cached_tokens",
         "computed_tokens",
@@ -73,7 +74,6 @@ class Request:
         "released_s",
         "replica",
         "request_id",
-        "seat",
         "session_id",
         "status",
     )
@@ -110,7 +110,7 @@ class Request:
         self.decode_clock = -1  # the decode clock when it joined the decodes; -1: not decoding
         self.finish_clock = -1  # the decode clock at which its last token is out
         self.kv: object = None  # what the KV manager keeps for it
-        self.seat = -1  # its place in the policy's order of admission
+        self.admission_index = -1  # its place in the policy's order of admission
 
     @property
     def known_tokens(self) -> int:

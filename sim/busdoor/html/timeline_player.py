@@ -10,7 +10,7 @@ from typing import NamedTuple
 from busdoor.html.patterns import legend, paints, patterns
 from busdoor.html.template import fill
 from busdoor.html.timeline_frames import Scene, Window, bars, counters, round_step
-from busdoor.html.timeline_svg import lanes, seats
+from busdoor.html.timeline_svg import lanes, slot_bars
 from busdoor.plots.hatches import SLOT_LABELS
 from busdoor.plots.runs import Run, count_slots
 from busdoor.plots.style import identity
@@ -123,7 +123,7 @@ def _side(key: str, side: Side, scene: Scene, counts: Mapping[str, list[int]], w
         slots=escape(_slots(scene, rows)),
         rows=rows,
         patterns=patterns(key, color),
-        seats=seats(rows),
+        slot_bars=slot_bars(rows),
         lanes=lanes(scene, window),
         ticks=_ticks(window),
         counters=_counters(counts),

@@ -14,14 +14,14 @@ LETTER_SHARE = 0.03  # of the width: what a letter needs on a phone
 MIN_PERCENT = 0.02  # of the width: narrower than a fifth of a pixel is not drawn
 
 
-def seats(rows: int) -> str:
+def slot_bars(rows: int) -> str:
     """Draw a bar per slot, and in it what the script widens: the progress of its request."""
     empty = "".join(_rect(0, 100, slot, rows, ' class="empty"') for slot in range(rows))
     return empty + "".join(_rect(0, 0, slot, rows, ' class="rider"') for slot in range(rows))
 
 
 def lanes(scene: Scene, window: Window) -> str:
-    """Draw every stay: dark while it prefills, light while it decodes, hatched while it rides along finished."""
+    """Draw every stay: dark while it prefills, light while it decodes, hatched while it is held though finished."""
     rows = scene.rows(window)
     drawn: dict[str, list[str]] = {kind: [] for kind, *_ in PIECES}
     for slot, *moments in bars(scene, window):

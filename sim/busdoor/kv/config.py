@@ -43,9 +43,9 @@ class KVConfig:
         return self.num_blocks * self.block_size
 
     def paged(self, prefix_caching: bool = False) -> PagedKV:
-        """Make the memory as blocks, with or without a prefix cache."""
+        """Return the memory as blocks, with or without a prefix cache."""
         return (PrefixCachedKV if prefix_caching else PagedKV)(self.num_blocks, self.block_size)
 
     def contiguous(self) -> ContiguousKV:
-        """Make the memory as one range of token slots."""
+        """Return the memory as one range of token slots."""
         return ContiguousKV(self.num_tokens, self.block_size)

@@ -89,7 +89,7 @@ def count_slots(run: Run) -> int:
     """Return how many slots a server ever held at once.
 
     Not how many it might: vLLM's `max_num_seqs` of 1,024 costs nothing where no more than 50 requests ever met, and a
-    picture of 974 empty seats says nothing.
+    picture of 974 empty slots says nothing.
     """
     return int(run.stays["slot"].max()) + 1
 

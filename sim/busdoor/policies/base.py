@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import inf
+from operator import attrgetter
 from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from busdoor.theory.capacity import continuous_capacity_rps
 from busdoor_workloads import Trace
 
 Item: TypeAlias = tuple[Request, int]
+by_admission = attrgetter("admission_index")
 
 
 class KVUse(NamedTuple):
@@ -96,18 +98,18 @@ class Policy(ABC):
 
     @abstractmethod
     def schedule(self, now_s: float) -> Batch | None:
-        """Decide the next iteration; None when there is nothing to run now."""
+        """Schedule the next iteration; None when there is nothing to run now."""
 
     @abstractmethod
     def stretch(self, batch: Batch) -> int:
-        """For how many iterations `schedule` would return this batch if no request arrived (itself included)."""
+        """Return for how many iterations `schedule` would return this batch if no request arrived (itself included)."""
 
     @abstractmethod
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
         """Complete a batch that has run `repeat` times; return the finished requests, in order."""
 
     def next_wakeup_s(self) -> float:
-        """When it wants to be asked again though no request arrives; infinity for never."""
+        """Return when it wants to be asked again though no request arrives; infinity for never."""
         return inf
 
     def would_admit(self, request: Request) -> bool:
@@ -134,10 +136,10 @@ class Policy(ABC):
 
     @abstractmethod
     def kv_use(self) -> KVUse:
-        """KV memory as the batch that was just decided takes it in its first iteration."""
+        """Return the KV memory as the batch that was just decided takes it in its first iteration."""
 
     def kv_blocks(self, repeat: int) -> int:
-        """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
+        """Return the KV blocks taken in iteration number `repeat` (from 1) of the batch just decided."""
         return self.kv_use().blocks
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:

@@ -49,7 +49,7 @@ class PolicyConfig(Protocol):
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
-    """Make a class of settings: frozen, by keyword, checked; a mistake is one sentence.
+    """Turn a class into one of settings: frozen, by keyword, checked; a mistake is one sentence.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class QueueFields:
                 raise ValueError(f"{name} = {value} applies only to queue = 'sjf', not {self.queue!r}")
 
     def make_queue(self) -> str | Queue:
-        """Make the waiting line, or name it where its name says all."""
+        """Return a waiting line, or its name where that suffices."""
         return ShortestJobQueue(self.length_error, self.length_seed) if self.queue == "sjf" else self.queue
 
 

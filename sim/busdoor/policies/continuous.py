@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.decodes import Decodes
 from busdoor.core.request import Request
-from busdoor.policies.base import Item, Policy
+from busdoor.policies.base import Item, Policy, by_admission
 from busdoor.policies.queues import Queue, as_queue
 
 
 class ContinuousPolicy(Policy):
     """Running requests in order of admission; those that decode are kept as sums in `decodes`.
 
-    A subclass says in `schedule` whom it admits and what a batch holds, and keeps the KV memory.
+    A subclass decides in `schedule` which requests it admits and what a batch holds, and keeps the KV memory.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ContinuousPolicy(Policy):
         self.prefilling: dict[Request, None] = {}
         self.decodes = Decodes(block_size)
         self._starved: list[Request] = []  # decoding, but left out of the batch that is running
-        self._next_seat = 0
+        self._next_admission = 0
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
@@ -57,14 +57,14 @@ class ContinuousPolicy(Policy):
             self.waiting.push(request)
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         total = request.input_tokens + request.output_tokens
         if total > self.max_model_len:
             return f"{total} tokens exceed max_model_len {self.max_model_len}"
         return ""
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next finish; a batch with prefill or a preemption does not repeat."""
+        """Return the iterations until the next finish; a batch with prefill or a preemption does not repeat."""
         return 1 if batch.chunks or batch.preempted else int(self.decodes.until_finish())
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
@@ -78,7 +78,7 @@ class ContinuousPolicy(Policy):
         for chunk in batch.chunks:
             self._compute(chunk, finished)
         if len(finished) > 1:
-            finished.sort(key=_seat)
+            finished.sort(key=by_admission)
         for request in finished:
             self._release(request, "finished")
         self._rejoin_starved()
@@ -113,19 +113,19 @@ class ContinuousPolicy(Policy):
     def _free(self, request: Request) -> None:
         """Free the KV memory of a request that leaves its slot."""
 
-    def _seat(self, request: Request, cached_tokens: int) -> None:
+    def _enter(self, request: Request, cached_tokens: int) -> None:
         """Admit a request from the waiting line to a slot."""
         request.status = "running"
         request.computed_tokens = cached_tokens
         if not (request.num_preemptions or request.generated_tokens):  # the first time
             request.cached_tokens = cached_tokens
-        request.seat = self._next_seat
-        self._next_seat += 1
+        request.admission_index = self._next_admission
+        self._next_admission += 1
         self.running[request] = None
         self.prefilling[request] = None
 
     def _preempt(self, request: Request, batch: Batch) -> None:
-        """Throw a request out: its KV is freed, to be computed again when it comes back."""
+        """Preempt a request: its KV is freed, and is computed again when the request comes back."""
         self._stop(request)
         self._release(request, "waiting")
         request.computed_tokens = 0
@@ -149,7 +149,7 @@ class ContinuousPolicy(Policy):
             request.status = "abandoned"
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot is free and no request stands before it."""
+        """Return whether a slot is free and no request stands before it."""
         return len(self.running) < self.num_slots and self.waiting.precedes(request)
 
     def items(self, batch: Batch) -> Iterator[Item]:
@@ -170,7 +170,3 @@ class ContinuousPolicy(Policy):
     def num_running(self) -> int:
         """Requests that hold a slot."""
         return len(self.running)
-
-
-def _seat(request: Request) -> int:
-    return request.seat

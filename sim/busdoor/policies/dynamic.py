@@ -1,4 +1,4 @@
-"""Dynamic batching, as inference servers call it: a batch leaves after a short window, and likes sit together."""
+"""Dynamic batching, as inference servers call it: a short window, then like lengths together."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from busdoor_workloads import Trace
 class DynamicPolicy(StaticPolicy):
     """Static batches of requests of like length.
 
-    The oldest request always goes along, so that none starves; with it go those among the first `sort_window` who
-    wait whose lengths are nearest to its own.
+    The oldest request always goes along, so that none starves; with it go, of the first `sort_window` that
+    wait, those whose lengths are nearest to its own.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class DynamicPolicy(StaticPolicy):
         self._length = _output_tokens if self.sort_by == "output" else _input_tokens
 
     def _candidates(self) -> Iterable[Request]:
-        """Return the oldest, then its likes; among equals the first to arrive."""
+        """Return the oldest request, then those of like length; of equals the first to arrive."""
         length, line = self._length, iter(self._waiting)
         seen = list(islice(line, self.sort_window))
         if seen:

@@ -61,12 +61,12 @@ class MultiBinPolicy(StaticPolicy):
         self._places = count()  # in the order of arrival, among requests that arrive at once
 
     def bin_of(self, request: Request) -> int:
-        """Number of the bin that a request waits in, from 0, the shortest."""
+        """Return the number of the bin that a request waits in, from 0, the shortest."""
         length = request.input_tokens if self.by == "input" else self._predicted(request)
         return bisect_left(self.edges, length)
 
     def bins_of(self, trace: Trace) -> NDArray[np.int64]:
-        """Number of the bin of every request of a trace, as far as lengths are known exactly; shape (n,)."""
+        """Return the number of the bin of every request of a trace, as far as lengths are known exactly; shape (n,)."""
         return np.searchsorted(self.edges, trace.input_tokens if self.by == "input" else trace.output_tokens)
 
     def admission_order(self, trace: Trace) -> NDArray[np.int64]:
@@ -80,7 +80,7 @@ class MultiBinPolicy(StaticPolicy):
             self._bins[self.bin_of(request)][request] = next(self._places)
 
     def _ready(self, line: OrderedDict[Request, int]) -> tuple[float, int]:
-        """When a bin with a request in it may leave, and the place of the request that decides it."""
+        """Return when a bin with a request in it may start, and the place of the request that decides it."""
         oldest, place = next(iter(line.items()))
         due = oldest.arrival_s + self.max_wait_s, place
         if len(line) < self.num_slots:
@@ -109,7 +109,7 @@ class MultiBinPolicy(StaticPolicy):
         return running
 
     def would_admit(self, request: Request) -> bool:
-        """Only an idle server has an ear: for the first of all, and for the one that makes a bin full."""
+        """Return whether the server is idle, and the request the first to wait or the one that makes a bin full."""
         if self._batch is not None:
             return False
         return not self._waiting or len(self._bins[self.bin_of(request)]) + 1 >= self.num_slots

@@ -55,7 +55,7 @@ class OrcaPolicy(ContinuousPolicy):
         self._needed_tokens = 0  # what all running requests will write in the end
 
     def reserved_tokens(self, request: Request) -> int:
-        """Tokens of KV that a request takes when it enters."""
+        """Return the tokens of KV that a request takes when it enters."""
         if self.reservation == "oracle":
             return request.kv_tokens
         if self.reservation == "pow2":
@@ -74,7 +74,7 @@ class OrcaPolicy(ContinuousPolicy):
         return reserved
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
         if reason:
             return reason
@@ -103,7 +103,7 @@ class OrcaPolicy(ContinuousPolicy):
                 break
             self.waiting.pop_head()
             self._needed_tokens += request.kv_tokens
-            self._seat(request, cached_tokens=0)
+            self._enter(request, cached_tokens=0)
             batch.admitted.append(request)
             batch.add_chunk(request, request.input_tokens, 0)
 
@@ -112,7 +112,7 @@ class OrcaPolicy(ContinuousPolicy):
         return not budget or batch.num_decode_tokens + batch.num_prefill_tokens + request.input_tokens <= budget
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot and a hole are free and no request stands before it."""
+        """Return whether a slot and a hole are free and no request stands before it."""
         return super().would_admit(request) and self.kv.fits(self.reserved_tokens(request))
 
     def _free(self, request: Request) -> None:

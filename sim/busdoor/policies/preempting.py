@@ -29,7 +29,7 @@ class PagedPolicy(ContinuousPolicy):
         self.by_priority = queue == "priority"
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
         blocks = self.kv.blocks_for(request.kv_tokens)
         if not reason and blocks > self.kv.num_blocks:
@@ -37,7 +37,7 @@ class PagedPolicy(ContinuousPolicy):
         return reason
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next finish or the last free block; a batch with prefill or a preemption does not repeat."""
+        """Return the iterations until the next finish or the last free block; 1 with prefill or a preemption."""
         if batch.chunks or batch.preempted:
             return 1
         decodes = self.decodes
@@ -70,12 +70,12 @@ class PagedPolicy(ContinuousPolicy):
         return next(reversed(self.running))
 
     def kv_blocks(self, repeat: int) -> int:
-        """KV blocks that are taken in the iteration number `repeat` (from 1) of the batch that was just decided."""
+        """Return the KV blocks taken in iteration number `repeat` (from 1) of the batch just decided."""
         kv = self.kv
         return kv.num_blocks - kv.num_free_blocks + self.decodes.new_blocks(repeat - 1, ahead=1)
 
     def kv_use(self) -> KVUse:
-        """Whole blocks are reserved; the last one of a request is partly empty."""
+        """Count whole blocks as reserved; the last one of a request is partly empty."""
         kv = self.kv
         blocks = kv.num_blocks - kv.num_free_blocks
         reserved = blocks * kv.block_size

@@ -85,7 +85,7 @@ class PrefillFirstPolicy(PagedPolicy):
                 break
             self.waiting.pop_head()
             self.kv.grow(request, request.known_tokens, cached_tokens)
-            self._seat(request, cached_tokens)
+            self._enter(request, cached_tokens)
             batch.admitted.append(request)
             batch.add_chunk(request, min(wanted, left), cached_tokens)
 

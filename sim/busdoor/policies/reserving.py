@@ -46,16 +46,16 @@ class ReservingPolicy(ContinuousPolicy):
         self._needed_tokens = 0  # what all running requests will write in the end
 
     def cap(self, request: Request) -> int:
-        """Most tokens that a request may generate, as far as the policy knows."""
+        """Return the most tokens that a request may generate, as far as the policy knows."""
         left = self.max_model_len - request.input_tokens
         return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
     def reserved_blocks(self, request: Request) -> int:
-        """Blocks that a request takes when it enters."""
+        """Return the blocks that a request takes when it enters."""
         return self.kv.blocks_for(request.input_tokens + self.cap(request) - 1)
 
     def reservations(self, trace: Trace) -> NDArray[np.int64]:
-        """Tokens that each request of a trace reserves, whole blocks; shape (n,)."""
+        """Return the tokens that each request of a trace reserves, whole blocks; shape (n,)."""
         left = self.max_model_len - trace.input_tokens
         asked = self.max_output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
         caps = left if asked is None else np.minimum(asked, left)
@@ -64,7 +64,7 @@ class ReservingPolicy(ContinuousPolicy):
         return reserved
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
         if reason:
             return reason

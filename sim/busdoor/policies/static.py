@@ -72,7 +72,7 @@ class StaticPolicy(Policy):
         self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that any request can leave
         self._batch: StaticBatch | None = None
         self._closed = False
-        self._next_seat = 0
+        self._next_admission = 0
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
@@ -83,7 +83,7 @@ class StaticPolicy(Policy):
             self._waiting[request] = None
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         total = request.input_tokens + request.output_tokens
         if total > self.max_model_len:
             return f"{total} tokens exceed max_model_len {self.max_model_len}"
@@ -98,7 +98,7 @@ class StaticPolicy(Policy):
         return ""
 
     def cap(self, request: Request) -> int:
-        """Most tokens that a request may generate, as far as the policy knows."""
+        """Return the most tokens that a request may generate, as far as the policy knows."""
         left = self.max_model_len - request.input_tokens
         return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
@@ -130,8 +130,8 @@ class StaticPolicy(Policy):
         for row in rows:
             del self._waiting[row]
             row.status = "running"
-            row.seat = self._next_seat
-            self._next_seat += 1
+            row.admission_index = self._next_admission
+            self._next_admission += 1
         self.kv.reserve(self, self._region(rows))
         longest_input, longest_output = self.padding or (
             max([row.input_tokens for row in rows]),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.request import Request
-from busdoor.policies.base import Item
+from busdoor.policies.base import Item, by_admission
 
 
 class StaticBatch:
@@ -84,7 +84,7 @@ class StaticBatch:
 
     @property
     def done(self) -> bool:
-        """Whether it has arrived."""
+        """Whether the longest output is complete."""
         return self.clock >= self.output_tokens
 
     @property
@@ -96,7 +96,7 @@ class StaticBatch:
         return self._finished_kv_tokens + unfinished
 
     def batch(self) -> Batch:
-        """Make the next iteration."""
+        """Return the next iteration."""
         return self._decode() if self.clock else self._prefill()
 
     def _prefill(self) -> Batch:
@@ -120,7 +120,7 @@ class StaticBatch:
         )
 
     def _prompts(self, rows: int) -> int:
-        """Keys of the prompts of all rows that compute."""
+        """Count the keys of the prompts of all rows that compute."""
         if self.reads_padding:
             return rows * self.input_tokens
         return self._unfinished_input_tokens if self.skip_finished else self._row_input_tokens
@@ -133,7 +133,7 @@ class StaticBatch:
         return end - self.clock
 
     def advance(self, repeat: int) -> list[Request]:
-        """Advance by `repeat` iterations; return the rows that have just made their last token, as they boarded."""
+        """Advance by `repeat` iterations; return the rows that have just finished, in order of admission."""
         if not self.clock:
             for row in self.rows:
                 row.computed_tokens, row.generated_tokens = row.input_tokens, 1
@@ -142,7 +142,7 @@ class StaticBatch:
         unfinished = self._unfinished
         while unfinished and unfinished[-1].output_tokens <= self.clock:
             finished.append(self._finish(unfinished.pop()))
-        finished.sort(key=_seat)
+        finished.sort(key=by_admission)
         return finished
 
     def _finish(self, row: Request) -> Request:
@@ -171,7 +171,3 @@ class StaticBatch:
 
 def _output_tokens(row: Request) -> int:
     return row.output_tokens
-
-
-def _seat(row: Request) -> int:
-    return row.seat

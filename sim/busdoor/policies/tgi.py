@@ -65,11 +65,11 @@ class TgiPolicy(ReservingPolicy):
         self._sought = True  # whether newcomers were sought for the iteration that was just decided
 
     def total_tokens(self, request: Request) -> int:
-        """Prompt and max output of a request, in tokens."""
+        """Return the prompt and max output of a request, in tokens."""
         return request.input_tokens + self.cap(request)
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
         if reason:
             return reason
@@ -96,7 +96,7 @@ class TgiPolicy(ReservingPolicy):
         return batch if batch.chunks or num_decodes else None
 
     def _fewest(self) -> int:
-        """How many a new batch must have."""
+        """Return how many requests a new batch must have."""
         if self._num_decodes >= self.max_waiting_tokens:
             return 0
         return floor(len(self.running) * self.waiting_served_ratio)
@@ -114,7 +114,7 @@ class TgiPolicy(ReservingPolicy):
         for request in taken:
             self._reserve(request)
             self._total_tokens += self.total_tokens(request)
-            self._seat(request, cached_tokens=0)
+            self._enter(request, cached_tokens=0)
             batch.admitted.append(request)
             batch.add_chunk(request, request.input_tokens, 0)
 
@@ -146,7 +146,7 @@ class TgiPolicy(ReservingPolicy):
         return len(self.running) < self.num_slots and self._has_room(*needs)
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next finish, or until the waiting requests may enter."""
+        """Return the iterations until the next finish, or until the waiting requests may enter."""
         repeat = super().stretch(batch)
         if repeat == 1 or not len(self.waiting) or not self._fits(self.waiting.head()):
             return repeat
@@ -160,7 +160,7 @@ class TgiPolicy(ReservingPolicy):
         return super().complete(batch, repeat)
 
     def would_admit(self, request: Request) -> bool:
-        """Only if it is the first of the line and fits, or makes the line long enough for a batch."""
+        """Return whether it is the first of the line and fits, or makes the line long enough for a batch."""
         if not len(self.waiting):
             return self._fits(request)
         return len(self.waiting) + 1 == self._fewest() and self._fits(self.waiting.head())

@@ -44,7 +44,7 @@ class InFlightPolicy(ContinuousPolicy):
         self.chunked_prefill = chunked_prefill
 
     def refusal(self, request: Request) -> str:
-        """Why a request can never be served; empty when it can."""
+        """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
         longest = self._longest_context(request)
         if not reason and not self.chunked_prefill and longest > self.max_num_batched_tokens:
@@ -80,7 +80,7 @@ class InFlightPolicy(ContinuousPolicy):
                 break
             self.waiting.pop_head()
             self._hold(request)
-            self._seat(request, self.kv.lookup(request))
+            self._enter(request, self.kv.lookup(request))
             batch.admitted.append(request)
             self._add_context(batch, request)
 
@@ -89,7 +89,7 @@ class InFlightPolicy(ContinuousPolicy):
         return left >= (1 if self.chunked_prefill else request.known_tokens - request.computed_tokens)
 
     def would_admit(self, request: Request) -> bool:
-        """Only if a slot, tokens and blocks are free and no request stands before it."""
+        """Return whether a slot, tokens and blocks are free and no request stands before it."""
         left = self.max_num_batched_tokens - self.decodes.count
         return super().would_admit(request) and self._has_tokens(request, left) and self._has_room(request)
 
@@ -173,7 +173,7 @@ class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
 
 
 def in_flight_policy(*, capacity: str, max_output_tokens: int | None, **arguments: Any) -> InFlightPolicy:
-    """Make the policy of a rule for the memory; `max_output_tokens` matters to the one that reserves."""
+    """Build the policy of a rule for the memory; `max_output_tokens` matters to the one that reserves."""
     if capacity == "max_utilization":
         return MaxUtilizationPolicy(**arguments)
     return GuaranteedNoEvictPolicy(max_output_tokens=max_output_tokens, **arguments)

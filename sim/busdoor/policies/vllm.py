@@ -90,7 +90,7 @@ class VllmPolicy(PagedPolicy):
         return False
 
     def _plan(self) -> list[tuple[Request, int]] | None:
-        """Pieces of the running prefills, if every request runs; None when blocks or budget make the order matter."""
+        """Return the pieces of the running prefills; None when blocks or budget make the order matter."""
         free = self.kv.num_free_blocks - len(self.decodes.crossing())
         if not self.prefilling:
             return [] if free >= 0 else None
@@ -177,7 +177,7 @@ class VllmPolicy(PagedPolicy):
                 break
             self.waiting.pop_head()
             self.kv.grow(request, cached_tokens + num_tokens, cached_tokens)
-            self._seat(request, cached_tokens)
+            self._enter(request, cached_tokens)
             batch.admitted.append(request)
             batch.add_chunk(request, num_tokens, cached_tokens)
             budget -= num_tokens

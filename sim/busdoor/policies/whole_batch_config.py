@@ -114,7 +114,7 @@ class StaticConfig(BuiltInConfig):
 
 
 def _check_fills(batch_size: int, trace: Trace) -> None:
-    """Refuse a batch that would wait for ever, because those who are to fill it wait for its answers."""
+    """Refuse a batch that would wait for ever, because the requests that are to fill it wait for its answers."""
     if not trace.concurrency:
         raise ValueError("later turns wait for answers, so that a batch may never fill; set max_wait_s")
     if trace.concurrency < batch_size:
@@ -212,7 +212,7 @@ class MultiBinConfig(StaticConfig):
         return (users - 1) // bins + 1
 
     def _check_some_bin_fills(self, batch_size: int, users: int) -> None:
-        """Refuse a batch that would wait for ever, because those who are to fill it wait in other bins."""
+        """Refuse a batch that would wait for ever, because the requests that are to fill it wait in other bins."""
         if batch_size > self._most_filled(users):
             raise ValueError(
                 f"batch_size is {batch_size} but {users} users may all wait in bins that are not full; set max_wait_s, "

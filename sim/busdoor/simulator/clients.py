@@ -44,9 +44,9 @@ class Clients:
     Parameters
     ----------
     env : simpy.Environment
-        Where they live.
+        Environment of the servers.
     trace : Trace
-        What they send.
+        The requests.
     kv_block_size : int
         Tokens in the server's KV blocks: the trace's `hash_ids` are expressed in them.
 
@@ -64,7 +64,7 @@ class Clients:
         self._server: Submits | None = None
 
     def start(self, server: Submits) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._server = server
         if self._to_send == 0:
             server.close()

@@ -1,4 +1,4 @@
-"""Writing down what happens: flat arrays while it runs, tables afterwards."""
+"""Record what happens: flat arrays while it runs, tables afterwards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TableRecorder:
     Parameters
     ----------
     policy : Policy
-        Whose queue and KV memory are read when a batch begins.
+        Its queue and KV memory are read when a batch begins.
     iterations : bool
         Whether to keep the stretches and stays; without them a run of a million requests takes little memory.
     replica : int
@@ -149,20 +149,20 @@ class TableRecorder:
                 self.left(request, now_s)
 
     def requests(self) -> pd.DataFrame:
-        """One row a request, in the trace's order."""
+        """Return a row per request, in the trace's order."""
         frame = _frame(self._requests, REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
         status = pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
         frame["status"] = status.to_numpy()
         return frame
 
     def iterations(self) -> pd.DataFrame:
-        """One row a stretch, in order of time."""
+        """Return a row per stretch, in order of time."""
         frame = _frame(self._iterations, ITERATION_COLUMNS)
         frame["replica"] = self._replica
         return frame
 
     def stays(self) -> pd.DataFrame:
-        """One row for each time that a request held a slot, in order of entering."""
+        """Return a row for each time that a request held a slot, in order of entering."""
         frame = _frame(self._stays, STAY_COLUMNS)
         frame = frame.sort_values(["enter_s", "request_id"], ignore_index=True)
         frame.insert(1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy()))
@@ -223,7 +223,7 @@ def _frame(values: bytearray, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 class Recorder(Protocol):
-    """Who writes down what happens; see `busdoor.simulator.recorder`."""
+    """Records what happens; see `TableRecorder`."""
 
     def begin(self, batch: Batch, now_s: float) -> None:
         """Record that a batch begins, before its first iteration."""

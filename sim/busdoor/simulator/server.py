@@ -38,7 +38,7 @@ class Server:
     step_by_step : bool
         Whether every iteration is an event of its own. The results are the same; it is the slow oracle.
     recorder : Recorder, optional
-        Who writes down what happens.
+        Records what happens.
     on_leave : callable, optional
         Called with every request that finishes, is refused or abandoned: for closed loops and your own models.
 
@@ -123,7 +123,7 @@ class Server:
                 self._cut()
 
     def kv_blocks(self) -> int:
-        """KV blocks that are taken now: by the iteration that runs, or by the next where that is decided already."""
+        """Return the KV blocks that the running iteration takes, or the next where that is decided already."""
         stretch = self._stretch
         if stretch is None:
             return self.policy.kv_blocks(1)

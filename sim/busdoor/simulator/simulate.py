@@ -46,7 +46,7 @@ def simulate(
     step_by_step : bool
         Make every iteration an event: slow, with the same results.
     iterations : bool
-        Keep the tables of iterations and stays (needed for ITL, seats, memory and most plots).
+        Keep the tables of iterations and stays (needed for ITL, slots, memory and most plots).
     meta : mapping, optional
         What else the result's `meta` should say (gpu, model, seed, slo limits in seconds ...).
     progress : callable, optional

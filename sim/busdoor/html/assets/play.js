@@ -1,4 +1,4 @@
-// Plays the timelines: draws the curtain before what has not happened yet, fills the seats, and turns the counters.
+// Plays the timelines: draws the curtain before what has not happened yet, fills the slots, and turns the counters.
 "use strict";
 
 (() => {
@@ -40,7 +40,7 @@
     slider.setAttribute("aria-valuetext", timeText(whole) + sides.map((side) => spoken(side, whole)).join(""));
     for (const side of sides) {
       drawCurtain(side.curtain, (100 * frame) / film.frames);
-      side.riders.forEach((rider, slot) => seat(rider, side.stays[slot], frame));
+      side.riders.forEach((rider, slot) => fillSlot(rider, side.stays[slot], frame));
       for (const counter of side.counters) {
         const name = counter.dataset.count;
         counter.textContent = WRITE[name](side[name][whole]);
@@ -64,7 +64,7 @@
     now.setAttribute("x2", percent + "%");
   }
 
-  function seat(rider, stays, now) {
+  function fillSlot(rider, stays, now) {
     const stay = stays.find(([enter, , , leave]) => enter <= now && now < leave);
     const [kind, share] = stay ? progress(stay, now) : ["free", 0];
     rider.setAttribute("class", "rider " + kind);
