@@ -49,6 +49,13 @@ def spoken(label: str, whole_batch: bool) -> str:
     return f"{label} batching" if whole_batch else f"continuous batching ({label})"
 
 
+def output_caps(trace: Trace, max_model_len: int, max_output_tokens: int | None) -> NDArray[np.int64]:
+    """Return the most tokens that each request of a trace may generate, as far as a policy knows; shape (n,)."""
+    left = max_model_len - trace.input_tokens
+    asked = max_output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
+    return left if asked is None else np.minimum(asked, left)
+
+
 class Policy(ABC):
     """What the simulator and the engine drive: the requests of the next iteration.
 
@@ -60,6 +67,10 @@ class Policy(ABC):
     ----------
     num_slots : int
         Most requests that run at once.
+    max_model_len : int
+        Longest input + output of a request, in tokens; what `refusal` and `cap` go by.
+    max_output_tokens : int, optional
+        Cap on the output of requests that come without one.
     streams : bool
         Whether tokens leave the server as they are made; otherwise an answer appears whole.
     whole_batch : bool
@@ -71,6 +82,8 @@ class Policy(ABC):
     """
 
     num_slots: int
+    max_model_len: int
+    max_output_tokens: int | None = None
     streams: bool = True
     whole_batch: ClassVar[bool] = False
     lookahead: ClassVar[int] = 0
@@ -91,6 +104,30 @@ class Policy(ABC):
     @abstractmethod
     def add(self, request: Request) -> None:
         """Add a request that has arrived; one that can never be served gets a status "refused: <reason>"."""
+
+    def refusal(self, request: Request) -> str:
+        """Return why a request can never be served; empty if it can."""
+        total = request.input_tokens + request.output_tokens
+        return f"{total} tokens exceed max_model_len {self.max_model_len}" if total > self.max_model_len else ""
+
+    def refuses(self, request: Request) -> bool:
+        """Return whether a request can never be served; its `status` then says why."""
+        reason = self.refusal(request)
+        if reason:
+            request.status = f"refused: {reason}"
+        return bool(reason)
+
+    def cap(self, request: Request) -> int:
+        """Return the most tokens that a request may generate, as far as the policy knows."""
+        left = self.max_model_len - request.input_tokens
+        return min(request.max_output_tokens or self.max_output_tokens or left, left)
+
+    def beyond_cap(self, request: Request) -> str:
+        """Return why a request's output is too long for what the policy reserves; empty if it is not."""
+        cap = self.cap(request)
+        if request.output_tokens <= cap:
+            return ""
+        return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
 
     def close(self) -> None:
         """Close: no arrival is left."""

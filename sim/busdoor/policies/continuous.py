@@ -50,18 +50,8 @@ class ContinuousPolicy(Policy):
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
-        reason = self.refusal(request)
-        if reason:
-            request.status = f"refused: {reason}"
-        else:
+        if not self.refuses(request):
             self.waiting.push(request)
-
-    def refusal(self, request: Request) -> str:
-        """Return why a request can never be served; empty if it can."""
-        total = request.input_tokens + request.output_tokens
-        if total > self.max_model_len:
-            return f"{total} tokens exceed max_model_len {self.max_model_len}"
-        return ""
 
     def stretch(self, batch: Batch) -> int:
         """Return the iterations until the next finish; a batch with prefill or a preemption does not repeat."""

@@ -102,8 +102,8 @@ class MultiBinPolicy(StaticPolicy):
         line = min((line for line in self._bins if line), key=self._ready)
         return islice(line, self.num_slots)
 
-    def _board(self) -> StaticBatch:
-        running = super()._board()
+    def _start(self) -> StaticBatch:
+        running = super()._start()
         for row in running.rows:
             del self._bins[self.bin_of(row)][row]
         return running

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
-from busdoor.policies.base import KVUse
+from busdoor.policies.base import KVUse, output_caps
 from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.queues import Queue
 from busdoor_workloads import Trace
@@ -45,35 +45,24 @@ class ReservingPolicy(ContinuousPolicy):
         self.max_output_tokens = max_output_tokens
         self._needed_tokens = 0  # what all running requests will write in the end
 
-    def cap(self, request: Request) -> int:
-        """Return the most tokens that a request may generate, as far as the policy knows."""
-        left = self.max_model_len - request.input_tokens
-        return min(request.max_output_tokens or self.max_output_tokens or left, left)
-
     def reserved_blocks(self, request: Request) -> int:
         """Return the blocks that a request takes when it enters."""
         return self.kv.blocks_for(request.input_tokens + self.cap(request) - 1)
 
     def reservations(self, trace: Trace) -> NDArray[np.int64]:
         """Return the tokens that each request of a trace reserves, whole blocks; shape (n,)."""
-        left = self.max_model_len - trace.input_tokens
-        asked = self.max_output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
-        caps = left if asked is None else np.minimum(asked, left)
+        caps = output_caps(trace, self.max_model_len, self.max_output_tokens)
         block_size = self.kv.block_size
         reserved: NDArray[np.int64] = -(-(trace.input_tokens + caps - 1) // block_size) * block_size
         return reserved
 
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
-        reason = super().refusal(request)
-        if reason:
-            return reason
-        cap, blocks = self.cap(request), self.reserved_blocks(request)
-        if request.output_tokens > cap:
-            return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
-        if blocks > self.kv.num_blocks:
-            return f"its reservation of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
-        return ""
+        reason = super().refusal(request) or self.beyond_cap(request)
+        blocks = self.reserved_blocks(request)
+        if not reason and blocks > self.kv.num_blocks:
+            reason = f"its reservation of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
+        return reason
 
     def _reserve(self, request: Request) -> None:
         """Reserve all blocks of a request that enters."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
-from busdoor.policies.base import Item, KVUse, Policy
+from busdoor.policies.base import Item, KVUse, Policy, output_caps
 from busdoor.policies.static_batch import StaticBatch
 from busdoor.policies.whole_batch_config import StaticConfig
 from busdoor.step_time.base import StepTime
@@ -67,55 +67,39 @@ class StaticPolicy(Policy):
         self.reads_padding = chosen.decode_reads == "padded"
         self.streams = chosen.release == "request"
         self.max_output_tokens = chosen.max_output_tokens
-        inputs, outputs = chosen.pad_input_tokens, chosen.pad_output_tokens
-        self.padding = (inputs, outputs) if inputs and outputs else None
+        self.padding = chosen.padding
         self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that any request can leave
         self._batch: StaticBatch | None = None
         self._closed = False
-        self._next_admission = 0
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
-        reason = self.refusal(request)
-        if reason:
-            request.status = f"refused: {reason}"
-        else:
+        if not self.refuses(request):
             self._waiting[request] = None
 
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
-        total = request.input_tokens + request.output_tokens
-        if total > self.max_model_len:
-            return f"{total} tokens exceed max_model_len {self.max_model_len}"
-        cap = self.cap(request)
-        if request.output_tokens > cap:
-            return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"
+        reason = super().refusal(request) or self.beyond_cap(request)
+        if reason:
+            return reason
         if self.padding and (request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]):
             return f"its lengths exceed those that every batch is padded to, {self.padding[0]} and {self.padding[1]}"
-        region = sum(self.padding or (request.input_tokens, cap)) - 1
+        region = sum(self.padding or (request.input_tokens, self.cap(request))) - 1
         if region > self.kv.num_tokens:
             return f"its KV of {region} tokens exceeds the cache's {self.kv.num_tokens}"
         return ""
-
-    def cap(self, request: Request) -> int:
-        """Return the most tokens that a request may generate, as far as the policy knows."""
-        left = self.max_model_len - request.input_tokens
-        return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
     def close(self) -> None:
         """Close: no arrival is left, and the next batch need not be full."""
         self._closed = True
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Go on with the batch that runs, or let one leave if it is time."""
-        if self._batch is not None:
-            return self._batch.batch()
-        if not self._leaves(now_s):
-            return None
-        self._batch = self._board()
-        batch = self._batch.batch()
-        batch.admitted = list(self._batch.rows)
-        return batch
+        """Schedule the next iteration of the running batch, or start one if it is time."""
+        if self._batch is None:
+            if not self._leaves(now_s):
+                return None
+            self._batch = self._start()
+        return self._batch.batch()
 
     def _leaves(self, now_s: float) -> bool:
         waiting = len(self._waiting)
@@ -124,24 +108,18 @@ class StaticPolicy(Policy):
     def _departure_s(self) -> float:
         return next(iter(self._waiting)).arrival_s + self.max_wait_s
 
-    def _board(self) -> StaticBatch:
-        """Board the next batch: its requests leave the line, and it takes its region."""
+    def _start(self) -> StaticBatch:
+        """Start the next batch: its requests leave the line, and it takes its region of KV."""
         rows = self._fitting()
         for row in rows:
             del self._waiting[row]
             row.status = "running"
-            row.admission_index = self._next_admission
-            self._next_admission += 1
         self.kv.reserve(self, self._region(rows))
-        longest_input, longest_output = self.padding or (
-            max([row.input_tokens for row in rows]),
-            max([row.output_tokens for row in rows]),
-        )
-        skip_finished = self.settings.finished_rows == "skip"
-        return StaticBatch(rows, longest_input, longest_output, skip_finished, self.reads_padding)
+        lengths = self._padded(rows, [row.output_tokens for row in rows])
+        return StaticBatch(rows, *lengths, self.settings.finished_rows == "skip", self.reads_padding)
 
     def _candidates(self) -> Iterable[Request]:
-        """The requests that would board, the oldest first; the last ones may find no memory."""
+        """Return the requests that would run next, the oldest first; the last ones may find no memory."""
         return islice(self._waiting, self.num_slots)
 
     def _fitting(self) -> list[Request]:
@@ -153,19 +131,19 @@ class StaticPolicy(Policy):
         return rows
 
     def _region(self, rows: list[Request]) -> int:
-        """Tokens of KV that a batch takes."""
-        longest_input, longest_cap = self.padding or (
-            max([row.input_tokens for row in rows]),
-            max([self.cap(row) for row in rows]),
-        )
-        return len(rows) * (longest_input + longest_cap - 1)
+        """Return the tokens of KV that a batch takes."""
+        return len(rows) * (sum(self._padded(rows, [self.cap(row) for row in rows])) - 1)
+
+    def _padded(self, rows: list[Request], output_tokens: list[int]) -> tuple[int, int]:
+        """Return the input and output length that rows are padded to, given the outputs to hold."""
+        return self.padding or (max([row.input_tokens for row in rows]), max(output_tokens))
 
     def stretch(self, batch: Batch) -> int:
-        """Until the next row finishes."""
+        """Return the iterations until the next row finishes."""
         return self._batch.stretch() if self._batch else 1
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Advance all rows; return whose answers are out, and let go of the slots when the last is."""
+        """Advance all rows; return those whose answers are out, and free the slots when the last is."""
         running = self._batch
         assert running is not None
         answered = [row for row in running.advance(repeat) if row.status == "running"]
@@ -181,11 +159,11 @@ class StaticPolicy(Policy):
         return answered
 
     def next_wakeup_s(self) -> float:
-        """When the oldest request has waited long enough."""
+        """Return when the oldest request has waited long enough."""
         return self._departure_s() if self._batch is None and self._waiting else inf
 
     def would_admit(self, request: Request) -> bool:
-        """Only an idle server has an ear: for the first of a line, and for the one that makes it full."""
+        """Return whether the server is idle, and the request the first to wait or the one that fills a batch."""
         waiting = len(self._waiting)
         return self._batch is None and (not waiting or waiting + 1 >= self.num_slots)
 
@@ -225,7 +203,7 @@ class StaticPolicy(Policy):
             step_time,
             trace.input_tokens[order],
             trace.output_tokens[order],
-            self.caps(trace)[order],
+            output_caps(trace, self.max_model_len, self.max_output_tokens)[order],
             batch_size=self.num_slots,
             kv_tokens=self.kv.num_tokens,
             padding=self.padding,
@@ -233,13 +211,6 @@ class StaticPolicy(Policy):
             reads_padding=self.reads_padding,
         )
 
-    def caps(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the output tokens that the policy keeps memory for, of every request of a trace; shape (n,)."""
-        left = self.max_model_len - trace.input_tokens
-        if trace.max_output_tokens is not None:
-            return np.minimum(trace.max_output_tokens, left)
-        return left if self.max_output_tokens is None else np.minimum(self.max_output_tokens, left)
-
     def admission_order(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the rows of a trace in the order in which they board under load; shape (n,)."""
+        """Return the rows of a trace in the order in which they are admitted under load; shape (n,)."""
         return np.arange(len(trace))

@@ -75,6 +75,8 @@ class StaticBatch:
         self.output_tokens = output_tokens
         self.skip_finished = skip_finished
         self.reads_padding = reads_padding
+        for index, row in enumerate(rows):
+            row.admission_index = index
         self.clock = 0  # iterations that have passed
         self.kv_tokens = sum([row.kv_tokens for row in rows])  # that are wanted, when all have finished
         self._unfinished = sorted(rows, key=_output_tokens, reverse=True)
@@ -102,6 +104,7 @@ class StaticBatch:
     def _prefill(self) -> Batch:
         rows, padded = len(self.rows), self.input_tokens
         return Batch(
+            admitted=list(self.rows),
             chunks=[Chunk(row, row.input_tokens, 0) for row in self.rows],
             num_prefill_tokens=self._unfinished_input_tokens,
             num_padded_tokens=rows * padded - self._unfinished_input_tokens,

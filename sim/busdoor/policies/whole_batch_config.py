@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from busdoor.kv.config import KVConfig
+from busdoor.policies.base import output_caps
 from busdoor.policies.config import BuiltInConfig, LengthError, settings
 from busdoor_workloads import Trace
 
@@ -64,6 +65,12 @@ class StaticConfig(BuiltInConfig):
         if self.pad_to == "batch" and (self.pad_input_tokens or self.pad_output_tokens):
             raise ValueError('pad_input_tokens and pad_output_tokens are the lengths for pad_to = "dataset"')
 
+    @property
+    def padding(self) -> tuple[int, int] | None:
+        """Input and output length of every batch, if both are given."""
+        inputs, outputs = self.pad_input_tokens, self.pad_output_tokens
+        return (inputs, outputs) if inputs and outputs else None
+
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Return what the policy is called with, but for `max_model_len`.
 
@@ -97,13 +104,10 @@ class StaticConfig(BuiltInConfig):
         """Tokens of a row with the longest prompt and the longest cap of all that can be served."""
         if trace is None:
             return kv.max_model_len
-        left = kv.max_model_len - trace.input_tokens
-        fits = trace.output_tokens <= left
+        fits = trace.input_tokens + trace.output_tokens <= kv.max_model_len
         if not fits.any():
             return kv.max_model_len
-        caps = left if self.max_output_tokens is None else np.minimum(left, self.max_output_tokens)
-        if trace.max_output_tokens is not None:
-            caps = np.minimum(left, trace.max_output_tokens)
+        caps = output_caps(trace, kv.max_model_len, self.max_output_tokens)
         return int(trace.input_tokens[fits].max() + caps[fits].max()) - 1
 
     def _batch_size(self, largest: int, trace: Trace | None) -> int:
