@@ -1,5 +1,8 @@
 """The catalogue against published figures: parameter counts, bytes a token, names and sources."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from busdoor.catalog import (
@@ -7,9 +10,11 @@ from busdoor.catalog import (
     ModelShape,
     gpu,
     gpu_names,
+    kv_capacity,
     model,
     model_names,
 )
+from busdoor.config import Config
 
 # Parameters of the published checkpoints (safetensors metadata on the Hugging Face hub; OPT's paper for the OPTs).
 PUBLISHED_PARAMETERS = {
@@ -114,6 +119,15 @@ def test_quantised_weights_leave_embeddings_and_lm_head_at_16_bits():
         ("a100", "a100-80gb"),
         ("NVIDIA GeForce RTX 4090", "rtx-4090"),
         ("AMD_Instinct_MI300X", "mi300x"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA RTX A6000", "rtx-a6000"),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("Tesla V100-SXM2-32GB", "v100-32gb"),
+        ("NVIDIA H20", "h20"),
     ],
 )
 def test_gpus_answer_to_the_names_people_use(typed, name):
@@ -190,6 +204,71 @@ TINY = {
 LINK = {"link_bytes_per_s": 1e9}
 
 
+def test_four_keys_are_a_gpu_of_ones_own():
+    card = {"memory_gib": 24, "bandwidth_bytes_per_s": 936e9, "flop_per_s": 71e12, "price_per_hour": 0.25}
+    config = Config.from_table({"gpu": {"name": card, "model": "qwen3-8b"}})
+    assert config.gpu.name.rate("bf16") == config.gpu.name.rate("int4") == 71e12
+    assert config.price_per_hour == 0.25
+    assert Config.from_table({"gpu": config.gpu.to_dict()}).gpu == config.gpu
+    assert config.gpu.num_blocks(16) == pytest.approx(kv_capacity("rtx-3090", "qwen3-8b"), rel=0.2)
+
+
+def test_a_list_price_of_the_catalogue_counts_only_where_it_is_given():
+    assert gpu("l4").price_per_hour and gpu("l4").sources["price_per_hour"].startswith("USD")
+    assert Config.from_table({"gpu": {"name": "l4", "model": "qwen3-4b"}}).price_per_hour is None
+
+
+# Memory (GB), bandwidth (GB/s), dense bf16 and fp8 rates (TFLOP/s; 0: none) as NVIDIA's and AMD's datasheets give them;
+# T4 and V100 have no bf16, so their fp16 rate.
+DATASHEETS = {
+    "t4": (16, 320, 65, 0),
+    "l4": (24, 300, 121, 242.5),
+    "a10": (24, 600, 125, 0),
+    "a10g": (24, 600, 70, 0),
+    "a30": (24, 933, 165, 0),
+    "a40": (48, 696, 149.7, 0),
+    "v100-16gb": (16, 900, 125, 0),
+    "v100-32gb": (32, 900, 125, 0),
+    "rtx-a6000": (48, 768, 154.8, 0),
+    "rtx-3090": (24, 936, 71, 0),
+    "rtx-4090": (24, 1008, 165.2, 330.3),
+    "rtx-5090": (32, 1792, 209.5, 419),
+    "rtx-pro-6000": (96, 1792, 503.8, 1007.6),
+    "l40": (48, 864, 181.05, 362),
+    "l40s": (48, 864, 362.05, 733),
+    "a100-40gb": (40, 1555, 312, 0),
+    "a100-80gb": (80, 2039, 312, 0),
+    "h100": (80, 3350, 989.4, 1978.9),
+    "h100-pcie": (80, 2000, 756.5, 1513),
+    "h100-nvl": (94, 3900, 835.5, 1670.5),
+    "h200": (141, 4800, 989.4, 1978.9),
+    "h20": (96, 4000, 148, 296),
+    "gh200": (96, 4000, 989.4, 1978.9),
+    "b200": (180, 8000, 2250, 4500),
+    "b300": (270, 7750, 2250, 4500),
+    "gb200": (186, 8000, 2500, 5000),
+    "gb300": (279, 8000, 2500, 5000),
+    "mi300a": (128, 5300, 980.6, 1961.2),
+    "mi300x": (192, 5300, 1307.4, 2614.9),
+    "mi325x": (256, 6000, 1307.4, 2614.9),
+    "mi355x": (288, 8000, 2516.6, 5033.2),
+}
+
+
+def test_every_gpu_is_held_to_its_datasheet():
+    assert set(DATASHEETS) == set(gpu_names())
+
+
+@pytest.mark.parametrize("name", DATASHEETS)
+def test_a_gpu_has_the_figures_of_its_datasheet(name):
+    memory_gb, gb_per_s, bf16, fp8 = DATASHEETS[name]
+    card = gpu(name)
+    assert (card.bandwidth_bytes_per_s, card.rate("bf16")) == pytest.approx((gb_per_s * 1e9, bf16 * 1e12))
+    assert card.flop_per_s.get("fp8", 0) == pytest.approx(fp8 * 1e12)
+    # Makers count GB of 1e9 or of 2**30 bytes; error correction and the driver take up to 11 % of a label.
+    assert 0.89 * memory_gb < card.memory_gib < 1.001 * memory_gb
+
+
 @pytest.mark.parametrize("name", gpu_names())
 def test_every_figure_of_a_gpu_has_its_source(name):
     figures = {"memory_gib", "bandwidth_bytes_per_s", "flop_per_s", "link_bytes_per_s"}
@@ -208,3 +287,9 @@ def test_catalogue_objects_are_frozen():
     assert isinstance(model("qwen3-4b"), ModelShape)
     with pytest.raises(Exception, match=r"frozen|assign"):
         gpu("h100").memory_gib = 1  # type: ignore[misc]
+
+
+def test_the_page_names_every_gpu_and_model():
+    page = (Path(__file__).parents[2] / "docs" / "gpus-and-models.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z][a-z0-9.-]*[a-z0-9]", page))
+    assert {*gpu_names(), *model_names()} <= words

@@ -59,7 +59,7 @@ def test_a_calibrations_name_is_a_step_time_wherever_one_is_taken(tmp_path):
 def test_all_missing_keys_of_an_own_gpu_or_model_are_named_at_once():
     with pytest.raises(ValueError) as error:
         gpu({"name": "mine", "memory_gib": 3})
-    assert str(error.value) == "[gpu]: bandwidth_bytes_per_s, flop_per_s and link_bytes_per_s are missing"
+    assert str(error.value) == "[gpu]: bandwidth_bytes_per_s and flop_per_s are missing"
     with pytest.raises(ValueError, match=r"num_hidden_layers, hidden_size, .* and max_position_embeddings are missing"):
         model({"name": "mine"})
     with pytest.raises(ValueError, match=r"poisson needs 'request_rate'$"):

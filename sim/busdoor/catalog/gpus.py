@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import Dtype
@@ -15,6 +16,12 @@ from busdoor.core.registry import checked
 
 GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]
+PCIE_4_BYTES_PER_S = 32e9  # x16, one direction: what a GPU has that names no link
+
+
+def _by_format(rate: object) -> object:
+    """Return rates by number format; a number alone is the bf16 rate."""
+    return {"bf16": rate} if isinstance(rate, int | float) and not isinstance(rate, bool) else rate
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -29,16 +36,18 @@ class GPU:
         Memory that a program sees (PyTorch's total, a little under the label), in GiB.
     bandwidth_bytes_per_s : float
         Datasheet memory bandwidth, bytes/s.
-    flop_per_s : dict of str to float
-        Dense matrix rates by number format, FLOP/s; `bf16` has to be there.
+    flop_per_s : float or dict of str to float
+        Dense matrix rates by number format, FLOP/s; `bf16` has to be there, and a number is its rate.
     link_bytes_per_s : float
-        GPU to GPU bandwidth in one direction, bytes/s, all links together.
+        GPU to GPU bandwidth in one direction, bytes/s, all links together; PCIe 4 unless given.
     memory_efficiency, kv_efficiency : float
         Share of the bandwidth that reading weights, and attention reading the KV cache, reach.
     gemm_efficiency : float
         Share of the matrix rate that large GEMMs reach inside a model.
     tdp_w : float
         Power limit, watts; 0 where not given.
+    price_per_hour : float, optional
+        Of one GPU: where `sources` has one, a list price. A run counts it for a GPU of your own only.
     aliases : tuple of str
         Other names.
     sources : dict of str to str
@@ -54,12 +63,13 @@ class GPU:
     name: Label
     memory_gib: PositiveFloat
     bandwidth_bytes_per_s: PositiveFloat
-    flop_per_s: dict[Dtype, PositiveFloat]
-    link_bytes_per_s: PositiveFloat
+    flop_per_s: Annotated[dict[Dtype, PositiveFloat], BeforeValidator(_by_format)]
+    link_bytes_per_s: PositiveFloat = PCIE_4_BYTES_PER_S
     memory_efficiency: Share = 0.9
     kv_efficiency: Share = 0.9
     gemm_efficiency: Share = 0.75
     tdp_w: NonNegativeFloat = 0.0
+    price_per_hour: PositiveFloat | None = None
     aliases: tuple[str, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
 
@@ -71,6 +81,10 @@ class GPU:
     def memory_bytes(self) -> float:
         """Memory that a program sees, bytes."""
         return self.memory_gib * GIB
+
+    def to_table(self) -> dict[str, Any]:
+        """Return its fields as a table of a configuration has them."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
     def rate(self, weight_dtype: Dtype) -> float:
         """Dense matrix rate for weights of a format, FLOP/s.
@@ -105,9 +119,11 @@ def gpu(name: str | Mapping[str, Any] | GPU) -> GPU:
     --------
     >>> gpu("NVIDIA H100-SXM").memory_gib
     79.11
-    >>> gpu("h10")
+    >>> gpu({"memory_gib": 24, "bandwidth_bytes_per_s": 1e12, "flop_per_s": 150e12}).rate("fp8")
+    150000000000000.0
+    >>> gpu("h1000")
     Traceback (most recent call last):
-    ValueError: 'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a100-40gb, ...)
+    ValueError: 'h1000' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, ...)
     """
     if isinstance(name, GPU):
         return name
@@ -121,7 +137,7 @@ def gpu_names() -> list[str]:
 
     Examples
     --------
-    >>> gpu_names()
-    ['a100-40gb', 'a100-80gb', 'h100', 'h200', 'b200', 'l40s', 'rtx-4090', 'mi300x']
+    >>> len(gpu_names()), gpu_names()[:3]
+    (31, ['a100-40gb', 'a100-80gb', 'h100'])
     """
     return list(read_tables("gpus.toml"))

@@ -34,7 +34,7 @@ def plain(name: str) -> str:
     """
     last = name.lower().rpartition("/")[2]
     dashed = re.sub(r"[\s_]+", "-", last.strip())
-    return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|meta)-", "", dashed))
+    return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|tesla|meta)-", "", dashed))
 
 
 def find(tables: Mapping[str, Table], what: str, name: object) -> Table:

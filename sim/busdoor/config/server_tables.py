@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
@@ -52,7 +51,8 @@ class GPUTable:
     gpu_memory_utilization : float
         Share of the memory that the engine may take.
     price_per_hour : float, optional
-        Of one GPU, in your currency: the table then says what the load costs.
+        Of one GPU, in your currency: the table then says what the load costs. A GPU of your own may
+        have its price in its table instead.
     """
 
     name: Annotated[GPU, BeforeValidator(find_gpu)] = Field(default_factory=lambda: find_gpu("h100"))
@@ -67,6 +67,8 @@ class GPUTable:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight_dtype", self.weight_dtype or self.model.weight_dtype)
+        if self.price_per_hour is None and self.name not in map(find_gpu, gpu_names()):
+            object.__setattr__(self, "price_per_hour", self.name.price_per_hour)
 
     def num_blocks(self, block_size: int, context_tokens: float | None = None) -> int:
         """KV blocks that it holds; ValueError if the model does not fit.
@@ -113,7 +115,7 @@ class GPUTable:
     def to_dict(self) -> dict[str, Any]:
         """Return the table as TOML or JSON would hold it; what is not of the catalogue is spelt out."""
         said = {key: value for key in self.__dataclass_fields__ if (value := getattr(self, key)) is not None}
-        said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else asdict(self.name)
+        said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else self.name.to_table()
         said["model"] = self.model.name if self.model in map(find_model, model_names()) else self.model.to_table()
         return said
 

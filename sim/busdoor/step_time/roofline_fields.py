@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
@@ -91,7 +90,7 @@ class RooflineFields:
         """
         fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine"))
         parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
-        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
+        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else self.gpu.to_table()
         shape = self.model.name if self.model in map(model, model_names()) else self.model.to_table()
         named = {"gpu": card, "model": shape, "engine": self.engine.describe()}
         return {"name": "roofline", **named, **parameters}
