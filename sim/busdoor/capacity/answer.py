@@ -1,4 +1,4 @@
-"""What the search found for one policy, and why."""
+"""The answer for one policy, and the reason for it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ class Answer:
     Parameters
     ----------
     policy : str
-        Its label.
+        The policy's label.
     rate, low, high : float
-        Requests per second: the best guess, a rate that meets for certain, and one that misses for certain.
+        Requests per second: the best estimate, a rate that meets the SLO for certain, and one that
+        misses it.
     binds : str
-        Key of the target that breaks first; "stability" where the server carries no more.
+        Key of the target that is missed first; "stability" where the load reaches 1.
     saturated_rps : float
-        What it carries at most, whatever the latencies; NaN where no run was needed.
+        Its maximum throughput, whatever the latencies; NaN where no run was needed.
     reason : str
-        Why the rate is 0, or why the bracket is wider than wanted; else empty.
+        Why the rate is 0, or the bracket too wide; else empty.
     probes : tuple of Probe
-        All rates that were tried, in order.
+        All tried rates, in order.
     least, least_misses : float
-        The lowest rate known to meet, 0 where all lower ones do; and the highest below it known to miss, 0 if none.
+        The lowest rate known to meet the SLO, 0 where all lower ones do; the highest below it known
+        to miss, 0 if none.
     refused : Refused
-        Requests that it refuses, where others do not: they are left out.
+        Requests that only this policy refuses; they are left out.
     """
 
     policy: str
@@ -59,21 +61,21 @@ class Answer:
 
     @property
     def num_requests(self) -> int:
-        """Requests of the longest run of a replication."""
+        """Requests of a replication's longest run."""
         return max((probe.num_requests for probe in self.probes if probe.window), default=0)
 
     def named(self, label: str) -> Answer:
-        """Return the same answer for another label."""
+        """Return the answer under another label."""
         return replace(self, policy=label)
 
 
 def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probes: tuple[Probe, ...] = ()) -> Answer:
-    """Answer that no rate meets the SLO."""
+    """Return the answer that no rate meets the SLO."""
     return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
 
 
 def found(policy: str, search: Search, least: Least, saturated_rps: float, slo: SLO, advice: str) -> Answer:
-    """Answer with what the searches have found; `advice` is for where their runs were too short."""
+    """Return the answer of the two searches; `advice` is added where their runs were too short."""
     probes = (*search.probes, *least.probes)
     if search.low is None:
         return nothing(policy, _no_rate(search, slo, advice), saturated_rps, probes)
@@ -110,7 +112,7 @@ def _too_short(search: Search, advice: str) -> str:
 
 
 def advice_for(fixed: bool) -> str:
-    """Return what to do where runs are too short: a file cannot be lengthened, a workload that is drawn can.
+    """Return the remedy for runs that are too short: a file cannot be lengthened, a drawn workload can.
 
     Examples
     --------
@@ -119,14 +121,15 @@ def advice_for(fixed: bool) -> str:
     """
     if fixed:
         return (
-            "a file is run as it is and never lengthened: give a longer one, describe its lengths and arrivals as "
+            "a file is run as it is and never lengthened: give a longer one, describe its lengths "
+            "and arrivals as "
             "[workload] laws, which can be drawn at any length, or accept that"
         )
     return "give more --replications or a larger --num-requests, or accept that"
 
 
 def describe(reading: Reading, slo: SLO) -> str:
-    """Put a reading in words, with its limit.
+    """Return a reading in words, with its limit.
 
     Examples
     --------

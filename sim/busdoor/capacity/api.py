@@ -47,36 +47,38 @@ def capacity(
     report: Report | None = None,
     **tables: Any,
 ) -> Capacity:
-    """Find the highest arrival rate at which each policy meets an SLO.
+    """Find the highest request rate at which each policy meets an SLO.
 
-    Every rate is tried on the same draws (arrivals at one per second, stretched in time), over replications, and counts
-    as kept or broken only when a one-sided 95 % bound says so; runs that are too short for that are lengthened. A rate
-    that the server does not carry when all requests are there from the start is broken whatever its latencies. What is
-    measured is the steady window of each run; see `busdoor.capacity.steady_state.steady_window`.
+    Every rate runs on the same draws (arrivals at one per second, stretched in time), over
+    replications. It meets or misses the SLO only if a one-sided 95 % bound decides so; runs that
+    are too short for that are lengthened. A rate above the saturated throughput misses it whatever
+    the latencies. Only the steady window of each run is measured; see
+    `busdoor.capacity.steady_state.steady_window`.
 
     Parameters
     ----------
     workload, policies, gpu, model, gpu_options
         As in `busdoor.compare`; the workload's own rate is replaced.
     slo : str, sequence of str or mapping
-        "ttft_p99=2s", a preset's name, several of them, or a table; see `SLO.from_table`. By default MLPerf's for the
-        model, see `default_slo`.
+        "ttft_p99=2s", a preset's name, several of them, or a table; see `SLO.from_table`. By
+        default MLPerf's for the model, see `default_slo`.
     num_requests : int
-        Of each replication's first runs. A trace file is always run whole.
+        Requests of each replication's first runs. A trace file always runs whole.
     replications : int
-        Draws of the workload, all policies and rates on the same ones.
+        Number of draws of the workload; all policies and rates run on the same ones.
     tolerance : float
         Half of the bracket's width, as a share of the answer.
     max_doublings : int
         How often runs that are too short may be lengthened.
     seed : int
-        Of every random stream.
+        Seed of every random stream.
     jobs : int
-        Processes. More than one needs the script to be guarded by `if __name__ == "__main__":`.
+        Number of processes. More than one needs a script guarded by `if __name__ == "__main__":`.
     report : callable, optional
-        Told about progress: the share that is done, and what is being done.
+        Called with progress: the share that is done, and what is being done.
     **tables
-        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or file), `lookahead`.
+        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or
+        file), `lookahead`.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def capacity(
     Raises
     ------
     ValueError
-        One sentence that names what is wrong; also if no policy meets the SLO at any rate.
+        If an argument is wrong (one sentence names it), or no policy meets the SLO at any rate.
 
     Examples
     --------
@@ -128,20 +130,23 @@ def make_study(
     tolerance: float = TOLERANCE,
     max_doublings: int = MAX_DOUBLINGS,
 ) -> Study:
-    """Settle draws and limits; what comes back can be run.
+    """Return a study with its draws and limits, ready to run.
 
-    Parameters are those of `capacity`, the SLO is the configuration's; `recorded` is a trace in place of its workload.
+    Parameters as in `capacity`; the SLO is the configuration's, and `recorded` a trace in place of
+    its workload.
 
     Raises
     ------
     ValueError
-        If the workload has no requests or no rate of its own, the SLO cannot be shown to be met, or a number is out of
-        range.
+        If the workload has no requests or no rate of its own, the SLO cannot be shown to be met, or
+        a number is out of range.
     """
     _check(num_requests, tolerance, max_doublings)
     _check_slo(config.slo)
     if config.cluster is not None:
-        raise ValueError("[cluster]: capacity asks one server and says how many are needed; leave the table out")
+        raise ValueError(
+            "[cluster]: capacity simulates one server and returns how many are needed; leave the table out"
+        )
     check_sizes(config)
     fixed = recorded is not None or config.workload.path is not None
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
@@ -153,7 +158,7 @@ def make_study(
 
 
 def capacity_of(study: Study) -> Capacity:
-    """Return what a study has found so far.
+    """Return the results of a study so far.
 
     Raises
     ------
@@ -181,7 +186,7 @@ def default_slo(model: str) -> str:
 
 
 def own_slo(model: str) -> str:
-    """Return what the preset of MLPerf's server scenario for a model is called, if there is one."""
+    """Return the name that the preset of MLPerf's server scenario for a model has, if there is one."""
     return f"mlperf-{model.replace('llama-', 'llama')}-server"
 
 
@@ -197,7 +202,8 @@ def _check_slo(slo: SLO) -> None:
         raise ValueError("[slo] has no limit; give one, as in ttft_p99 = '2s', or a preset")
     if any(target.share == 1 for target in slo.targets):
         raise ValueError(
-            "[slo] goodput = 1.0: that every request is within the limits is not provable by sampling; give a share "
+            "[slo] goodput = 1.0: that every request is within the limits is not provable by "
+            "sampling; give a share "
             "below 1, as in 0.99"
         )
 

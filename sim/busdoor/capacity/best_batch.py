@@ -34,7 +34,7 @@ class BatchSizes:
         Of a run, at least.
     carried_rps : callable
         Requests per second that a policy carries, in closed form.
-    tell : callable
+    report : callable
         Called before each run with a label, requests per second, and requests.
     """
 
@@ -42,15 +42,16 @@ class BatchSizes:
     slo: SLO
     num_requests: int
     carried_rps: Callable[[PolicyTable], float]
-    tell: Callable[[str, float, int], None]
+    report: Callable[[str, float, int], None]
 
     def best(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
-        """Try powers of two, until two in a row bring nothing; each has to do better than the best so far.
+        """Try powers of two, until two in a row are no better; each has to exceed the best rate so far.
 
         Returns
         -------
         (int or None, float)
-            The best size, None where none does better than `least_rps`, and about the rate that it serves.
+            The best size, None where none does better than `least_rps`, and about the rate that it
+            serves.
         """
         best_size, best_rps, idle, size = None, least_rps, 0, 1
         while size <= MAX_BATCH_SIZE and idle < 2:
@@ -68,7 +69,7 @@ class BatchSizes:
         carried_rps = self.carried_rps(policy)
 
         def attempt(request_rate: float, doublings: int) -> Probe:
-            self.tell(f"{policy.label}, batch size {size}", request_rate, length)
+            self.report(f"{policy.label}, batch size {size}", request_rate, length)
             load = stability(request_rate, np.full(2, carried_rps))
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)

@@ -10,47 +10,52 @@ from math import ceil, inf, log, log2
 from busdoor.capacity.estimate import Outcome
 from busdoor.capacity.trial import Probe, crossing_rps
 
-Try = Callable[[float, int], Probe]  # a rate in requests/s, and how often the requests have been doubled
+# a rate in requests/s, and how often the requests have been doubled
+Try = Callable[[float, int], Probe]
 
-# Of what the server carries at most: where a search goes down, first in small steps, since whole batches may keep a
-# SLO only close to the top, then in halves.
+# Shares of the maximum throughput at which a search goes down: first in small steps, since whole
+# batches may meet an SLO only close to it, then in halves.
 _DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
-LEAST_SHARE = 1e-4  # of what it carries: a lower rate is of no use
-_HIGHEST_SHARE = 2.0  # of what it carries: a run in which that meets is too short to fill the server
-_HOPELESS = 1.5  # times the limit at the best rate: no rate beside it will do
+LEAST_SHARE = 1e-4  # of the maximum throughput: lower rates are useless
+# of the maximum throughput: a run that meets there is too short to fill the server
+_HIGHEST_SHARE = 2.0
+_HOPELESS = 1.5  # times the limit at the best rate: no rate near it meets
 _LOOKS = 2  # rounds, each halving the steps beside the best rate
 _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
-_EFFORT = 120  # times the first run's requests: what is spent on lengthening, before an answer is left as wide as it is
-_STRIDE = 2  # doublings at once: what a short run says of the length that is lacking is rough, and may be infinite
-_ASIDE = 0.8  # of the tolerance: how far from the expected answer a rate has to be to be worth a try
-_OPEN = 2  # rates that stay open at one length of run: more of them would be better spent on longer runs
+_EFFORT = 120  # times the first run's requests: the most that lengthening may cost
+# doublings at once: a short run's estimate of the missing length is rough, and may be infinite
+_STRIDE = 2
+# of the tolerance: how far from the expected answer a rate has to be to be worth a try
+_ASIDE = 0.8
+# rates that stay open at one length of run: more of them would be better spent on longer runs
+_OPEN = 2
 _JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
 
 @dataclass
 class Search:
-    """Find a low rate that meets and a high one that misses, so close to each other as `tolerance` says.
+    """A search for a low rate that meets and a high one that misses, as close as `tolerance`.
 
     Parameters
     ----------
     attempt : callable
-        Runs a rate, with the requests doubled so often.
+        Runs a rate with the requests doubled so many times.
     ceiling_rps : float
-        About what the server carries at most.
+        About the server's maximum throughput.
     tolerance : float
         Half of the bracket's width, as a share of the answer.
     max_doublings : int
         How often a run that is too short to decide is lengthened.
     least_rps : float
-        Lower rates are not looked at.
+        Lower rates are not tried.
     begin_rps : float, optional
-        The search begins below it: at the ceiling, unless something is known of the answer.
+        The search begins below it; by default at the ceiling.
 
     Attributes
     ----------
     probes : list of Probe
-        All that were tried, in order.
+        All tried rates, in order.
     low, high : Probe or None
         The highest known to meet, and the lowest above it known to miss.
     """
@@ -98,12 +103,12 @@ class Search:
 
     @property
     def relative_width(self) -> float:
-        """The bracket's width as a share of its middle: twice what may be said to be the answer's tolerance."""
+        """The bracket's width as a share of its middle: twice the answer's tolerance."""
         return 2 * (self._width - 1) / (self._width + 1)
 
     @property
     def rate(self) -> float:
-        """The best guess between the ends: where the binding target would be just met; 0 if no rate meets.
+        """The best estimate between the ends: where the binding target is just met; 0 if no rate meets.
 
         It is never the rate that misses.
         """
@@ -136,7 +141,7 @@ class Search:
         self._lengthen()
 
     def _lengthen(self) -> None:
-        """Try what stayed open again with longer runs, from the highest rate down."""
+        """Try open rates again with longer runs, from the highest down."""
         while self.low is None and self.doublings < self.max_doublings:
             last = {probe.request_rate: probe.outcome for probe in self.probes}
             still_open = sorted((rate for rate, outcome in last.items() if outcome is Outcome.OPEN), reverse=True)
@@ -149,7 +154,7 @@ class Search:
                     self._try(rate)
 
     def _look_around(self) -> None:
-        """Try the rates beside the best one so far, before giving up."""
+        """Try the rates beside the best one so far."""
         for _ in range(_LOOKS):
             rates = sorted({probe.request_rate for probe in self.probes})
             best = min(self.probes, key=lambda probe: probe.binding.ratio, default=None)
@@ -161,7 +166,7 @@ class Search:
                     self._try((neighbour * best.request_rate) ** 0.5)
 
     def _ascend(self, rate: float, step: float, most: float) -> None:
-        """Go up to a rate that misses; only the first rate met can be without one above it."""
+        """Go up to a rate that misses; only the first rate that meets can lack one above it."""
         assert self.low is not None
         above = [p for p in self.probes if p.outcome is Outcome.MISSES and p.request_rate > self.low.request_rate]
         self.high = min(above, key=lambda probe: probe.request_rate, default=None)
@@ -170,7 +175,7 @@ class Search:
             rate *= step
 
     def _narrow(self) -> None:
-        """Try rates beside the expected answer; where one stays open, come nearer from either side, then lengthen."""
+        """Try rates beside the expected answer; if one stays open, approach from either side, then lengthen."""
         while not self.decided:
             aims = self._aims()
             still_open = [probe for probe in self.probes[self._since :] if probe.outcome is Outcome.OPEN]
@@ -184,12 +189,12 @@ class Search:
                 return
 
     def _tried(self, request_rate: float) -> Probe | None:
-        """Return the run near a rate that is as long as runs are now; such a rate is not worth another one."""
+        """Return the run of the present length near a rate, if any: another one is not worth it."""
         near = (p for p in self.probes[self._since :] if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
         return next(near, None)
 
     def _flank(self, open_rps: float) -> bool:
-        """Try halfway to an end that is far from a rate that stayed open; whether there was one left to try."""
+        """Try halfway between an open rate and a far end; return whether one was left to try."""
         for end in (self.low, self.high):
             assert end is not None
             ratio = max(end.request_rate / open_rps, open_rps / end.request_rate)
@@ -200,9 +205,9 @@ class Search:
         return False
 
     def _longer(self, probe: Probe) -> bool:
-        """Double the requests, as often as it takes by what a run says that it lacks; whether that is allowed.
+        """Double the requests as many times as a run needs to decide; return whether that is allowed.
 
-        It is worth it only within what may be spent: a run of that length at either side of the answer.
+        It is allowed within `_EFFORT`, for a run of that length at either side of the answer.
         """
         most = self.max_doublings if probe.unsettled else _STRIDE
         steps = min(ceil(log2(min(max(2, probe.shortage), 2**most))), self.max_doublings - self.doublings)
@@ -224,10 +229,10 @@ class Search:
         return self.high.request_rate / self.low.request_rate
 
     def _aims(self) -> list[float]:
-        """Return the rates to try next: where it would close the bracket, as far from the answer as that allows.
+        """Return the rates to try next: one that closes the bracket, as far from the answer as that allows.
 
-        Far from it a short run decides. With neither end near enough for that, one rate moves the end further off, and
-        another the nearer one.
+        Far from it a short run decides. If neither end is near enough, one rate moves the further
+        end and another the nearer one.
         """
         assert self.low is not None and self.high is not None
         low, high, middle = self.low.request_rate, self.high.request_rate, self._crossing()

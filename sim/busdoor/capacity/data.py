@@ -1,4 +1,4 @@
-"""What the search found for all policies, as data: tables, and plans made of them."""
+"""The results of a capacity study as data: tables, and plans computed from them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class CapacityData:
     config : Config
         The server and the workload.
     slo : SLO
-        What is to be kept.
+        What has to be met.
     answers : tuple of Answer
-        One per policy.
+        One per row of the table.
     mean_output_tokens : float
-        Of a request.
+        Mean output tokens of a request.
     num_runs, num_requests : int
-        What was simulated in all, batch sizes that were given up included.
+        Everything that was simulated, tried batch sizes included.
     replications : int
-        Draws of the workload, numbered from 0 under the configuration's seed.
+        Number of draws of the workload, numbered from 0 under the configuration's seed.
     refused : Refused
-        Requests that all policies refuse, and that are no load.
+        Requests that all policies refuse; they are no load.
     complete : bool
         Whether every policy has its answer; not after an interruption.
     """
@@ -54,12 +54,13 @@ class CapacityData:
     def table(self) -> pd.DataFrame:
         """One row per policy.
 
-        `request_rate`, the best guess of the highest rate, between `low`, which meets for certain, and `high`, which
-        misses for certain (requests/s); `least`, the lowest rate that meets for certain, and `least_misses`, the
-        highest below it that misses for certain (both 0 where every lower rate meets); `binds`, what breaks first;
-        `value` of it at `low` (seconds; a share for goodput); `saturated_request_rate`, what it carries whatever the
-        latencies; `num_requests` of its longest runs, `warmup_share` and `drain_share` that are cut off them; `reason`
-        why the rate is 0 or the bracket wide.
+        `request_rate`, the best estimate of the highest rate, between `low`, which meets for
+        certain, and `high`, which misses for certain (requests/s); `least`, the lowest rate that
+        meets for certain, and `least_misses`, the highest below it that misses for certain (both 0
+        where every lower rate meets); `binds`, the target that is missed first; `value` of it at
+        `low` (seconds; a share for goodput); `saturated_request_rate`, the maximum throughput;
+        `num_requests` of its longest runs, `warmup_share` and `drain_share` that are cut off them;
+        `reason` why the rate is 0 or the bracket wide.
         """
         rows = {answer.policy: _row(answer) for answer in self.answers}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
@@ -68,8 +69,8 @@ class CapacityData:
     def history(self) -> pd.DataFrame:
         """One row per policy, rate, length of run and replication.
 
-        One column per target has what must not exceed its bound in the mean over the replications: the share of
-        requests beyond a limit, a mean latency in seconds, or (stability) the load.
+        One column per target has the quantity whose mean over the replications has a limit: the
+        share of requests beyond a limit, a mean latency in seconds, or (stability) the load.
         """
         rows = [{"policy": answer.policy, **row} for answer in self.answers for p in answer.probes for row in p.rows()]
         return pd.DataFrame(rows)
@@ -124,7 +125,7 @@ class CapacityData:
 
 
 class Saved(NamedTuple):
-    """What a folder keeps of a study, enough to draw it again: see `CapacityData` for the tables."""
+    """A study as its folder has it; the tables as in `CapacityData`."""
 
     slo: SLO
     table: pd.DataFrame

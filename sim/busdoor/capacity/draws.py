@@ -19,13 +19,14 @@ from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor_workloads import Trace, replication_seed
 
-_REFERENCE = 1024  # draws: what is expected of them is known eleven times as well as of the eight that are run
-_REFERENCE_REQUESTS = 4_000_000  # of all of them: a hundred megabytes
+# draws: what is expected of them is known eleven times as well as of the eight that are run
+_REFERENCE = 1024
+_REFERENCE_REQUESTS = 4_000_000  # of all of them: 100 MB
 _ONE_BLOCK = 2**31  # tokens: no prompt fills it, so that there is a single block to name
 
 
 class Refused(NamedTuple):
-    """How many of how many requests are refused, and why the first of them is."""
+    """The number of refused requests, of how many, and the reason of the first."""
 
     num: int = 0
     of: int = 0
@@ -41,7 +42,7 @@ class Refused(NamedTuple):
         return Refused(self.num + other.num, self.of + other.of, self.reason or other.reason)
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the counts and the reason in words."""
         return f"{self.num:,} of {self.of:,} requests are refused, and are no load: {self.reason}"
 
 
@@ -55,21 +56,22 @@ def unit_rate(config: Config, num_requests: int | None = None) -> Config:
 
 
 def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
-    """Return what draws many traces of a length, none of them one of the replications.
+    """Return a function that draws many traces of a length, none of them one of the replications.
 
-    Each is a draw of its own: rates that change with the time of day make the second half of a trace another workload.
+    Each is a draw of its own: with rates that change over the day, the second half of a trace is
+    another workload.
 
     Parameters
     ----------
     config : Config
-        With a workload that can be drawn anew, at one request per second.
+        Its workload can be drawn again, and has one request per second.
     """
     table, law = config.workload, config.workload.workload
     seed = config.seed if table.seed is None else table.seed
-    if law.shared_prefix is not None:  # names of blocks would take gigabytes, and are not read
+    if law.shared_prefix is not None:  # ids of blocks would take gigabytes and are not read
         law = replace(law, shared_prefix=replace(law.shared_prefix, block_size=_ONE_BLOCK))
 
-    one_at_a_time = Lock()  # or two threads that ask for the same would both draw it
+    one_at_a_time = Lock()  # else two threads could draw the same
 
     @cache
     def drawn(num_requests: int) -> Sequence[Trace]:
@@ -85,10 +87,10 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
 
 
 def begins_alike(config: Config) -> bool:
-    """Whether a short draw of the workload is like the beginning of a long one, as a reference has to be.
+    """Return whether a short draw of the workload has the law of a long draw's beginning, as a reference must.
 
-    Not with sessions, of which the end of a draw has the later turns only; nor if arrivals are made to fill a duration,
-    or climb a ramp for as long as there are any.
+    Not with sessions, since the end of a draw has later turns only; nor if arrivals fill a duration
+    or climb a ramp to their end.
 
     Examples
     --------
@@ -104,9 +106,10 @@ def begins_alike(config: Config) -> bool:
 
 
 def draw_traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list[Trace], Refused]:
-    """Return one trace per replication, without what all policies refuse; a file loses it before the draws.
+    """Return one trace per replication, without the requests that all policies refuse.
 
-    What is refused must not widen the limits, which are those of the rest.
+    A file loses these before it is resampled. They must not widen the limits, which are those of
+    the rest.
     """
     first = draws(unit, recorded)(0)
     _check_trace(first)
@@ -120,7 +123,7 @@ def draw_traces(unit: Config, recorded: Trace | None, fixed: bool) -> tuple[list
 
 
 def _policies(config: Config, traces: list[Trace]) -> list[Policy]:
-    """Build the policies, all but those that do not fit the memory, which refuse nothing."""
+    """Build the policies that fit the memory; others refuse nothing."""
     limits, built = limits_for(config, traces), []
     for policy in config.policies:
         with suppress(ValueError):
@@ -133,15 +136,15 @@ def _check_trace(trace: Trace) -> None:
         raise ValueError(f"{trace.name} has no requests, so that no rate can be tried")
     if trace.concurrency:
         raise ValueError(
-            f"{trace.name} is a closed loop, whose users wait for answers, so that it has no rate to look for"
+            f"{trace.name} is a closed loop, whose users wait for answers, so that no rate can be searched for"
         )
 
 
 def taken(trace: Trace, policies: Sequence[Policy]) -> tuple[Trace, Refused]:
-    """Return a trace without the requests that all policies refuse, at the same number of requests per second.
+    """Return a trace without the requests that all policies refuse, at the same request rate.
 
-    Whether a request is refused depends on its lengths, never on when it comes. Where a request as long as the longest
-    prompt and the longest answer together is taken, all are.
+    Refusal depends on a request's lengths, never on its arrival. If a request with the longest
+    prompt and the longest answer is accepted, all are.
 
     Raises
     ------
@@ -170,7 +173,7 @@ def taken_from_all(traces: Sequence[Trace], policies: Sequence[Policy]) -> tuple
 
 
 def _at_rate_of(trace: Trace, part: Trace) -> Trace:
-    """Return a part of a trace at the whole one's requests per second, from 0 on."""
+    """Return a part of a trace at the request rate of the whole, from 0 on."""
     part = part.with_arrivals(part.arrival_s - part.arrival_s[0])
     return part.at_rate(trace.request_rate) if np.isfinite(part.request_rate * trace.request_rate) else part
 
@@ -188,6 +191,9 @@ def _refusals(policy: Policy, trace: Trace) -> NDArray[np.str_]:
 
 
 def _refusal(policy: Policy, request: Request) -> str:
-    """Return why a policy refuses a request; empty if it takes it (and then keeps it: the policy is used up)."""
+    """Return why a policy refuses a request, or an empty text.
+
+    An accepted one stays in its queue: the policy cannot be used again.
+    """
     policy.add(request)
     return request.status.partition(": ")[2] if request.status.startswith("refused") else ""

@@ -1,4 +1,4 @@
-"""What a target showed in the runs of a rate: kept, broken or open, on a confidence bound."""
+"""Whether the runs of a rate meet a target, miss it or leave it open, by a confidence bound."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from busdoor.metrics.slo_target import Target
 Floats = NDArray[np.float64]
 
 _ERROR = 0.05  # chance that a bound is on the wrong side of the truth: one-sided
-_BATCH_MEANS = 10  # parts of the run that stand for replications where there is only one
+_BATCH_MEANS = 10  # parts of the run in place of replications where there is only one
 STABLE = "stability"
-_ABOVE = 1e-9  # rounding must not make it a rate that may be carried
+_ABOVE = 1e-9  # else rounding could make it a rate that is carried
 _NEVER_S = 1e18  # stands for infinity where numbers are subtracted
 
 
 class Outcome(StrEnum):
-    """Whether an SLO is met: for certain, certainly not, or not to be said yet."""
+    """Whether an SLO is met: certainly, certainly not, or undecided."""
 
     MEETS = "meets"
     MISSES = "misses"
@@ -43,16 +43,18 @@ class Reading:
     key : str
         Of the target, or "stability".
     risks : array of float, shape (replications,)
-        What must not exceed `allowed` in the mean: a mean latency in seconds, the share of requests beyond a limit, or
-        the load as a share of what the server carries.
+        The quantity whose mean must not exceed `allowed`: a mean latency in seconds, the share of
+        requests beyond a limit, or the load as a share of the maximum throughput.
     allowed : float
         The most that the SLO allows.
     value : float
-        Of all replications together: the percentile or mean in seconds, the share within (goodput), or the load.
+        Of all replications together: the percentile or mean in seconds, the share within (goodput),
+        or the load.
     ratio : float
         The value over its limit: above 1 is too much.
     control : Control, optional
-        How lucky the replications were. What that explains is taken off the risks, and off value and ratio.
+        The replications' luck, as a simple queue shows it. What it explains is subtracted from
+        risks, value and ratio.
     """
 
     key: str
@@ -77,14 +79,14 @@ class Reading:
 
     @property
     def blur(self) -> float:
-        """How far the bounds are apart, against twice the distance to the limit: 1 or less is decided."""
+        """Distance between the bounds over twice their distance from the limit: 1 or less is decided."""
         low, high = self.bounds
         off = abs(high + low - 2 * self.allowed)
         return (high - low) / off if off > 0 else np.inf
 
 
 def bounds(values: Floats, control: Control | None = None) -> tuple[float, float]:
-    """Return the ends of an interval that the mean leaves at either side with 5 % chance; all there is, without two.
+    """Return one-sided 95 % bounds on the mean at either side; infinite with fewer than two values.
 
     Examples
     --------
@@ -98,28 +100,29 @@ def bounds(values: Floats, control: Control | None = None) -> tuple[float, float
 
 
 def stability(request_rate: float, saturated: Floats) -> Reading:
-    """Read the load: whether the server carries the rate at all."""
+    """Return the reading of the load: whether the server carries the rate at all."""
     loads = request_rate / saturated
     mean = float(loads.mean()) if len(loads) else float("nan")
     return Reading(STABLE, loads, 1.0, mean, mean)
 
 
 def overload_rps(saturated: Floats, carried_rps: float) -> float:
-    """Return the lowest rate that the server does not carry for certain; where that is unknown, what it carries.
+    """Return the lowest rate that the server certainly does not carry; if unknown, its throughput in closed form.
 
     Examples
     --------
     >>> stability(overload_rps(rates := np.array([9.9, 10.1, 10.0]), 10.0), rates).outcome
     <Outcome.MISSES: 'misses'>
     """
-    lightest = bounds(1 / saturated)[0] if len(saturated) else 0.0  # a request's share of the server
+    # a request's share of the server
+    lightest = bounds(1 / saturated)[0] if len(saturated) else 0.0
     return (1 + _ABOVE) / lightest if lightest > 0 else carried_rps
 
 
 def readings(
     samples: Sequence[Sample], targets: Sequence[Target], window: Window, controls: Sequence[Control] = ()
 ) -> list[Reading]:
-    """Read every target off a window of the replications."""
+    """Return the reading of every target in a window of the replications."""
     number = _BATCH_MEANS if len(samples) == 1 else 1
     edges = np.linspace(window.begin, window.end, number + 1).astype(int).tolist()
     parts = [sample.part(begin, end) for sample in samples for begin, end in pairwise(edges)]
@@ -151,20 +154,20 @@ def _complete(risks: Floats, control: Control | None) -> tuple[Floats, Control |
 
 
 def _luck(risks: Floats, control: Control | None) -> float:
-    """By how much the mean risk is too high, as far as the control explains."""
+    """Return by how much the mean risk is too high, as far as the control explains it."""
     if not np.isfinite(risks).all():
         return 0.0
     return float(risks.mean()) - controlled_interval(risks, control, 1 - 2 * _ERROR).mean
 
 
 def _percentile(target: Target, late: Floats, control: Control | None) -> float:
-    """Return which percentile of lucky runs is the one that the SLO limits, of all."""
+    """Return the percentile of these runs that corresponds to the SLO's over all draws."""
     assert target.share is not None
     return float(np.clip(100 * (target.share - _luck(late, control)), 0, 100))
 
 
 def _answered(values: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray[np.int64]]:
-    """Leave out what was never answered: it has no part in a mean, but counts as late for a percentile."""
+    """Leave out unanswered requests: they have no part in a mean, but count as late for a percentile."""
     finite = np.isfinite(values[0])
     return values[0][finite], values[1][finite]
 

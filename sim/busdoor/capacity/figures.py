@@ -1,4 +1,4 @@
-"""Pictures of a capacity study: each target against the rate, its limit, and the bracket of the answer."""
+"""Figures of a capacity study: each target against the rate, its limit, and the bracket of the answer."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARGIN = 1.2  # times a limit: as far as the axis has to reach, so that the line is not taken for the frame
+# times a limit: the axis reaches at least so far, so that the line stays off the frame
+_MARGIN = 1.2
 _ABOVE_ALL = 104  # per cent: for the same reason
 _LIMIT: dict[str, Any] = {"color": INK, "linewidth": 1.8, "linestyle": (0, (6, 2)), "zorder": 1.5}
-# Which multiples of a power of ten are labelled, by the ratio that the axis spans: about ten labels.
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: about ten
+# labels.
 _TICKS = ((30, (1, 2, 3, 5)), (300, (1, 2, 5)), (float("inf"), (1,)))
-_BESIDE = 0.02  # of a rate: so near there is nothing to tell apart in the picture
+_BESIDE = 0.02  # of a rate: nearer points are not distinct in the figure
 
 
 @styled
 def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
-    """Draw one target against the rate, one line a row of the table, with the limit and the brackets of the answers.
+    """Draw one target against the rate, one line per row of the table, with the limit and the brackets of the answers.
 
     Parameters
     ----------
@@ -80,12 +82,14 @@ def plot_targets(study: Drawable) -> Figure:
 
 
 def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
-    """Return a target's values by policy and rate, each from the longest steady run; none that a longer one corrects.
+    """Return a target's values by policy and rate, each from the longest steady run.
 
-    Short runs near saturation scatter so much that a line through all of them would be a scribble.
+    A rate is left out if a longer run beside it corrects it: short runs near saturation scatter
+    widely.
     """
     points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
-    if "steady" in points and points["steady"].any():  # a run that is mostly beginning and end tells little
+    # a run that is mostly warm-up and drain is left out
+    if "steady" in points and points["steady"].any():
         points = points[points["steady"].astype(bool)]
     points = points.sort_values("num_requests", kind="stable").groupby(["policy", "request_rate"], sort=False).tail(1)
     return points[[not _corrected(point, points) for _, point in points.iterrows()]]
@@ -97,7 +101,7 @@ def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
 
 
 def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
-    """Return a look for each row that was run; rows with the same runs share one line, and its label.
+    """Return the look of each row that has runs; rows with the same runs share one line and its label.
 
     Examples
     --------
@@ -124,7 +128,7 @@ def _target(study: Drawable, key: str) -> Target:
 
 
 def _scale_rates(ax: Axes) -> None:
-    """Make the rates logarithmic: those of static and continuous batching may be a factor of a hundred apart."""
+    """Set a logarithmic axis: rates of static and continuous batching may differ by a factor of 100."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
@@ -135,7 +139,7 @@ def _scale_rates(ax: Axes) -> None:
 
 
 def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]) -> None:
-    """Draw the limit, and an axis that shows it beside the values; say in the legend what is shaded."""
+    """Draw the limit, scale the axis to show it beside the values, and explain the shading in the legend."""
     if target.key == "goodput":
         share = 100 * (target.share or 0.0)
         ax.axhline(share, **_LIMIT, label=f"at least {share:g} %")

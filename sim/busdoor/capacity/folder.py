@@ -36,17 +36,17 @@ _TEXTS = ("policy", "target")
 
 
 def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[str, Any]:
-    """Return the numbers as JSON has them: what is not a number is null.
+    """Return the numbers as JSON: null for what is not a number.
 
     Parameters
     ----------
     capacity : CapacityData
-        What to tell of.
+        What to return.
     request_rate : float, optional
-        That has to be served: the plan for it is in `plan`.
+        To be served: `plan` has the plan for it.
     """
     planned = {} if request_rate is None else {"plan": capacity.plan(request_rate).to_dict("index")}
-    told = {
+    content = {
         "complete": capacity.complete,
         "verdict": verdict(capacity, request_rate),
         "slo": capacity.slo.to_dict(),
@@ -62,7 +62,7 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
         "versions": versions(),
         "num_points": len(capacity.points),
     }
-    return {key: plain(value) for key, value in told.items()}
+    return {key: plain(value) for key, value in content.items()}
 
 
 def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None = None) -> Path:
@@ -118,5 +118,5 @@ def save_plots(study: Drawable, folder: Path) -> list[Path]:
 
 
 def _finite(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which what has no finite value has none, as in JSON."""
+    """Return a table with NaN for infinity, as in JSON."""
     return table.replace([float("inf"), float("-inf")], float("nan"))

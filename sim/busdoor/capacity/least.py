@@ -12,18 +12,22 @@ from busdoor.capacity.estimate import Outcome, Reading
 from busdoor.capacity.trial import Probe
 from busdoor.policies.base import Policy
 
-TOLERANCE = 0.05  # half of the bracket's width, as a share of its middle: at least that, since little depends on it
-_ALONE = 0.1  # arrivals within the longest wait for others: with fewer, nearly every request leaves by itself
+# half of the bracket's width, as a share of its middle: at least that, since little depends on it
+TOLERANCE = 0.05
+# arrivals within the longest wait for others: with fewer, nearly every request leaves by itself
+_ALONE = 0.1
 _LOW_SHARE = 1 / 64  # of the highest rate: where requests that wait for no others hardly meet any
-_STRIDE = 2.0  # between rates, going down: a batch that leaves after a while may be slowest in between
+# between rates, going down: a batch that leaves after a while may be slowest in between
+_STRIDE = 2.0
 _LONG_STRIDE = 4.0  # where latencies only get longer on the way down
 
 
 class Least(NamedTuple):
     """The low end of the rates that meet an SLO.
 
-    `meets` is the lowest rate that is known to meet, 0 where all lower ones do; `misses` the highest below it that is
-    known to miss, 0 where none was found; `decided` whether they are near enough to each other.
+    `meets` is the lowest rate that is known to meet, 0 where all lower ones do; `misses` the
+    highest below it that is known to miss, 0 where none was found; `decided` whether they are near
+    enough to each other.
     """
 
     meets: float
@@ -42,9 +46,9 @@ def find_least(
 ) -> Least:
     """Find the lowest rate that meets, below one that does.
 
-    It is the search for the highest one, on the mean gap between requests in place of the rate: decided by the same
-    bounds, by runs that are lengthened in the same way. Where requests wait for no others and lone ones are within all
-    limits, every lower rate meets, and nothing is run.
+    It is the search for the highest one, on the mean gap between requests in place of the rate:
+    decided by the same bounds, by runs that are lengthened in the same way. Where requests wait for
+    no others and lone ones are within all limits, every lower rate meets, and nothing is run.
 
     Parameters
     ----------

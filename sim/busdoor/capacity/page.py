@@ -1,4 +1,4 @@
-"""The report of a capacity study, from the tables in its folder."""
+"""A capacity study as a page, from the tables in its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def capacity_page(folder: Path) -> Page:
     Parameters
     ----------
     folder : Path
-        What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv if a rate was asked for.
+        What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv for a rate.
     """
     saved = load(folder)
     study = saved.about
@@ -46,7 +46,7 @@ def capacity_page(folder: Path) -> Page:
 
 
 def _rates(saved: Saved) -> str:
-    """Return one row per policy, with its rate, the bracket of it and what binds; beneath, why some have none."""
+    """Return one row per policy, and below the table why some have no rate."""
     columns, rows = rate_rows(saved)
     reasons = {name: own["reason"] for name, own in saved.about["policies"].items() if own["reason"]}
     remarks = [f"<li>{escape(name)}: {escape(reason)}.</li>" for name, reason in reasons.items()]
@@ -71,8 +71,8 @@ def _targets(study: Saved) -> Section:
 
 def _target(ax: Axes, study: Saved, key: str) -> None:
     plot_target(study, key, ax=ax)
-    ax.set_ylabel("")  # the caption says it
+    ax.set_ylabel("")  # the caption has it
     legend = ax.get_legend()
     if legend is not None:
-        legend.remove()  # beside the axes there is no room; below, the layout makes some
+        legend.remove()  # no room beside the axes; the layout makes some below
     ax.get_figure().legend(loc="outside lower center")  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""One row of the table: the highest rate of one policy, or of static batching at its best batch size."""
+"""Search for one row of the table: the highest rate of a policy, or of static batching at its best batch size."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ from busdoor.config import PolicyTable
 from busdoor.metrics.slo import SLO
 from busdoor.policies.base import Policy
 
-_BURST = 4  # times the requests of the first run: a saturated one is as long as the server is full, and needs no window
-_ALONE_SHARE = 4  # a run of lone requests may be so much shorter: they are independent of each other
-_CURVE = (0.1, 0.25, 0.5, 0.7, 0.85)  # of the highest rate: what a picture shows of lower ones
-_CURVE_GAP = 0.1  # of a rate: nearer to one that was tried nothing is missing
-_CURVE_REPLICATIONS = 2  # no decision rests on them
+_BURST = 4  # times the requests of the first run: a saturated one has no window to cut
+# a run of lone requests may be so much shorter: they are independent of each other
+_ALONE_SHARE = 4
+_CURVE = (0.1, 0.25, 0.5, 0.7, 0.85)  # of the highest rate: lower ones for the figure
+_CURVE_GAP = 0.1  # of a rate: nearer to a tried one, none is added
+_CURVE_REPLICATIONS = 2  # they decide nothing
 
 
 @dataclass(frozen=True)
 class Solver:
-    """Answers for one policy at a time; several threads may ask it.
+    """Searches for one policy at a time; several threads may use it.
 
     Parameters
     ----------
     runs : Runs
         The server and the draws.
     slo : SLO
-        What is to be kept.
+        What has to be met.
     num_requests : int
-        Of the first runs of each replication.
+        Requests of the first runs of each replication.
     max_doublings : int
         How often they are doubled where they are too short to decide.
     tolerance : float
         Half of the bracket's width, as a share of the answer.
-    tell : callable
-        Told what is tried: a label, requests per second, and requests.
+    report : callable
+        Called before each rate with a label, requests per second, and requests.
     """
 
     runs: Runs
@@ -55,27 +56,27 @@ class Solver:
     num_requests: int
     max_doublings: int
     tolerance: float
-    tell: Callable[[str, float, int], None]
+    report: Callable[[str, float, int], None]
 
     def solve(self, policy: PolicyTable) -> Answer:
-        """Answer for a policy as it is."""
+        """Return the answer for a policy as given."""
         refusal = self._unfit(policy)
         return refusal or self._noting(own := self._serving(policy), own._answer(policy))
 
     def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        """Answer for static batching at the batch size that meets the SLO at the highest rate.
+        """Return the answer for static batching at the batch size that meets the SLO at the highest rate.
 
         Parameters
         ----------
         policy : PolicyTable
-            With a batch size of its own.
+            Static batching with its own batch size.
         plain : Answer
-            For that.
+            The answer for it.
         """
         return self._noting(own := self._serving(policy), own._answer_best(policy, plain))
 
     def _serving(self, policy: PolicyTable) -> Solver:
-        """Return what answers for a policy, without the requests that it refuses."""
+        """Return the solver for a policy: without the requests that it refuses."""
         runs = self.runs.serving(self._built(policy))
         return self if runs is self.runs else replace(self, runs=runs)
 
@@ -94,7 +95,7 @@ class Solver:
     def _answer_best(self, policy: PolicyTable, plain: Answer) -> Answer:
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
-        sizes = BatchSizes(self.runs, self.slo, self.num_requests, self._closed_form, self.tell)
+        sizes = BatchSizes(self.runs, self.slo, self.num_requests, self._closed_form, self.report)
         (size, rough_rps), own = sizes.best(policy, plain.low), self._built(self.settled(policy)).num_slots
         if size is None or size == own:
             return plain.named(_tuned_label(policy.label, own))
@@ -102,7 +103,7 @@ class Solver:
         return self._search(best, self._lone(best), (1 + ROUGH_TOLERANCE) * rough_rps)
 
     def _unfit(self, policy: PolicyTable) -> Answer | None:
-        """Answer why no rate can meet the SLO, if nothing has to be run to know it."""
+        """Return why no rate can meet the SLO, if no run is needed to know it."""
         try:
             built = self._built(policy)
         except ValueError as error:  # it does not fit the memory, or the draws
@@ -111,7 +112,7 @@ class Solver:
         return nothing(policy.label, NO_TOKENS) if no_tokens else None
 
     def _lone(self, policy: PolicyTable) -> list[Reading]:
-        """Read the targets off requests that never meet another one, and wait for none."""
+        """Measure the targets on requests that run alone and wait for none."""
         count = max(1, self.num_requests // _ALONE_SHARE)
         samples = self.runs.alone(policy, count, len(self.runs.traces))
         whole = Window(0, min(len(sample.arrival_s) for sample in samples), steady=True)
@@ -133,7 +134,7 @@ class Solver:
             load = stability(request_rate, saturated(burst))
             if load.outcome is Outcome.OPEN:
                 load = stability(request_rate, saturated(max(burst, length)))
-            self.tell(policy.label, request_rate, length)
+            self.report(policy.label, request_rate, length)
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, count)
@@ -153,7 +154,7 @@ class Solver:
         return found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
 
     def _curve(self, policy: PolicyTable, search: Search, least: Least) -> list[Probe]:
-        """Run lower rates that no search needs, for the picture: few replications, and as short as can be."""
+        """Run lower rates for the figure only: few replications, as short as possible."""
         assert search.low is not None
         tried = [probe.request_rate for probe in (*search.probes, *least.probes) if probe.window]
         rates = [share * search.low.request_rate for share in _CURVE]
@@ -175,7 +176,7 @@ class Solver:
         return stand_in_for(self._built(policy), self.runs, lengths, carried_rps)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
-        """Settle a batch size that was not chosen: the largest that fits in all draws, not another one in each."""
+        """Return a policy with a batch size: if none is given, the largest that fits in all draws."""
         if getattr(policy.config, "batch_size", 0) is not None:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
@@ -183,7 +184,7 @@ class Solver:
 
 
 def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave out runs too short to fill the server; a single one has to do where there is no more."""
+    """Leave out runs too short to fill the server; a single one counts twice, as an interval needs two."""
     finite = rates[np.isfinite(rates)]
     return np.repeat(finite, 2) if len(finite) == 1 else finite
 

@@ -1,4 +1,4 @@
-"""What the search found for all policies, and what can be done with it: say, draw, save."""
+"""The results of a capacity study, with their summary, figures and folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Capacity(CapacityData):
         return plot_targets(self)
 
     def to_dict(self, request_rate: float | None = None) -> dict[str, Any]:
-        """Return all numbers as JSON has them."""
+        """Return all numbers as JSON: null for what is not a number."""
         return to_dict(self, request_rate)
 
     def save(self, directory: str | Path, request_rate: float | None = None, overwrite: bool = False) -> Path:
@@ -41,7 +41,8 @@ class Capacity(CapacityData):
         Raises
         ------
         ValueError
-            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+            If the folder holds something; with `overwrite` an earlier study in it is replaced
+            whole.
         """
         with study_folder(directory, overwrite=overwrite) as place:
             return write(self, place, request_rate)

@@ -1,4 +1,4 @@
-"""Runs at a rate: the same draws stretched in time, spread over processes, and what is kept of each."""
+"""Runs at a rate: the same draws stretched in time, spread over processes, and a sample of each."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from busdoor_workloads import Trace
 Floats = NDArray[np.float64]
 T = TypeVar("T")
 
-_ALONE_S = 1e5  # between requests that shall not meet: longer than any answer takes
+_ALONE_S = 1e5  # between requests that run alone: longer than any answer takes
 
 
 class Task(NamedTuple):
-    """One run: what a process needs to know."""
+    """What a process needs for one run."""
 
     config: Config
     policy: PolicyTable
@@ -42,10 +42,11 @@ class Task(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is kept of a run.
+    """The arrivals and latencies of a run.
 
-    `latencies_s` has one column per latency, one row per request in order of arrival: infinity without an answer, NaN
-    where there is no such time (the TPOT of a single token). `iterations` is there if gaps between tokens are wanted.
+    `latencies_s` has one column per latency, one row per request in order of arrival: infinity
+    without an answer, NaN where there is no such time (the TPOT of a single token). `iterations` is
+    there if gaps between tokens are wanted.
     """
 
     arrival_s: Floats
@@ -53,7 +54,7 @@ class Sample(NamedTuple):
     iterations: pd.DataFrame | None
 
     def part(self, begin: int, end: int) -> Sample:
-        """Return what came in rows begin to end, and the iterations of that time."""
+        """Return the requests of rows begin to end, and the iterations of that time."""
         iterations = self.iterations
         if iterations is not None and len(self.arrival_s):
             until = self.arrival_s[end] if end < len(self.arrival_s) else np.inf
@@ -72,7 +73,7 @@ class Sample(NamedTuple):
 
 
 def sample(task: Task) -> Sample:
-    """Run a trace and keep the latencies."""
+    """Run a trace and return its latencies."""
     result = run(task.config, task.policy, task.trace, task.limits, iterations=task.gaps)
     order = np.argsort(result.requests["arrival_s"].to_numpy(), kind="stable")
     requests = result.requests.iloc[order]
@@ -84,7 +85,7 @@ def sample(task: Task) -> Sample:
 
 
 def saturated_rps(task: Task) -> float:
-    """Requests per second when all requests are there from the start."""
+    """Return requests per second when all requests are there from the start."""
     result = run(task.config, task.policy, burst(task.trace), task.limits, iterations=False)
     return float(saturated_rates(result.requests, result.meta)["request_throughput"])
 
@@ -106,27 +107,28 @@ class Spent:
 
 @dataclass
 class Runs:
-    """What runs samples: every rate sees the same requests, in the same order, with gaps in the same proportions.
+    """The runs of a study: every rate has the same requests, in the same order, with gaps in the same proportions.
 
-    Several threads may ask at once.
+    Several threads may use it at once.
 
     Parameters
     ----------
     config : Config
         The server.
     traces : sequence of Trace
-        One per replication, at one request per second, as long as any run may get. A shorter run is the beginning.
+        One per replication, at one request per second, as long as any run may get. A shorter run is
+        the beginning.
     limits : Limits
         Of the server.
     gaps : bool
         Whether to keep gaps between tokens.
     reference : callable, optional
-        Returns many more draws, of so many requests, that are never run; None where the workload cannot be
-        drawn anew (a file).
+        Returns many more draws, of so many requests, that never run; None where the workload cannot
+        be drawn again (a file).
     pool : ProcessPoolExecutor, optional
-        Where they run; here, one after the other, by default.
+        Where they run; by default in this process, one after the other.
     refused, spent : Refused, Spent
-        Requests that were left out of the traces; counts of what is run.
+        Requests left out of the traces; counts of runs and requests.
     """
 
     config: Config
@@ -159,7 +161,7 @@ class Runs:
         return self._spread(sample, policy, traces)
 
     def alone(self, policy: PolicyTable, num_requests: int, replications: int) -> list[Sample]:
-        """Run requests that never meet another one; a whole-batch policy does not wait for company."""
+        """Run requests one at a time; a whole-batch policy does not wait for others."""
         waits = hasattr(policy.config, "max_wait_s")
         lone = policy.with_fields(policy.label, max_wait_s=0.0) if waits else policy
         traces = self._first(num_requests, replications)
@@ -167,7 +169,7 @@ class Runs:
         return self._spread(sample, lone, apart)
 
     def saturated(self, policy: PolicyTable, num_requests: int, replications: int) -> Floats:
-        """Requests per second that a policy carries at most, by replication."""
+        """Return the maximum throughput of a policy in requests per second, by replication."""
         return np.array(self._spread(saturated_rps, policy, self._first(num_requests, replications)))
 
     def _first(self, num_requests: int, replications: int) -> list[Trace]:
@@ -181,10 +183,10 @@ class Runs:
 
 @contextmanager
 def processes(jobs: int | None) -> Iterator[ProcessPoolExecutor | None]:
-    """Start so many processes (by default one per processor); none of its own for 1.
+    """Start so many processes (by default one per processor); none for 1.
 
-    They are spawned, so that a script that asks for more than one needs the usual `if __name__ == "__main__":`. Ctrl-C
-    is for the parent, which ends them.
+    They are spawned, so that a script with more than one needs the usual `if __name__ ==
+    "__main__":`. Ctrl-C is for the parent, which ends them.
     """
     number = jobs or os.cpu_count() or 1
     if number == 1:

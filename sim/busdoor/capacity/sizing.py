@@ -1,4 +1,4 @@
-"""From the rates at which one server meets its SLO to what has to be bought."""
+"""From the rates at which one server meets its SLO to the number of servers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pandas as pd
 
 _SECONDS_PER_HOUR = 3600
 _MILLION = 1e6
-_ROUNDING = 1e-12  # must not buy a server: 42 / 14 is 3, whatever the last bit says
+_ROUNDING = 1e-12  # must not add a server: 42 / 14 is 3, whatever its last bit
 
 
 def replicas_needed(request_rate: float, low_rps: float, least_rps: float = 0.0) -> float:
     """Return how many servers meet the SLO at a rate, when a router deals requests out evenly; NaN if no number does.
 
-    Each then sees its share of the rate, and thinned Poisson arrivals are Poisson. That share has to be in the range
-    of rates that one server meets the SLO at: the fewest servers that are enough give each the most, so that where
-    this is too little (whole batches fill too slowly), no number will do.
+    Each then sees its share of the rate, and thinned Poisson arrivals are Poisson. That share has
+    to be in the range of rates that one server meets the SLO at: the fewest servers that are enough
+    give each the most, so that where this is too little (whole batches fill too slowly), no number
+    will do.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ def plan(
     mean_output_tokens : float
         Of a request.
     least_rps : Series, optional
-        By policy: the lowest rate at which one server is known to meet the SLO, 0 where every lower one will do; by
-        default 0 for all.
+        By policy: the lowest rate at which one server is known to meet the SLO, 0 where every lower
+        one does; by default 0 for all.
     tp : int
         GPUs of a server.
     price_per_hour : float, optional
@@ -72,9 +73,10 @@ def plan(
     Returns
     -------
     DataFrame
-        One row per policy: `replicas`, `gpus`, `rate_per_replica`, `headroom` (how much the rate may grow, as a share),
-        `may_fall` (how much it may fall before the batches of so many servers fill too slowly), and with a price
-        `cost_per_hour` and `cost_per_million_output_tokens`. NaN where no number of servers meets the SLO.
+        One row per policy: `replicas`, `gpus`, `rate_per_replica`, `headroom` (how much the rate
+        may grow, as a share), `may_fall` (how much it may fall before the batches of so many
+        servers fill too slowly), and with a price `cost_per_hour` and
+        `cost_per_million_output_tokens`. NaN where no number of servers meets the SLO.
 
     Examples
     --------
@@ -113,12 +115,14 @@ def plan_day(
     low_rps, least_rps : Series
         As for `plan`.
     hourly_rps : sequence of float
-        Requests per second in each hour, taken as constant within it: answers take seconds, not hours.
+        Requests per second in each hour, taken as constant within it: answers take seconds, not
+        hours.
 
     Returns
     -------
     DataFrame
-        One row an hour: `request_rate`, and a column a policy; NaN where no number of servers meets the SLO.
+        One row per hour: `request_rate`, and a column per policy; NaN where no number of servers
+        meets the SLO.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which requests of a run are measured: those that come while the server is neither filling nor draining."""
+"""The requests of a run that are measured: those that arrive while the server neither fills nor drains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ Floats = NDArray[np.float64]
 
 _BATCH = 5  # requests that MSER-5 averages
 _LONGEST_WARMUP = 0.5  # of the run: beyond it MSER sees a trend, not a start
-_SETTLING = 8  # over (1 - load)²: four of the time units in which the mean of the Brownian motion settles to some 2 %
+# over (1 - load)²: four of the time units in which the mean of the Brownian motion settles to some
+# 2 %
+_SETTLING = 8
 _WAITING = 0.25  # of a limit: waits that stay below it leave enough for the service not to matter
 _LEAST_WINDOW = 0.5  # of the run: with less left, the run is mostly its own beginning and end
 
@@ -28,8 +30,9 @@ class Window(NamedTuple):
 def steady_window(e2e_s: Floats, request_rate: float) -> Window:
     """Find the window from the latencies of the replications.
 
-    At both ends as many requests are cut as come within the 99th percentile of the latency: so long a server fills,
-    and so long it empties behind the last arrival. The beginning is cut further where MSER-5 asks for it.
+    At both ends as many requests are cut as come within the 99th percentile of the latency: so long
+    a server fills, and so long it empties behind the last arrival. The beginning is cut further
+    where MSER-5 does.
 
     Parameters
     ----------
@@ -63,13 +66,12 @@ def steady_window(e2e_s: Floats, request_rate: float) -> Window:
 def warmup(values: Floats) -> int:
     """Return how many observations to cut from the beginning, by MSER-5 on the mean of the replications.
 
-    The cut is the one that leaves the mean with the least standard error; at most half of the run. A server begins
-    empty, so that only a beginning with lower values is a warm-up: one with higher values is a queue that came early,
-    and to cut it would make the server better than it is.
+    The cut is the one that leaves the mean with the least standard error; at most half of the run.
+    A server begins empty, so that only a beginning with lower values is a warm-up: one with higher
+    values is a queue that came early, and to cut it would make the server better than it is.
 
-    References
-    ----------
-    White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69 (1997).
+    References ---------- White, "An effective truncation heuristic for bias reduction in simulation
+    output", Simulation 69 (1997).
 
     Examples
     --------
@@ -104,19 +106,15 @@ def settling_requests(load: float, request_rate: float, limit_s: float, share: f
     share : float, optional
         Of the requests that have to be within; a limit on the mean without it.
 
-    Notes
-    -----
-    In heavy traffic a queue is a reflected Brownian motion: waits are exponential, with mean c/(1 − load) services, and
-    it settles within a few times 2c/(1 − load)² services; c is 1 for Poisson arrivals and a variable service.
+    Notes ----- In heavy traffic a queue is a reflected Brownian motion: waits are exponential, with
+    mean c/(1 − load) services, and it settles within a few times 2c/(1 − load)² services; c is 1
+    for Poisson arrivals and a variable service.
 
-    References
-    ----------
-    Abate, Whitt, "Transient behavior of regulated Brownian motion, I: starting at the origin", Adv. Appl. Prob. 19
-    (1987).
+    References ---------- Abate, Whitt, "Transient behavior of regulated Brownian motion, I:
+    starting at the origin", Adv. Appl. Prob. 19 (1987).
 
-    Examples
-    --------
-    A tenth of the server is left: waits of 0.5 s in the mean, and in one of a hundred cases over 2.3 s.
+    Examples -------- A tenth of the server is left: waits of 0.5 s in the mean, and over 2.3 s for
+    1 % of the requests.
 
     >>> round(settling_requests(0.9, 18.0, 2.0, 0.99)), settling_requests(0.9, 18.0, 20.0, 0.99)
     (800, 0.0)

@@ -18,19 +18,20 @@ from busdoor.core.interrupt import end_pool
 from busdoor.metrics.slo import SLO
 
 _TRIES = 12  # rates that a search usually takes: what the progress bar expects
-_ROWS_AT_ONCE = 3  # while one row reads its runs, and another waits for its last one, a third keeps the processes busy
+# while one row reads its runs, and another waits for its last one, a third uses the processes
+_ROWS_AT_ONCE = 3
 
 
 @dataclass
 class Study:
-    """A search that is being run; what it has found can be read at any time, also after an interruption.
+    """A search that runs; its results can be read at any time, also after an interruption.
 
     Parameters
     ----------
     runs : Runs
         The server and the draws.
     slo : SLO
-        What is to be kept.
+        What has to be met.
     num_requests : int
         Of the first runs of each replication; they are doubled where they are too short to decide.
     max_doublings : int
@@ -38,7 +39,7 @@ class Study:
     tolerance : float
         Half of the bracket's width, as a share of the answer.
     report : callable
-        Told about progress.
+        Called with progress.
 
     Attributes
     ----------
@@ -58,9 +59,9 @@ class Study:
     _lock: RLock = field(default_factory=RLock, init=False)
 
     def run(self) -> None:
-        """Answer for every policy; with processes for several at a time, so that these have always something to do.
+        """Search for every policy; with processes for several at a time, so that these are always busy.
 
-        What is found does not depend on it: every search has its own runs, and they are the same draws.
+        The results do not depend on that: every search has its own runs, on the same draws.
         """
         if self.runs.pool is None:
             for job in self._jobs():
@@ -94,14 +95,14 @@ class Study:
                 raise
 
     def _jobs(self) -> Iterator[Callable[[], None]]:
-        """Yield what answers for the rows of the table, in order; static batching's default and its best together."""
+        """Yield the searches for the rows of the table, in order; static batching's default and its best together."""
         solver = Solver(
             self.runs,
             self.slo,
             self.num_requests,
             self.max_doublings,
             self.tolerance,
-            lambda *what: self._tell(*what),
+            self._report_try,
         )
         policies, row = self.runs.config.policies, count()
         first = next((policy for policy in policies if policy.name == "static"), None)
@@ -115,7 +116,7 @@ class Study:
                 yield partial(self._answer, solver, released, *places[place :: len(releases)])
 
     def _answer(self, solver: Solver, policy: PolicyTable, row: int, best_row: int | None = None) -> None:
-        """Fill a policy's row, and the one of its best batch size."""
+        """Record the answer for a policy's row, and for that of its best batch size."""
         plain = self._keep(row, solver.solve(policy))
         if best_row is not None:
             self._keep(best_row, solver.solve_best(policy, plain))
@@ -125,7 +126,7 @@ class Study:
             self._answers[row] = answer
         return answer
 
-    def _tell(self, label: str, request_rate: float, length: int) -> None:
+    def _report_try(self, label: str, request_rate: float, length: int) -> None:
         with self._lock:
             self._tried += 1
             share = max(len(self._answers), self._tried / _TRIES) / self.num_rows

@@ -1,4 +1,4 @@
-"""What a capacity study comes to, in a few plain sentences."""
+"""The result of a capacity study in a few plain sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from busdoor.capacity.data import CapacityData
 
 
 def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
-    """Return which rates one server meets the SLO at, and how many servers a rate needs, in words.
+    """Return the rates at which one server meets the SLO, and how many servers a rate needs, in words.
 
     Parameters
     ----------
@@ -19,10 +19,10 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
     request_rate : float, optional
         To be served, requests per second.
     """
-    kept = _best(capacity.table)
+    best = _best(capacity.table)
     card = capacity.config.pools[0].machine
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
-    rates = [f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in kept.iterrows()]
+    rates = [f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in best.iterrows()]
     served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"
     parts = [f"Within {capacity.slo}, {served}."]
     if request_rate is not None and rates:
@@ -34,7 +34,7 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
 
 
 def rate_text(row: pd.Series[Any]) -> str:
-    """Write the best guess of a row, unless its interval is wider than that.
+    """Write the best estimate of a row, or its interval if that is wider than the estimate.
 
     Examples
     --------
@@ -58,11 +58,12 @@ def misfits(table: pd.DataFrame, plan: pd.DataFrame, request_rate: float) -> dic
     table, plan : DataFrame
         Of a `Capacity`; the plan for the rate.
     request_rate : float
-        That has to be served.
+        To be served.
     """
     lost = table[(table["low"] > 0) & plan["replicas"].isna()]
     return {
-        str(name): f"no number of servers is sure to meet the SLO at {request_rate:.3g} requests/s: each does from "
+        str(name): f"no number of servers is sure to meet the SLO at {request_rate:.3g} "
+        f"requests/s: each does from "
         f"{row['least']:.3g} to {row['low']:.3g}, as its batches fill too slowly below"
         for name, row in lost.iterrows()
     }
@@ -73,7 +74,7 @@ def _from(row: pd.Series[Any]) -> str:
 
 
 def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str]:
-    """Return a sentence on those that serve the rate, fewest GPUs first, and one on those that do not."""
+    """Return a sentence on the policies that serve the rate, fewest GPUs first, and one on the others."""
     plan = capacity.plan(request_rate)
     needs = _best(capacity.table[plan["replicas"].notna()]).index
     gpus = plan["gpus"][needs].sort_values(kind="stable").items()
@@ -88,8 +89,8 @@ def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str
 
 def _best(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that meet the SLO, highest rate first; of static batching's several the best one."""
-    kept = table[table["low"] > 0].sort_values("low", ascending=False)
-    return kept[~kept.index.map(_family).duplicated()]
+    meeting = table[table["low"] > 0].sort_values("low", ascending=False)
+    return meeting[~meeting.index.map(_family).duplicated()]
 
 
 def _family(name: object) -> str:

@@ -19,7 +19,7 @@ _RATES = ["request_rate", "least", "low", "high", "value", "saturated_request_ra
 
 
 def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
-    """Return what has to be said of single policies: why a rate is 0 or unsure, and why a rate cannot be served."""
+    """Return remarks on single policies: why a rate is 0 or uncertain, and why a rate cannot be served."""
     own = [("refused", str(capacity.refused))] if capacity.refused.num else []
     own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num]
     own += [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
@@ -29,12 +29,13 @@ def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[st
 
 
 def spent(capacity: CapacityData) -> str:
-    """Return what was simulated, and what was cut off the runs, in a line."""
+    """Return one line on what was simulated, and on what was cut off the runs."""
     table = capacity.table
     cuts = table.loc[table["warmup_share"].notna(), ["warmup_share", "drain_share", "num_requests"]]
     measured = (
         f" Measured in a steady window: {_span(cuts['warmup_share'])} of each run cut as warm-up, "
-        f"{_span(cuts['drain_share'])} as drain; up to {int(cuts['num_requests'].max()):,} requests per run."
+        f"{_span(cuts['drain_share'])} as drain; up to {int(cuts['num_requests'].max()):,} "
+        f"requests per run."
         if len(cuts)
         else ""
     )

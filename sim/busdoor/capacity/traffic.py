@@ -7,20 +7,20 @@ from math import cos, isfinite, pi
 from pathlib import Path
 
 HOURS = 24
-_PEAK_HOUR = 14  # early afternoon; it moves the curve, not what has to be bought
+_PEAK_HOUR = 14  # early afternoon; it shifts the curve, not the number of servers
 
 
 def hourly_rates(spec: str, peak_rps: float | None = None) -> list[float]:
-    """Read `--diurnal`.
+    """Return hourly rates as `--diurnal` gives them.
 
     Parameters
     ----------
     spec : str
-        A ratio of peak to trough, 1 or more; rates in requests per second with commas between them; or a CSV file with
-        one rate a row, in a column `request_rate` if it has a header. Its rows are put in order of a column `hour`, if
-        there is one.
+        A ratio of peak to trough, 1 or more; rates in requests per second with commas between them;
+        or a CSV file with one rate per row, in a column `request_rate` if it has a header. Its rows
+        are put in order of a column `hour`, if there is one.
     peak_rps : float, optional
-        The highest rate of the day; needed for a ratio. A table is taken as it is.
+        The highest rate of the day; needed for a ratio. A table is not scaled.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def _by_hour(path: Path, header: list[str], rows: list[list[str]]) -> list[list[
             f"{path}, column hour: {str(error).partition(': ')[2]} is no whole hour, as in 0 or 23"
         ) from None
     if sorted(hours) != list(range(min(hours, default=0), min(hours, default=0) + len(hours))):
-        told = ", ".join(map(str, hours[:HOURS]))
-        raise ValueError(f"{path}, column hour: {told}; it has to have each hour once, with none left out")
+        listed = ", ".join(map(str, hours[:HOURS]))
+        raise ValueError(f"{path}, column hour: {listed}; it has to have each hour once, with none left out")
     return [row for _, row in sorted(zip(hours, rows, strict=True), key=lambda pair: pair[0])]
 
 

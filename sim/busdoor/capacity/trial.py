@@ -1,4 +1,4 @@
-"""What one rate showed: all targets together, and whether the runs were long enough to say."""
+"""The trial of one rate: all targets together, and whether the runs were long enough to decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from busdoor.metrics.slo_target import Target
 
 @dataclass(frozen=True)
 class Probe:
-    """A rate that was tried.
+    """The trial of one rate.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Probe:
     readings : tuple of Reading
         Of every target.
     window : Window, optional
-        What was measured; None where nothing had to be run.
+        The measured requests; None if nothing ran.
     settling : float
         Requests that a queue under this load takes to settle, where it may come near a limit.
     """
@@ -45,7 +45,8 @@ class Probe:
     def outcome(self) -> Outcome:
         """All targets together; a run without a steady window, or too short to settle, cannot meet an SLO.
 
-        It begins empty and ends empty, so that its latencies are too short if anything: it can break one.
+        It begins empty and ends empty, so that its latencies are too short if anything: it can only
+        miss one.
         """
         outcomes = {reading.outcome for reading in self.readings}
         if Outcome.MISSES in outcomes:
@@ -55,12 +56,12 @@ class Probe:
 
     @property
     def unsettled(self) -> bool:
-        """Whether all targets are kept, and the run is just too short for that to count."""
+        """Whether all targets are met, but the run is too short for that to count."""
         return self.outcome is Outcome.OPEN and all(reading.outcome is Outcome.MEETS for reading in self.readings)
 
     @property
     def shortage(self) -> float:
-        """Times the requests that would have decided, as far as this run can tell; 1 where it has."""
+        """By what factor more requests would decide, as this run estimates it; 1 if it decided."""
         blurs = [reading.blur for reading in self.readings if reading.outcome is Outcome.OPEN]
         steady = 1.0 if self.window is None or self.window.steady else 2.0
         return max(1.0, steady, self.settling / self.num_requests, max(blurs, default=1.0) ** 2)
@@ -114,13 +115,14 @@ def probe(
     request_rate : float
         Requests per second.
     samples : sequence of Sample
-        One per replication. A single one is cut into ten parts that stand for replications (batch means).
+        One per replication. A single one is cut into ten parts that stand for replications (batch
+        means).
     targets : sequence of Target
         Of the SLO.
     load : Reading
-        Of the server at this rate; without risks where it is unknown.
+        The load at this rate; without risks where it is unknown.
     stand_in : StandIn, optional
-        Tells how lucky the draws were.
+        Shows how lucky the draws were.
     """
     length = min(len(sample.arrival_s) for sample in samples)
     window = steady_window(
@@ -134,7 +136,8 @@ def probe(
     return Probe(request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling)
 
 
-_LONG = 4  # runs of a quarter of the longest still tell where the answer lies; much shorter ones only scatter
+# runs of a quarter of the longest still locate the answer; much shorter ones only scatter
+_LONG = 4
 
 
 def crossing_rps(probes: Sequence[Probe], low_rps: float, high_rps: float) -> float:
@@ -145,7 +148,7 @@ def crossing_rps(probes: Sequence[Probe], low_rps: float, high_rps: float) -> fl
 
 
 def _crossing_of(key: str, probes: Sequence[Probe], low_rps: float, high_rps: float) -> float | None:
-    """Return where one target would reach its limit; by the longer runs if these can tell, else by all."""
+    """Return where one target would reach its limit; by the longer runs if these can locate it, else by all."""
     inside = [p for p in probes if low_rps <= p.request_rate <= high_rps and 0 < p.ratio(key) < inf]
     longest = max((probe.num_requests for probe in inside), default=0)
     longer = [probe for probe in inside if _LONG * probe.num_requests >= longest]

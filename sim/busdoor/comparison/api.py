@@ -1,4 +1,4 @@
-"""From a workload and the names of policies to a comparison."""
+"""`compare`: from a workload and the names of policies to a comparison."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from busdoor.core.units import reject_unknown
 from busdoor.metrics.slo import as_slo_table
 from busdoor_workloads import Trace, given, workload_names
 
-Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # what Python may give as a workload
+Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # a workload as Python gives it
 
 DEFAULT_SERVER = {"gpu": "h100", "model": "llama-3.1-8b"}
-# The built-in job: below what one GPU carries with continuous batching, above what it carries with static batching.
+# The built-in job: below the throughput of one GPU with continuous batching, above that with static
+# batching.
 DEFAULT_JOB: Mapping[str, Any] = {"workload": {"name": "azure-conv", "request_rate": 12.0, "num_requests": 2000}}
 
 
@@ -48,31 +49,31 @@ def compare(
     Parameters
     ----------
     workload : Trace, DataFrame, str, Path or mapping, optional
-        A trace; a data frame with a row per request, see `Trace.from_frame`; the name of a profile or preset; a trace
-        file; or the table [workload] of a configuration. By default 2,000 requests of the profile `azure-conv` at 12
-        requests/s.
+        A trace; a data frame with a row per request, see `Trace.from_frame`; the name of a profile
+        or preset; a trace file; or the table [workload] of a configuration. By default 2,000
+        requests of the profile `azure-conv` at 12 requests/s.
     policies : str, mapping or sequence of them
         Names, also with fields as in "static,batch_size=16", or tables such as
-        `{"name": "static", "batch_size": 16}`. The others are measured against the first.
+        `{"name": "static", "batch_size": 16}`. The first is the baseline of the others.
     gpu, model : str or mapping
         From the catalogue, or tables of your own.
     gpu_options : mapping
-        More of the table [gpu], such as `{"tp": 2, "weight_dtype": "fp8"}`.
+        Further keys of the table [gpu], such as `{"tp": 2, "weight_dtype": "fp8"}`.
     request_rate : float, optional
         Requests per second, in place of the workload's own arrivals.
     rate : float, optional
         Another name for `request_rate`, as `--rate` of the command.
     num_requests : int, optional
-        Of each replication.
+        Requests of each replication.
     replications : int
-        Draws. All policies have the same ones (common random numbers).
+        Number of draws. All policies run on the same ones (common random numbers).
     seed : int
-        Of every random stream; the same seed gives the same numbers.
+        Seed of every random stream; the same seed gives the same numbers.
     report : callable, optional
-        Told about progress: the share that is done, and what is being done.
+        Called with progress: the share that is done, and what is being done.
     **tables
-        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or file), `slo`,
-        `lookahead`.
+        Further tables and keys of a configuration: `kv`, `step_time` (or a calibration's name or
+        file), `slo`, `lookahead`.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def compare(
     Raises
     ------
     ValueError
-        One sentence that names what is wrong and what would be right.
+        If an argument is wrong; one sentence names it and the remedy.
 
     Examples
     --------
@@ -116,20 +117,20 @@ def compare(
 
 
 def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: Any) -> dict[str, Any]:
-    """Return the table [gpu] of what Python was given; other than the defaults, it may not be another's than measured.
+    """Return the table [gpu] of Python's arguments; GPU and model must be those that the step time was measured with.
 
     Raises
     ------
     ValueError
         If the step time was measured with another GPU or model.
     """
-    asked = {"gpu": ("name", gpu), "model": ("model", model)}
-    refuse_other_hardware({key: pair for key, pair in asked.items() if pair[1] != DEFAULT_SERVER[key]}, step_time)
+    given_as = {"gpu": ("name", gpu), "model": ("model", model)}
+    refuse_other_hardware({key: pair for key, pair in given_as.items() if pair[1] != DEFAULT_SERVER[key]}, step_time)
     return {"name": gpu, "model": model, **given.table("gpu_options", options)}
 
 
 def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:
-    """Raise ValueError for a further keyword that is no table or key of a configuration, with the nearest right one.
+    """Raise ValueError for a keyword that is no table or key of a configuration, with the nearest right one.
 
     Examples
     --------
@@ -137,18 +138,19 @@ def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str
     Traceback (most recent call last):
     ValueError: compare() num_request: unknown; did you mean num_requests?
     """
-    further = {*TABLES, *PLAIN_KEYS} - {"workload", "policy"}  # which have names of their own among the parameters
+    # which have names of their own among the parameters
+    further = {*TABLES, *PLAIN_KEYS} - {"workload", "policy"}
     own = [name for name, one in signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
     reject_unknown(f"{function.__name__}()", keywords, {*own, *further})
 
 
 def only_rate(request_rate: float | None, rate: float | None) -> float | None:
-    """Return the rate that was given under either name.
+    """Return the rate given under either name.
 
     Raises
     ------
     ValueError
-        If both were.
+        If both are given.
     """
     if request_rate is not None and rate is not None:
         raise ValueError(f"request_rate = {request_rate!r} and rate = {rate!r} both set the rate; give one of them")
@@ -156,12 +158,12 @@ def only_rate(request_rate: float | None, rate: float | None) -> float | None:
 
 
 def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
-    """Return a workload as the table [workload] of a configuration, and the trace that takes its place, if it is one.
+    """Return a workload as the table [workload] of a configuration, and the trace in its place, if it is one.
 
     Raises
     ------
     ValueError
-        If it is nothing of the kind; for a data frame as `Trace.from_frame` says.
+        If it is of another type, or a data frame that `Trace.from_frame` refuses.
 
     Examples
     --------
@@ -178,7 +180,8 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
     if isinstance(workload, Trace | pd.DataFrame):
         return {}, workload if isinstance(workload, Trace) else Trace.from_frame(workload)
     raise ValueError(
-        f"workload is of type {type(workload).__name__}; it has to be a Trace, a data frame, a name, a file or a table "
+        f"workload is of type {type(workload).__name__}; it has to be a Trace, a data frame, a "
+        f"name, a file or a table "
         "[workload]"
     )
 
@@ -197,7 +200,7 @@ def workload_key(workload: str | Path) -> str:
 
 
 def draws(config: Config, recorded: Trace | None = None) -> Draw:
-    """Return what draws the replications of a configuration's workload, or of a recorded trace in its place."""
+    """Return a function that draws the replications of a workload, or of a recorded trace in its place."""
     if recorded is None:
         return lambda replication: config.workload.trace(config.seed, replication)
     trace = config.workload.apply(recorded)

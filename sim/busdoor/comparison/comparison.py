@@ -1,4 +1,4 @@
-"""Policies side by side on the same draws, and what can be done with them: say, draw, save."""
+"""Policies side by side on the same draws, with their summary, figures and folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Comparison(ComparisonData):
-    """What policies did on the same draws; fields and tables are those of `ComparisonData`."""
+    """Results of policies on the same draws; fields and tables are those of `ComparisonData`."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Comparison:
-        """Return what an experiment has done so far: the replications that every row has run.
+        """Return the results of an experiment so far: the replications that every row has run.
 
-        Where there is none yet, it is the first one of the rows that have run it.
+        Before the first is complete: that one, of the rows that have run it.
         """
         draws = max(1, experiment.num_complete)
         rows = {key: row for key, row in experiment.summaries.items() if key[1] < draws}
@@ -37,7 +37,7 @@ class Comparison(ComparisonData):
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in words."""
+        """The result in words."""
         return verdict(self)
 
     def plot(self) -> Figure:
@@ -54,7 +54,7 @@ class Comparison(ComparisonData):
         return plots.plot_latency_cdf(self.results, metric, ax=ax)
 
     def plot_waste(self, *, ax: Axes | None = None) -> Axes:
-        """Draw where the slot-iterations went."""
+        """Draw the use of the slot-iterations."""
         return plots.plot_waste(self.results, ax=ax)
 
     def plot_gain(self, *, ax: Axes | None = None) -> Axes:
@@ -62,12 +62,12 @@ class Comparison(ComparisonData):
         return plots.plot_gain_bars(self.gain, self.static, ax=ax)
 
     def plot_ladder(self, *, ax: Axes | None = None) -> Axes:
-        """Draw what each step from static batching to vllm is worth.
+        """Draw the gain of each step from static batching to vllm.
 
         Raises
         ------
         ValueError
-            If there is no ladder, as not both are compared.
+            If there is no ladder, since it needs both policies.
         """
         if self.ladder.empty:
             raise ValueError("the comparison has no ladder; it needs the policies static and vllm")
@@ -79,7 +79,8 @@ class Comparison(ComparisonData):
         Raises
         ------
         ValueError
-            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+            If the folder holds something; with `overwrite` an earlier study in it is replaced
+            whole.
         """
         with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
             return write(self, place, report)

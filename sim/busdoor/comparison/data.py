@@ -1,4 +1,4 @@
-"""What policies did on the same draws, as data: the table, the intervals, the gain and the ladder."""
+"""Results of policies on the same draws, as data: table, intervals, gain and ladder."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ _ENDS = ("", "_low", "_high")
 
 @dataclass(frozen=True, eq=False)
 class ComparisonData:
-    """What policies did on the same draws.
+    """Results of policies on the same draws.
 
     Parameters
     ----------
     config : Config
-        What was compared; `Config.to_dict` of it repeats the comparison.
+        What was compared; `Config.to_dict` returns what repeats the comparison.
     results : dict of str to Result
         By policy, of the first replication.
     summaries : DataFrame
-        One row a policy and replication, with every metric of `Result.summary` at the load offered.
+        One row per policy and replication: every metric of `Result.summary` at the offered load.
     capacities : DataFrame
-        Likewise `request_throughput` and `output_throughput` (per second) when saturated; see `saturated_rates`.
+        Likewise `request_throughput` and `output_throughput` (per second) when saturated; see
+        `saturated_rates`.
     rungs : DataFrame
         The same of each step of the ladder; empty where there is none.
     """
@@ -56,14 +57,15 @@ class ComparisonData:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row a policy: means over the replications.
+        """One row per policy: means over the replications.
 
-        Columns as in `Result.summary` (times in ms); `saturated_output_throughput` and `saturated_request_throughput`,
-        what the server or the cluster carries at most, per second; `offered_load`, the rate offered over it; `gpus`,
-        how many GPUs the load needs: the least whose capacities together exceed it (of a cluster whose servers differ,
-        as many whole ones as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the tokens of the
-        busiest server over the mean; with an [slo], `request_goodput` and `slo_met`, the share of replications that
-        met all targets.
+        Columns as in `Result.summary` (times in ms); `saturated_output_throughput` and
+        `saturated_request_throughput`, the maximum throughput of the server or the cluster, per
+        second; `offered_load`, the rate over it; `gpus`, how many GPUs the load needs: the fewest
+        whose throughputs together exceed it (of a cluster whose servers differ, as many whole
+        clusters as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the
+        tokens of the busiest server over the mean; with an [slo], `request_goodput` and `slo_met`,
+        the share of replications that met all targets.
         """
         means = self.summaries.groupby("policy", sort=False).mean()
         capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
@@ -80,10 +82,11 @@ class ComparisonData:
 
     @cached_property
     def intervals(self) -> pd.DataFrame:
-        """95 % intervals over the replications, one row a policy and metric.
+        """95 % intervals over the replications, one row per policy and metric.
 
-        `mean`, `low`, `high` of the metric itself; `ratio`, `ratio_low`, `ratio_high` and `difference`,
-        `difference_low`, `difference_high` against the first policy, paired by replication.
+        `mean`, `low`, `high` of the metric itself; `ratio`, `ratio_low`, `ratio_high` and
+        `difference`, `difference_low`, `difference_high` against the first policy, paired by
+        replication.
         """
         rows = {}
         for metric, values in self._by_replication().items():
@@ -109,8 +112,9 @@ class ComparisonData:
     def gain(self) -> pd.DataFrame:
         """Ratios of saturated output tokens per second, by policy, with paired 95 % intervals.
 
-        `over_static`, `over_static_low`, `over_static_high`: against static batching as configured (against the first
-        policy, if there is none); `over_best_static` ...: against static batching at its best batch size.
+        `over_static`, `over_static_low`, `over_static_high`: against static batching as configured
+        (against the first policy, if there is none); `over_best_static` ...: against static
+        batching at its best batch size.
         """
         tokens_per_s = self._by_replication()["saturated_output_throughput"]
         columns: dict[str, list[float]] = {}
@@ -125,8 +129,8 @@ class ComparisonData:
     def ladder(self) -> pd.DataFrame:
         """From static batching as given to vllm, one change at a time; empty unless both are compared.
 
-        One row per step: `tokens_per_s`, saturated; `factor` times the step below, and `over_static` times the first,
-        each with `_low` and `_high`, the paired 95 % interval.
+        One row per step: `tokens_per_s`, saturated; `factor` times the step below, and
+        `over_static` times the first, each with `_low` and `_high`, the paired 95 % interval.
         """
         return ladder_table(self.rungs.get("output_throughput", pd.Series(dtype=float)))
 
@@ -139,14 +143,14 @@ class ComparisonData:
 
     @property
     def static(self) -> str:
-        """The row that gains are measured against: the first static one, else of whole batches, else the first."""
+        """The row that gains are relative to: the first static one, else of whole batches, else the first."""
         named = {policy.label: policy.name for policy in self.config.policies if policy.label in self.policies}
         statics = [label for label, name in named.items() if name == "static"]
         return next(iter([*statics, *filter(self.is_whole_batch, self.results), *self.policies]))
 
     @property
     def bus_and_door(self) -> dict[str, Result]:
-        """What is shown side by side: static at its best, and the last policy that is continuous, or else the last."""
+        """The two runs shown side by side: static at its best, and the last continuous policy, else the last."""
         bus = next(name for name in (self.best_static, self.static) if name and name in self.results)
         others = [name for name in self.results if name not in (self.static, self.best_static)]
         doors = [name for name in others if not self.is_whole_batch(name)]
@@ -158,7 +162,7 @@ class ComparisonData:
 
     @property
     def best_static(self) -> str | None:
-        """The row of static batching at its best batch size, if it was looked for."""
+        """The row of static batching at its best batch size, if it was searched for."""
         return next((name for name in self.policies if name.startswith(f"{self.static} (best batch")), None)
 
     @property

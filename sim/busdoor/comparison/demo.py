@@ -1,4 +1,4 @@
-"""The introductory scenario: four requests in four slots, and a fifth before the door."""
+"""The introductory scenario: four requests in four slots, and a fifth that waits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from busdoor_workloads import Trace
 
 OUTPUT_TOKENS = (10, 20, 50, 100, 30)
 NUM_SLOTS = 4
-# The bus waits only for its full batch; a finished row still costs. An iteration takes a second, so that seconds
-# count iterations.
+# The bus waits only for its full batch; a finished row still costs. An iteration takes a second, so
+# that seconds count iterations.
 CONFIG = {
     "policy": [
         {"name": "static", "batch_size": NUM_SLOTS, "finished_rows": "compute"},
@@ -44,7 +44,7 @@ def introductory_scenario() -> Demo:
     Examples
     --------
     >>> demo = introductory_scenario()
-    >>> demo.static.requests["finish_s"].tolist()        # all ride to the last stop
+    >>> demo.static.requests["finish_s"].tolist()        # all wait for the last stop
     [100.0, 100.0, 100.0, 100.0, 130.0]
     >>> demo.continuous.requests["finish_s"].tolist()
     [10.0, 20.0, 50.0, 100.0, 40.0]
@@ -95,16 +95,22 @@ def describe(demo: Demo) -> str:
             "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.",
             "",
             "Static batching, the bus:",
-            f"  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which {wanted} make a "
+            f"  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which "
+            f"{wanted} make a "
             f"wanted token ({100 * wanted / held:.0f} %).",
-            f"  A has its {first} tokens after iteration {first}, but its slot stays taken, idle, for "
-            f"{iterations - first} more. E waits {static['first_scheduled_s'][late]:.0f} iterations.",
-            f"  With E's own batch of {static['output_tokens'][late]} iterations: {useful} of {all_held} "
+            f"  A has its {first} tokens after iteration {first}, but its slot stays taken, idle, "
+            f"for "
+            f"{iterations - first} more. E waits {static['first_scheduled_s'][late]:.0f} "
+            f"iterations.",
+            f"  With E's own batch of {static['output_tokens'][late]} iterations: {useful} of "
+            f"{all_held} "
             f"slot-iterations that were held are useful ({100 * useful / all_held:.0f} %).",
             "Continuous batching, the door:",
-            f"  A is answered after iteration {continuous['finish_s'][0]:.0f}. E enters at iteration "
+            f"  A is answered after iteration {continuous['finish_s'][0]:.0f}. E enters at "
+            f"iteration "
             f"{continuous['first_scheduled_s'][late] + 1:.0f}, which yields its first token.",
-            f"  E is answered after iteration {continuous['finish_s'][late]:.0f}; the last after iteration "
+            f"  E is answered after iteration {continuous['finish_s'][late]:.0f}; the last after "
+            f"iteration "
             f"{continuous['finish_s'].max():.0f} (static: {static['finish_s'].max():.0f}).",
         )
     )

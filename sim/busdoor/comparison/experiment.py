@@ -1,4 +1,4 @@
-"""Running a comparison: every policy on the same draws, once saturated and once at the load offered."""
+"""Run a comparison: every policy on the same draws, once saturated and once at the offered load."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from busdoor.results.slo_shares import slo_shares
 from busdoor.simulator.system import Progress
 from busdoor_workloads import Trace
 
-Report = Callable[[float, str], None]  # told the share of the work that is done, and what is being done
+Report = Callable[[float, str], None]  # called with the share that is done, and what is being done
 Draw = Callable[[int], Trace]
 Key = tuple[str, int]
 
-MAX_BATCH_SIZE = 1024  # where the search for static's best one ends: vLLM's max_num_seqs on large GPUs
+# where the search for static's best one ends: vLLM's max_num_seqs on large GPUs
+MAX_BATCH_SIZE = 1024
 
 
 class Experiment:
-    """A comparison that is being run. What is done can be read at any time, also after an interruption.
+    """A comparison that runs. What is done can be read at any time, also after an interruption.
 
     Parameters
     ----------
     config : Config
         What to compare.
     draw : callable
-        Makes the trace of a replication, 0 first; the same one for the same number.
+        Returns the trace of a replication, from 0 on; always the same one for a number.
     report : callable, optional
-        Told about progress.
+        Called with progress.
 
     Attributes
     ----------
     results : dict of str to Result
-        By row, of the first replication at the load offered.
+        By row, of the first replication at the offered load.
     summaries, capacities : dict of (str, int) to Series
-        By row and replication: metrics at the load offered; requests and output tokens per second when saturated.
+        By row and replication: metrics at the offered load; requests and output tokens per second
+        when saturated.
     rungs : dict of (str, int) to Series
         By step of the ladder and replication: requests and output tokens per second when saturated.
     num_complete : int
@@ -114,9 +116,9 @@ class Experiment:
         return saturated_rates(result.requests, result.meta)
 
     def _tune(self, full: Trace, num_users: int | None) -> None:
-        """Find static's best batch size: its default, or a power of two; until two in a row bring nothing.
+        """Find static's best batch size: its default, or a power of two; until two in a row are no better.
 
-        Of servers that are alike, one is asked.
+        Of equal servers, one runs.
         """
         policy = self._to_tune
         if policy is None:
@@ -143,7 +145,7 @@ class Experiment:
         return result.meta["num_slots"], tokens if tokens > 0 else 0.0
 
     def _advance(self, share: float, what: str) -> Progress:
-        """Begin a run that is so much of the whole; return what reports the progress within it."""
+        """Begin a run that is a share of the whole; return what reports the progress within it."""
         begin = self._done
         self.report(begin, what)
         self._done = min(1.0, begin + share)
@@ -155,13 +157,13 @@ class Experiment:
 
 
 def one_server(config: Config) -> Config:
-    """Return the configuration of one of a cluster's servers if they are alike, else the cluster's."""
-    alike = config.cluster is not None and config.cluster.replicas is not None
-    return replace(config, cluster=None) if alike else config
+    """Return the configuration of one of a cluster's servers if they are equal, else the cluster's."""
+    equal = config.cluster is not None and config.cluster.replicas is not None
+    return replace(config, cluster=None) if equal else config
 
 
 def filling(config: Config, trace: Trace) -> Trace:
-    """Return all requests that can be served, at once, and enough of them to keep every server full."""
+    """Return a burst of the requests that can be served, enough of them to keep every server full."""
     batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
     each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
     return burst(servable(config, trace), each * sum(pool.replicas for pool in config.pools))

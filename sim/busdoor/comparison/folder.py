@@ -36,11 +36,12 @@ def write(comparison: ComparisonData, place: StudyFolder, report: Report | None 
     comparison : ComparisonData
         What to write.
     place : StudyFolder
-        Where to. It gets comparison.json (verdict, table, gain, ladder and configuration), the tables
-        table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv and rungs.csv where there is
-        a ladder, a folder in results/ for each row's first replication, and the pictures in plots/.
+        Where to. It receives comparison.json (verdict, table, gain, ladder and configuration), the
+        tables table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv
+        and rungs.csv where there is a ladder, a folder in results/ for each row's first
+        replication, and the pictures in plots/.
     report : callable, optional
-        Told about progress.
+        Called with progress.
     """
     folder = place.part
     write_json(folder / _COMPARISON, to_json(comparison))
@@ -87,7 +88,7 @@ def load(folder: Path) -> ComparisonData:
     Raises
     ------
     ValueError
-        If the folder holds none.
+        If the folder holds no comparison.
     """
     if not (folder / _COMPARISON).exists():
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")
@@ -109,8 +110,8 @@ def load(folder: Path) -> ComparisonData:
 
 
 def to_json(comparison: ComparisonData) -> dict[str, Any]:
-    """Return the comparison's numbers as JSON has them: what is not a number is null."""
-    told = {
+    """Return the comparison's numbers as JSON: null for what is not a number."""
+    content = {
         "complete": comparison.complete,
         "verdict": verdict(comparison),
         "policies": comparison.table.to_dict("index"),
@@ -122,7 +123,7 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
         "versions": versions(),
         "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},
     }
-    return {key: plain(value) for key, value in told.items()}
+    return {key: plain(value) for key, value in content.items()}
 
 
 def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:

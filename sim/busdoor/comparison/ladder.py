@@ -1,4 +1,4 @@
-"""The ladder: from static batching as it was given to vllm, one change at a time, each saturated on the same draws."""
+"""The ladder: from static batching as given to vllm, one change at a time, each saturated on the same draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from busdoor.config import Config, PolicyTable
 from busdoor.metrics.statistics import paired_ratio
 
 _RATIOS = [f"{name}{end}" for name in ("factor", "over_static") for end in ("", "_low", "_high")]
-# A batch padded to the longest answers of the whole trace lets no row finish early: it has to be its own longest.
+# A batch padded to the longest answers of the whole trace lets no row finish early: it has to be
+# its own longest.
 _SKIP: dict[str, Any] = {
     "finished_rows": "skip",
     "pad_to": "batch",
@@ -26,9 +27,9 @@ class Rung(NamedTuple):
     Parameters
     ----------
     title : str
-        What tables and pictures call it.
+        Its name in tables and figures.
     policy : PolicyTable
-        What runs.
+        The policy that runs.
     """
 
     title: str
@@ -43,7 +44,8 @@ def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
     config : Config
         What is compared.
     tuned : PolicyTable, optional
-        Static batching at its best batch size, where it was looked for; else the batch size that was given counts.
+        Static batching at its best batch size, if it was searched for; otherwise the given batch
+        size counts.
 
     Examples
     --------
@@ -66,7 +68,8 @@ def _rungs(config: Config, static: PolicyTable, tuned: PolicyTable | None, vllm:
     yield Rung("+ finished rows skipped", best.with_fields(f"{best.label}, finished rows skipped", **_SKIP))
     orca = {"name": "orca", "reservation": "oracle", "max_num_seqs": slots}
     yield Rung(f"orca (oracle), {slots:,} slots", PolicyTable.from_table(orca, config.gpu))
-    budget = max(slots, vllm.config.max_num_batched_tokens)  # a token for each slot at least, as vLLM demands
+    # a token for each slot at least, as vLLM demands
+    budget = max(slots, vllm.config.max_num_batched_tokens)
     few = vllm.with_fields(f"{vllm.label}, {slots} slots", max_num_seqs=slots, max_num_batched_tokens=budget)
     yield Rung(f"{vllm.label}, {slots:,} slots", few)
     yield Rung(vllm.label, vllm)
@@ -83,8 +86,8 @@ def ladder_table(tokens_per_s: pd.Series[float]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per rung: `tokens_per_s`, the mean; `factor`, times the rung below it, with `factor_low` and
-        `factor_high` (1 for the first); `over_static`, times the first, likewise.
+        One row per rung: `tokens_per_s`, the mean; `factor`, times the rung below it, with
+        `factor_low` and `factor_high` (1 for the first); `over_static`, times the first, likewise.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The report of a comparison."""
+"""A comparison as a page."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 LADDER_WIDTH_IN = 5.6
 GAIN_HEIGHT_IN = (0.9, 0.34)  # of the axis, and of each policy
 _PLAY = (
-    "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer is written. The bus "
-    "takes no request on before its last stop; at the door, a finished request leaves and a waiting one enters."
+    "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer "
+    "is written. The bus "
+    "takes no request on before its last stop; at the door, a finished request leaves and a "
+    "waiting one enters."
 )
 
 

@@ -1,4 +1,4 @@
-"""What a comparison comes to, in a few plain sentences."""
+"""The result of a comparison in a few plain sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from busdoor.results.table_text import refusals
 
 
 def verdict(comparison: ComparisonData) -> str:
-    """Return how many times the tokens the best policy serves, what that saves in GPUs, and which cannot keep up.
+    """Return the gain of the best policy, the GPUs that it saves, and the policies that cannot keep up.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def verdict(comparison: ComparisonData) -> str:
 
 
 def best_policy(comparison: ComparisonData) -> str:
-    """Return the policy that carries most output tokens per second."""
+    """Return the policy with the highest maximum throughput in output tokens per second."""
     tokens_per_s = comparison.table["saturated_output_throughput"].dropna()
     return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
 
@@ -51,7 +51,8 @@ def _gain(comparison: ComparisonData, best: str) -> str:
     if comparison.best_static is None or best == comparison.best_static:
         return f"{subject} serves {row['over_static']:.1f}× the tokens of {base}{_interval(row, 'over_static')}."
     return (
-        f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its best batch size"
+        f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its "
+        f"best batch size"
         f"{_interval(row, 'over_best_static')}, {row['over_static']:.1f}× at its default."
     )
 
@@ -77,7 +78,8 @@ def _overloaded(comparison: ComparisonData) -> str:
     if comparison.table["offered_load"].isna().all():
         return ""
     late = [str(name) for name, share in shares.items() if share > 0.5]  # in most replications
-    late = [name for name in late if name != comparison.best_static]  # its sister stands for it
+    # the other static row stands for it
+    late = [name for name in late if name != comparison.best_static]
     if not late:
         return ""
     config = comparison.config
@@ -100,7 +102,7 @@ def _slo(comparison: ComparisonData) -> str:
 
 
 def _refused(comparison: ComparisonData) -> str:
-    """Return how many requests of the first draw are refused, and why: they are counted, and are no load."""
+    """Return how many requests of the first draw are refused, and why. They are counted but are no load."""
     counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
     if not any(counts.values()):
         return ""

@@ -1,4 +1,4 @@
-"""What `busdoor compare` and `busdoor simulate` show in the terminal."""
+"""A comparison as rows of plain strings."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ def ratio(value: float, low: float, high: float) -> str:
 
 
 def heading(comparison: ComparisonData) -> str:
-    """Return what was compared, in a line."""
+    """Return one line on what was compared."""
     first = next(iter(comparison.results.values()))
     config, rate = comparison.config, comparison.request_rate
     count = int(comparison.summaries.groupby("policy").size().max())
     arrivals = "all at once" if isnan(rate) else f"{rate:.3g}/s"
     behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
-        f"{first.meta['trace']}, {first.meta['num_requests']:,} requests, {arrivals}, on {config.where}{behind}; "
+        f"{first.meta['trace']}, {first.meta['num_requests']:,} requests, {arrivals}, on "
+        f"{config.where}{behind}; "
         f"mean of {count} replication{'s' * (count > 1)}"
     )
 
@@ -91,7 +92,7 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
 
 
 def _held(row: pd.Series[Any]) -> str:
-    """Mean number of slots that were held, of how many."""
+    """Return the mean number of held slots, and the number of slots."""
     return NOTHING if isnan(row["slot_use"]) else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
 
 
@@ -102,7 +103,7 @@ def _imbalance(row: pd.Series[Any]) -> str:
 def _capacity(comparison: ComparisonData, name: str) -> str:
     ends = comparison.intervals.to_dict()
     mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
-    half = (high - low) / 2  # two digits of it are all that a few replications tell
+    half = (high - low) / 2  # a few replications support two digits of it
     if isnan(low) or half < _EXACT_SHARE * mean:
         return number(mean)
     if is_undecided(mean, low, high):
@@ -116,7 +117,7 @@ def _gain(comparison: ComparisonData, name: str) -> str:
 
 
 def gain_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
-    """Return the gains with their 95 % intervals, a line for each of what they are measured against."""
+    """Return the gains with their 95 % intervals, one line per baseline."""
     names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
     return [
         (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])

@@ -33,16 +33,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report says, from the first to the last section.
+    """A report, from the first to the last section.
 
     Parameters
     ----------
     title : str
         As text.
     facts : str
-        One line under the title: on what, with what. As text.
+        One line under the title, as text.
     verdict : str
-        What it comes to, as text; may be empty.
+        The result in words, as text; may be empty.
     sections : tuple of Section
         The rest.
 
@@ -72,7 +72,7 @@ class Page:
         return fill("page.html", colors=definitions(" ".join(content.values())), **content) + "\n"
 
     def write(self, file: str | Path) -> Path:
-        """Write the page into a file, whose folder is made if need be."""
+        """Write the page into a file; its folder is made if it is missing."""
         path = Path(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.html(), encoding="utf-8")

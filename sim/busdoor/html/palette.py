@@ -1,4 +1,4 @@
-"""The figures' colours as CSS variables, so that one page serves daylight, night and paper."""
+"""The figures' colours as CSS variables, so that one page fits day, night and paper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEX = re.compile(r"#([0-9a-fA-F]{6})\b")
 
 
 def variable(color: str) -> str:
-    """Name a colour in CSS.
+    """Return a colour's CSS variable.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def with_variables(css: str) -> str:
 def at_night(color: str) -> str:
     """Return the colour's negative: the same hue, light where it was dark.
 
-    What stood apart from its neighbours in lightness still does, so greyscale works at night too.
+    Differences in lightness remain, so that greyscale works at night too.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def at_night(color: str) -> str:
 
 
 def definitions(page: str) -> str:
-    """Define the variables that a page uses, by day and by night; paper is printed by day.
+    """Return the definitions of the variables that a page uses, by day and by night; print uses those by day.
 
     Examples
     --------

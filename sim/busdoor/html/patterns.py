@@ -8,7 +8,8 @@ from html import escape
 from busdoor.html.palette import variable
 from busdoor.plots.hatches import NEUTRAL, SLOT_LABELS, look
 
-# By matplotlib's hatch letter: what repeats, in a square of so many pixels, drawn in the colour of `style`.
+# By matplotlib's hatch letter: what repeats, in a square of so many pixels, drawn in the colour of
+# `style`.
 _MOTIFS = {
     "/": (5, '<path d="M-1 1 1 -1 M0 5 5 0 M4 6 6 4" stroke-width="1.4" style="{style}"/>'),
     "x": (5, '<path d="M0 5 5 0 M0 0 5 5" stroke-width="0.7" style="{style}"/>'),
@@ -24,7 +25,8 @@ def paint(part: str, key: str, color: str) -> str:
     part : str
         As `busdoor.plots.hatches.look` takes it.
     key : str
-        Tells the drawings of a page apart; `patterns` of the same key defines what hatched fills refer to.
+        A key for each drawing of a page; `patterns` of the same key defines what hatched fills
+        refer to.
     color : str
         The policy's, like #24292f.
 
@@ -45,7 +47,7 @@ def paints(key: str, color: str, parts: Iterable[str] = SLOT_LABELS) -> str:
 
 
 def patterns(key: str, color: str, parts: Iterable[str] = SLOT_LABELS) -> str:
-    """Define the hatches that `paint` refers to."""
+    """Return the definitions of the hatches that `paint` refers to."""
     hatched = [part for part in parts if look(part, color)["hatch"]]
     return f"<defs>{''.join(_pattern(part, key, color) for part in hatched)}</defs>"
 
@@ -62,12 +64,12 @@ def _pattern(part: str, key: str, color: str) -> str:
 
 
 def legend(labels: Mapping[str, str], key: str) -> str:
-    """Explain the looks of parts in a list, in a colour that stands for every policy.
+    """Return a legend of parts, in a colour that stands for every policy.
 
     Parameters
     ----------
     labels : mapping of str to str
-        Parts, and what they are called.
+        Parts and their labels.
     key : str
         As in `paint`.
     """

@@ -1,4 +1,4 @@
-"""Sections that several kinds of report have in common."""
+"""Sections that several kinds of reports share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from busdoor.plots.waste import plot_waste
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOTHING_SERVED = "<p>Nothing was served, or the run kept no iterations: there is nothing to draw.</p>"
+NOTHING_SERVED = "<p>Nothing was served, or the run has no iterations: there is nothing to draw.</p>"
 COURSE_SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop
 WASTE_WIDTH_IN = 4.5
 WASTE_HEIGHT_IN = (0.8, 0.95)  # of the axis, and of each policy
@@ -52,7 +52,7 @@ def kind_of(run: Run) -> str:
 
 
 def drawable(runs: Mapping[str, Run]) -> dict[str, Run]:
-    """Return the runs that served a request, and kept how."""
+    """Return the runs that served a request and have their iterations."""
     return {name: run for name, run in runs.items() if len(run.iterations) and len(run.stays)}
 
 
@@ -76,7 +76,7 @@ def latency_plots(runs: Mapping[str, Run]) -> Section:
 
 def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
     plot_latency_cdf(runs, metric, ax)
-    ax.set_xlabel("")  # the caption says it
+    ax.set_xlabel("")  # the caption has it
     lines = {str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"}
     _drop_legend(ax)
     if len(runs) > 1:
@@ -90,7 +90,7 @@ def _drop_legend(ax: Axes) -> None:
 
 
 def waste_plots(runs: Mapping[str, Run]) -> Section:
-    """Draw where slots and memory went."""
+    """Draw the use of slots and memory."""
     runs = drawable(runs)
     base_in, each_in = WASTE_HEIGHT_IN
     height_in = base_in + each_in * len(runs)
@@ -147,7 +147,7 @@ def words_used() -> Section:
 
 
 def provenance(config: Mapping[str, Any], versions: Mapping[str, str]) -> Section:
-    """Return from what the numbers can be reproduced."""
+    """Show versions and configuration, which reproduce the numbers."""
     shown = json.dumps(config, indent=2, ensure_ascii=False, default=str)
     made = ", ".join(f"{name} {version}" for name, version in versions.items())
     body = f"<p>{escape(made)}.</p><details><summary>Configuration</summary><pre>{escape(shown)}</pre></details>"

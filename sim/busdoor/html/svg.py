@@ -1,4 +1,4 @@
-"""matplotlib's figures as SVG that belongs to the page: its font, its colours, and nothing that is not seen."""
+"""matplotlib's figures as SVG that belongs to the page: its font, its colours, and nothing invisible."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from busdoor.plots.style import new_figure, styled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH_IN, HEIGHT_IN = 4.3, 2.9  # a phone's width at 72 pixels an inch: letters keep their size there
+# a phone's width at 72 pixels an inch: letters keep their size there
+WIDTH_IN, HEIGHT_IN = 4.3, 2.9
 _DIGITS = 1  # of a line's points: a tenth of a pixel is not seen
 _FINE_DIGITS = 2  # of everything else: a marker is a few pixels wide
 
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-\d+)?")
 _TAG = re.compile(r"<[^>]*>")
 _PATH = re.compile(r'(?<= d=")[^"]+(?=")')
-_FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*")  # matplotlib before 3.11 writes it so
+# matplotlib before 3.11 writes it so
+_FONT = re.compile(r"font: (?:(bold|\d+) )?([\d.]+px)[^;\"]*")
 _REFERENCE = re.compile(r'(?:url\(#|href="#)([\w-]+)')
 
 
@@ -36,9 +38,9 @@ def figure(
     Parameters
     ----------
     draw : callable
-        Draws into the axes it is given.
+        Called with the axes to draw into.
     caption : str
-        What the figure shows; also what a screen reader says.
+        What the figure shows; also the text for a screen reader.
     height_in, width_in : float
         Size at which it is laid out, in inches; the page scales it.
 
@@ -59,7 +61,7 @@ def figure(
 
 
 def inline(svg: str, label: str) -> str:
-    """Turn a file of matplotlib's into an element of a page.
+    """Return a file of matplotlib's as an element of a page.
 
     Parameters
     ----------
@@ -74,7 +76,8 @@ def inline(svg: str, label: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r"<defs>\s*</defs>", "", body)
     body = _PATH.sub(lambda match: thin(match[0]), body)
-    body = _TAG.sub(lambda tag: _NUMBER.sub(_shorter, tag[0]), body)  # words between them stay as they are
+    # words between them stay as they are
+    body = _TAG.sub(lambda tag: _NUMBER.sub(_shorter, tag[0]), body)
     body = body.replace("xlink:href", "href")
     body = _FONT.sub(lambda match: f"font-size: {match[2]}; font-weight: {match[1] or 'normal'}", body)
     body = re.sub(r"font-family: [^;\"]*(; )?| transform=\"rotate\(-0 [^\"]*\"", "", body)
@@ -97,7 +100,7 @@ def _own_ids(body: str, label: str) -> str:
 
 
 def thin(path: str) -> str:
-    """Round a path of straight lines, and drop the points that then change nothing.
+    """Round a path of straight lines, and drop points that then change nothing.
 
     Examples
     --------
@@ -119,7 +122,8 @@ def _thin_stroke(stroke: str) -> str:
             kept.pop()
         if not kept or point != kept[-1]:
             kept.append(point)
-    points = kept if len(kept) > 1 else kept * 2  # a line of no length still has its round or square ends
+    # a line of no length still has its round or square ends
+    points = kept if len(kept) > 1 else kept * 2
     return "M" + " ".join(f"{x:g} {y:g}" for x, y in points) + ("z" if "z" in stroke else "")
 
 

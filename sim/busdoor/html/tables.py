@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 from busdoor.html.palette import variable
 from busdoor.plots.style import identity
-
-if TYPE_CHECKING:
-    pass
 
 _BEST = ' class="best"'
 
@@ -24,13 +20,13 @@ def html_table(
     Parameters
     ----------
     rows : iterable of (str, sequence of str)
-        What a row is about, and its cells.
+        Title and cells of each row.
     columns : sequence of str
         Policies, each shown in its colour; none for a table without a head.
     caption : str
-        What the table says.
+        The table's caption.
     best : str
-        The policy whose column stays in view where a phone scrolls the others.
+        The policy whose column stays visible where a phone scrolls the others.
 
     Examples
     --------

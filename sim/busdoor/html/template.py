@@ -8,7 +8,7 @@ from string import Template
 
 
 def fill(name: str, **values: object) -> str:
-    """Fill a template of this package; what is filled in must be HTML already.
+    """Return a filled template of this package; values must be HTML already.
 
     Raises
     ------

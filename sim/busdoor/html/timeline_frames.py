@@ -1,4 +1,4 @@
-"""The timelines as a film: which moments it shows, and what the server had done by each of them."""
+"""The frames of a played timeline: its moments, and the server's counters at each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_
 
 IntArray = NDArray[np.int64]
 
-MAX_SLOTS = 20  # rows that are still told apart on a phone
-MAX_BARS = 400  # stays shown: about a finger's width each on a desktop, a millimetre or two on a phone
+MAX_SLOTS = 20  # rows that are still distinct on a phone
+# stays shown: about a finger's width each on a desktop, a millimetre or two on a phone
+MAX_BARS = 400
 MAX_FRAMES = 600  # steps of the slider: as many as a phone has pixels for
 ROUNDING = 1e-9  # relative: an event this little after a frame was meant to be on it
 
@@ -41,7 +42,7 @@ class Scene:
 
     @property
     def used_slots(self) -> int:
-        """Slots that anyone ever held."""
+        """Number of slots that were ever held."""
         return int(self.stays["slot"].max()) + 1
 
     @property
@@ -51,7 +52,7 @@ class Scene:
 
     @property
     def legible_s(self) -> float:
-        """For how long there are few enough stays to see each."""
+        """Until when each stay is wide enough to see."""
         enter_s = self.stays.loc[self.stays["slot"] < MAX_SLOTS, "enter_s"].to_numpy(float)
         return float(enter_s[MAX_BARS]) if len(enter_s) > MAX_BARS else self.end_s
 
@@ -62,14 +63,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Window:
-    """The moments that a film shows: `frames` steps of `step_s` seconds from the start.
+    """The moments shown: `frames` steps of `step_s` seconds from the start.
 
     Parameters
     ----------
     step_s : float
         Seconds between two frames.
     frames : int
-        Number of steps; the film has one picture more.
+        Number of steps; there is one picture more.
     used_slots : int
         Slots that any of the servers ever used.
     whole : bool
@@ -83,7 +84,7 @@ class Window:
 
     @classmethod
     def of(cls, scenes: Sequence[Scene]) -> Window:
-        """Choose the longest window in which no timeline is too fine to read."""
+        """Return the longest window in which the bars of every timeline are wide enough to see."""
         end_s = max(scene.end_s for scene in scenes)
         legible_s = min([scene.legible_s for scene in scenes if scene.legible_s < scene.end_s], default=end_s)
         shown_s = min(end_s, legible_s)
@@ -119,14 +120,14 @@ def round_step(seconds: float) -> float:
 
 
 def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
-    """Count what the whole server had done by each frame.
+    """Return the counters of the whole server at each frame.
 
     Returns
     -------
     dict of str to list of int
-        answered: requests whose answer is out. useful: share of the held slot-iterations so far that made a wanted
-        token or read a prompt, in per mille; -1 before the first. waiting: requests that have come and hold no slot
-        yet. opened: moments at which a request entered.
+        answered: requests whose answer is out. useful: share of the held slot-iterations so far
+        that made a wanted token or read a prompt, in per mille; -1 before the first. waiting:
+        requests that have arrived and hold no slot yet. opened: moments at which a request entered.
     """
     times_s = window.times_s * (1 + ROUNDING)
     requests, entered_s = scene.requests, scene.stays["enter_s"].unique()
@@ -146,9 +147,10 @@ def _by_then(moments_s: ArrayLike, times_s: FloatArray) -> IntArray:
 
 
 def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> FloatArray:
-    """When each request stopped waiting: it got a slot, or its client gave up."""
+    """Return when each request stopped waiting: it got a slot, or its client gave up."""
     workload = scene.run.meta.get("config", {}).get("workload", {})
-    patience_s = workload.get("timeout_s") or 0.0  # given up after an unknown time: taken never to have waited
+    # given up after an unknown time: counted as no wait
+    patience_s = workload.get("timeout_s") or 0.0
     gave_up = (requests["status"] == "abandoned").to_numpy()
     gone_s = np.where(gave_up, requests["arrival_s"] + patience_s, np.nan)
     seen_s: FloatArray = np.fmin(requests["first_scheduled_s"].to_numpy(float), gone_s)
@@ -170,7 +172,7 @@ def _useful_permille(scene: Scene, times_s: FloatArray) -> IntArray:
 
 
 def _passed(now: FloatArray, since: FloatArray) -> FloatArray:
-    """Sum what has passed since each of the moments that lie behind: sum of max(now - since, 0)."""
+    """Return the sum of max(now - since, 0) over all moments."""
     since = np.sort(since)
     behind = np.searchsorted(since, now)
     total: FloatArray = now * behind - np.r_[0.0, np.cumsum(since)][behind]
@@ -178,7 +180,7 @@ def _passed(now: FloatArray, since: FloatArray) -> FloatArray:
 
 
 def bars(scene: Scene, window: Window) -> list[list[int]]:
-    """List the stays shown: slot, and when it was entered, prefilled, done and left, in thousandths of a frame."""
+    """Return the stays shown: slot, and when it was entered, prefilled, done and left, in thousandths of a frame."""
     shown = scene.stays
     shown = shown[(shown["slot"] < scene.rows(window)) & (shown["enter_s"] < window.end_s)]
     moments = shown[["enter_s", "prefill_end_s", "done_s", "leave_s"]].to_numpy(float) / window.step_s * 1000

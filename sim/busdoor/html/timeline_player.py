@@ -25,7 +25,7 @@ COUNTERS = {
 
 
 class Side(NamedTuple):
-    """One of the runs on the stage.
+    """One of the runs shown.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def stage(*sides: Side) -> str:
     scenes = [Scene(side.run) for side in sides]
     window = Window.of(scenes)
     counts = [counters(scene, window) for scene in scenes]
-    film = {
+    data = {
         "step_s": window.step_s,
         "digits": _digits(window.step_s),
         "frames": window.frames,
@@ -77,7 +77,7 @@ def stage(*sides: Side) -> str:
         notes=escape(" ".join(_notes(sides, scenes, window))),
         frames=window.frames,
         end=clock_text(window.frames, window.step_s),
-        film=json.dumps(film, separators=(",", ":")).replace("<", "\\u003c"),
+        film=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
     )
 
 
@@ -97,7 +97,7 @@ def _digits(step_s: float) -> int:
 
 
 def useful_text(permille: int) -> str:
-    """Write a share that the film has in per mille.
+    """Write a share that is given in per mille.
 
     Examples
     --------
@@ -111,7 +111,8 @@ def _side(key: str, side: Side, scene: Scene, counts: Mapping[str, list[int]], w
     color, rows = identity(str(side.run.meta["policy"]))["color"], scene.rows(window)
     answered, useful = counts["answered"][-1], useful_text(counts["useful"][-1])
     label = (
-        f"Timeline of {side.name}: {_slots(scene, rows)} over {clock_text(window.frames, window.step_s)}. By the end "
+        f"Timeline of {side.name}: {_slots(scene, rows)} over "
+        f"{clock_text(window.frames, window.step_s)}. By the end "
         f"{answered:,} requests are answered; {useful} of what the held slots did was useful."
     )
     return fill(
@@ -153,7 +154,7 @@ def _counters(counts: Mapping[str, list[int]]) -> str:
 
 
 def _notes(sides: tuple[Side, ...], scenes: list[Scene], window: Window) -> list[str]:
-    """Return what is not shown, and what the counters count."""
+    """Return notes on what is not shown, and on what the counters count."""
     end, longest_s = clock_text(window.frames, window.step_s), max(scene.end_s for scene in scenes)
     notes = [f"Shown: the whole run, {end}." if window.whole else f"Shown: the first {end} of {longest_s:,.0f} s."]
     if any(scene.used_slots > scene.rows(window) for scene in scenes):

@@ -1,4 +1,4 @@
-"""Timelines as SVG without a scale of its own: all lengths are shares, so that any width of screen fits."""
+"""Timelines as SVG: all lengths are shares, so that they fit any width of screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def slot_bars(rows: int) -> str:
 
 
 def lanes(scene: Scene, window: Window) -> str:
-    """Draw every stay: dark while it prefills, light while it decodes, hatched while it is held though finished."""
+    """Draw every stay: dark while it prefills, light while it decodes, hatched when its request has finished."""
     rows = scene.rows(window)
     drawn: dict[str, list[str]] = {kind: [] for kind, *_ in PIECES}
     for slot, *moments in bars(scene, window):

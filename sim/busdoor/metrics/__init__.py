@@ -1,1 +1,1 @@
-"""What a run came to: vLLM's metrics, intervals, and whether an SLO is met."""
+"""Metrics of a run: vLLM's, intervals, and whether an SLO is met."""

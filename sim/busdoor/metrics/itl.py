@@ -1,4 +1,4 @@
-"""The gaps between tokens, pooled over all requests, from the table of iterations."""
+"""Gaps between tokens, pooled over all requests, from the table of iterations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Floats = NDArray[np.float64]
 def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
     """Collect all gaps between tokens: their lengths in seconds, and how many tokens had each.
 
-    A decode's gap is the iteration that made it, and whatever ran before it in which the request stood still (a
-    prefill iteration of `prefill_first`, or the time that it was preempted).
+    A decode's gap is the iteration that made it, and whatever ran before it in which the request
+    stood still (a prefill iteration of `prefill_first`, or the time that it was preempted).
     """
     gaps, weights = zip(*map(_token_gaps, by_replica(iterations)), strict=True)
     return np.concatenate(gaps), np.concatenate(weights)
@@ -33,7 +33,8 @@ def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
     gaps = _spread(iterations, count)
     weights = np.repeat(decodes, count)
     late_gaps, late_weights, early = _stalls(iterations, (iterations["start_s"] + iterations["duration_s"]).to_numpy())
-    weights[(np.cumsum(count) - count)[early]] = 0  # their first iterations are in late_gaps instead
+    # their first iterations are in late_gaps instead
+    weights[(np.cumsum(count) - count)[early]] = 0
     resumed = iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
     return (
         np.concatenate([gaps, late_gaps, resumed[0] / np.maximum(resumed[1], 1)]),
@@ -58,7 +59,7 @@ def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
 
 
 def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Gaps of decodes that stood still while other iterations ran, and the rows in which they went on."""
+    """Return the gaps of decodes that paused while other iterations ran, and the rows in which they went on."""
     decodes = iterations["num_decode_tokens"].to_numpy()
     joined = iterations["num_joined"].to_numpy()
     after_pause = np.flatnonzero((decodes > 0) & (np.concatenate([[1], decodes[:-1]]) == 0))

@@ -1,8 +1,9 @@
-"""Metrics as vLLM's benchmark defines them, and what shows where slots and memory went.
+"""Metrics as vLLM's benchmark defines them, and the use of slots and memory.
 
-For a request with n output tokens: TTFT is its first token's time less its arrival, E2E its last token's less its
-arrival, TPOT (E2E - TTFT) / (n - 1) (requests of one token are left out), normalised latency E2E / n (Orca's and
-vLLM's papers). ITL pools every gap between two tokens over all requests.
+For a request with n output tokens: TTFT is its first token's time less its arrival, E2E its last
+token's less its arrival, TPOT (E2E - TTFT) / (n - 1) (requests of one token are left out),
+normalised latency E2E / n (Orca's and vLLM's papers). ITL pools every gap between two tokens over
+all requests.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from busdoor.metrics.usage import memory_keys, slot_keys
 
 __all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
 
-# The metrics an SLO may bound, and the latency column each one reads.
+# The metrics that an SLO may limit, and the latency column of each.
 SLO_METRICS = ("ttft", "tpot", "e2e", "normalized")
 
 
@@ -64,13 +65,13 @@ def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
 def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True) -> pd.Series[bool]:
     """Return which finished requests meet every limit (at or under it).
 
-    A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was released whole meets
-    none, since it has no time per token.
+    A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was
+    released whole meets none, since it has no time per token.
 
     Raises
     ------
     ValueError
-        For a limit on something that is no metric.
+        For a limit on anything else than a metric.
     """
     for name in limits_s:
         if name not in SLO_METRICS:
@@ -88,7 +89,8 @@ def summarize(
     requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any]
 ) -> pd.Series[Any]:
     """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
-    taken = requests[~requests["status"].str.startswith("refused")]  # what was refused is counted, and is no load
+    # refused requests are counted, but are no load
+    taken = requests[~requests["status"].str.startswith("refused")]
     summary = {
         **_throughput(taken, iterations, meta),
         "failed": len(requests) - int((requests["status"] == "finished").sum()),
@@ -133,8 +135,8 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
     """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
     if not len(iterations):
         return float("nan")
-    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those after them suffice,
-    # so that a clock may span years.
+    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those
+    # after them suffice, so that a clock may span years.
     starts_s = iterations["start_s"].to_numpy()
     changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
     seconds = np.unique(np.concatenate([changes, changes + 1]))
@@ -210,10 +212,9 @@ def _noted(meta: Mapping[str, Any], key: str) -> float:
 def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
     """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
 
-    The offered load knows nothing of a prefix cache, and is not asked where that had hits.
-
-    The queue grows if what comes in the last quarter of the arrivals waits longer than those of the second quarter
-    by more than a twentieth of the time between them: with arrivals at 1.05 times the capacity that is what happens.
+    The offered load ignores a prefix cache, and does not count where that had hits. The queue grows
+    if requests of the last quarter of the arrivals wait longer than those of the second quarter by
+    more than a twentieth of the time between them, as with arrivals at 1.05 times the capacity.
     """
     if _noted(meta, "offered_load") >= 1 and not requests["cached_tokens"].any():
         return True

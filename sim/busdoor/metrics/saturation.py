@@ -1,4 +1,4 @@
-"""Saturated throughput: what a server carries at most, measured on a burst; the gain is a ratio of two of these."""
+"""Saturated throughput: the maximum of a server, measured on a burst; the gain is a ratio of two of these."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import pandas as pd
 
 FILLING_SHARE = 0.25  # of the answers, while the server fills: they would bias the rate by 10 %
 LEAST_BATCHES = 3  # static ones: the first fills, the last drains
-LEAST_SHARE = 0.5  # of continuous answers, before the last admission: fewer would be short ones mostly
+# of continuous answers, before the last admission: fewer would be short ones mostly
+LEAST_SHARE = 0.5
 RATES = ("request_throughput", "output_throughput")
 
 
 def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
-    """Measure what a server carries while it is full and requests wait: the one meaning of "saturated".
+    """Return the throughput of a server while it is full and requests wait: the one meaning of "saturated".
 
     Parameters
     ----------
     requests, meta
-        Of a result whose requests all wait from the start (in a closed loop: as many as there are users).
+        Tables of a result whose requests all wait from the start (in a closed loop: one per user).
 
     Returns
     -------
     Series
-        `request_throughput` and `output_throughput`, per second: completions from the time that the first quarter of
-        them was answered (until then the server fills) to the last admission (after it the server drains). NaN where
-        the queue is too short for that: fewer than three static batches, or most continuous answers after the last
-        admission.
+        `request_throughput` and `output_throughput`, per second: completions from the time that the
+        first quarter of them was answered (until then the server fills) to the last admission
+        (after it the server drains). NaN where the queue is too short for that: fewer than three
+        static batches, or most continuous answers after the last admission.
 
     Examples
     --------
@@ -78,9 +79,9 @@ def _lasting(requests: pd.DataFrame, counted: pd.DataFrame, whole_batch: bool) -
 
 
 def is_whole_batch(meta: Mapping[str, Any]) -> bool:
-    """Whether a saved run was scheduled in whole batches, as its policy said (`Policy.whole_batch`).
+    """Return whether a saved run was scheduled in whole batches, as its policy states (`Policy.whole_batch`).
 
-    Folders written before it was kept do not say it; there, answers that were released whole decide.
+    Older folders do not have it; there, answers that were released whole decide.
 
     Examples
     --------

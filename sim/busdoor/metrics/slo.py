@@ -22,12 +22,13 @@ _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 @dataclass(frozen=True)
 class SLO:
-    """[slo]: targets that have to be met together; false where there is none.
+    """[slo]: targets that must be met together; false if there is none.
 
     Parameters
     ----------
     targets : tuple of Target
-        One for each limit on a mean or a percentile, and one, "goodput", for all plain limits together.
+        One for each limit on a mean or a percentile, and one, "goodput", for all plain limits
+        together.
     preset : str
         The preset that it began with, if any.
 
@@ -46,14 +47,15 @@ class SLO:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> SLO:
-        """Build it from the table.
+        """Return the SLO of a table.
 
         Parameters
         ----------
         table : mapping
-            Limits on a mean or a percentile, as in `normalized_mean = 0.05` (seconds) and `ttft_p99 = "2s"`; plain ones
-            for single requests, as in `tpot = "100ms"`, of which the share `goodput` (0.99 unless given) has to be
-            within all of them; and `preset`, a name, whose limits give way to the other keys.
+            Limits on a mean or a percentile, as in `normalized_mean = 0.05` (seconds) and `ttft_p99
+            = "2s"`; plain ones for single requests, as in `tpot = "100ms"`, of which the share
+            `goodput` (0.99 unless given) has to be within all of them; and `preset`, a name, whose
+            limits the other keys override.
 
         Raises
         ------
@@ -80,7 +82,7 @@ class SLO:
         return bool(self.targets)
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return all targets in words."""
         return ", ".join(map(str, self.targets)) + (f" ({self.preset})" if self.preset else "")
 
     def target(self, key: str) -> Target:
@@ -125,7 +127,7 @@ class SLO:
 
 
 def as_slo_table(slo: object) -> Mapping[str, Any]:
-    """Return what Python may give as an SLO as a table [slo]: a table, or limits and presets as flags have them.
+    """Return an SLO that Python gives as a table [slo]: a table, or limits and presets as flags have them.
 
     Examples
     --------
@@ -187,7 +189,8 @@ def _target(key: str, limit_s: float) -> Target:
 def _limit(key: str, value: Any) -> float:
     if key == "itl":
         raise ValueError(
-            "[slo] itl: gaps between tokens are pooled over all requests, so that no single request has one; give "
+            "[slo] itl: gaps between tokens are pooled over all requests, so that no single "
+            "request has one; give "
             "itl_p99 or itl_mean"
         )
     if key not in SLO_METRICS and not _KEY.fullmatch(key):

@@ -9,7 +9,7 @@ from busdoor.core.format import duration_text
 from busdoor.metrics.metrics import SLO_METRICS
 
 LATENCIES = (*SLO_METRICS, "itl")
-TOKEN_TIMES = ("tpot", "itl")  # what an answer that is released whole does not have
+TOKEN_TIMES = ("tpot", "itl")  # an answer that is released whole has none
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "normalized": "E2E per token", "itl": "ITL"}
 
 
@@ -24,7 +24,8 @@ class Target:
     limits_s : mapping of str to float
         Limit in seconds by latency; several only for goodput.
     share : float, optional
-        Of the requests (of the gaps between tokens, for ITL) that has to be within; a limit on the mean without it.
+        Of the requests (of the gaps between tokens, for ITL) that has to be within; a limit on the
+        mean without it.
     """
 
     key: str
@@ -32,7 +33,7 @@ class Target:
     share: float | None
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return the target in words."""
         if self.key == "goodput":
             limits = " and ".join(f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items())
             return f"{100 * (self.share or 0):g} % of requests with {limits}"
@@ -40,7 +41,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         latency, _, statistic = self.key.partition("_")
         if self.key == "goodput":
             return "goodput"
@@ -58,5 +59,5 @@ class Target:
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether it is about times between tokens."""
+        """Whether it limits times between tokens."""
         return any(name in TOKEN_TIMES for name in self.limits_s)

@@ -29,7 +29,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     Parameters
     ----------
     values : array of float, shape (n,)
-        One a replication; independent. NaN values are left out.
+        One per replication; independent. NaN values are left out.
     confidence : float
         Probability that the interval covers the true mean, if the values are normal.
 
@@ -88,13 +88,15 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float 
 def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Interval of the ratio of two policies that ran on the same draws.
 
-    It is the geometric mean over the replications, with the t interval of its logarithm.
-    The reciprocal has the reciprocal interval, so that it does not matter which policy is called the baseline.
+    It is the geometric mean over the replications, with the t interval of its logarithm. The
+    reciprocal has the reciprocal interval, so that it does not matter which policy is called the
+    baseline.
 
     Parameters
     ----------
     values, baseline : array of float, shape (n,)
-        A positive metric of either policy, by replication; a pair with a value that is not positive is left out.
+        A positive metric of either policy, by replication; a pair with a value that is not positive
+        is left out.
     confidence : float
         As in `mean_interval`.
 
@@ -111,7 +113,7 @@ def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CON
 
 
 def is_undecided(value: float, low: float, high: float) -> bool:
-    """Whether an interval is wider than its value, so that the value says little.
+    """Return whether an interval is wider than its value, so that the value means little.
 
     Examples
     --------
@@ -137,6 +139,6 @@ def student_t(confidence: float, degrees_of_freedom: int) -> float:
 def _paired(values: ArrayLike, baseline: ArrayLike, combine: np.ufunc) -> np.ndarray:
     ours, theirs = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
     if ours.shape != theirs.shape:
-        raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}; both need one a replication")
+        raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}; both need one per replication")
     combined: np.ndarray = combine(ours, theirs)
     return combined

@@ -1,4 +1,4 @@
-"""Where the slots, the computed tokens and the KV memory of a run went."""
+"""Use of the slots, the computed tokens and the KV memory of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the slot-iterations and the KV cache of a run went."""
+"""Use of the slot-iterations and of the KV cache of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from busdoor.plots.runs import IterationClock, Run, served, server_meta
 SLOT_PARTS = ("useful", "stalled", "finished")
 """Parts of the held slot-iterations, from what was wanted to what was not."""
 KV_PARTS = ("used", "reserved", "unused", "holes", "free")
-"""Parts of the KV cache, from what holds a token to what anyone could take."""
+"""Parts of the KV cache, from what holds a token to what is free."""
 
 
 def slot_account(run: Run) -> dict[str, float]:
-    """Split the held slot-iterations (a slot held by a request for an iteration) by what the slot did.
+    """Split the held slot-iterations (one slot, held for one iteration) by what the slot did.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ def slot_account(run: Run) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Slot-iterations; they add up to all that were held.
-        useful: yielded a wanted token or computed a prompt, with its padding; stalled: held by a request that this
-        iteration left out (another's prefill ran, or the token budget was spent); finished: held by a request that had
+        Slot-iterations; they add up to all that were held. useful: yielded a wanted token or
+        computed a prompt, with its padding; stalled: held by a request that this iteration left out
+        (another's prefill ran, or the token budget was spent); finished: held by a request that had
         finished.
     """
     iterations = run.iterations
@@ -48,7 +48,7 @@ def bubble_share(run: Run) -> float:
 
 
 def _held(run: Run) -> tuple[float, float]:
-    """Slot-iterations held by anyone, and those held by requests that had finished."""
+    """Return all held slot-iterations, and those held by requests that had finished."""
     held = finished = 0.0
     for replica, stays in stay_phases(run).groupby("replica"):
         clock = IterationClock(run.iterations[run.iterations["replica"] == replica])
@@ -59,13 +59,13 @@ def _held(run: Run) -> tuple[float, float]:
 
 
 def kv_capacity_tokens(run: Run, replica: int = 0) -> float:
-    """Tokens that one server's KV cache holds."""
+    """Return the capacity of one server's KV cache in tokens."""
     own = server_meta(run, replica)
     return float(own["num_blocks"]) * float(own["block_size"])
 
 
 def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float) -> pd.DataFrame:
-    """KV tokens by what they are for, at the start and at the last repetition of every stretch.
+    """Return KV tokens by use, at the start and at the last repetition of every stretch.
 
     Parameters
     ----------
@@ -79,7 +79,8 @@ def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float)
     Returns
     -------
     DataFrame
-        Two rows a stretch: `time_s` and one column in tokens for each of `KV_PARTS`, adding up to the capacity.
+        Two rows per stretch: `time_s` and one column in tokens for each of `KV_PARTS`, which add up
+        to the capacity.
     """
     first, last = _kv_at_first(iterations), _kv_at_last(iterations, block_size)
     start_s, end_s = iterations["start_s"], iterations["start_s"] + iterations["duration_s"]
@@ -97,7 +98,7 @@ def _kv_at_first(iterations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kv_at_last(iterations: pd.DataFrame, block_size: int) -> pd.DataFrame:
-    """Carry the first repetition's tokens on: decodes write one each, paged blocks are taken as they fill."""
+    """Return the tokens at the last repetition: each decode writes one, and paged blocks are taken as they fill."""
     table = _kv_at_first(iterations)
     table["reserved"] += block_size * (iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"])
     written = iterations["context_tokens_last"] - iterations["context_tokens"]
@@ -112,9 +113,9 @@ def kv_account(run: Run) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Tokens of a server's cache, adding up to its capacity (the mean over the time of all servers). used: holds a
-        token; reserved: will be written; unused: reserved, never written; holes: free, but too scattered
-        to be given out; free: the rest.
+        Tokens of a server's cache, adding up to its capacity (the mean over the time of all
+        servers). used: holds a token; reserved: will be written; unused: reserved, never written;
+        holes: free, but too scattered to be given out; free: the rest.
     """
     own = [(int(str(number)), rows) for number, rows in served(run).iterations.groupby("replica")]
     curves = pd.concat(

@@ -28,26 +28,27 @@ def plot_latency_throughput(
     x: Literal["request_rate", "throughput"] = "request_rate",
     ylabel: str | None = None,
 ) -> Axes:
-    """Draw latency against load, one line a policy: flat until the knee, then the hockey stick.
+    """Draw latency against load, one line per policy: flat up to the knee, then steep.
 
     Parameters
     ----------
     points : DataFrame
-        One row a policy and rate: `policy`, `request_rate` (requests/s), `throughput` (output tokens/s), the latency
-        in seconds (the column that `value` names), and optionally `ci_low` and `ci_high` of it, in seconds.
+        One row per policy and rate: `policy`, `request_rate` (requests/s), `throughput` (output
+        tokens/s), the latency in seconds (the column that `value` names), and optionally `ci_low`
+        and `ci_high` of it, in seconds.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure's by default.
     value : str
         Which column is drawn, such as mean, p50 or p99.
     x : {"request_rate", "throughput"}
-        Against the load offered, or against what was served.
+        Against the offered load, or against the throughput.
     ylabel : str, optional
         What the latency is; the column's name by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        One line a policy; intervals are shaded.
+        One line per policy; intervals are shaded.
 
     Raises
     ------
@@ -87,8 +88,9 @@ def plot_gain(points: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     points : DataFrame
-        `policy`, `gain` (a ratio; 1 is static batching) and either `cv` (standard deviation over mean of the output
-        lengths) or `name` (of a workload); optionally `ci_low`, `ci_high`, and `theory`, the closed form.
+        `policy`, `gain` (a ratio; 1 is static batching) and either `cv` (standard deviation over
+        mean of the output lengths) or `name` (of a workload); optionally `ci_low`, `ci_high`, and
+        `theory`, the closed form.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure's by default.
 

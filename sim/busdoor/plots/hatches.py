@@ -1,4 +1,4 @@
-"""One look for each kind of use and of waste, the same in every figure: waste is hatched."""
+"""Colours and hatches of each kind of use and waste, the same in every figure: waste is hatched."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def legend_below(
     fig : Figure or SubFigure
         Laid out by matplotlib's constrained layout.
     labels : mapping of str to str
-        Parts, as `look` takes them, and what they are called.
+        Parts, as `look` takes them, and their labels.
     lines : mapping of str to a handle or a tuple of handles
-        What else is drawn, by what it is called.
+        Other entries, by label.
     colors : sequence of str
         Each part is shown once in each of these.
     """

@@ -1,4 +1,4 @@
-"""What the KV cache held over time."""
+"""Use of the KV cache over time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     Parameters
     ----------
     result : Run
-        A result with its `iterations`; `meta` says `num_blocks` and `block_size`.
+        A result with its `iterations`; `meta` has `num_blocks` and `block_size`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure's by default.
     replica : int
@@ -34,7 +34,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        One collection for each part that occurs, by its name.
+        One collection for each part that occurs, labelled with its name.
     """
     ax = axes_or_new(ax)
     iterations, _ = of_replica(result, replica)

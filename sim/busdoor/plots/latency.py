@@ -1,4 +1,4 @@
-"""How long requests waited: the distribution of each latency metric, by policy."""
+"""The distribution of each latency metric, by policy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def latency_s(run: Run, metric: Metric) -> FloatArray:
     run : Run
         A result with its `requests`.
     metric : {"ttft", "tpot", "e2e", "normalized"}
-        As `busdoor.metrics.metrics.latencies` defines them. A static batch released whole has no TPOT.
+        As `busdoor.metrics.metrics.latencies` defines them. A static batch released whole has no
+        TPOT.
 
     Returns
     -------
@@ -51,7 +52,7 @@ def latency_s(run: Run, metric: Metric) -> FloatArray:
 
 @styled
 def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = None) -> Axes:
-    """Draw the share of requests answered within a latency, one line a policy, on a logarithmic time axis.
+    """Draw the share of requests answered within a latency, one line per policy, on a logarithmic time axis.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
     Returns
     -------
     matplotlib.axes.Axes
-        One line a policy; a policy without this metric says so in the legend. A dotted line marks the median.
+        One line per policy; the legend names a policy without this metric. A dotted line marks the
+        median.
 
     Raises
     ------
@@ -96,7 +98,7 @@ def _cdf(ax: Axes, look: Identity, values_s: FloatArray, metric: Metric) -> None
 
 
 def _thinned(points: FloatArray, at_most: int = 2000) -> FloatArray:
-    """Keep so many of a sorted curve's points, both ends among them: more would be drawn in the same pixels."""
+    """Keep at most so many of a sorted curve's points, with both ends: more would fall on the same pixels."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), at_most)).round().astype(int))
     kept: FloatArray = points[keep]
     return kept

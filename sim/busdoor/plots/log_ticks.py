@@ -1,4 +1,4 @@
-"""Powers of ten on logarithmic axes, written without formulas, which busdoor's figures do not read."""
+"""Powers of ten on logarithmic axes as plain text, since busdoor's figures parse no formulas."""
 
 from __future__ import annotations
 

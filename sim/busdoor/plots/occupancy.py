@@ -1,4 +1,4 @@
-"""How full the batch was, and how many waited."""
+"""The size of the batch and of the queue over time."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, Flo
     edges_s : array of float, shape (k + 1,)
         Where the steps are.
     heights : array of float, shape (k,)
-        The value between them. Where there would be more than 1,200 steps, the mean over as many equal spans, so that
-        the area under the curve stays what it was.
+        The value between them. Where there would be more than 1,200 steps, the mean over as many
+        equal spans, so that the area under the curve stays what it was.
     """
     start_s = iterations["start_s"].to_numpy(float)
     end_s = start_s + iterations["duration_s"].to_numpy(float)
@@ -57,22 +57,23 @@ def _averaged(edges_s: FloatArray, heights: FloatArray) -> tuple[FloatArray, Flo
 
 @styled
 def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
-    """Draw the requests in the batch over time, and beneath it those waiting.
+    """Draw the requests in the batch over time, and below it those that wait.
 
     Parameters
     ----------
     result : Run
         A result with its `iterations`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; its lower part becomes an axes of its own for the queue. A new figure's by default.
+        Where to draw; its lower part becomes an axes of its own for the queue. A new figure's by
+        default.
     replica : int
         Which server.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The batch: working requests filled, finished ones that still hold a row hatched, the slots as a line. The
-        queue's axes share the figure and are labelled queue.
+        The batch: working requests filled, finished ones that still hold a row hatched, the slots
+        as a line. The queue's axes share the figure and are labelled queue.
     """
     ax = axes_or_new(ax, 7.0, 4.2)
     iterations, _ = of_replica(result, replica)
@@ -111,7 +112,7 @@ def _queue(ax: Axes, xlabel: str, edges_s: FloatArray, waiting: FloatArray) -> N
 def _axes_below(ax: Axes) -> Axes:
     """Split off the lower part of the axes for a second one with the same time axis."""
     place = ax.get_subplotspec()
-    if place is None:  # placed by hand: there is no layout to ask for room
+    if place is None:  # placed by hand, outside a layout
         return ax.inset_axes((0, -0.55, 1, 0.45), sharex=ax)
     grid = place.subgridspec(2, 1, height_ratios=(5, 2), hspace=0)
     ax.set_subplotspec(grid[0])

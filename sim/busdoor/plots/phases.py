@@ -1,4 +1,4 @@
-"""What a request does while it holds a slot: prefill, decode, and riding along finished."""
+"""What a request does while it holds a slot: prefill, decode, and wait finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pandas as pd
 
 from busdoor.plots.runs import FloatArray, IterationClock, Run, served
 
-# What a stay in a slot consists of, and the columns of `stay_phases` at which each piece begins and ends.
+# What a stay in a slot consists of, and the columns of `stay_phases` at which each piece begins and
+# ends.
 PIECES = (
     ("prefill", "enter_s", "prefill_end_s"),
     ("decode", "prefill_end_s", "done_s"),
@@ -16,7 +17,7 @@ PIECES = (
 
 
 def stay_phases(run: Run) -> pd.DataFrame:
-    """Split every stay in a slot into prefill, decode and idle riding.
+    """Split every stay in a slot into prefill, decode and idle time.
 
     Parameters
     ----------
@@ -27,20 +28,19 @@ def stay_phases(run: Run) -> pd.DataFrame:
     -------
     DataFrame
         The stays in order of replica, slot and time, with the requests' columns and four more:
-        `prefill_end_s` (its first token of this stay is out), `done_s` (its last wanted token is out, or it was
-        thrown out), `ends_request`, and `whole` (its tokens were released all at once).
-        Always enter_s <= prefill_end_s <= done_s <= leave_s.
+        `prefill_end_s` (its first token of this stay is out), `done_s` (its last wanted token is
+        out, or it was preempted), `ends_request`, and `whole` (its tokens were released all at
+        once). Always enter_s <= prefill_end_s <= done_s <= leave_s.
 
     Raises
     ------
     ValueError
         If the run has no iterations.
 
-    Notes
-    -----
-    A static batch released whole shows every token at its end, so its requests do not say when a row had really
-    finished. The iterations do: a row has finished after one iteration for each of its tokens. The prefill that
-    repeats after a preemption ends with the first iteration of the stay that completes a prefill.
+    Notes ----- A static batch released whole shows every token at its end, so its requests do not
+    show when a row had really finished. The iterations do: a row has finished after one iteration
+    for each of its tokens. The prefill that repeats after a preemption ends with the first
+    iteration of the stay that completes a prefill.
     """
     requests = run.requests.drop(columns=["replica"], errors="ignore")
     stays = served(run).stays.merge(requests, on="request_id", how="left")
@@ -70,7 +70,7 @@ def released_whole(requests: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np
 
 
 def _next_prefill_end_s(iterations: pd.DataFrame, after_s: FloatArray) -> FloatArray:
-    """When the next iteration that completes a prefill has run its first repetition; NaN if none does."""
+    """Return when the next iteration that completes a prefill has run its first repetition; NaN if none does."""
     completing = iterations[iterations["num_first_tokens"] + iterations["num_resumed"] > 0]
     end_s = (completing["start_s"] + completing["first_duration_s"]).to_numpy(float)
     row = np.searchsorted(end_s, after_s, side="right")
@@ -78,6 +78,6 @@ def _next_prefill_end_s(iterations: pd.DataFrame, after_s: FloatArray) -> FloatA
 
 
 def _row_end_s(iterations: pd.DataFrame, prefill_end_s: FloatArray, stays: pd.DataFrame) -> FloatArray:
-    """When a row has run one iteration for each of its tokens; the prefill yielded the first."""
+    """Return when a row has run one iteration for each of its tokens; the prefill yielded the first."""
     clock = IterationClock(iterations)
     return clock.time_s(clock.count(prefill_end_s) + stays["output_tokens"].to_numpy(float) - 1)

@@ -24,7 +24,8 @@ def plot_gain_bars(gain: pd.DataFrame, static: str, ax: Axes | None = None) -> A
     Parameters
     ----------
     gain : DataFrame
-        As `Comparison.gain` has it: a row per policy, `over_static`, `over_static_low` and `over_static_high`.
+        As `Comparison.gain` has it: a row per policy, `over_static`, `over_static_low` and
+        `over_static_high`.
     static : str
         The policy that gains are measured against.
     ax : matplotlib.axes.Axes, optional

@@ -1,4 +1,4 @@
-"""What the plots ask of a result, and the clock that its iterations make."""
+"""The tables that plots need of a result, and the clock that its iterations define."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Run(Protocol):
 
     @property
     def requests(self) -> pd.DataFrame:
-        """One row a request."""
+        """One row per request."""
 
     @property
     def iterations(self) -> pd.DataFrame:
-        """One row a stretch of identical iterations."""
+        """One row per stretch of identical iterations."""
 
     @property
     def stays(self) -> pd.DataFrame:
-        """One row a stay of a request in a slot."""
+        """One row per stay of a request in a slot."""
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -48,7 +48,7 @@ def named(runs: Runs) -> dict[str, Run]:
 
 
 def served(run: Run) -> Run:
-    """Return the run if it kept what was served.
+    """Return the run if it has iterations.
 
     Raises
     ------
@@ -67,13 +67,13 @@ def of_replica(run: Run, replica: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def server_meta(run: Run, replica: int) -> Mapping[str, Any]:
-    """Return what a result says of one server."""
+    """Return the metadata of one server."""
     own: Mapping[str, Any] = run.meta["replicas"][replica] if "replicas" in run.meta else run.meta
     return own
 
 
 def time_label(run: Run, replica: int) -> str:
-    """Name a time axis; of a cluster, of which only one server can be drawn, say which.
+    """Return the label of a time axis; for a cluster with the server that is drawn.
 
     Examples
     --------
@@ -86,16 +86,16 @@ def time_label(run: Run, replica: int) -> str:
 
 
 def count_slots(run: Run) -> int:
-    """Return how many slots a server ever held at once.
+    """Return the largest number of slots held at a time.
 
-    Not how many it might: vLLM's `max_num_seqs` of 1,024 costs nothing where no more than 50 requests ever met, and a
-    picture of 974 empty slots says nothing.
+    Not how many it has: with vLLM's `max_num_seqs` of 1,024 and at most 50 requests at a time, a
+    figure would show 974 empty slots.
     """
     return int(run.stays["slot"].max()) + 1
 
 
 class IterationClock:
-    """Translates seconds to iterations run and back, on one server.
+    """Converts seconds to completed iterations and back, on one server.
 
     Parameters
     ----------
@@ -115,18 +115,19 @@ class IterationClock:
         start_s = iterations["start_s"].to_numpy(float)
         self.end_s: FloatArray = start_s + iterations["duration_s"].to_numpy(float)
         done = np.cumsum(iterations["repeat"].to_numpy(float))
-        # An iteration may start a rounding error before the one before it ends; interpolation wants order.
+        # An iteration may start a rounding error before the one before it ends; interpolation wants
+        # order.
         self._time_s = np.maximum.accumulate(np.column_stack([start_s, self.end_s]).ravel())
         self._count = np.column_stack([np.concatenate([[0.0], done[:-1]]), done]).ravel()
         self._done, self._start_s = done, start_s
 
     def count(self, time_s: ArrayLike) -> FloatArray:
-        """Count the iterations run by then; fractional inside a stretch."""
+        """Return the iterations completed by a time; fractional inside a stretch."""
         counts: FloatArray = np.interp(np.asarray(time_s, dtype=float), self._time_s, self._count)
         return counts
 
     def time_s(self, count: ArrayLike) -> FloatArray:
-        """Return at which second so many iterations had run."""
+        """Return the time in seconds at which so many iterations are complete."""
         wanted = np.asarray(count, dtype=float)
         row = np.clip(np.searchsorted(self._done, wanted - 1e-6), 0, len(self._done) - 1)
         before = self._count[2 * row]
@@ -136,7 +137,7 @@ class IterationClock:
         return times_s
 
     def busy_spans_s(self) -> FloatArray:
-        """Find the intervals in which iterations follow one another without a pause, shape (spans, 2)."""
+        """Return the intervals in which iterations follow one another without a pause, shape (spans, 2)."""
         gap = self._start_s[1:] - self.end_s[:-1] > 1e-9 * np.maximum(1.0, self.end_s[:-1])
         first, last = np.flatnonzero(np.r_[True, gap]), np.flatnonzero(np.r_[gap, True])
         return np.column_stack([self._start_s[first], self.end_s[last]])

@@ -43,7 +43,7 @@ def draw_empty(ax: Axes, run: Run, replica: int, stays: pd.DataFrame, slots: int
 
 
 def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
-    """Add rectangles, a row a slot, as one path: a hatch is then drawn once, not once for each."""
+    """Add rectangles, one row per slot, as one path, so that the hatch is drawn once."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -63,7 +63,8 @@ def draw_entries(ax: Axes, entered_s: FloatArray, color: str) -> None:
     height = np.ones(len(entered_s))
     (line,) = ax.plot(entered_s, height, marker, color=color, markersize=5, label="door")
     line.set(clip_on=False, transform=above)
-    line.set_in_layout(len(entered_s) > 0)  # an empty one lies in a corner of the figure, and room would be made for it
+    # an empty one lies in a corner of the figure, and room would be made for it
+    line.set_in_layout(len(entered_s) > 0)
 
 
 def draw_letters(ax: Axes, stays: pd.DataFrame, window_s: Window, num_requests: int) -> None:
@@ -72,7 +73,8 @@ def draw_letters(ax: Axes, stays: pd.DataFrame, window_s: Window, num_requests: 
         return
     for stay in stays[["request_id", "slot", "prefill_end_s", "done_s"]].to_dict("records"):
         left, right = max(stay["prefill_end_s"], window_s[0]), min(stay["done_s"], window_s[1])
-        if right - left > 0.015 * (window_s[1] - window_s[0]):  # a letter is about a hundredth of the width
+        # a letter is about a hundredth of the width
+        if right - left > 0.015 * (window_s[1] - window_s[0]):
             letter, place = ascii_uppercase[int(stay["request_id"])], ((left + right) / 2, stay["slot"])
             ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 

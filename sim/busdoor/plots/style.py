@@ -30,10 +30,10 @@ class Identity(TypedDict):
     label: str
 
 
-# Two families: the bus (static, dynamic, multi_bin) is warm, square and solid; the door (everything that admits at each
-# iteration) is cool, round and broken. No two colours are closer than 5 units of CIE lightness, so that they stay
-# apart in greyscale; warm against cool stays apart under every common colour blindness.
-# Keys are policy names without underscores.
+# Two families: the bus (static, dynamic, multi_bin) is warm, square and solid; the door (everything
+# that admits at each iteration) is cool, round and dashed. No two colours are closer than 5 units
+# of CIE lightness, so that they stay apart in greyscale; warm against cool stays apart under every
+# common colour blindness. Keys are policy names without underscores.
 _LOOKS: dict[str, tuple[str, str, str]] = {
     "static": ("#c4501b", "s", "-"),
     "dynamic": ("#f2b25a", "D", "-"),
@@ -44,29 +44,29 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     "orca": ("#3f92c4", "8", ":"),
     "tgi": ("#58afa0", "H", (0, (3, 1, 1, 1, 1, 1))),  # type: ignore[dict-item]
 }
-_FAMILIES = {"continuous": "vllm"}  # what a caller may say instead of a policy
+_FAMILIES = {"continuous": "vllm"}  # names that a caller may give instead of a policy's
 _UNKNOWN = ("#7d8590", "o", "--")  # a user's own policy
 
 INK = "#24292f"
 """Text, and marks that belong to no policy."""
 PALE = "#afb8c1"
-"""Lines that should not draw the eye."""
+"""Lines in the background."""
 
 
 def identity(policy_name: str) -> Identity:
-    """Colour, marker, line style and label of a policy, the same in every figure.
+    """Return colour, marker, line style and label of a policy, the same in every figure.
 
     Parameters
     ----------
     policy_name : str
-        A policy's name, with or without underscores; anything after its first space is kept in the label and ignored
-        otherwise.
+        A policy's name, with or without underscores; anything after its first space appears in the
+        label only.
 
     Returns
     -------
     Identity
-        Keys `color`, `marker`, `linestyle` and `label`, as matplotlib's `plot` takes them. A name that is not a
-        built-in policy is grey, round and dashed.
+        Keys `color`, `marker`, `linestyle` and `label`, as matplotlib's `plot` takes them. A name
+        that is not a built-in policy is grey, round and dashed.
 
     Examples
     --------
@@ -111,14 +111,15 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
             drawn = draw(*args, **kwargs)
             _write_plainly(drawn)
             interactive = rcParams["interactive"]
-        rcParams["interactive"] = interactive  # pyplot may have been imported just now: a notebook's figures show
+        # importing pyplot sets it, and a notebook's figures then show
+        rcParams["interactive"] = interactive
         return drawn
 
     return wrapper
 
 
 def _write_plainly(drawn: object) -> None:
-    """Replace formulas at the ticks of what was drawn: under the style file no text is one."""
+    """Replace formulas at the ticks by plain text: the style file turns formulas off."""
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -159,7 +160,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: float) -> None:
-    """Make an axis logarithmic, from a round duration below to one above, and write units at its ticks.
+    """Set an axis to a logarithmic scale between round durations, with units at its ticks.
 
     Parameters
     ----------
@@ -182,5 +183,6 @@ def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: fl
     axis.set_minor_formatter("")
 
 
-# Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five labels in all.
+# Which multiples of a power of ten are labelled, by the ratio that the axis spans: two to five
+# labels in all.
 _TICKS = ((10.0, (1, 2, 3, 5)), (30.0, (1, 2, 5)), (float("inf"), (1,)))

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-MAX_STAYS = 2000  # more bars than this are thinner than a pixel: the picture stops there and says so
+# more bars than this are thinner than a pixel: the figure stops there, and its label states it
+MAX_STAYS = 2000
 LEGIBLE_STAYS = 400  # bars that are still seen one by one, where timelines are compared
 MAX_SLOTS = 64  # rows that still are a millimetre high on a page
 
 
 @styled
 def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None = None, replica: int = 0) -> Axes:
-    """Draw slots against time: one bar a stay, dark while it prefills, light while it decodes, idle time hatched.
+    """Draw slots against time: one bar per stay, dark while it prefills, light while it decodes, idle time hatched.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None =
     Returns
     -------
     matplotlib.axes.Axes
-        Its patches are labelled prefill, decode, finished and empty; each is a path of rectangles, slot by seconds.
-        A triangle above the slots marks each moment at which a request entered.
+        Its patches are labelled prefill, decode, finished and empty; each is a path of rectangles,
+        slot by seconds. A triangle above the slots marks each moment at which a request entered.
     """
     stays = stay_phases(run)
     stays = stays[(stays["replica"] == replica) & (stays["slot"] < MAX_SLOTS)]
@@ -59,7 +60,7 @@ def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None =
     draw_entries(ax, np.unique(shown["enter_s"][shown["enter_s"] >= begin_s]), color)
     draw_letters(ax, shown, (begin_s, end_s), len(run.requests))
     _frame(ax, slots, (begin_s, end_s), time_label(run, replica))
-    _say_what_is_left_out(ax, run, stays)
+    _label_omissions(ax, run, stays)
     if alone:
         _title(ax, run, str(run.meta["policy"]))
         _legend(ax.figure, [ax])
@@ -75,7 +76,7 @@ def _frame(ax: Axes, slots: int, window_s: Window, xlabel: str) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _say_what_is_left_out(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
+def _label_omissions(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
         ax.set_xlabel(f"{ax.get_xlabel()}, up to {ax.get_xlim()[1]:,.3g} of {last_s:,.3g}")
@@ -91,9 +92,9 @@ def _default_window_s(stays: pd.DataFrame) -> Window:
 
 
 def first_seconds(runs: Sequence[Run]) -> Window:
-    """Return the window from the first entrance for as long as no timeline of the runs is too fine to read.
+    """Return the window from the first admission in which the bars of every run are wide enough to see.
 
-    Where every run is short enough, it is the whole of the longest.
+    If every run is short enough, it ends with the longest.
     """
     begin_s = min(float(run.stays["enter_s"].min()) for run in runs)
     end_s = max(float(run.stays["leave_s"].max()) for run in runs)
@@ -101,13 +102,13 @@ def first_seconds(runs: Sequence[Run]) -> Window:
 
 
 def _legible_s(run: Run) -> float | None:
-    """Return when so many stays have begun that more could not be told apart; None if there are fewer."""
+    """Return when `LEGIBLE_STAYS` stays have begun; None if there are fewer."""
     entered_s = np.sort(run.stays.loc[run.stays["slot"] < MAX_SLOTS, "enter_s"].to_numpy(float))
     return float(entered_s[LEGIBLE_STAYS]) if len(entered_s) > LEGIBLE_STAYS else None
 
 
 def _height_in(slots: int) -> float:
-    """Return a height that gives a letter room in few slots, and keeps many slots on a page."""
+    """Return a figure height: a letter fits into a slot, and many slots fit on a page."""
     return 0.9 + min(4.6, max(0.9, 0.27 * slots))
 
 
@@ -125,7 +126,8 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
     Returns
     -------
     matplotlib.figure.Figure
-        Two timelines over one time axis. The titles say which share of the held slot-iterations was useful.
+        Two timelines over one time axis. The titles have the useful share of the held
+        slot-iterations.
     """
     heights = [_height_in(min(count_slots(run), MAX_SLOTS)) for run in (static, continuous)]
     fig = fig or new_figure(10.0, min(10.0, sum(heights) + 0.5))
@@ -137,7 +139,7 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
         whole_batch = is_whole_batch(run.meta)
         _title(ax, run, f"The {'bus' if whole_batch else 'door'}: {spoken(str(run.meta['policy']), whole_batch)}")
     bus_s, door_s = (float(run.stays["leave_s"].max()) for run in (static, continuous))
-    if window_s[1] >= max(bus_s, door_s):  # else the axes say how long the runs go on
+    if window_s[1] >= max(bus_s, door_s):  # else the axes' labels have the length of the runs
         upper.set_xlabel("")
         _finish_line(lower, bus_s, door_s)
     _legend(fig, [upper, lower])
@@ -152,7 +154,7 @@ def _title(ax: Axes, run: Run, text: str) -> None:
 
 
 def _finish_line(ax: Axes, bus_s: float, door_s: float) -> None:
-    """Write into the empty space behind the faster run how much sooner its last answer was complete."""
+    """Write how much sooner the last answer was complete, beside the faster run."""
     if bus_s - door_s < 0.15 * bus_s:  # no room for the words
         return
     middle = (ax.get_ylim()[0] + ax.get_ylim()[1]) / 2
@@ -162,7 +164,7 @@ def _finish_line(ax: Axes, bus_s: float, door_s: float) -> None:
 
 
 def _legend(fig: Figure | SubFigure, panels: list[Axes]) -> None:
-    """One key for all panels: each swatch shows every panel's colour."""
+    """Draw one legend for all panels: each swatch has every panel's colour."""
     from matplotlib.lines import Line2D
 
     colors = [str(line.get_color()) for ax in panels for line in ax.get_lines() if line.get_label() == "door"]

@@ -1,4 +1,4 @@
-"""Rows of one policy, such as static batching at two batch sizes, told apart in one figure."""
+"""Rows of one policy, such as static batching at two batch sizes, distinct in one figure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from busdoor.plots.style import Identity, identity, tint
 
-# How further rows of one policy look: the strength of its colour, and marker and line style in place of its own.
+# How further rows of one policy look: the strength of its colour, and marker and line style in
+# place of its own.
 _VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
 
 
 def variant(look: Identity, number: int) -> Identity:
-    """Return the look of a policy's row of this number: 0 is its own, further ones are told apart from it.
+    """Return the look of a policy's row of this number: 0 is its own, further ones differ from it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From everything a server had to what it made of it: the waste waterfall."""
+"""Waterfalls of waste: from all that a server had down to what was useful."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, d
 
 @styled
 def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes | None = None) -> Axes:
-    """Draw one waterfall a policy: from all that the server had, down to what was useful.
+    """Draw one waterfall per policy: from all that the server had, down to what was useful.
 
     Parameters
     ----------
     results : Run, sequence of Run, or mapping of str to Run
-        What to compare; a mapping's keys are the names shown.
+        Runs to compare; a mapping's keys are the names shown.
     what : {"slots", "kv"}
         "slots": the slot-iterations that requests held. "kv": the KV cache, averaged over time.
     ax : matplotlib.axes.Axes, optional
@@ -61,7 +61,7 @@ def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes |
     Returns
     -------
     matplotlib.axes.Axes
-        One bar a part, as wide as its share in per cent, hanging where the part before it ends.
+        One bar per part, as wide as its share in per cent, from where the part before it ends.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The report of a single run."""
+"""A single run as a page."""
 
 from __future__ import annotations
 

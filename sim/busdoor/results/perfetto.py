@@ -1,7 +1,8 @@
 """A run as a Chrome trace: load the file in https://ui.perfetto.dev and zoom into single iterations.
 
-The format is the Trace Event Format's JSON (complete events "X", counters "C", metadata "M"; times in microseconds).
-Slices of one track must nest and never overlap, so every slot has a track of its own.
+The format is the Trace Event Format's JSON (complete events "X", counters "C", metadata "M"; times
+in microseconds). Slices of one track must nest and never overlap, so every slot has a track of its
+own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FIRST_SLOT_TRACK = 2
 
 
 def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[str, Any]:
-    """Turn a result into a Chrome trace: a track a slot, one for the iterations, counters for KV, queue and batch.
+    """Turn a result into a Chrome trace: one track per slot, one for the iterations, counters for KV, queue and batch.
 
     Parameters
     ----------
@@ -38,9 +39,10 @@ def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[s
     Returns
     -------
     dict
-        `traceEvents`, `displayTimeUnit` and `otherData`, ready for `json.dump`. A process is a replica; a slot's
-        track holds one slice a stay, and within it prefill, decode and, in a static batch, the idle ride to the end.
-        Times are microseconds from the trace's start, exact to a nanosecond.
+        `traceEvents`, `displayTimeUnit` and `otherData`, ready for `json.dump`. A process is a
+        replica; a slot's track holds one slice per stay, and within it prefill, decode and, in a
+        static batch, the idle time to the end. Times are microseconds from the trace's start, exact
+        to a nanosecond.
     """
     events = [*_names(result), *_stays(result)]
     for replica, iterations in result.iterations.groupby("replica"):
@@ -67,14 +69,14 @@ def _ns(seconds: float) -> int:
 
 
 def _slice(name: str, replica: int, track: int, start_s: float, end_s: float, args: Event | None = None) -> Event:
-    """Make a complete event; both ends are rounded to nanoseconds first, so that nested slices stay nested."""
+    """Return a complete event; both ends are rounded to nanoseconds first, so that nested slices stay nested."""
     start, end = _ns(start_s), _ns(end_s)
     event = {"ph": "X", "name": name, "pid": replica, "tid": track, "ts": start / 1e3, "dur": (end - start) / 1e3}
     return {**event, "args": args} if args else event
 
 
 def _names(result: Run) -> Iterator[Event]:
-    """Name processes and tracks, and put the tracks in order."""
+    """Yield the names of processes and tracks, and the order of tracks."""
     tracks = {ITERATIONS_TRACK: "iterations"}
     tracks |= {FIRST_SLOT_TRACK + slot: f"slot {slot + 1}" for slot in range(count_slots(result))}
     for replica in sorted({int(replica) for replica in result.iterations["replica"]}):
@@ -87,7 +89,7 @@ def _names(result: Run) -> Iterator[Event]:
 
 
 def _stays(result: Run) -> Iterator[Event]:
-    """One slice a stay, followed by its pieces; the enclosing slice comes first, as the format wants it."""
+    """Yield one slice per stay, then its pieces: the format requires the enclosing slice first."""
     for stay in stay_phases(result).to_dict("records"):
         replica, track = int(stay["replica"]), FIRST_SLOT_TRACK + int(stay["slot"])
         numbers = ("request_id", "input_tokens", "output_tokens", "cached_tokens", "num_preemptions")
@@ -101,7 +103,7 @@ def _stays(result: Run) -> Iterator[Event]:
 
 
 def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
-    """One slice a stretch. It ends where the next begins at the latest: rounding must not make them overlap."""
+    """Yield one slice per stretch. It ends where the next begins at the latest: rounding must not make them overlap."""
     start_s = iterations["start_s"].to_numpy(float)
     end_s = np.minimum(start_s + iterations["duration_s"].to_numpy(float), np.append(start_s[1:], np.inf))
     numbers = ("repeat", "num_requests", "num_prefill_tokens", "num_decode_tokens", "num_padded_tokens")
@@ -121,12 +123,13 @@ def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
     blocks = iterations[["kv_blocks_used", "kv_blocks_used_last"]].to_numpy().ravel()
     yield from _counter("KV blocks used", replica, np.column_stack([start_s, last_s]).ravel(), blocks)
     yield from _counter("queue length", replica, start_s, iterations["num_waiting"].to_numpy())
-    size = np.append(iterations["num_requests"].to_numpy(), 0)  # the batch is empty when all is done
+    # the batch is empty when all is done
+    size = np.append(iterations["num_requests"].to_numpy(), 0)
     yield from _counter("batch size", replica, np.append(start_s, stop_s[-1]), size)
 
 
 def _counter(name: str, replica: int, time_s: FloatArray, values: NDArray[np.int64]) -> Iterator[Event]:
-    """One event for each change of the value."""
+    """Yield one event per change of the value."""
     times_s = np.maximum.accumulate(time_s)
     changes = np.flatnonzero(np.diff(values.astype(float), prepend=np.nan) != 0)
     for at_s, value in zip(times_s[changes].tolist(), values[changes].tolist(), strict=True):

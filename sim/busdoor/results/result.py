@@ -1,4 +1,4 @@
-"""What a run leaves: tables, a summary, plots; the same from the simulator and from hardware."""
+"""The result of a run: tables, a summary, plots; the same from the simulator and from hardware."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Latency = Literal["ttft", "tpot", "e2e", "normalized"]
-# What each table has to have: columns of numbers, columns of texts.
+# The columns that each table must have: of numbers, of texts.
 _TABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "requests": (REQUEST_COLUMNS, ("status",)),
     "iterations": ((*ITERATION_COLUMNS, "replica"), ()),
@@ -56,15 +56,17 @@ class Result:
     Parameters
     ----------
     requests : DataFrame
-        One row a request, in the trace's order: request_id, arrival_s, input_tokens, output_tokens, max_output_tokens,
-        first_scheduled_s, first_token_s, finish_s, released_s, num_preemptions, cached_tokens, replica, status.
+        One row per request, in the trace's order: request_id, arrival_s, input_tokens,
+        output_tokens, max_output_tokens, first_scheduled_s, first_token_s, finish_s, released_s,
+        num_preemptions, cached_tokens, replica, status.
     iterations : DataFrame
-        One row a stretch of `repeat` iterations with the same batch: start_s, duration_s (of all of them), the
-        durations of the first and last, tokens, requests, context, KV memory and queue; see DESIGN.
+        One row per stretch of `repeat` iterations with the same batch: start_s, duration_s (of all
+        of them), the durations of the first and last, tokens, requests, context, KV memory and
+        queue; see DESIGN.
     stays : DataFrame
-        Who held which slot when: request_id, slot, enter_s, leave_s, replica.
+        Which request held which slot when: request_id, slot, enter_s, leave_s, replica.
     meta : mapping
-        What ran: policy, step time, memory, versions, and whatever a stranger needs to repeat it.
+        Policy, step time, memory, versions, and all else that is needed to reproduce the run.
 
     Examples
     --------
@@ -87,7 +89,7 @@ class Result:
     def example(cls) -> Result:
         """Return the introductory scenario: requests of 10, 20, 50 and 100 tokens, four slots, an iteration per second.
 
-        It is read from the package; a test holds it to what the simulator does.
+        It is a file of the package; a test compares it with the simulator.
         """
         with as_file(files("busdoor.results") / "example") as folder:
             return cls.load(folder)
@@ -105,7 +107,8 @@ class Result:
     def slo(self, **limits_s: float) -> float:
         """Share of the requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
 
-        Refused requests, which no server of this size can answer, are left out: `num_refused` counts them.
+        Refused requests, which no server of this size can answer, are left out; `num_refused`
+        counts them.
 
         Examples
         --------
@@ -121,12 +124,14 @@ class Result:
     def save(self, directory: str | Path, overwrite: bool = False) -> Path:
         """Write the result into a folder of its own: meta.json, summary.json and the tables.
 
-        `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed, else CSV.
+        `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed,
+        else CSV.
 
         Raises
         ------
         ValueError
-            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+            If the folder holds something; with `overwrite` an earlier study in it is replaced
+            whole.
         """
         with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
             write_result(self, place.part)
@@ -139,8 +144,8 @@ class Result:
         Raises
         ------
         ValueError
-            If the folder holds no result, or one that is incomplete or does not fit together, in a sentence that names
-            file and column; or Parquet tables where pyarrow is not installed.
+            If the folder holds no result, or one that is incomplete or does not fit together, in a
+            sentence that names file and column; or Parquet tables where pyarrow is not installed.
         """
         folder = given.path_of("directory", directory)
         if not (folder / "meta.json").exists():
@@ -155,7 +160,7 @@ class Result:
         return cls(**tables, meta=meta)
 
     def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
-        """Write a Chrome trace for the Perfetto UI: one track a slot, counters for KV blocks and queue."""
+        """Write a Chrome trace for the Perfetto UI: one track per slot, counters for KV blocks and queue."""
         return to_perfetto(self, path)
 
     def plot_timeline(self, *, ax: Axes | None = None) -> Axes:
@@ -175,7 +180,7 @@ class Result:
         return plots.plot_kv(self, ax=ax)
 
     def plot_waste(self, *, ax: Axes | None = None) -> Axes:
-        """Draw where the slot-iterations went."""
+        """Draw the use of the slot-iterations."""
         return plots.plot_waste(self, ax=ax)
 
     def _repr_html_(self) -> str:
@@ -183,7 +188,7 @@ class Result:
 
 
 def write_result(result: Result, folder: Path) -> Path:
-    """Write a result into a folder that is its own already, or is made."""
+    """Write a result into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(result.requests, folder / "requests.csv", index=False)
     for name in ("iterations", "stays"):

@@ -1,4 +1,4 @@
-"""Which share of a result is within the limits of an SLO."""
+"""The share of a result within each limit of an SLO."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from busdoor.results.result import Result
 def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
     """Return the share within each limit (1 or 0 for a mean), and whether all targets are met; NaN without any.
 
-    A share of the requests that were not refused; for ITL of all gaps between tokens. Means are those of the finished
-    requests. Of several plain limits each has its share too, beside that of the requests within all of them.
+    A share of the requests that were not refused; for ITL of all gaps between tokens. Means are
+    those of the finished requests. Of several plain limits each has its share too, beside that of
+    the requests within all of them.
     """
     shares = {f"slo_{key}": result.slo(**{key: limit}) for key, limit in slo.plain_s.items()}
     shares |= {f"slo_{target.key}": _reached(result, target) for target in slo.targets}
@@ -36,10 +37,10 @@ def _reached(result: Result, target: Target) -> float:
 
 def _gaps_within(result: Result, target: Target) -> float:
     if not result.meta.get("streams", True):
-        return 0.0  # whole answers have no gaps that could be kept short
+        return 0.0  # an answer released whole has no gaps
     gaps_s, counts = token_gaps(result.iterations)
     if not counts.sum():
-        return 1.0  # answers of one token have no gaps that could be too long
+        return 1.0  # answers of one token have no gaps, so that none is too long
     if target.share is None:
         return float(np.average(gaps_s, weights=counts) <= target.limit_s)
     return float(np.average(gaps_s <= target.limit_s, weights=counts))

@@ -43,7 +43,7 @@ def refusals(requests: pd.DataFrame) -> dict[str, int]:
 
 
 def what_ran(meta: Mapping[str, Any]) -> str:
-    """Return in a line which policy ran on what, as a result's meta has it; a calibration stands for GPU and model.
+    """Return one line on which policy ran on what, from a result's meta; a calibration stands for GPU and model.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A stand-in for servers that admit at every iteration: one server, first come first served, and its backlog."""
+"""A queue in place of servers that admit at every iteration: one server, first come first served, and its backlog."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from busdoor_workloads import Trace
 
 Floats = NDArray[np.float64]
 
-_NEAR = 0.5  # of its limit: a latency below it is not kept late by the queue that its limit is about
+_NEAR = 0.5  # of its limit: below it, a latency is not determined by the queue
 _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """A queue with one server that works for each request as long as that keeps the real one busy.
+    """A queue with one server that works for each request as long as the real one.
 
-    It says nothing of a request's own latency: late are those whose backlog is beyond what the allowed share of many
-    draws have.
+    It has no latencies: a request is late if its backlog exceeds that of the allowed share of many
+    draws.
 
     Parameters
     ----------
@@ -46,11 +46,12 @@ class Backlog:
         return lambda target: ahead_s
 
     def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
-        """Compare the shares that are late; for a mean, or where that share would be guessed from afar, the means.
+        """Compare the shares that are late; for a mean, or where that share is extrapolated, the means.
 
-        Near the limit of a latency that has the wait in it, what the queue has more is what the runs have more: there
-        the share that is late is the allowed one in both, by definition and by the limit. Regression would do badly:
-        few draws have a late request, and where none of those at hand has, they agree on being lucky.
+        Near the limit of a latency that includes the wait, an excess of the queue is the same
+        excess of the runs: there the late share is the allowed one in both, by definition and by
+        the limit. Regression fails there: few draws have a late request, and where none of these
+        has, all agree on being lucky.
         """
         if target.share is None:
             return compared(own, others)
@@ -62,7 +63,7 @@ class Backlog:
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
-    """Work that each request finds ahead of it in a queue that begins empty (Lindley's recursion), along the last axis.
+    """Return the work ahead of each request in a queue that begins empty (Lindley's recursion), along the last axis.
 
     Examples
     --------
@@ -77,16 +78,16 @@ def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Work:
-    """How much work a request brings: as much as its tokens take away from what a policy carries.
+    """The work of a request: by how much its tokens reduce a policy's throughput.
 
     Parameters
     ----------
     carried_rps : callable
         Requests per second that the policy carries of a trace's lengths, in closed form.
     trace : Trace
-        Around whose lengths it is linear.
+        The lengths around which it is linear.
     scale_rps : float
-        Requests per second that it carries indeed: sets the mean.
+        Measured requests per second: sets the mean.
     """
 
     carried_rps: Callable[[Trace], float]

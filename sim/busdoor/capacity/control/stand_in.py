@@ -20,18 +20,18 @@ from busdoor_workloads import Trace
 
 
 class Queue(Protocol):
-    """A server so simple that it is solved for many draws at once, a row each."""
+    """A server so simple that it is solved for many draws at once, one row each."""
 
     def draws(self, traces: Sequence[Trace], length: int) -> Any:
-        """Return what it needs of the first requests of traces at one request per second, whatever the rate will be."""
+        """Return what it needs of the first requests of traces at one request per second."""
 
     def lateness(self, draws: Any, request_rate: float) -> Callable[[Target], Floats]:
-        """Return what tells how late each request is as a target sees it, shape (draws, n)."""
+        """Return a function of a target: how late each request is, shape (draws, n)."""
 
     def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
         """Compare the lateness of the runs' requests with that of many draws, one row per draw.
 
-        `ratio` is what the runs show over its limit.
+        `ratio` is the runs' value over the limit.
         """
 
 
@@ -46,7 +46,7 @@ class StandIn:
     reference : callable
         Returns many more draws, of so many requests.
     queue : Queue
-        Takes the server's place.
+        In place of the server.
     """
 
     traces: Sequence[Trace]
@@ -59,7 +59,7 @@ class StandIn:
     ) -> list[Control]:
         """Compare the runs with the reference, in the same window, target by target.
 
-        `ratios` are what the runs show of each target over its limit.
+        `ratios` are the runs' values over the limits.
         """
         if length not in self._drawn:
             self._drawn.clear()  # runs only get longer
@@ -97,8 +97,8 @@ def stand_in_for(policy: Policy, runs: Runs, lengths: Trace, carried_rps: float)
 def _queue(policy: Policy, runs: Runs, lengths: Trace, carried_rps: float) -> Queue | None:
     """Return the queue that stands in for a server.
 
-    None for whole batches of several that are not formed in order of arrival, or leave before they are full: how they
-    happen to form explains more than how the requests come.
+    None for whole batches of several that are not formed in order of arrival, or leave before they
+    are full: how they happen to form explains more than how the requests come.
     """
     step_time = runs.config.step_time
     if type(policy) is StaticPolicy and (policy.num_slots == 1 or isinf(policy.max_wait_s)):

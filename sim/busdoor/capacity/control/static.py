@@ -1,4 +1,4 @@
-"""A stand-in for static batching: its batches are known from the arrivals, and their times in closed form."""
+"""A queue in place of static batching: its batches follow from the arrivals, their times from a closed form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
 
-_PROMPTS = 512  # lengths at which a prefill is timed; it is a line between them to a part in a thousand
+# lengths at which a prefill is timed; it is a line between them to a part in a thousand
+_PROMPTS = 512
 
 
 class Draws(NamedTuple):
@@ -38,7 +39,7 @@ class Draws(NamedTuple):
 class WholeBatches:
     """Static batching of `batch_size` in order of arrival, that always waits until a batch is full.
 
-    It is exact where every row computes to the end and a batch always fits the memory; elsewhere it is near.
+    Exact where every row computes to the end and a batch always fits the memory; elsewhere close.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ class WholeBatches:
         return lateness
 
     def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
-        """Compare shares beyond the limit, or means: what a run has more than others, these have more, no less."""
+        """Compare shares beyond the limit, or means: an excess of a run is the same excess here."""
         if target.share is None:
             return compared(own, others, slope=target.limit_s)
         return compared(own > 1, others > 1, slope=1.0)

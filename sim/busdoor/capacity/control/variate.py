@@ -1,14 +1,13 @@
 """A control variate: how lucky the draws of a run were, shown by a queue so simple that its law is known.
 
-Long waits come in clusters, so that runs of thousands of requests still differ much from each other. Most of that is in
-the draws: where many long requests come at once, any server falls behind. A single queue that is fed the same requests
-falls behind at the same moments, and costs next to nothing to run; over many more draws its expectation is known. What
-the runs have by luck more or less than that is taken off by regression. See `fcfs` and `static` for the queues.
+Long waits come in clusters, so that runs of thousands of requests still differ much from each
+other. Most of that is in the draws: where many long requests come at once, any server falls behind.
+A single queue that is fed the same requests falls behind at the same moments, and costs next to
+nothing to run; over many more draws its expectation is known. What the runs exceed it by through
+luck is subtracted by regression. See `fcfs` and `static` for the queues.
 
-References
-----------
-Lavenberg, Welch, "A perspective on the use of control variables to increase the efficiency of Monte Carlo simulations",
-Management Science 27 (1981).
+References ---------- Lavenberg, Welch, "A perspective on the use of control variables to increase
+the efficiency of Monte Carlo simulations", Management Science 27 (1981).
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom th
 class Control(NamedTuple):
     """What the simple queue did in each replication, less what it does on average.
 
-    `values` has one per replication; `error` is the standard error of that average. `slope` is how much a run has more
-    for each that the queue has more, where that is known: where the queue is the server itself.
+    `values` has one per replication; `error` is the standard error of that average. `slope` is a
+    run's excess per excess of the queue where that is known: where the queue is the server itself.
     """
 
     values: Floats
@@ -38,9 +37,10 @@ class Control(NamedTuple):
 
     @property
     def reaches(self) -> bool:
-        """Whether the average is near enough to the values for a line through them to be read there.
+        """Whether the average is near enough to the values for a line through them to hold there.
 
-        Not where guessing would more than double the variance, as where no replication has any backlog.
+        Not where extrapolation would more than double the variance, as where no replication has any
+        backlog.
         """
         centre = float(self.values.mean())
         around = self.values - centre
@@ -48,21 +48,22 @@ class Control(NamedTuple):
 
 
 def controlled_interval(values: Floats, control: Control | None, confidence: float) -> Interval:
-    """Interval of a mean, with what the control explains taken off: by its slope, else by regression.
+    """Return the interval of a mean less what the control explains: by its slope, else by regression.
 
     Parameters
     ----------
     values : array of float, shape (n,)
         One per replication.
     control : Control, optional
-        Of the same replications; one without a slope is left out where it does not reach, or where there are too few.
-        That is decided without a look at the values, so that the interval stays what it says.
+        Of the same replications; one without a slope is left out where it does not reach, or where
+        there are too few. That is decided without a look at the values, so that the interval keeps
+        its confidence.
     confidence : float
         Two-sided.
 
     Examples
     --------
-    The control explains all that differs, and says that these draws were 0.25 too high:
+    The control explains all differences, and these draws were 0.25 too high:
 
     >>> luck = np.array([-0.25, 0.75, -0.25, 0.75, 0.25])
     >>> controlled_interval(3 + 2 * luck, Control(luck, 0.0), 0.9)
@@ -87,6 +88,6 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
 
 
 def compared(own: NDArray[Any], others: NDArray[Any], slope: float | None = None) -> Control:
-    """Return by how much the means of the runs' rows are above what those of many draws are in the mean."""
+    """Return by how much the means of the runs' rows exceed the mean over many draws."""
     expected = others.mean(axis=1)
     return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5, slope)
