@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from busdoor.calibration.import_logs import run_names
+from busdoor.calibration.quality import StepErrors
 from busdoor.cli.render import print_validation
 from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
-from busdoor.validation.errors import StepErrors
 from busdoor.validation.page import validation_page
 from busdoor.validation.table_text import bar_rows, limit_lines
 from busdoor.validation.thresholds import BARS, blame, missed

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from busdoor.calibration.log import Floats, Log
+from busdoor.calibration.log import Log
 from busdoor.calibration.nnls import Sums, unidentified
+from busdoor.core.arrays import Floats
 
 MAX_BREAKS = 3
 # A break has to lessen the held-out squares by this share: chance gives less.
@@ -26,7 +27,7 @@ def choose_breaks(log: Log, terms: Sequence[str], target: Floats, weights: Float
     log : Log
         Measured iterations.
     terms : sequence of str
-        Of the device; per_token_s among them.
+        Of the device; one that bends among them.
     target, weights : array, shape (n,)
         What the terms should add up to, and how much each row counts.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from busdoor.calibration.log import columns_of
-from busdoor.calibration.teacher_forcing import Floats, predicted_s
+from busdoor.calibration.teacher_forcing import predicted_s
+from busdoor.core.arrays import Floats
 from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime

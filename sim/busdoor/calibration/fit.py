@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from busdoor.calibration.breaks import choose_breaks
 from busdoor.calibration.calibration import Calibration, about_runs
-from busdoor.calibration.log import Floats, Log, read_log
+from busdoor.calibration.log import Log, read_log
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.nnls import relative_weights, unidentified
 from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
+from busdoor.core.arrays import Floats
 from busdoor.core.names import unknown
 from busdoor.results.result import Result
 from busdoor.step_time.terms import TERM, term_names
@@ -127,7 +128,7 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
     device, host = terms
     target = log.duration_s if log.device_s is None else log.device_s
     weights = relative_weights(log.matrix(device, ()), log.duration_s, log.repeat)[0]
-    breaks = choose_breaks(log, device, target, weights) if "per_token_s" in device else ()
+    breaks = choose_breaks(log, device, target, weights) if any(TERM[term].segmented for term in device) else ()
     if breaks:
         weights = relative_weights(log.matrix(device, breaks), log.duration_s, log.repeat)[0]
     own = Part(device, log.matrix(device, breaks), target)

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from busdoor.calibration.calibration import Calibration, about_runs
 from busdoor.calibration.teacher_forcing import check_served, policy_of, trace_of
+from busdoor.core.arrays import Floats
 from busdoor.core.format import as_percent, as_share
 from busdoor.results.result import Result
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.terms import TERM
 
-Floats = NDArray[np.float64]
-
-TERMS = ("base_s", "per_token_s", "per_context_s")
+FITTED = ("base_s", "per_token_s", "per_context_s")  # of `step_time.terms`; prefill pairs cost what keys do
 # What no table of requests can show, whatever the rates.
 HIDDEN = (
     "host time apart from the device's",
@@ -81,14 +80,14 @@ def calibrate_from_requests(
     problem = _Problem(results, policy or {})
     solution, jacobian, residuals = problem.solve()
     errors = _standard_errors(jacobian, residuals)
-    unsure = [term for term, x, sd in zip(TERMS, solution, errors, strict=True) if x < SURE * sd]
+    unsure = [term for term, x, sd in zip(FITTED, solution, errors, strict=True) if x < SURE * sd]
     ends = [np.maximum(solution + side * 1.96 * errors, 0.0) * problem.scale for side in (-1, 1)]
-    intervals = {term: [float(low), float(high)] for term, low, high in zip(TERMS, *ends, strict=True)}
+    intervals = {term: [float(low), float(high)] for term, low, high in zip(FITTED, *ends, strict=True)}
     found = problem.errors(residuals, names)
     doubts = [*_large_errors(found), *_confused(jacobian, unsure)]
     return Calibration(
         step_time=problem.step_time(solution, name),
-        intervals=intervals | {"per_token_s": [intervals["per_token_s"]]},
+        intervals={term: [ends] if TERM[term].segmented else ends for term, ends in intervals.items()},
         errors={f"{run}_{key}": value for run, row in found.items() for key, value in row.items()},
         held_out={},
         about={
@@ -123,10 +122,10 @@ def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
     high = values[0] / values > WORST_CONDITION
     shared = shares[high].sum(axis=0) / shares.sum(axis=0) > _MOST_VARIANCE
     if high.any():
-        terms = [term for term, own in zip(TERMS, shared, strict=True) if own]
+        terms = [term for term, own in zip(FITTED, shared, strict=True) if own]
         return [f"these runs cannot tell apart {', '.join(terms)}: measure other prompt lengths, or more rates"]
-    if len(unsure) == len(TERMS):
-        return [f"these runs tell none of {', '.join(TERMS)} from 0: measure more requests, or lower rates"]
+    if len(unsure) == len(FITTED):
+        return [f"these runs tell none of {', '.join(FITTED)} from 0: measure more requests, or lower rates"]
     return []
 
 
@@ -183,7 +182,7 @@ class _Problem:
         from scipy.optimize import least_squares
 
         found = least_squares(
-            self.residuals, np.ones(len(TERMS)), self.jacobian, bounds=(0, np.inf), loss="soft_l1", f_scale=0.1,
+            self.residuals, np.ones(len(FITTED)), self.jacobian, bounds=(0, np.inf), loss="soft_l1", f_scale=0.1,
             max_nfev=_EVALUATIONS, xtol=1e-3, ftol=1e-4,
         )  # fmt: skip
         return found.x, self.jacobian(found.x), self.residuals(found.x)
@@ -217,7 +216,7 @@ def _first_guess(results: Sequence[Result]) -> Floats:
 
 def _standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
     """Of the unknowns; infinite where a direction does not show at all."""
-    spare = max(1, len(residuals) - len(TERMS))
+    spare = max(1, len(residuals) - len(FITTED))
     variance = max(_NOISE**2, float((residuals**2).sum()) / spare)
     values, vectors = np.linalg.eigh(jacobian.T @ jacobian)
     with np.errstate(divide="ignore"):

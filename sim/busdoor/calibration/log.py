@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from busdoor.core.arrays import Floats
 from busdoor.results.result import Result
-from busdoor.step_time.terms import TERMS, Work, term_names
-
-Floats = NDArray[np.float64]
+from busdoor.step_time.terms import TERM, TERMS, Work, term_names
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,20 @@ class Log:
         return len(self.duration_s)
 
     def matrix(self, terms: Sequence[str], breaks: Sequence[int]) -> Floats:
-        """Put the columns of the terms side by side; per_token_s has one for each segment."""
+        """Put the columns of the terms side by side; a term that bends has one for each segment."""
         parts = [
-            token_segments(self.columns["positions"], breaks) if term == "per_token_s" else self.columns[term][:, None]
+            segments(self.columns[term], breaks) if TERM[term].segmented else self.columns[term][:, None]
             for term in terms
         ]
         return np.hstack(parts) if parts else np.zeros((len(self), 0))
 
 
-def token_segments(positions: Floats, breaks: Sequence[int]) -> Floats:
+def segments(positions: Floats, breaks: Sequence[int]) -> Floats:
     """Positions in each segment between breaks, shape (n, segments).
 
     Examples
     --------
-    >>> token_segments(np.array([5.0, 20.0]), [16]).tolist()
+    >>> segments(np.array([5.0, 20.0]), [16]).tolist()
     [[5.0, 0.0], [16.0, 4.0]]
     """
     edges = [0.0, *breaks, np.inf]

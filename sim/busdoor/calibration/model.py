@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.calibration.log import Floats, Log
+from busdoor.calibration.log import Log
 from busdoor.calibration.nnls import Sums
+from busdoor.core.arrays import Floats
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.terms import TERM
 
 
 class Part(NamedTuple):
@@ -58,23 +60,24 @@ class Model:
         return combined
 
     def named(self, coefs: Sequence[Floats]) -> dict[str, Any]:
-        """Coefficients by term; `per_token_s` has a list."""
+        """Return the coefficients by term; a term that bends has a list."""
         table: dict[str, Any] = {}
         for part, own in zip(self.parts, coefs, strict=True):
             rest = own.tolist()
             for term in part.terms:
-                count = len(self.breaks) + 1 if term == "per_token_s" else 1
-                table[term] = rest[:count] if term == "per_token_s" else rest[0]
+                count = len(self.breaks) + 1 if TERM[term].segmented else 1
+                table[term] = rest[:count] if TERM[term].segmented else rest[0]
                 rest = rest[count:]
         return table
 
     def step_time(self, coefs: Sequence[Floats], name: str) -> CalibratedStepTime:
         """Make the step time of these coefficients."""
-        fields = {"base_s": 0.0, **self.named(coefs)}
-        fields["per_token_s"] = tuple(fields.get("per_token_s", (0.0,)))
-        breaks = self.breaks if len(fields["per_token_s"]) > 1 else ()
         return CalibratedStepTime(
-            **fields, token_breaks=breaks, overlap=self.overlap, graph_sizes=self.log.graph_sizes, calibration=name
+            **{"base_s": 0.0, **self.named(coefs)},
+            token_breaks=self.breaks,
+            overlap=self.overlap,
+            graph_sizes=self.log.graph_sizes,
+            calibration=name,
         )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from busdoor.core.arrays import Floats
 
 # A column that the others explain to this share of its square says nothing of its own.
 COLLINEAR = 1e-6

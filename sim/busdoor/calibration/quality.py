@@ -3,25 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import nan
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from busdoor.calibration.log import Floats, Log
+from busdoor.calibration.log import Log
 from busdoor.calibration.model import Model
+from busdoor.core.arrays import Floats
+from busdoor.step_time.terms import TERM
 
 FOLDS = 5
 
 
+class StepErrors(NamedTuple):
+    """Relative errors of the step time on measured batches.
+
+    Attributes
+    ----------
+    mean_absolute, p90 : float
+        Mean and 90th percentile of the absolute error of an iteration.
+    total : float
+        Error of the sum of all iterations, with its sign.
+    """
+
+    mean_absolute: float
+    p90: float
+    total: float
+
+
+def relative_errors(measured_s: Floats, predicted_s: Floats, repeat: Floats) -> StepErrors:
+    """Compare seconds of rows of iterations; a row counts as often as its batch repeats.
+
+    Parameters
+    ----------
+    measured_s, predicted_s : array, shape (n,)
+        Seconds of an iteration of each row.
+    repeat : array, shape (n,)
+        Iterations of each row.
+
+    Returns
+    -------
+    StepErrors
+        NaN without rows.
+
+    Examples
+    --------
+    >>> relative_errors(np.array([1.0, 2.0]), np.array([1.1, 1.8]), np.array([3.0, 1.0])).total.__round__(3)
+    0.02
+    """
+    if not len(measured_s):
+        return StepErrors(nan, nan, nan)
+    relative = np.abs(predicted_s / measured_s - 1)
+    return StepErrors(
+        mean_absolute=float(np.average(relative, weights=repeat)),
+        p90=float(np.percentile(relative, 90)),
+        total=float((predicted_s * repeat).sum() / (measured_s * repeat).sum() - 1),
+    )
+
+
 def fit_errors(log: Log, predicted: Floats, rows: Any = slice(None)) -> dict[str, float]:
-    """Mean absolute, 90th percentile and total of the relative errors of iterations."""
-    measured, predicted, repeat = log.duration_s[rows], predicted[rows], log.repeat[rows]
-    relative = np.abs(predicted / measured - 1)
-    return {
-        "mean_absolute": float(np.average(relative, weights=repeat)),
-        "p90": float(np.percentile(relative, 90)),
-        "total": float((predicted * repeat).sum() / (measured * repeat).sum() - 1),
-    }
+    """Return the errors of a fit on (some of) the rows of its log."""
+    return relative_errors(log.duration_s[rows], predicted[rows], log.repeat[rows])._asdict()
 
 
 def held_out_errors(log: Log, model: Model) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
@@ -52,7 +95,7 @@ def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, An
     low, high = (model.named([end[i] for end in ends]) for i in (0, 1))
     return {
         term: [list(pair) for pair in zip(low[term], high[term], strict=True)]
-        if isinstance(low[term], list)
+        if TERM[term].segmented
         else [low[term], high[term]]
         for term in low
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from busdoor.calibration import Calibration
 from busdoor.core.format import as_percent, as_share
+from busdoor.step_time.terms import TERMS
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
@@ -27,16 +28,17 @@ def subject(calibration: Calibration) -> str:
 
 def term_rows(calibration: Calibration) -> list[tuple[str, list[str]]]:
     """Return a row per term that is not 0 or has an interval: its name, its value and its interval."""
-    described, rows = calibration.step_time.describe(), []
-    breaks = [0, *described["token_breaks"]]
-    for term, value in described.items():
-        interval = calibration.intervals.get(term, [])
-        if term == "per_token_s":
-            for i, own in enumerate(value):
-                label = term if len(value) == 1 else f"{term}, beyond {breaks[i]}"
-                rows.append((label, _cells(own, interval[i] if interval else [])))
-        elif term.endswith("_s") and (value or interval):
-            rows.append((term, _cells(value, interval)))
+    rows: list[tuple[str, list[str]]] = []
+    for term in TERMS:
+        value = getattr(calibration.step_time, term.name)
+        interval = calibration.intervals.get(term.name, [])
+        if term.segmented:
+            starts = [0, *calibration.step_time.token_breaks]
+            for start, own, ends in zip(starts, value, interval or [[]] * len(value), strict=True):
+                label = term.name if len(value) == 1 else f"{term.name}, beyond {start}"
+                rows.append((label, _cells(own, ends)))
+        elif value or interval:
+            rows.append((term.name, _cells(value, interval)))
     return rows
 
 

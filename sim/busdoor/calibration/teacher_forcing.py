@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import simpy
-from numpy.typing import NDArray
 
 from busdoor.calibration.log import touching, works_ahead
+from busdoor.core.arrays import Floats
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.import_paths import as_data
 from busdoor.core.request import Request
@@ -27,7 +27,6 @@ from busdoor.simulator.system import run_to_end
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 
-Floats = NDArray[np.float64]
 _EXAMPLE = "vllm,max_num_seqs=64,num_blocks=4096,block_size=16,max_model_len=8192"
 
 
@@ -193,6 +192,8 @@ def _batch(
 
 def predicted_s(result: Result, step_time: StepTime) -> Floats:
     """Seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
+    if not len(result.iterations):
+        return np.array([])
     repeats = result.iterations["repeat"].tolist()
     batches = batches_of(result)
     durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]

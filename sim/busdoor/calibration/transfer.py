@@ -66,7 +66,7 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
 
 
 def _scales(term: Term) -> bool:
-    return bool(term.scales_with) and term.name != "per_token_s"
+    return bool(term.scales_with) and not term.segmented
 
 
 def _source(calibration: Calibration) -> GPU:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from busdoor.core.arrays import Floats
 
 
 def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from busdoor.metrics.itl import Floats, by_replica, token_gaps, weighted_percentile
+from busdoor.core.arrays import Floats
+from busdoor.metrics.itl import by_replica, token_gaps, weighted_percentile
 from busdoor.metrics.saturation import burst_rates
 from busdoor.metrics.usage import memory_keys, slot_keys
 

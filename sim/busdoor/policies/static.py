@@ -19,7 +19,7 @@ from busdoor.policies.base import Item, KVUse, Policy, output_caps
 from busdoor.policies.static_batch import StaticBatch
 from busdoor.policies.whole_batch_config import StaticConfig
 from busdoor.step_time.base import StepTime
-from busdoor.theory.capacity import whole_batch_capacity_rps
+from busdoor.theory.whole_batches import whole_batch_capacity_rps
 from busdoor_workloads import Trace
 
 

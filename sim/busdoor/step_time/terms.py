@@ -50,7 +50,7 @@ class Term:
     meaning : str
         What it stands for.
     feature : callable
-        What it multiplies. `per_token_s` has one coefficient per segment of the positions.
+        What it multiplies.
     remedy : str
         What to put into a log so that it shows.
     only_graphs : bool
@@ -58,6 +58,8 @@ class Term:
     scales_with : {"", "keys", "matrix"}
         What `transfer` multiplies it by on another GPU: the ratio of the bandwidth that attention reaches, or of the
         matrix rate; "" for neither. (`base_s` and the first segment of `per_token_s` follow rules of their own.)
+    segmented : bool
+        Whether it has one coefficient per segment of its feature, in a tuple: GEMMs bend over the positions.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Term:
     remedy: str
     only_graphs: bool = False
     scales_with: Literal["", "keys", "matrix"] = ""
+    segmented: bool = False
 
 
 _SIZES, _PIECES = "iterations of several sizes", "iterations with one and with several pieces of prefill"
@@ -90,6 +93,7 @@ TERMS: tuple[Term, ...] = (
         lambda work: work.positions,
         "iterations with few and with many tokens",
         scales_with="matrix",
+        segmented=True,
     ),
     Term(
         "per_prefill_pair_s",

@@ -5,7 +5,7 @@ queue returns infinity. Where a law of lengths enters by more than its mean, the
 that they serve traces as well as the laws of `busdoor_workloads.lengths`.
 """
 
-from busdoor.theory.capacity import continuous_capacity_rps, static_capacity_rps, whole_batch_capacity_rps
+from busdoor.theory.capacity import continuous_capacity_rps
 from busdoor.theory.continuous import (
     CappedSharing,
     capped_sharing,
@@ -39,6 +39,7 @@ from busdoor.theory.static import (
     static_is_stable,
     take_all_latency_s,
 )
+from busdoor.theory.whole_batches import static_capacity_rps, whole_batch_capacity_rps
 
 __all__ = [
     "CappedSharing",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import inf
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from busdoor.core.arrays import Floats
+
 DIGITS = 36.0  # natural logarithm of what a double resolves, 2e-16: where the series is cut
 
 

@@ -7,7 +7,8 @@ from math import nan
 import numpy as np
 import pandas as pd
 
-from busdoor.calibration.teacher_forcing import Floats, batches_of, predicted_s
+from busdoor.calibration.teacher_forcing import batches_of, predicted_s
+from busdoor.core.arrays import Floats
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime

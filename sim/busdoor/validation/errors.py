@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from busdoor.calibration.quality import StepErrors, relative_errors
 from busdoor.calibration.teacher_forcing import predicted_s
+from busdoor.core.arrays import Floats
 from busdoor.metrics import metrics
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
-
-Floats = NDArray[np.float64]
 
 STATISTICS = ("mean", "p50", "p90", "p99")
 LATENCIES = ("ttft", "tpot", "itl", "e2e")
@@ -30,14 +28,6 @@ def regime(load: float) -> str:
     ('ρ < 0.5', '0.8–1', '> 1')
     """
     return next((name for limit, name in REGIMES if load < limit), REGIMES[-1][1])
-
-
-class StepErrors(NamedTuple):
-    """Relative errors of the step time on the measured batches."""
-
-    mean_absolute: float
-    p90: float
-    total: float
 
 
 def step_errors(measured: Result, step_time: StepTime) -> StepErrors:
@@ -63,13 +53,11 @@ def step_errors(measured: Result, step_time: StepTime) -> StepErrors:
     0.1
     """
     table = measured.iterations[measured.iterations["duration_s"] > 0]
-    if not len(table):
-        return StepErrors(np.nan, np.nan, np.nan)
     timed = Result(measured.requests, table, measured.stays, measured.meta)
-    predicted, seconds = predicted_s(timed, step_time), table["duration_s"].to_numpy(dtype=float)
-    relative = np.abs(predicted / seconds - 1)
-    mean = float(np.average(relative, weights=table["repeat"]))
-    return StepErrors(mean, float(np.percentile(relative, 90)), float(predicted.sum() / seconds.sum() - 1))
+    repeat = table["repeat"].to_numpy(dtype=float)
+    return relative_errors(
+        table["duration_s"].to_numpy(dtype=float) / repeat, predicted_s(timed, step_time) / repeat, repeat
+    )
 
 
 def latency_values(result: Result) -> dict[str, tuple[Floats, NDArray[np.int64]]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from busdoor.calibration.figures import plot_drift, predicted_vs_measured
-from busdoor.calibration.teacher_forcing import Floats
+from busdoor.core.arrays import Floats
 from busdoor.core.format import as_percent
 from busdoor.plots.style import INK, PALE, label_durations, new_figure, styled
 from busdoor.plots.timeline import plot_timeline

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from busdoor.calibration.quality import StepErrors
 from busdoor.calibration.teacher_forcing import predicted_s, trace_of
 from busdoor.core.import_paths import as_data
 from busdoor.core.json import numbers, plain, read_object, write_json
@@ -19,7 +20,6 @@ from busdoor.results.result import Result, write_result
 from busdoor.step_time import make_step_time
 from busdoor.step_time.base import StepTime
 from busdoor.validation.data import ValidationData
-from busdoor.validation.errors import StepErrors
 from busdoor.validation.figures import plot_e2e_ratio, plot_gain, plot_validation
 from busdoor.validation.run import RunValidation
 from busdoor.validation.thresholds import bar_table, missed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor.calibration.teacher_forcing import Floats
+from busdoor.core.arrays import Floats
 from busdoor.validation.errors import knee_rate
 from busdoor.validation.run import RunValidation
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.calibration.teacher_forcing import Floats
+from busdoor.calibration.quality import StepErrors
+from busdoor.core.arrays import Floats
 from busdoor.core.json import plain
 from busdoor.results.result import Result
-from busdoor.validation.errors import StepErrors, regime
+from busdoor.validation.errors import regime
 from busdoor_workloads import Trace
 
 

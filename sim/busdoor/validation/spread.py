@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from busdoor.calibration.teacher_forcing import Floats
+from busdoor.core.arrays import Floats
 from busdoor.validation.run import RunValidation
 
 _PARTS = 8  # of a run: each then spans some seconds, as drifts and neighbours on shared cores do
