@@ -143,8 +143,8 @@ SENTENCES = {
     '[[cluster.pool]]\nrole = "prefil"': "line 2: [[cluster.pool]] 1 role = 'prefil': input should be 'prefill' or "
     "'decode'",
     '[[cluster.pool]]\n[[cluster.pool]]\nreplicas = 2\ngpu = {name = "h10"}': "line 4: [[cluster.pool]] 2: [gpu] name: "
-    "'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a100-40gb, a100-80gb, b200, h100, h200, l40s, "
-    "mi300x, rtx-4090)",
+    "'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, a100-40gb, a100-80gb, a10g, a30, a40, "
+    "b200, b300, gb200, gb300, gh200, h100, ... and 19 more)",
     "[[cluster.pool]]\ncount = 2": "line 2: [[cluster.pool]] 1: count: unknown; it may have gpu, kv, measured, policy, "
     "replicas, role, step_time, weight",
     "[[cluster.pool]]\npolicy = {max_num_seq = 2}": "line 2: [[cluster.pool]] 1: [policy] max_num_seq: unknown; did "
