@@ -26,8 +26,9 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
     path : str or Path
         JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size, num_blocks, max_model_len),
         `requests` ([arrival_s, input, output, first_token_s, finish_s] or, with an id of its own, [..., finish_s, id])
-        and `iterations` ([start_s, end_s, [[request, tokens], ...], [preempted, ...]]), in seconds from the run's
-        start. An iteration names a request by its id, else by its place in `requests`, as a number or a string.
+        and `iterations` ([start_s, end_s, [[request, tokens], ...], [preempted, ...]] or, with a prefix cache, a
+        fifth item {request: cached tokens} of those that enter), in seconds from the run's start. An iteration names
+        a request by its id, else by its place in `requests`, as a number or a string.
     about : mapping, optional
         What else the result's meta should say: gpu, model, dtype, engine.
 
@@ -43,27 +44,32 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
         If the log does not hold together: the sentence names the iteration.
     """
     path = Path(path)
-    log = read_json(path)
+    return result_of_log(path.name, read_json(path), about)
+
+
+def result_of_log(name: str, log: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Result:
+    """Make a result of a log's document; `name` is what errors call it. Otherwise as `read_vllm_log`."""
     if missing := KEYS - set(log):
-        raise ValueError(f"{path.name} has no {', '.join(sorted(missing))}; it is no log of vLLM's engine")
-    requests, places = read_requests(path.name, log["requests"])
-    meta = _meta(path, log, about or {})
-    history = _History(path.name, requests, meta["block_size"])
+        raise ValueError(f"{name} has no {', '.join(sorted(missing))}; it is no log of vLLM's engine")
+    requests, places = read_requests(name, log["requests"])
+    meta = _meta(name, log, about or {})
+    history = _History(name, requests, meta["block_size"])
     for number, row in enumerate(log["iterations"]):
-        history.iterate(number, *read_iteration(row, places, f"{path.name} iteration {number}"))
+        history.iterate(number, *read_iteration(row, places, f"{name} iteration {number}"))
     return Result(history.requests(), history.iterations(), history.stays(), meta)
 
 
 _SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_model_len")
 
 
-def _meta(path: Path, log: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+def _meta(name: str, log: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     config = log["config"]
     for key in _SETTINGS:
         value = config.get(key) if isinstance(config, Mapping) else None
         if type(value) is not int or value < 1:
-            raise ValueError(f"{path.name}: config.{key} is {value}; it must be a whole number of 1 or more")
+            raise ValueError(f"{name}: config.{key} is {value}; it must be a whole number of 1 or more")
     scheduler = {key: config[key] for key in ("max_num_seqs", "max_num_batched_tokens")}
+    scheduler |= {key: True for key in ("prefix_caching",) if config.get(key) is True}
     arrivals = [row[0] for row in log["requests"]]
     return {
         "policy": "vllm",
@@ -76,7 +82,7 @@ def _meta(path: Path, log: Mapping[str, Any], about: Mapping[str, Any]) -> dict[
         "step_time": {"name": "measured", "clock": "wall"},
         "lookahead": 0,
         "engine": "vllm",
-        "trace": path.name.split(".")[0],
+        "trace": name.split(".")[0],
         "num_requests": len(arrivals),
         "trace_duration_s": max(arrivals, default=0.0),
         **about,
@@ -96,6 +102,7 @@ class _History:
         self._generated = [0] * len(requests)
         self._prefilling = dict.fromkeys(range(len(requests)), True)
         self._preemptions = [0] * len(requests)
+        self._cached = [0] * len(requests)
         self._last_token_s = [np.nan] * len(requests)
         self._entered: dict[int, float] = {}  # requests that hold a slot, since when
         self._first_s = [np.nan] * len(requests)
@@ -103,8 +110,16 @@ class _History:
         self._stays: list[tuple[int, float, float]] = []
         self._ended_s = 0.0
 
-    def iterate(self, number: int, start_s: float, end_s: float, items: list[list[int]], preempted: list[int]) -> None:
-        """Add one iteration."""
+    def iterate(
+        self,
+        number: int,
+        start_s: float,
+        end_s: float,
+        items: list[list[int]],
+        preempted: list[int],
+        cached: Mapping[int, int],
+    ) -> None:
+        """Add one iteration; `cached` has the tokens that the prefix cache held of requests that enter."""
         begin_s = max(self._ended_s, min(self._requests[request][0] for request, _ in items))
         if not begin_s <= start_s <= end_s:
             raise ValueError(
@@ -120,8 +135,10 @@ class _History:
         for request, tokens in items:
             if request not in self._entered:
                 self._entered[request] = begin_s
+                self._computed[request] = cached.get(request, 0)
                 if np.isnan(self._first_s[request]):
                     self._first_s[request] = begin_s
+                    self._cached[request] = cached.get(request, 0)
             self._run(number, request, tokens, end_s, row)
         seconds = end_s - begin_s
         row |= {"start_s": begin_s, "duration_s": seconds, "first_duration_s": seconds, "last_duration_s": seconds}
@@ -192,7 +209,8 @@ class _History:
         table["first_scheduled_s"] = np.maximum(self._first_s, table["arrival_s"])
         table["released_s"] = table["finish_s"]
         table["num_preemptions"] = self._preemptions
-        table["cached_tokens"] = table["replica"] = 0
+        table["cached_tokens"] = self._cached
+        table["replica"] = 0
         table["status"] = np.where(table["finish_s"].notna(), "finished", "unfinished")
         return table[[*REQUEST_COLUMNS, "status"]]
 

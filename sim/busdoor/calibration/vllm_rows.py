@@ -93,8 +93,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def read_iteration(row: Any, places: Places, where: str) -> tuple[float, float, list[list[int]], list[int]]:
-    """Return an iteration's start, end, [request's place, tokens] and the places of the preempted requests.
+class Iteration(NamedTuple):
+    """A row of a log: when it ran, and which requests, by their places."""
+
+    start_s: float
+    end_s: float
+    items: list[list[int]]
+    preempted: list[int]
+    cached: dict[int, int]
+
+
+def read_iteration(row: Any, places: Places, where: str) -> Iteration:
+    """Return an iteration: start, end, [request's place, tokens], the preempted, cached tokens of those that enter.
 
     Raises
     ------
@@ -102,12 +112,22 @@ def read_iteration(row: Any, places: Places, where: str) -> tuple[float, float, 
         If it has another shape or names an unknown request; `where` begins the sentence.
     """
     try:
-        start_s, end_s, items, preempted = row
+        start_s, end_s, items, preempted, *more = row
+        (cached,) = more or [{}]
         pairs = [(request, tokens) for request, tokens in items]
+        counts = [*(tokens for _, tokens in pairs), *(1 + tokens for tokens in cached.values())]
         right = _is_number(start_s) and _is_number(end_s) and isinstance(preempted, list) and bool(pairs)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, AttributeError):
         right = False
-    if not right or not all(type(tokens) is int and tokens > 0 for _, tokens in pairs):
-        raise ValueError(f"{where}: it must be [start_s, end_s, [[request, tokens], ...], [preempted, ...]]")
-    found = [[places.find(request, where), tokens] for request, tokens in pairs]
-    return start_s, end_s, found, [places.find(request, where) for request in preempted]
+    if not right or not all(type(tokens) is int and tokens > 0 for tokens in counts):
+        raise ValueError(
+            f"{where}: it must be [start_s, end_s, [[request, tokens], ...], [preempted, ...]], and may have a fifth "
+            "item {request: cached tokens}"
+        )
+    return Iteration(
+        start_s,
+        end_s,
+        [[places.find(request, where), tokens] for request, tokens in pairs],
+        [places.find(request, where) for request in preempted],
+        {places.find(request, where): tokens for request, tokens in cached.items()},
+    )
