@@ -18,7 +18,7 @@ __all__ = ["app", "main"]
 
 USAGE_ERROR = 2
 # Which extra brings what is imported only where it is needed.
-EXTRA_OF = {"torch": "gpu", "triton": "gpu", "safetensors": "gpu", "distributed": "sweep"}
+EXTRA_OF = {"torch": "gpu", "triton": "gpu", "safetensors": "gpu", "distributed": "sweep", "aiohttp": "observe"}
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells have it
 
 # What tables and sentences hold beyond ASCII, for a terminal that has no more.

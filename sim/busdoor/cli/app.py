@@ -19,6 +19,8 @@ COMMANDS = {
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",
     "validate": "Replay measured runs in the simulator, and report its errors and their causes.",
+    "observe": "Send a trace to a real server, and keep every time that a client can see.",
+    "serve": "Serve a simulated GPU behind OpenAI's API.",
     "demo": "Show the difference on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison or result again.",
     "report": "Tell a saved comparison or result as one HTML page, with the timelines to be played.",

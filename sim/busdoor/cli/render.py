@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from busdoor.capacity import Capacity
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
+    from busdoor.observe.observation import Observation
     from busdoor.results.result import Result
     from busdoor.sweep import Sweep
     from busdoor.validation.validation import Validation
@@ -80,6 +81,23 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
         console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
+
+
+def print_observation(seen: Observation, engine: Result | None) -> None:
+    """Print what was observed, what the engine recorded, and what speaks against trusting it."""
+    from busdoor.observe.table_text import client_rows, engine_rows, what_was_observed
+    from busdoor.results.table_text import refusals, summary_rows
+
+    console, result = Console(), seen.result
+    console.print(escape(what_was_observed(result.meta)), highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    known = [row for row in summary_rows(result.summary) if not row[1].startswith("–")]
+    for title, value in [*known, *client_rows(seen), *(engine_rows(result, engine) if engine else [])]:
+        table.add_row(title, value)
+    console.print(table)
+    for reason, count in refusals(result.requests).items():
+        console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
+    _print_lines(console, [f"Doubt: {doubt}" for doubt in seen.doubts], style="yellow")
 
 
 def print_calibration(calibration: Calibration) -> None:

@@ -18,6 +18,7 @@ MARKERS = (
     "sweep.csv",
     "validation.json",
     "replay.json",
+    "observe.json",
     "twin.json",
     "meta.json",
     "bus-and-door.svg",

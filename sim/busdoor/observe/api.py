@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import time
 from typing import Any
 from uuid import uuid4
@@ -14,7 +12,8 @@ from uuid import uuid4
 import aiohttp
 import numpy as np
 
-from busdoor.observe.client import Answer, Api, Target, ask, connection_times
+from busdoor.observe.client import Answer, Target, ask, connection_times
+from busdoor.observe.how import How
 from busdoor.observe.load import Load, send_all
 from busdoor.observe.observation import Observation, observation
 from busdoor.observe.prompts import Prompts
@@ -31,40 +30,10 @@ from busdoor.observe.watch import (
 from busdoor_workloads import Trace
 
 Progress = Callable[[float, str], None]
-# Before the load: enough to open a connection and to compile what a server compiles on first use;
-# prompts of 16 and answers of 4 tokens touch prefill and decode.
-WARM_UP = 3
+# Prompts of 16 and answers of 4 tokens touch prefill and decode.
 _WARM_LENGTHS = (16, 4)
 _LEAD_S = 0.1  # between the last preparation and the trace's time 0
 _REPORT_S = 0.5
-
-
-@dataclass(frozen=True)
-class How:
-    """How a trace is sent.
-
-    Parameters
-    ----------
-    model : str, optional
-        A model that the server serves; the only one by default.
-    api : {"completions", "chat"}
-        Token ids to /v1/completions, or text to /v1/chat/completions.
-    max_in_flight : int, optional
-        A cap on open requests. It turns an open loop into a closed one where it is reached.
-    warm_up : int
-        Requests that are sent before and left out.
-    seed : int
-        Of the prompts.
-    key : str, optional
-        The API key; from OPENAI_API_KEY if it is set there. It is written nowhere.
-    """
-
-    model: str | None = None
-    api: Api = "completions"
-    max_in_flight: int | None = None
-    warm_up: int = WARM_UP
-    seed: int = 0
-    key: str | None = field(default_factory=lambda: os.environ.get("OPENAI_API_KEY"), repr=False)
 
 
 def observe(
@@ -211,9 +180,7 @@ class _Run:
             own = limit_s if limit_s and np.isfinite(limit_s) else None
             self._sent += 1
             answer = self._answers[row] = Answer()  # there from the start: an interruption keeps it
-            await ask(
-                session, target, body, answer, request_id=request_name(self.run, row), timeout_s=own
-            )
+            await ask(session, target, body, answer, request_id=request_name(self.run, row), timeout_s=own)
             self._done += 1
             self._failed += bool(answer.error)
 
@@ -254,9 +221,7 @@ class _Run:
             "concurrency": self.trace.concurrency,
             **meta,
         }
-        return observation(
-            self.trace, self._answers, self._load, self._start_s, self._states, noted
-        )
+        return observation(self.trace, self._answers, self._load, self._start_s, self._states, noted)
 
 
 def _fault(answer: Answer) -> str:

@@ -64,9 +64,7 @@ class LiveServer:
     [1, 1, 1]
     """
 
-    def __init__(
-        self, policy: Policy, step_time: StepTime, deliver: Deliver, *, lookahead: int = 0
-    ) -> None:
+    def __init__(self, policy: Policy, step_time: StepTime, deliver: Deliver, *, lookahead: int = 0) -> None:
         self.policy = policy
         self.counts = Counts()
         self._deliver = deliver
@@ -160,9 +158,7 @@ class LiveServer:
             self.counts.prefix_queries += request.input_tokens
             self.counts.prefix_hits += request.cached_tokens
 
-    def end(
-        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
-    ) -> None:
+    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
         """Deliver the iteration's tokens, unless the policy keeps them until the batch ends."""
         self.counts.iterations += 1
         if self.policy.streams:  # first tokens first: that of a later token is not waited for alone

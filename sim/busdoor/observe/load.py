@@ -101,9 +101,7 @@ class _Gate:
                 self._places.release()
 
 
-async def _send_on_time(
-    trace: Trace, gate: _Gate, start_s: float, tasks: asyncio.TaskGroup
-) -> None:
+async def _send_on_time(trace: Trace, gate: _Gate, start_s: float, tasks: asyncio.TaskGroup) -> None:
     sessions = {turns[0]: turns for turns in rows_of_sessions(trace)}
     later = {row for turns in sessions.values() for row in turns[1:]}
     for row in range(len(trace)):

@@ -92,9 +92,7 @@ def observation(
     return Observation(Result(requests, *empty, noted), chunks, pd.DataFrame(list(states)))
 
 
-def _requests(
-    trace: Trace, answers: Sequence[Answer | None], load: Load, start_s: float
-) -> pd.DataFrame:
+def _requests(trace: Trace, answers: Sequence[Answer | None], load: Load, start_s: float) -> pd.DataFrame:
     due_s = np.where(np.isnan(load.due_s), trace.arrival_s, load.due_s - start_s)
     caps = trace.output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
     rows = [
@@ -167,9 +165,7 @@ def _doubts(lag_s: pd.Series[float], stall_s: float, requests: pd.DataFrame) -> 
     late = float((lag_s > late_s).mean()) if len(lag_s) else 0.0
     found = []
     if late > LATE_REQUESTS:
-        found.append(
-            f"{late:.0%} of the requests were sent more than {1000 * late_s:.1f} ms after they were due"
-        )
+        found.append(f"{late:.0%} of the requests were sent more than {1000 * late_s:.1f} ms after they were due")
     if stall_s > STALL_S:
         found.append(f"the client's own event loop stalled by {1000 * stall_s:.0f} ms (p99)")
     other = int((requests["status"] == "other length").sum())

@@ -68,9 +68,7 @@ async def serving(
 
 
 @contextmanager
-def stand_in(
-    policy: Policy, step_time: StepTime, model: str = "simulated", *, lookahead: int = 0
-) -> Iterator[str]:
+def stand_in(policy: Policy, step_time: StepTime, model: str = "simulated", *, lookahead: int = 0) -> Iterator[str]:
     """Serve a policy in threads of this process while the block runs; yields the address.
 
     Parameters

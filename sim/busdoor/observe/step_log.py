@@ -77,9 +77,7 @@ def read_step_log(path: str | Path) -> StepLog:
             break
         reader.take(line, log)
     if not log.config:
-        raise ValueError(
-            f"{path} is no log of busdoor's recorder for vLLM: its first line has no config"
-        )
+        raise ValueError(f"{path} is no log of busdoor's recorder for vLLM: its first line has no config")
     return log
 
 
@@ -125,9 +123,7 @@ class _Reader:
             self._run(log.requests[name], num_tokens, entered.get(name, 0), end_s)
         for name in done:
             log.requests[name].finish_s = end_s
-        log.iterations.append(
-            [start_s, end_s, [list(item) for item in items.items()], preempted, entered]
-        )
+        log.iterations.append([start_s, end_s, [list(item) for item in items.items()], preempted, entered])
 
     @staticmethod
     def _run(request: _Request, num_tokens: int, cached: int, end_s: float) -> None:
@@ -138,9 +134,7 @@ class _Reader:
                 request.first_token_s = end_s
 
 
-def engine_result(
-    log: StepLog, start_s: float, run: str, name: str, about: Mapping[str, Any] | None = None
-) -> Result:
+def engine_result(log: StepLog, start_s: float, run: str, name: str, about: Mapping[str, Any] | None = None) -> Result:
     """Return what the engine did for one observation, in seconds from the observation's start.
 
     Parameters
@@ -163,9 +157,7 @@ def engine_result(
     """
     rows = {key: row for key in log.requests if (row := row_of(key, run)) is not None}
     if not rows:
-        raise ValueError(
-            f"the log has no request of {name}: was it this server's, with this X-Request-Id?"
-        )
+        raise ValueError(f"the log has no request of {name}: was it this server's, with this X-Request-Id?")
     own = [one for one in log.iterations if any(key in rows for key, _ in one[2])]
     foreign = {key for one in own for key, _ in one[2]} - set(rows)
     if foreign:

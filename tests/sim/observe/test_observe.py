@@ -7,7 +7,8 @@ pytest.importorskip("aiohttp", reason="the extra observe is not installed")
 
 from aiohttp import web
 
-from busdoor.observe.api import How, observe
+from busdoor.observe.api import observe
+from busdoor.observe.how import How
 from busdoor.observe.stand_in import stand_in
 from busdoor.observe.watch import ServerError
 from busdoor.simulator.simulate import simulate
@@ -61,9 +62,7 @@ class TestWhatIsKept:
         from busdoor.kv.prefix_cache import PrefixCachedKV
         from busdoor.policies.vllm import VllmPolicy
 
-        policy = VllmPolicy(
-            PrefixCachedKV(200, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=1024
-        )
+        policy = VllmPolicy(PrefixCachedKV(200, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=1024)
         shared = trace(
             3,
             arrival_s=[0, 0.1, 0.2],
@@ -85,9 +84,7 @@ class TestWhatIsKept:
         with misbehaving(answer) as url:
             seen = observe(url, trace(1, output_tokens=[2]), How(key="s3cret"))
         assert set(keys) == {"Bearer s3cret"}
-        assert "s3cret" not in repr(seen.result.meta) + seen.result.requests.to_csv() + repr(
-            How(key="s3cret")
-        )
+        assert "s3cret" not in repr(seen.result.meta) + seen.result.requests.to_csv() + repr(How(key="s3cret"))
 
 
 class TestWhenItIsSent:
@@ -144,16 +141,12 @@ class TestTruth:
         with stand_in(small_policy(), step_time) as url:
             seen = observe(url, served)
         found, wanted = seen.result.latencies.median(), simulated.latencies.median()
-        assert (
-            -0.001 < found["ttft"] - wanted["ttft"] < 0.020
-        )  # a busy machine delays, never hastens
+        assert -0.004 < found["ttft"] - wanted["ttft"] < 0.020  # an iteration is 4 ms; a busy machine delays
         assert found["tpot"] == pytest.approx(wanted["tpot"], rel=0.15, abs=0.001)
 
 
 class TestAServerThatMisbehaves:
-    @pytest.mark.parametrize(
-        ("status", "ends"), [(429, "refused"), (400, "refused"), (500, "failed"), (503, "failed")]
-    )
+    @pytest.mark.parametrize(("status", "ends"), [(429, "refused"), (400, "refused"), (500, "failed"), (503, "failed")])
     def test_its_errors_are_rows(self, misbehaving, status, ends):
         calls = []
 
@@ -193,14 +186,10 @@ class TestAServerThatMisbehaves:
         usage = USAGE.replace('"completion_tokens": 2', '"completion_tokens": 6')
         with misbehaving(stream(CHUNK, CHUNK, usage, "[DONE]")) as url:
             table = observe(url, trace(1, output_tokens=[6])).result.requests
-        assert table[["output_tokens", "chunks", "status"]].to_numpy().tolist() == [
-            [6, 2, "finished"]
-        ]
+        assert table[["output_tokens", "chunks", "status"]].to_numpy().tolist() == [[6, 2, "finished"]]
 
     def test_no_server(self):
-        with pytest.raises(
-            ServerError, match=r"nothing answers at http://127\.0\.0\.1:9/v1/models"
-        ):
+        with pytest.raises(ServerError, match=r"nothing answers at http://127\.0\.0\.1:9/v1/models"):
             observe("http://127.0.0.1:9", trace(1))
 
     def test_a_page_of_another_kind(self):

@@ -38,9 +38,7 @@ class Scheduler:
         return SimpleNamespace(
             num_scheduled_tokens=tokens,
             scheduled_new_reqs=entering,
-            scheduled_cached_reqs=SimpleNamespace(
-                req_ids=[], num_computed_tokens=[], resumed_req_ids=set()
-            ),
+            scheduled_cached_reqs=SimpleNamespace(req_ids=[], num_computed_tokens=[], resumed_req_ids=set()),
         )
 
     def _preempt_request(self, request, timestamp):
@@ -72,9 +70,7 @@ def serve(scheduler, decisions, num_prompt_tokens):
     for name, tokens in num_prompt_tokens.items():
         scheduler.add_request(SimpleNamespace(request_id=name, num_prompt_tokens=tokens))
     for tokens, new, evicted, done in decisions:
-        scheduler.decisions.append(
-            (tokens, new, [SimpleNamespace(request_id=one) for one in evicted])
-        )
+        scheduler.decisions.append((tokens, new, [SimpleNamespace(request_id=one) for one in evicted]))
         scheduler.update_from_output(scheduler.schedule(), done)
     scheduler.shutdown()
     return scheduler._log.path
@@ -117,12 +113,8 @@ class TestTheLog:
 
     def test_requests_of_others_are_named(self, scheduler):
         (one,) = names(0)
-        path = serve(
-            scheduler, [({one: 5, "cmpl-x": 3}, {one: 0}, [], [one])], {one: 5, "cmpl-x": 3}
-        )
-        with pytest.raises(
-            ValueError, match="1 requests of other clients ran beside those of mine"
-        ):
+        path = serve(scheduler, [({one: 5, "cmpl-x": 3}, {one: 0}, [], [one])], {one: 5, "cmpl-x": 3})
+        with pytest.raises(ValueError, match="1 requests of other clients ran beside those of mine"):
             engine_result(read_step_log(path), 0.0, "ab12", "mine")
 
     def test_another_run_is_not_in_it(self, scheduler):
@@ -134,9 +126,7 @@ class TestTheLog:
 class TestTheFile:
     def test_a_line_that_a_kill_cut_off_is_left_out(self, tmp_path):
         path = tmp_path / "steps.jsonl"
-        path.write_text(
-            '{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5]}\n{"step": [0, 1.', "utf-8"
-        )
+        path.write_text('{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5]}\n{"step": [0, 1.', "utf-8")
         log = read_step_log(path)
         assert list(log.requests) == ["a"]
         assert log.iterations == []

@@ -1,0 +1,162 @@
+"""`busdoor observe`: a trace against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from busdoor.cli.reading import AS_WRITTEN, FileFlags
+from busdoor.core.interrupt import exit_code
+
+if TYPE_CHECKING:
+    from busdoor.observe.how import How
+    from busdoor.observe.observation import Observation
+    from busdoor.results.result import Result
+    from busdoor_workloads import Trace
+
+Flag = Parameter(negative="")
+PAUSE_S = 1.0  # between two rates, so that the server is empty; and until its log is on the disk
+
+
+def observe(
+    url: str,
+    /,
+    *,
+    workload: str | None = None,
+    rate: Annotated[list[float] | None, Parameter(name=("--rate", "--request-rate"))] = None,
+    num_requests: int | None = None,
+    config: Path | None = None,
+    out: Path | None = None,
+    overwrite: Annotated[bool, Flag] = False,
+    concurrency: int | None = None,
+    max_in_flight: int | None = None,
+    model: str | None = None,
+    api: Literal["completions", "chat"] = "completions",
+    warm_up: int = 3,
+    step_log: Path | None = None,
+    timeout: str | None = None,
+    seed: int | None = None,
+    reading: FileFlags = AS_WRITTEN,
+    json: Annotated[bool, Flag] = False,
+) -> int:
+    """Send a trace to an OpenAI-compatible server, and keep every time that a client can see.
+
+    The folder is that of a result: requests.csv has when each request was due, sent and answered, its
+    tokens by the server's usage, and its errors; chunks.csv the time of every chunk; server.csv the
+    server's own numbers once a second. `busdoor calibrate`, `validate` and `plot` take it. The API
+    key is read from OPENAI_API_KEY and written nowhere.
+
+    Parameters
+    ----------
+    url
+        The server's address, as in http://127.0.0.1:8000.
+    workload
+        A profile (azure-conv, azure-code ...) or a trace file.
+    rate
+        Requests per second; several rates run one after the other, each into a folder of its own.
+    num_requests
+        Requests per rate.
+    config
+        TOML file with [workload]; flags override it.
+    out
+        Folder for the result; by default a fresh busdoor-observe-001.
+    overwrite
+        Replace whole what an earlier study left in the folder of --out.
+    concurrency
+        A closed loop: so many users, each of which sends its next request after the answer.
+    max_in_flight
+        A cap on open requests. It is recorded, since it turns an open loop into a closed one.
+    model
+        Model to ask for; only needed where the server has several.
+    api
+        completions sends token ids; chat sends text, for servers that take nothing else.
+    warm_up
+        Requests that are sent before and left out.
+    step_log
+        File of busdoor's recorder in vLLM on this machine: iterations are joined to requests.
+    timeout
+        Clients give up after this time: 30, 30s, 2min.
+    seed
+        Seed of what is drawn.
+    json
+        Print the summary as one line of JSON; tables and notes then go to stderr.
+    """
+    from busdoor.cli.telling import telling
+    from busdoor.core.json import write_json
+    from busdoor.core.study_folder import study_folder
+    from busdoor.observe.how import How
+
+    traces = _traces(locals(), rate or [None])
+    how = How(model=model, api=api, max_in_flight=max_in_flight, warm_up=warm_up, seed=seed or 0)
+    with telling(json) as answer, study_folder(out, "observe", overwrite) as place:
+        seen: list[Observation] = []
+        code = 0
+        for name, trace in traces:
+            found, engine = _run(url, trace, how, step_log)
+            seen.append(found)
+            _write(found, engine, place.part / name)
+            place.kept = True
+            _print(found, engine)
+            if not found.result.meta["complete"]:
+                code = exit_code()
+                break
+        if len(traces) > 1:
+            write_json(place.part / "observe.json", {"complete": not code, "runs": len(seen)})
+        print(f"Result: {place.publish()}")
+        answer(lambda: [one.result.summary.to_dict() for one in seen])
+    return code
+
+
+def _traces(given: dict[str, Any], rates: Sequence[float | None]) -> list[tuple[str, Trace]]:
+    """Draw a trace for each rate, each with a seed of its own."""
+    from dataclasses import replace
+
+    from busdoor.cli.flags import configured, overrides
+    from busdoor.observe.folder import run_folder
+
+    wanted = ("workload", "num_requests", "timeout", "seed", "reading")
+    flags = {key: given[key] for key in wanted}
+    found = []
+    for number, rate in enumerate(rates):
+        settled = configured(given["config"], overrides(rate=rate, **flags), {"workload": {"name": "azure-conv"}})
+        trace = settled.workload.trace(settled.seed, number)
+        if given["concurrency"] is not None:
+            trace = replace(trace, concurrency=given["concurrency"], arrival_s=0.0 * trace.arrival_s)
+        found.append((run_folder(rate, len(rates) > 1), trace))
+    return found
+
+
+def _run(url: str, trace: Trace, how: How, step_log: Path | None) -> tuple[Observation, Result | None]:
+    """Send one trace, and read what the engine recorded of it."""
+    from time import sleep
+
+    from busdoor.cli.progress import progress_bar
+    from busdoor.observe.api import observe as send
+    from busdoor.observe.step_log import engine_result, read_step_log
+
+    if step_log is not None:
+        read_step_log(step_log)  # a mistake in its name costs nothing now
+    with progress_bar(f"asking {url}") as report:
+        found = send(url, trace, how, progress=report)
+    sleep(PAUSE_S)
+    if step_log is None:
+        return found, None
+    meta = found.result.meta
+    log = read_step_log(step_log)
+    return found, engine_result(log, meta["start_monotonic_s"], meta["run"], trace.name)
+
+
+def _write(found: Observation, engine: Result | None, folder: Path) -> None:
+    from busdoor.observe.folder import write_observation
+
+    write_observation(found, folder, engine)
+
+
+def _print(found: Observation, engine: Result | None) -> None:
+    """Print what was seen, and why it should not be trusted, if so."""
+    from busdoor.cli.render import print_observation
+
+    print_observation(found, engine)

@@ -1,0 +1,39 @@
+"""How a trace is sent to a server."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from busdoor.observe.client import Api
+
+# Enough to open a connection, and to compile what a server compiles on first use.
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class How:
+    """How a trace is sent.
+
+    Parameters
+    ----------
+    model : str, optional
+        A model that the server serves; the only one by default.
+    api : {"completions", "chat"}
+        Token ids to /v1/completions, or text to /v1/chat/completions.
+    max_in_flight : int, optional
+        A cap on open requests. It turns an open loop into a closed one where it is reached.
+    warm_up : int
+        Requests that are sent before and left out.
+    seed : int
+        Of the prompts.
+    key : str, optional
+        The API key; from OPENAI_API_KEY if it is set there. It is written nowhere.
+    """
+
+    model: str | None = None
+    api: Api = "completions"
+    max_in_flight: int | None = None
+    warm_up: int = WARM_UP
+    seed: int = 0
+    key: str | None = field(default_factory=lambda: os.environ.get("OPENAI_API_KEY"), repr=False)

@@ -1,0 +1,44 @@
+"""The server that a configuration describes, without a trace: it takes requests of any length that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from busdoor.config import Config
+from busdoor.config.run import limits_for, replicas
+from busdoor.simulator.replica import Replica
+from busdoor_workloads import Trace
+
+
+def live_replica(config: Config) -> Replica:
+    """Make the one server of a configuration for requests that are not known yet.
+
+    Parameters
+    ----------
+    config : Config
+        With one policy and without a cluster; its `max_model_len`, else the model's longest
+        context, limits the requests.
+
+    Raises
+    ------
+    ValueError
+        If it has several policies or a cluster.
+
+    Examples
+    --------
+    >>> config = Config.from_table({"policy": "vllm", "kv": {"num_blocks": 100}})
+    >>> live_replica(config).policy.num_slots > 0
+    True
+    """
+    if len(config.policies) != 1:
+        names = ", ".join(each.label for each in config.policies)
+        raise ValueError(f"a server runs one policy, but the configuration has {names}; choose one")
+    if config.cluster is not None:
+        raise ValueError("a live server is one server; leave [cluster] out")
+    pool = config.pools[0]
+    longest = pool.kv.max_model_len or pool.gpu.model.max_position_embeddings
+    tokens = np.array([longest - 1])
+    trace = Trace(arrival_s=np.zeros(1), input_tokens=tokens, output_tokens=np.ones(1, dtype=np.int64))
+    limits = limits_for(config, [trace])
+    (own,) = replicas(config, 0, config.policies[0], trace, limits)
+    return own

@@ -1,0 +1,89 @@
+"""An observation as rows of plain strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from busdoor.core.format import duration, percent
+from busdoor.observe.observation import Observation
+from busdoor.results.result import Result
+
+
+def what_was_observed(meta: Mapping[str, Any]) -> str:
+    """Return in a line which server was observed, and what it shows of itself.
+
+    Examples
+    --------
+    >>> what_was_observed({"served_model": "m", "url": "http://h:1", "server_version": "0.32.0", "num_blocks": 9,
+    ...                    "block_size": 16})
+    'Model m at http://h:1; version 0.32.0; KV blocks 9 of 16 tokens.'
+    """
+    parts = [f"Model {meta['served_model']} at {meta['url']}"]
+    if meta.get("server_version"):
+        parts.append(f"version {meta['server_version']}")
+    if meta.get("num_blocks"):
+        parts.append(f"KV blocks {meta['num_blocks']:,} of {meta['block_size']} tokens")
+    return "; ".join(parts) + "."
+
+
+def client_rows(seen: Observation) -> list[tuple[str, str]]:
+    """Return the lines about the client, and the server's peaks where it shows them."""
+    client = seen.result.meta["client"]
+    late = [duration(1e3 * client[key]) for key in ("lag_p50_s", "lag_p99_s")]
+    rows = [
+        ("sent after due p50, p99", "  ".join(late)),
+        ("most in flight", f"{client['most_in_flight']:,}"),
+    ]
+    states = seen.states
+    for column, title in (
+        ("num_running", "server: most running"),
+        ("num_waiting", "server: most waiting"),
+    ):
+        if column in states:
+            rows.append((title, f"{states[column].max():,.0f}"))
+    if "kv_usage" in states:
+        rows.append(("server: most KV memory used", percent(states["kv_usage"].max())))
+    return rows
+
+
+def engine_rows(client: Result, engine: Result) -> list[tuple[str, str]]:
+    """Return the lines that split the mean TTFT: client, front end, queue and steps."""
+    split = ttft_split(client, engine)
+    rows = [("iterations recorded", f"{len(engine.iterations):,}")]
+    return rows + [(f"TTFT: {part}", duration(1e3 * own)) for part, own in split.items()]
+
+
+def ttft_split(client: Result, engine: Result) -> dict[str, float]:
+    """Split the mean TTFT that a client saw, by the engine's own log, in seconds.
+
+    Parameters
+    ----------
+    client : Result
+        What the client saw.
+    engine : Result
+        What the engine recorded of the same requests.
+
+    Returns
+    -------
+    dict
+        `client`: from due to sent; `front end`: from sent to the engine, and back; `queue`: in the
+        engine until first scheduled; `steps`: from there to the first token.
+    """
+    own = client.requests.set_index("request_id")
+    theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
+    both = own.join(theirs, rsuffix="_engine", how="inner")
+    both = both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]
+
+    def mean(later: pd.Series[float], earlier: pd.Series[float]) -> float:
+        return float((later - earlier).mean())
+
+    return {
+        "client": mean(both["sent_s"], both["arrival_s"]),
+        "front end": mean(both["arrival_s_engine"], both["sent_s"])
+        + mean(both["first_token_s"], both["first_token_s_engine"]),
+        "queue": mean(both["first_scheduled_s_engine"], both["arrival_s_engine"]),
+        "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
+    }

@@ -1,0 +1,95 @@
+"""`busdoor observe` and `busdoor serve`, as they are typed."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra observe is not installed")
+
+from busdoor.cli import main
+from busdoor.observe.stand_in import stand_in
+from busdoor.results.result import Result
+
+TRACE = "arrival_s,input_tokens,output_tokens\n0,20,3\n0.02,30,2\n0.05,9,4\n"
+
+
+@pytest.fixture
+def url(policy, step_time):
+    with stand_in(policy, step_time) as address:
+        yield address
+
+
+@pytest.fixture
+def trace(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(TRACE, "utf-8")
+    return path
+
+
+def test_a_run_is_a_result(url, trace, tmp_path, capsys):
+    out = tmp_path / "seen"
+    assert main(["observe", url, "--workload", str(trace), "--out", str(out)]) == 0
+    result = Result.load(out)
+    assert result.requests["output_tokens"].tolist() == [3, 2, 4]
+    assert result.meta["complete"]
+    assert len((out / "chunks.csv").read_text().splitlines()) == 1 + 9
+    assert "requests answered" in capsys.readouterr().out
+
+
+def test_every_rate_has_a_folder(url, trace, tmp_path):
+    out = tmp_path / "seen"
+    arguments = ["--workload", str(trace), "--rate", "20", "--rate", "40", "--out", str(out)]
+    assert main(["observe", url, *arguments]) == 0
+    spans = [Result.load(out / name).requests["arrival_s"].max() for name in ("rate-20", "rate-40")]
+    assert spans[0] > spans[1]
+    assert json.loads((out / "observe.json").read_text()) == {"complete": True, "runs": 2}
+    assert main(["observe", url, *arguments, "--overwrite"]) == 0
+
+
+def test_json_is_one_line(url, trace, tmp_path, capsys):
+    assert main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "a"), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)[0]["completed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["http://127.0.0.1:9"], "nothing answers at http://127.0.0.1:9/v1/models"),
+        (["URL", "--model", "other"], "serves simulated; not other"),
+        (["URL", "--step-log", "none.jsonl"], "none.jsonl"),
+        (["URL", "--concurrency", "0"], "concurrency"),
+    ],
+)
+def test_a_mistake_is_one_sentence(url, trace, tmp_path, capsys, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    own = [url if one == "URL" else one for one in arguments]
+    assert main(["observe", *own, "--workload", str(trace)]) == 2
+    assert says in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_serve_serves_until_it_is_interrupted(trace, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "busdoor",
+        "serve",
+        "--port",
+        "0",
+        "--policy",
+        "vllm,max_num_seqs=8",
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        url = server.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:")
+        assert main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "seen")]) == 0
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=20)
+    assert server.returncode == 130
+    assert Result.load(tmp_path / "seen").meta["served_model"] == "llama-3.1-8b"
