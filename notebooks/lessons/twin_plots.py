@@ -12,7 +12,7 @@ from busdoor.plots.style import INK, PALE, identity, label_durations, new_figure
 from busdoor.results.result import Result
 from busdoor.validation.figures import MEASURED, SIMULATED
 from busdoor.validation.run import RunValidation
-from busdoor.validation.thresholds import BARS
+from busdoor.validation.thresholds import THRESHOLDS
 from busdoor.validation.validation import Validation
 from lessons.twins import followed, launches
 
@@ -24,7 +24,7 @@ _COLORS = (SIMULATED["color"], "#3f92c4")
 _MARKERS = ("D", "^")
 _PROMPTS = (1, 4, 16, 64)  # of an iteration; more lines would hide each other
 _LAUNCHES = 20  # fewer have no quartiles to speak of
-_BAR = 100 * BARS["e2e_mean"]
+_BAR = 100 * THRESHOLDS["e2e_mean"]
 
 
 @styled

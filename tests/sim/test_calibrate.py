@@ -205,8 +205,8 @@ def test_a_transfer_scales_each_term_by_what_limits_it():
     assert 6e-3 * bandwidth < moved.step_time.base_s < 6e-3  # weights, but not launches
     assert (moved.about["transferred_from"], moved.about["gpu"]) == ("h100", "h200")
     assert not moved.errors  # nothing was measured there
-    with pytest.raises(ValueError, match="'h20' is not a GPU of the catalogue; did you mean"):
-        transfer(moved, "h20")
+    with pytest.raises(ValueError, match="'h10' is not a GPU of the catalogue; did you mean"):
+        transfer(moved, "h10")
 
 
 @settings(max_examples=60, deadline=None)

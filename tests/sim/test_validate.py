@@ -130,7 +130,7 @@ def test_a_step_time_that_is_too_long_is_blamed_on_the_step_model():
 
 def test_a_run_that_does_not_say_how_it_was_scheduled_is_refused(vllm_runs):
     table = from_requests_table(vllm_runs["rate_4"].requests, "mine")
-    with pytest.raises(ValueError, match=r"^a: the run does not say its num_blocks; give it, as in --policy vllm,"):
+    with pytest.raises(ValueError, match=r"^a: the run's meta has no num_blocks; give it, as in --policy vllm,"):
         validate([table], CalibratedStepTime(base_s=1.0), ["a"])
 
 

@@ -15,8 +15,8 @@ from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.page import validation_page
-from busdoor.validation.table_text import bar_rows, limit_lines
-from busdoor.validation.thresholds import BARS, blame, missed
+from busdoor.validation.table_text import limit_lines, threshold_rows
+from busdoor.validation.thresholds import THRESHOLDS, blame, missed
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
 
@@ -40,11 +40,11 @@ def one(exact, load=0.3, about=None, measured=None, **errors):
     return Validation([changed], exact.step_time, about or {})
 
 
-@pytest.mark.parametrize("quantity", [key for key in BARS if key not in ("knee", "gain", "e2e_ratio")])
+@pytest.mark.parametrize("quantity", [key for key in THRESHOLDS if key not in ("knee", "gain", "e2e_ratio")])
 def test_a_bar_is_met_up_to_its_limit_on_either_side(exact, quantity):
     for sign in (1, -1):
         for share, met in ((0.99, True), (1.01, False)):
-            validation = one(exact, **{quantity: sign * share * BARS[quantity]})
+            validation = one(exact, **{quantity: sign * share * THRESHOLDS[quantity]})
             row = validation.bars.set_index("quantity").loc[quantity]
             assert row["met"] is met
             assert list(missed(validation)) == ([] if met else ["door"])
@@ -88,7 +88,7 @@ def test_the_e2e_ratio_is_held_to_its_bar_when_both_runs_are_below_four_fifths(e
 
 
 def test_a_cell_has_the_error_and_whether_it_is_within(exact):
-    columns, rows = bar_rows(one(exact, e2e_mean=-0.025, ttft_mean=0.07))
+    columns, rows = threshold_rows(one(exact, e2e_mean=-0.025, ttft_mean=0.07))
     cells = dict(rows)
     assert columns == ["bar", "ρ < 0.5"]
     assert cells["E2E mean"] == ["≤ 3 %", "-2.5 % ✓"]

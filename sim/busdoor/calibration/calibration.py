@@ -14,7 +14,7 @@ from busdoor.core.registry import checked
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime, read_calibration_tables
 
-_SAID = ("gpu", "device", "model", "dtype", "lookahead", "clock", "engine", "git_commit")
+_META_KEYS = ("gpu", "device", "model", "dtype", "lookahead", "clock", "engine", "git_commit")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def about_runs(
     """
     about: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "runs": list(names)}
     metas = [{**result.meta, "clock": (result.meta.get("step_time") or {}).get("clock")} for result in results]
-    for key in _SAID:
+    for key in _META_KEYS:
         found = [meta[key] for meta in metas if meta.get(key) is not None]
         different = [value for i, value in enumerate(found) if value not in found[:i]]
         if len(different) > 1 and key in ("gpu", "model", "dtype"):
@@ -113,12 +113,12 @@ def about_runs(
 def _server(results: Sequence[Result], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return memory and limits that all runs had, and all that the user gave of the server.
 
-    A simulation with the calibration takes them where it is told no others.
+    A simulation with the calibration uses them unless others are given.
     """
     keys = ("num_blocks", "block_size", "max_num_seqs", "max_num_batched_tokens")
-    said = [{**result.meta, **(result.meta.get("policy_config") or {})} for result in results]
-    first = said[0] if said else {}
-    agreed = {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in said)}
+    metas = [{**result.meta, **(result.meta.get("policy_config") or {})} for result in results]
+    first = metas[0] if metas else {}
+    agreed = {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in metas)}
     return agreed | {"policy" if key == "name" else key: value for key, value in given.items()}
 
 

@@ -23,7 +23,7 @@ _SHOWN = 20_000  # iterations drawn; more are the same cloud
 
 @styled
 def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: StepTime) -> Figure:
-    """Draw what a calibration leaves: predicted against measured, and their ratio over size, context and time.
+    """Draw the residuals of a calibration: predicted against measured, and their ratio over size, context and time.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: S
     Returns
     -------
     matplotlib.figure.Figure
-        A row a run.
+        A row per run.
     """
     figure = new_figure(14.0, 3.2 * len(results))
     rows = figure.subplots(len(results), 4, squeeze=False)
@@ -67,7 +67,7 @@ def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
 def predicted_vs_measured(
     ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
 ) -> None:
-    """Draw a point an iteration (at most so many), on a line where the two agree; iterations with prefill apart."""
+    """Draw a point per iteration (at most so many), with the line where both are equal; those with prefill apart."""
     rows = _thin(len(measured_s), most)
     prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
     for kind, color, label in ((~prefill, "#3f92c4", "decode only"), (prefill, "#c4501b", "with prefill")):

@@ -19,7 +19,7 @@ from busdoor.core.names import unknown
 from busdoor.results.result import Result
 from busdoor.step_time.terms import TERM, term_names
 
-ROWS_PER_TERM = 5  # fewer, and the errors say nothing about iterations that were not seen
+ROWS_PER_TERM = 5  # with fewer, errors in sample do not predict those of other iterations
 HOST_BOUND = 0.95  # of an iteration: a host that works so much of it is what the iteration waits for
 RESAMPLES = 200  # the ends of a 95 % interval then rest on five resamples each
 
@@ -48,9 +48,9 @@ def calibrate(
     without : iterable of str
         Terms to leave at 0, because the log cannot identify them or you know better.
     graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs, where the runs' meta does not say.
+        Batch sizes of CUDA graphs, where the runs' meta has none.
     policy : mapping, optional
-        How the runs were scheduled, where their meta does not say; noted beside the fit, as simulations use it.
+        How the runs were scheduled, where their meta has no policy; kept beside the fit, for simulations.
     resamples : int
         Bootstrap resamples (blocks of contiguous iterations) for the intervals.
     seed : int
@@ -105,7 +105,7 @@ def _wanted(log: Log, without: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
 
 
 def _refuse_small(log: Log, terms: Sequence[str]) -> None:
-    """Raise ValueError if the rows cannot tell the terms apart."""
+    """Raise ValueError if the rows cannot separate the terms."""
     matrix = log.matrix(terms, ())
     if len(log) < ROWS_PER_TERM * len(terms):
         plural = "s" * (len(terms) != 1)

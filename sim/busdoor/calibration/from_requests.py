@@ -27,8 +27,8 @@ HIDDEN = (
     "bends over tokens",
 )
 _LATENCIES = ("ttft", "tpot")
-# Means over fourths of the requests by prompt length: short and long prompts tell tokens from query-key pairs, and a
-# mean is smoother than a percentile as batches change with the terms.
+# Means over fourths of the requests by prompt length: short and long prompts separate tokens from
+# query-key pairs, and a mean is smoother than a percentile as batches change with the terms.
 _FOURTHS = 4
 _STEP = 0.05  # of a term's first guess: a smaller one would measure which batch an arrival just misses
 _EVALUATIONS = 15
@@ -71,7 +71,7 @@ def calibrate_from_requests(
     Raises
     ------
     ValueError
-        If a run has no TTFT or TPOT, or does not say how it was scheduled.
+        If a run has no TTFT or TPOT, or its meta has no policy.
     """
     names = list(names or (f"run {i + 1}" for i in range(len(results))))
     for result, run in zip(results, names, strict=True):
@@ -114,7 +114,7 @@ def _large_errors(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
-    """Name the terms that the measured latencies do not tell apart, or that all of them are unknown."""
+    """Name the terms that the measured latencies do not separate, or state that all of them are unknown."""
     scaled = jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
     values = np.maximum(values, np.finfo(float).eps * values[0])

@@ -33,7 +33,7 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run:
         --save-result --save-detailed`; LLMServingSim's requests.jsonl; or a CSV with arrival_s, input_tokens,
         output_tokens, first_token_s (or ttft_s) and finish_s (or e2e_s).
     about : mapping, optional
-        What else its meta should say: gpu, model, policy_config, num_blocks ...
+        Further entries of its meta: gpu, model, policy_config, num_blocks ...
     run : int, optional
         Which result to take (1 first) of a JSON file to which several were appended.
 

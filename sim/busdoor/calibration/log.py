@@ -84,7 +84,7 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
     names : sequence of str
         What to call them.
     graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs; by default what the runs' meta says (`graph_sizes`).
+        Batch sizes of CUDA graphs; by default those in the runs' meta (`graph_sizes`).
 
     Raises
     ------
@@ -194,11 +194,11 @@ def _blocks(lengths: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _same_sizes(results: Sequence[Result], names: Sequence[str]) -> tuple[int, ...]:
-    said: list[tuple[int, ...]] = [_sizes(result.meta) for result in results]
-    for sizes, name in zip(said, names, strict=True):
-        if sizes != said[0]:
+    found: list[tuple[int, ...]] = [_sizes(result.meta) for result in results]
+    for sizes, name in zip(found, names, strict=True):
+        if sizes != found[0]:
             raise ValueError(f"{name} ran with other CUDA graphs than {names[0]}; calibrate them apart")
-    return said[0]
+    return found[0]
 
 
 def _sizes(meta: Mapping[str, Any]) -> tuple[int, ...]:

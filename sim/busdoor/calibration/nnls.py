@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from busdoor.core.arrays import Floats
 
-# A column that the others explain to this share of its square says nothing of its own.
+# A column that the others explain to this share of its square has no information of its own.
 COLLINEAR = 1e-6
 SHOWN = 1e-2  # of a column that explains another: less is rounding
 # The Gram matrix has squared condition: what is smaller than this share of its largest eigenvalue is rounding.
 _RANK = 1e-11
-# An iteration this many times longer (or shorter) than the rest says is no iteration of the model: a compilation, a
-# process that was stopped. It is left out and counted.
+# An iteration this many times longer (or shorter) than predicted from the rest is a compilation or a process that was
+# stopped. It is left out and counted.
 OUTLIER = 5.0
 _REWEIGHTINGS = 4  # of which the last changes nothing in the fourth digit
 
@@ -79,7 +79,7 @@ def relative_weights(matrix: Floats, target: Floats, repeat: Floats) -> tuple[Fl
 
 
 def unidentified(matrix: Floats, weights: Floats, names: Sequence[str]) -> dict[str, str]:
-    """Name the columns that the rows cannot tell apart from the others, each with the reason.
+    """Name the columns that the rows cannot separate from the others, each with the reason.
 
     Examples
     --------

@@ -31,7 +31,7 @@ _EXAMPLE = "vllm,max_num_seqs=64,num_blocks=4096,block_size=16,max_model_len=819
 
 
 def trace_of(result: Result) -> Trace:
-    """Arrivals and lengths of a measured run, as a trace.
+    """Return arrivals and lengths of a measured run, as a trace.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
     Raises
     ------
     ValueError
-        If something is missing; the sentence says what to give.
+        If something is missing; the sentence names what to give.
     """
     given = dict(given or {})
     memory = {key: given.pop(key, meta.get(key)) for key in MEMORY}
@@ -112,7 +112,7 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
     for key, value in {**memory, "name": fields.get("name")}.items():
         if not value:
             what = "policy" if key == "name" else key
-            raise ValueError(f"the run does not say its {what}; give it, as in --policy {_EXAMPLE}")
+            raise ValueError(f"the run's meta has no {what}; give it, as in --policy {_EXAMPLE}")
     kv = KVConfig(
         num_blocks=int(memory["num_blocks"]),
         block_size=int(memory["block_size"]),
@@ -124,14 +124,14 @@ def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | 
     return policy
 
 
-class Played(StepTime):
+class Replayed(StepTime):
     """Durations in a given order, whatever the batch; after the last, those of another model.
 
     Examples
     --------
     >>> from busdoor.step_time.linear import LinearStepTime
-    >>> played = Played(np.array([0.5]), LinearStepTime(base_s=2.0))
-    >>> [float(played.durations_s(Batch(), 1)[0]) for _ in range(3)]
+    >>> replayed = Replayed(np.array([0.5]), LinearStepTime(base_s=2.0))
+    >>> [float(replayed.durations_s(Batch(), 1)[0]) for _ in range(3)]
     [0.5, 2.0, 2.0]
     """
 
@@ -163,7 +163,7 @@ def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> 
 
 
 def batches_of(result: Result) -> list[Batch]:
-    """Batches of a run's iterations, as far as a step-time model reads them."""
+    """Return the batches of a run's iterations, with all that a step-time model reads."""
     table = result.iterations
     chunks = table["num_requests"] - table["num_decode_tokens"] - table["num_idle_rows"]
     columns = ("num_prefill_tokens", "prefill_attention", "prefill_context_tokens", "num_decode_tokens",
@@ -172,14 +172,14 @@ def batches_of(result: Result) -> list[Batch]:
     return [_batch(*row) for row in rows]
 
 
-_SOMEBODY = Chunk(Request(0, 0.0, 1, 1), 1, 0)  # models read the sums, and how many chunks there are
+_STAND_IN = Chunk(Request(0, 0.0, 1, 1), 1, 0)  # models read sums and the number of chunks only
 
 
 def _batch(
     chunks: int, prefill: int, attention: float, keys: int, decodes: int, idle: int, padded: int, context: int
 ) -> Batch:
     return Batch(
-        chunks=[_SOMEBODY] * chunks,
+        chunks=[_STAND_IN] * chunks,
         num_prefill_tokens=prefill,
         prefill_attention=attention,
         prefill_context_tokens=keys,

@@ -30,7 +30,7 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
         fifth item {request: cached tokens} of those that enter), in seconds from the run's start. An iteration names
         a request by its id, else by its place in `requests`, as a number or a string.
     about : mapping, optional
-        What else the result's meta should say: gpu, model, dtype, engine.
+        Further entries of the result's meta: gpu, model, dtype, engine.
 
     Returns
     -------

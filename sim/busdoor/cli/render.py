@@ -119,7 +119,7 @@ def print_validation(validation: Validation) -> None:
     console.print("Errors, simulated against measured, in per cent:")
     console.print(_grid([heading for heading, _ in text.BRIEFLY], text.brief_rows(validation.runs)))
     _print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
-    regimes, rows = text.bar_rows(validation)
+    regimes, rows = text.threshold_rows(validation)
     console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
     console.print(_grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
     _print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))

@@ -109,7 +109,7 @@ def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
 
 
 def make_step_time(name: str, **parameters: Any) -> StepTime:
-    """Make a step-time model, as the table [step_time] of a configuration says.
+    """Make a step-time model, from the table [step_time] of a configuration.
 
     Parameters
     ----------

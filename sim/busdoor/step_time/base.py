@@ -18,9 +18,9 @@ TermSeconds = Annotated[float, Field(ge=0, le=MAX_TERM_S)]
 class StepTime(ABC):
     """Seconds that an iteration takes.
 
-    A batch that repeats grows by one context token a row and repetition. A model that is linear in that growth says
-    so with `line`, and the simulator sums the stretch in closed form; any other model gives `durations_s` alone and is
-    summed by vector. Write your own by subclassing and implementing `durations_s`.
+    A batch that repeats grows by one context token per row and repetition. A model that is linear in that growth
+    implements `line`, and the simulator sums the stretch in closed form; any other model implements
+    `durations_s` alone and is summed by vector. Write your own by subclassing and implementing `durations_s`.
 
     Examples
     --------

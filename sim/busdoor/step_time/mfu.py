@@ -48,7 +48,7 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
     batch : Batch
         What the iteration runs.
     duration_s : float, optional
-        How long it took, seconds; what `step_time` says unless given.
+        How long it took, seconds; those of `step_time` unless given.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
         The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions count, padding and
         finished rows do not (but for their part of the query-key pairs). Bytes are weights and KV cache, once each;
         neither activations nor what KV cache is written. With the durations of a roofline, whose efficiencies are at
-        most 1, neither share can pass 1; a share over 1 says that the durations given cannot have been that GPU's.
+        most 1, neither share can pass 1; with a share over 1, the durations given cannot have been that GPU's.
 
     References
     ----------
@@ -96,7 +96,7 @@ def iteration_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame)
 
 
 def run_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame, span_s: float | None = None) -> Utilisation:
-    """MFU and MBU of a run.
+    """Return MFU and MBU of a run.
 
     Parameters
     ----------

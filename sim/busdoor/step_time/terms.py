@@ -54,7 +54,7 @@ class Term:
     remedy : str
         What to put into a log so that it shows.
     only_graphs : bool
-        Whether it is told from the others only where decodes alone run as CUDA graphs.
+        Whether it is separate from the others only where decodes alone run as CUDA graphs.
     scales_with : {"", "keys", "matrix"}
         What `transfer` multiplies it by on another GPU: the ratio of the bandwidth that attention reaches, or of the
         matrix rate; "" for neither. (`base_s` and the first segment of `per_token_s` follow rules of their own.)

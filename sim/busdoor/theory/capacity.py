@@ -45,7 +45,7 @@ def continuous_capacity_rps(
     Returns
     -------
     float
-        X_c at the mean batch that slots, memory and budget let run.
+        X_c at the mean batch that slots, memory and budget allow.
 
     Notes
     -----

@@ -41,7 +41,7 @@ class StepLine:
         Raises
         ------
         ValueError
-            If it depends on the context, which a line in n cannot say; `continuous_capacity_rps` can.
+            If it depends on the context, which a line in n does not have; use `continuous_capacity_rps`.
 
         Examples
         --------

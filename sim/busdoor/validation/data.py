@@ -27,7 +27,7 @@ class ValidationData:
     step_time : StepTime
         The model that is judged.
     about : mapping
-        What its calibration says of itself (`Calibration.about`): bars are for runs that are not among its `runs`.
+        Where its calibration is from (`Calibration.about`): bars are for runs that are not among its `runs`.
     """
 
     runs: Sequence[RunValidation]

@@ -15,7 +15,7 @@ from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.errors import statistics
 
 
-def error_budget(measured: Result, simulated: Result, played: Result | None, step_time: StepTime) -> pd.Series[float]:
+def error_budget(measured: Result, simulated: Result, replayed: Result | None, step_time: StepTime) -> pd.Series[float]:
     """Split the error of the mean E2E latency.
 
     scheduling: our scheduler, given the measured durations. step_model, host: the errors of the device's and the
@@ -26,7 +26,7 @@ def error_budget(measured: Result, simulated: Result, played: Result | None, ste
     total = _mean_e2e(simulated) / true - 1
     if not len(measured.iterations):
         return pd.Series({"scheduling": nan, "step_model": nan, "host": nan, "feedback": nan, "total": total})
-    scheduling = nan if played is None else _mean_e2e(played) / true - 1
+    scheduling = nan if replayed is None else _mean_e2e(replayed) / true - 1
     device, host = (_late_s(measured, own) / true for own in _lateness(measured, step_time))
     parts = {"scheduling": scheduling, "step_model": device, "host": host}
     return pd.Series({**parts, "feedback": total - np.nansum(list(parts.values())), "total": total})

@@ -22,7 +22,7 @@ from busdoor.step_time.base import StepTime
 from busdoor.validation.data import ValidationData
 from busdoor.validation.figures import plot_e2e_ratio, plot_gain, plot_validation
 from busdoor.validation.run import RunValidation
-from busdoor.validation.thresholds import bar_table, missed
+from busdoor.validation.thresholds import missed, threshold_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def write(validation: ValidationData, place: StudyFolder, report: Report | None 
     folder = place.part
     write_json(folder / MARKER, to_dict(validation))
     write_csv(validation.by_regime, folder / "regimes.csv")
-    write_csv(bar_table(validation), folder / "bars.csv", index=False)
+    write_csv(threshold_table(validation), folder / "bars.csv", index=False)
     for run in validation.runs:
         write_csv(run.table, folder / f"{run.name}.csv")
         write_result(run.measured, folder / f"{run.name}_measured")
@@ -71,7 +71,7 @@ def to_dict(validation: ValidationData) -> dict[str, Any]:
         "knee": plain(validation.knee),
         "gain": plain(validation.gain.to_dict("records")),
         "e2e_ratio": plain(validation.e2e_ratio.to_dict("records")),
-        "bars": plain(bar_table(validation).to_dict("records")),
+        "bars": plain(threshold_table(validation).to_dict("records")),
         "missed": missed(validation),
         "spread": plain(validation.spread._asdict()),
         "fitted_to": validation.fitted_to,
@@ -107,27 +107,27 @@ def load(folder: Path) -> ValidationData:
     """
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} holds no validation: it has no {MARKER}")
-    told = read_object(folder / MARKER)
-    check_keys(told, str(folder / MARKER), _KEYS)
+    saved = read_object(folder / MARKER)
+    check_keys(saved, str(folder / MARKER), _KEYS)
     with as_data():
-        step_time = make_step_time(**told["step_time"])
-    runs = [_run(folder, name, own, step_time) for name, own in told["runs"].items()]
-    return ValidationData(runs, step_time, told["about"])
+        step_time = make_step_time(**saved["step_time"])
+    runs = [_run(folder, name, own, step_time) for name, own in saved["runs"].items()]
+    return ValidationData(runs, step_time, saved["about"])
 
 
-def _run(folder: Path, name: str, told: Mapping[str, Any], step_time: StepTime) -> RunValidation:
-    check_keys(told, f"{folder / MARKER}: runs.{name}", _RUN)
+def _run(folder: Path, name: str, saved: Mapping[str, Any], step_time: StepTime) -> RunValidation:
+    check_keys(saved, f"{folder / MARKER}: runs.{name}", _RUN)
     measured = Result.load(folder / f"{name}_measured")
     return RunValidation(
         name=name,
         measured=measured,
         simulated=Result.load(folder / f"{name}_simulated"),
         trace=trace_of(measured),
-        whole_batches=told["whole_batches"],
-        load=numbers(told)["load"],
-        steps=StepErrors(**numbers(told["step_time"])),
-        agreement=numbers(told["batches"]),
+        whole_batches=saved["whole_batches"],
+        load=numbers(saved)["load"],
+        steps=StepErrors(**numbers(saved["step_time"])),
+        agreement=numbers(saved["batches"]),
         table=read_csv(folder / f"{name}.csv", index_col=[0, 1]),
-        budget=pd.Series(numbers(told["budget"])),
+        budget=pd.Series(numbers(saved["budget"])),
         predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
     )

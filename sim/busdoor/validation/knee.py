@@ -32,7 +32,7 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
     rates : array
         Requests per second.
     latency : DataFrame
-        Seconds; columns `measured` and `simulated`, a row a rate.
+        Seconds; columns `measured` and `simulated`, a row per rate.
     """
     open_runs = sorted((run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate)
     groups = [[other for other in open_runs if _alike(run, other)] for run in open_runs]

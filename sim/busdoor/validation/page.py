@@ -21,7 +21,7 @@ from busdoor.validation.figures import (
     plot_ratios,
 )
 from busdoor.validation.run import RunValidation
-from busdoor.validation.table_text import bar_rows, blame_lines, gain_lines, knee_lines, limit_lines, run_rows
+from busdoor.validation.table_text import blame_lines, gain_lines, knee_lines, limit_lines, run_rows, threshold_rows
 from busdoor.validation.validation import Validation
 
 if TYPE_CHECKING:
@@ -82,15 +82,15 @@ def validation_page(validation: Validation) -> Page:
 
 def _facts(validation: Validation) -> str:
     runs, about = validation.runs, validation.about
-    told = runs[0].measured.meta
-    where = [str(told.get(key) or about.get(key)) for key in ("model", "gpu") if told.get(key) or about.get(key)]
+    meta = runs[0].measured.meta
+    where = [str(meta.get(key) or about.get(key)) for key in ("model", "gpu") if meta.get(key) or about.get(key)]
     requests = sum(len(run.measured.requests) for run in runs)
     count = f"{len(runs)} measured run{'s' * (len(runs) > 1)}, {requests:,} requests"
     return "; ".join([count, " on ".join(where)] if where else [count])
 
 
 def _bars(validation: Validation) -> Section:
-    columns, rows = bar_rows(validation)
+    columns, rows = threshold_rows(validation)
     table = html_table(rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it.")
     lines = [*blame_lines(validation), *limit_lines(validation)]
     return Section("Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + _list(lines))

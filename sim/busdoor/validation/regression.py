@@ -27,7 +27,7 @@ def recorded_errors(validation: ValidationData) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs`: for each run by name, what `RunValidation.errors` says; `gain` and `e2e_ratio`: the error for each pair,
+        `runs`: for each run by name, as in `RunValidation.errors`; `gain` and `e2e_ratio`: the error for each pair,
         "continuous / static"; `knee`: {"rate": error}. What is not a number is None, as JSON has it (TOML leaves it
         out).
 

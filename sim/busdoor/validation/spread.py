@@ -14,14 +14,14 @@ from busdoor.validation.run import RunValidation
 
 _PARTS = 8  # of a run: each then spans some seconds, as drifts and neighbours on shared cores do
 _LIKE = 1.1  # contexts of like iterations: within a tenth
-_FEWEST = 8  # like iterations of a part: fewer tell of single iterations, not of the machine
+_FEWEST = 8  # like iterations of a part: with fewer, single iterations decide
 # Processor time over the wall's while one thread works without a pause. A quiet core gives all but a few per cent; at
 # less than this, others had a tenth of it.
 QUIET_SHARE = 0.9
 
 
 class Spread(NamedTuple):
-    """What a machine's own iterations and clocks tell of it; NaN where unknown.
+    """How much a machine differs from itself, by its iterations and clocks; NaN where unknown.
 
     Attributes
     ----------

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from busdoor.core.format import as_percent, as_share
 from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import REGIMES
-from busdoor.validation.thresholds import BELOW_LOAD, bar_table
+from busdoor.validation.thresholds import BELOW_LOAD, threshold_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def verdict(validation: ValidationData) -> str:
+def summary_text(validation: ValidationData) -> str:
     """Return how large the errors are, what the gain is, and how many bars are met.
 
     Examples
@@ -22,7 +22,7 @@ def verdict(validation: ValidationData) -> str:
     >>> from busdoor.validation.validate import validate
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime
-    >>> print(verdict(validate(introductory_scenario(), LinearStepTime(base_s=1.1), ["bus", "door"])))
+    >>> print(summary_text(validate(introductory_scenario(), LinearStepTime(base_s=1.1), ["bus", "door"])))
     On the measured batches, the step time is off by at most 10.0 % in all. The mean E2E latency is off by at most
     10.0 % (burst or overload). Answers take 2.41× as long under bus as under door (E2E ratio), and 2.41× when simulated
     (...0.0 %). No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
@@ -37,7 +37,7 @@ def _steps(validation: ValidationData) -> str:
 
 
 def _latency(validation: ValidationData) -> str:
-    rows = bar_table(validation)[bar_table(validation)["quantity"] == "e2e_mean"].to_dict("records")
+    rows = threshold_table(validation)[threshold_table(validation)["quantity"] == "e2e_mean"].to_dict("records")
     errors = [f"{as_share(abs(row['error']))} ({_load(row['regime'])})" for row in rows]
     return f"The mean E2E latency is off by at most {', '.join(errors)}." if errors else ""
 
@@ -50,28 +50,28 @@ def _load(name: str) -> str:
 
 def _gains(validation: ValidationData) -> str:
     """Return the first gain and the first E2E ratio, and how far off the others are at most."""
-    told = [_pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)")]
-    told.append(
-        _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)")
-    )
-    return " ".join(filter(None, told))
+    sentences = [
+        _pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)"),
+        _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)"),
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def _pairs(table: pd.DataFrame, name: str, words: str) -> str:
     if not len(table):
         return ""
     first, *others = table.to_dict("records")
-    said = words.format(first["continuous"], first["static"], f"{first['measured']:.2f}×")
-    said += f", and {first['simulated']:.2f}× when simulated ({as_percent(first['error'])})."
+    sentence = words.format(first["continuous"], first["static"], f"{first['measured']:.2f}×")
+    sentence += f", and {first['simulated']:.2f}× when simulated ({as_percent(first['error'])})."
     if not others:
-        return said
+        return sentence
     most = as_share(max(abs(row["error"]) for row in others))
     count = "another pair" if len(others) == 1 else f"{len(others)} more pairs"
-    return f"{said} Of {count}, the {name} is off by at most {most}."
+    return f"{sentence} Of {count}, the {name} is off by at most {most}."
 
 
 def _judged(validation: ValidationData) -> str:
-    judged = bar_table(validation)["met"].dropna()
+    judged = threshold_table(validation)["met"].dropna()
     if len(judged):
         return f"{int(judged.sum())} of {len(judged)} bars are met."
     return (

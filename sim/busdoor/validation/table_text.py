@@ -12,7 +12,7 @@ from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS
 from busdoor.validation.run import RunValidation
 from busdoor.validation.spread import QUIET_SHARE
-from busdoor.validation.thresholds import BARS, bar_table, blame, factor, missed, title
+from busdoor.validation.thresholds import THRESHOLDS, blame, factor, missed, threshold_table, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,19 +76,19 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
     ]
 
 
-def bar_rows(validation: ValidationData) -> tuple[list[str], Rows]:
+def threshold_rows(validation: ValidationData) -> tuple[list[str], Rows]:
     """Return the columns (the bar, and every regime that has runs), and a row for each quantity.
 
     A cell has the error, ticked or crossed where a bar applies.
     """
-    table = bar_table(validation)
+    table = threshold_table(validation)
     order = [name for _, name in REGIMES] + ["all", "saturated"]
     regimes = sorted(set(table["regime"]), key=order.index)
     rows: Rows = []
     for quantity, own in table.groupby("quantity", sort=False):
-        bars = [f"≤ {100 * bar:.3g} %" for bar in dict.fromkeys(own["bar"].dropna())]
+        limits = [f"≤ {100 * limit:.3g} %" for limit in dict.fromkeys(own["bar"].dropna())]
         cells = [", ".join(map(_judged, own[own["regime"] == name].to_dict("records"))) for name in regimes]
-        rows.append((title(str(quantity)), [" / ".join(bars) or "–", *cells]))
+        rows.append((title(str(quantity)), [" / ".join(limits) or "–", *cells]))
     return ["bar", *regimes], rows
 
 
@@ -169,11 +169,11 @@ def spread_lines(validation: ValidationData) -> Iterator[str]:
         yield (
             f"The machine was busy: the runs had {as_share(spread.core_share)} of a core; repeat them when it is quiet."
         )
-    bar = BARS["e2e_mean"] * factor(validation, validation.runs)
-    if spread.parts > bar:
+    limit = THRESHOLDS["e2e_mean"] * factor(validation, validation.runs)
+    if spread.parts > limit:
         yield (
             f"The machine is too noisy to judge a simulator by: its parts of a run differ by more than the "
-            f"{as_share(bar)} that the mean E2E latency may be off."
+            f"{as_share(limit)} that the mean E2E latency may be off."
         )
 
 

@@ -14,7 +14,7 @@ from busdoor.validation.errors import REGIMES, regime
 from busdoor.validation.run import RunValidation
 
 # Largest relative errors on a GPU, by quantity; source: issue 4, "Bars".
-BARS: Mapping[str, float] = {
+THRESHOLDS: Mapping[str, float] = {
     "step_mean_absolute": 0.05,
     "step_total": 0.015,
     "e2e_mean": 0.03,
@@ -25,12 +25,12 @@ BARS: Mapping[str, float] = {
     "ttft_p99": 0.12,
     "knee": 0.05,
     "gain": 0.03,
-    "e2e_ratio": 0.03,  # the same bar: of pairs without a gain it is what can be said
+    "e2e_ratio": 0.03,  # the same bar: for pairs that have no gain
 }
 BELOW_LOAD = 0.8  # issue 4: above it queueing multiplies errors, which are then reported with their amplification
 CPU_FACTOR = 2.0  # issue 4: "on the CPU backend ... aim at double"
 _OF_PAIRS = ("knee", "gain", "e2e_ratio")
-_OF_RUNS = (*(quantity for quantity in BARS if quantity not in _OF_PAIRS), "output_rate")  # the last has none
+_OF_RUNS = (*(quantity for quantity in THRESHOLDS if quantity not in _OF_PAIRS), "output_rate")  # the last has none
 TITLES: Mapping[str, str] = {
     "step_mean_absolute": "step time, each",
     "step_total": "step time, in all",
@@ -47,7 +47,7 @@ _PARTS: Mapping[str, str] = {
 _ALSO = 0.5  # of the largest part: what is as large is named beside it
 
 
-def bar_table(validation: ValidationData) -> pd.DataFrame:
+def threshold_table(validation: ValidationData) -> pd.DataFrame:
     """Hold a validation against the bars.
 
     Parameters
@@ -110,12 +110,14 @@ def blame(run: RunValidation) -> str:
 
 
 def missed(validation: ValidationData) -> dict[str, list[str]]:
-    """Quantities whose bar a run misses, in words, by the run's name; runs that meet all are left out."""
+    """Return the quantities whose bar a run misses, in words, by the run's name; runs that meet all are left out."""
     found = {
         run.name: [
             title(key)
-            for key in BARS
-            if key in run.errors and _applies(validation, run) and abs(run.errors[key]) > _bar(validation, key, [run])
+            for key in THRESHOLDS
+            if key in run.errors
+            and _applies(validation, run)
+            and abs(run.errors[key]) > _threshold(validation, key, [run])
         ]
         for run in validation.runs
     }
@@ -128,7 +130,7 @@ def _of_runs(validation: ValidationData, quantity: str) -> Iterator[dict[str, An
         fresh = [run for run in runs if _applies(validation, run)]
         if runs:
             worst = max(fresh or runs, key=lambda run: abs(run.errors[quantity]) / factor(validation, [run]))
-            limit = _bar(validation, quantity, [worst])
+            limit = _threshold(validation, quantity, [worst])
             yield _row(quantity, name, worst.errors[quantity], limit, bool(fresh), worst.name)
 
 
@@ -136,7 +138,7 @@ def _knee(validation: ValidationData) -> Iterator[dict[str, Any]]:
     error = validation.knee["error"]
     if isfinite(error):
         fresh = not any(run.name in validation.fitted_to for run in validation.runs)
-        yield _row("knee", "all", error, _bar(validation, "knee", validation.runs), fresh, "")
+        yield _row("knee", "all", error, _threshold(validation, "knee", validation.runs), fresh, "")
 
 
 def _gains(validation: ValidationData) -> Iterator[dict[str, Any]]:
@@ -155,7 +157,7 @@ def _pair_row(
     names = row["continuous"], row["static"]
     pair = [run for run in validation.runs if run.name in names]
     fresh = judged and not any(run.name in validation.fitted_to for run in pair)
-    return _row(quantity, where, row["error"], _bar(validation, quantity, pair), fresh, " / ".join(names))
+    return _row(quantity, where, row["error"], _threshold(validation, quantity, pair), fresh, " / ".join(names))
 
 
 def _row(quantity: str, where: str, error: float, limit: float, judged: bool, run: str) -> dict[str, Any]:
@@ -167,12 +169,12 @@ def _applies(validation: ValidationData, run: RunValidation) -> bool:
     return run.load < BELOW_LOAD and run.name not in validation.fitted_to
 
 
-def _bar(validation: ValidationData, quantity: str, runs: Sequence[RunValidation]) -> float:
-    return BARS.get(quantity, nan) * factor(validation, runs)
+def _threshold(validation: ValidationData, quantity: str, runs: Sequence[RunValidation]) -> float:
+    return THRESHOLDS.get(quantity, nan) * factor(validation, runs)
 
 
 def factor(validation: ValidationData, runs: Sequence[RunValidation]) -> float:
-    """How much more these runs may err; where they do not say their device, it is the calibration's."""
+    """How much more these runs may err; without a device in their meta, it is the calibration's."""
     metas = (run.measured.meta for run in runs)
     cpu = all(on_cpu({**meta, "gpu": meta.get("gpu") or validation.about.get("gpu")}) for meta in metas)
     return CPU_FACTOR if cpu else 1.0

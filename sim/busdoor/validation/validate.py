@@ -1,4 +1,4 @@
-"""Replaying measured runs in the simulator, and saying how far off it is and why."""
+"""Replay measured runs in the simulator; report how far off it is, and why."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from busdoor.calibration.teacher_forcing import Played, check_served, policy_of, predicted_s, serve, trace_of
+from busdoor.calibration.teacher_forcing import Replayed, check_served, policy_of, predicted_s, serve, trace_of
 from busdoor.policies.offered_load import accepted, offered_load
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
@@ -39,11 +39,11 @@ def validate(
     names : sequence of str, optional
         What to call the runs.
     policy : mapping, optional
-        Fields that replace the policy, num_blocks, block_size or max_model_len that the runs' meta says.
+        Fields that replace the policy, num_blocks, block_size or max_model_len in the runs' meta.
     traces : sequence of Trace, optional
-        What was served, where requests and their arrivals do not say all (shared prefixes, closed loops).
+        What was served, where requests and arrivals do not describe it fully (shared prefixes, closed loops).
     about : mapping, optional
-        `Calibration.about` of the model, so that runs it was fitted to are told from unseen ones.
+        `Calibration.about` of the model, to separate the runs that it was fitted to from the others.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def validate(
     Raises
     ------
     ValueError
-        If a run does not say how it was scheduled, there is none, or two have the same name.
+        If a run's meta has no policy, there is no run, or two have the same name.
     """
     names = list(names or (f"run {i + 1}" for i in range(len(measured))))
     if not names:
@@ -80,8 +80,8 @@ def _validate(
 
     simulated = run(step_time)
     check_served(simulated, f"{name}, simulated with that policy and memory,")
-    played = (
-        run(Played(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
+    replayed = (
+        run(Replayed(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
     )
     return RunValidation(
         name=name,
@@ -92,15 +92,15 @@ def _validate(
         load=offered_load(accepted(trace, measured.requests), policy, step_time),
         steps=step_errors(measured, step_time),
         agreement={
-            "played": nan if played is None else batch_agreement(measured, played)["same"],
+            "played": nan if replayed is None else batch_agreement(measured, replayed)["same"],
             **batch_agreement(measured, simulated),
         },
         table=compare_statistics(measured, simulated),
-        budget=error_budget(measured, simulated, played, step_time),
+        budget=error_budget(measured, simulated, replayed, step_time),
         predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
     )
 
 
 def _single(measured: Result) -> bool:
-    """Whether each iteration has a row of its own, so that durations can be played back."""
+    """Whether each iteration has a row of its own, so that durations can be replayed."""
     return bool(len(measured.iterations)) and bool((measured.iterations["repeat"] == 1).all())

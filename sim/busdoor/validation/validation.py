@@ -1,4 +1,4 @@
-"""Measured runs beside their simulation, and what can be done with them: say, draw, save."""
+"""Measured runs beside their simulation, and what can be done with them: summarise, draw, save."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from busdoor.validation import figures
 from busdoor.validation.data import ValidationData
 from busdoor.validation.folder import load, to_dict, write
 from busdoor.validation.run import RunValidation
-from busdoor.validation.summary_text import verdict
-from busdoor.validation.thresholds import bar_table
+from busdoor.validation.summary_text import summary_text
+from busdoor.validation.thresholds import threshold_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +42,8 @@ class Validation(ValidationData):
 
     @cached_property
     def bars(self) -> pd.DataFrame:
-        """Which bars are met, by quantity and load regime: `busdoor.validation.thresholds.bar_table`."""
-        return bar_table(self)
+        """Which bars are met, by quantity and load regime: `busdoor.validation.thresholds.threshold_table`."""
+        return threshold_table(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON has them."""
@@ -56,7 +56,7 @@ class Validation(ValidationData):
     @property
     def verdict(self) -> str:
         """What it comes to, in words."""
-        return verdict(self)
+        return summary_text(self)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`.
