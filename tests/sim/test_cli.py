@@ -211,8 +211,8 @@ SENTENCES = {
     "compare --rte 3": "Unknown option: --rte. Did you mean --rate?",
     "compare --rate abc": 'Invalid value for --rate: unable to convert "abc" into float.',
     "compare --rate -3": "[workload] request_rate = -3.0: input should be greater than 0",
-    "compare --gpu h10": "[gpu] name: 'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, a100-40gb, "
-    "a100-80gb, a10g, a30, a40, b200, b300, gb200, gb300, gh200, h100, ... and 19 more)",
+    "compare --gpu h10": "[gpu] name: 'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, "
+    "a100-40gb, a100-80gb, a10g, a30, a40, b200, b300, gb200, gb300, gh200, h100, ... and 19 more)",
     "compare --workload nosuch.csv": "[workload] path: there is no file nosuch.csv",
     "compare --policy static,foo": "--policy static,foo: 'foo' is no FIELD=VALUE; write it as in static,batch_size=16",
     "compare --policy static,batch_sze=3": "[policy] batch_sze: unknown; did you mean batch_size?",
