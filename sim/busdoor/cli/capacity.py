@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from busdoor.cli.flags import Rate
+from busdoor.cli.flags import ONE_GPU, ParallelFlags, Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def capacity(
     model: str | None = None,
     step_time: str | None = None,
     engine: str | None = None,
+    parallel: ParallelFlags = ONE_GPU,
     config: Path | None = None,
     seed: int | None = None,
     replications: int | None = None,
@@ -76,7 +77,8 @@ def capacity(
     model
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
+        or operators, from tables measured on the GPU.
     engine
         Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     config
@@ -110,7 +112,7 @@ def capacity(
     from busdoor.core.study_folder import study_folder
 
     tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
-                     step_time=step_time, engine=engine, seed=seed, reading=reading,
+                     step_time=step_time, engine=engine, parallel=parallel, seed=seed, reading=reading,
                      lookahead=lookahead, timeout=timeout)  # fmt: skip
     settled, defaulted = _settle(config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from busdoor.cli.flags import Rate
+from busdoor.cli.flags import ONE_GPU, ParallelFlags, Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
 from busdoor.core.interrupt import exit_code
 
@@ -31,6 +31,7 @@ def compare(
     model: str | None = None,
     step_time: str | None = None,
     engine: str | None = None,
+    parallel: ParallelFlags = ONE_GPU,
     replicas: int | None = None,
     router: str | None = None,
     config: Path | None = None,
@@ -65,7 +66,8 @@ def compare(
     model
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
+        or operators, from tables measured on the GPU.
     engine
         Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     replicas
@@ -101,8 +103,8 @@ def compare(
 
     tables = overrides(
         policy=policy, workload=workload, rate=rate, num_requests=num_requests, gpu=gpu, model=model,
-        step_time=step_time, engine=engine, replicas=replicas, router=router, seed=seed, reading=reading,
-        replications=replications, lookahead=lookahead, timeout=timeout,
+        step_time=step_time, engine=engine, parallel=parallel, replicas=replicas, router=router, seed=seed,
+        reading=reading, replications=replications, lookahead=lookahead, timeout=timeout,
     )  # fmt: skip
     settled = configured(config, tables, DEFAULT_JOB)
     with telling(json) as answer, study_folder(out, "compare", overwrite) as place:

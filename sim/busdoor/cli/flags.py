@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,33 @@ if TYPE_CHECKING:
 Rate = Annotated[float | None, Parameter(name=("--rate", "--request-rate"))]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ParallelFlags:
+    """How many GPUs a server has, and what they share.
+
+    Parameters
+    ----------
+    tp
+        GPUs that share each layer.
+    pp
+        Stages of layers, each of tp GPUs; with --step-time operators.
+    dp
+        Groups of tp GPUs that share the requests; with --step-time operators.
+    ep
+        Groups that share the experts, of tp x dp GPUs in all; with --step-time operators.
+    """
+
+    tp: int | None = None
+    pp: int | None = None
+    dp: int | None = None
+    ep: int | None = None
+
+
+ONE_GPU = ParallelFlags()
+"""No flag given: one GPU, unless the file says otherwise."""
+
+
 def overrides(
     *,
     workload: str | None = None,
@@ -29,6 +56,7 @@ def overrides(
     model: str | None = None,
     step_time: str | None = None,
     engine: str | None = None,
+    parallel: ParallelFlags = ONE_GPU,
     replicas: int | None = None,
     router: str | None = None,
     reading: FileFlags | None = None,
@@ -42,6 +70,8 @@ def overrides(
     {'workload': {'request_rate': 4.0}, 'policy': [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}], 'seed': 1}
     >>> overrides(replicas=4, router="prefix_affinity,min_match=0.5")
     {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
+    >>> overrides(step_time="operators", parallel=ParallelFlags(tp=2, ep=2))
+    {'gpu': {'tp': 2}, 'step_time': {'name': 'operators', 'ep': 2}}
     """
     from busdoor.comparison.api import workload_key
     from busdoor.config import parse_policy
@@ -51,11 +81,12 @@ def overrides(
     arrivals |= {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
     if workload is not None:
         arrivals[workload_key(workload)] = workload
+    shares = {"pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep}
     tables: dict[str, Any] = {
         "workload": _given(arrivals),
         "policy": [parse_policy(text) for text in policy] if policy else None,
-        "gpu": _given({"name": gpu, "model": model}),
-        "step_time": step_time_table(step_time) if step_time else None,
+        "gpu": _given({"name": gpu, "model": model, "tp": parallel.tp}),
+        "step_time": _given({**(step_time_table(step_time) if step_time else {}), **shares}),
         "engine": _given({"name": engine}),
         "cluster": _given({"replicas": replicas, "router": _router(router)}),
         **plain,
@@ -76,6 +107,7 @@ def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping
     settled = parse_config(merged)
     refuse_idle_flags(tables, merged.data, settled)
     tell(settled.workload.notes)
+    tell(dict.fromkeys(note for pool in settled.pools for note in pool.step_time.notes))
     return settled
 
 

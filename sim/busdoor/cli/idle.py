@@ -27,6 +27,9 @@ def refuse_idle_flags(tables: Mapping[str, Any], data: Mapping[str, Any], settle
     card = tables.get("gpu", {})
     given = {flag: (key, card[key]) for flag, key in (("--gpu", "name"), ("--model", "model")) if key in card}
     refuse_other_hardware(given, data.get("step_time"))
+    if "tp" in card and settled.step_time.describe()["name"] in ("calibrated", "linear"):
+        name = settled.step_time.describe()["name"]
+        raise ValueError(f"--tp {card['tp']} does not apply: a {name} step time is of one server as it is")
 
 
 # By flag: the table and key that it sets, and whether a pool's own tables replace that.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from busdoor.cli.flags import Rate
+from busdoor.cli.flags import ONE_GPU, ParallelFlags, Rate
 from busdoor.cli.reading import AS_WRITTEN, FileFlags
 from busdoor.core.interrupt import exit_code
 
@@ -33,6 +33,7 @@ def simulate(
     model: str | None = None,
     step_time: str | None = None,
     engine: str | None = None,
+    parallel: ParallelFlags = ONE_GPU,
     replicas: int | None = None,
     router: str | None = None,
     seed: int | None = None,
@@ -69,7 +70,8 @@ def simulate(
     model
         Model of the catalogue.
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+        A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
+        or operators, from tables measured on the GPU.
     engine
         Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
     replicas
@@ -98,7 +100,7 @@ def simulate(
 
     tables = overrides(
         policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
-        model=model, step_time=step_time, engine=engine, replicas=replicas, router=router, seed=seed,
+        model=model, step_time=step_time, engine=engine, parallel=parallel, replicas=replicas, router=router, seed=seed,
         lookahead=lookahead, reading=reading,
         timeout=timeout,
     )  # fmt: skip

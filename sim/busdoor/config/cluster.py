@@ -54,6 +54,11 @@ class PoolTable:
         """What one of its GPUs is called in a sentence; a calibration stands for what it was measured on."""
         return getattr(self.step_time, "calibration", "") or self.gpu.name.name.upper()
 
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of one of its servers."""
+        return self.gpu.tp * self.step_time.num_groups
+
     def policy_of(self, policy: PolicyTable) -> PolicyTable:
         """Return the policy as it runs here."""
         if "name" in self.policy:

@@ -114,7 +114,7 @@ class Config:
     @property
     def num_gpus(self) -> int:
         """GPUs of all servers."""
-        return sum(pool.replicas * pool.gpu.tp for pool in self.pools)
+        return sum(pool.replicas * pool.num_gpus for pool in self.pools)
 
     @property
     def num_units(self) -> int:
@@ -127,7 +127,7 @@ class Config:
         prices = [pool.gpu.price_per_hour for pool in self.pools]
         if None in prices:
             return None
-        return sum(pool.replicas * pool.gpu.tp * (pool.gpu.price_per_hour or 0) for pool in self.pools)
+        return sum(pool.replicas * pool.num_gpus * (pool.gpu.price_per_hour or 0) for pool in self.pools)
 
     @property
     def hardware(self) -> str:

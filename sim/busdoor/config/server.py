@@ -17,7 +17,7 @@ from busdoor.step_time import StepTime, make_step_time, step_time_class, step_ti
 Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it
 
 
-PREDICTED = frozenset({"roofline"})  # step times to which the engine adds its host's
+PREDICTED = frozenset({"roofline", "operators"})  # step times to which the engine adds its host's
 
 
 class ServerTables(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from math import ceil, inf, sqrt
 
 import numpy as np
 
 from busdoor.core.batch import Batch
-from busdoor.step_time.base import StepTime
+from busdoor.step_time.base import Pieces, StepTime
 
 
 class Stretch:
@@ -78,6 +79,50 @@ class EndedStretch(Stretch):
         return most if self.end_s(most - 1) < now_s else self._before.repeats_until(now_s, most)
 
 
+class PiecewiseStretch(Stretch):
+    """Repetitions of a batch whose durations lie on lines that follow one another.
+
+    Examples
+    --------
+    >>> stretch = PiecewiseStretch(10.0, [(2, 1.0, 0.5), (3, 2.0, 0.0)])   # 1.0, 1.5, 2.0, 2.0, 2.0
+    >>> stretch.end_s(4), stretch.last_s(2), stretch.repeats_until(14.0, 5), stretch.end_s(0)
+    (16.5, 1.5, 3, 10.0)
+    """
+
+    __slots__ = ("_before", "_lines")
+
+    def __init__(self, start_s: float, pieces: Pieces) -> None:
+        super().__init__(start_s, pieces[0][1], pieces[0][2])
+        self._before = [0]  # iterations before each line
+        self._lines: list[Stretch] = []
+        for count, first_s, growth_s in pieces:
+            line = Stretch(start_s, first_s, growth_s)
+            self._lines.append(line)
+            self._before.append(self._before[-1] + count)
+            start_s = line.end_s(count)
+
+    def end_s(self, repeat: int) -> float:
+        """When the iteration number `repeat` (from 1) ends."""
+        index = self._line_of(repeat)
+        return self._lines[index].end_s(repeat - self._before[index])
+
+    def last_s(self, repeat: int) -> float:
+        """How long the iteration number `repeat` takes."""
+        index = self._line_of(repeat)
+        return self._lines[index].last_s(repeat - self._before[index])
+
+    def repeats_until(self, now_s: float, most: int) -> int:
+        """Which iteration, from 1 to `most`, is running at `now_s` (or ends just then)."""
+        for index, line in enumerate(self._lines):
+            before, after = self._before[index], min(self._before[index + 1], most)
+            if after == most or line.end_s(after - before) >= now_s:
+                return before + line.repeats_until(now_s, after - before)
+        return most
+
+    def _line_of(self, repeat: int) -> int:
+        return max(0, bisect_left(self._before, repeat) - 1)
+
+
 class VectorStretch(Stretch):
     """Repetitions of a batch with any durations, held as their running sum."""
 
@@ -112,8 +157,13 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
     ValueError
         If the model gives a duration that is negative, infinite or no number.
     """
-    line = step_time.line(batch)
-    stretch = Stretch(start_s, *line) if line else VectorStretch(start_s, step_time, batch, repeat)
+    if line := step_time.line(batch):
+        stretch = Stretch(start_s, *line)
+    elif pieces := step_time.pieces(batch, repeat):
+        _, first_s, growth_s = pieces[0]
+        stretch = Stretch(start_s, first_s, growth_s) if len(pieces) == 1 else PiecewiseStretch(start_s, pieces)
+    else:
+        stretch = VectorStretch(start_s, step_time, batch, repeat)
     if not 0 <= stretch.first_s < inf:
         check_duration(step_time, stretch.first_s)
     if repeat > 1:

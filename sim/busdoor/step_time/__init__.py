@@ -13,6 +13,7 @@ from busdoor.core.registry import Registry, checked
 from busdoor.step_time.base import LineStepTime, StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.linear import LinearStepTime
+from busdoor.step_time.operators import OperatorStepTime
 from busdoor.step_time.roofline import RooflineStepTime
 
 STEP_TIMES: Registry[type[StepTime]] = Registry(
@@ -22,6 +23,7 @@ STEP_TIMES: Registry[type[StepTime]] = Registry(
         "linear": LinearStepTime,
         "roofline": RooflineStepTime,
         "calibrated": CalibratedStepTime,
+        "operators": OperatorStepTime,
     },
 )
 
@@ -30,6 +32,7 @@ __all__ = [
     "CalibratedStepTime",
     "LineStepTime",
     "LinearStepTime",
+    "OperatorStepTime",
     "RooflineStepTime",
     "StepTime",
     "as_step_time",
@@ -58,7 +61,7 @@ def step_time_class(name: str) -> type[StepTime]:
     ('LinearStepTime', 'LinearStepTime')
     >>> step_time_class("roofine")
     Traceback (most recent call last):
-    ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: calibrated, linear, roofline)
+    ValueError: 'roofine' is not a step-time model; did you mean 'roofline'? (known: ...)
     """
     return STEP_TIMES.find(name)
 

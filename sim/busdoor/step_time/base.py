@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from busdoor.core.batch import Batch
 
 MAX_TERM_S = 1e6  # eleven days for one token or request: what is more is no step time, and sums of it overflow
 TermSeconds = Annotated[float, Field(ge=0, le=MAX_TERM_S)]
+Pieces = Sequence[tuple[int, float, float]]
 
 
 class StepTime(ABC):
@@ -39,6 +41,14 @@ class StepTime(ABC):
         """Seconds of the first iteration, and how many more each repetition takes; None if that is no line."""
         return None
 
+    def pieces(self, batch: Batch, repeat: int) -> Pieces | None:
+        """Return lines that follow one another, of a model that is no single line; None as here.
+
+        Of each: how many of the `repeat` iterations lie on it, seconds of the first of them, and
+        how many more each one takes.
+        """
+        return None
+
     def last_s(self, batch: Batch, repeat: int, following: Batch | None, from_idle: bool) -> float | None:
         """Seconds of the last of `repeat` iterations, while the host submits the batch that follows (lookahead 1).
 
@@ -51,6 +61,16 @@ class StepTime(ABC):
         """Seconds that one iteration of the batch takes."""
         line = self.line(batch)
         return line[0] if line else float(self.durations_s(batch, 1)[0])
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of `tp` GPUs that one server has: stages of layers, or shares of the requests."""
+        return 1
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the model, a sentence each."""
+        return ()
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, as a result's meta.json keeps them."""

@@ -1,0 +1,158 @@
+"""The step time of measured operators: kernels timed one by one on a GPU, and an engine's host."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from busdoor.catalog import (
+    DEFAULT_ENGINE,
+    GPU,
+    Dtype,
+    Engine,
+    ModelShape,
+    gpu,
+    gpu_names,
+    model,
+    model_names,
+)
+from busdoor.catalog import engine as find_engine
+from busdoor.core.batch import Batch
+from busdoor.core.registry import in_one_sentence
+from busdoor.step_time.base import Pieces, StepTime, TermSeconds
+from busdoor.step_time.operator_catalog import Deployment, Formats, deployment_of
+from busdoor.step_time.operator_loading import load_tables
+from busdoor.step_time.operator_times import OperatorTimes
+
+
+@in_one_sentence
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class OperatorStepTime(StepTime):
+    """Look the operators of an iteration up in tables measured on the GPU, and add the engine's host.
+
+    The tables are those of aiconfigurator-core (`pip install 'busdoor[operators]'`): GEMMs, attention,
+    mixtures of experts and all-reduces of vLLM, SGLang and TensorRT-LLM, timed one by one on A100 to
+    GB300. What a model needs and they lack is refused.
+
+    Parameters
+    ----------
+    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
+        What runs what.
+    tp, pp, dp, ep : int
+        GPUs that share each layer; stages of layers, which a batch passes one after the other; groups
+        of `tp` GPUs that share the requests evenly (attention data parallel); groups that share the
+        experts, of tp · dp GPUs in all.
+    weight_dtype, kv_dtype : str, optional
+        Formats; as the package's configuration of the model says unless given.
+    quant_mode : str, optional
+        Format of the weights in the package's words ("fp8_block"), in place of `weight_dtype`.
+    engine : Engine, or what `busdoor.catalog.engine` takes
+        Whose host it is, and whose kernels; vllm unless given.
+    backend : str, optional
+        Whose kernels, where the engine is another: vllm, sglang or trtllm.
+    system, configuration : str, optional
+        The package's names of GPU and model, where it is not to choose by ours: gb200_sxm,
+        Qwen/Qwen3-VL-8B-Instruct.
+    version : str, optional
+        Version of the backend; the newest complete tables unless given.
+    step_overhead_s, request_overhead_s : float, optional
+        Host time of a step, and of a request in it, in place of the engine's.
+
+    References
+    ----------
+    ai-dynamo/aiconfigurator, Apache-2.0. How far off it is: docs/operators.md.
+
+    Examples
+    --------
+    >>> step_time = OperatorStepTime(gpu("h200"), model("qwen3-32b"), tp=2)  # doctest: +SKIP
+    >>> batch = Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024)
+    >>> round(step_time.duration_s(batch) * 1e3, 1)  # doctest: +SKIP
+    16.0
+    """
+
+    gpu: Annotated[GPU, BeforeValidator(gpu)]
+    model: Annotated[ModelShape, BeforeValidator(model)]
+    tp: PositiveInt = 1
+    pp: PositiveInt = 1
+    dp: PositiveInt = 1
+    ep: PositiveInt = 1
+    weight_dtype: Dtype | None = None
+    kv_dtype: Dtype | None = None
+    quant_mode: str | None = None
+    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
+    backend: str | None = None
+    system: str | None = None
+    configuration: str | None = None
+    version: str | None = None
+    step_overhead_s: TermSeconds | None = None
+    request_overhead_s: TermSeconds | None = None
+
+    def __post_init__(self) -> None:
+        load_tables(self.deployment)  # says so now if there are none
+
+    @property
+    def deployment(self) -> Deployment:
+        """What runs on what, in the package's words."""
+        return deployment_of(
+            self.configuration or self.model,
+            self.system or self.gpu,
+            self.backend or self.engine.name,
+            self.version,
+            {"tp": self.tp, "pp": self.pp, "dp": self.dp, "ep": self.ep},
+            Formats(self.weight_dtype, self.kv_dtype, self.quant_mode),
+        )
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of `tp` GPUs that one server has."""
+        return self.pp * self.dp
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the tables, a sentence each."""
+        return load_tables(self.deployment).notes
+
+    @cached_property
+    def times(self) -> OperatorTimes:
+        """What looks up, and keeps what it has found."""
+        step_s, request_s = self.step_overhead_s, self.request_overhead_s
+        return OperatorTimes(
+            load_tables(self.deployment),
+            self.engine.host_per_step_s if step_s is None else step_s,
+            self.engine.host_per_request_s if request_s is None else request_s,
+            self.dp,
+        )
+
+    def pieces(self, batch: Batch, repeat: int) -> Pieces:
+        """Return the lines on which the durations of `repeat` iterations lie."""
+        return self.times.pieces(batch, repeat)
+
+    def duration_s(self, batch: Batch) -> float:
+        """Seconds that one iteration of the batch takes."""
+        return self.times.pieces(batch, 1)[0][1]
+
+    def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
+        """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
+        lines = self.times.pieces(batch, repeat)
+        return np.concatenate([first_s + growth_s * np.arange(count) for count, first_s, growth_s in lines])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the tables behind: another process loads its own."""
+        return {name: value for name, value in vars(self).items() if name != "times"}
+
+    def describe(self) -> dict[str, Any]:
+        """Name and parameters, as a result's meta.json keeps them."""
+        named = ("gpu", "model", "engine")
+        fields = (name for name in self.__dataclass_fields__ if name not in named)
+        given = {name: value for name in fields if (value := getattr(self, name)) is not None}
+        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
+        known = self.model in map(model, model_names())
+        shape = self.model.name if known else asdict(self.model)
+        table = {"gpu": card, "model": shape, "engine": self.engine.describe()}
+        return {"name": "operators", **table, **given}
