@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 from math import ceil, inf, log, log2
 
-from busdoor.capacity.estimate import Outcome
 from busdoor.capacity.trial import Probe, crossing_rps
 
 # a rate in requests/s, and how often the requests have been doubled
@@ -17,18 +16,14 @@ Try = Callable[[float, int], Probe]
 # batches may meet an SLO only close to it, then in halves.
 _DOWN = (0.95, 0.85, 0.7, 0.5, 0.35)
 LEAST_SHARE = 1e-4  # of the maximum throughput: lower rates are useless
-# of the maximum throughput: a run that meets there is too short to fill the server
-_HIGHEST_SHARE = 2.0
+_HIGHEST_SHARE = 2.0  # of it: a run that meets there is too short to fill the server
 _HOPELESS = 1.5  # times the limit at the best rate: no rate near it meets
 _LOOKS = 2  # rounds, each halving the steps beside the best rate
 _WORSE = 2  # steps down in a row with worse latencies: a batch that fills ever more slowly
 _EFFORT = 120  # times the first run's requests: the most that lengthening may cost
-# doublings at once: a short run's estimate of the missing length is rough, and may be infinite
-_STRIDE = 2
-# of the tolerance: how far from the expected answer a rate has to be to be worth a try
-_ASIDE = 0.8
-# rates that stay open at one length of run: more of them would be better spent on longer runs
-_OPEN = 2
+_STRIDE = 2  # doublings at once: a short run's estimate of the missing length is rough
+_ASIDE = 0.8  # of the tolerance: the least distance of a tried rate from the expected answer
+_OPEN = 2  # rates that may stay open at one length of run: then longer runs pay
 _JUST = 0.9996  # of the widest bracket that will do: rounding must not make it too wide
 _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 
@@ -77,7 +72,8 @@ class Search:
         self._descend()
         if self.low is not None:
             step = 1 + 2 * self.tolerance
-            self._ascend(max(self.low.request_rate * step, self._begin), step, _HIGHEST_SHARE * self.ceiling_rps)
+            begin = max(self.low.request_rate * step, self._begin)
+            self._ascend(begin, step, _HIGHEST_SHARE * self.ceiling_rps)
         if self.high is not None and self.low is not None:
             self._narrow()
 
@@ -121,9 +117,10 @@ class Search:
     def _try(self, request_rate: float) -> Probe:
         probe = self.attempt(request_rate, self.doublings)
         self.probes.append(probe)
-        if probe.outcome is Outcome.MEETS and (self.low is None or request_rate > self.low.request_rate):
+        low, high = self.low, self.high
+        if probe.meets and (low is None or request_rate > low.request_rate):
             self.low = probe
-        if probe.outcome is Outcome.MISSES and (self.high is None or request_rate < self.high.request_rate):
+        if probe.misses and (high is None or request_rate < high.request_rate):
             self.high = probe
         return probe
 
@@ -143,8 +140,8 @@ class Search:
     def _lengthen(self) -> None:
         """Try open rates again with longer runs, from the highest down."""
         while self.low is None and self.doublings < self.max_doublings:
-            last = {probe.request_rate: probe.outcome for probe in self.probes}
-            still_open = sorted((rate for rate, outcome in last.items() if outcome is Outcome.OPEN), reverse=True)
+            last = {probe.request_rate: probe.is_open for probe in self.probes}
+            still_open = sorted((rate for rate, is_open in last.items() if is_open), reverse=True)
             if not still_open:
                 return
             self.doublings += 1
@@ -168,7 +165,8 @@ class Search:
     def _ascend(self, rate: float, step: float, most: float) -> None:
         """Go up to a rate that misses; only the first rate that meets can lack one above it."""
         assert self.low is not None
-        above = [p for p in self.probes if p.outcome is Outcome.MISSES and p.request_rate > self.low.request_rate]
+        low_rps = self.low.request_rate
+        above = [probe for probe in self.probes if probe.misses and probe.request_rate > low_rps]
         self.high = min(above, key=lambda probe: probe.request_rate, default=None)
         while self.high is None and rate < most:
             self._try(rate)
@@ -178,7 +176,7 @@ class Search:
         """Try rates beside the expected answer; if one stays open, approach from either side, then lengthen."""
         while not self.decided:
             aims = self._aims()
-            still_open = [probe for probe in self.probes[self._since :] if probe.outcome is Outcome.OPEN]
+            still_open = [probe for probe in self._present if probe.is_open]
             stuck = [probe for aim in aims if (probe := self._tried(aim))]
             short = next((probe for probe in stuck if probe.unsettled), None)
             if short is None and len(still_open) < _OPEN and len(stuck) < len(aims):
@@ -190,8 +188,13 @@ class Search:
 
     def _tried(self, request_rate: float) -> Probe | None:
         """Return the run of the present length near a rate, if any: another one is not worth it."""
-        near = (p for p in self.probes[self._since :] if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
+        near = (p for p in self._present if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
         return next(near, None)
+
+    @property
+    def _present(self) -> list[Probe]:
+        """Runs of the present length."""
+        return self.probes[self._since :]
 
     def _flank(self, open_rps: float) -> bool:
         """Try halfway between an open rate and a far end; return whether one was left to try."""
@@ -210,7 +213,8 @@ class Search:
         It is allowed within `_EFFORT`, for a run of that length at either side of the answer.
         """
         most = self.max_doublings if probe.unsettled else _STRIDE
-        steps = min(ceil(log2(min(max(2, probe.shortage), 2**most))), self.max_doublings - self.doublings)
+        lacking = ceil(log2(min(max(2, probe.shortage), 2**most)))
+        steps = min(lacking, self.max_doublings - self.doublings)
         spent = sum(probe.num_requests for probe in self.probes if probe.window)
         first = self.probes[0].num_requests
         while steps > 0 and spent + (first << self.doublings + steps) > _EFFORT * first:
@@ -242,7 +246,8 @@ class Search:
             return [above if above / middle > middle / below else below]
         step = 1 + self.tolerance
         sides = sorted((middle / step, middle * step), reverse=middle / low <= high / middle)
-        return [min(max(aside, low * self._width**_EDGE), high / self._width**_EDGE) for aside in sides]
+        edge = self._width**_EDGE
+        return [min(max(aside, low * edge), high / edge) for aside in sides]
 
     def _crossing(self) -> float:
         assert self.low is not None and self.high is not None

@@ -55,9 +55,24 @@ class Probe:
         return Outcome.OPEN if Outcome.OPEN in outcomes or unsure else Outcome.MEETS
 
     @property
+    def meets(self) -> bool:
+        """Whether the SLO is met for certain."""
+        return self.outcome is Outcome.MEETS
+
+    @property
+    def misses(self) -> bool:
+        """Whether the SLO is missed for certain."""
+        return self.outcome is Outcome.MISSES
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the SLO may be met or missed."""
+        return self.outcome is Outcome.OPEN
+
+    @property
     def unsettled(self) -> bool:
         """Whether all targets are met, but the run is too short for that to count."""
-        return self.outcome is Outcome.OPEN and all(reading.outcome is Outcome.MEETS for reading in self.readings)
+        return self.is_open and all(reading.outcome is Outcome.MEETS for reading in self.readings)
 
     @property
     def shortage(self) -> float:

@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.core.arrays import Floats
-from busdoor.metrics.itl import by_replica, token_gaps, weighted_percentile
+from busdoor.metrics.itl import token_gaps, weighted_percentile
 from busdoor.metrics.saturation import burst_rates
+from busdoor.metrics.throughput import throughput_keys
 from busdoor.metrics.usage import memory_keys, slot_keys
 
 __all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
@@ -91,11 +92,13 @@ def summarize(
 ) -> pd.Series[Any]:
     """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
     # refused requests are counted, but are no load
+    streams, slo = bool(meta.get("streams", True)), meta.get("slo")
     taken = requests[~requests["status"].str.startswith("refused")]
+    good = meets_slo(taken, slo, streams).sum() if slo else np.nan
     summary = {
-        **_throughput(taken, iterations, meta),
+        **throughput_keys(taken, iterations, good),
         "failed": len(requests) - int((requests["status"] == "finished").sum()),
-        **_latency_keys(taken, iterations, bool(meta.get("streams", True))),
+        **_latency_keys(taken, iterations, streams),
         **burst_rates(requests, meta).add_prefix("saturated_"),
         **slot_keys(iterations, stays, meta, taken),
         **memory_keys(iterations, meta),
@@ -109,59 +112,6 @@ def summarize(
         "mbu": _noted(meta, "mbu"),
     }
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
-
-
-def _throughput(requests: pd.DataFrame, iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Any]:
-    done = requests[requests["status"] == "finished"]
-    duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0
-    tokens_in, tokens_out = int(done["input_tokens"].sum()), int(done["output_tokens"].sum())
-    per_s = 1 / duration if duration > 0 else np.nan
-    slo = meta.get("slo")
-    good = meets_slo(requests, slo, bool(meta.get("streams", True))).sum() if slo else np.nan
-    return {
-        "completed": len(done),
-        "duration": duration,
-        "total_input_tokens": tokens_in,
-        "total_output_tokens": tokens_out,
-        "request_throughput": len(done) * per_s,
-        "request_goodput": good * per_s,
-        "output_throughput": tokens_out * per_s,
-        "total_token_throughput": (tokens_in + tokens_out) * per_s,
-        "max_output_tokens_per_s": _peak_tokens_per_s(iterations),
-        "max_concurrent_requests": _most_at_once(done["arrival_s"].to_numpy(), done["finish_s"].to_numpy()),
-    }
-
-
-def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
-    """Most tokens in one of the seconds 0-1, 1-2, ...; those of a stretch are spread over it evenly."""
-    if not len(iterations):
-        return float("nan")
-    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those
-    # after them suffice, so that a clock may span years.
-    starts_s = iterations["start_s"].to_numpy()
-    changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
-    seconds = np.unique(np.concatenate([changes, changes + 1]))
-    return float(np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max())
-
-
-def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
-    of_prefills = iterations["num_first_tokens"] + iterations["num_resumed"]
-    made = iterations["num_decode_tokens"] * iterations["repeat"] + of_prefills
-    start = iterations["start_s"].to_numpy()
-    end = start + iterations["duration_s"].to_numpy()
-    times = np.column_stack([start, end]).ravel()
-    total = np.cumsum(made.to_numpy())
-    totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
-    return np.asarray(np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64)
-
-
-def _most_at_once(begin: Floats, end: Floats) -> int:
-    if not len(begin):
-        return 0
-    times = np.concatenate([begin, end])
-    steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])
-    order = np.lexsort((steps, times))
-    return int(np.cumsum(steps[order]).max())
 
 
 def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:

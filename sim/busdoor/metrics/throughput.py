@@ -1,0 +1,72 @@
+"""Throughput of a run: counts and rates of requests and tokens, and their peaks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.core.arrays import Floats
+from busdoor.metrics.itl import by_replica
+
+
+def throughput_keys(requests: pd.DataFrame, iterations: pd.DataFrame, num_good: float) -> dict[str, Any]:
+    """Return counts and rates of a run's requests and tokens.
+
+    Parameters
+    ----------
+    requests, iterations : DataFrame
+        Tables of a result, without refused requests.
+    num_good : float
+        Requests that met the SLO; NaN without one.
+    """
+    done = requests[requests["status"] == "finished"]
+    duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0
+    tokens_in, tokens_out = int(done["input_tokens"].sum()), int(done["output_tokens"].sum())
+    per_s = 1 / duration if duration > 0 else np.nan
+    arrival_s, finish_s = done["arrival_s"].to_numpy(), done["finish_s"].to_numpy()
+    return {
+        "completed": len(done),
+        "duration": duration,
+        "total_input_tokens": tokens_in,
+        "total_output_tokens": tokens_out,
+        "request_throughput": len(done) * per_s,
+        "request_goodput": num_good * per_s,
+        "output_throughput": tokens_out * per_s,
+        "total_token_throughput": (tokens_in + tokens_out) * per_s,
+        "max_output_tokens_per_s": _peak_tokens_per_s(iterations),
+        "max_concurrent_requests": _most_at_once(arrival_s, finish_s),
+    }
+
+
+def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
+    """Return the most tokens in one of the seconds 0-1, 1-2, ...; a stretch spreads its tokens evenly."""
+    if not len(iterations):
+        return float("nan")
+    # Nothing changes between a beginning or end of a stretch and the next: their seconds and those
+    # after them suffice, so that a clock may span years.
+    starts_s = iterations["start_s"].to_numpy()
+    changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
+    seconds = np.unique(np.concatenate([changes, changes + 1]))
+    return float(np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max())
+
+
+def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
+    of_prefills = iterations["num_first_tokens"] + iterations["num_resumed"]
+    made = iterations["num_decode_tokens"] * iterations["repeat"] + of_prefills
+    start = iterations["start_s"].to_numpy()
+    end = start + iterations["duration_s"].to_numpy()
+    times = np.column_stack([start, end]).ravel()
+    total = np.cumsum(made.to_numpy())
+    totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
+    return np.asarray(np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64)
+
+
+def _most_at_once(begin: Floats, end: Floats) -> int:
+    if not len(begin):
+        return 0
+    times = np.concatenate([begin, end])
+    steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])
+    order = np.lexsort((steps, times))
+    return int(np.cumsum(steps[order]).max())
