@@ -105,10 +105,14 @@ def brute_force_s(model, chunks, decodes, padding=0):
     tokens = sum(n for n, _ in chunks) + len(decodes) + padding
     requests = len(chunks) + len(decodes)
 
-    def gemm_s(parameters, bytes_each, rows, flops, read=1.0):
-        return max(
-            read * parameters * bytes_each / tp / bandwidth, 2 * parameters * (rows + min(rows, 64 * read)) / tp / flops
-        )
+    def gemm_s(parameters, bytes_each, rows, flops):
+        read_s = parameters * bytes_each / tp / bandwidth
+        wasted = min(rows, 64, 64 * 256 / max(rows, 1))
+        return max(read_s, 2 * parameters * (rows + wasted) / tp / flops * (0.92 + 0.3 * rows / (rows + 8192)))
+
+    def experts_s(parameters, bytes_each, rows, flops, read):
+        read_s = read * parameters * bytes_each / tp / bandwidth
+        return max(read_s, 2 * parameters * (rows + min(rows, 64 * read)) / tp / flops)
 
     step_s, request_s = model.engine.host_per_step_s, model.engine.host_per_request_s
     total = (step_s if model.step_overhead_s is None else model.step_overhead_s) + requests * request_s
@@ -117,7 +121,7 @@ def brute_force_s(model, chunks, decodes, padding=0):
     if m.num_experts > 1:
         expert = 3 * m.hidden_size * m.intermediate_size * m.num_hidden_layers
         read = m.num_experts * (1 - (1 - m.num_experts_per_tok / m.num_experts) ** tokens)
-        total += gemm_s(expert, w, tokens * m.num_experts_per_tok, rate, read)
+        total += experts_s(expert, w, tokens * m.num_experts_per_tok, rate, read)
     kv_token = 2 * max(1, m.num_key_value_heads // tp) * m.head_dim * kv
     pair_flop_s = rate16 / gemm * model.attention_efficiency
     for _ in range(m.num_hidden_layers):
@@ -133,8 +137,8 @@ def brute_force_s(model, chunks, decodes, padding=0):
             sum(4 * q / tp * (c + 1) for c in decodes) / pair_flop_s,
         )
         if tp > 1:
-            ring_s = tokens * m.hidden_size * 2 * 2 * (tp - 1) / tp / (g.link_bytes_per_s * model.link_efficiency)
-            total += 2 * (model.all_reduce_latency_s + ring_s)
+            ring_s = tokens * m.hidden_size * 2 * 2 * (tp - 1) / tp / (g.link_bytes_per_s * 0.8)  # all NVLink
+            total += 2 * (9e-6 + ring_s)
     return total
 
 
@@ -191,6 +195,20 @@ def test_two_gpus_halve_weights_and_kv_and_pay_for_all_reduces():
     for name in ("dense", "lm_head", "decode_attention"):
         assert parts[1][name] == pytest.approx(parts[0][name] / 2)
     assert parts[0]["all_reduce"] == 0 < parts[1]["all_reduce"]
+
+
+def test_all_reduces_over_pcie_cost_what_nvlink_hides():
+    fields = {"gpu": "l40s", "model": "llama-3.1-8b", "tp": 2}
+    pcie = make_step_time("roofline", **fields)
+    nvlink = make_step_time("roofline", **{**fields, "gpu": {"name": "l40s", "link_bytes_per_s": 450e9}})
+    prefill, decode = make_batch([(2048, 0)]), make_batch(decodes=[1000] * 32)
+    sent_bytes = 2048 * 4096 * 2  # two cards send each position's width once per all-reduce
+    ring_s = 64 * (sent_bytes / (0.6 * 32e9) + 7e-6)
+    assert pcie.parts_s(prefill, 1)["all_reduce"][0] == pytest.approx(ring_s)
+    assert pcie.duration_s(prefill) > 1.2 * nvlink.duration_s(prefill)
+    assert pcie.duration_s(decode) > nvlink.duration_s(decode)
+    given = make_step_time("roofline", **fields, link_efficiency=0.2, all_reduce_latency_s=50e-6)
+    assert given.parts_s(prefill, 1)["all_reduce"][0] == pytest.approx(64 * (sent_bytes / (0.2 * 32e9) + 50e-6))
 
 
 def test_weights_over_the_memory_are_refused_with_a_way_out():

@@ -76,6 +76,8 @@ class Policy(ABC):
     whole_batch : bool
         Whether a batch keeps its slots until its last request ends (static batching, the bus), so that no request
         enters in between; otherwise a request may enter and leave at every iteration (continuous batching, the door).
+    prefill_alone : bool
+        Whether no request decodes in an iteration that computes prompts.
     lookahead : int
         When an iteration is decided where neither user nor engine says: 0, at the end of the one before; 1, while that
         still runs.
@@ -86,6 +88,7 @@ class Policy(ABC):
     max_output_tokens: int | None = None
     streams: bool = True
     whole_batch: ClassVar[bool] = False
+    prefill_alone: ClassVar[bool] = False
     lookahead: ClassVar[int] = 0
     _used: bool = False
 
@@ -191,8 +194,7 @@ class Policy(ABC):
 
         Notes
         -----
-        See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the approximations. `prefill_first` and `tgi`
-        are given the capacity of prompts that run beside decodes, which is a little too much, and the slots that `tgi`
+        See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the approximations. The slots that `tgi`
         leaves empty until enough wait are counted as taken. The prefix cache is unknown here, so that a trace with
         hits can be served beyond a load of 1. A policy of your own inherits this; override it to say better.
         """
@@ -204,6 +206,7 @@ class Policy(ABC):
             kv_tokens=getattr(getattr(self, "kv", None), "num_tokens", inf),
             max_num_batched_tokens=getattr(self, "max_num_batched_tokens", None) or inf,
             reserved_tokens=self.reservations(trace),
+            prefill_alone=self.prefill_alone,
         )
 
     def reservations(self, trace: Trace) -> NDArray[np.int64] | None:

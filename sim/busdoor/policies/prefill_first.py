@@ -44,6 +44,8 @@ class PrefillFirstPolicy(PagedPolicy):
     0 2 []
     """
 
+    prefill_alone = True
+
     def __init__(
         self,
         kv: PagedKV,

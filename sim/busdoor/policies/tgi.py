@@ -52,6 +52,8 @@ class TgiPolicy(ReservingPolicy):
     0 3 [Request(0, 16 in, 3 out, finished), Request(1, 16 in, 3 out, finished), Request(2, 16 in, 3 out, finished)]
     """
 
+    prefill_alone = True
+
     def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, **settings: Any) -> None:
         chosen = TgiConfig(max_num_seqs=max_num_seqs, **settings)
         super().__init__(kv, max_num_seqs, max_model_len, chosen.max_output_tokens)

@@ -13,7 +13,7 @@ from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import LineStepTime
 from busdoor.step_time.roofline_attention import Windows
-from busdoor.step_time.roofline_costs import HALF_TILE_ROWS, Costs
+from busdoor.step_time.roofline_costs import Costs
 from busdoor.step_time.roofline_costs_of import costs_of
 from busdoor.step_time.roofline_fields import RooflineFields
 
@@ -34,11 +34,12 @@ class RooflineStepTime(RooflineFields, LineStepTime):
       of the two stays the longer, and a stretch of decodes is exactly a line; windowed layers stop at their window, by
       the mean context of the rows, and latent attention reads compressed keys and multiplies by them;
     - activations: what norms, rotary embedding, KV write and activation function read and write;
-    - all_reduce: with `tp`, two rings a layer over the GPUs' links (underestimates messages of 0.1 to 1 MB on NVLink by
-      2 or 3, see sglang PR 2904);
+    - all_reduce: with `tp`, two rings a layer over the GPUs' links, NVLink or PCIe (underestimates messages of 0.1 to
+      1 MB on NVLink by 2 or 3, see sglang PR 2904);
     - overhead: launch gaps of every layer, and the engine's host time of a step and of each request.
 
-    A GEMM of M rows computes M + min(M, 64) rows: its 128-row tiles are half empty on average (see `costs`).
+    GEMMs of few rows waste part of their tiles, and those of many run at less of the matrix rate (see
+    `roofline_costs`).
     `tp` divides weights, FLOP and KV heads. Embeddings and LM head stay at 16 bits under quantised weights.
 
     Its fields are those of `RooflineFields`.
@@ -90,12 +91,8 @@ class RooflineStepTime(RooflineFields, LineStepTime):
         pair_s = cost.decode_pair_s
         seconds = cost.fixed_s + requests * cost.request_s + tokens * cost.token_s
         seconds += (batch.decode_context_tokens + rows) * pair_s
-        read_s = cost.dense_read_s
-        compute_s = (tokens + (tokens if tokens < HALF_TILE_ROWS else HALF_TILE_ROWS)) * cost.dense_row_s
-        seconds += read_s if read_s > compute_s else compute_s
-        read_s = cost.head_read_s
-        compute_s = (requests + (requests if requests < HALF_TILE_ROWS else HALF_TILE_ROWS)) * cost.head_row_s
-        seconds += read_s if read_s > compute_s else compute_s
+        seconds += cost.gemm_s(tokens, cost.dense_read_s, cost.dense_row_s)
+        seconds += cost.gemm_s(requests, cost.head_read_s, cost.head_row_s)
         if cost.num_experts > 1:
             seconds += cost.experts_s(tokens)
         if batch.prefill_attention:

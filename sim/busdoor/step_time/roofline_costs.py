@@ -13,12 +13,18 @@ from busdoor.step_time.roofline_attention import Windows
 
 Count = TypeVar("Count", float, NDArray[np.float64])
 
-# GEMM tiles have 128 rows on Ampere and Hopper (cuBLAS and CUTLASS), of which the last is half empty on average;
-# kernels with shorter tiles take over below that, so that never more than as many rows again are wasted. Against
-# aiconfigurator's h100_sxm sweep (N = 6144, K = 4096) it is 11 % short at M = 256 and 9 % long at 512.
-HALF_TILE_ROWS = 64
+# GEMM tiles have up to 128 rows (cuBLAS and CUTLASS), of which the last is half empty on average; kernels with shorter
+# tiles take over below that, so that never more than as many rows again are wasted, and beyond 256 rows larger tiles
+# and a choice of splits win them back. Against aiconfigurator-core 0.12 (h100_sxm, vLLM 0.24, bf16, N and K from 4,096
+# to 30,000), whose GEMMs of 256 rows reach 0.62 of the matrix rate, of 512 0.80, of 1,024 0.83.
+HALF_TILE_ROWS, TILED_ROWS = 64, 256
+# Many rows run slower again, as they heat the GPU until it lowers its clock: 0.80 at 4,096 rows, 0.765 at 8,192, 0.75
+# at 16,384 (there). `gemm_efficiency` is that of about 3,000 rows: a row takes FEW_ROWS of the time that it says, and
+# up to MANY_ROWS more as rows pass SLOWER_ROWS.
+FEW_ROWS, MANY_ROWS, SLOWER_ROWS = 0.92, 0.30, 8192
 FLOP_PER_PARAMETER = 2  # a multiply and an add
 ACTIVATION_BYTES = 2  # bf16 between kernels whatever the weights' format
+FASTEST_PCIE = 64e9  # bytes/s in one direction, PCIe 5 x16: links that are faster are NVLink or the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,13 @@ class Costs:
     decode_pair_s: float
     windows: Windows | None
 
-    def gemm_s(self, rows: float, read_s: float, row_s: float) -> float:
-        """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` a row."""
-        return max(read_s, (rows + min(rows, HALF_TILE_ROWS)) * row_s)
+    @staticmethod
+    def gemm_s(rows: int, read_s: float, row_s: float) -> float:
+        """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` per row."""
+        wasted = HALF_TILE_ROWS if rows <= TILED_ROWS else HALF_TILE_ROWS * TILED_ROWS / rows
+        slower = FEW_ROWS + MANY_ROWS * rows / (rows + SLOWER_ROWS)
+        compute_s = (rows + (rows if rows < wasted else wasted)) * slower * row_s
+        return read_s if read_s > compute_s else compute_s
 
     def experts_s(self, tokens: int) -> float:
         """Seconds of the experts that so many positions are expected to visit; 0 in a dense model."""
@@ -103,3 +113,21 @@ def activation_bytes(shape: ModelShape, tp: int) -> float:
     mlp = (3 if shape.mlp == "gated" else 2) * shape.mlp_widths
     values = shape.num_hidden_layers * (8 * shape.hidden_size + 2 * heads / tp) + mlp / tp
     return values * ACTIVATION_BYTES
+
+
+def all_reduce_of(link_bytes_per_s: float, tp: int) -> tuple[float, float]:
+    """Return the latency of an all-reduce in seconds, and the share of the link bandwidth that long ones reach.
+
+    NVLink: 9 µs at tp 2, 4 and 8 (vLLM's custom kernel on an H100; sglang PR 2904) and 0.8 (NCCL's
+    rings). PCIe: 7, 14 and 28 µs, and 0.6 between two cards, 0.4 among more (NCCL 2.29 on RTX PRO 6000,
+    aiconfigurator-core 0.12). Cards of two sockets reach a third of that (there: L40S), and cards
+    without peer access, as the RTX 4090's, less than here: give them a `link_efficiency`.
+
+    Examples
+    --------
+    >>> all_reduce_of(450e9, 8), all_reduce_of(32e9, 2)
+    ((9e-06, 0.8), (7e-06, 0.6))
+    """
+    if link_bytes_per_s > FASTEST_PCIE:
+        return 9e-6, 0.8
+    return 3.5e-6 * tp, 0.6 if tp == 2 else 0.4

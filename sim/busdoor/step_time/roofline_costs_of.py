@@ -5,7 +5,13 @@ from __future__ import annotations
 from busdoor.catalog import BYTES_PER_VALUE
 from busdoor.catalog.dtypes import lm_head_dtype
 from busdoor.step_time.roofline_attention import Windows
-from busdoor.step_time.roofline_costs import ACTIVATION_BYTES, FLOP_PER_PARAMETER, Costs, activation_bytes
+from busdoor.step_time.roofline_costs import (
+    ACTIVATION_BYTES,
+    FLOP_PER_PARAMETER,
+    Costs,
+    activation_bytes,
+    all_reduce_of,
+)
 from busdoor.step_time.roofline_fields import RooflineFields
 
 
@@ -57,5 +63,7 @@ def _all_reduce(roofline: RooflineFields) -> tuple[float, float]:
         return 0.0, 0.0
     rings = 2 * shape.num_hidden_layers
     sent_bytes = 2 * (tp - 1) / tp * shape.hidden_size * ACTIVATION_BYTES
-    rate = roofline.gpu.link_bytes_per_s * roofline.link_efficiency
-    return rings * sent_bytes / rate, rings * roofline.all_reduce_latency_s
+    latency_s, share = all_reduce_of(roofline.gpu.link_bytes_per_s, tp)
+    latency_s = latency_s if roofline.all_reduce_latency_s is None else roofline.all_reduce_latency_s
+    rate = roofline.gpu.link_bytes_per_s * (roofline.link_efficiency or share)
+    return rings * sent_bytes / rate, rings * latency_s

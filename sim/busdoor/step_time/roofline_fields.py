@@ -38,10 +38,9 @@ class RooflineFields:
         Host time of a step, and of a request in it, in place of the engine's.
     layer_overhead_s : float
         Launch gaps and ramps of a layer's kernels (BLIS's fit on an H100: 32.1 µs).
-    all_reduce_latency_s : float
-        Latency of one all-reduce (vLLM's custom kernel on an H100: 9 µs at tp 2, 4 and 8; sglang PR 2904).
-    link_efficiency : float
-        Share of the link bandwidth that an all-reduce reaches (NCCL rings: about 0.8).
+    all_reduce_latency_s, link_efficiency : float, optional
+        Latency of one all-reduce, and the share of the link bandwidth that it reaches, in place of
+        those measured on links like the GPU's (see `roofline_costs.all_reduce_of`).
     """
 
     gpu: Annotated[GPU, BeforeValidator(gpu)]
@@ -57,8 +56,8 @@ class RooflineFields:
     step_overhead_s: TermSeconds | None = None
     layer_overhead_s: TermSeconds = 32e-6
     request_overhead_s: TermSeconds | None = None
-    all_reduce_latency_s: TermSeconds = 9e-6
-    link_efficiency: Share = 0.8
+    all_reduce_latency_s: TermSeconds | None = None
+    link_efficiency: Share | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight_dtype", self.weights)

@@ -24,6 +24,7 @@ def continuous_capacity_rps(
     kv_tokens: float = inf,
     max_num_batched_tokens: float = inf,
     reserved_tokens: ArrayLike | None = None,
+    prefill_alone: bool = False,
 ) -> float:
     """Estimate the requests per second that an iteration-level policy can carry.
 
@@ -41,6 +42,8 @@ def continuous_capacity_rps(
         Token budget of an iteration.
     reserved_tokens : array of int, shape (n,), optional
         KV tokens that each request reserves at admission; on demand if left out.
+    prefill_alone : bool
+        Whether prompts are computed in iterations of their own, in which no request decodes.
 
     Returns
     -------
@@ -70,10 +73,13 @@ def continuous_capacity_rps(
     slots = min(max_num_seqs, kv_limited_batch(kv_tokens, held, mean_answer), max_num_batched_tokens / slot_tokens)
     if isinf(slots):
         raise ValueError("nothing bounds the batch; give max_num_seqs, kv_tokens or max_num_batched_tokens")
-    return interpolate(lambda rows: _iteration_rps(step_time, prompts, answers, rows, steps), max(1.0, slots))
+    lengths = prompts, answers
+    return interpolate(lambda rows: _iteration_rps(step_time, *lengths, rows, steps, prefill_alone), max(1.0, slots))
 
 
-def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float) -> float:
+def _iteration_rps(
+    step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float, prefill_alone: bool
+) -> float:
     """Return requests per second when as many prompts begin as answers end, and these end independently."""
     admitted = slots / float(answers.mean())
     share = -expm1(-admitted)  # of the iterations, those that compute prompts: a Poisson number, not zero
@@ -81,12 +87,16 @@ def _iteration_rps(step_time: StepTime, prompts: Floats, answers: Floats, slots:
     # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
     context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
     decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
-    mixed = Batch(chunks=whole_prompts(round(begun), float(prompts.mean())), decode_context_tokens=round(context))
-    mixed.num_decode_tokens = slots - len(mixed.chunks)
+    mixed = Batch(chunks=whole_prompts(round(begun), float(prompts.mean())))
+    if not prefill_alone:
+        mixed.decode_context_tokens = round(context)
+        mixed.num_decode_tokens = slots - len(mixed.chunks)
     mixed.num_prefill_tokens = round(begun * float(prompts.mean()))
     mixed.prefill_attention = begun * float(np.mean(prompts * (prompts + 1) / 2))
     mixed.prefill_context_tokens = round(begun * float(prompts.mean()))
-    return admitted / (share * step_time.duration_s(mixed) + (1 - share) * step_time.duration_s(decode))
+    # Where prompts run alone, the decodes' iterations are as many more, but for the first tokens, which prompts yield.
+    decoding = 1 - admitted / slots if prefill_alone else 1 - share
+    return admitted / (share * step_time.duration_s(mixed) + decoding * step_time.duration_s(decode))
 
 
 def whole_prompts(number: int, prompt: float) -> list[Chunk]:
