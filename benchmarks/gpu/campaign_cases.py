@@ -19,7 +19,8 @@ from busdoor.policies import policy_config
 from busdoor.policies.base import Policy
 from busdoor.step_time.base import StepTime
 from busdoor_gpu.twin.grid import GridLimits
-from busdoor_gpu.twin.held_out_runs import HELD_OUT, SIZED, Case, arriving, memory_for
+from busdoor_gpu.twin.held_out_cases import HELD_OUT, SIZED, Case
+from busdoor_gpu.twin.held_out_runs import arriving, memory_for
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 from pathlib import Path
-from typing import Any
 
 import torch
-from benchmarks.gpu.cases import TOLERANCE, Case, error, make_case
+from benchmarks.gpu.attention import Attention, attention_benchmarks, check, our_call
+from benchmarks.gpu.cases import TOLERANCE, Case, error
 from benchmarks.gpu.flex import flex_paged
 from benchmarks.gpu.peers import PEERS, absent
 from benchmarks.gpu.small import Small, small_ops
@@ -21,9 +21,6 @@ from benchmarks.gpu.timing import Ceiling, Deadline, measure_ceiling, median_us
 
 from busdoor_gpu.kernels._launch import cdiv
 from busdoor_gpu.kernels.cache import gather_kv
-from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
-from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
-from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference, plan_prefill
 
 _MAX_COPIES = 32  # of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
 
@@ -57,97 +54,6 @@ class Row:
     share: float = nan
     must: str = ""
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Attention:
-    """One attention benchmark: lengths, heads, and the target on an H100."""
-
-    op: str
-    shape: str
-    seq_lens: list[int]
-    query_lens: list[int]
-    num_q_heads: int = 32
-    num_kv_heads: int = 8
-    head_dim: int = 128
-    block_size: int = 16
-    must: str = ""
-
-    def make(self, dtype: torch.dtype, device: torch.device) -> Case:
-        """Build the batch."""
-        heads = (self.num_q_heads, self.num_kv_heads, self.head_dim, self.block_size)
-        return make_case(self.seq_lens, self.query_lens, *heads, dtype=dtype, device=device)
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of the keys and values that must be read, in half precision."""
-        return 2 * 2 * sum(self.seq_lens) * self.num_kv_heads * self.head_dim
-
-    @property
-    def flops(self) -> float:
-        """Operations of two products of every query with every key that it attends to."""
-        pairs = sum(q * (n - q) + q * (q + 1) / 2 for n, q in zip(self.seq_lens, self.query_lens, strict=True))
-        return 4 * self.num_q_heads * self.head_dim * pairs
-
-
-_SHORT = {"num_q_heads": "Hq", "num_kv_heads": "Hkv", "head_dim": "d", "block_size": "block"}
-
-
-def _decode(batch: int, context: int, must: str = "", **shape: Any) -> Attention:
-    named = "".join(f" {_SHORT[name]}={value}" for name, value in shape.items())
-    return Attention("decode", f"B={batch} ctx={context}{named}", [context] * batch, [1] * batch, must=must, **shape)
-
-
-def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
-    """Return the benchmarks: K1 to K9 of references/gpu-anchors 7, then other shapes; toy shapes on a CPU."""
-    if not on_gpu:
-        toy: dict[str, Any] = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 32}
-        return [
-            _decode(4, 64, **toy),
-            Attention("prefill", "64 tokens", [64], [64], **toy),
-            Attention("prefill", "16 on 48 and 4 decodes", [64, *[40] * 4], [16, *[1] * 4], **toy),
-        ]
-    first = [
-        _decode(64, 4096, "400 us"),
-        _decode(256, 1024, "415 us"),
-        _decode(1, 32768, "80 us"),
-        Attention("prefill", "4096 tokens", [4096], [4096], must="300 TFLOP/s"),
-    ]
-    if quick:
-        return first
-    skewed = [512] * 63 + [32768]
-    return [
-        *first,
-        _decode(32, 1024, "68 us"),
-        _decode(8, 4096, "68 us"),
-        _decode(1, 1024, "15 us"),
-        Attention("decode", "63 x 512 and 1 x 32768", skewed, [1] * 64, must="1.3 x bytes / 2.7 TB/s = 128 us"),
-        _decode(64, 4096, block_size=64),
-        _decode(64, 4096, num_q_heads=16),
-        _decode(64, 4096, head_dim=64),
-        Attention("prefill", "2048 tokens", [2048], [2048], must="230 TFLOP/s"),
-        Attention("prefill", "8192 tokens", [8192], [8192], must="350 TFLOP/s"),
-        Attention("prefill", "16384 tokens", [16384], [16384], must="380 TFLOP/s"),
-        Attention("prefill", "512 on 8192", [8704], [512]),
-        Attention("prefill", "512 on 8192 and 64 decodes at 1024", [8704] + [1024] * 64, [512] + [1] * 64),
-    ]
-
-
-def _our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.Tensor]:
-    """Prepare one call; the plan belongs to the step, not to the layer, and is timed separately."""
-    group = bench.num_q_heads // bench.num_kv_heads
-    if bench.op == "decode" and on_gpu:
-        plan = DecodePlan.allocate(
-            len(bench.seq_lens), bench.num_q_heads, bench.num_kv_heads, bench.head_dim, case.query.device
-        )
-        plan_decode(plan, case.seq_lens)
-        return partial(paged_decode, *case.decode_args, plan=plan, out=torch.empty_like(case.query))
-    if bench.op == "decode":
-        return partial(paged_decode_reference, *case.decode_args)
-    if not on_gpu:
-        return partial(paged_prefill_reference, *case.prefill_args)
-    blocks = plan_prefill(bench.query_lens, bench.seq_lens, group, case.query.device)
-    return partial(paged_prefill, *case.prefill_args, plan=blocks, out=torch.empty_like(case.query))
 
 
 def _uniform(bench: Attention) -> tuple[int, int, int] | None:
@@ -193,7 +99,7 @@ def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: b
     dtype = torch.bfloat16 if on_gpu else torch.float32
     cases = _copies(bench.make(dtype, device), bench.kv_bytes, device)
     work = (bench.kv_bytes, bench.flops, top)
-    us = median_us([_our_call(bench, case, on_gpu) for case in cases], device)
+    us = median_us([our_call(bench, case, on_gpu) for case in cases], device)
     yield _row(bench.op, bench.shape, "triton" if on_gpu else "reference", us, *work, bench.must)
     uniform = _uniform(bench)
     if uniform is None:
@@ -214,7 +120,7 @@ def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Pat
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     case = bench.make(dtype, device)
     case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # peers may read NaN
-    wanted = _our_call(bench, case, device.type == "cuda")()
+    wanted = our_call(bench, case, device.type == "cuda")()
     for peer, file in there:
         try:
             call = peer.prepare(file, case)
@@ -236,33 +142,6 @@ def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
         yield _row(op.name, op.shape, "triton", median_us(op.kernel_calls, device), op.num_bytes, 0, top, op.must)
     us = median_us(op.reference_calls, device, graph=False)
     yield _row(op.name, op.shape, "reference, eager", us, op.num_bytes, 0, top)
-
-
-def check(device: torch.device) -> float:
-    """Compare the attention kernels with float64 references on odd batches between NaN; return the largest error.
-
-    Raises
-    ------
-    AssertionError
-        If an error exceeds the tolerance of the type, so that no wrong kernel is timed.
-    """
-    if device.type != "cuda":
-        return 0.0
-    worst = 0.0
-    for head_dim, block_size in ((64, 16), (128, 16), (128, 64)):
-        shape: dict[str, Any] = {"num_q_heads": 32, "num_kv_heads": 8, "head_dim": head_dim, "block_size": block_size}
-        bench = Attention("decode", "check", [1, 0, 777, 5000, 64], [1] * 5, **shape)
-        mixed = Attention("prefill", "check", [300, 1000, 77, 129], [300, 200, 1, 129], **shape)
-        for one in (bench, mixed):
-            case = one.make(torch.bfloat16, device)
-            exact = case.to(torch.float64)
-            decode = one.op == "decode"
-            wanted = (
-                paged_decode_reference(*exact.decode_args) if decode else paged_prefill_reference(*exact.prefill_args)
-            )
-            worst = max(worst, error(_our_call(one, case, True)(), wanted))
-    assert worst < TOLERANCE[torch.bfloat16], f"attention differs from its reference by {worst:.2g}; nothing was timed"
-    return worst
 
 
 def run(

@@ -22,6 +22,7 @@ from busdoor_gpu.kernels import argmax, paged_decode, paged_prefill, rmsnorm, ro
 from busdoor_gpu.kernels._launch import Launch, recording
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
+from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
 _ROWS, _TOKENS, _LENGTH = 64, 512, 4096  # any multiples of 16: the code depends on that only
 # Products by warpgroup and by warp, asynchronous copies to shared memory, loads, stores.
@@ -109,8 +110,8 @@ def _elementwise(shape: Shape, page: int) -> None:
 
 
 def _step(shape: Shape, page: int) -> None:
-    table = step_inputs.SlotTable.allocate(_ROWS, _LENGTH, page, "meta")
-    step = step_inputs.StepInputs.allocate(_ROWS, _ROWS, table)
+    table = SlotTable.allocate(_ROWS, _LENGTH, page, "meta")
+    step = StepInputs.allocate(_ROWS, _ROWS, table)
     step_inputs.prepare_step(table, _ints(_ROWS), _ints(_ROWS + 1), step)
     step_inputs.commit_step(table, _ints(_ROWS), _ints(_ROWS + 1), _ints(_ROWS))
 

@@ -11,13 +11,25 @@ import pandas as pd
 import busdoor
 from busdoor.calibration import Calibration, load_measured
 from busdoor.calibration.fit import HOST_BOUND
-from busdoor.calibration.log import touching
 from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.run import RunValidation
 from busdoor.validation.twin_folder import Twin, find_twins
 from busdoor.validation.validation import Validation
+from lessons.followed import followed
+
+__all__ = [
+    "errors",
+    "followed",
+    "measured_twin",
+    "measured_twins",
+    "missed_bars",
+    "scoreboard",
+    "shapes",
+    "terms",
+    "vllm_runs",
+]
 
 _ROOT = Path(busdoor.__file__).resolve().parents[2]
 RESULTS = _ROOT / "gpu" / "results"
@@ -64,7 +76,7 @@ def measured_twin(name: str) -> Twin:
 
 
 def vllm_runs() -> dict[str, Result]:
-    """Logs of the real vLLM on a CPU, by their rate in requests per second; see tests/measured/README.md."""
+    """Return logs of the real vLLM on a CPU, by their rate in requests per second; see tests/measured/README.md."""
     rates = (4, 12, 20)
     return {f"rate_{rate}": load_measured(_ROOT / f"tests/measured/vllm_cpu/rate_{rate}.json.gz") for rate in rates}
 
@@ -176,59 +188,6 @@ def _behind(run: RunValidation | None, quantity: str) -> dict[str, float]:
         return {"measured (s)": np.nan, "simulated (s)": np.nan, "requests": np.nan}
     seconds = {f"{side} (s)": float(run.table[side][key]) for side in ("measured", "simulated")}
     return {**seconds, "requests": len(run.measured.requests)}
-
-
-def followed(run: RunValidation) -> pd.DataFrame:
-    """Return where the step time errs, by what an iteration is and what follows it at once.
-
-    Returns
-    -------
-    DataFrame
-        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent of the run's.
-
-    Examples
-    --------
-    >>> from busdoor.validation.validate import validate
-    >>> twin = measured_twin("h100-llama-3.1-8b")
-    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time)
-    >>> followed(code.runs[0])["error"].round(1).to_dict()["decodes, then prefill"]
-    -4.9
-    """
-    table = run.measured.iterations.assign(predicted_s=run.predicted_s)
-    prefill, after = (table["num_prefill_tokens"] > 0), _prefill_next(table)
-    cells = table.groupby((prefill.map(_WORK) + ", then " + after.map(_WORK)).rename(None))
-    off_s = cells["predicted_s"].sum() - cells["duration_s"].sum()
-    return pd.DataFrame({
-        "iterations": cells.size(),
-        "measured_ms": 1e3 * cells["duration_s"].mean(),
-        "predicted_ms": 1e3 * cells["predicted_s"].mean(),
-        "error": 100 * off_s / table["duration_s"].sum(),
-    })  # fmt: skip
-
-
-_WORK = {False: "decodes", True: "prefill"}
-
-
-def _prefill_next(table: pd.DataFrame) -> pd.Series[bool]:
-    prefill = table["num_prefill_tokens"].shift(-1, fill_value=0) > 0
-    return prefill & np.append(touching(table), False)
-
-
-def launches(result: Result) -> pd.Series[float]:
-    """Milliseconds that the host took to launch a prefill kernel by kernel: in a profile, or while decodes ran.
-
-    Examples
-    --------
-    >>> twin = measured_twin("h100-llama-3.1-8b")
-    >>> own = [twin.profile, twin.runs["azure-conv-0.75"]]
-    >>> [f"{launches(result).median():.1f}" for result in own]
-    ['9.3', '18.6']
-    """
-    table = result.iterations
-    prefill = table["num_prefill_tokens"] > 0
-    single = table["num_requests"] - table["num_decode_tokens"] == 1  # a profile's shapes may have hundreds of prompts
-    rows = prefill & single if result.meta["policy"] == "grid" else ~prefill & _prefill_next(table)
-    return 1e3 * table.loc[rows, "host_s"]
 
 
 def scoreboard(validations: dict[str, Validation]) -> pd.DataFrame:

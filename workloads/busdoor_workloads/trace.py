@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from busdoor_workloads.columns import MAX_TOKENS, FloatArray, IntArray, chosen_rows, floats, integers, require
+from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers
 from busdoor_workloads.given import instance, positive, whole_number
 from busdoor_workloads.reading.frame import frame_fields
+from busdoor_workloads.trace_check import INTEGER_COLUMNS, SECONDS_COLUMNS, check_columns
 
-_INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")
 _COUNTED = ("rows_dropped", "rows_clipped")  # keys of the metadata: requests that the reader left out or cut
-_SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,38 +81,17 @@ class Trace:
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         set_field(self, "arrival_s", floats("arrival_s", self.arrival_s))
-        for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS):
+        for column in ("input_tokens", "output_tokens", *INTEGER_COLUMNS):
             if (values := getattr(self, column)) is not None:
                 set_field(self, column, integers(column, values))
-        for column in _SECONDS_COLUMNS:
+        for column in SECONDS_COLUMNS:
             if (values := getattr(self, column)) is not None:
                 set_field(self, column, floats(column, values))
-        self._check()
+        self._check_plain()
+        check_columns(vars(self))
 
     def __len__(self) -> int:
         return len(self.arrival_s)
-
-    def _check(self) -> None:
-        self._check_plain()
-        for column in ("input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids"):
-            values = getattr(self, column)
-            if values is not None and len(values) != len(self):
-                raise ValueError(f"{column} has {len(values)} rows but arrival_s has {len(self)}; they must agree")
-        require("arrival_s", self.arrival_s, np.isfinite(self.arrival_s) & (self.arrival_s >= 0), "0 or later")
-        require("arrival_s", self.arrival_s, np.diff(self.arrival_s, prepend=0) >= 0, "in order of arrival")
-        for column, tokens in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
-            require(column, tokens, tokens >= 1, "at least 1")
-            require(column, tokens, tokens <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
-        if self.max_output_tokens is not None:
-            cap = self.max_output_tokens
-            require("max_output_tokens", cap, cap >= self.output_tokens, "at least output_tokens")
-            require("max_output_tokens", cap, cap <= MAX_TOKENS, f"at most {MAX_TOKENS:,}")
-        if self.think_time_s is not None:
-            require("think_time_s", self.think_time_s, ~(self.think_time_s < 0), "0 or more")
-        if self.timeout_s is not None:
-            require("timeout_s", self.timeout_s, ~(self.timeout_s <= 0), "more than 0")
-        if self.hash_ids is not None and not self.block_size:
-            raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
 
     def _check_plain(self) -> None:
         """Check the fields that are not columns of numbers."""
@@ -127,6 +105,8 @@ class Trace:
             instance("hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request")
             for row in self.hash_ids:
                 instance("a row of hash_ids", row, Sized, "a list of block ids")
+            if not self.block_size:
+                raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -152,7 +132,7 @@ class Trace:
         >>> Trace(arrival_s=[0, 1, 2], input_tokens=[5, 6, 7], output_tokens=[1, 1, 1]).select([0, 2]).input_tokens
         array([5, 7])
         """
-        columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS)
+        columns = ("arrival_s", "input_tokens", "output_tokens", *INTEGER_COLUMNS, *SECONDS_COLUMNS)
         chosen = chosen_rows(rows, len(self))
         taken = {c: getattr(self, c)[chosen] for c in columns if getattr(self, c) is not None}
         if self.hash_ids is not None:
@@ -215,5 +195,5 @@ class Trace:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame of the columns that are present."""
-        columns = ("arrival_s", "input_tokens", "output_tokens", *_INTEGER_COLUMNS, *_SECONDS_COLUMNS, "hash_ids")
+        columns = ("arrival_s", "input_tokens", "output_tokens", *INTEGER_COLUMNS, *SECONDS_COLUMNS, "hash_ids")
         return pd.DataFrame({c: getattr(self, c) for c in columns if getattr(self, c) is not None})

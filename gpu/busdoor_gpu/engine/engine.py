@@ -20,7 +20,7 @@ from busdoor_gpu.engine.slots import EngineError, Slots, Step
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
-from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
+from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
 _REHEARSED = 4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from busdoor_gpu.kernels.step_inputs import SlotTable, StepInputs
+from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
 _LARGEST = 512  # as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
 

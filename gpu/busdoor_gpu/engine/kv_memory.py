@@ -11,7 +11,7 @@ from busdoor_gpu.engine.passes import PASS_TOKENS, guarded
 from busdoor_gpu.engine.slots import EngineError
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.paged_prefill import plan_prefill
-from busdoor_gpu.kernels.step_inputs import StepInputs
+from busdoor_gpu.kernels.slot_table import StepInputs
 
 NOT_MEASURED = "KV memory can be measured on a GPU only; give [kv] num_blocks in the configuration"
 _GRAPH_BYTES = 2**30  # left for CUDA graphs and their workspaces, which are captured later (vLLM logs 0.5-1 GiB for 8B)

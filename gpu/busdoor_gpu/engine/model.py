@@ -14,7 +14,7 @@ from busdoor_gpu.engine.model_config import ModelConfig, find_model
 from busdoor_gpu.engine.weights import Weights, load_weights, random_weights
 from busdoor_gpu.kernels.cache import Caches
 from busdoor_gpu.kernels.rope_kv_write import rope_table
-from busdoor_gpu.kernels.step_inputs import StepInputs
+from busdoor_gpu.kernels.slot_table import StepInputs
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 

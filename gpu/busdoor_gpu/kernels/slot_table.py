@@ -1,0 +1,90 @@
+"""What stays on the device: the state of every slot, and the buffers of a step's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from busdoor_gpu.kernels._launch import ALIGNED, cdiv
+
+
+@dataclass(frozen=True)
+class SlotTable:
+    """The state of every slot; a request keeps its slot from admission to its end or its preemption.
+
+    Attributes
+    ----------
+    token_ids : Tensor
+        int32 [num_slots, max_model_len]: prompt, then generated tokens.
+    num_computed, num_known : Tensor
+        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`.
+    block_table : Tensor
+        int32 [num_slots, max_blocks].
+    block_size : int
+        Tokens in a KV block.
+    """
+
+    token_ids: torch.Tensor
+    num_computed: torch.Tensor
+    num_known: torch.Tensor
+    block_table: torch.Tensor
+    block_size: int
+
+    @classmethod
+    def allocate(cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str) -> SlotTable:
+        """Allocate empty slots.
+
+        Examples
+        --------
+        >>> table = SlotTable.allocate(4, 100, 16, "cpu")
+        >>> tuple(table.token_ids.shape), tuple(table.block_table.shape)
+        ((4, 100), (4, 7))
+        """
+        token_ids = torch.zeros(num_slots, max_model_len, dtype=torch.int32, device=device)
+        return cls(
+            token_ids=token_ids,
+            num_computed=token_ids.new_zeros(num_slots),
+            num_known=token_ids.new_zeros(num_slots),
+            block_table=token_ids.new_zeros(num_slots, cdiv(max_model_len, block_size)),
+            block_size=block_size,
+        )
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Inputs of one step, at fixed addresses, so that a CUDA graph can read them.
+
+    Attributes
+    ----------
+    input_ids, positions, slot_mapping : Tensor
+        int32 [num_tokens]. A padding token has id 0, position 0, slot -1.
+    seq_lens : Tensor
+        int32 [num_rows], this step's tokens included; 0 for a padding row.
+    block_table : Tensor
+        int32 [num_rows, max_blocks]; entries past a row's length are stale.
+    """
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    slot_mapping: torch.Tensor
+    seq_lens: torch.Tensor
+    block_table: torch.Tensor
+
+    @classmethod
+    def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
+        """Allocate buffers for `num_tokens` tokens of `num_rows` rows on the table's device."""
+        width = cdiv(num_tokens, ALIGNED) * ALIGNED
+        tokens = torch.zeros(3, width, dtype=torch.int32, device=table.token_ids.device)[:, :num_tokens]
+        block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
+        return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
+
+    def narrow(self, num_tokens: int, num_rows: int) -> StepInputs:
+        """Return the first of these buffers, for a smaller step; no copy."""
+        return StepInputs(
+            self.input_ids[:num_tokens],
+            self.positions[:num_tokens],
+            self.slot_mapping[:num_tokens],
+            self.seq_lens[:num_rows],
+            self.block_table[:num_rows],
+        )
