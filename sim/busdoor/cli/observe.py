@@ -33,6 +33,7 @@ def observe(
     overwrite: Annotated[bool, Flag] = False,
     concurrency: int | None = None,
     max_in_flight: int | None = None,
+    static: int | None = None,
     model: str | None = None,
     api: Literal["completions", "chat"] = "completions",
     warm_up: int = 3,
@@ -69,6 +70,9 @@ def observe(
         A closed loop: so many users, each of which sends its next request after the answer.
     max_in_flight
         A cap on open requests. It is recorded, since it turns an open loop into a closed one.
+    static
+        Emulate a static server with batches of so many requests: all in, all out, every member as
+        long as the longest.
     model
         Model to ask for; only needed where the server has several.
     api
@@ -90,7 +94,7 @@ def observe(
     from busdoor.observe.how import How
 
     traces = _traces(locals(), rate or [None])
-    how = How(model=model, api=api, max_in_flight=max_in_flight, warm_up=warm_up, seed=seed or 0)
+    how = How(model=model, api=api, max_in_flight=max_in_flight, static=static, warm_up=warm_up, seed=seed or 0)
     with telling(json) as answer, study_folder(out, "observe", overwrite) as place:
         seen: list[Observation] = []
         code = 0

@@ -17,6 +17,7 @@ from busdoor.observe.how import How
 from busdoor.observe.load import Load, send_all
 from busdoor.observe.observation import Observation, observation
 from busdoor.observe.prompts import Prompts
+from busdoor.observe.static_batches import Batch, as_static, send_in_batches
 from busdoor.observe.step_log import request_name
 from busdoor.observe.watch import (
     ServerError,
@@ -106,6 +107,7 @@ class _Run:
         self._answers: list[Answer | None] = [None] * len(trace)
         self._states: list[dict[str, float]] = []
         self._load = Load(np.full(len(trace), np.nan))
+        self._batches: list[Batch] = []
         self._start_s = 0.0
         self._sent = self._done = self._failed = 0
         self._about: dict[str, Any] = {"started_at": time()}
@@ -174,8 +176,9 @@ class _Run:
         self._start_s = loop.time() + _LEAD_S
         timeouts = self.trace.timeout_s
 
-        async def send(row: int) -> None:
-            body = target.body(self._prompt(self._prompts, row), int(self.trace.output_tokens[row]))
+        async def send(row: int, output_tokens: int | None = None) -> None:
+            asked = int(self.trace.output_tokens[row]) if output_tokens is None else output_tokens
+            body = target.body(self._prompt(self._prompts, row), asked)
             limit_s = None if timeouts is None else float(timeouts[row])
             own = limit_s if limit_s and np.isfinite(limit_s) else None
             self._sent += 1
@@ -184,13 +187,11 @@ class _Run:
             self._done += 1
             self._failed += bool(answer.error)
 
-        await send_all(
-            self.trace,
-            send,
-            start_s=self._start_s,
-            max_in_flight=self.how.max_in_flight,
-            load=self._load,
-        )
+        trace, start_s, load, size = self.trace, self._start_s, self._load, self.how.static
+        if size:
+            await send_in_batches(trace, size, send, start_s, load, self._batches)
+        else:
+            await send_all(trace, send, start_s=start_s, max_in_flight=self.how.max_in_flight, load=load)
 
     def _prompt(self, prompts: Prompts, row: int) -> list[int] | str:
         return prompts.text(row) if self.how.api == "chat" else prompts.token_ids(row)
@@ -221,7 +222,9 @@ class _Run:
             "concurrency": self.trace.concurrency,
             **meta,
         }
-        return observation(self.trace, self._answers, self._load, self._start_s, self._states, noted)
+        start_s = self._start_s
+        seen = observation(self.trace, self._answers, self._load, start_s, self._states, noted)
+        return as_static(seen, self.trace, self._batches, start_s) if self.how.static else seen
 
 
 def _fault(answer: Answer) -> str:

@@ -23,6 +23,9 @@ class How:
         Token ids to /v1/completions, or text to /v1/chat/completions.
     max_in_flight : int, optional
         A cap on open requests. It turns an open loop into a closed one where it is reached.
+    static : int, optional
+        Batch size of a static server that is emulated: all in, all out. Otherwise each request is
+        sent by itself.
     warm_up : int
         Requests that are sent before and left out.
     seed : int
@@ -34,6 +37,13 @@ class How:
     model: str | None = None
     api: Api = "completions"
     max_in_flight: int | None = None
+    static: int | None = None
     warm_up: int = WARM_UP
     seed: int = 0
     key: str | None = field(default_factory=lambda: os.environ.get("OPENAI_API_KEY"), repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max_in_flight", "static"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be 1 or more")
