@@ -112,7 +112,7 @@ def _too_short(search: Search, advice: str) -> str:
 
 
 def advice_for(fixed: bool) -> str:
-    """Return the remedy for runs that are too short: a file cannot be lengthened, a drawn workload can.
+    """Return the remedy for runs that are too short; a file cannot be lengthened.
 
     Examples
     --------

@@ -175,7 +175,7 @@ def capacity_of(study: Study) -> Capacity:
 
 
 def default_slo(model: str) -> str:
-    """Return the preset of MLPerf's server scenario for a model; llama-3.1-8b's where there is none.
+    """Return MLPerf's server preset for a model; llama-3.1-8b's where there is none.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def default_slo(model: str) -> str:
 
 
 def own_slo(model: str) -> str:
-    """Return the name that the preset of MLPerf's server scenario for a model has, if there is one."""
+    """Return the name that MLPerf's server preset for a model has, if there is one."""
     return f"mlperf-{model.replace('llama-', 'llama')}-server"
 
 

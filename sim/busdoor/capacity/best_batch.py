@@ -45,7 +45,7 @@ class BatchSizes:
     report: Callable[[str, float, int], None]
 
     def best(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
-        """Try powers of two, until two in a row are no better; each has to exceed the best rate so far.
+        """Try powers of two, until two in a row do not exceed the best rate so far.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class BatchSizes:
         return best_size, best_rps
 
     def _rate(self, policy: PolicyTable, size: int, least_rps: float) -> float:
-        """Return the highest rate at which a policy meets the SLO, as far as short runs show; 0 if it is too low."""
+        """Return the highest rate that meets the SLO in short runs; 0 if it is too low."""
         length = min(max(self.num_requests, _BATCHES * size), self.runs.longest)
         carried_rps = self.carried_rps(policy)
 

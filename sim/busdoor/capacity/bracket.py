@@ -78,7 +78,7 @@ class Search:
             self._narrow()
 
     def climb(self, met: Probe, stride: float) -> None:
-        """Go up from a rate that meets, by a factor each time and at most to the ceiling, then narrow the bracket."""
+        """Go up from a rate that meets, by a factor at a time up to the ceiling, then narrow."""
         self.low = met
         self._ascend(met.request_rate * stride, stride, self.ceiling_rps)
         if self.high is not None:
@@ -104,7 +104,7 @@ class Search:
 
     @property
     def rate(self) -> float:
-        """The best estimate between the ends: where the binding target is just met; 0 if no rate meets.
+        """The best estimate: where the binding target is just met; 0 if no rate meets.
 
         It is never the rate that misses.
         """
@@ -173,7 +173,7 @@ class Search:
             rate *= step
 
     def _narrow(self) -> None:
-        """Try rates beside the expected answer; if one stays open, approach from either side, then lengthen."""
+        """Try rates beside the expected answer; if one stays open, flank it, then lengthen."""
         while not self.decided:
             aims = self._aims()
             still_open = [probe for probe in self._present if probe.is_open]
@@ -208,7 +208,7 @@ class Search:
         return False
 
     def _longer(self, probe: Probe) -> bool:
-        """Double the requests as many times as a run needs to decide; return whether that is allowed.
+        """Double the requests as often as a run needs to decide; return whether that is allowed.
 
         It is allowed within `_EFFORT`, for a run of that length at either side of the answer.
         """
@@ -233,7 +233,7 @@ class Search:
         return self.high.request_rate / self.low.request_rate
 
     def _aims(self) -> list[float]:
-        """Return the rates to try next: one that closes the bracket, as far from the answer as that allows.
+        """Return the rates to try next: those that close the bracket, far from the answer.
 
         Far from it a short run decides. If neither end is near enough, one rate moves the further
         end and another the nearer one.

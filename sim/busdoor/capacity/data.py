@@ -77,7 +77,7 @@ class CapacityData:
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """One row per policy, rate and target: `value` (seconds, or a share) over all replications, and `outcome`."""
+        """One row per policy, rate and target: `value` (seconds, or a share) and `outcome`."""
         rows = [
             {"policy": answer.policy, "request_rate": probe.request_rate, "num_requests": probe.num_requests}
             | {"steady": probe.window is not None and probe.window.steady}
@@ -116,11 +116,11 @@ class CapacityData:
         )
 
     def plan_day(self, hourly_rps: Sequence[float]) -> pd.DataFrame:
-        """Return how many servers each policy needs hour by hour; see `busdoor.capacity.sizing.plan_day`."""
+        """Return how many servers each policy needs by hour; see `sizing.plan_day`."""
         return plan_day(self.low, hourly_rps, self.table["least"])
 
     def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
-        """Return how many servers each policy needs that stay on all day; see `busdoor.capacity.sizing.fixed_fleet`."""
+        """Return how many servers each policy needs all day; see `sizing.fixed_fleet`."""
         return fixed_fleet(self.low, hourly_rps, self.table["least"])
 
 

@@ -1,4 +1,4 @@
-"""The draws of a study: traces at one request per second, without the requests that no policy can serve."""
+"""The draws of a study: traces at one request per second, of requests that can be served."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NONE_REFUSED = Refused()
 
 
 def unit_rate(config: Config, num_requests: int | None = None) -> Config:
-    """Return the configuration with one request per second, to be stretched to any rate, and so many requests."""
+    """Return the configuration with one request per second, and so many requests."""
     workload = replace(config.workload, request_rate=1.0, time_scale=None)
     return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
 
@@ -87,7 +87,7 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
 
 
 def begins_alike(config: Config) -> bool:
-    """Return whether a short draw of the workload has the law of a long draw's beginning, as a reference must.
+    """Return whether a short draw has the law of a long draw's beginning, as a reference must.
 
     Not with sessions, since the end of a draw has later turns only; nor if arrivals fill a duration
     or climb a ramp to their end.

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from busdoor.capacity.control.variate import Control, controlled_interval
 from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window
+from busdoor.core.arrays import Floats
 from busdoor.metrics.metrics import weighted_percentile
 from busdoor.metrics.slo_target import Target
-
-Floats = NDArray[np.float64]
 
 _ERROR = 0.05  # chance that a bound is on the wrong side of the truth: one-sided
 _BATCH_MEANS = 10  # parts of the run in place of replications where there is only one
@@ -79,7 +78,7 @@ class Reading:
 
     @property
     def blur(self) -> float:
-        """Distance between the bounds over twice their distance from the limit: 1 or less is decided."""
+        """Width of the bounds over twice their distance from the limit: 1 or less is decided."""
         low, high = self.bounds
         off = abs(high + low - 2 * self.allowed)
         return (high - low) / off if off > 0 else np.inf
@@ -107,7 +106,7 @@ def stability(request_rate: float, saturated: Floats) -> Reading:
 
 
 def overload_rps(saturated: Floats, carried_rps: float) -> float:
-    """Return the lowest rate that the server certainly does not carry; if unknown, its throughput in closed form.
+    """Return the lowest rate that the server certainly does not carry; if unknown, `carried_rps`.
 
     Examples
     --------
@@ -167,7 +166,7 @@ def _percentile(target: Target, late: Floats, control: Control | None) -> float:
 
 
 def _answered(values: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray[np.int64]]:
-    """Leave out unanswered requests: they have no part in a mean, but count as late for a percentile."""
+    """Leave out unanswered requests, which a mean ignores and a percentile counts as late."""
     finite = np.isfinite(values[0])
     return values[0][finite], values[1][finite]
 

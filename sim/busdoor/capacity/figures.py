@@ -1,4 +1,4 @@
-"""Figures of a capacity study: each target against the rate, its limit, and the bracket of the answer."""
+"""Figures of a capacity study: each target against the rate, its limit, and the brackets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BESIDE = 0.02  # of a rate: nearer points are not distinct in the figure
 
 @styled
 def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
-    """Draw one target against the rate, one line per row of the table, with the limit and the brackets of the answers.
+    """Draw one target against the rate, one line per row, with the limit and the brackets.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
 
 
 def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
-    """Return the look of each row that has runs; rows with the same runs share one line and its label.
+    """Return the look of each row that has runs; rows with the same runs share a line.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def _target(study: Drawable, key: str) -> Target:
 
 
 def _scale_rates(ax: Axes) -> None:
-    """Set a logarithmic axis: rates of static and continuous batching may differ by a factor of 100."""
+    """Set a logarithmic axis: rates of the policies may differ by a factor of 100."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
@@ -139,7 +139,7 @@ def _scale_rates(ax: Axes) -> None:
 
 
 def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]) -> None:
-    """Draw the limit, scale the axis to show it beside the values, and explain the shading in the legend."""
+    """Draw the limit, scale the axis to show it, and explain the shading in the legend."""
     if target.key == "goodput":
         share = 100 * (target.share or 0.0)
         ax.axhline(share, **_LIMIT, label=f"at least {share:g} %")

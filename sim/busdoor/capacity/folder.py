@@ -66,7 +66,7 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
 
 
 def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None = None) -> Path:
-    """Write capacity.json, table.csv, history.csv, points.csv, plan.csv (for a rate) and plots/capacity.png, .svg."""
+    """Write capacity.json, table, history, points and plan (for a rate) as CSV, and the plots."""
     folder = place.part
     write_json(folder / "capacity.json", to_dict(capacity, request_rate))
     write_csv(_finite(capacity.table), folder / "table.csv")

@@ -1,4 +1,4 @@
-"""Search for one row of the table: the highest rate of a policy, or of static batching at its best batch size."""
+"""Search for the highest rate of a policy, or of static batching at its best batch size."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Solver:
         return refusal or self._noting(own := self._serving(policy), own._answer(policy))
 
     def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        """Return the answer for static batching at the batch size that meets the SLO at the highest rate.
+        """Return the answer for static batching at the best batch size under the SLO.
 
         Parameters
         ----------
@@ -176,7 +176,7 @@ class Solver:
         return stand_in_for(self._built(policy), self.runs, lengths, carried_rps)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
-        """Return a policy with a batch size: if none is given, the largest that fits in all draws."""
+        """Return a policy with a batch size: unless given, the largest that fits in all draws."""
         if getattr(policy.config, "batch_size", 0) is not None:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
@@ -184,7 +184,7 @@ class Solver:
 
 
 def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Leave out runs too short to fill the server; a single one counts twice, as an interval needs two."""
+    """Leave out runs too short to fill the server; a single one counts twice."""
     finite = rates[np.isfinite(rates)]
     return np.repeat(finite, 2) if len(finite) == 1 else finite
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Capacity(CapacityData):
-    """The rates at which each policy meets an SLO; fields and tables are those of `CapacityData`."""
+    """The rates at which each policy meets an SLO; fields as in `CapacityData`."""
 
     def verdict(self, request_rate: float | None = None) -> str:
         """Return the result in words, for a rate that has to be served or for one server."""
         return verdict(self, request_rate)
 
     def plot(self, target: str | None = None, *, ax: Axes | None = None) -> Axes:
-        """Draw a target against the rate, with its limit and the brackets; the first target by default."""
+        """Draw a target (by default the first) against the rate, with limit and brackets."""
         return plot_target(self, target or self.slo.targets[0].key, ax=ax)
 
     def plot_all(self) -> Figure:

@@ -19,13 +19,13 @@ from busdoor.capacity.draws import NONE_REFUSED, Refused, taken_from_all
 from busdoor.config import Config, PolicyTable
 from busdoor.config.run import Limits, run
 from busdoor.config.workload import burst
+from busdoor.core.arrays import Floats
 from busdoor.core.interrupt import end_pool, ignore_sigint
 from busdoor.metrics.metrics import latencies, token_gaps
 from busdoor.metrics.saturation import saturated_rates
 from busdoor.policies.base import Policy
 from busdoor_workloads import Trace
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 _ALONE_S = 1e5  # between requests that run alone: longer than any answer takes
@@ -107,7 +107,7 @@ class Spent:
 
 @dataclass
 class Runs:
-    """The runs of a study: every rate has the same requests, in the same order, with gaps in the same proportions.
+    """The runs of a study: every rate has the same requests, with gaps in the same proportions.
 
     Several threads may use it at once.
 

@@ -14,7 +14,7 @@ _ROUNDING = 1e-12  # must not add a server: 42 / 14 is 3, whatever its last bit
 
 
 def replicas_needed(request_rate: float, low_rps: float, least_rps: float = 0.0) -> float:
-    """Return how many servers meet the SLO at a rate, when a router deals requests out evenly; NaN if no number does.
+    """Return how many servers meet the SLO at a rate that is split evenly; NaN if no number does.
 
     Each then sees its share of the rate, and thinned Poisson arrivals are Poisson. That share has
     to be in the range of rates that one server meets the SLO at: the fewest servers that are enough
@@ -138,7 +138,7 @@ def plan_day(
 def fixed_fleet(
     low_rps: pd.Series[float], hourly_rps: Sequence[float], least_rps: pd.Series[float] | None = None
 ) -> pd.Series[float]:
-    """Return how many servers each policy needs that stay on all day; NaN where no number meets the SLO in every hour.
+    """Return how many servers each policy needs all day; NaN where no number meets the SLO.
 
     Examples
     --------

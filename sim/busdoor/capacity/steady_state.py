@@ -1,4 +1,4 @@
-"""The requests of a run that are measured: those that arrive while the server neither fills nor drains."""
+"""The measured requests of a run: those that arrive while the server neither fills nor drains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from math import log
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from busdoor.core.arrays import Floats
 
 _BATCH = 5  # requests that MSER-5 averages
 _LONGEST_WARMUP = 0.5  # of the run: beyond it MSER sees a trend, not a start
@@ -20,7 +19,7 @@ _LEAST_WINDOW = 0.5  # of the run: with less left, the run is mostly its own beg
 
 
 class Window(NamedTuple):
-    """Rows begin <= row < end, in order of arrival; `steady` unless beginning and end leave less than half."""
+    """Rows begin <= row < end, in order of arrival; `steady` if they are at least half."""
 
     begin: int
     end: int
@@ -64,7 +63,7 @@ def steady_window(e2e_s: Floats, request_rate: float) -> Window:
 
 
 def warmup(values: Floats) -> int:
-    """Return how many observations to cut from the beginning, by MSER-5 on the mean of the replications.
+    """Return how many observations to cut at the beginning, by MSER-5 on the replications' mean.
 
     The cut is the one that leaves the mean with the least standard error; at most half of the run.
     A server begins empty, so that only a beginning with lower values is a warm-up: one with higher
@@ -93,7 +92,7 @@ def warmup(values: Floats) -> int:
 
 
 def settling_requests(load: float, request_rate: float, limit_s: float, share: float | None) -> float:
-    """Return how many requests a queue that begins empty takes to settle, where waiting may come near a limit; else 0.
+    """Return how many requests a queue takes to settle where waits may near a limit; else 0.
 
     Parameters
     ----------

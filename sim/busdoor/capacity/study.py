@@ -1,4 +1,4 @@
-"""The study: for every policy the highest rate, static batching at its default and at its best batch size."""
+"""The study: the highest rate of every policy, static batching also at its best batch size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Study:
     _lock: RLock = field(default_factory=RLock, init=False)
 
     def run(self) -> None:
-        """Search for every policy; with processes for several at a time, so that these are always busy.
+        """Search for every policy; with processes for several at a time, to keep these busy.
 
         The results do not depend on that: every search has its own runs, on the same draws.
         """
@@ -79,7 +79,7 @@ class Study:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the table when it is finished: four for the first static policy, one for any other."""
+        """Rows of the finished table: four for the first static policy, one for any other."""
         policies = self.runs.config.policies
         return len(policies) + 3 * any(policy.name == "static" for policy in policies)
 
@@ -95,7 +95,7 @@ class Study:
                 raise
 
     def _jobs(self) -> Iterator[Callable[[], None]]:
-        """Yield the searches for the rows of the table, in order; static batching's default and its best together."""
+        """Yield the searches in the table's order; static's default and its best together."""
         solver = Solver(
             self.runs,
             self.slo,
@@ -134,7 +134,7 @@ class Study:
 
 
 def _other_release(policy: PolicyTable) -> PolicyTable:
-    """Return static batching with its answers streamed if they are released whole, and the other way round."""
+    """Return static batching with answers streamed instead of released whole, or the reverse."""
     if policy.config.release == "batch":
         return policy.with_fields(f"{policy.label} (streamed)", release="request")
     return policy.with_fields(f"{policy.label} (released whole)", release="batch")

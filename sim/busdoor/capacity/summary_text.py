@@ -10,7 +10,7 @@ from busdoor.capacity.data import CapacityData
 
 
 def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
-    """Return the rates at which one server meets the SLO, and how many servers a rate needs, in words.
+    """Return in words the rates at which one server meets the SLO, and the servers for a rate.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def rate_text(row: pd.Series[Any]) -> str:
 
 
 def misfits(table: pd.DataFrame, plan: pd.DataFrame, request_rate: float) -> dict[str, str]:
-    """Return why no number of servers is sure to meet the SLO at a rate, by policy that meets it at other rates.
+    """Return by policy why no number of servers is sure to meet the SLO at a rate.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _from(row: pd.Series[Any]) -> str:
 
 
 def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str]:
-    """Return a sentence on the policies that serve the rate, fewest GPUs first, and one on the others."""
+    """Return a sentence on policies that serve the rate, fewest GPUs first, and on the others."""
     plan = capacity.plan(request_rate)
     needs = _best(capacity.table[plan["replicas"].notna()]).index
     gpus = plan["gpus"][needs].sort_values(kind="stable").items()
@@ -88,7 +88,7 @@ def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str
 
 
 def _best(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that meet the SLO, highest rate first; of static batching's several the best one."""
+    """Return the rows that meet the SLO, highest rate first; of static batching the best one."""
     meeting = table[table["low"] > 0].sort_values("low", ascending=False)
     return meeting[~meeting.index.map(_family).duplicated()]
 

@@ -19,7 +19,7 @@ _RATES = ["request_rate", "least", "low", "high", "value", "saturated_request_ra
 
 
 def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
-    """Return remarks on single policies: why a rate is 0 or uncertain, and why a rate cannot be served."""
+    """Return remarks on policies: why a rate is 0, uncertain, or cannot be served."""
     own = [("refused", str(capacity.refused))] if capacity.refused.num else []
     own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num]
     own += [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
@@ -52,7 +52,7 @@ def _span(shares: pd.Series[float]) -> str:
 
 
 def rate_rows(study: Drawable) -> tuple[list[str], Rows]:
-    """Return the columns and a row per policy; the lowest rates have a column if batches of any fill too slowly."""
+    """Return columns and a row per policy; the lowest rates have a column if any is above 0."""
     table = study.table.reindex(columns=[*_RATES, "binds"])  # folders of earlier versions lack some
     table[_RATES] = table[_RATES].astype(float)
     slow = bool((table["least"] > 0).any())
@@ -83,14 +83,14 @@ def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], R
 
 
 def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
-    """Return the columns and a row per policy of a plan; how far a rate may fall is shown where that is limited."""
+    """Return columns and a row per policy of a plan; `may_fall` only where it is limited."""
     names = [name for name in _PLAN if name in plan and (name != "may_fall" or (plan[name] < 1).any())]
     rows = [(_title(policy), [_PLAN[name][1](row[name]) for name in names]) for policy, row in plan.iterrows()]
     return [_PLAN[name][0] for name in names], rows
 
 
 def _title(policy: object) -> str:
-    """Return a row's title, in two lines where it has a part in parentheses: 80 columns hold the table."""
+    """Return a row's title, broken before parentheses so that 80 columns hold the table."""
     return str(policy).replace(" (", "\n(")
 
 

@@ -84,7 +84,7 @@ def _check_rows(path: Path, header: list[str], rows: list[list[str]]) -> None:
 
 
 def _by_hour(path: Path, header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """Return the rows in order of their hours, if they have any: each hour once, and none left out."""
+    """Return the rows in order of their hours, if they have any; each hour stands once."""
     if "hour" not in header:
         return rows
     column = header.index("hour")

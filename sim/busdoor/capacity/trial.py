@@ -43,7 +43,7 @@ class Probe:
 
     @cached_property
     def outcome(self) -> Outcome:
-        """All targets together; a run without a steady window, or too short to settle, cannot meet an SLO.
+        """All targets together; a run without a steady window or too short cannot meet an SLO.
 
         It begins empty and ends empty, so that its latencies are too short if anything: it can only
         miss one.
@@ -156,14 +156,14 @@ _LONG = 4
 
 
 def crossing_rps(probes: Sequence[Probe], low_rps: float, high_rps: float) -> float:
-    """Return the lowest rate between two at which a target would reach its limit; their middle where none is known."""
+    """Return the lowest rate between two at which a target reaches its limit, or their middle."""
     keys = {reading.key for probe in probes for reading in probe.readings}
     rates = [rate for key in sorted(keys) if (rate := _crossing_of(key, probes, low_rps, high_rps)) is not None]
     return min(rates) if rates else sqrt(low_rps * high_rps)
 
 
 def _crossing_of(key: str, probes: Sequence[Probe], low_rps: float, high_rps: float) -> float | None:
-    """Return where one target would reach its limit; by the longer runs if these can locate it, else by all."""
+    """Return where a target reaches its limit; by the longer runs if possible, else by all."""
     inside = [p for p in probes if low_rps <= p.request_rate <= high_rps and 0 < p.ratio(key) < inf]
     longest = max((probe.num_requests for probe in inside), default=0)
     longer = [probe for probe in inside if _LONG * probe.num_requests >= longest]
@@ -172,7 +172,7 @@ def _crossing_of(key: str, probes: Sequence[Probe], low_rps: float, high_rps: fl
 
 
 def _interpolated(probes: Sequence[Probe], key: str) -> float | None:
-    """Return where a ratio is 1, on a line in logarithms between the rates next to it; the last run of each counts."""
+    """Return where a ratio is 1, by log-linear interpolation; the last run of each rate counts."""
     known = sorted({probe.request_rate: probe.ratio(key) for probe in probes}.items())
     above = next((point for point in known if point[1] >= 1), None)
     below = [point for point in known if above and point[0] < above[0]]

@@ -117,7 +117,7 @@ def compare(
 
 
 def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: Any) -> dict[str, Any]:
-    """Return the table [gpu] of Python's arguments; GPU and model must be those that the step time was measured with.
+    """Return the table [gpu] of Python's arguments, if the step time was measured with these.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: An
 
 
 def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:
-    """Raise ValueError for a keyword that is no table or key of a configuration, with the nearest right one.
+    """Raise ValueError, with the nearest right name, for a keyword that no configuration has.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def only_rate(request_rate: float | None, rate: float | None) -> float | None:
 
 
 def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
-    """Return a workload as the table [workload] of a configuration, and the trace in its place, if it is one.
+    """Return a workload as a table [workload], and as a trace where it is one.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def workload_key(workload: str | Path) -> str:
 
 
 def draws(config: Config, recorded: Trace | None = None) -> Draw:
-    """Return a function that draws the replications of a workload, or of a recorded trace in its place."""
+    """Return a function that draws the replications of a workload or of a recorded trace."""
     if recorded is None:
         return lambda replication: config.workload.trace(config.seed, replication)
     trace = config.workload.apply(recorded)

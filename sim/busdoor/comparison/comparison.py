@@ -74,7 +74,7 @@ class Comparison(ComparisonData):
         return plots.plot_ladder(self.ladder, ax=ax)
 
     def save(self, directory: str | Path, report: Report | None = None, overwrite: bool = False) -> Path:
-        """Write tables (CSV, JSON), the results of the first replication, and the plots into a folder of their own.
+        """Write tables (CSV, JSON), the first replication's results, and plots into a folder.
 
         Raises
         ------

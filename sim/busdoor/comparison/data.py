@@ -127,7 +127,7 @@ class ComparisonData:
 
     @cached_property
     def ladder(self) -> pd.DataFrame:
-        """From static batching as given to vllm, one change at a time; empty unless both are compared.
+        """From static batching to vllm, one change at a time; empty unless both are compared.
 
         One row per step: `tokens_per_s`, saturated; `factor` times the step below, and
         `over_static` times the first, each with `_low` and `_high`, the paired 95 % interval.
@@ -136,28 +136,28 @@ class ComparisonData:
 
     @property
     def request_rate(self) -> float:
-        """Requests per second offered: as configured, else the mean of the draws; NaN in a burst or a closed loop."""
+        """Offered requests per second, as configured or drawn; NaN in a burst or a closed loop."""
         drawn = float(self.summaries["request_rate"].mean())
         wanted = self.config.workload.request_rate
         return drawn if wanted is None or np.isnan(drawn) else wanted
 
     @property
     def static(self) -> str:
-        """The row that gains are relative to: the first static one, else of whole batches, else the first."""
+        """The baseline of gains: the first static row, else of whole batches, else the first."""
         named = {policy.label: policy.name for policy in self.config.policies if policy.label in self.policies}
         statics = [label for label, name in named.items() if name == "static"]
         return next(iter([*statics, *filter(self.is_whole_batch, self.results), *self.policies]))
 
     @property
     def bus_and_door(self) -> dict[str, Result]:
-        """The two runs shown side by side: static at its best, and the last continuous policy, else the last."""
+        """The two runs shown side by side: static at its best, and the last continuous policy."""
         bus = next(name for name in (self.best_static, self.static) if name and name in self.results)
         others = [name for name in self.results if name not in (self.static, self.best_static)]
         doors = [name for name in others if not self.is_whole_batch(name)]
         return {name: self.results[name] for name in (bus, *(doors or others)[-1:])}
 
     def is_whole_batch(self, policy: str) -> bool:
-        """Whether a row's policy runs whole batches; the row of the best batch size does, as static does."""
+        """Whether a row's policy runs whole batches; the row of the best batch size does."""
         return is_whole_batch(self.results[policy].meta) if policy in self.results else True
 
     @property

@@ -34,7 +34,7 @@ class Demo(NamedTuple):
 
 
 def introductory_scenario() -> Demo:
-    """Run requests of 10, 20, 50, 100 and 30 tokens through four slots, by static and by continuous batching.
+    """Run requests of 10, 20, 50, 100 and 30 tokens in four slots, by static and by vllm.
 
     Returns
     -------

@@ -72,7 +72,7 @@ class Experiment:
         self._done = 0.0
 
     def run(self) -> None:
-        """Run everything, one replication after the other, so that an interruption leaves whole ones."""
+        """Run one replication after the other, so that an interruption leaves whole ones."""
         for replication in range(self.config.replications):
             trace = self.draw(replication)
             full = filling(self.config, trace)
@@ -94,7 +94,7 @@ class Experiment:
         self.report(1.0, "done")
 
     def policies(self) -> Iterator[PolicyTable]:
-        """Return all that run: those of the configuration, and after the first static one the same at its best."""
+        """Yield the policies that run; after the first static one, the same at its best."""
         for policy in self.config.policies:
             yield policy
             if self.tuned is not None and policy is self._to_tune:
@@ -116,7 +116,7 @@ class Experiment:
         return saturated_rates(result.requests, result.meta)
 
     def _tune(self, full: Trace, num_users: int | None) -> None:
-        """Find static's best batch size: its default, or a power of two; until two in a row are no better.
+        """Find static's best batch size: its default or a power of two, until two are no better.
 
         Of equal servers, one runs.
         """
@@ -139,7 +139,7 @@ class Experiment:
         self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
 
     def _saturated(self, policy: PolicyTable, full: Trace, progress: Progress | None = None) -> tuple[int, float]:
-        """Return slots, and output tokens per second when saturated, of what static's batch size is tuned on."""
+        """Return slots and saturated output tokens per second of the server that is tuned."""
         result = run(self.server, policy, full, self.limits, iterations=False, progress=progress)
         tokens = float(saturated_rates(result.requests, result.meta)["output_throughput"])
         return result.meta["num_slots"], tokens if tokens > 0 else 0.0
@@ -157,13 +157,13 @@ class Experiment:
 
 
 def one_server(config: Config) -> Config:
-    """Return the configuration of one of a cluster's servers if they are equal, else the cluster's."""
+    """Return one of a cluster's servers if they are equal, else the cluster."""
     equal = config.cluster is not None and config.cluster.replicas is not None
     return replace(config, cluster=None) if equal else config
 
 
 def filling(config: Config, trace: Trace) -> Trace:
-    """Return a burst of the requests that can be served, enough of them to keep every server full."""
+    """Return a burst of requests that can be served, enough to keep every server full."""
     batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
     each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
     return burst(servable(config, trace), each * sum(pool.replicas for pool in config.pools))
@@ -175,5 +175,5 @@ def _wants_tuning(policy: PolicyTable) -> bool:
 
 
 def _rate(trace: Trace) -> float:
-    """Requests per second; NaN where clients have no rate of their own: in a burst, and in a closed loop."""
+    """Return requests per second; NaN in a burst and in a closed loop, which have no rate."""
     return float("nan") if trace.concurrency or not np.isfinite(trace.request_rate) else trace.request_rate

@@ -127,7 +127,7 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
 
 
 def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
-    """Write the first replication of every policy into one Chrome trace, a process for each of its servers."""
+    """Write each policy's first replication into one Chrome trace, one process per server."""
     events: list[dict[str, Any]] = []
     first = 0
     for result in comparison.results.values():

@@ -1,4 +1,4 @@
-"""The ladder: from static batching as given to vllm, one change at a time, each saturated on the same draws."""
+"""The ladder: from static batching to vllm, one change at a time, saturated on the same draws."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Rung(NamedTuple):
 
 
 def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
-    """Return the steps of the ladder of a comparison, bottom first; none unless it holds both `static` and `vllm`.
+    """Return the steps of the ladder, bottom first; none unless `static` and `vllm` are compared.
 
     Parameters
     ----------

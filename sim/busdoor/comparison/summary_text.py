@@ -11,7 +11,7 @@ from busdoor.results.table_text import refusals
 
 
 def verdict(comparison: ComparisonData) -> str:
-    """Return the gain of the best policy, the GPUs that it saves, and the policies that cannot keep up.
+    """Return the best policy's gain, the GPUs that it saves, and the policies that cannot keep up.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _slo(comparison: ComparisonData) -> str:
 
 
 def _refused(comparison: ComparisonData) -> str:
-    """Return how many requests of the first draw are refused, and why. They are counted but are no load."""
+    """Return how many requests of the first draw are refused, and why; they are no load."""
     counts = {name: refusals(result.requests) for name, result in comparison.results.items()}
     if not any(counts.values()):
         return ""

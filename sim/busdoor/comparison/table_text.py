@@ -20,7 +20,7 @@ _EXACT_SHARE = 1e-9  # of a mean: an interval this narrow is a rounding error
 
 
 def ladder_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
-    """Return the lines of the ladder, bottom first: a title, and a cell for each of `LADDER_HEADS`."""
+    """Return the rows of the ladder, bottom first: a title, and a cell per `LADDER_HEADS`."""
     rows = []
     for number_of, (title, row) in enumerate(comparison.ladder.iterrows()):
         step = ratio(row["factor"], row["factor_low"], row["factor_high"]) if number_of else NOTHING

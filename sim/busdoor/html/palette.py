@@ -45,7 +45,7 @@ def at_night(color: str) -> str:
 
 
 def definitions(page: str) -> str:
-    """Return the definitions of the variables that a page uses, by day and by night; print uses those by day.
+    """Return the definitions of a page's variables by day, also for print, and by night.
 
     Examples
     --------

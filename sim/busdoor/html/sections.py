@@ -47,7 +47,7 @@ WORDS = {
 
 
 def kind_of(run: Run) -> str:
-    """Return "bus" for a run of whole batches, "door" for one that is scheduled at every iteration."""
+    """Return "bus" for a run of whole batches, "door" for one scheduled at every iteration."""
     return "bus" if is_whole_batch(run.meta) else "door"
 
 

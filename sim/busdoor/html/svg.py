@@ -1,4 +1,4 @@
-"""matplotlib's figures as SVG that belongs to the page: its font, its colours, and nothing invisible."""
+"""matplotlib's figures as SVG of the page: its font, its colours, and nothing invisible."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _shorter(number: re.Match[str]) -> str:
 
 
 def _own_ids(body: str, label: str) -> str:
-    """Replace ids by ones that no other figure of the page has, and drop those that nothing refers to."""
+    """Replace ids by ones unique on the page, and drop those that nothing refers to."""
     prefix = f"f{crc32((label + body).encode()):08x}"
     used = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(set(_REFERENCE.findall(body))))}
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{used[match[1]]}"' if match[1] in used else "", body)

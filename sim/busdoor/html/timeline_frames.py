@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from busdoor.core.arrays import Floats
 from busdoor.plots.phases import stay_phases
-from busdoor.plots.runs import FloatArray, IterationClock, Run, count_slots, of_replica
+from busdoor.plots.runs import IterationClock, Run, count_slots, of_replica
 
 IntArray = NDArray[np.int64]
 
@@ -100,7 +101,7 @@ class Window:
         return self.frames * self.step_s
 
     @cached_property
-    def times_s(self) -> FloatArray:
+    def times_s(self) -> Floats:
         """When each frame is, in seconds, shape (frames + 1,)."""
         return np.arange(self.frames + 1, dtype=np.float64) * self.step_s
 
@@ -141,23 +142,23 @@ def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     }
 
 
-def _by_then(moments_s: ArrayLike, times_s: FloatArray) -> IntArray:
+def _by_then(moments_s: ArrayLike, times_s: Floats) -> IntArray:
     """Count the moments up to each time; NaN never comes."""
     return np.searchsorted(np.sort(np.asarray(moments_s, float)), times_s, side="right")
 
 
-def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> FloatArray:
+def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> Floats:
     """Return when each request stopped waiting: it got a slot, or its client gave up."""
     workload = scene.run.meta.get("config", {}).get("workload", {})
     # given up after an unknown time: counted as no wait
     patience_s = workload.get("timeout_s") or 0.0
     gave_up = (requests["status"] == "abandoned").to_numpy()
     gone_s = np.where(gave_up, requests["arrival_s"] + patience_s, np.nan)
-    seen_s: FloatArray = np.fmin(requests["first_scheduled_s"].to_numpy(float), gone_s)
+    seen_s: Floats = np.fmin(requests["first_scheduled_s"].to_numpy(float), gone_s)
     return seen_s
 
 
-def _useful_permille(scene: Scene, times_s: FloatArray) -> IntArray:
+def _useful_permille(scene: Scene, times_s: Floats) -> IntArray:
     clock, table = IterationClock(scene.iterations), scene.iterations
     repeat = table["repeat"].to_numpy(float)
     working = (table["num_requests"] - table["num_idle_rows"]).to_numpy(float) * repeat
@@ -171,16 +172,16 @@ def _useful_permille(scene: Scene, times_s: FloatArray) -> IntArray:
     return thousandths
 
 
-def _passed(now: FloatArray, since: FloatArray) -> FloatArray:
+def _passed(now: Floats, since: Floats) -> Floats:
     """Return the sum of max(now - since, 0) over all moments."""
     since = np.sort(since)
     behind = np.searchsorted(since, now)
-    total: FloatArray = now * behind - np.r_[0.0, np.cumsum(since)][behind]
+    total: Floats = now * behind - np.r_[0.0, np.cumsum(since)][behind]
     return total
 
 
 def bars(scene: Scene, window: Window) -> list[list[int]]:
-    """Return the stays shown: slot, and when it was entered, prefilled, done and left, in thousandths of a frame."""
+    """Return the stays shown: slot, enter, prefill end, done and leave, in 1/1000 of a frame."""
     shown = scene.stays
     shown = shown[(shown["slot"] < scene.rows(window)) & (shown["enter_s"] < window.end_s)]
     moments = shown[["enter_s", "prefill_end_s", "done_s", "leave_s"]].to_numpy(float) / window.step_s * 1000

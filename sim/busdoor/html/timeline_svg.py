@@ -21,7 +21,7 @@ def slot_bars(rows: int) -> str:
 
 
 def lanes(scene: Scene, window: Window) -> str:
-    """Draw every stay: dark while it prefills, light while it decodes, hatched when its request has finished."""
+    """Draw every stay: dark in prefill, light in decode, hatched when its request has finished."""
     rows = scene.rows(window)
     drawn: dict[str, list[str]] = {kind: [] for kind, *_ in PIECES}
     for slot, *moments in bars(scene, window):

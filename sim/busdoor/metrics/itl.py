@@ -59,7 +59,7 @@ def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
 
 
 def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Return the gaps of decodes that paused while other iterations ran, and the rows in which they went on."""
+    """Return the gaps of decodes that paused for other iterations, and the rows that resume."""
     decodes = iterations["num_decode_tokens"].to_numpy()
     joined = iterations["num_joined"].to_numpy()
     after_pause = np.flatnonzero((decodes > 0) & (np.concatenate([[1], decodes[:-1]]) == 0))

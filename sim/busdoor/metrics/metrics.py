@@ -90,7 +90,7 @@ def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bo
 def summarize(
     requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame, meta: Mapping[str, Any]
 ) -> pd.Series[Any]:
-    """Compute every metric of a run; keys as in `vllm bench serve` where it has one, times there in milliseconds."""
+    """Return every metric of a run; keys and milliseconds as in `vllm bench serve`."""
     # refused requests are counted, but are no load
     streams, slo = bool(meta.get("streams", True)), meta.get("slo")
     taken = requests[~requests["status"].str.startswith("refused")]
@@ -161,7 +161,7 @@ def _noted(meta: Mapping[str, Any], key: str) -> float:
 
 
 def is_saturated(requests: pd.DataFrame, meta: Mapping[str, Any]) -> bool:
-    """Flag a server that cannot keep up: its offered load is 1 or more, or its queue grows as long as requests come.
+    """Return whether a server cannot keep up: load of 1 or more, or a queue that only grows.
 
     The offered load ignores a prefix cache, and does not count where that had hits. The queue grows
     if requests of the last quarter of the arrivals wait longer than those of the second quarter by

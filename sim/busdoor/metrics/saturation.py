@@ -1,4 +1,4 @@
-"""Saturated throughput: the maximum of a server, measured on a burst; the gain is a ratio of two of these."""
+"""Saturated throughput: a server's maximum, measured on a burst; a gain is a ratio of two."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATES = ("request_throughput", "output_throughput")
 
 
 def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
-    """Return the throughput of a server while it is full and requests wait: the one meaning of "saturated".
+    """Return a server's throughput while it is full and requests wait: the meaning of "saturated".
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Serie
 
 
 def burst_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
-    """Return `saturated_rates` of a burst, and NaN where requests still arrive while rates are counted.
+    """Return `saturated_rates` of a burst; NaN where requests arrive while rates are counted.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def burst_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[fl
 
 
 def _window(requests: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
-    """Return the answers before the last admission, and the seconds between which they are counted."""
+    """Return the answers before the last admission, and the seconds between which they count."""
     done = requests[requests["status"] == "finished"]
     until_s = float(done["first_scheduled_s"].max())
     counted = done[done["finish_s"] <= until_s].sort_values("finish_s")
@@ -79,7 +79,7 @@ def _lasting(requests: pd.DataFrame, counted: pd.DataFrame, whole_batch: bool) -
 
 
 def is_whole_batch(meta: Mapping[str, Any]) -> bool:
-    """Return whether a saved run was scheduled in whole batches, as its policy states (`Policy.whole_batch`).
+    """Return whether a saved run was scheduled in whole batches (`Policy.whole_batch`).
 
     Older folders do not have it; there, answers that were released whole decide.
 

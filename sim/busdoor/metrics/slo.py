@@ -1,4 +1,4 @@
-"""The table [slo], read once for every command: limits on means, on percentiles, and on the share within limits."""
+"""The table [slo], read once for all commands: limits on means, percentiles and shares."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class SLO:
 
     @property
     def per_request_s(self) -> dict[str, float]:
-        """The tightest limit on each latency of a request, those on means left out: what counts as goodput."""
+        """The tightest limit on each latency of a request, without means: what goodput counts."""
         limits: dict[str, float] = {}
         for target in self.targets:
             for latency, limit in target.limits_s.items():
@@ -127,7 +127,7 @@ class SLO:
 
 
 def as_slo_table(slo: object) -> Mapping[str, Any]:
-    """Return an SLO that Python gives as a table [slo]: a table, or limits and presets as flags have them.
+    """Return a table [slo] of a table, or of limits and presets as flags have them.
 
     Examples
     --------

@@ -11,7 +11,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate and the ends of its confidence interval; NaN ends where there is one replication."""
+    """An estimate and its confidence interval, whose ends are NaN with one replication."""
 
     mean: float
     low: float

@@ -41,7 +41,7 @@ def throughput_keys(requests: pd.DataFrame, iterations: pd.DataFrame, num_good: 
 
 
 def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
-    """Return the most tokens in one of the seconds 0-1, 1-2, ...; a stretch spreads its tokens evenly."""
+    """Return the most tokens in a second 0-1, 1-2, ...; stretches spread theirs evenly."""
     if not len(iterations):
         return float("nan")
     # Nothing changes between a beginning or end of a stretch and the next: their seconds and those

@@ -64,7 +64,7 @@ def memory_keys(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, 
 
 
 def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Tokens in a block and in the cache of a server: one number each, or (where servers differ) one for every row."""
+    """Return tokens of a block and of a server's cache; per row where servers differ."""
     sizes = [(own["block_size"], own["num_blocks"] * own["block_size"]) for own in meta.get("replicas", [meta])]
     if len(set(sizes)) == 1:
         return sizes[0]

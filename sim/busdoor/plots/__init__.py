@@ -1,4 +1,4 @@
-"""Figures of results: one look, one identity for each policy, matplotlib loaded only when something is drawn."""
+"""Figures of results, in one look; matplotlib loads only when something is drawn."""
 
 from busdoor.plots.compare import plot_compare
 from busdoor.plots.curves import plot_gain, plot_latency_throughput

@@ -38,7 +38,7 @@ def slot_account(run: Run) -> dict[str, float]:
 
 
 def bubble_share(run: Run) -> float:
-    """Share of the held slot-iterations that made no wanted token (a prefill is no bubble, nor is its padding).
+    """Return the share of held slot-iterations without a wanted token (a prefill is no bubble).
 
     The same number as `Result.summary["bubble_share"]`.
     """
@@ -98,7 +98,7 @@ def _kv_at_first(iterations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kv_at_last(iterations: pd.DataFrame, block_size: int) -> pd.DataFrame:
-    """Return the tokens at the last repetition: each decode writes one, and paged blocks are taken as they fill."""
+    """Return the tokens at the last repetition: each decode writes one, and blocks fill."""
     table = _kv_at_first(iterations)
     table["reserved"] += block_size * (iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"])
     written = iterations["context_tokens_last"] - iterations["context_tokens"]

@@ -24,7 +24,7 @@ _METRICS: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
 
 @styled
 def plot_compare(results: Mapping[str, Run]) -> Figure:
-    """Draw policies side by side: latencies, slots, batch and queue, KV cache, and the use of slots and memory.
+    """Draw policies side by side: latency, slots, batch and queue, KV cache, and their use.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _heading(fig: SubFigure, text: str) -> None:
 
 
 def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axes], Axes]) -> list[Axes]:
-    """Draw one panel per policy, under its name; one legend below the row replaces those of the panels."""
+    """Draw one panel per policy, under its name and without a legend of its own."""
     row = list(fig.subplots(1, len(results), squeeze=False)[0])
     for ax, (name, run) in zip(row, results.items(), strict=True):
         draw(run, ax)
@@ -125,7 +125,7 @@ def _share_height(panels: list[Axes]) -> None:
 
 
 def _share_time(panels: list[Axes]) -> None:
-    """Set every panel's time axis to the slowest policy's, so that faster ones visibly end sooner."""
+    """Set every time axis to the slowest policy's, so that faster ones visibly end sooner."""
     ends_s = [ax.get_xlim() for ax in panels]
     for ax in panels:
         ax.set_xlim(min(low for low, _ in ends_s), max(high for _, high in ends_s))

@@ -83,7 +83,7 @@ def plot_latency_throughput(
 
 @styled
 def plot_gain(points: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how many times static batching's throughput each policy reaches, against the spread of lengths.
+    """Draw each policy's gain over static batching against the spread of lengths.
 
     Parameters
     ----------

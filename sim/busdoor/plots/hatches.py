@@ -33,7 +33,7 @@ KV_LABELS = {
 
 
 def look(part: str, color: str) -> dict[str, Any]:
-    """Return the patch properties of a part of a slot's time or of the KV cache, in a policy's colour.
+    """Return the patch properties of a part of slots or KV cache, in a policy's colour.
 
     Examples
     --------

@@ -20,7 +20,7 @@ MAX_TIMES = 2000  # vertices of each curve
 
 @styled
 def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
-    """Draw KV tokens used, reserved, never written and lost in holes over time, stacked, under the capacity.
+    """Draw KV tokens used, reserved, never written and fragmented over time, stacked.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def plot_kv(result: Run, ax: Axes | None = None, *, replica: int = 0) -> Axes:
 
 
 def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
-    """Sample long curves at equal distances in time; several vertices a pixel would draw the same."""
+    """Return long curves sampled at equal distances in time, about one vertex per pixel."""
     if len(curves) <= MAX_TIMES:
         return curves
     time_s = np.maximum.accumulate(curves["time_s"].to_numpy())

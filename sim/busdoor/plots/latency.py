@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from busdoor.core.arrays import Floats
 from busdoor.metrics.metrics import latencies
-from busdoor.plots.runs import FloatArray, Run, Runs, named
+from busdoor.plots.runs import Run, Runs, named
 from busdoor.plots.style import PALE, Identity, axes_or_new, label_durations, styled
 from busdoor.plots.variants import identities
 
@@ -23,7 +24,7 @@ METRIC_LABELS: dict[Metric, str] = {
 }
 
 
-def latency_s(run: Run, metric: Metric) -> FloatArray:
+def latency_s(run: Run, metric: Metric) -> Floats:
     """Return one latency of every finished request that has it, in seconds.
 
     Parameters
@@ -52,7 +53,7 @@ def latency_s(run: Run, metric: Metric) -> FloatArray:
 
 @styled
 def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = None) -> Axes:
-    """Draw the share of requests answered within a latency, one line per policy, on a logarithmic time axis.
+    """Draw the share of requests answered within a latency, one line per policy.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def plot_latency_cdf(results: Runs, metric: Metric = "ttft", ax: Axes | None = N
     return ax
 
 
-def _cdf(ax: Axes, look: Identity, values_s: FloatArray, metric: Metric) -> None:
+def _cdf(ax: Axes, look: Identity, values_s: Floats, metric: Metric) -> None:
     if not len(values_s):
         why = "no TPOT (answers come whole)" if metric == "tpot" else "no finished request"
         ax.plot([], [], **{**look, "label": f"{look['label']}: {why}"})  # type: ignore[arg-type]
@@ -97,8 +98,8 @@ def _cdf(ax: Axes, look: Identity, values_s: FloatArray, metric: Metric) -> None
     ax.plot(curve[:, 0], curve[:, 1], drawstyle="steps-post", markevery=0.12, **look)
 
 
-def _thinned(points: FloatArray, at_most: int = 2000) -> FloatArray:
-    """Keep at most so many of a sorted curve's points, with both ends: more would fall on the same pixels."""
+def _thinned(points: Floats, at_most: int = 2000) -> Floats:
+    """Return at most so many of a sorted curve's points, with both ends."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), at_most)).round().astype(int))
-    kept: FloatArray = points[keep]
+    kept: Floats = points[keep]
     return kept

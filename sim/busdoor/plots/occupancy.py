@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from busdoor.core.arrays import Floats
 from busdoor.plots.hatches import BATCH_LABELS, look
-from busdoor.plots.runs import FloatArray, Run, count_slots, of_replica, time_label
+from busdoor.plots.runs import Run, count_slots, of_replica, time_label
 from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ MAX_STEPS = 1200  # two vertices a step: well under what a page can show
 _ROUNDING = 1e-12  # of the clock: narrower steps are sums that were rounded (DESIGN, section 3)
 
 
-def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return a quantity that holds during each stretch, and is zero in between, as a step function of time.
+def steps(iterations: pd.DataFrame, values: Floats) -> tuple[Floats, Floats]:
+    """Return a quantity of each stretch, zero in between, as a step function of time.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def steps(iterations: pd.DataFrame, values: FloatArray) -> tuple[FloatArray, Flo
     return (edges_s, heights) if len(heights) <= MAX_STEPS else _averaged(edges_s, heights)
 
 
-def _averaged(edges_s: FloatArray, heights: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _averaged(edges_s: Floats, heights: Floats) -> tuple[Floats, Floats]:
     area = np.r_[0.0, np.cumsum(heights * np.diff(edges_s))]
     coarse_s = np.linspace(edges_s[0], edges_s[-1], MAX_STEPS + 1)
     return coarse_s, np.diff(np.interp(coarse_s, edges_s, area)) / np.diff(coarse_s)
@@ -90,11 +91,11 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
     return ax
 
 
-def _area(ax: Axes, part: str, color: str, edges_s: FloatArray, high: FloatArray, low: FloatArray | float = 0) -> None:
+def _area(ax: Axes, part: str, color: str, edges_s: Floats, high: Floats, low: Floats | float = 0) -> None:
     ax.stairs(high, edges_s, baseline=low, fill=True, label=BATCH_LABELS[part], **look(part, color))
 
 
-def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
+def _limits(ax: Axes, edges_s: Floats, slots: int) -> None:
     ax.axhline(slots, color=INK, linewidth=1.0, label=f"{slots} slots held at most")
     ax.set(xlim=(edges_s[0], edges_s[-1]), ylim=(0, SPACE_ABOVE * slots), ylabel="in the batch")
     ax.locator_params(axis="y", integer=True, nbins=5)
@@ -102,7 +103,7 @@ def _limits(ax: Axes, edges_s: FloatArray, slots: int) -> None:
     ax.legend(loc="upper right", ncols=3, borderaxespad=0.1, handlelength=1.6)
 
 
-def _queue(ax: Axes, xlabel: str, edges_s: FloatArray, waiting: FloatArray) -> None:
+def _queue(ax: Axes, xlabel: str, edges_s: Floats, waiting: Floats) -> None:
     below = _axes_below(ax)
     below.stairs(waiting, edges_s, fill=True, color=PALE, label="waiting")
     below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel=xlabel, ylabel="waiting", label="queue")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from busdoor.plots.runs import FloatArray, IterationClock, Run, served
+from busdoor.core.arrays import Floats
+from busdoor.plots.runs import IterationClock, Run, served
 
 # What a stay in a slot consists of, and the columns of `stay_phases` at which each piece begins and
 # ends.
@@ -69,15 +70,15 @@ def released_whole(requests: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np
     return flags
 
 
-def _next_prefill_end_s(iterations: pd.DataFrame, after_s: FloatArray) -> FloatArray:
-    """Return when the next iteration that completes a prefill has run its first repetition; NaN if none does."""
+def _next_prefill_end_s(iterations: pd.DataFrame, after_s: Floats) -> Floats:
+    """Return when the next iteration that completes a prefill has run once; NaN if none does."""
     completing = iterations[iterations["num_first_tokens"] + iterations["num_resumed"] > 0]
     end_s = (completing["start_s"] + completing["first_duration_s"]).to_numpy(float)
     row = np.searchsorted(end_s, after_s, side="right")
     return np.append(end_s, np.nan)[row]
 
 
-def _row_end_s(iterations: pd.DataFrame, prefill_end_s: FloatArray, stays: pd.DataFrame) -> FloatArray:
-    """Return when a row has run one iteration for each of its tokens; the prefill yielded the first."""
+def _row_end_s(iterations: pd.DataFrame, prefill_end_s: Floats, stays: pd.DataFrame) -> Floats:
+    """Return when a row has run an iteration per token; the prefill yielded the first."""
     clock = IterationClock(iterations)
     return clock.time_s(clock.count(prefill_end_s) + stays["output_tokens"].to_numpy(float) - 1)

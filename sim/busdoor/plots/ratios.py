@@ -103,5 +103,5 @@ def _label(name: str) -> str:
 
 
 def _color(name: str, first: str) -> str:
-    """Return a row's colour: its policy's, or where it is a step of the ladder ("+ ...") the first row's."""
+    """Return a row's colour: its policy's, or for a step of the ladder the first row's."""
     return identity(first if name.startswith("+") else name.replace(",", " "))["color"]

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from busdoor.core.arrays import Floats
 
 
 class Run(Protocol):
@@ -36,7 +36,7 @@ Runs = Run | Sequence[Run] | Mapping[str, Run]
 
 
 def named(runs: Runs) -> dict[str, Run]:
-    """Return every run with a name: the mapping's, or its policy's (numbered where two are the same)."""
+    """Return every run by name: the mapping's, or its policy's (numbered if not unique)."""
     if isinstance(runs, Mapping):
         return dict(runs)
     result: dict[str, Run] = {}
@@ -113,7 +113,7 @@ class IterationClock:
 
     def __init__(self, iterations: pd.DataFrame) -> None:
         start_s = iterations["start_s"].to_numpy(float)
-        self.end_s: FloatArray = start_s + iterations["duration_s"].to_numpy(float)
+        self.end_s: Floats = start_s + iterations["duration_s"].to_numpy(float)
         done = np.cumsum(iterations["repeat"].to_numpy(float))
         # An iteration may start a rounding error before the one before it ends; interpolation wants
         # order.
@@ -121,23 +121,23 @@ class IterationClock:
         self._count = np.column_stack([np.concatenate([[0.0], done[:-1]]), done]).ravel()
         self._done, self._start_s = done, start_s
 
-    def count(self, time_s: ArrayLike) -> FloatArray:
+    def count(self, time_s: ArrayLike) -> Floats:
         """Return the iterations completed by a time; fractional inside a stretch."""
-        counts: FloatArray = np.interp(np.asarray(time_s, dtype=float), self._time_s, self._count)
+        counts: Floats = np.interp(np.asarray(time_s, dtype=float), self._time_s, self._count)
         return counts
 
-    def time_s(self, count: ArrayLike) -> FloatArray:
+    def time_s(self, count: ArrayLike) -> Floats:
         """Return the time in seconds at which so many iterations are complete."""
         wanted = np.asarray(count, dtype=float)
         row = np.clip(np.searchsorted(self._done, wanted - 1e-6), 0, len(self._done) - 1)
         before = self._count[2 * row]
         share = (wanted - before) / (self._done[row] - before)
-        ran_s: FloatArray = np.clip(share, 0.0, 1.0) * (self.end_s[row] - self._start_s[row])
-        times_s: FloatArray = self._start_s[row] + ran_s
+        ran_s: Floats = np.clip(share, 0.0, 1.0) * (self.end_s[row] - self._start_s[row])
+        times_s: Floats = self._start_s[row] + ran_s
         return times_s
 
-    def busy_spans_s(self) -> FloatArray:
-        """Return the intervals in which iterations follow one another without a pause, shape (spans, 2)."""
+    def busy_spans_s(self) -> Floats:
+        """Return the intervals of iterations without a pause between them, shape (spans, 2)."""
         gap = self._start_s[1:] - self.end_s[:-1] > 1e-9 * np.maximum(1.0, self.end_s[:-1])
         first, last = np.flatnonzero(np.r_[True, gap]), np.flatnonzero(np.r_[gap, True])
         return np.column_stack([self._start_s[first], self.end_s[last]])

@@ -51,7 +51,7 @@ def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
 
 
 def number_ids(svg: str) -> str:
-    """Number the ids that matplotlib makes of where an object lies in memory, in the order in which they come.
+    """Return an SVG with matplotlib's ids, which depend on memory, numbered in order.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def number_ids(svg: str) -> str:
 
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
-    """Settle once where everything goes: constrained layout takes longer than drawing, and again in each format."""
+    """Lay a figure out once for all formats: constrained layout takes longer than drawing."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield

@@ -1,4 +1,4 @@
-"""What a timeline draws in its slots: stays, empty time, letters, and the moments at which requests enter."""
+"""What a timeline draws in its slots: stays, empty time, letters and entries."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from busdoor.core.arrays import Floats
 from busdoor.plots.hatches import look
 from busdoor.plots.phases import PIECES
-from busdoor.plots.runs import FloatArray, IterationClock, Run, of_replica
+from busdoor.plots.runs import IterationClock, Run, of_replica
 from busdoor.plots.style import INK
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Window = tuple[float, float]  # seconds from and to
 
 
 def draw_stays(ax: Axes, stays: pd.DataFrame, color: str) -> None:
-    """Draw each stay: dark while it prefills, light while it decodes, hatched when its request has finished."""
+    """Draw each stay: dark in prefill, light in decode, hatched when its request has finished."""
     for kind, start, end in PIECES:
         _bars(ax, stays["slot"], stays[start], stays[end], kind, color)
     ends = stays[stays["ends_request"]]
@@ -54,7 +55,7 @@ def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind:
     ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), label=kind, **look(kind, color)))
 
 
-def draw_entries(ax: Axes, entered_s: FloatArray, color: str) -> None:
+def draw_entries(ax: Axes, entered_s: Floats, color: str) -> None:
     """Mark above the slots each moment at which a request enters."""
     from matplotlib.transforms import offset_copy
 
@@ -79,7 +80,7 @@ def draw_letters(ax: Axes, stays: pd.DataFrame, window_s: Window, num_requests: 
             ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 
 
-def _gaps_s(stays: pd.DataFrame, busy_s: FloatArray) -> list[tuple[float, float]]:
+def _gaps_s(stays: pd.DataFrame, busy_s: Floats) -> list[tuple[float, float]]:
     """Return the parts of the busy spans that no stay covers; the stays are in order of time."""
     starts = np.r_[-np.inf, stays["leave_s"].to_numpy(float)]
     ends = np.r_[stays["enter_s"].to_numpy(float), np.inf]

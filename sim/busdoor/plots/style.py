@@ -149,7 +149,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     from matplotlib.figure import Figure
 
     class Page(Figure):
-        """A figure that a notebook shows as a cell's last value; one of pyplot's would be shown twice."""
+        """A figure that a notebook shows as a cell's value; it would show pyplot's twice."""
 
         def _repr_png_(self) -> bytes:
             png = BytesIO()

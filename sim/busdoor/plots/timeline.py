@@ -29,7 +29,7 @@ MAX_SLOTS = 64  # rows that still are a millimetre high on a page
 
 @styled
 def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None = None, replica: int = 0) -> Axes:
-    """Draw slots against time: one bar per stay, dark while it prefills, light while it decodes, idle time hatched.
+    """Draw slots against time: a bar per stay, prefill dark, decode light, idle time hatched.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _default_window_s(stays: pd.DataFrame) -> Window:
 
 
 def first_seconds(runs: Sequence[Run]) -> Window:
-    """Return the window from the first admission in which the bars of every run are wide enough to see.
+    """Return the window from the first admission in which every run's bars are visible.
 
     If every run is short enough, it ends with the longest.
     """
@@ -114,7 +114,7 @@ def _height_in(slots: int) -> float:
 
 @styled
 def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -> Figure:
-    """Draw the same requests served by a static batch (the bus) and by continuous batching (the door).
+    """Draw the same requests served by static (the bus) and by continuous batching (the door).
 
     Parameters
     ----------

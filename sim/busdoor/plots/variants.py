@@ -29,7 +29,7 @@ def variant(look: Identity, number: int) -> Identity:
 
 
 def identities(names: Iterable[str]) -> dict[str, Identity]:
-    """Return a look of its own for each row: of one policy, such as static at two batch sizes, the first has its own.
+    """Return a look for each row; of several rows of one policy, the first has the policy's.
 
     Examples
     --------

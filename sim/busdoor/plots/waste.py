@@ -20,7 +20,7 @@ _FIRST = ("useful", "used")  # always drawn, even at zero
 
 
 def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, dict[str, float]]:
-    """Return by policy the share of every part, largest good first; the shares of a policy add up to 1.
+    """Return the share of every part by policy; the shares of a policy add up to 1.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes |
 
 
 def _waterfall(ax: Axes, name: str, percent: dict[str, float], top: float) -> None:
-    """Draw the parts from the last (waste, at the right) in the top row to the useful one in the bottom row."""
+    """Draw the parts from the last (waste) in the top row to the useful one in the bottom row."""
     color = identity(name)["color"]
     ends = dict(zip(percent, accumulate(percent.values()), strict=True))
     for row, part in enumerate(reversed(percent)):

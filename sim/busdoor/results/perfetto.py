@@ -1,4 +1,4 @@
-"""A run as a Chrome trace: load the file in https://ui.perfetto.dev and zoom into single iterations.
+"""A run as a Chrome trace, for https://ui.perfetto.dev: zoom into single iterations.
 
 The format is the Trace Event Format's JSON (complete events "X", counters "C", metadata "M"; times
 in microseconds). Slices of one track must nest and never overlap, so every slot has a track of its
@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from busdoor.core.arrays import Floats
 from busdoor.core.json import plain
 from busdoor.plots.phases import PIECES, stay_phases
-from busdoor.plots.runs import FloatArray, Run, count_slots
+from busdoor.plots.runs import Run, count_slots
 from busdoor_workloads.given import path_of
 
 Event = dict[str, Any]
@@ -27,7 +28,7 @@ FIRST_SLOT_TRACK = 2
 
 
 def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[str, Any]:
-    """Turn a result into a Chrome trace: one track per slot, one for the iterations, counters for KV, queue and batch.
+    """Return a result as a Chrome trace: a track per slot, iterations, KV, queue and batch.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def _ns(seconds: float) -> int:
 
 
 def _slice(name: str, replica: int, track: int, start_s: float, end_s: float, args: Event | None = None) -> Event:
-    """Return a complete event; both ends are rounded to nanoseconds first, so that nested slices stay nested."""
+    """Return a complete event; ends are rounded to nanoseconds, so that slices stay nested."""
     start, end = _ns(start_s), _ns(end_s)
     event = {"ph": "X", "name": name, "pid": replica, "tid": track, "ts": start / 1e3, "dur": (end - start) / 1e3}
     return {**event, "args": args} if args else event
@@ -103,7 +104,7 @@ def _stays(result: Run) -> Iterator[Event]:
 
 
 def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
-    """Yield one slice per stretch. It ends where the next begins at the latest: rounding must not make them overlap."""
+    """Yield one slice per stretch; it ends where the next begins at the latest."""
     start_s = iterations["start_s"].to_numpy(float)
     end_s = np.minimum(start_s + iterations["duration_s"].to_numpy(float), np.append(start_s[1:], np.inf))
     numbers = ("repeat", "num_requests", "num_prefill_tokens", "num_decode_tokens", "num_padded_tokens")
@@ -116,7 +117,7 @@ def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
 
 
 def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
-    """Counters at the start of every stretch, and of KV blocks once more at the last repetition; only changes."""
+    """Yield counters at the start of every stretch, and KV blocks at its end; only changes."""
     end_s = iterations["start_s"] + iterations["duration_s"]
     last_s = end_s - iterations["last_duration_s"]
     start_s, stop_s = iterations["start_s"].to_numpy(float), end_s.to_numpy(float)
@@ -128,7 +129,7 @@ def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
     yield from _counter("batch size", replica, np.append(start_s, stop_s[-1]), size)
 
 
-def _counter(name: str, replica: int, time_s: FloatArray, values: NDArray[np.int64]) -> Iterator[Event]:
+def _counter(name: str, replica: int, time_s: Floats, values: NDArray[np.int64]) -> Iterator[Event]:
     """Yield one event per change of the value."""
     times_s = np.maximum.accumulate(time_s)
     changes = np.flatnonzero(np.diff(values.astype(float), prepend=np.nan) != 0)

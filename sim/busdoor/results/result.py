@@ -87,7 +87,7 @@ class Result:
 
     @classmethod
     def example(cls) -> Result:
-        """Return the introductory scenario: requests of 10, 20, 50 and 100 tokens, four slots, an iteration per second.
+        """Return the introductory scenario: 10, 20, 50 and 100 tokens, an iteration per second.
 
         It is a file of the package; a test compares it with the simulator.
         """
@@ -101,11 +101,11 @@ class Result:
 
     @cached_property
     def latencies(self) -> pd.DataFrame:
-        """TTFT, TPOT, E2E, normalised latency and queueing time of the finished requests, in seconds."""
+        """TTFT, TPOT, E2E, normalised latency and queueing time of finished requests (s)."""
         return metrics.latencies(self.requests, bool(self.meta.get("streams", True)))
 
     def slo(self, **limits_s: float) -> float:
-        """Share of the requests that finished and met every limit, such as `ttft=2.0, tpot=0.1` (seconds).
+        """Return the share of requests within every limit, such as `ttft=2.0, tpot=0.1` (seconds).
 
         Refused requests, which no server of this size can answer, are left out; `num_refused`
         counts them.
@@ -160,7 +160,7 @@ class Result:
         return cls(**tables, meta=meta)
 
     def to_perfetto(self, path: str | Path | None = None) -> dict[str, Any]:
-        """Write a Chrome trace for the Perfetto UI: one track per slot, counters for KV blocks and queue."""
+        """Write a Chrome trace for the Perfetto UI: a track per slot, KV blocks and queue."""
         return to_perfetto(self, path)
 
     def plot_timeline(self, *, ax: Axes | None = None) -> Axes:

@@ -14,7 +14,7 @@ from busdoor.results.result import Result
 
 
 def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
-    """Return the share within each limit (1 or 0 for a mean), and whether all targets are met; NaN without any.
+    """Return the share within each limit, and whether all targets are met; NaN without any.
 
     A share of the requests that were not refused; for ITL of all gaps between tokens. Means are
     those of the finished requests. Of several plain limits each has its share too, beside that of
@@ -27,7 +27,7 @@ def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
 
 
 def _reached(result: Result, target: Target) -> float:
-    """Return the share within a target's limits, or (of a limit on the mean) 1.0 if it is met, else 0.0."""
+    """Return the share within a target's limits; for a mean 1.0 if it is met, else 0.0."""
     if target.latency == "itl":
         return _gaps_within(result, target)
     if target.share is None:

@@ -35,7 +35,7 @@ def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
 
 
 def refusals(requests: pd.DataFrame) -> dict[str, int]:
-    """Count the refused requests by the first one's reason; reasons that differ in a number alone are the same."""
+    """Return the number of refused requests by reason; those that differ in a number are one."""
     status = requests["status"]
     reasons = status[status.str.startswith("refused")].str.removeprefix("refused: ")
     groups = reasons.groupby(reasons.map(lambda reason: re.sub(r"\d+", "", reason, count=1)))
@@ -43,7 +43,7 @@ def refusals(requests: pd.DataFrame) -> dict[str, int]:
 
 
 def what_ran(meta: Mapping[str, Any]) -> str:
-    """Return one line on which policy ran on what, from a result's meta; a calibration stands for GPU and model.
+    """Return one line on which policy ran on what; a calibration stands for GPU and model.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def what_ran(meta: Mapping[str, Any]) -> str:
 
 
 def slo_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:
-    """Return the lines of the SLO, if there is one: the share within each limit, and whether all targets are met."""
+    """Return rows of the SLO, if any: the share within each limit, and whether all are met."""
     if not slo:
         return []
     shares = slo_shares(result, slo)

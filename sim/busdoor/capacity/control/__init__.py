@@ -1,1 +1,1 @@
-"""Control variates of capacity's estimates: simple queues that are fed the same requests as the runs."""
+"""Control variates of capacity's estimates: simple queues with the same requests as the runs."""

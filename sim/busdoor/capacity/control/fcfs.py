@@ -1,4 +1,4 @@
-"""A queue in place of servers that admit at every iteration: one server, first come first served, and its backlog."""
+"""A queue in place of servers that admit at every iteration: one first-come server's backlog."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from busdoor.capacity.control.variate import Control, compared
+from busdoor.core.arrays import Floats
 from busdoor.metrics.slo_target import Target
 from busdoor_workloads import Trace
-
-Floats = NDArray[np.float64]
 
 _NEAR = 0.5  # of its limit: below it, a latency is not determined by the queue
 _STEP = 1.1  # lengths are stretched by so much to see what a token costs
@@ -46,7 +44,7 @@ class Backlog:
         return lambda target: ahead_s
 
     def control(self, target: Target, own: Floats, others: Floats, ratio: float) -> Control:
-        """Compare the shares that are late; for a mean, or where that share is extrapolated, the means.
+        """Compare the late shares; for a mean, or where a share is extrapolated, the means.
 
         Near the limit of a latency that includes the wait, an excess of the queue is the same
         excess of the runs: there the late share is the allowed one in both, by definition and by
@@ -63,7 +61,7 @@ class Backlog:
 
 
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
-    """Return the work ahead of each request in a queue that begins empty (Lindley's recursion), along the last axis.
+    """Return the work ahead of each request (Lindley's recursion), along the last axis.
 
     Examples
     --------
@@ -102,7 +100,7 @@ class Work:
 
     @cached_property
     def _weights(self) -> tuple[float, float, float, float]:
-        """Seconds a request, a prompt token and an answer token; and what brings their sum to its mean."""
+        """Seconds per request, prompt token and answer token; and the factor that sets the mean."""
         lengths = {name: getattr(self.trace, name) for name in ("input_tokens", "output_tokens")}
         means = np.array([tokens.mean() for tokens in lengths.values()])
         seconds = 1 / self.carried_rps(self.trace)

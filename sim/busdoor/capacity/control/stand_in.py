@@ -1,4 +1,4 @@
-"""A simple queue in a server's place: fed the same requests as the runs, and many more draws of them."""
+"""A simple queue in a server's place: the same requests as the runs, and many more draws."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from busdoor.capacity.control.fcfs import Backlog, Work
 from busdoor.capacity.control.static import WholeBatches
-from busdoor.capacity.control.variate import LEAST_REPLICATIONS, Control, Floats
+from busdoor.capacity.control.variate import LEAST_REPLICATIONS, Control
 from busdoor.capacity.draws import begins_alike
 from busdoor.capacity.runs import Runs
 from busdoor.capacity.steady_state import Window
+from busdoor.core.arrays import Floats
 from busdoor.metrics.slo_target import Target
 from busdoor.policies.base import Policy
 from busdoor.policies.static import StaticPolicy
@@ -73,7 +74,7 @@ class StandIn:
 
 
 def stand_in_for(policy: Policy, runs: Runs, lengths: Trace, carried_rps: float) -> StandIn | None:
-    """Return what shows how lucky the draws are; None where no more draws can be had, or the runs are few.
+    """Return the queue that shows how lucky the draws are; None without more draws or runs.
 
     Parameters
     ----------

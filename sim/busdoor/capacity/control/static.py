@@ -1,4 +1,4 @@
-"""A queue in place of static batching: its batches follow from the arrivals, their times from a closed form."""
+"""A queue in place of static batching: batches follow from arrivals, times in closed form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from busdoor.capacity.control.fcfs import backlogs
 from busdoor.capacity.control.variate import Control, compared
+from busdoor.core.arrays import Floats
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.request import Request
 from busdoor.metrics.slo_target import Target
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import Trace
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
 
@@ -26,7 +26,7 @@ _PROMPTS = 512
 
 
 class Draws(NamedTuple):
-    """Requests by draw: arrivals at one per second, tokens, and seconds from their batch's start to either end."""
+    """Requests by draw: arrivals at one per second, tokens, seconds from the batch's start."""
 
     arrival: Floats
     output_tokens: Ints
@@ -83,7 +83,7 @@ class WholeBatches:
         contexts_s = self._contexts_s(int(prompts.max() + max(answers.max(), outputs.max())))
 
         def decode_s(keys: Floats, answers: Ints) -> Floats:
-            """Seconds from the prefill to the end of an answer, in a batch of so many keys a row."""
+            """Return seconds from prefill to an answer's end, with so many keys per row."""
             ends_s: Floats = np.interp([keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s)
             lasts_s: Floats = ends_s[0] - ends_s[1]
             return lasts_s
@@ -153,7 +153,7 @@ class WholeBatches:
 
 
 def _latency(name: str, draws: Draws, wait_s: Floats) -> Floats:
-    """Return a latency in seconds; 0 for the time per token of a single one, and for gaps the mean of a request's."""
+    """Return a latency in seconds; TPOT of one token is 0, and ITL a request's mean gap."""
     if name == "ttft":
         return wait_s + draws.first_token_s
     if name in ("tpot", "itl"):

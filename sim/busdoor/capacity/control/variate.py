@@ -1,4 +1,4 @@
-"""A control variate: how lucky the draws of a run were, shown by a queue so simple that its law is known.
+"""A control variate: the luck of a run's draws, shown by a queue whose law is known.
 
 Long waits come in clusters, so that runs of thousands of requests still differ much from each
 other. Most of that is in the draws: where many long requests come at once, any server falls behind.
@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.arrays import Floats
 from busdoor.metrics.statistics import Interval, mean_interval, student_t
-
-Floats = NDArray[np.float64]
 
 LEAST_REPLICATIONS = 5  # with fewer, the slope costs more degrees of freedom than it is worth
 
@@ -48,7 +47,7 @@ class Control(NamedTuple):
 
 
 def controlled_interval(values: Floats, control: Control | None, confidence: float) -> Interval:
-    """Return the interval of a mean less what the control explains: by its slope, else by regression.
+    """Return the interval of a mean less what the control explains, by slope or regression.
 
     Parameters
     ----------
