@@ -6,7 +6,7 @@
 Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of the closed-form capacity of all replicas, `vllm` on the
 roofline of llama-3.1-8b on an H100; so many requests a replica. A time is the CPU time of `simulate_cluster` (and, in
 the first row, of `simulate` with as many requests as the largest cluster), the least of some runs. Prints a Markdown
-table. A cluster has more events a request than one server has: of two arrivals within an iteration's time, which one
+table. A cluster has more events per request than one server has: of two arrivals within an iteration's time, which one
 server admits at once, each begins a batch of its own.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000, help="requests a replica")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print("| servers | requests | CPU µs a request | over one server's | events a request | CPU µs an event |")
+    print("| servers | requests | CPU µs per request | over one server's | events per request | CPU µs per event |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     alone = arriving(1, options.requests * max(options.replicas))
     cpu_s, result = least_cpu_s(lambda: one(alone), options.runs)

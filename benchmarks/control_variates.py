@@ -27,7 +27,7 @@ and was not measured.
 Decision: keep all three modules; too little was measured to delete one. No search took less CPU time with the control
 (case 2: equal), six of seven took 1.3 to 2.5 times as long. No bracket was wrong. `control/static` decides every claim
 beside the limit, where plain runs leave 16 of 24 open and err once, and needs a third to two thirds of the requests.
-Its true brackets come from the closed form that is the control, so that "none wrong" says less than it seems. For
+Its true brackets come from the closed form that is the control, so that "none wrong" proves less than it seems. For
 `control/fcfs` the cases are even: no change in 0 and 4, fewer requests in 2 and 3, more in 1; the best guess is nearer
 to the truth with it in case 1 and without it in case 3. What keeps it is soundness: on a synthetic queue at its limit,
 plain bounds err in over 30 of 100 studies and those with the control in under 12 (`tests/sim/test_capacity.py`).

@@ -64,7 +64,7 @@ def differences(stored: Any, computed: Any) -> list[str]:
 
 
 def alike(ours: str, theirs: str) -> bool:
-    """Whether two texts say the same: every word and whole number, and decimals to one unit of their last digit."""
+    """Whether two texts agree: every word and whole number, and decimals to one unit of their last digit."""
     words = [re.sub(r"\s+", "", NUMBER.sub("#", text)) for text in (ours, theirs)]
     numbers = [NUMBER.findall(text) for text in (ours, theirs)]
     return words[0] == words[1] and all(map(_near, *numbers))

@@ -27,7 +27,7 @@ SECTIONS: dict[str, Callable[[], None]] = {}
 
 
 def section(function: Callable[[], None]) -> Callable[[], None]:
-    """Make a function a section of its name."""
+    """Register a function as the section of its name."""
     SECTIONS[function.__name__] = function
     return function
 
@@ -100,7 +100,7 @@ def validation(name: str) -> Any:
 
 @section
 def true() -> None:
-    """How true it is: the largest errors of the H100's replays, by load."""
+    """Return the largest errors of the H100's replays, by load."""
     runs = validation(H100).runs
     groups = {
         "at loads of 0.08 to 0.75": [run for run in runs if run.load < 0.8],
@@ -136,9 +136,9 @@ def predicted() -> None:
     from busdoor.results.result import Result
 
     folder = RESULTS / "h200-from-h100"
-    told = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))["runs"]
+    prediction = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))["runs"]
     rows = []
-    for name, numbers in told.items():
+    for name, numbers in prediction.items():
         result = Result.load(folder / "runs" / name)
         e2e_s = result.latencies["e2e"]
         measured = {"e2e mean": e2e_s.mean(), "e2e p99": e2e_s.quantile(0.99)}
@@ -197,7 +197,7 @@ def _cell(value: float | None) -> str:
 
 @section
 def tests() -> None:
-    """How many recorded cases of the real scheduler the tests hold."""
+    """Return the number of recorded cases of the real scheduler in the tests."""
     cases = [path.name for path in sorted((ROOT / "tests" / "golden").glob("*.out.json"))]
     print(f"{len(cases)} cases: {', '.join(name.removesuffix('.out.json') for name in cases)}")
 

@@ -92,7 +92,7 @@ def main() -> None:
     total_s, gaps = timed(few + options.points, options.work, options.jobs, options.cluster)
     gap_ms = 1e3 * sum(gaps) / len(gaps)
     driver_ms = 1e3 * (total_s - start_s) / options.points
-    print("| points | work s | jobs | workers | gap ms a point | driver CPU ms a point | both, of a second |")
+    print("| points | work s | jobs | workers | gap ms per point | driver CPU ms per point | both, per second |")
     print("| ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     print(
         f"| {options.points} | {options.work:g} | {options.jobs} | {options.cluster or 'processes'} "

@@ -53,7 +53,7 @@ class Plan:
         return self.trace.name
 
     def policy(self) -> Policy:
-        """Make a fresh scheduler."""
+        """Build a fresh scheduler."""
         built: Policy = policy_config(**self.fields).build(self.kv, self.trace)
         return built
 

@@ -15,7 +15,7 @@ from busdoor_gpu.kernels._launch import cdiv
 
 @dataclass(frozen=True)
 class Case:
-    """One batch for `paged_decode` (one query token a sequence) or `paged_prefill`.
+    """One batch for `paged_decode` (one query token per sequence) or `paged_prefill`.
 
     Attributes
     ----------

@@ -48,7 +48,7 @@ NUM_BATCHES = 20  # batch means of an interval
 
 
 def _point(check: str, law: str, x: float, values: Floats, closed_form: float) -> dict[str, Any]:
-    """Make a row of a check; the interval is by means of successive batches, because neighbours are alike."""
+    """Return a row of a check; the interval is by means of successive batches, because neighbours are alike."""
     means = pd.Series([part.mean() for part in np.array_split(values, NUM_BATCHES)])
     _, low, high = mean_interval(means)
     simulated = float(values.mean())

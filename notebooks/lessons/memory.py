@@ -124,8 +124,8 @@ def plot_fragmentation() -> Figure:
                 ax.bar(place, 1, 0.94, **(free if name == "." else {"facecolor": tint(color, strong)}))
                 ax.text(place, 0.5, name.strip("."), ha="center", va="center", fontweight="bold",
                         color="white" if name == NEWCOMER[0] else INK)  # fmt: skip
-            said = "E enters" if moment.entered else "E waits: enough is free, but not in one piece"
-            ax.set_title(f"{moment.what}: {said}", color=color)
+            event = "E enters" if moment.entered else "E waits: enough is free, but not in one piece"
+            ax.set_title(f"{moment.what}: {event}", color=color)
             ax.set_axis_off()
         return figure
 

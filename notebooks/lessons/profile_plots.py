@@ -73,7 +73,7 @@ def _host(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _logarithmic(ax: Axes, which: str = "xy", subs: Sequence[int] = (1, 2, 5)) -> None:
-    """Make axes logarithmic, with numbers that are read at a glance."""
+    """Set axes to logarithmic, with numbers that are read at a glance."""
     from matplotlib.ticker import LogLocator
 
     for letter in which:

@@ -166,7 +166,7 @@ def gaps_by_policy(
 
 
 def gap_table(results: Mapping[str, Result]) -> pd.DataFrame:
-    """Tell for each run how long its gaps between tokens and its waits for the first token are, in ms and s."""
+    """Return for each run its gaps between tokens in ms and its waits for the first token in s."""
     rows = {}
     for name, result in results.items():
         gaps_s, counts = token_gaps(result.iterations)

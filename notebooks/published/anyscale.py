@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Cap(NamedTuple):
-    """What the benchmark set for a cap on the output: rows of a static batch, token slots of the reserving servers."""
+    """Settings for a cap on the output: rows of a static batch, token slots of the reserving servers."""
 
     batch_size: int
     max_batch_total_tokens: int
@@ -61,8 +61,8 @@ def anyscale(caps: Sequence[int] = tuple(CAPS), num_requests: int = 1000, seed: 
     reserving < vllm wherever lengths vary.
 
     Where it differs: absolute numbers are of a roofline (see `opt13b.step_time`), the same for all systems. So a slower
-    implementation (HF's 33 ms a step, FasterTransformer's server that polled once a second) is not in it, and vLLM's
-    gain over naive is smaller than 23 by just that factor: see `anyscale_factors`.
+    implementation (HF's 33 ms per step, FasterTransformer's server that polled once per second) is not in it, and
+    vLLM's gain over naive is smaller than 23 by just that factor: see `anyscale_factors`.
 
     Examples
     --------

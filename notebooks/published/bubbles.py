@@ -34,8 +34,8 @@ def bubble_table(
     Returns
     -------
     DataFrame
-        One row a data set, one column a batch size, then `prefill_16` (the same of prompts, padded to the longest of
-        16) and `dataset` (answers padded to the longest of all, as in Anyscale's naive run).
+        One row per data set, one column per batch size, then `prefill_16` (the same of prompts, padded to the longest
+        of 16) and `dataset` (answers padded to the longest of all, as in Anyscale's naive run).
 
     Notes
     -----

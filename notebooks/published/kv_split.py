@@ -37,7 +37,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "orca oracle": {"name": "orca", "reservation": "oracle", "max_num_seqs": 512},
     "vllm": {"name": "vllm", "max_num_seqs": 512},
 }
-WARM_UP = 0.25  # share of the time that is left out: all who come first are young, and their answers still short
+WARM_UP = 0.25  # share of the time that is left out: all first requests are young, and their answers still short
 # Figure 13: mean number of batched requests.
 PUBLISHED = {
     "sharegpt": {"orca max": 7.00, "orca pow2": 9.81, "orca oracle": 13.62, "vllm": 30.42},
@@ -95,7 +95,7 @@ def _run(trace: Trace, fields: dict[str, Any]) -> Result:
 
 
 def _memory(result: Result) -> dict[str, float]:
-    """Time-weighted means while somebody waits, after the first wave; a stretch counts with its middle."""
+    """Time-weighted means while any request waits, after the first wave; a stretch counts with its middle."""
     waiting = result.iterations[result.iterations["num_waiting"] > 0]
     steps = waiting[waiting["start_s"] > waiting["start_s"].max() * WARM_UP]
     weight = (steps["duration_s"] / steps["duration_s"].sum()).to_numpy()

@@ -16,11 +16,11 @@ def step_time() -> RooflineStepTime:
     """Return the roofline of the model on the GPU.
 
     It is the machine's best, with the host overhead of our own engine; those of 2023 took 1.5 to 2 times as long a
-    step (Anyscale's naive run: 33 ms where this says 22), so absolute rates come out higher than published.
+    step (Anyscale's naive run: 33 ms where this has 22), so absolute rates come out higher than published.
     """
     return RooflineStepTime(gpu("a100-40gb"), model("opt-13b"), engine="busdoor")
 
 
 def memory(num_tokens: int = NUM_BLOCKS * BLOCK_SIZE, max_model_len: int = MAX_MODEL_LEN) -> KVConfig:
-    """Return the KV memory of that many tokens; all that is free unless said otherwise."""
+    """Return the KV memory of that many tokens; by default all that is free."""
     return KVConfig(num_blocks=num_tokens // BLOCK_SIZE, max_model_len=max_model_len, block_size=BLOCK_SIZE)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 RATES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
 LONGEST = 512 + 128  # tokens of the trace's longest request: what Orca reserves for each
 
-# FasterTransformer with its batcher takes at most so many of who waits whenever it is idle; the paper tries several.
-# Its attention reads the padding under a mask.
+# FasterTransformer with its batcher takes at most so many waiting requests whenever it is idle; the paper tries
+# several. Its attention reads the padding under a mask.
 _PADDED = {"name": "static", "max_wait_s": 0.0, "decode_reads": "padded"}
 SYSTEMS: dict[str, dict[str, Any]] = {
     **{f"static {rows}": {**_PADDED, "batch_size": rows} for rows in (1, 8, 16)},
@@ -54,7 +54,7 @@ def orca_rates(
     Notes
     -----
     Published: with one GPU and 13B the engines are alike for equal lengths; end to end with 175B on 16 GPUs, at a
-    median of 190 ms a token, FasterTransformer serves 0.185 and Orca 6.81 requests/s, 36.9 times as many; a larger
+    median of 190 ms per token, FasterTransformer serves 0.185 and Orca 6.81 requests/s, 36.9 times as many; a larger
     static batch buys little, and with equal lengths the gap nearly closes. The shape that has to come out: Orca's
     hockey stick lies far to the right, static's hardly moves with its batch size, and equal lengths close the gap.
 
@@ -100,7 +100,7 @@ def orca_knees(table: pd.DataFrame, limit_s: float = 0.1) -> pd.Series[float]:
     table : DataFrame
         Of `orca_rates`.
     limit_s : float
-        Seconds a token. The default is some four times what one request alone takes, as the paper's 190 ms are for
+        Seconds per token. The default is some four times what one request alone takes, as the paper's 190 ms are for
         its largest model.
 
     Returns

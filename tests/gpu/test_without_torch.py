@@ -1,4 +1,4 @@
-"""Whoever has no torch is told so in a sentence."""
+"""Without torch the error is one sentence."""
 
 from importlib.util import find_spec
 

@@ -100,7 +100,7 @@ MISUSES = {
     'busdoor.read_trace("nope.csv",3)': "nope.csv does not exist",
     'busdoor.write_trace(3,folder/"x.csv")': "trace is 3; it must be a Trace",
     "busdoor.write_trace(trace,3)": "path is 3; it must be the name of a file or folder",
-    'busdoor.write_trace(trace,folder/"x.foo")': "x.foo ends in neither .csv nor .jsonl; say which format: csv,",
+    'busdoor.write_trace(trace,folder/"x.foo")': "x.foo ends in neither .csv nor .jsonl; name the format: csv,",
     'busdoor.write_trace(trace,folder/"x.csv",3)': "the format 3 is unknown; it is one of azure, bailian, burst",
     "busdoor.make_step_time(3)": "3 is not a step-time model (known: calibrated, linear, roofline)",
     'busdoor.make_step_time("linear")': "[step_time]: base_s is missing",

@@ -453,7 +453,7 @@ class TestVllmResults:
         assert "all at 0" in trace.notes[0]
 
     def test_of_appended_results_one_is_taken(self):
-        with pytest.raises(ValueError, match=r"holds 2 results: 1 \(date 20260101-000000.*; take one .*--run 1"):
+        with pytest.raises(ValueError, match=r"holds 2 results: 1 \(date 20260101-000000.*; choose one .*--run 1"):
             read_trace(CASES / "12-vllm-appended.json")
         assert read_trace(CASES / "12-vllm-appended.json", run=2).input_tokens.tolist() == [10, 20, 40]
         with pytest.raises(ValueError, match="holds 2 results"):

@@ -54,7 +54,7 @@ def profile(name: str) -> Workload:
     Returns
     -------
     Workload
-        Own fitted parameters, no rows of the trace; its `source`, `licence` and `note` say where they come from and
+        Own fitted parameters, no rows of the trace; its `source`, `licence` and `note` name where they come from and
         what is left out.
 
     Raises

@@ -176,8 +176,8 @@ def _sentence(error: ValidationError, cls: type[Any]) -> str:
         missing = (".".join(map(str, one["loc"])) for one in errors if one["type"] == "missing")
         return f"{where} needs {' and '.join(map(repr, missing))}"
     if first["type"] == "value_error":
-        said = first["msg"].removeprefix("Value error, ")
-        return f"{where}, {place}: {said}" if place else said
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{where}, {place}: {message}" if place else message
     return f"{where}: {place} is {first['input']!r}; {_lower(first['msg'])}"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 Progress = Callable[[int, int | None], None]
-"""Told the bytes at hand and the bytes in all (None while unknown)."""
+"""Called with the bytes received and the bytes in all (None while unknown)."""
 
 _CHUNK_BYTES = 1 << 18  # a few updates of the bar per second on a slow line, few calls on a fast one
 _MOST_BYTES = 256 << 20  # the largest of these traces, BurstGPT_1.csv, has 52,283,111

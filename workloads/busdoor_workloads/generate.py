@@ -153,8 +153,8 @@ def _clients(workload: Laws, seed: int, n: int) -> Columns:
 def _in_order(columns: Columns, workload: Laws, seed: int) -> Trace:
     order = np.argsort(columns["arrival_s"], kind="stable")
     rows = {name: _taken(values, order) for name, values in columns.items()}
-    said = {key: text for key in ("source", "licence", "note") if (text := getattr(workload, key))}
-    return Trace(**rows, name=workload.name, metadata={"workload": workload.name, "seed": seed} | said)
+    about = {key: text for key in ("source", "licence", "note") if (text := getattr(workload, key))}
+    return Trace(**rows, name=workload.name, metadata={"workload": workload.name, "seed": seed} | about)
 
 
 def _taken(values: Any, order: IntArray) -> Any:

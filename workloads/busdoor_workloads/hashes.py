@@ -38,7 +38,7 @@ def within_int64(hash_ids: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...
 def fitting_block_size(num_ids: NDArray[np.int64], input_tokens: NDArray[np.int64]) -> int | None:
     """Return the tokens per block with which every prompt has as many blocks as ids: a power of two if one fits.
 
-    Prompts without ids say nothing; None where no size fits.
+    Prompts without ids are ignored; None if no size fits.
 
     Examples
     --------

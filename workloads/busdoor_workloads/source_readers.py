@@ -86,7 +86,7 @@ def servegen_arrivals(traces: Path, model: str) -> FloatArray:
 
 
 def _client_window(row: Any, rng: np.random.Generator) -> FloatArray:
-    # Half a window again of gaps beyond the expected number, and some: bursts may need more than the mean says.
+    # Half a window again of gaps beyond the expected number, and some: bursts may need more than the mean.
     n = int(2 * row.rate_rps * _SERVEGEN_WINDOW_S) + 50
     gaps = rng.weibull(row.shape, n) if row.iat_family == "Weibull" else rng.gamma(row.shape, size=n)
     arrival_s = np.cumsum(gaps * row.scale)

@@ -39,7 +39,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Device of the weights."""
         return self.weights.embedding.device
 
     @property

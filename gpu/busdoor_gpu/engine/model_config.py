@@ -39,7 +39,7 @@ class ModelConfig:
     shape : ModelShape
         As the simulator's catalogue has it.
     rope_theta : float
-        Base of the rotary angles; Llama 3's unless a checkpoint says otherwise.
+        Base of the rotary angles; Llama 3's unless a checkpoint has another.
     rope_scaling : mapping
         Llama 3.1's scaling of the low frequencies, with the keys of config.json; empty for none.
     rms_norm_eps : float
@@ -99,7 +99,7 @@ def find_model(name: str) -> ModelConfig:
     if name in TINY:
         return ModelConfig(TINY[name])
     if folder.exists():
-        raise ValueError(f"--model {name}: no checkpoint's folder, as it has no config.json; give one that has")
+        raise ValueError(f"--model {name}: not a checkpoint's folder, as it has no config.json; give one that has")
     if name.startswith((".", "/", "~")):
         raise ValueError(f"--model {name}: there is no such folder; give a checkpoint's folder, or a model's name")
     try:
@@ -119,47 +119,47 @@ def read_config(folder: Path) -> ModelConfig:
     ValueError
         If the model is of another family, or a field is missing.
     """
-    said = _read_json(folder / "config.json")
-    family = next(iter(said.get("architectures") or ["none"]))
+    found = _read_json(folder / "config.json")
+    family = next(iter(found.get("architectures") or ["none"]))
     if family not in _FAMILIES:
         raise ValueError(f"{folder}/config.json: architectures = [{family!r}]; the engine runs {', '.join(_FAMILIES)}")
-    _check_numbers(said, folder / "config.json")
-    heads = said["num_attention_heads"]
+    _check_numbers(found, folder / "config.json")
+    heads = found["num_attention_heads"]
     fields = {
         "name": folder.resolve().name,
-        "head_dim": said.get("head_dim") or said["hidden_size"] // heads,
-        "num_key_value_heads": said.get("num_key_value_heads", heads),
-        "tie_word_embeddings": said.get("tie_word_embeddings", False),
+        "head_dim": found.get("head_dim") or found["hidden_size"] // heads,
+        "num_key_value_heads": found.get("num_key_value_heads", heads),
+        "tie_word_embeddings": found.get("tie_word_embeddings", False),
         "qk_norm": _FAMILIES[family],
-        "bias": "all" if said.get("attention_bias") or said.get("mlp_bias") else "none",
-        **{key: said[key] for key in _TINY if key not in ("head_dim", "num_key_value_heads")},
+        "bias": "all" if found.get("attention_bias") or found.get("mlp_bias") else "none",
+        **{key: found[key] for key in _TINY if key not in ("head_dim", "num_key_value_heads")},
     }
     for key in ("rope_parameters", "rope_scaling"):
-        if not isinstance(said.get(key) or {}, Mapping):
-            raise ValueError(f"{folder}/config.json: {key} is {said[key]!r}; it must be a table")
-    rope = said.get("rope_parameters") or {
-        **(said.get("rope_scaling") or {}),
-        "rope_theta": said.get("rope_theta", 1e4),
+        if not isinstance(found.get(key) or {}, Mapping):
+            raise ValueError(f"{folder}/config.json: {key} is {found[key]!r}; it must be a table")
+    rope = found.get("rope_parameters") or {
+        **(found.get("rope_scaling") or {}),
+        "rope_theta": found.get("rope_theta", 1e4),
     }
     shape = checked(ModelShape, fields, f"{folder}/config.json")
-    return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), said["rms_norm_eps"], folder)
+    return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), found["rms_norm_eps"], folder)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     """Read a config.json."""
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
-    if not isinstance(said, dict) or not isinstance(said.get("architectures", []), list):
-        raise ValueError(f"{file} is no model's configuration: it must be a table, with a list of architectures")
-    return said
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("architectures", []), list):
+        raise ValueError(f"{file} is not a model's configuration; it must be a table, with a list of architectures")
+    return found
 
 
-def _check_numbers(said: Mapping[str, Any], file: Path) -> None:
+def _check_numbers(found: Mapping[str, Any], file: Path) -> None:
     """Raise ValueError if a number is missing that a shape is made of."""
     for key in (*_TINY, "rms_norm_eps"):
-        value = said.get(key)
+        value = found.get(key)
         if key not in ("head_dim", "num_key_value_heads") and (isinstance(value, bool) or not _positive(value)):
             raise ValueError(f"{file}: {key} is {value}; it must be a number above 0")
 
@@ -171,7 +171,7 @@ def _positive(value: Any) -> bool:
 def _scaling(rope: Mapping[str, Any], folder: Path) -> Mapping[str, float]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise ValueError(f"{folder}/config.json: rope_type = {kind!r}; the engine knows default and llama3")
+        raise ValueError(f"{folder}/config.json: rope_type = {kind!r}; the engine supports default and llama3")
     for key in _LLAMA3 if kind == "llama3" else ():
         if not _positive(rope.get(key)):
             raise ValueError(f"{folder}/config.json: {key} of the rope is {rope.get(key)}; it must be a number above 0")

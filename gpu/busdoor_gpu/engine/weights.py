@@ -80,7 +80,9 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
             with safe_open(where[full], framework="pt") as file:
                 tensor = file.get_tensor(full)
             if tuple(tensor.shape) != shape:
-                raise ValueError(f"{where[full]}: {full!r} has shape {tuple(tensor.shape)}; config.json says {shape}")
+                raise ValueError(
+                    f"{where[full]}: {full!r} has shape {tuple(tensor.shape)}; by config.json it must be {shape}"
+                )
             part.copy_(tensor)
         return made
 

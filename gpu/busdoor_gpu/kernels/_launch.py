@@ -17,7 +17,7 @@ import torch
 try:
     import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]
-except ImportError:  # Triton has wheels for Linux only; the torch backend does without
+except ImportError:  # Triton has wheels for Linux only; the torch backend needs none
     triton = tl = None
 
 

@@ -11,8 +11,10 @@ import torch
 from busdoor_gpu.kernels._launch import cdiv, jit, launch, next_power_of_2, num_sms, tl
 
 _PROGRAMS_PER_SM = 4  # fit together at ~104 registers x 128 threads and ~40 KiB of shared memory
-_MIN_SHARE_TILES = 2  # below this a program's start and the join cost more than the tile (TRT-LLM: two pages a split)
-_TILE_ELEMENTS = 64 * 128  # one K tile is 16 KiB in half precision; 3 stages of K and V leave room for 4 programs an SM
+# With fewer tiles a program's start and the join cost more than the tile (TRT-LLM: two pages per split).
+_MIN_SHARE_TILES = 2
+# One K tile is 16 KiB in half precision; 3 stages of K and V leave room for 4 programs per SM.
+_TILE_ELEMENTS = 64 * 128
 _PLAN_PROGRAMS = 8  # programs planned by one program, so that 1024 sequences x 8 comparisons stay in registers
 
 

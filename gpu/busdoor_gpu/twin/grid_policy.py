@@ -100,7 +100,7 @@ class GridPolicy(Policy):
             yield self._batch(decodes, [*grown, *fresh], index if measured and run < runs - 1 else -1)
 
     def _enter(self, context: int, more_tokens: int, output_tokens: int) -> Request:
-        """Make a request that holds all but the last token of a context."""
+        """Create a request that holds all but the last token of a context."""
         request = Request(self._num_requests, self._now_s, context + more_tokens, output_tokens)
         self._num_requests += 1
         request.computed_tokens = request.cached_tokens = max(0, context - 1)

@@ -74,7 +74,7 @@ class Machine:
         }
 
     def policy(self, name: str, trace: Trace) -> Policy:
-        """Make a fresh scheduler."""
+        """Build a fresh scheduler."""
         built: Policy = policy_config(**self.policy_fields(name)).build(memory_for(name, self.limits), trace)
         return built
 

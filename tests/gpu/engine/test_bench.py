@@ -22,11 +22,11 @@ def no_constant(name):
 
 def run(tmp_path, capsys, *options):
     main([*options, "--quick", "--device", "cpu", "--csv", str(tmp_path / "rows.csv")])
-    told = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=no_constant)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=no_constant)
     with (tmp_path / "rows.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(told["kernels"]) + len(told["engine"])
-    return told, rows
+    assert len(rows) == len(printed["kernels"]) + len(printed["engine"])
+    return printed, rows
 
 
 @pytest.fixture
@@ -35,13 +35,13 @@ def without_transformers(monkeypatch):
 
 
 def test_it_prints_tables_and_ends_with_a_line_of_json(tmp_path, capsys, without_transformers):
-    told, rows = run(tmp_path, capsys)
+    printed, rows = run(tmp_path, capsys)
     assert {row["table"] for row in rows} == {"kernels", "engine"}
-    continuous, static, dataset = told["engine"][3:6]
+    continuous, static, dataset = printed["engine"][3:6]
     assert continuous["bubbles"] == 0 < static["bubbles"] <= dataset["bubbles"]
     assert continuous["padding"] == 0 < static["padding"]
-    assert [row["note"] for row in told["engine"][6:]] == ["absent: no transformers"] * 2
-    assert not told["stopped"]
+    assert [row["note"] for row in printed["engine"][6:]] == ["absent: no transformers"] * 2
+    assert not printed["stopped"]
 
 
 def test_a_deadline_stops_it_cleanly_and_keeps_its_rows(tmp_path, capsys, monkeypatch):
@@ -55,8 +55,8 @@ def test_a_deadline_stops_it_cleanly_and_keeps_its_rows(tmp_path, capsys, monkey
         return measure(*args)
 
     monkeypatch.setattr(engine, "time_decode", late)
-    told, _ = run(tmp_path, capsys)
-    assert told["stopped"] and len(told["kernels"]) > 5 and len(told["engine"]) == 1
+    printed, _ = run(tmp_path, capsys)
+    assert printed["stopped"] and len(printed["kernels"]) > 5 and len(printed["engine"]) == 1
 
 
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")

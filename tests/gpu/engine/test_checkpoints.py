@@ -53,8 +53,8 @@ def test_tokens_equal_those_of_transformers(checkpoint, policies, torch_backend,
 
 
 def write_config(folder, **changes):
-    said = {**SHAPE, "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-6, **changes}
-    (folder / "config.json").write_text(json.dumps(said))
+    written = {**SHAPE, "architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-6, **changes}
+    (folder / "config.json").write_text(json.dumps(written))
     return folder
 
 
@@ -77,9 +77,9 @@ def test_a_config_of_before_transformers_5_is_read_too(tmp_path):
         ({"num_key_value_heads": 3}, "num_key_value_heads = 3"),
         ({"rope_scaling": ["llama3"], "rope_parameters": None}, "rope_scaling is .*it must be a table"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "factor of the rope is None"),
-        ({"architectures": "LlamaForCausalLM"}, "is no model's configuration"),
+        ({"architectures": "LlamaForCausalLM"}, "is not a model's configuration"),
         ({"attention_bias": True}, "has bias = 'all'; the engine runs models shaped as Llama or Qwen3"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type = 'yarn'; the engine knows"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type = 'yarn'; the engine supports"),
     ],
 )
 def test_what_it_cannot_run_is_said_in_a_sentence(changes, sentence, tmp_path):
@@ -88,10 +88,10 @@ def test_what_it_cannot_run_is_said_in_a_sentence(changes, sentence, tmp_path):
 
 
 def test_a_config_that_is_no_json_and_a_folder_without_one_are_sentences(tmp_path):
-    with pytest.raises(ValueError, match=r"no checkpoint's folder, as it has no config\.json"):
+    with pytest.raises(ValueError, match=r"not a checkpoint's folder, as it has no config\.json"):
         find_model(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
         find_model(str(tmp_path))
 
 
@@ -100,7 +100,7 @@ def test_a_missing_or_misshapen_tensor_is_named(tmp_path):
 
     save_file({"model.embed_tokens.weight": torch.zeros(211, 32)}, write_config(tmp_path) / "model.safetensors")
     with pytest.raises(
-        ValueError, match=r"'model.embed_tokens.weight' has shape \(211, 32\); config.json says \(211, 64\)"
+        ValueError, match=r"'model.embed_tokens.weight' has shape \(211, 32\); by config.json it must be \(211, 64\)"
     ):
         load_model(str(tmp_path), "cpu")
     save_file({"model.embed_tokens.weight": torch.zeros(211, 64)}, tmp_path / "model.safetensors")

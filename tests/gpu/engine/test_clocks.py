@@ -26,9 +26,9 @@ def test_processor_clocks_skip_what_is_slept(make):
 
 
 def paced_seconds(monkeypatch, processor_times):
-    """Paced seconds of one iteration, given what the processor's clock says before and after each piece of work."""
-    said = iter(processor_times)
-    monkeypatch.setattr(clocks.time, "process_time", lambda: next(said))
+    """Paced seconds of one iteration, given what the processor's clock shows before and after each piece of work."""
+    readings = iter(processor_times)
+    monkeypatch.setattr(clocks.time, "process_time", lambda: next(readings))
     clock = PacedClock()
     return clock.since_s(0.0), clock.pace
 

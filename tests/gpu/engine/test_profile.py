@@ -23,16 +23,16 @@ LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128
 def drive(cells, limits=LIMITS, rounds=2):
     """Run a policy without a device, an iteration a second, and return each batch with the cell that it measures."""
     policy = GridPolicy(cells, limits, budget_s=1e9)
-    told = []
+    rows = []
     for now_s in range(10**6):
         batch = policy.schedule(float(now_s))
         assert batch is not None
         items = list(policy.items(batch))
         assert policy.num_running <= policy.num_slots and policy.kv.num_free_blocks >= 0
-        told.append((batch, policy.cell_of[-1], sum(tokens for _, tokens in items)))
+        rows.append((batch, policy.cell_of[-1], sum(tokens for _, tokens in items)))
         policy.complete(batch, 1)
         if policy.cell_of.count(policy.cell_of[-1]) >= rounds * 8 and len(set(policy.cell_of)) == len(cells) + 1:
-            return told
+            return rows
     raise AssertionError("the grid was not covered")
 
 

@@ -47,7 +47,7 @@ def test_the_policies_are_put_through_what_their_names_say(policies, models, tor
 
 
 class PoisoningEngine(Engine):
-    """Fills every block that nobody holds with NaN before each step, and counts who is given which."""
+    """Fills every block that no request holds with NaN before each step, and counts which is given."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,7 +71,7 @@ class PoisoningEngine(Engine):
 
 
 @pytest.mark.parametrize("name", ["vllm preempting", "orca fragmented", "static"])
-def test_poison_in_pages_that_nobody_holds_reaches_no_answer(
+def test_poison_in_pages_that_no_request_holds_reaches_no_answer(
     name, policies, models, torch_backend, new_trace, alone, monkeypatch
 ):
     monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", PoisoningEngine)

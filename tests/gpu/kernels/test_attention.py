@@ -171,7 +171,7 @@ def test_programs_share_the_tiles_evenly(lens, num_programs):
     plan_decode_reference(plan, torch.tensor(lens, dtype=torch.int32))
     total, share = int(plan.tile_starts[len(lens)]) * 4, int(plan.share)
     assert share * num_programs >= total  # nothing is left over
-    assert share <= max(total / num_programs + 1, 2)  # nobody has more than a tile above the mean
+    assert share <= max(total / num_programs + 1, 2)  # no program has more than a tile above the mean
     firsts = plan.first_seq.tolist()
     assert all(a <= b for a, b in pairwise(firsts)) and firsts[0] == 0
 

@@ -81,8 +81,8 @@ def _windows(file: Path, options: ReadOptions) -> list[_Window]:
         values = numbers(windows[column])
         if (bad := ~(np.isfinite(values) & (values >= least))).any():
             line = int(bad.argmax()) + 1
-            said = shown(windows[column].iloc[line - 1])
-            raise ValueError(f"{file.name} line {line}: {column} is {said}; it must be a number of at least {least:g}")
+            value = shown(windows[column].iloc[line - 1])
+            raise ValueError(f"{file.name} line {line}: {column} is {value}; it must be a number of at least {least:g}")
         windows[column] = values
     end_s = options.start_s + options.duration_s
     inside = (windows["start_s"] + WINDOW_S > options.start_s) & (windows["start_s"] < end_s) & (windows["rate"] > 0)

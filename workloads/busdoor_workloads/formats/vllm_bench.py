@@ -46,14 +46,14 @@ def _arrivals(draft: Draft, result: Mapping[str, Any], seed: int) -> None:
     users, number = result.get("max_concurrency"), len(draft.frame)
     if rate is not None and np.isfinite(rate):
         draft.frame["arrival_s"] = _drawn(number, rate, burstiness, seed)
-        said = f"drawn at the file's request_rate of {rate:g}/s (burstiness {burstiness:g}, seed {seed})"
+        source = f"drawn at the file's request_rate of {rate:g}/s (burstiness {burstiness:g}, seed {seed})"
     elif isinstance(users, int) and not isinstance(users, bool) and users > 0:
         draft.frame["arrival_s"], draft.concurrency = 0.0, users
-        said = f"those of a closed loop of the file's max_concurrency, {users} users"
+        source = f"those of a closed loop of the file's max_concurrency, {users} users"
     else:
         draft.frame["arrival_s"] = 0.0
-        said = "all at 0, as its request_rate is " + ("infinite" if rate else "absent")
-    draft.notes.append(f"{draft.table.path.name} has no start_times: arrivals are {said}")
+        source = "all at 0, as its request_rate is " + ("infinite" if rate else "absent")
+    draft.notes.append(f"{draft.table.path.name} has no start_times: arrivals are {source}")
 
 
 def _drawn(number: int, rate: float, burstiness: float, seed: int) -> FloatArray:

@@ -28,7 +28,7 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
     Raises
     ------
     ValueError
-        The format is unknown, cannot be written, or cannot be told from the name.
+        The format is unknown, cannot be written, or the name does not show it.
 
     Notes
     -----
@@ -64,7 +64,7 @@ def format_to_write(path: str | Path, format: str | None = None) -> str:
     Raises
     ------
     ValueError
-        The format is unknown, cannot be written, or cannot be told from the name.
+        The format is unknown, cannot be written, or the name does not show it.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def format_to_write(path: str | Path, format: str | None = None) -> str:
         raise ValueError(f"{path.name} ends in {path.suffix}, but files are written plain or packed with gzip: use .gz")
     name = format or suffix.removeprefix(".")
     if not format and name not in ("csv", "jsonl"):
-        raise ValueError(f"{path.name} ends in neither .csv nor .jsonl; say which format: {', '.join(FORMATS)}")
+        raise ValueError(f"{path.name} ends in neither .csv nor .jsonl; name the format: {', '.join(FORMATS)}")
     if known_format(name).write is None:
         writable = ", ".join(f.name for f in FORMATS.values() if f.write)
         raise ValueError(f"the format {name} can be read but not written; these can: {writable}")

@@ -17,7 +17,7 @@ _Z99 = 2.3263478740408408
 
 @config
 class Normal(Continuous):
-    """A normal law; cut at 1 unless `min` says otherwise.
+    """A normal law; cut at 1 unless `min` is given.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class LogNormal(Continuous):
     p99: Positive | None = None
 
     def __post_init__(self) -> None:
-        self.parameters  # noqa: B018  (says what is wrong with them)
+        self.parameters  # noqa: B018  (checks them)
         super().__post_init__()
 
     @property

@@ -45,7 +45,7 @@ class ReadOptions:
     max_bytes: int = MAX_BYTES
 
     def table(self, path: Path) -> Table:
-        """Read a file's table as these options say."""
+        """Read a file's table with these options."""
         return read_table(path, skip_bad=self.skip_bad, max_bytes=self.max_bytes)
 
 
@@ -115,7 +115,7 @@ def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str
     if missing := [ours for ours, theirs in needed.items() if theirs not in present]:
         has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS] or "none"
         raise ValueError(
-            f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; say which is which with columns "
+            f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; map the columns with columns "
             f"(--columns.{missing[0]} NAME)"
         )
     names = {**needed, **{ours: theirs for ours, theirs in (optional or {}).items() if theirs in present}}

@@ -85,14 +85,14 @@ def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) ->
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise ValueError(f"{path.name} holds no JSON object")
     if (run is None and len(documents) > 1) or (run is not None and not 1 <= run <= len(documents)):
-        said = "; ".join(f"{place} ({_about(document)})" for place, document in enumerate(documents, 1))
-        raise ValueError(f"{path.name} holds {len(documents)} results: {said}; take one of them with run (--run 1)")
+        listed = "; ".join(f"{place} ({_about(document)})" for place, document in enumerate(documents, 1))
+        raise ValueError(f"{path.name} holds {len(documents)} results: {listed}; choose one with run (--run 1)")
     return documents[(run or 1) - 1]  # type: ignore[no-any-return]
 
 
 def _about(document: Mapping[str, Any]) -> str:
-    said = {key: document[key] for key in ("date", "model_id", "num_prompts", "request_rate") if key in document}
-    return printable(", ".join(f"{key} {str(value)[:40]}" for key, value in said.items())) or "no date"
+    listed = {key: document[key] for key in ("date", "model_id", "num_prompts", "request_rate") if key in document}
+    return printable(", ".join(f"{key} {str(value)[:40]}" for key, value in listed.items())) or "no date"
 
 
 def _documents(text: str, path: Path) -> Iterator[Any]:

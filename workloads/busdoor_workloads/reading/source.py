@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 MAX_BYTES = 8 << 30
-"""Largest file that is read, unpacked, unless told otherwise: the largest public trace (Azure 2024) has 1.1 GB."""
+"""Largest file that is read, unpacked, by default: the largest public trace (Azure 2024) has 1.1 GB."""
 
 _BUFFER_BYTES = 1 << 16  # few calls of the counting reader, and little to decompress for a first line
 _MAGIC_BYTES = 16
