@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,8 @@ from busdoor.core.saved import read_csv
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance
 from busdoor.html.svg import figure
-from busdoor.html.tables import html_table
+from busdoor.html.tables import bullets, html_table
+from busdoor.plots.hatches import drop_legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,9 +49,8 @@ def _rates(saved: Saved) -> str:
     """Return one row per policy, and below the table why some have no rate."""
     columns, rows = rate_rows(saved)
     reasons = {name: own["reason"] for name, own in saved.about["policies"].items() if own["reason"]}
-    remarks = [f"<li>{escape(name)}: {escape(reason)}.</li>" for name, reason in reasons.items()]
     table = html_table([("policy", columns), *rows], caption="Requests per second that one server carries.")
-    return f"{table}<ul>{''.join(remarks)}</ul>" if remarks else table
+    return table + bullets(f"{name}: {reason}." for name, reason in reasons.items())
 
 
 def _sizing(file: Path) -> Section:
@@ -72,7 +71,5 @@ def _targets(study: Saved) -> Section:
 def _target(ax: Axes, study: Saved, key: str) -> None:
     plot_target(study, key, ax=ax)
     ax.set_ylabel("")  # the caption has it
-    legend = ax.get_legend()
-    if legend is not None:
-        legend.remove()  # no room beside the axes; the layout makes some below
+    drop_legend(ax)  # no room beside the axes; the layout makes some below
     ax.get_figure().legend(loc="outside lower center")  # type: ignore[union-attr]

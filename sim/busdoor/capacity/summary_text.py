@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from busdoor.capacity.data import CapacityData
+from busdoor.core.names import listed
 
 
 def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
@@ -23,13 +24,13 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
     card = capacity.config.pools[0].machine
     server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
     rates = [f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in best.iterrows()]
-    served = f"{server} serve{'s' * (server[:3] == 'one')} {_and(rates)}" if rates else "there is no rate yet"
+    served = f"{server} serve{'s' * (server[:3] == 'one')} {listed(rates)}" if rates else "there is no rate yet"
     parts = [f"Within {capacity.slo}, {served}."]
     if request_rate is not None and rates:
         parts += _servers(capacity, request_rate, card)
     never = [str(name) for name in capacity.table.index if not capacity.table.loc[name, "low"] > 0]
     if never:
-        parts.append(f"{_and(never)} meet{'s' * (len(never) == 1)} it at no rate.")
+        parts.append(f"{listed(never)} meet{'s' * (len(never) == 1)} it at no rate.")
     return " ".join(parts)
 
 
@@ -81,9 +82,9 @@ def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str
     counts = [f"{int(number):,}{'' if place else f' {card}'} with {name}" for place, (name, number) in enumerate(gpus)]
     lost = [name for name in _best(capacity.table).index if plan["replicas"][name] != plan["replicas"][name]]
     lost = [name for name in lost if _family(name) not in map(_family, needs)]
-    parts = [f"{request_rate:.3g} requests/s need {_and(counts)}."] if counts else []
+    parts = [f"{request_rate:.3g} requests/s need {listed(counts)}."] if counts else []
     if lost:
-        parts.append(f"With {_and(list(map(str, lost)))} no number of servers is sure to serve {request_rate:.3g}.")
+        parts.append(f"With {listed(list(map(str, lost)))} no number of servers is sure to serve {request_rate:.3g}.")
     return parts
 
 
@@ -95,7 +96,3 @@ def _best(table: pd.DataFrame) -> pd.DataFrame:
 
 def _family(name: object) -> str:
     return str(name).partition(" (")[0]
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

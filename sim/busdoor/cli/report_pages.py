@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from busdoor.core.names import listed
 from busdoor.core.saved import readable
 from busdoor.html.page import Page
 
@@ -23,7 +24,7 @@ def page_of(folder: Path) -> Page:
         If there is no such folder, or nothing in it that can be told.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; name one that {_and(WRITERS)} wrote")
+        raise ValueError(f"{folder} is not a folder; name one that {listed(WRITERS, 'or')} wrote")
     for marker, (_, tell) in KINDS.items():
         if (folder / marker).exists():
             with readable(folder):
@@ -75,7 +76,3 @@ KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "meta.json": ("result", _result),
 }
 WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep", "busdoor validate")
-
-
-def _and(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"

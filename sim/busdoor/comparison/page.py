@@ -8,6 +8,7 @@ from busdoor import plots
 from busdoor.comparison.data import ComparisonData
 from busdoor.comparison.summary_text import best_policy, verdict
 from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, gain_rows, heading, ladder_rows
+from busdoor.core.names import listed
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
 from busdoor.html.svg import figure
@@ -51,7 +52,7 @@ def comparison_page(comparison: ComparisonData) -> Page:
 
 def _title(comparison: ComparisonData) -> str:
     policies = [policy.label for policy in comparison.config.policies if policy.label in comparison.policies]
-    return " or ".join([", ".join(policies[:-1]), policies[-1]] if len(policies) > 1 else policies) + "?"
+    return listed(policies, "or") + "?"
 
 
 def _numbers(comparison: ComparisonData) -> Section:

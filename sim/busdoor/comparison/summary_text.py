@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from busdoor.comparison.data import ComparisonData
+from busdoor.core.names import listed
 from busdoor.metrics.statistics import is_undecided
 from busdoor.policies.base import spoken
 from busdoor.results.table_text import refusals
@@ -85,11 +86,7 @@ def _overloaded(comparison: ComparisonData) -> str:
     config = comparison.config
     servers = "one GPU" if config.gpu.tp == 1 else f"one server of {config.gpu.tp} GPUs"
     servers = servers if config.cluster is None else f"these {config.cluster.num_replicas} servers"
-    return f"With {servers} {_and(late)} cannot keep up: queue and latencies grow as long as requests come."
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"With {servers} {listed(late)} cannot keep up: queue and latencies grow as long as requests come."
 
 
 def _slo(comparison: ComparisonData) -> str:
@@ -98,7 +95,7 @@ def _slo(comparison: ComparisonData) -> str:
     met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
     if not met:
         return f"None of them meets the SLO: {comparison.config.slo}."
-    return f"The SLO ({comparison.config.slo}) is met by {_and(met)}" + (" alone." if len(met) == 1 else ".")
+    return f"The SLO ({comparison.config.slo}) is met by {listed(met)}" + (" alone." if len(met) == 1 else ".")
 
 
 def _refused(comparison: ComparisonData) -> str:

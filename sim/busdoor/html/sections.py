@@ -13,7 +13,7 @@ from busdoor.html.patterns import legend
 from busdoor.html.svg import figure
 from busdoor.html.timeline_player import Side, stage
 from busdoor.metrics.saturation import is_whole_batch
-from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, legend_below
+from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, drop_legend, legend_below
 from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.occupancy import SPACE_ABOVE, plot_occupancy
@@ -78,15 +78,9 @@ def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
     plot_latency_cdf(runs, metric, ax)
     ax.set_xlabel("")  # the caption has it
     lines = {str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"}
-    _drop_legend(ax)
+    drop_legend(ax)
     if len(runs) > 1:
         legend_below(ax.figure, {}, lines)
-
-
-def _drop_legend(ax: Axes) -> None:
-    legend = ax.get_legend()
-    if legend is not None:
-        legend.remove()
 
 
 def waste_plots(runs: Mapping[str, Run]) -> Section:
@@ -133,16 +127,16 @@ def _course(ax: Axes, plot: Callable[..., Axes], run: Run, runs: Mapping[str, Ru
             each.set_ylim(0, max(1.0, *(1.1 * float(own.iterations["num_waiting"].max()) for own in runs.values())))
     if plot is plot_occupancy:
         ax.set_ylim(0, SPACE_ABOVE * max(map(count_slots, runs.values())))
-    _drop_legend(ax)
+    drop_legend(ax)
 
 
 def _thousands(value: float, _: object = None) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
-def words_used() -> Section:
+def words_used(words: Mapping[str, str] = WORDS) -> Section:
     """Explain the words of the page."""
-    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in WORDS.items())
+    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in words.items())
     return Section("Words", f'<dl class="words">{items}</dl>')
 
 

@@ -1,4 +1,4 @@
-"""Tables as HTML; wide ones scroll by themselves, the page does not."""
+"""Tables and lists as HTML; wide tables scroll by themselves, the page does not."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ def html_table(
     body = "".join(f'<tr><th scope="row">{escape(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return lines as a list; nothing of none."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _cells(cells: Sequence[str], marks: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, legend_below
+from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, drop_legend, legend_below
 from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.occupancy import plot_occupancy
@@ -51,7 +51,7 @@ def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
     for ax, metric in zip(panels, metrics or _METRICS[:1], strict=True):
         plot_latency_cdf(results, metric, ax)
         ax.label_outer(remove_inner_ticks=True)
-        ax.get_legend().remove()
+        drop_legend(ax)
         absent = [str(line.get_label()) for line in ax.get_lines() if not len(line.get_xdata())]
         ax.set_title("\n".join(absent), fontsize=8.5, fontweight="normal", pad=3)
     legend_below(fig, {}, dict(zip(results, panels[-1].get_lines(), strict=False)))
@@ -111,9 +111,7 @@ def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axe
     for ax, (name, run) in zip(row, results.items(), strict=True):
         draw(run, ax)
         ax.set_title(name, color=identity(name)["color"], pad=12)
-        legend = ax.get_legend()
-        if legend is not None:
-            legend.remove()
+        drop_legend(ax)
     return row
 
 

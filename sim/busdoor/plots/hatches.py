@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from busdoor.plots.style import INK, PALE, tint
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 NEUTRAL = "#57606a"
@@ -54,6 +55,13 @@ def look(part: str, color: str) -> dict[str, Any]:
     hatch, edge = hatches.get(part, ("", PALE if part == "free" else "none"))
     width = 0.8 if part == "free" else 0
     return {"facecolor": faces.get(part, "white"), "edgecolor": edge, "hatch": hatch, "linewidth": width}
+
+
+def drop_legend(ax: Axes) -> None:
+    """Remove a panel's legend, if it has one."""
+    legend = ax.get_legend()
+    if legend is not None:
+        legend.remove()
 
 
 def legend_below(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 
+from busdoor.core.format import NOTHING, number
 from busdoor.core.saved import check_columns, read_csv
 from busdoor.html.page import Page, Section
-from busdoor.html.tables import html_table
+from busdoor.html.tables import bullets, html_table
 
 MOST_ROWS = 500  # of a sweep on a page: more is a job for the CSV beside it
 # What a sweep's page shows of each point; the CSV has every metric.
@@ -43,8 +43,8 @@ def sweep_page(folder: Path) -> Page:
     sections = [Section("The points", _table(shown.head(MOST_ROWS)))]
     if len(failed):
         errors = failed["error"].value_counts()
-        items = "".join(f"<li>{escape(str(error))} ({count:,})</li>" for error, count in errors.items())
-        sections.append(Section("What failed", f"<ul>{items}</ul>"))
+        lines = bullets(f"{error} ({count:,})" for error, count in errors.items())
+        sections.append(Section("What failed", lines))
     left_out = len(table) - MOST_ROWS
     verdict = f"The first {MOST_ROWS} points are shown; sweep.csv has {left_out:,} more." if left_out > 0 else ""
     return Page("What if?", facts, verdict, tuple(sections))
@@ -66,7 +66,5 @@ def _number(value: object) -> str:
     ('22.7', '–', 'vllm', '12,346')
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–" if value is None else str(value)
-    if value != value:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"
+        return NOTHING if value is None else str(value)
+    return number(value)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from busdoor.calibration.figures import plot_drift, predicted_vs_measured
 from busdoor.core.format import as_percent
 from busdoor.html.page import Page, Section
-from busdoor.html.sections import provenance, timelines
+from busdoor.html.sections import provenance, timelines, words_used
 from busdoor.html.svg import figure
-from busdoor.html.tables import html_table
+from busdoor.html.tables import bullets, html_table
 from busdoor.validation.figures import (
     LATENCY_TITLES,
     plot_budget,
@@ -72,7 +72,7 @@ def validation_page(validation: Validation) -> Page:
         _budgets(validation),
         _figures(validation),
         _played(validation),
-        _words(),
+        words_used(WORDS),
         provenance(
             {"step_time": validation.step_time.describe(), "calibration": dict(validation.about)}, _versions(validation)
         ),
@@ -93,11 +93,7 @@ def _bars(validation: Validation) -> Section:
     columns, rows = threshold_rows(validation)
     table = html_table(rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it.")
     lines = [*blame_lines(validation), *limit_lines(validation)]
-    return Section("Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + _list(lines))
-
-
-def _list(lines: list[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+    return Section("Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + bullets(lines))
 
 
 def _gain(validation: Validation) -> list[Section]:
@@ -113,7 +109,7 @@ def _gain(validation: Validation) -> list[Section]:
     ]
     if not plots:
         return []
-    body = f'<div class="plots wide">{"".join(plots)}</div>{_list(gain_lines(validation))}'
+    body = f'<div class="plots wide">{"".join(plots)}</div>{bullets(gain_lines(validation))}'
     return [Section("What continuous batching gains", body)]
 
 
@@ -128,7 +124,7 @@ def _knee(validation: Validation) -> list[Section]:
     if not lines:
         return []
     plot = figure(partial(plot_knee, validation), "Mean E2E latency against the rate; lines where it has doubled")
-    return [Section("The knee", f'<div class="plots">{plot}</div>{_list(lines)}')]
+    return [Section("The knee", f'<div class="plots">{plot}</div>{bullets(lines)}')]
 
 
 def _budgets(validation: Validation) -> Section:
@@ -190,11 +186,6 @@ def _played(validation: Validation) -> Section:
     run = max(carried, key=lambda run: run.load if run.load < 1 else 0.0)
     title = f"Slot by slot: {run.name}"
     return timelines(title, _PLAY, {"measured": run.measured, "simulated": run.simulated})
-
-
-def _words() -> Section:
-    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in WORDS.items())
-    return Section("Words", f'<dl class="words">{items}</dl>')
 
 
 def _versions(validation: Validation) -> dict[str, str]:
