@@ -114,7 +114,7 @@ def brute_force_s(model, chunks, decodes, padding=0):
         read_s = read * parameters * bytes_each / tp / bandwidth
         return max(read_s, 2 * parameters * (rows + min(rows, 64 * read)) / tp / flops)
 
-    step_s, request_s = model.engine.host_per_step_s, model.engine.host_per_request_s
+    step_s, request_s = model.engine.host_s(tp)
     total = (step_s if model.step_overhead_s is None else model.step_overhead_s) + requests * request_s
     total += gemm_s(m.vocab_size * m.hidden_size, 2, requests, rate16)
     total += gemm_s(m.dense_parameters, w, tokens, rate)

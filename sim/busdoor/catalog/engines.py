@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.tables import complete, find, read_tables
 from busdoor.core.names import Label
@@ -17,6 +18,31 @@ from busdoor.core.registry import checked
 DEFAULT_ENGINE = "vllm"  # what most people run, and whose limits and memory share are our defaults too
 MOST_HOST_S = 1.0  # per step, request or token: more is no engine's host, but a unit that was mistaken
 HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Checked:
+    """How far predictions were off where they were held against measurements of an engine.
+
+    Parameters
+    ----------
+    bits : {16, 8}
+        Of the weights.
+    tensor_parallel : bool
+        Whether several GPUs shared the model.
+    tpot_error : float
+        Mean absolute error of TPOT, as a share.
+    num_points : int
+        Measured loads.
+    source : str
+        What was measured.
+    """
+
+    bits: Literal[16, 8]
+    tensor_parallel: bool = False
+    tpot_error: Annotated[float, Field(ge=0)]
+    num_points: PositiveInt
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -29,6 +55,8 @@ class Engine:
         Name in the catalogue.
     host_per_step_s, host_per_request_s : float
         Seconds that the GPU waits for the host in a step, and for each request in it.
+    host_per_step_tp_s, host_per_request_tp_s : float, optional
+        The same with tensor parallel, where that differs.
     frontend_per_request_s, frontend_per_token_s : float
         Seconds from a request's arrival to its place in the queue: of a request, and of each
         token of its prompt.
@@ -36,10 +64,16 @@ class Engine:
         Token budget of an iteration, and most requests in it; chosen by the GPU if left out.
     gpu_memory_utilization : float, optional
         Share of the GPU's memory that the engine takes.
+    memory_share_of : {"all", "free"}
+        What that is a share of: all of it, or what the weights leave.
+    fp8_kv_dtype : str, optional
+        Format of the KV cache beside weights in fp8, where its user gives none.
     lookahead : {0, 1}, optional
         When it decides an iteration: at the end of the one before, or while that still runs.
     versions : str
         Versions that the terms were seen on.
+    checked : tuple of Checked
+        How far it was off.
     aliases : tuple of str
         Other names.
     sources : dict of str to str
@@ -55,15 +89,53 @@ class Engine:
     name: Label
     host_per_step_s: HostSeconds = 0.0
     host_per_request_s: HostSeconds = 0.0
+    host_per_step_tp_s: HostSeconds | None = None
+    host_per_request_tp_s: HostSeconds | None = None
     frontend_per_request_s: HostSeconds = 0.0
     frontend_per_token_s: HostSeconds = 0.0
     max_num_batched_tokens: PositiveInt | None = None
     max_num_seqs: PositiveInt | None = None
     gpu_memory_utilization: Share | None = None
+    memory_share_of: Literal["all", "free"] = "all"
+    fp8_kv_dtype: Dtype | None = None
     lookahead: Literal[0, 1] | None = None
     versions: str = ""
+    checked: tuple[Checked, ...] = Field(default=(), repr=False)
     aliases: tuple[str, ...] = ()
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    def host_s(self, tp: int = 1) -> tuple[float, float]:
+        """Return the host seconds of a step, and of a request in it, where `tp` GPUs share the model.
+
+        Examples
+        --------
+        >>> engine("vllm").host_s(), engine("vllm").host_s(tp=2)
+        ((0.0005, 2e-05), (0.0013, 4.8e-05))
+        """
+        alone = self.host_per_step_s, self.host_per_request_s
+        if tp == 1:
+            return alone
+        shared = self.host_per_step_tp_s, self.host_per_request_tp_s
+        step_s, request_s = (own if own is not None else one for own, one in zip(shared, alone, strict=True))
+        return step_s, request_s
+
+    def accuracy(self, tp: int = 1, weight_dtype: Dtype = "bf16") -> str:
+        """Say how far predictions of TPOT were off where they were checked, or that they were not.
+
+        Examples
+        --------
+        >>> engine("trtllm").accuracy()
+        'TPOT was 2.1 % off on average, over 42 measured loads'
+        >>> engine("vllm").accuracy(tp=2, weight_dtype="fp8")
+        'not checked with tensor parallel and weights of 8 bits'
+        """
+        bits = {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[weight_dtype], 4)
+        for one in self.checked:
+            if (one.bits, one.tensor_parallel) == (bits, tp > 1):
+                return f"TPOT was {100 * one.tpot_error:.2g} % off on average, over {one.num_points} measured loads"
+        narrow = "" if bits == 16 else f"weights of {bits} bits"
+        where = " and ".join(part for part in ("tensor parallel" if tp > 1 else "", narrow) if part)
+        return f"not checked with {where}" if where else "not checked"
 
     @property
     def limits(self) -> dict[str, int]:

@@ -80,7 +80,7 @@ def capacity(
         A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
         or operators, from tables measured on the GPU.
     engine
-        Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
+        Whose host and front end, limits and memory share: vllm (unless given), trtllm, sglang, tgi ...
     config
         TOML file with any of these and more; flags override it.
     seed

@@ -69,7 +69,7 @@ def compare(
         A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
         or operators, from tables measured on the GPU.
     engine
-        Whose host and front end, limits and memory share: vllm (unless given), busdoor ...
+        Whose host and front end, limits and memory share: vllm (unless given), trtllm, sglang, tgi ...
     replicas
         Servers of this kind, behind a router.
     router

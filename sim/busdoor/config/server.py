@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,8 +57,8 @@ def parse_server(
         measured = measured_server(table_of(data, "step_time"), folder) if runs else {}
         kv = _strict(KVTable, with_memory(table_of(data, "kv"), measured), "[kv]")
     with blame("gpu"):
-        own = with_share(_with_path(table_of(data, "gpu"), folder), host)
-        card = _strict(GPUTable, own, "[gpu]")
+        own = _with_path(table_of(data, "gpu"), folder)
+        card = with_engine(_strict(GPUTable, own, "[gpu]"), own, host)
         if runs and kv.num_blocks is None:
             card.num_blocks(kv.block_size)  # says so here if the model does not fit
     with blame("step_time"):
@@ -87,16 +88,30 @@ def parse_engine(data: Mapping[str, Any]) -> Engine | None:
     return engine(DEFAULT_ENGINE) if name in PREDICTED else None
 
 
-def with_share(card: Mapping[str, Any], host: Engine | None) -> dict[str, Any]:
-    """Fill a table [gpu] with the engine's share of the memory, where it says nothing of its own.
+def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -> GPUTable:
+    """Return a table [gpu] with the engine's share of the memory and format of the KV cache.
+
+    Only where what was `given` says nothing of its own.
 
     Examples
     --------
-    >>> with_share({"tp": 2}, engine("vllm"))
-    {'gpu_memory_utilization': 0.92, 'tp': 2}
+    >>> with_engine(GPUTable(), {}, engine("vllm")).gpu_memory_utilization
+    0.92
+    >>> fp8 = GPUTable(weight_dtype="fp8")
+    >>> with_engine(fp8, {}, engine("trtllm")).kv_dtype, with_engine(fp8, {}, engine("vllm")).kv_dtype
+    ('fp8', None)
     """
-    share = None if host is None else host.gpu_memory_utilization
-    return dict(card) if share is None else {"gpu_memory_utilization": share, **card}
+    if host is None:
+        return card
+    changes: dict[str, Any] = {}
+    share = host.gpu_memory_utilization
+    if share is not None and "gpu_memory_utilization" not in given:
+        taken = card.model.weight_bytes(card.weight_dtype) / card.tp / card.name.memory_bytes
+        free = host.memory_share_of == "free" and taken < 1  # a model that does not fit is refused later
+        changes["gpu_memory_utilization"] = taken + share * (1 - taken) if free else share
+    if host.fp8_kv_dtype is not None and card.weight_dtype == "fp8" and card.kv_dtype is None:
+        changes["kv_dtype"] = host.fp8_kv_dtype
+    return replace(card, **changes)
 
 
 def _with_path(gpu: dict[str, Any], folder: Path) -> dict[str, Any]:

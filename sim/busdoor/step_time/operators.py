@@ -122,10 +122,11 @@ class OperatorStepTime(StepTime):
     def times(self) -> OperatorTimes:
         """What looks up, and keeps what it has found."""
         step_s, request_s = self.step_overhead_s, self.request_overhead_s
+        engine_step_s, engine_request_s = self.engine.host_s(self.tp)
         return OperatorTimes(
             load_tables(self.deployment),
-            self.engine.host_per_step_s if step_s is None else step_s,
-            self.engine.host_per_request_s if request_s is None else request_s,
+            engine_step_s if step_s is None else step_s,
+            engine_request_s if request_s is None else request_s,
             self.dp,
         )
 

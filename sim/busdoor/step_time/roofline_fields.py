@@ -72,10 +72,11 @@ class RooflineFields:
     @property
     def host_s(self) -> tuple[float, float]:
         """Host seconds of a step, and of a request in it."""
-        step_s, request_s = self.step_overhead_s, self.request_overhead_s
+        step_s, request_s = self.engine.host_s(self.tp)
+        given_s, given_request_s = self.step_overhead_s, self.request_overhead_s
         return (
-            self.engine.host_per_step_s if step_s is None else step_s,
-            self.engine.host_per_request_s if request_s is None else request_s,
+            step_s if given_s is None else given_s,
+            request_s if given_request_s is None else given_request_s,
         )
 
     def describe(self) -> dict[str, Any]:
