@@ -103,7 +103,7 @@ class _Reader:
         if "config" in line:
             log.config = dict(line["config"])
         elif "add" in line:
-            name, at_s, num_tokens = line["add"]
+            name, at_s, num_tokens, *_ = line["add"]
             log.requests[name] = _Request(at_s, num_tokens)
         elif "step" in line:
             self._begun[line["step"][0]] = line["step"]

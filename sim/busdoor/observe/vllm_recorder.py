@@ -63,8 +63,15 @@ class Recording:
         self._evicted: list[str] = []
 
     def add_request(self, request: Any) -> None:
-        """Record a request that has arrived at the engine."""
-        self._log.write({"add": [request.request_id, monotonic(), request.num_prompt_tokens]})
+        """Record a request: when vLLM's front end took it, and when the engine saw it.
+
+        The engine looks for new requests between two iterations; a request that came meanwhile has
+        waited since the first of these times.
+        """
+        now_s = monotonic()
+        waited_s = max(0.0, time() - getattr(request, "arrival_time", time()))
+        line = [request.request_id, now_s - waited_s, request.num_prompt_tokens, now_s]
+        self._log.write({"add": line})
         super().add_request(request)  # type: ignore[misc]
 
     def _preempt_request(self, request: Any, *args: Any, **options: Any) -> None:

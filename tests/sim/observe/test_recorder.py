@@ -99,6 +99,15 @@ class TestTheLog:
         assert result.meta["num_blocks"] == 100
         assert result.meta["client_rows"] == [0, 1]
 
+    def test_a_request_has_waited_since_the_front_end_took_it(self, scheduler):
+        from time import monotonic, time
+
+        (one,) = names(0)
+        scheduler.add_request(SimpleNamespace(request_id=one, num_prompt_tokens=5, arrival_time=time() - 2.0))
+        scheduler.shutdown()
+        (request,) = read_step_log(scheduler._log.path).requests.values()
+        assert request.arrival_s == pytest.approx(monotonic() - 2.0, abs=0.5)
+
     def test_a_preemption_is_recorded(self, scheduler):
         one, two = names(0, 1)
         decisions = [
