@@ -17,6 +17,7 @@ from busdoor_workloads.reading.csv_table import read_csv
 from busdoor_workloads.reading.json_table import read_json, read_jsonl
 from busdoor_workloads.reading.sniff import sniff
 
+ENGINE_FOLDER = "engine"  # in the folder of an observation: what the server's engine recorded itself
 # The columns that a plain CSV may have; times in seconds from any common zero.
 CSV_TIMES = ("arrival_s", "first_token_s", "finish_s")
 CSV_LATENCIES = {"first_token_s": "ttft_s", "finish_s": "e2e_s"}
@@ -29,7 +30,8 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run:
     Parameters
     ----------
     path : str or Path
-        A folder of ours (replay, profile, simulate); a vLLM engine log (`read_vllm_log`); the JSON of `vllm bench serve
+        A folder of ours (replay, profile, simulate, observe: there the iterations that the engine recorded, if it has
+        them, else what the client saw); a vLLM engine log (`read_vllm_log`); the JSON of `vllm bench serve
         --save-result --save-detailed`; LLMServingSim's requests.jsonl; or a CSV with arrival_s, input_tokens,
         output_tokens, first_token_s (or ttft_s) and finish_s (or e2e_s).
     about : mapping, optional
@@ -53,7 +55,8 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run:
     if run is not None and not is_json:
         raise ValueError(f"run (--run) applies only to a file of vLLM results, which {path.name} is not; leave it out")
     if path.is_dir():
-        result = Result.load(path)
+        recorded = path / ENGINE_FOLDER
+        result = Result.load(recorded if recorded.is_dir() else path)
         return Result(result.requests, result.iterations, result.stays, {**result.meta, **(about or {})})
     if is_json:
         return _read_json(path, about or {}, run)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from busdoor.calibration.import_logs import ENGINE_FOLDER
 from busdoor.core.saved import write_csv
 from busdoor.observe.observation import Observation
 from busdoor.results.result import Result, write_result
-
-ENGINE = "engine"
-"""The folder inside, which has what the engine itself recorded."""
 
 
 def write_observation(seen: Observation, folder: Path, engine: Result | None = None) -> Path:
@@ -19,7 +17,7 @@ def write_observation(seen: Observation, folder: Path, engine: Result | None = N
     if len(seen.states):
         write_csv(seen.states, folder / "server.csv", index=False)
     if engine is not None:
-        write_result(engine, folder / ENGINE)
+        write_result(engine, folder / ENGINE_FOLDER)
     return folder
 
 
