@@ -92,7 +92,8 @@ def capacity(
 
     Examples
     --------
-    >>> found = capacity("azure-conv", ["vllm"], "e2e_p99=8s", num_requests=300, replications=4, tolerance=0.1)
+    >>> size = {"num_requests": 300, "replications": 4, "tolerance": 0.1}
+    >>> found = capacity("azure-conv", ["vllm"], "e2e_p99=8s", **size)
     >>> low, high = found.table.loc["vllm", ["low", "high"]]
     >>> bool(low < found.table.loc["vllm", "request_rate"] < high < 1.23 * low)
     True

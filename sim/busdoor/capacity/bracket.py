@@ -74,19 +74,11 @@ class Search:
             step = 1 + 2 * self.tolerance
             begin = max(self.low.request_rate * step, self._begin)
             self._ascend(begin, step, _HIGHEST_SHARE * self.ceiling_rps)
-        if self.high is not None and self.low is not None:
-            self._narrow()
 
     def climb(self, met: Probe, stride: float) -> None:
         """Go up from a rate that meets, by a factor at a time up to the ceiling, then narrow."""
         self.low = met
         self._ascend(met.request_rate * stride, stride, self.ceiling_rps)
-        if self.high is not None:
-            self._narrow()
-
-    @property
-    def _least(self) -> float:
-        return max(self.least_rps, LEAST_SHARE * self.ceiling_rps)
 
     @property
     def _begin(self) -> float:
@@ -126,9 +118,9 @@ class Search:
 
     def _descend(self) -> None:
         """Go down from the ceiling until a rate meets, or latencies only get worse."""
-        worse, before = 0, inf
+        worse, before, least = 0, inf, max(self.least_rps, LEAST_SHARE * self.ceiling_rps)
         for share in chain(_DOWN, (_DOWN[-1] / 2**n for n in count(1))):
-            if share * self._begin < self._least or worse == _WORSE:
+            if share * self._begin < least or worse == _WORSE:
                 break
             ratio = self._try(share * self._begin).binding.ratio
             if self.low is not None:
@@ -163,7 +155,7 @@ class Search:
                     self._try((neighbour * best.request_rate) ** 0.5)
 
     def _ascend(self, rate: float, step: float, most: float) -> None:
-        """Go up to a rate that misses; only the first rate that meets can lack one above it."""
+        """Go up to a rate that misses, then narrow; only the first that meets can lack one above it."""
         assert self.low is not None
         low_rps = self.low.request_rate
         above = [probe for probe in self.probes if probe.misses and probe.request_rate > low_rps]
@@ -171,6 +163,8 @@ class Search:
         while self.high is None and rate < most:
             self._try(rate)
             rate *= step
+        if self.high is not None:
+            self._narrow()
 
     def _narrow(self) -> None:
         """Try rates beside the expected answer; if one stays open, flank it, then lengthen."""
@@ -188,8 +182,8 @@ class Search:
 
     def _tried(self, request_rate: float) -> Probe | None:
         """Return the run of the present length near a rate, if any: another one is not worth it."""
-        near = (p for p in self._present if abs(log(p.request_rate / request_rate)) < self.tolerance / 4)
-        return next(near, None)
+        apart = ((abs(log(probe.request_rate / request_rate)), probe) for probe in self._present)
+        return next((probe for off, probe in apart if off < self.tolerance / 4), None)
 
     @property
     def _present(self) -> list[Probe]:

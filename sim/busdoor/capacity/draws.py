@@ -97,7 +97,8 @@ def begins_alike(config: Config) -> bool:
     >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
     True
     >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
-    >>> any(begins_alike(Config.from_table({"workload": own})) for own in ({"name": "agentic"}, {"arrival": ramp}))
+    >>> others = [Config.from_table({"workload": own}) for own in ({"name": "agentic"}, {"arrival": ramp})]
+    >>> any(map(begins_alike, others))
     False
     """
     law = config.workload.workload

@@ -105,8 +105,9 @@ def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
 
     Examples
     --------
-    >>> points = pd.DataFrame({"policy": ["static", "static (streamed)"], "request_rate": 1.0, "value": [2.0, 1.0]})
-    >>> [(own["marker"], own["linestyle"]) for own in looks(["static", "static (streamed)"], points).values()]
+    >>> names = ["static", "static (streamed)"]
+    >>> points = pd.DataFrame({"policy": names, "request_rate": 1.0, "value": [2.0, 1.0]})
+    >>> [(own["marker"], own["linestyle"]) for own in looks(names, points).values()]
     [('s', '-'), ('^', '--')]
     """
     shared: dict[tuple[tuple[float, float], ...], list[str]] = {}

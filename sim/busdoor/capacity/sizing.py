@@ -142,7 +142,8 @@ def fixed_fleet(
 
     Examples
     --------
-    >>> low, least = pd.Series({"static": 4.0, "vllm": 15.0}), pd.Series({"static": 2.0, "vllm": 0.0})
+    >>> low = pd.Series({"static": 4.0, "vllm": 15.0})
+    >>> least = pd.Series({"static": 2.0, "vllm": 0.0})
     >>> fixed_fleet(low, [10.0, 40.0], least).to_dict()
     {'static': nan, 'vllm': 3.0}
     """

@@ -86,14 +86,16 @@ def compare(
 
     Examples
     --------
-    >>> comparison = compare("azure-conv", ["static", "vllm"], request_rate=12, num_requests=300, replications=2)
+    >>> size = {"num_requests": 300, "replications": 2}
+    >>> comparison = compare("azure-conv", ["static", "vllm"], request_rate=12, **size)
     >>> bool(comparison.gain.loc["vllm", "over_static"] > 4)
     True
 
     Requests in a data frame of your own:
 
     >>> import pandas as pd
-    >>> log = pd.DataFrame({"arrival_s": [0.0, 0.5], "input_tokens": [100, 200], "output_tokens": [10, 20]})
+    >>> lengths = {"input_tokens": [100, 200], "output_tokens": [10, 20]}
+    >>> log = pd.DataFrame({"arrival_s": [0.0, 0.5], **lengths})
     >>> compare(log, ["static", "vllm"], replications=1).summaries["completed"].tolist()
     [2, 2, 2]
     """
@@ -171,7 +173,7 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
     ({'name': 'azure-conv'}, None)
     >>> workload_table([1, 2])
     Traceback (most recent call last):
-    ValueError: workload is of type list; it has to be a Trace, a data frame, a name, a file or a table [workload]
+    ValueError: workload is of type list; it has to be a Trace, a data frame, a name, ...
     """
     if isinstance(workload, str | Path):
         return {workload_key(workload): str(workload)}, None

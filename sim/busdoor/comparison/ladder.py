@@ -49,7 +49,8 @@ def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
 
     Examples
     --------
-    >>> config = Config.from_table({"policy": [{"name": "static", "batch_size": 8}, {"name": "vllm"}]})
+    >>> policies = [{"name": "static", "batch_size": 8}, {"name": "vllm"}]
+    >>> config = Config.from_table({"policy": policies})
     >>> [rung.title for rung in rungs(config, None)]
     ['static', '+ finished rows skipped', 'orca (oracle), 8 slots', 'vllm, 8 slots', 'vllm']
     """

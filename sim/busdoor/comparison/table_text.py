@@ -33,8 +33,10 @@ def ratio(value: float, low: float, high: float) -> str:
 
     Examples
     --------
-    >>> ratio(7.04, 6.71, 7.2), ratio(1.0, 1.0, 1.0), ratio(2.0, float("nan"), float("nan")), ratio(2.0, 0.5, 8.0)
-    ('7.04× (6.71 to 7.20)', '1', '2.00×', '2.00× (undecided: 0.50 to 8.00)')
+    >>> ratio(7.04, 6.71, 7.2), ratio(1.0, 1.0, 1.0), ratio(2.0, 0.5, 8.0)
+    ('7.04× (6.71 to 7.20)', '1', '2.00× (undecided: 0.50 to 8.00)')
+    >>> ratio(2.0, float("nan"), float("nan"))
+    '2.00×'
     """
     if low == high == value:
         return "1"

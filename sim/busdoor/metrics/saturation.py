@@ -34,7 +34,7 @@ def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Serie
     Examples
     --------
     >>> from busdoor.results.result import Result
-    >>> run = Result.example()                                  # every request is admitted at once: no queue
+    >>> run = Result.example()          # every request is admitted at once: no queue
     >>> bool(saturated_rates(run.requests, run.meta).isna().all())
     True
     """

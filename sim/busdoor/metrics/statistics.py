@@ -117,8 +117,10 @@ def is_undecided(value: float, low: float, high: float) -> bool:
 
     Examples
     --------
-    >>> is_undecided(2.0, 1.5, 2.5), is_undecided(2.0, 0.5, 8.0), is_undecided(2.0, float("nan"), float("nan"))
-    (False, True, False)
+    >>> is_undecided(2.0, 1.5, 2.5), is_undecided(2.0, 0.5, 8.0)
+    (False, True)
+    >>> is_undecided(2.0, float("nan"), float("nan"))
+    False
     """
     return high - low > abs(value)
 

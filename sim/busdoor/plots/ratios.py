@@ -33,8 +33,9 @@ def plot_gain_bars(gain: pd.DataFrame, static: str, ax: Axes | None = None) -> A
 
     Examples
     --------
-    >>> gain = pd.DataFrame({"over_static": [1.0, 4.8], "over_static_low": [1, 4.6], "over_static_high": [1, 5.0]})
-    >>> ax = plot_gain_bars(gain.set_axis(["static", "vllm"]), "static")
+    >>> ends = {"over_static_low": [1, 4.6], "over_static_high": [1, 5.0]}
+    >>> gain = pd.DataFrame({"over_static": [1.0, 4.8], **ends}, index=["static", "vllm"])
+    >>> ax = plot_gain_bars(gain, "static")
     >>> [float(bar.get_width()) for bar in ax.patches], ax.texts[1].get_text()
     ([1.0, 4.8], '4.80× (4.60 to 5.00)')
     """

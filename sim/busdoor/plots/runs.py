@@ -104,7 +104,8 @@ class IterationClock:
 
     Examples
     --------
-    >>> clock = IterationClock(pd.DataFrame(dict(start_s=[0.0, 3.0], duration_s=[2.0, 1.0], repeat=[4, 1])))
+    >>> table = dict(start_s=[0.0, 3.0], duration_s=[2.0, 1.0], repeat=[4, 1])
+    >>> clock = IterationClock(pd.DataFrame(table))
     >>> clock.count([1.0, 2.5, 4.0])        # idle from 2 to 3
     array([2., 4., 5.])
     >>> clock.time_s([4.0, 5.0])            # when that many had run

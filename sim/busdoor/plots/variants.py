@@ -33,7 +33,8 @@ def identities(names: Iterable[str]) -> dict[str, Identity]:
 
     Examples
     --------
-    >>> [look["marker"] for look in identities(["static", "static (best batch, 32)", "vllm"]).values()]
+    >>> looks = identities(["static", "static (best batch, 32)", "vllm"])
+    >>> [look["marker"] for look in looks.values()]
     ['s', '^', 'o']
     """
     looks: dict[str, Identity] = {}

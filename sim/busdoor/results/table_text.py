@@ -47,7 +47,8 @@ def what_ran(meta: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> what_ran({"policy": "vllm", "gpu": "h100", "model": "llama-3.1-8b", "step_time": {"name": "roofline"}})
+    >>> meta = {"gpu": "h100", "model": "llama-3.1-8b", "step_time": {"name": "roofline"}}
+    >>> what_ran({"policy": "vllm", **meta})
     'Policy vllm; GPU h100; model llama-3.1-8b; step time roofline.'
     """
     step_time = meta.get("step_time") or {}
