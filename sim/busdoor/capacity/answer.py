@@ -122,8 +122,7 @@ def advice_for(fixed: bool) -> str:
     if fixed:
         return (
             "a file is run as it is and never lengthened: give a longer one, describe its lengths "
-            "and arrivals as "
-            "[workload] laws, which can be drawn at any length, or accept that"
+            "and arrivals as [workload] laws, which can be drawn at any length, or accept that"
         )
     return "give more --replications or a larger --num-requests, or accept that"
 

@@ -204,8 +204,7 @@ def _check_slo(slo: SLO) -> None:
     if any(target.share == 1 for target in slo.targets):
         raise ValueError(
             "[slo] goodput = 1.0: that every request is within the limits is not provable by "
-            "sampling; give a share "
-            "below 1, as in 0.99"
+            "sampling; give a share below 1, as in 0.99"
         )
 
 

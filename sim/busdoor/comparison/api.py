@@ -183,8 +183,7 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
         return {}, workload if isinstance(workload, Trace) else Trace.from_frame(workload)
     raise ValueError(
         f"workload is of type {type(workload).__name__}; it has to be a Trace, a data frame, a "
-        f"name, a file or a table "
-        "[workload]"
+        "name, a file or a table [workload]"
     )
 
 

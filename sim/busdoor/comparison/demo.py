@@ -87,30 +87,21 @@ def describe(demo: Demo) -> str:
     static, continuous = demo.static.requests, demo.continuous.requests
     bus = static[static["first_scheduled_s"] == 0]
     iterations, wanted = int(bus["released_s"].max()), int(bus["output_tokens"].sum())
-    held = iterations * len(bus)
-    useful, all_held = int(static["output_tokens"].sum()), held + int(static["output_tokens"].iloc[-1])
-    first, late = int(static["output_tokens"][0]), static.index[-1]
-    return "\n".join(
-        (
-            "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.",
-            "",
-            "Static batching, the bus:",
-            f"  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which "
-            f"{wanted} make a "
-            f"wanted token ({100 * wanted / held:.0f} %).",
-            f"  A has its {first} tokens after iteration {first}, but its slot stays taken, idle, "
-            f"for "
-            f"{iterations - first} more. E waits {static['first_scheduled_s'][late]:.0f} "
-            f"iterations.",
-            f"  With E's own batch of {static['output_tokens'][late]} iterations: {useful} of "
-            f"{all_held} "
-            f"slot-iterations that were held are useful ({100 * useful / all_held:.0f} %).",
-            "Continuous batching, the door:",
-            f"  A is answered after iteration {continuous['finish_s'][0]:.0f}. E enters at "
-            f"iteration "
-            f"{continuous['first_scheduled_s'][late] + 1:.0f}, which yields its first token.",
-            f"  E is answered after iteration {continuous['finish_s'][late]:.0f}; the last after "
-            f"iteration "
-            f"{continuous['finish_s'].max():.0f} (static: {static['finish_s'].max():.0f}).",
-        )
-    )
+    held, first, late = iterations * len(bus), int(static["output_tokens"][0]), static.index[-1]
+    own = int(static["output_tokens"][late])
+    useful, all_held = wanted + own, held + own
+    enters, ends_s = continuous["first_scheduled_s"][late] + 1, continuous["finish_s"]
+    return f"""\
+Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.
+
+Static batching, the bus:
+  {iterations} iterations x {len(bus)} slots = {held} slot-iterations, of which {wanted} make a wanted token \
+({100 * wanted / held:.0f} %).
+  A has its {first} tokens after iteration {first}, but its slot stays taken, idle, for {iterations - first} more. \
+E waits {static["first_scheduled_s"][late]:.0f} iterations.
+  With E's own batch of {own} iterations: {useful} of {all_held} slot-iterations that were held are useful \
+({100 * useful / all_held:.0f} %).
+Continuous batching, the door:
+  A is answered after iteration {ends_s[0]:.0f}. E enters at iteration {enters:.0f}, which yields its first token.
+  E is answered after iteration {ends_s[late]:.0f}; the last after iteration {ends_s.max():.0f} \
+(static: {static["finish_s"].max():.0f})."""

@@ -22,9 +22,8 @@ LADDER_WIDTH_IN = 5.6
 GAIN_HEIGHT_IN = (0.9, 0.34)  # of the axis, and of each policy
 _PLAY = (
     "The same requests, on the same GPU. Press play: each row is a slot, and fills as its answer "
-    "is written. The bus "
-    "takes no request on before its last stop; at the door, a finished request leaves and a "
-    "waiting one enters."
+    "is written. The bus takes no request on before its last stop; at the door, a finished "
+    "request leaves and a waiting one enters."
 )
 
 

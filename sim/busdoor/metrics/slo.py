@@ -190,8 +190,7 @@ def _limit(key: str, value: Any) -> float:
     if key == "itl":
         raise ValueError(
             "[slo] itl: gaps between tokens are pooled over all requests, so that no single "
-            "request has one; give "
-            "itl_p99 or itl_mean"
+            "request has one; give itl_p99 or itl_mean"
         )
     if key not in SLO_METRICS and not _KEY.fullmatch(key):
         known = [f"{name}_{statistic}" for name in LATENCIES for statistic in _STATISTICS]
