@@ -12,7 +12,8 @@ from benchmarks.gpu.campaign_cases import plans
 from busdoor.calibration import calibrate
 from busdoor.results.result import Result
 from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
-from busdoor_gpu.cli.profile import settle_machine
+from busdoor_gpu.cli.flags import GridFlags
+from busdoor_gpu.cli.machine import settle_machine
 from busdoor_gpu.engine.place import settle_place
 from busdoor_gpu.replay.replay import replay
 from busdoor_gpu.twin.held_out_runs import Machine
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
     place = settle_place(options.model, None, options.device, None)
-    machine = Machine(*settle_machine(place, {}, None, 0), "wall" if place.on_gpu else "paced")
+    machine = Machine(*settle_machine(place, GridFlags(), 0), "wall" if place.on_gpu else "paced")
     shrink = 1 if place.on_gpu else _REHEARSAL_SHRINK
     run(machine, options.out, options.profile, options.each, options.deadline, shrink)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def broken_off(error: ReplayError, remark: str) -> int:
     """Report what was kept of a replay that stopped early; return the exit code of an interruption."""
-    from busdoor.cli.telling import note
+    from busdoor.cli.output import note
     from busdoor.core.interrupt import exit_code
 
     sentence = f"{error}; {remark}"
@@ -40,4 +40,7 @@ def note_done(part: Path, settled: Config, results: Mapping[str, Result]) -> Non
     from busdoor.core.json import write_json
 
     if len(settled.policies) > 1:
-        write_json(part / "replay.json", {"complete": len(results) == len(settled.policies), "results": list(results)})
+        write_json(
+            part / "replay.json",
+            {"complete": len(results) == len(settled.policies), "results": list(results)},
+        )

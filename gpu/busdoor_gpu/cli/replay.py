@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from busdoor.cli.flags import Rate
-from busdoor.cli.reading import AS_WRITTEN, FileFlags
+from busdoor.cli.flags import FileFlags, Overwrite, Rate
+from busdoor_gpu.cli.flags import MachineFlags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,30 +23,22 @@ if TYPE_CHECKING:
     from busdoor_gpu.engine.place import Place
     from busdoor_workloads import Trace
 
-Flag = Parameter(negative="")
-
 
 def replay(
     trace: str,
     /,
     *,
     config: Path | None = None,
-    backend: Literal["triton", "torch"] | None = None,
-    model: str | None = None,
+    machine: MachineFlags = MachineFlags(),
     out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
+    overwrite: Overwrite = False,
     policy: list[str] | None = None,
     rate: Rate = None,
     time_scale: float | None = None,
     concurrency: int | None = None,
     num_requests: int | None = None,
-    clock: Literal["wall", "cpu", "paced"] = "wall",
-    device: str | None = None,
-    dtype: Literal["bfloat16", "float16", "float32"] | None = None,
     seed: int | None = None,
-    lookahead: Literal[0, 1] | None = None,
-    eager: Annotated[bool, Flag] = False,
-    reading: FileFlags = AS_WRITTEN,
+    reading: FileFlags = FileFlags(),
 ) -> int:
     """Serve a trace on this machine, and write what happened in the simulator's format.
 
@@ -63,56 +53,39 @@ def replay(
         A trace file (JSONL, CSV or a public format), or a profile to draw from.
     config
         TOML file with [policy], [kv] ...; flags override it.
-    backend
-        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
-    model
-        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default the
-        configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
     out
         Folder for the result; by default a fresh busdoor-replay-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
-    rate
-        Requests per second, in place of the trace's own arrivals; inf for all at once, as fast as possible.
     time_scale
         Stretch the trace's time: 2 halves the rate.
     concurrency
         Closed loop: this many users, each of which sends its next request when the last one is answered.
     num_requests
         Number of requests to take from the start of the trace.
-    clock
-        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
-        time scaled by a reference computation beside every iteration, for shared cores.
-    device
-        cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
-    dtype
-        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     seed
         Seed of everything that is drawn.
-    lookahead
-        0: the next batch is scheduled when the previous one has ended; by default while it still runs.
-    eager
-        Run without CUDA graphs.
     """
     from busdoor.cli.render import print_summary
     from busdoor.core.study_folder import study_folder
     from busdoor.results.result import write_result
     from busdoor_gpu.cli.folder import broken_off, note_done, places
-    from busdoor_gpu.engine.place import settle_place
+    from busdoor_gpu.cli.machine import place_of
     from busdoor_gpu.engine.slots import EngineError
     from busdoor_gpu.replay.replay import ReplayError
 
-    place = settle_place(model if model is not None else _configured_model(config), backend, device, dtype)
+    place = place_of(machine, _configured_model(config) if machine.model is None else None)
     settled = _configured(
         config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
-        reading=reading,
-        lookahead=lookahead,
+        reading=reading, lookahead=machine.lookahead,
     )  # fmt: skip
     served = _served(settled, time_scale, concurrency)
     _check_memory(settled, served, place)
-    options: dict[str, Any] = {"lookahead": settled.lookahead, "clock": clock, "cuda_graphs": not eager}
+    options: dict[str, Any] = {
+        "lookahead": settled.lookahead,
+        "clock": machine.clock or "wall",
+        "cuda_graphs": not machine.eager,
+    }
     with study_folder(out, "replay", overwrite) as study:
         own, broken = places(settled, study.part), None
         results: dict[str, Result] = {}
@@ -169,7 +142,7 @@ def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
     from dataclasses import asdict
 
     from busdoor.catalog import model_names
-    from busdoor.cli.flags import configured, overrides
+    from busdoor.cli.from_flags import configured, overrides
 
     tables = overrides(**flags)
     tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from busdoor._version import __version__
 
@@ -10,6 +10,7 @@ app = App(
     name="busdoor",
     help="What continuous batching is worth against static batching, on your lengths, your arrivals and your GPU.",
     version=__version__,
+    default_parameter=Parameter(negative=()),  # no --no-FLAG and no --empty-FLAG
     suppress_keyboard_interrupt=False,  # `main` answers it
 )
 COMMANDS = {
@@ -30,9 +31,15 @@ for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command(
-    "busdoor_gpu.cli.replay:replay", name="replay", help="Replay a trace on real hardware, with the same policies."
+    "busdoor_gpu.cli.replay:replay",
+    name="replay",
+    help="Replay a trace on real hardware, with the same policies.",
 )
-app.command("busdoor_gpu.cli.profile:profile", name="profile", help="Measure iterations of many shapes on hardware.")
+app.command(
+    "busdoor_gpu.cli.profile:profile",
+    name="profile",
+    help="Measure iterations of many shapes on hardware.",
+)
 app.command(
     "busdoor_gpu.cli.twin:twin",
     name="twin",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
+from busdoor.cli.flags import Json, MeasuredFlags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from busdoor.calibration import Calibration
     from busdoor.results.result import Result
-
-Flag = Parameter(negative="")
 
 
 def calibrate(
@@ -22,12 +20,11 @@ def calibrate(
     name: str | None = None,
     without: list[str] | None = None,
     graph_sizes: str | None = None,
-    from_requests: Annotated[bool, Flag] = False,
-    policy: str | None = None,
-    run: int | None = None,
+    from_requests: bool = False,
+    runs: MeasuredFlags = MeasuredFlags(),
     transfer: str | None = None,
-    force: Annotated[bool, Flag] = False,
-    json: Annotated[bool, Flag] = False,
+    force: bool = False,
+    json: Json = False,
 ) -> int:
     """Fit a step time to measured runs, and write it as a file that --step-time takes.
 
@@ -50,30 +47,29 @@ def calibrate(
     from_requests
         Fit base, per token and per context by simulating the requests. A fit that is more than 5 % off in sample, or
         whose terms these requests cannot tell apart, is refused.
-    policy
-        How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
-        max_model_len=8192. The file keeps it as the server's.
-    run
-        Which result of a vLLM result file to which several were appended; 1 is the first.
     transfer
         Re-scale to another GPU of the catalogue, by bandwidth and matrix rate: h200.
     force
         With --from-requests: write the file even where the fit is refused.
-    json
-        Print the calibration as one line of JSON; tables and remarks then go to stderr.
     """
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
     from busdoor.calibration.import_logs import run_names
+    from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
-    from busdoor.cli.telling import telling
     from busdoor.core.study_paths import check_file
 
     check_file(out, "--out", made=out.parent)
     title = name or out.stem
     moved = transfer is not None and len(measured) == 1 and _is_calibration(measured[0])
-    given = {"--without": without, "--graph-sizes": graph_sizes, "--policy": policy, "--from-requests": from_requests,
-             "--force": force, "--run": run}  # fmt: skip
+    given = {
+        "--without": without,
+        "--graph-sizes": graph_sizes,
+        "--policy": runs.policy,
+        "--from-requests": from_requests,
+        "--force": force,
+        "--run": runs.run,
+    }
     _refuse_idle(given, moved, from_requests)
     _check_file(out)
     if moved:
@@ -83,14 +79,14 @@ def calibrate(
     else:
         sizes = _sizes(graph_sizes)
         with progress_bar("reading and fitting"):
-            results = _read(measured, run)
-            calibration = _fit(results, measured, title, without or [], sizes, from_requests, policy)
+            results = _read(measured, runs.run)
+            calibration = _fit(results, measured, title, without or [], sizes, from_requests, runs)
         _refuse_doubtful(calibration, force)
     if transfer is not None:
         from busdoor.calibration import transfer as move
 
         calibration = move(calibration, transfer)
-    with telling(json) as answer:
+    with output(json) as answer:
         _deliver(calibration, results, run_names(measured), out)
         answer(calibration.to_dict)
     return 0
@@ -146,19 +142,16 @@ def _fit(
     without: Sequence[str],
     sizes: Sequence[int] | None,
     from_requests: bool,
-    policy: str | None,
+    runs: MeasuredFlags,
 ) -> Calibration:
     from busdoor.calibration import calibrate as fit
     from busdoor.calibration import calibrate_from_requests
     from busdoor.calibration.import_logs import run_names
-    from busdoor.calibration.teacher_forcing import check_policy
-    from busdoor.config import parse_policy
 
-    names = run_names(measured)
-    given = check_policy(parse_policy(policy)) if policy else None
+    names, policy = run_names(measured), runs.scheduling
     if from_requests:
-        return calibrate_from_requests(results, names, name=name, policy=given)
-    return fit(results, names, name=name, without=without, graph_sizes=sizes, policy=given)
+        return calibrate_from_requests(results, names, name=name, policy=policy)
+    return fit(results, names, name=name, without=without, graph_sizes=sizes, policy=policy)
 
 
 def _sizes(text: str | None) -> list[int] | None:

@@ -4,48 +4,36 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from busdoor.cli.flags import ONE_GPU, ParallelFlags, Rate
-from busdoor.cli.reading import AS_WRITTEN, FileFlags
+from busdoor.cli.flags import ClientFlags, DrawFlags, Json, Overwrite, ServerFlags
 
 if TYPE_CHECKING:
     from busdoor.capacity import Study
-    from busdoor.cli.telling import Answer
+    from busdoor.cli.output import Answer
     from busdoor.config import Config
     from busdoor.core.study_folder import StudyFolder
-
-Flag = Parameter(negative="")
 
 
 def capacity(
     *,
     slo: list[str] | None = None,
     goodput: float | None = None,
-    rate: Rate = None,
+    rate: Annotated[float | None, Parameter(name=("--rate", "--request-rate"))] = None,
     diurnal: str | None = None,
     gpu_price: float | None = None,
     policy: list[str] | None = None,
-    workload: str | None = None,
+    drawn: DrawFlags = DrawFlags(),
     num_requests: int | None = None,
-    gpu: str | None = None,
-    model: str | None = None,
-    step_time: str | None = None,
-    engine: str | None = None,
-    parallel: ParallelFlags = ONE_GPU,
-    config: Path | None = None,
-    seed: int | None = None,
-    replications: int | None = None,
     tolerance: float | None = None,
-    lookahead: Literal[0, 1] | None = None,
-    timeout: str | None = None,
-    reading: FileFlags = AS_WRITTEN,
+    server: ServerFlags = ServerFlags(),
+    client: ClientFlags = ClientFlags(),
     jobs: int | None = None,
     out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
-    json: Annotated[bool, Flag] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> int:
     """Find the highest arrival rate at which each policy meets an SLO, and how many GPUs a rate needs.
 
@@ -68,65 +56,44 @@ def capacity(
         Of one GPU an hour: what the rate costs.
     policy
         A policy, with fields after commas: --policy static,batch_size=16 --policy vllm.
-    workload
-        A profile (azure-conv, azure-code ...) or a trace file.
     num_requests
         Requests of each replication's first runs; they are doubled where too short to decide.
-    gpu
-        GPU of the catalogue: h100, a100-80gb, l40s ...
-    model
-        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
-    step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
-        or operators, from tables measured on the GPU.
-    engine
-        Whose host and front end, limits and memory share: vllm (unless given), trtllm, sglang, tgi ...
-    config
-        TOML file with any of these and more; flags override it.
-    seed
-        Of every random stream: the same seed gives the same numbers.
-    replications
-        Draws of the workload; every policy and rate has the same ones.
     tolerance
         Half of the bracket's width, as a share of the answer: 0.02 unless given.
-    lookahead
-        1: the next batch is decided while the one before still runs; 0: at its end. Unset: the engine's, else 1 with
-        vllm.
-    timeout
-        Clients give up after so long: 30, 30s, 2min.
     jobs
         Processes; by default one a processor.
     out
         Folder for tables and plots; by default a fresh busdoor-capacity-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
-    json
-        Print the numbers as one line of JSON; tables and remarks then go to stderr.
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
-    from busdoor.cli.progress import notice, progress_bar
-    from busdoor.cli.telling import note, telling
+    from busdoor.cli.from_flags import overrides
+    from busdoor.cli.output import note, output, print_warnings
+    from busdoor.cli.progress import progress_bar
     from busdoor.config.run import idle_caches
     from busdoor.core.interrupt import exit_code
     from busdoor.core.study_folder import study_folder
 
-    tables = _tables(gpu_price, rate, replications, policy=policy, workload=workload, gpu=gpu, model=model,
-                     step_time=step_time, engine=engine, parallel=parallel, seed=seed, reading=reading,
-                     lookahead=lookahead, timeout=timeout)  # fmt: skip
-    settled, defaulted = _settle(config, tables, slo or [], goodput)
+    tables = overrides(server, client, drawn, rate=rate, policy=policy, gpu_price=gpu_price)
+    settled, defaulted = _settle(server.config, tables, slo or [], goodput)
     wanted = settled.workload.request_rate
-    _refuse_idle({"--gpu-price": gpu_price}, wanted is None and diurnal is None, "without --rate or --diurnal")
     _refuse_idle(
-        {"--num-requests": num_requests}, settled.workload.path is not None, "to a trace file, which is run whole"
+        {"--gpu-price": gpu_price},
+        wanted is None and diurnal is None,
+        "without --rate or --diurnal",
+    )
+    _refuse_idle(
+        {"--num-requests": num_requests},
+        settled.workload.path is not None,
+        "to a trace file, which is run whole",
     )
     day = _day(diurnal, wanted)
     requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
     near = TOLERANCE if tolerance is None else tolerance
-    with telling(json) as answer, study_folder(out, "capacity", overwrite) as place:
+    with output(json) as answer, study_folder(out, "capacity", overwrite) as place:
         with progress_bar("drawing requests"):
             study = make_study(settled, num_requests=requests, tolerance=near)
-            notice(idle_caches(settled, study.runs.traces[0]))
+            print_warnings(idle_caches(settled, study.runs.traces[0]))
         if defaulted:
             note(_default_note(settled))
         _run(study, jobs)
@@ -143,25 +110,15 @@ def _refuse_idle(given: dict[str, Any], idle: bool, where: str) -> None:
             raise ValueError(f"{flag} does not apply {where}; leave it out")
 
 
-def _tables(price: float | None, rate: float | None, replications: int | None, **flags: Any) -> dict[str, Any]:
-    from busdoor.capacity.api import REPLICATIONS
-    from busdoor.cli.flags import overrides
-
-    tables = overrides(rate=rate, replications=replications, **flags)
-    if price is not None:
-        tables.setdefault("gpu", {})["price_per_hour"] = price
-    return {"default_replications": REPLICATIONS, **tables}
-
-
 def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, bool]:
     """Read the file, put the flags over it; what comes back is also whether the SLO is a default."""
-    from busdoor.capacity.api import with_slo
-    from busdoor.cli.flags import configured
+    from busdoor.capacity.api import REPLICATIONS, with_slo
+    from busdoor.cli.from_flags import configured
     from busdoor.metrics.slo import slo_table
 
     if given := slo_table(slo, goodput):
         tables["slo"] = given
-    config = configured(path, tables, {"replications": tables.pop("default_replications")})
+    config = configured(path, tables, {"replications": REPLICATIONS})
     return with_slo(config), not config.slo
 
 

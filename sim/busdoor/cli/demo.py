@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-Flag = Parameter(negative="")
+from busdoor.cli.flags import Overwrite
 
 
-def demo(*, out: Path | None = None, overwrite: Annotated[bool, Flag] = False) -> int:
+def demo(*, out: Path | None = None, overwrite: Overwrite = False) -> int:
     """Show the difference on five requests: in words, and as a picture of bus and door.
 
     Parameters
     ----------
     out
         Folder for the picture; by default a fresh busdoor-demo-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
     """
     from busdoor.comparison.demo import describe, introductory_scenario
     from busdoor.core.study_folder import study_folder

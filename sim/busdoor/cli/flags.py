@@ -1,30 +1,132 @@
-"""What the commands share: from flags to a configuration."""
+"""Flags that several commands share: cyclopts puts the fields of these classes among a command's own flags."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from busdoor.cli.reading import FileFlags, tell
+Rate = Annotated[
+    float | None,
+    Parameter(
+        name=("--rate", "--request-rate"),
+        help="Requests per second, in place of the workload's own arrivals; inf for all at once.",
+    ),
+]
+Overwrite = Annotated[bool, Parameter(help="Replace everything that an earlier study left in the folder of --out.")]
+Json = Annotated[
+    bool,
+    Parameter(help="Print the numbers as one line of JSON; tables and notes then go to stderr."),
+]
+Perfetto = Annotated[Path | None, Parameter(help="File for a timeline to load in https://ui.perfetto.dev.")]
 
-if TYPE_CHECKING:
-    from busdoor.config import Config
-    from busdoor.core.toml import Document
-
-Rate = Annotated[float | None, Parameter(name=("--rate", "--request-rate"))]
+_PYTHON_NAMES = {"from_format": "format"}
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class ParallelFlags:
-    """How many GPUs a server has, and what they share.
+class FileFlags:
+    """How a trace file is written, where it does not say so itself.
 
     Parameters
     ----------
+    from_format
+        Format of the trace file; by default recognized from its first record.
+    columns
+        For a file of no known format, our name of a column and the file's: --columns.input_tokens prompt_len
+    time_unit
+        Unit of the file's arrival times; by default the format's own.
+    block_size
+        Tokens that one of the file's hash ids stands for.
+    run
+        Which result of a vLLM result file to which several were appended; 1 is the first.
+    skip_bad
+        Leave bad rows of the file out and count them.
+    max_bytes
+        Largest file to read, in bytes after decompression.
+    """
+
+    from_format: Annotated[str | None, Parameter(name="--from")] = None
+    columns: dict[str, str] = field(default_factory=dict)
+    time_unit: Literal["s", "ms", "us", "ns", "datetime"] | None = None
+    block_size: int | None = None
+    run: int | None = None
+    skip_bad: bool = False
+    max_bytes: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what differs from its default, under the names of `read_trace`."""
+        empty = type(self)()
+        return {
+            _PYTHON_NAMES.get(one.name, one.name): value
+            for one in fields(self)
+            if (value := getattr(self, one.name)) != getattr(empty, one.name)
+        }
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReadFlags(FileFlags):
+    """Which part of a trace file is read, and how: flags of trace describe and trace convert.
+
+    Parameters
+    ----------
+    time_scale
+        Stretch time: 2 halves the rate.
+    start_s
+        Where in the file to begin, in seconds from its start.
+    duration_s
+        How many seconds of it to take.
+    max_requests
+        Take the first so many requests.
+    max_total_tokens
+        Longest request, prompt and answer together.
+    too_long
+        Leave longer requests out, or cut them.
+    model
+        Take only this model's requests (BurstGPT).
+    """
+
+    time_scale: float = 1.0
+    start_s: float = 0.0
+    duration_s: float = float("inf")
+    max_requests: int | None = None
+    max_total_tokens: int | None = None
+    too_long: Literal["drop", "clip"] = "drop"
+    model: str | None = None
+
+
+def flag_of(option: str) -> str:
+    """Return the flag of an option of `read_trace`.
+
+    Examples
+    --------
+    >>> flag_of("time_unit"), flag_of("format")
+    ('--time-unit', '--from')
+    """
+    return "--from" if option == "format" else f"--{option.replace('_', '-')}"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerFlags:
+    """What serves the requests: flags of compare, capacity, simulate and serve.
+
+    Parameters
+    ----------
+    gpu
+        GPU of the catalogue: h100, a100-80gb, l40s ...
+    model
+        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+    step_time
+        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships; roofline; or operators,
+        from tables measured on the GPU.
+    engine
+        The engine whose host, front end, limits and memory share are simulated: vllm (the default),
+        trtllm, sglang, tgi ...
     tp
         GPUs that share each layer.
     pp
@@ -33,141 +135,111 @@ class ParallelFlags:
         Groups of tp GPUs that share the requests; with --step-time operators.
     ep
         Groups that share the experts, of tp x dp GPUs in all; with --step-time operators.
+    config
+        TOML file with [workload], [policy], [kv], [step_time], [gpu] ...; flags override it.
+    lookahead
+        1: the next batch is scheduled while the previous one still runs; 0: when it has ended. By default the
+        engine's, else 1 with vllm.
     """
 
+    gpu: str | None = None
+    model: str | None = None
+    step_time: str | None = None
+    engine: str | None = None
     tp: int | None = None
     pp: int | None = None
     dp: int | None = None
     ep: int | None = None
+    config: Path | None = None
+    lookahead: Literal[0, 1] | None = None
 
 
-ONE_GPU = ParallelFlags()
-"""No flag given: one GPU, unless the file says otherwise."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClientFlags:
+    """How requests are drawn, read and given up: flags of compare, capacity, simulate and observe.
+
+    Parameters
+    ----------
+    seed
+        Seed of every random stream: the same seed gives the same numbers.
+    timeout
+        Clients give up after this time: 30, 30s, 2min.
+    """
+
+    seed: int | None = None
+    timeout: str | None = None
+    reading: FileFlags = FileFlags()  # frozen
 
 
-def overrides(
-    *,
-    workload: str | None = None,
-    rate: float | None = None,
-    num_requests: int | None = None,
-    timeout: str | None = None,
-    policy: list[str] | None = None,
-    gpu: str | None = None,
-    model: str | None = None,
-    step_time: str | None = None,
-    engine: str | None = None,
-    parallel: ParallelFlags = ONE_GPU,
-    replicas: int | None = None,
-    router: str | None = None,
-    reading: FileFlags | None = None,
-    **plain: Any,
-) -> dict[str, Any]:
-    """Turn flags into the tables of a configuration; what was not given is absent.
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DrawFlags:
+    """Which requests a study draws: flags of compare and capacity.
+
+    Parameters
+    ----------
+    workload
+        A profile (azure-conv, azure-code ...) or a trace file.
+    replications
+        Draws of the workload, the same for every policy and rate.
+    """
+
+    workload: str | None = None
+    replications: int | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags:
+    """At which rate requests arrive, and at how many servers: flags of compare and simulate.
+
+    Parameters
+    ----------
+    replicas
+        Servers of this kind, behind a router.
+    router
+        How requests are assigned to them: round_robin, random, least_outstanding (the default), shortest_queue,
+        power_of_two, least_kv, session_affinity, prefix_affinity; fields after commas.
+    """
+
+    rate: Rate = None
+    replicas: int | None = None
+    router: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MeasuredFlags:
+    """What measured runs do not contain: flags of calibrate and validate.
+
+    Parameters
+    ----------
+    policy
+        How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
+        max_model_len=8192.
+    run
+        Which result of a vLLM result file to which several were appended; 1 is the first.
+    """
+
+    policy: str | None = None
+    run: int | None = None
+
+    @property
+    def scheduling(self) -> Mapping[str, Any] | None:
+        """The policy as a table, with everything that a simulation of the runs needs."""
+        from busdoor.calibration.teacher_forcing import check_policy
+        from busdoor.config import parse_policy
+
+        return check_policy(parse_policy(self.policy)) if self.policy else None
+
+
+def values(*groups: Any) -> dict[str, Any]:
+    """Return the flags of such classes by name.
 
     Examples
     --------
-    >>> overrides(rate=4.0, policy=["static,batch_size=8", "vllm"], seed=1)
-    {'workload': {'request_rate': 4.0}, 'policy': [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}], 'seed': 1}
-    >>> overrides(replicas=4, router="prefix_affinity,min_match=0.5")
-    {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
-    >>> overrides(step_time="operators", parallel=ParallelFlags(tp=2, ep=2))
-    {'gpu': {'tp': 2}, 'step_time': {'name': 'operators', 'ep': 2}}
+    >>> values(DrawFlags(workload="azure-conv"), ClusterFlags(rate=4.0))
+    {'workload': 'azure-conv', 'replications': None, 'rate': 4.0, 'replicas': None, 'router': None}
     """
-    from busdoor.comparison.api import workload_key
-    from busdoor.config import parse_policy
-    from busdoor.step_time import step_time_table
-
-    arrivals: dict[str, Any] = {} if reading is None else reading.given()
-    arrivals |= {"request_rate": rate, "num_requests": num_requests, "timeout_s": _number(timeout)}
-    if workload is not None:
-        arrivals[workload_key(workload)] = workload
-    shares = {"pp": parallel.pp, "dp": parallel.dp, "ep": parallel.ep}
-    tables: dict[str, Any] = {
-        "workload": _given(arrivals),
-        "policy": [parse_policy(text) for text in policy] if policy else None,
-        "gpu": _given({"name": gpu, "model": model, "tp": parallel.tp}),
-        "step_time": _given({**(step_time_table(step_time) if step_time else {}), **shares}),
-        "engine": _given({"name": engine}),
-        "cluster": _given({"replicas": replicas, "router": _router(router)}),
-        **plain,
-    }
-    return {key: value for key, value in _given(tables).items() if value != {}}
-
-
-def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> Config:
-    """Read the configuration file, if there is one, and put the flags over it; what neither has is the default's."""
-    from busdoor.cli.idle import refuse_idle_flags
-    from busdoor.config import override, parse_config
-
-    document = read_document(config)
-    for key, value in defaults.items():
-        if key not in document.data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
-            document.data[key] = value
-    merged = override(document, tables)
-    settled = parse_config(merged)
-    refuse_idle_flags(tables, merged.data, settled)
-    tell(settled.workload.notes)
-    tell(dict.fromkeys(note for pool in settled.pools for note in pool.step_time.notes))
-    return settled
-
-
-def read_document(config: Path | None) -> Document:
-    """Read a configuration file, its paths absolute; without a file, an empty one."""
-    from busdoor.core.toml import Document, read_toml
-
-    if config is None:
-        return Document()
-    document = read_toml(config)
-    return replace(document, data=absolute(document.data, config.parent))
-
-
-def names_policies(config: Path | None) -> bool:
-    """Whether a configuration file says which policies it wants."""
-    from busdoor.core.toml import read_toml
-
-    return config is not None and "policy" in read_toml(config).data
-
-
-def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Resolve the relative paths of a file's [workload], [step_time]s and [gpu]s from its folder; a flag's start here.
-
-    A step time's may be the name of a calibration instead, a GPU's model that of the catalogue; neither has a folder.
-    """
-    from busdoor.catalog import has_config
-    from busdoor.step_time import step_time_table
-
-    tables = dict(data)
-    cluster = data.get("cluster")
-    if isinstance(cluster, Mapping) and isinstance(cluster.get("pool"), list):
-        pools = [absolute(pool, folder) if isinstance(pool, Mapping) else pool for pool in cluster["pool"]]
-        tables["cluster"] = {**cluster, "pool": pools}
-    for name in ("workload", "step_time"):
-        table = step_time_table(data.get(name)) if name == "step_time" else data.get(name)
-        if isinstance(table, Mapping) and isinstance(table.get("path"), str):
-            path = folder / Path(table["path"]).expanduser()
-            if name == "workload" or path.is_file():
-                tables[name] = {**table, "path": str(path)}
-    gpu = data.get("gpu")
-    if isinstance(gpu, Mapping) and has_config(gpu.get("model"), folder):
-        tables["gpu"] = {**gpu, "model": str(folder / Path(gpu["model"]).expanduser())}
-    return tables
-
-
-def _router(text: str | None) -> str | dict[str, Any] | None:
-    """Read a router: its name, or a table where it has fields."""
-    from busdoor.core.toml import parse_named
-
-    if text is None or "," not in text:
-        return text
-    return parse_named(text, "--router", "prefix_affinity,min_match=0.5")
-
-
-def _given(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if value is not None}
-
-
-def _number(text: str | None) -> float | str | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
+    return {one.name: getattr(group, one.name) for group in groups for one in fields(group)}

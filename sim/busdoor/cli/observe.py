@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from busdoor.cli.reading import AS_WRITTEN, FileFlags
+from busdoor.cli.flags import ClientFlags, Json, Overwrite
 from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from busdoor.results.result import Result
     from busdoor_workloads import Trace
 
-Flag = Parameter(negative="")
 PAUSE_S = 1.0  # between two rates, so that the server is empty; and until its log is on the disk
 
 
@@ -30,7 +29,7 @@ def observe(
     num_requests: int | None = None,
     config: Path | None = None,
     out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
+    overwrite: Overwrite = False,
     concurrency: int | None = None,
     max_in_flight: int | None = None,
     static: int | None = None,
@@ -38,10 +37,8 @@ def observe(
     api: Literal["completions", "chat"] = "completions",
     warm_up: int = 3,
     step_log: Path | None = None,
-    timeout: str | None = None,
-    seed: int | None = None,
-    reading: FileFlags = AS_WRITTEN,
-    json: Annotated[bool, Flag] = False,
+    client: ClientFlags = ClientFlags(),
+    json: Json = False,
 ) -> int:
     """Send a trace to an OpenAI-compatible server, and keep every time that a client can see.
 
@@ -64,8 +61,6 @@ def observe(
         TOML file with [workload]; flags override it.
     out
         Folder for the result; by default a fresh busdoor-observe-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
     concurrency
         A closed loop: so many users, each of which sends its next request after the answer.
     max_in_flight
@@ -81,21 +76,17 @@ def observe(
         Requests that are sent before and left out.
     step_log
         File of busdoor's recorder in vLLM on this machine: iterations are joined to requests.
-    timeout
-        Clients give up after this time: 30, 30s, 2min.
-    seed
-        Seed of what is drawn.
-    json
-        Print the summary as one line of JSON; tables and notes then go to stderr.
     """
-    from busdoor.cli.telling import telling
+    from busdoor.cli.from_flags import overrides
+    from busdoor.cli.output import output
     from busdoor.core.json import write_json
     from busdoor.core.study_folder import study_folder
     from busdoor.observe.how import How
 
-    traces = _traces(locals(), rate or [None])
-    how = How(model=model, api=api, max_in_flight=max_in_flight, static=static, warm_up=warm_up, seed=seed or 0)
-    with telling(json) as answer, study_folder(out, "observe", overwrite) as place:
+    tables = overrides(client, workload=workload, num_requests=num_requests)
+    traces = _traces(tables, config, rate or [None], concurrency)
+    how = How(model=model, api=api, max_in_flight=max_in_flight, static=static, warm_up=warm_up, seed=client.seed or 0)
+    with output(json) as answer, study_folder(out, "observe", overwrite) as place:
         seen: list[Observation] = []
         code = 0
         for name, trace in traces:
@@ -114,21 +105,23 @@ def observe(
     return code
 
 
-def _traces(given: dict[str, Any], rates: Sequence[float | None]) -> list[tuple[str, Trace]]:
+def _traces(
+    tables: dict[str, Any], config: Path | None, rates: Sequence[float | None], concurrency: int | None
+) -> list[tuple[str, Trace]]:
     """Draw a trace for each rate, each with a seed of its own."""
     from dataclasses import replace
 
-    from busdoor.cli.flags import configured, overrides
+    from busdoor.cli.from_flags import configured
     from busdoor.observe.folder import run_folder
 
-    wanted = ("workload", "num_requests", "timeout", "seed", "reading")
-    flags = {key: given[key] for key in wanted}
     found = []
     for number, rate in enumerate(rates):
-        settled = configured(given["config"], overrides(rate=rate, **flags), {"workload": {"name": "azure-conv"}})
+        at_rate = {} if rate is None else {"request_rate": rate}
+        flags = {**tables, "workload": {**tables.get("workload", {}), **at_rate}}
+        settled = configured(config, flags, {"workload": {"name": "azure-conv"}})
         trace = settled.workload.trace(settled.seed, number)
-        if given["concurrency"] is not None:
-            trace = replace(trace, concurrency=given["concurrency"], arrival_s=0.0 * trace.arrival_s)
+        if concurrency is not None:
+            trace = replace(trace, concurrency=concurrency, arrival_s=0.0 * trace.arrival_s)
         found.append((run_folder(rate, len(rates) > 1), trace))
     return found
 

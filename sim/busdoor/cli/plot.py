@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from busdoor.results.result import Result
 
-Flag = Parameter(negative="")
 
-
-def plot(directory: Path, /, *, out: Path | None = None, overwrite: Annotated[bool, Flag] = False) -> int:
+def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False) -> int:
     """Draw a saved comparison, capacity study or result again, as PNG and SVG.
 
     Parameters

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from busdoor.cli.telling import note
+from busdoor.cli.output import note
 
 if TYPE_CHECKING:
     from busdoor.comparison.experiment import Report
@@ -50,7 +50,12 @@ def download_bar(name: str) -> Iterator[Downloaded]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda at_hand, in_all: bar.update(task, completed=at_hand, total=in_all)
@@ -63,9 +68,20 @@ class _Bar:
 
     def __init__(self, what: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
-        columns = BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+        columns = (
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
         console = Console(stderr=True)
         self.bar = Progress(*columns, console=console, transient=True, refresh_per_second=REFRESHES_PER_S)
         self.task = self.bar.add_task(what, total=1.0)
@@ -99,12 +115,6 @@ class _Lines:
 
     def stop(self) -> None:
         """Leave the lines as they are."""
-
-
-def notice(sentences: Iterable[str]) -> None:
-    """Print sentences to stderr that a reader has to know, but that are no part of the answer."""
-    for sentence in sentences:
-        note(f"busdoor: {sentence}")
 
 
 def progress_line(share: float, what: str, elapsed_s: float) -> str:

@@ -54,7 +54,13 @@ def _print_lines(console: Console, lines: Iterable[str], style: str | None = Non
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
-    from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, heading, ladder_rows
+    from busdoor.comparison.table_text import (
+        LADDER,
+        LADDER_HEADS,
+        comparison_rows,
+        heading,
+        ladder_rows,
+    )
 
     console = Console()
     console.print(escape(heading(comparison)) + "\n", highlight=False)
@@ -150,7 +156,10 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
 
     day = capacity.plan_day(hourly_rps)
     rows = [
-        (str(hour), [f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index)])
+        (
+            str(hour),
+            [f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index)],
+        )
         for hour, row in day.iterrows()
     ]
     table = _grid(["requests/s", *capacity.table.index], rows, first="hour")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from busdoor.cli.flags import ServerFlags
 
 if TYPE_CHECKING:
     from busdoor.config import Config
@@ -11,13 +12,8 @@ if TYPE_CHECKING:
 
 def serve(
     *,
-    config: Path | None = None,
     policy: str | None = None,
-    gpu: str | None = None,
-    model: str | None = None,
-    step_time: str | None = None,
-    engine: str | None = None,
-    lookahead: Literal[0, 1] | None = None,
+    server: ServerFlags = ServerFlags(),
     host: str = "127.0.0.1",
     port: int = 8000,
     name: str | None = None,
@@ -30,20 +26,8 @@ def serve(
 
     Parameters
     ----------
-    config
-        TOML file with [policy], [kv], [step_time], [gpu] ...; flags override it.
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
-    gpu
-        GPU of the catalogue: h100, a100-80gb, l40s ...
-    model
-        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
-    step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
-    engine
-        Preset of the server's host times: vllm, sglang, trtllm ...
-    lookahead
-        1: the next batch is scheduled while the previous one still runs.
     host
         Address to listen at; by default this machine alone can connect.
     port
@@ -53,17 +37,10 @@ def serve(
     """
     import asyncio
 
-    from busdoor.cli.flags import configured, overrides
+    from busdoor.cli.from_flags import configured, overrides
 
-    tables = overrides(
-        policy=[policy] if policy else None,
-        gpu=gpu,
-        model=model,
-        step_time=step_time,
-        engine=engine,
-        lookahead=lookahead,
-    )
-    settled = configured(config, tables, {"policy": "vllm"})
+    tables = overrides(server, policy=[policy] if policy else None)
+    settled = configured(server.config, tables, {"policy": "vllm"})
     asyncio.run(_serve(settled, host, port, name or settled.gpu.model.name))
     return 0
 
@@ -72,7 +49,7 @@ async def _serve(settled: Config, host: str, port: int, name: str) -> None:
     """Serve until interrupted."""
     import asyncio
 
-    from busdoor.cli.telling import note
+    from busdoor.cli.output import note
     from busdoor.observe.served import live_replica
     from busdoor.observe.stand_in import serving
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from busdoor.cli.flags import ONE_GPU, ParallelFlags, Rate
-from busdoor.cli.reading import AS_WRITTEN, FileFlags
+from busdoor.cli.flags import ClientFlags, ClusterFlags, Json, Overwrite, Perfetto, ServerFlags
 from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -16,33 +13,21 @@ if TYPE_CHECKING:
     from busdoor.core.study_folder import StudyFolder
     from busdoor.results.result import Result
 
-Flag = Parameter(negative="")
-
 
 def simulate(
     trace: str,
     /,
     *,
-    config: Path | None = None,
-    out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
     policy: str | None = None,
-    rate: Rate = None,
     num_requests: int | None = None,
-    gpu: str | None = None,
-    model: str | None = None,
-    step_time: str | None = None,
-    engine: str | None = None,
-    parallel: ParallelFlags = ONE_GPU,
-    replicas: int | None = None,
-    router: str | None = None,
-    seed: int | None = None,
-    lookahead: Literal[0, 1] | None = None,
-    timeout: str | None = None,
-    reading: FileFlags = AS_WRITTEN,
-    step_by_step: Annotated[bool, Flag] = False,
-    json: Annotated[bool, Flag] = False,
-    perfetto: Path | None = None,
+    server: ServerFlags = ServerFlags(),
+    cluster: ClusterFlags = ClusterFlags(),
+    client: ClientFlags = ClientFlags(),
+    step_by_step: bool = False,
+    out: Path | None = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    perfetto: Perfetto = None,
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
@@ -53,64 +38,29 @@ def simulate(
     ----------
     trace
         A trace file (JSONL, CSV or a public format), or a profile to draw from.
-    config
-        TOML file with [policy], [kv], [step_time], [gpu] ...; flags override it.
-    out
-        Folder for the result; by default a fresh busdoor-simulate-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
-    rate
-        Requests per second, in place of the trace's own arrivals; inf for all at once.
     num_requests
         Take the first so many requests.
-    gpu
-        GPU of the catalogue.
-    model
-        Model of the catalogue.
-    step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here; roofline;
-        or operators, from tables measured on the GPU.
-    engine
-        Whose host and front end, limits and memory share: vllm (unless given), trtllm, sglang, tgi ...
-    replicas
-        Servers of this kind, behind a router.
-    router
-        Who sends each request to which of them: round_robin, random, least_outstanding (without any), shortest_queue,
-        power_of_two, least_kv, session_affinity, prefix_affinity; fields after commas.
-    seed
-        Of what is drawn.
-    lookahead
-        1: the next batch is decided while the one before still runs; 0: at its end. Unset: the engine's, else 1 with
-        vllm.
-    timeout
-        Clients give up after so long: 30, 30s, 2min.
     step_by_step
-        Make every iteration an event of its own: the slow oracle, with the same results.
-    json
-        Print the summary as one line of JSON; tables and remarks then go to stderr.
-    perfetto
-        File for a timeline to load in https://ui.perfetto.dev.
+        Make every iteration an event of its own: slower, with the same results, to check the simulator.
+    out
+        Folder for the result; by default a new busdoor-simulate-001.
     """
-    from busdoor.cli.flags import configured, overrides
-    from busdoor.cli.telling import telling
+    from busdoor.cli.from_flags import configured, overrides
+    from busdoor.cli.output import output
     from busdoor.core.study_folder import study_folder
     from busdoor.core.study_paths import check_file
 
-    tables = overrides(
-        policy=[policy] if policy else None, workload=trace, rate=rate, num_requests=num_requests, gpu=gpu,
-        model=model, step_time=step_time, engine=engine, parallel=parallel, replicas=replicas, router=router, seed=seed,
-        lookahead=lookahead, reading=reading,
-        timeout=timeout,
-    )  # fmt: skip
-    settled = configured(config, tables, {"policy": "vllm"})
+    policies = [policy] if policy else None
+    tables = overrides(server, client, cluster, workload=trace, policy=policies, num_requests=num_requests)
+    settled = configured(server.config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
         names = ", ".join(each.label for each in settled.policies)
         raise ValueError(
             f"simulate runs one policy, but the configuration has {names}; choose one, as in --policy vllm"
         )
-    with telling(json) as answer, study_folder(out, "simulate", overwrite) as place:
+    with output(json) as answer, study_folder(out, "simulate", overwrite) as place:
         check_file(perfetto, "--perfetto", made=out)
         result, code = _run(settled, step_by_step)
         _deliver(result, settled, place, perfetto)
@@ -150,15 +100,15 @@ def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     """Run, and return the result and the exit code; of an interrupted run what was done."""
-    from busdoor.cli.progress import notice, progress_bar
-    from busdoor.cli.telling import note
+    from busdoor.cli.output import note, print_warnings
+    from busdoor.cli.progress import progress_bar
     from busdoor.config.run import idle_caches, limits_for, run, servable
     from busdoor.simulator.system import Interrupted
 
     try:
         with progress_bar("drawing requests") as report:
             trace = settled.workload.trace(settled.seed)
-            notice(idle_caches(settled, trace))
+            print_warnings(idle_caches(settled, trace))
             done = run(
                 settled,
                 settled.policies[0],

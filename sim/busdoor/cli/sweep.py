@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from busdoor.cli.reading import tell
+from busdoor.cli.flags import Json
+from busdoor.cli.output import print_notes
 from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
     from busdoor.sweep import Point, Sweep
-
-Flag = Parameter(negative="")
 
 
 def sweep(
@@ -25,8 +22,8 @@ def sweep(
     jobs: int = -1,
     cluster: str | None = None,
     out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
-    json: Annotated[bool, Flag] = False,
+    overwrite: bool = False,
+    json: Json = False,
 ) -> int:
     """Run every combination of a study's values, and write the what-if table.
 
@@ -46,19 +43,17 @@ def sweep(
         Folder for the table and the points; by default busdoor-sweep- and the study's name.
     overwrite
         Replace whole what another study left in that folder, or run all points of this one anew.
-    json
-        Print the table as one line of JSON; the table to read and remarks then go to stderr.
     """
+    from busdoor.cli.output import output
     from busdoor.cli.render import print_sweep
-    from busdoor.cli.telling import telling
     from busdoor.sweep import load_plan
     from busdoor.sweep.store import claim
 
     points = load_plan(study)
-    _tell_of_files(points)
+    _print_file_notes(points)
     folder = out or Path(f"busdoor-sweep-{study.stem}")
     claim(folder, [point.key for point in points], overwrite)
-    with telling(json) as answer:
+    with output(json) as answer:
         sweep, whole = _run(points, folder, jobs, cluster)
         sweep.save(folder)
         print_sweep(sweep)
@@ -69,7 +64,7 @@ def sweep(
     return 0 if whole else exit_code()
 
 
-def _tell_of_files(points: list[Point]) -> None:
+def _print_file_notes(points: list[Point]) -> None:
     """Print once for each trace file what its reader did that the file does not say."""
     from busdoor.config.workload import WorkloadTable
 
@@ -79,7 +74,7 @@ def _tell_of_files(points: list[Point]) -> None:
         files |= {workload["path"]: workload} if workload.get("path") else {}
     for workload in files.values():
         with suppress(ValueError, OSError):  # a file that cannot be read is each of its points' own error
-            tell(WorkloadTable.from_table(workload).notes)
+            print_notes(WorkloadTable.from_table(workload).notes)
 
 
 def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> tuple[Sweep, bool]:
@@ -95,4 +90,8 @@ def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> t
 
 
 def _numbers(sweep: Sweep) -> dict[str, Any]:
-    return {"points": len(sweep.points), "failed": len(sweep.failed), "table": sweep.table.to_dict("records")}
+    return {
+        "points": len(sweep.points),
+        "failed": len(sweep.failed),
+        "table": sweep.table.to_dict("records"),
+    }

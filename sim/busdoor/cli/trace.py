@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from busdoor.cli.flags import Rate
-from busdoor.cli.reading import FileFlags, flag_of, tell
+from busdoor.cli.flags import Json, Rate, ReadFlags
+from busdoor.cli.trace_source import read_file, trace_of
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace
@@ -17,55 +16,15 @@ if TYPE_CHECKING:
 trace = App(name="trace", help="Describe, generate, convert and fetch request traces.")
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Reading(FileFlags):
-    """How to read a trace file.
-
-    Parameters
-    ----------
-    time_scale
-        Stretch time: 2 halves the rate.
-    start_s
-        Where in the file to begin, in seconds from its start.
-    duration_s
-        How many seconds of it to take.
-    max_requests
-        Take the first so many requests.
-    max_total_tokens
-        Longest request, prompt and answer together.
-    too_long
-        Leave longer requests out, or cut them.
-    model
-        Take only this model's requests (BurstGPT).
-    """
-
-    time_scale: float = 1.0
-    start_s: float = 0.0
-    duration_s: float = float("inf")
-    max_requests: int | None = None
-    max_total_tokens: int | None = None
-    too_long: Literal["drop", "clip"] = "drop"
-    model: str | None = None
-
-    def read(self, path: Path, seed: int, name: str | None = None) -> Trace:
-        """Read a file as these flags say, and print what it does not say itself."""
-        from busdoor_workloads.formats import read_trace
-
-        read = read_trace(path, seed=seed, name=name, **self.given())
-        tell(read.notes)
-        return read
-
-
 @trace.command
 def describe(
     source: str,
     /,
     *,
-    reading: Reading = Reading(),  # frozen
+    reading: ReadFlags = ReadFlags(),
     num_requests: int | None = None,
     seed: int = 0,
-    json: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = False,
     out: Path | None = None,
 ) -> None:
     """Show a trace's lengths, arrivals, prefix reuse, and what static batching would make of it.
@@ -78,27 +37,31 @@ def describe(
         How many requests to draw from a profile or preset.
     seed
         For what is drawn, and for spreading arrivals with coarse timestamps.
-    json
-        Print one line of JSON instead of tables; remarks then go to stderr.
     out
         Folder for a picture, NAME.png.
     """
+    from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.render import print_description
-    from busdoor.cli.telling import telling
     from busdoor_workloads.describe import describe
 
     _check_folder(out)
     with progress_bar(f"reading {source}"):
-        described = _trace_of(source, reading, num_requests, seed)
+        described = trace_of(source, reading, num_requests, seed)
         summary = describe(described)
     picture = None if out is None else _drawn(described, out)
-    with telling(json) as answer:
+    with output(json) as answer:
         if not json:
             print_description(described, summary)
         if picture is not None:
             print(f"wrote {picture}")
-        answer(lambda: {"name": described.name, **summary.to_dict(), "metadata": dict(described.metadata)})
+        answer(
+            lambda: {
+                "name": described.name,
+                **summary.to_dict(),
+                "metadata": dict(described.metadata),
+            }
+        )
 
 
 def _check_folder(out: Path | None) -> None:
@@ -116,34 +79,6 @@ def _drawn(described: Trace, out: Path) -> Path:
     picture = out / f"{described.name}.png"
     plot_describe(described).savefig(picture, dpi=150)
     return picture
-
-
-def _trace_of(source: str, reading: Reading, num_requests: int | None, seed: int) -> Trace:
-    from busdoor_workloads import resolve, workload_names
-    from busdoor_workloads.fetch import PUBLIC_TRACES, cached
-    from busdoor_workloads.nearest import did_you_mean
-
-    profiles, path = workload_names(), Path(source)
-    is_name = source in profiles or source in PUBLIC_TRACES
-    if num_requests is not None and source not in profiles:
-        raise ValueError(f"--num-requests is for a profile or preset; to take a part of {source}: --max-requests")
-    if path.exists() and is_name:
-        tell([f"{source} is the known trace of that name; for the file or folder here write ./{source}"])
-    if path.exists() and not is_name:
-        return reading.read(path, seed)
-    if source in PUBLIC_TRACES:
-        if (fetched := cached(source)) is None:
-            raise ValueError(f"{source} is not on this machine yet; fetch it with: busdoor trace fetch {source}")
-        return reading.read(fetched, seed, name=source)
-    if source not in profiles and ("/" in source or path.suffix):
-        raise FileNotFoundError(f"there is no file {source}")
-    if source not in profiles:
-        hint = did_you_mean(source, [*profiles, *PUBLIC_TRACES])
-        raise ValueError(f"{source!r} is neither a file nor a known trace; {hint}")
-    if given := reading.given():
-        flags = ", ".join(map(flag_of, given))
-        raise ValueError(f"{flags}: only for a trace file, which {source} is not; it is drawn from a profile or preset")
-    return resolve(source).generate(seed, num_requests=num_requests)
 
 
 @trace.command
@@ -165,8 +100,6 @@ def generate(
         Profile or preset, such as azure-conv.
     num_requests
         How many requests; the workload's own number if left out.
-    rate
-        Requests a second; the workload's own arrivals if left out.
     seed
         Same seed, same trace.
     out
@@ -196,7 +129,7 @@ def convert(
     /,
     *,
     to: str | None = None,
-    reading: Reading = Reading(),  # frozen
+    reading: ReadFlags = ReadFlags(),
     seed: int = 0,
 ) -> None:
     """Convert a trace file from one format to another.
@@ -215,7 +148,7 @@ def convert(
     from busdoor.core.study_paths import check_file
 
     check_file(target, "TARGET")
-    _write(reading.read(source, seed), target, to)
+    _write(read_file(source, reading, seed), target, to)
 
 
 def _write(written: Trace, target: Path, to: str | None) -> None:
@@ -233,7 +166,10 @@ def _write(written: Trace, target: Path, to: str | None) -> None:
 
 @trace.command
 def fetch(
-    name: str | None = None, /, *, list_all: Annotated[bool, Parameter(name="--list", negative="")] = False
+    name: str | None = None,
+    /,
+    *,
+    list_all: Annotated[bool, Parameter(name="--list", negative="")] = False,
 ) -> None:
     """Fetch a public trace from its publisher, verify it, and keep it in the cache.
 

@@ -23,7 +23,10 @@ _ARRIVALS = {
     "prompt blocks an infinite prefix cache hits": "prefix_block_hit_share",
     "prompt tokens it hits": "prefix_token_hit_share",
 }
-_EFFICIENCY = {"decode": "decode slot-steps: E[N] / E[max of b]", "prefill": "prefill, padded prompts"}
+_EFFICIENCY = {
+    "decode": "decode slot-steps: E[N] / E[max of b]",
+    "prefill": "prefill, padded prompts",
+}
 
 
 class TextTable(NamedTuple):
@@ -45,7 +48,11 @@ def description(summary: pd.Series[float]) -> Iterator[TextTable]:
     rows = [(title, [_number(summary[f"{key}_{name}"]) for name in _LENGTHS]) for title, key in lengths.items()]
     yield TextTable("Tokens", list(_LENGTHS), rows)
     measured = {title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]}  # else NaN
-    yield TextTable("Arrivals and reuse", [""], [(title, [_shown(key, summary)]) for title, key in measured.items()])
+    yield TextTable(
+        "Arrivals and reuse",
+        [""],
+        [(title, [_shown(key, summary)]) for title, key in measured.items()],
+    )
     sizes = [key.removeprefix("decode_efficiency_b") for key in map(str, summary.index) if key.startswith("decode_")]
     rows = [
         (title, [f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes])
@@ -78,7 +85,13 @@ def _note(value: object) -> str:
 def public_rows() -> list[list[str]]:
     """Return a row per public trace that `busdoor trace fetch` knows."""
     return [
-        [name, f"{trace.num_requests:,}" if trace.num_requests else "", trace.licence, _here(name), trace.attribution]
+        [
+            name,
+            f"{trace.num_requests:,}" if trace.num_requests else "",
+            trace.licence,
+            _here(name),
+            trace.attribution,
+        ]
         for name, trace in PUBLIC_TRACES.items()
     ]
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-Flag = Parameter(negative="")
+from busdoor.cli.flags import Json, MeasuredFlags, Overwrite
 
 
 def validate(
     *measured: Path,
     step_time: str,
-    policy: str | None = None,
-    run: int | None = None,
+    runs: MeasuredFlags = MeasuredFlags(),
     out: Path | None = None,
-    overwrite: Annotated[bool, Flag] = False,
-    json: Annotated[bool, Flag] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> int:
     """Replay measured runs in the simulator, and report its errors and their causes.
 
@@ -33,25 +29,14 @@ def validate(
         Folders of replays, logs of vLLM's engine, or files of per-request times.
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that was measured here.
-    policy
-        How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
-        max_model_len=8192.
-    run
-        Which result of a vLLM result file to which several were appended; 1 is the first.
     out
         Folder for tables and figures; by default a fresh busdoor-validate-001.
-    overwrite
-        Replace whole what an earlier study left in the folder of --out.
-    json
-        Print the numbers as one line of JSON; tables and remarks then go to stderr.
     """
     from busdoor.calibration import load_measured
     from busdoor.calibration.import_logs import run_names
-    from busdoor.calibration.teacher_forcing import check_policy
+    from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.render import print_validation
-    from busdoor.cli.telling import telling
-    from busdoor.config import parse_policy
     from busdoor.core.study_folder import study_folder
     from busdoor.step_time import make_step_time
     from busdoor.step_time.calibrated import read_calibration_tables
@@ -62,11 +47,11 @@ def validate(
         raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
     model = make_step_time("calibrated", path=step_time)
     about = read_calibration_tables(step_time).get("calibration", {})
-    given = check_policy(parse_policy(policy)) if policy else None
-    with telling(json) as answer, study_folder(out, "validate", overwrite) as place:
+    policy = runs.scheduling
+    with output(json) as answer, study_folder(out, "validate", overwrite) as place:
         with progress_bar(f"simulating {len(measured)} measured runs"):
-            results = [load_measured(path, run=run) for path in measured]
-            validation = hold_against(results, model, run_names(measured), policy=given, about=about)
+            results = [load_measured(path, run=runs.run) for path in measured]
+            validation = hold_against(results, model, run_names(measured), policy=policy, about=about)
         with progress_bar() as report:
             folder = write(validation, place, report)
         print_validation(validation)

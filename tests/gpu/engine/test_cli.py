@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("torch")
 
 from busdoor.cli import main
-from busdoor.cli.reading import FileFlags
+from busdoor.cli.flags import FileFlags
+from busdoor_gpu.cli.flags import MachineFlags
 from busdoor_gpu.cli.replay import replay
 
 CASES = Path(__file__).parents[2] / "cases" / "robustness" / "09_memory"
@@ -40,7 +41,9 @@ def files(tmp_path):
 
 def command(files, **flags):
     trace, config, out = files
-    return replay(trace, **{"config": config, "backend": "torch", "model": "tiny-llama", "out": out, **flags})
+    machine = {"backend": "torch", "model": "tiny-llama"}
+    machine |= {flag: flags.pop(flag) for flag in [*flags] if flag in MachineFlags.__dataclass_fields__}
+    return replay(trace, config=config, out=out, machine=MachineFlags(**machine), **flags)
 
 
 def meta_of(folder):

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 from busdoor.results.columns import ITERATION_COLUMNS
 from busdoor.results.result import Result
 from busdoor_gpu.cli import profile as cli_profile
+from busdoor_gpu.cli.flags import GridFlags, MachineFlags
 from busdoor_gpu.twin.grid import Cell, GridLimits, design
 from busdoor_gpu.twin.grid_policy import GridPolicy
 from busdoor_gpu.twin.profile import profile
@@ -101,8 +102,9 @@ def test_a_profile_is_a_result_of_single_iterations(lookahead, models, torch_bac
 
 
 def test_the_command_writes_a_folder_and_says_how_much_it_covered(tmp_path, capsys):
-    flags = {"backend": "torch", "model": "tiny-llama", "clock": "cpu", "max_num_seqs": 2, "max_model_len": 64}
-    assert cli_profile.profile(**flags, budget="500ms", max_num_batched_tokens=32, out=tmp_path) == 0
+    machine = MachineFlags(backend="torch", model="tiny-llama", clock="cpu")
+    grid = GridFlags(max_num_seqs=2, max_model_len=64, max_num_batched_tokens=32)
+    assert cli_profile.profile(machine=machine, grid=grid, budget="500ms", out=tmp_path) == 0
     assert "designed shapes" in capsys.readouterr().out
     assert json.loads((tmp_path / "meta.json").read_text())["model"] == "tiny-llama"
 
@@ -111,11 +113,14 @@ def test_the_command_writes_a_folder_and_says_how_much_it_covered(tmp_path, caps
     ("flags", "sentence"),
     [
         ({"budget": "soon"}, "'soon' is no duration"),
-        ({"max_num_seqs": 0}, "--max-num-seqs is 0; it must be 1 or more"),
+        ({"grid": GridFlags(max_num_seqs=0)}, "--max-num-seqs is 0; it must be 1 or more"),
         ({"budget": "0s"}, "nothing was measured in a budget of 0 s"),
-        ({"max_model_len": 10}, "no iteration of the grid fits requests of 10 tokens .*--max-model-len 26"),
+        (
+            {"grid": GridFlags(max_model_len=10)},
+            "no iteration of the grid fits requests of 10 tokens .*--max-model-len 26",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(flags, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
-        cli_profile.profile(backend="torch", model="tiny-llama", out=tmp_path, **flags)
+        cli_profile.profile(machine=MachineFlags(backend="torch", model="tiny-llama"), out=tmp_path, **flags)

@@ -17,6 +17,7 @@ from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation import Validation
 from busdoor.validation.regression import drifted
 from busdoor_gpu.cli import twin as cli_twin
+from busdoor_gpu.cli.flags import MachineFlags
 from busdoor_gpu.replay.replay import ReplayError
 from busdoor_gpu.twin import held_out_runs as module
 from busdoor_gpu.twin import twin
@@ -142,7 +143,7 @@ class TestBrokenOff:
         monkeypatch.setattr(twin, "make_twin", lambda machine, *args: had.append(machine.limits.num_blocks) or 1 / 0)
         twin.claim(tmp_path, {"num_blocks": 77})
         with pytest.raises(ZeroDivisionError):
-            cli_twin.twin(backend="torch", out=tmp_path)
+            cli_twin.twin(machine=MachineFlags(backend="torch"), out=tmp_path)
         assert had == [77]
 
     def test_refuses_a_folder_of_other_settings(self, made, machine):
