@@ -51,13 +51,13 @@ def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
     {'cluster': {'replicas': 4, 'router': {'name': 'prefix_affinity', 'min_match': 0.5}}}
     >>> from busdoor.cli.flags import ServerFlags
     >>> overrides(ServerFlags(step_time="operators", tp=2, ep=2))
-    {'gpu': {'tp': 2}, 'step_time': {'name': 'operators', 'ep': 2}}
+    {'step_time': {'name': 'operators', 'ep': 2}, 'gpu': {'tp': 2}}
     """
     from busdoor.comparison.api import workload_key
 
     tables: dict[str, Any] = {}
     for flag, value in {**values(*groups), **own}.items():
-        if value in (None, "", []) or flag == "config":
+        if value in (None, []) or flag == "config":
             continue
         if isinstance(value, FileFlags):
             tables["workload"] = tables.get("workload", {}) | value.given()
