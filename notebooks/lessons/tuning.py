@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from busdoor.config import Config
-from busdoor.config.run import limits_for, run
-from busdoor.config.workload import burst
+from busdoor.config.limits import limits_for
+from busdoor.config.recorded import burst
+from busdoor.config.run import run
 from busdoor.metrics.metrics import token_gaps
 from busdoor.metrics.saturation import saturated_rates
 from busdoor.results.result import Result

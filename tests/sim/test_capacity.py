@@ -28,7 +28,7 @@ from busdoor.capacity.steady_state import Window, settling_requests, steady_wind
 from busdoor.capacity.trial import Probe
 from busdoor.cli import main
 from busdoor.config import Config, load_config
-from busdoor.config.run import limits_for
+from busdoor.config.limits import limits_for
 from busdoor.kv.config import KVConfig
 from busdoor.metrics.slo import SLO, slo_table
 from busdoor.metrics.slo_target import Target

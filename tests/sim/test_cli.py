@@ -165,7 +165,8 @@ def test_step_by_step_gives_the_same_requests(folder, capsys):
 
 def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     from busdoor.config import Config
-    from busdoor.config.run import limits_for, run
+    from busdoor.config.limits import limits_for
+    from busdoor.config.run import run
     from busdoor.results.result import Result
 
     main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r"])

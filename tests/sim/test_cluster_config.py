@@ -15,7 +15,8 @@ from busdoor.comparison.api import compare
 from busdoor.comparison.comparison import Comparison
 from busdoor.comparison.folder import to_perfetto
 from busdoor.config import Config, load_config
-from busdoor.config.run import limits_for, run
+from busdoor.config.limits import limits_for
+from busdoor.config.run import run
 from busdoor.results.result import Result
 from busdoor.simulator.simulate import Interrupted, simulate
 from busdoor.step_time.calibrated import calibration_names

@@ -15,7 +15,8 @@ from busdoor.comparison.folder import to_json, to_perfetto
 from busdoor.comparison.page import comparison_page
 from busdoor.comparison.table_text import comparison_rows, ladder_rows, ratio
 from busdoor.config import Config
-from busdoor.config.run import limits_for, run
+from busdoor.config.limits import limits_for
+from busdoor.config.run import run
 from busdoor.html.sections import kind_of
 from busdoor.metrics.saturation import burst_rates, saturated_rates
 from busdoor_workloads import Trace

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from busdoor.config import Config, load_config, merge
-from busdoor.config.run import limits_for, run
-from busdoor.config.workload import burst, resampled
+from busdoor.config.limits import limits_for
+from busdoor.config.recorded import burst, resampled
+from busdoor.config.run import run
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 

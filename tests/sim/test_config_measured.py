@@ -5,7 +5,7 @@ import pytest
 from busdoor.calibration import Calibration, calibrate
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.config import Config, load_config
-from busdoor.config.run import limits_for
+from busdoor.config.limits import limits_for
 
 STEP_TIME = {"name": "calibrated", "path": "vllm-cpu"}  # 200 blocks of 32; 16 requests, 256 tokens an iteration
 

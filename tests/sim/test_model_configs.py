@@ -8,7 +8,7 @@ import pytest
 from busdoor.catalog import kv_capacity, model
 from busdoor.catalog.tables import read_tables
 from busdoor.config import Config, load_config
-from busdoor.config.run import limits_for
+from busdoor.config.limits import limits_for
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from busdoor.config import Config
-from busdoor.config.run import limits_for, run
+from busdoor.config.limits import limits_for
+from busdoor.config.run import run
 from busdoor.metrics.metrics import token_gaps
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS

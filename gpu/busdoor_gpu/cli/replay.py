@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from busdoor.catalog import ModelShape
     from busdoor.config import Config, PolicyTable
-    from busdoor.config.run import Limits
+    from busdoor.config.limits import Limits
     from busdoor.policies.base import Policy
     from busdoor.results.result import Result
     from busdoor_gpu.engine.backend import Backend
@@ -170,7 +170,7 @@ def _served(settled: Config, time_scale: float | None, concurrency: int | None) 
 
 def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
     """Raise ValueError if a replay on a CPU, or with the configuration's blocks, does not fit the machine's memory."""
-    from busdoor.config.run import limits_for
+    from busdoor.config.limits import limits_for
     from busdoor_gpu.engine.footprint import sizes_of
     from busdoor_gpu.engine.kv_memory import NOT_MEASURED
     from busdoor_gpu.replay.replay import row_tokens
@@ -189,7 +189,7 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
     """Return the limits, with KV memory as configured or else as measured on the GPU, and whether it was measured."""
     from dataclasses import replace
 
-    from busdoor.config.run import limits_for
+    from busdoor.config.limits import limits_for
     from busdoor_gpu.engine.kv_memory import measure_num_blocks
 
     limits = limits_for(settled, [trace])

@@ -16,8 +16,8 @@ from busdoor.capacity.study import Study
 from busdoor.comparison.api import Load, reject_unknown_keywords, server_table, workload_table
 from busdoor.comparison.experiment import Report
 from busdoor.config import DEFAULT_POLICIES, Config
+from busdoor.config.limits import check_sizes, limits_for
 from busdoor.config.policy import policy_tables
-from busdoor.config.run import check_sizes, limits_for
 from busdoor.metrics.slo import SLO, as_slo_table
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor_workloads import Trace, given

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from busdoor.comparison.api import draws
 from busdoor.config import Config
-from busdoor.config.run import limits_for
+from busdoor.config.limits import limits_for
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor_workloads import Trace, replication_seed

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from busdoor.capacity.draws import NONE_REFUSED, Refused, taken_from_all
 from busdoor.config import Config, PolicyTable
-from busdoor.config.run import Limits, run
-from busdoor.config.workload import burst
+from busdoor.config.limits import Limits
+from busdoor.config.recorded import burst
+from busdoor.config.run import run
 from busdoor.core.arrays import Floats
 from busdoor.core.interrupt import end_pool, ignore_sigint
 from busdoor.metrics.metrics import latencies, token_gaps

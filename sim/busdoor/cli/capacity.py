@@ -70,7 +70,7 @@ def capacity(
     from busdoor.cli.from_flags import overrides
     from busdoor.cli.output import note, output, print_warnings
     from busdoor.cli.progress import progress_bar
-    from busdoor.config.run import idle_caches
+    from busdoor.config.limits import idle_caches
     from busdoor.core.interrupt import exit_code
     from busdoor.core.study_folder import study_folder
 

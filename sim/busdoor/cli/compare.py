@@ -68,7 +68,7 @@ def _experiment(settled: Config, chosen: bool) -> Experiment:
     from busdoor.cli.progress import progress_bar
     from busdoor.comparison.api import draws
     from busdoor.comparison.experiment import Experiment
-    from busdoor.config.run import idle_caches
+    from busdoor.config.limits import idle_caches
 
     with progress_bar("drawing requests"):
         settled = settled if chosen else _fitting(settled, draws(settled)(0))
@@ -82,7 +82,7 @@ def _fitting(config: Config, trace: Trace) -> Config:
     from dataclasses import replace
 
     from busdoor.cli.output import note
-    from busdoor.config.run import misfits
+    from busdoor.config.limits import misfits
 
     left_out = misfits(config, trace)
     for label, sentence in left_out.items():

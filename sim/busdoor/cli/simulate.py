@@ -102,7 +102,8 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
     """Run, and return the result and the exit code; of an interrupted run what was done."""
     from busdoor.cli.output import note, print_warnings
     from busdoor.cli.progress import progress_bar
-    from busdoor.config.run import idle_caches, limits_for, run, servable
+    from busdoor.config.limits import idle_caches, limits_for, servable
+    from busdoor.config.run import run
     from busdoor.simulator.system import Interrupted
 
     try:

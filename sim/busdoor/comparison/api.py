@@ -16,7 +16,7 @@ from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.config import PLAIN_KEYS, TABLES
 from busdoor.config.from_calibration import refuse_other_hardware
 from busdoor.config.policy import policy_tables
-from busdoor.config.workload import resampled
+from busdoor.config.recorded import resampled
 from busdoor.core.units import reject_unknown
 from busdoor.metrics.slo import as_slo_table
 from busdoor_workloads import Trace, given, workload_names

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from busdoor.config import Config
-from busdoor.config.run import limits_for, run
+from busdoor.config.limits import limits_for
+from busdoor.config.run import run
 from busdoor.results.result import Result
 from busdoor_workloads import Trace
 

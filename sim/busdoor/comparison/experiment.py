@@ -12,8 +12,9 @@ import pandas as pd
 from busdoor.cluster.per_replica import imbalance
 from busdoor.comparison.ladder import rungs
 from busdoor.config import Config, PolicyTable
-from busdoor.config.run import limits_for, run, servable
-from busdoor.config.workload import FULL_REQUESTS, burst
+from busdoor.config.limits import limits_for, servable
+from busdoor.config.recorded import FULL_REQUESTS, burst
+from busdoor.config.run import run
 from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result

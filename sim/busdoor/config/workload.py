@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from busdoor.config.recorded import at_rate, resampled
 from busdoor.core.names import Label, unknown
 from busdoor.core.registry import checked
 from busdoor.core.units import STRICT, Seconds, reject_unknown
-from busdoor_workloads import Trace, Workload, replication_seed, stream, workload_from_table, workload_names
+from busdoor_workloads import Trace, Workload, replication_seed, workload_from_table, workload_names
 from busdoor_workloads.config import to_table
 from busdoor_workloads.formats import read_trace
 
@@ -29,8 +29,6 @@ READ_OPTIONS = (
 )  # fmt: skip
 _OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
 _RATES = {"request_rate": "time_scale", "time_scale": "request_rate"}  # each in place of the other
-# A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
-FULL_REQUESTS = 4000
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -146,7 +144,7 @@ class WorkloadTable:
         if self.num_requests is not None and self.num_requests < len(trace):
             trace = trace.select(np.arange(self.num_requests))
         if self.request_rate is not None:
-            trace = _at_rate(trace, self.request_rate, self.seed or 0)
+            trace = at_rate(trace, self.request_rate, self.seed or 0)
         if self.timeout_s is not None:
             trace = replace(trace, timeout_s=np.full(len(trace), self.timeout_s))
         if self.max_output_tokens is not None:
@@ -195,62 +193,6 @@ def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     if "name" in changes or "path" in changes:
         kept = set(_OWN) - {"name", "path"} | (set(READ_OPTIONS) if "path" in changes else set())
     return {key: value for key, value in table.items() if key in kept - dropped}
-
-
-def resampled(trace: Trace, seed: int, replication: int) -> Trace:
-    """Draw a replication of a recorded trace: same arrivals, rows drawn with replacement; number 0 is the trace itself.
-
-    Raises
-    ------
-    ValueError
-        If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one by one.
-    """
-    if replication == 0:
-        return trace
-    if not is_replicable(trace):
-        raise ValueError(
-            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can be run only once; "
-            "use replications = 1"
-        )
-    rows = stream(seed, f"resample {replication}").integers(len(trace), size=len(trace))
-    return _take(trace, rows, trace.arrival_s)
-
-
-def is_replicable(trace: Trace) -> bool:
-    """Whether a recorded trace's rows can be drawn anew one by one."""
-    return trace.session_id is None and trace.hash_ids is None
-
-
-def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
-    """All requests at once, repeated until there are enough to keep any server full; no think times or timeouts.
-
-    In a closed loop, "at once" is as many as there are users.
-
-    Examples
-    --------
-    >>> from busdoor_workloads import Trace
-    >>> two = Trace(arrival_s=[0.0, 9.0], input_tokens=[5, 6], output_tokens=[1, 2])
-    >>> burst(two, at_least=3).input_tokens
-    array([5, 6, 5, 6])
-    """
-    copies = 1 if trace.hash_ids is not None else -(-at_least // max(1, len(trace)))
-    rows = np.tile(np.arange(len(trace)), copies)
-    alone: dict[str, Any] = dict.fromkeys(("session_id", "turn", "think_time_s", "timeout_s"))
-    return replace(_take(trace, rows, np.zeros(len(rows))), **alone)
-
-
-def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64]) -> Trace:
-    """Return rows in any order, with other arrival times."""
-    at_once = trace.with_arrivals(np.zeros(len(trace)))  # rows out of order may not have times out of order
-    return at_once.select(rows).with_arrivals(arrival_s)
-
-
-def _at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
-    if np.isinf(request_rate):
-        return trace.with_arrivals(np.zeros(len(trace)))
-    if np.isfinite(trace.request_rate):
-        return trace.at_rate(request_rate)
-    return trace.with_arrivals(np.cumsum(stream(seed, "arrivals").exponential(1 / request_rate, len(trace))))
 
 
 def _law_names() -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from busdoor.config import Config
-from busdoor.config.run import limits_for, replicas
+from busdoor.config.limits import limits_for
+from busdoor.config.run import replicas
 from busdoor.simulator.replica import Replica
 from busdoor_workloads import Trace
 

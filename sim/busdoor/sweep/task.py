@@ -17,7 +17,8 @@ import pandas as pd
 
 from busdoor.cluster.per_replica import imbalance
 from busdoor.config import Config, WorkloadTable
-from busdoor.config.run import check_sizes, limits_for, run, servable
+from busdoor.config.limits import check_sizes, limits_for, servable
+from busdoor.config.run import run
 from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
 from busdoor_workloads import Trace
