@@ -25,7 +25,7 @@ class MachineFlags:
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
-        Of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+        Format of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     clock
         wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
         time scaled by a reference computation beside every iteration, for shared cores. By default wall; for twin on a

@@ -25,7 +25,7 @@ def profile(
     Parameters
     ----------
     out
-        Folder for the result; by default a fresh busdoor-profile-001.
+        Folder for the result; by default a new busdoor-profile-001.
     budget
         Time to measure, such as 60s or 3min; at most a tenth of it is warm-up.
     seed

@@ -42,7 +42,7 @@ def replay(
 ) -> int:
     """Serve a trace on this machine, and write what happened in the simulator's format.
 
-    Prompts are random tokens of the trace's lengths, answers are as long as the trace says, and the weights are random
+    Prompts are random tokens of the trace's lengths, answers have the trace's lengths, and the weights are random
     unless the model is a checkpoint's folder, because times do not depend on the text. The folder has
     requests.csv, iterations (with device_s and host_s), stays, summary.json and meta.json; with several policies, a
     folder for each.
@@ -54,9 +54,9 @@ def replay(
     config
         TOML file with [policy], [kv] ...; flags override it.
     out
-        Folder for the result; by default a fresh busdoor-replay-001.
+        Folder for the result; by default a new busdoor-replay-001.
     policy
-        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+        Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     time_scale
         Stretch the trace's time: 2 halves the rate.
     concurrency

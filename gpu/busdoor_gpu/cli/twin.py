@@ -40,7 +40,7 @@ def twin(
     Parameters
     ----------
     out
-        Folder for the result; by default a fresh busdoor-twin-001.
+        Folder for the result; by default a new busdoor-twin-001.
     overwrite
         Measure everything again: the content of the folder of --out is replaced.
     budget

@@ -26,7 +26,7 @@ _ASCII = str.maketrans({"–": "-", "×": "x", "±": "+-", "≤": "<=", "…": "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; bad input is answered with one sentence on stderr and exit code 2.
+    """Run the command line; for bad input print one sentence to stderr and return exit code 2.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _os_sentence(error: OSError) -> str:
 
 
 def _sentence(error: CycloptsError) -> str:
-    """Put what cyclopts found wrong into one line, with a guess of ours for an unknown option."""
+    """Return the error of cyclopts in one line, with the nearest option for an unknown one."""
     from cyclopts import UnknownOptionError
 
     said = " ".join(str(error).split())

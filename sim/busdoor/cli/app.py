@@ -14,17 +14,17 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` answers it
 )
 COMMANDS = {
-    "compare": "Run policies side by side, and say what continuous batching is worth.",
-    "capacity": "Find the rates at which an SLO is met, and how many GPUs a rate needs.",
+    "compare": "Compare policies on the same requests, and print what continuous batching gains.",
+    "capacity": "Find the highest rate that meets an SLO, and how many GPUs a rate needs.",
     "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",
     "validate": "Replay measured runs in the simulator, and report its errors and their causes.",
     "observe": "Send a trace to a real server, and keep every time that a client can see.",
     "serve": "Serve a simulated GPU behind OpenAI's API.",
-    "demo": "Show the difference on five requests, in words and as a picture.",
-    "plot": "Draw a saved comparison or result again.",
-    "report": "Tell a saved comparison or result as one HTML page, with the timelines to be played.",
+    "demo": "Show static and continuous batching on five requests, in words and as a picture.",
+    "plot": "Draw a saved comparison, capacity study or result again.",
+    "report": "Write a saved study or result as one HTML page, with timelines that play.",
     "trace": "Describe, generate, convert and fetch request traces.",
 }
 for name, purpose in COMMANDS.items():
@@ -43,6 +43,6 @@ app.command(
 app.command(
     "busdoor_gpu.cli.twin:twin",
     name="twin",
-    help="Make the simulator a twin of this machine, and report how close it comes.",
+    help="Calibrate the simulator to this machine, and report its errors.",
 )
 app.register_install_completion_command(help="Install completion of commands and flags for your shell.")

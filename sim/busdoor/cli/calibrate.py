@@ -39,18 +39,18 @@ def calibrate(
     out
         The file to write: mine.toml.
     name
-        Name of the calibration; the file's name by default.
+        Name of the calibration; by default the file's name.
     without
         Leave a term at 0, because the log cannot identify it: --without per_chunk_s.
     graph_sizes
-        Batch sizes of CUDA graphs, where the runs do not say: 1,2,4,8,16.
+        Batch sizes of CUDA graphs, where the runs do not contain them: 1,2,4,8,16.
     from_requests
         Fit base, per token and per context by simulating the requests. A fit that is more than 5 % off in sample, or
         whose terms these requests cannot tell apart, is refused.
     transfer
-        Re-scale to another GPU of the catalogue, by bandwidth and matrix rate: h200.
+        Re-scale to another GPU of the catalogue, by memory bandwidth and matrix throughput: h200.
     force
-        With --from-requests: write the file even where the fit is refused.
+        With --from-requests: write the file even if the fit is refused.
     """
     if not measured:
         raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
@@ -117,7 +117,7 @@ def _check_file(out: Path) -> None:
 
 
 def _refuse_doubtful(calibration: Calibration, force: bool) -> None:
-    """Raise ValueError if the fit says that it should not be used, unless the user insists."""
+    """Raise ValueError if the fit has doubts, unless --force is given."""
     doubts = calibration.about.get("doubts")
     if doubts and not force:
         raise ValueError(f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same")

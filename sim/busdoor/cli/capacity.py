@@ -38,7 +38,8 @@ def capacity(
     """Find the highest arrival rate at which each policy meets an SLO, and how many GPUs a rate needs.
 
     Without flags: MLPerf's SLO for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's conversation trace, with
-    one H100; static, dynamic, orca and vllm. A rate counts as kept or broken on a confidence bound over replications.
+    one H100; static, dynamic, orca and vllm. Whether a rate meets the SLO is
+    decided by a confidence bound over replications.
 
     Parameters
     ----------
@@ -47,23 +48,23 @@ def capacity(
         p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A plain --slo ttft=2s is for single
         requests, counted by --goodput.
     goodput
-        Share of requests that have to be within all plain limits, 0.99 unless given.
+        Share of requests that must meet all plain limits; by default 0.99.
     rate
-        Requests per second to be served: how many GPUs that needs.
+        Requests per second to serve: prints how many GPUs that needs.
     diurnal
         Ratio of peak to trough around a day, --rate being the peak; or hourly rates: 10,40,20 or a CSV file.
     gpu_price
-        Of one GPU an hour: what the rate costs.
+        Price of one GPU per hour: prints what the rate costs.
     policy
         A policy, with fields after commas: --policy static,batch_size=16 --policy vllm.
     num_requests
-        Requests of each replication's first runs; they are doubled where too short to decide.
+        Requests of each replication's first runs; doubled where they are too few to decide.
     tolerance
-        Half of the bracket's width, as a share of the answer: 0.02 unless given.
+        Half of the bracket's width, as a share of the answer; by default 0.02.
     jobs
-        Processes; by default one a processor.
+        Number of processes; by default one per processor.
     out
-        Folder for tables and plots; by default a fresh busdoor-capacity-001.
+        Folder for tables and plots; by default a new busdoor-capacity-001.
     """
     from busdoor.capacity import make_study
     from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
@@ -111,7 +112,7 @@ def _refuse_idle(given: dict[str, Any], idle: bool, where: str) -> None:
 
 
 def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, bool]:
-    """Read the file, put the flags over it; what comes back is also whether the SLO is a default."""
+    """Return the configuration of the file and the flags, and whether its SLO is a default."""
     from busdoor.capacity.api import REPLICATIONS, with_slo
     from busdoor.cli.from_flags import configured
     from busdoor.metrics.slo import slo_table

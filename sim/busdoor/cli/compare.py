@@ -29,7 +29,7 @@ def compare(
     json: Json = False,
     perfetto: Perfetto = None,
 ) -> int:
-    """Run policies side by side on the same requests, and say what continuous batching is worth.
+    """Compare policies on the same requests, and print what continuous batching gains.
 
     Without flags: static, dynamic, orca and vllm on 2,000 requests of Azure's conversation trace at 12 requests/s, with
     llama-3.1-8b on one H100. Prints a table and a verdict, and writes tables and plots into a folder.
@@ -38,11 +38,11 @@ def compare(
     ----------
     policy
         A policy to compare, with fields after commas: --policy static,batch_size=16 --policy vllm. The others are
-        measured against the first.
+        compared with the first.
     num_requests
         Requests of each replication.
     out
-        Folder for tables and plots; by default a fresh busdoor-compare-001.
+        Folder for tables and plots; by default a new busdoor-compare-001.
     """
     from busdoor.cli.from_flags import configured, names_policies, overrides
     from busdoor.cli.output import output
@@ -92,7 +92,7 @@ def _fitting(config: Config, trace: Trace) -> Config:
 
 
 def _run(experiment: Experiment) -> bool:
-    """Run under a progress bar; whether it came to its end."""
+    """Run under a progress bar; return whether the run is complete."""
     from busdoor.cli.progress import progress_bar
 
     with progress_bar() as report:
@@ -132,7 +132,7 @@ def _deliver(
 
 
 def _interruption(experiment: Experiment) -> str:
-    """Print which replications an interrupted comparison is of: those that every row has run."""
+    """Return which replications an interrupted comparison covers: those that every row has run."""
     done, wanted = experiment.num_complete, experiment.config.replications
     if not done:
         return "Interrupted in the first replication: the rows that it had run are shown."

@@ -13,7 +13,7 @@ def demo(*, out: Path | None = None, overwrite: Overwrite = False) -> int:
     Parameters
     ----------
     out
-        Folder for the picture; by default a fresh busdoor-demo-001.
+        Folder for the picture; by default a new busdoor-demo-001.
     """
     from busdoor.comparison.demo import describe, introductory_scenario
     from busdoor.core.study_folder import study_folder

@@ -29,7 +29,7 @@ _PYTHON_NAMES = {"from_format": "format"}
 @Parameter(name="*")
 @dataclass(frozen=True)
 class FileFlags:
-    """How a trace file is written, where it does not say so itself.
+    """How a trace file is written, where that is not in the file.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ class ReadFlags(FileFlags):
     time_scale
         Stretch time: 2 halves the rate.
     start_s
-        Where in the file to begin, in seconds from its start.
+        Start of the part to read, in seconds after the start of the file.
     duration_s
-        How many seconds of it to take.
+        Length of the part to read, in seconds.
     max_requests
-        Take the first so many requests.
+        Number of requests to take from the start of that part.
     max_total_tokens
         Longest request, prompt and answer together.
     too_long
@@ -216,7 +216,7 @@ class MeasuredFlags:
     Parameters
     ----------
     policy
-        How the runs were scheduled, where they do not say: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
+        How the runs were scheduled, where they do not contain it: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
         max_model_len=8192.
     run
         Which result of a vLLM result file to which several were appended; 1 is the first.

@@ -1,4 +1,4 @@
-"""Flags that would change nothing, which are refused: what a user types is used, or said to be of no use."""
+"""Flags that would change nothing, which are refused: every flag has an effect or is an error."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def refuse_idle_flags(tables: Mapping[str, Any], data: Mapping[str, Any], settle
     Parameters
     ----------
     tables : mapping
-        What the flags say, as `overrides` gives it.
+        Tables that the flags set, as `overrides` gives it.
     data : mapping
         The tables of the configuration, flags included.
     settled : Config
-        What became of them.
+        The configuration that they give.
     """
     from busdoor.config.from_calibration import refuse_other_hardware
 

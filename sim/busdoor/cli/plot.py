@@ -17,9 +17,9 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False
     directory
         A folder that compare, capacity or simulate wrote.
     out
-        Folder for the pictures; by default the folder's own plots, drawn anew.
+        Folder for the pictures; by default the folder's own plots, drawn again.
     overwrite
-        Draw into the folder of --out though it holds something: pictures of the same names are replaced.
+        Draw into the folder of --out even if it is not empty; pictures of the same names are replaced.
     """
     from busdoor.core.saved import readable
     from busdoor.core.study_folder import check_free
@@ -62,7 +62,7 @@ def _result(directory: Path, target: Path) -> list[Path]:
     return save_result_plots(Result.load(directory), target)
 
 
-# By the file that tells each kind of folder: what it is called, and who draws it.
+# By the file that identifies each kind of folder: its name, and the function that draws it.
 _KINDS = {
     "comparison.json": ("comparison", _comparison),
     "capacity.json": ("capacity study", _capacity),
@@ -78,7 +78,7 @@ def save_result_plots(result: Result, folder: Path) -> list[Path]:
     result : Result
         What to draw.
     folder : Path
-        Where to; made if need be.
+        The folder; created if it does not exist.
     """
     from matplotlib.figure import Figure
 

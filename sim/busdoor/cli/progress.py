@@ -1,4 +1,4 @@
-"""Progress on stderr, for work that takes longer than a second: a bar in a terminal, a line now and then elsewhere."""
+"""Progress on stderr of work longer than a second: a bar in a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed
 
 @contextmanager
 def progress_bar(what: str = "") -> Iterator[Report]:
-    """Show on stderr how far the work has come, and for how long it has run.
+    """Show on stderr which share of the work is done, and since when it runs.
 
     A terminal gets a bar after a second; a file or pipe gets a line every ten seconds, also while nothing is reported.
 
@@ -88,7 +88,7 @@ class _Bar:
         self.stop = self.bar.stop
 
     def report(self, share: float, what: str) -> None:
-        """Note how far the work has come; what is drawn, rich draws by itself."""
+        """Record which share is done; rich draws it."""
         self.bar.update(self.task, completed=share, description=what)
 
     def tick(self) -> None:
@@ -97,7 +97,7 @@ class _Bar:
 
 
 class _Lines:
-    """Lines, each as if the command said it."""
+    """Lines on stderr."""
 
     wait_s = LINE_EVERY_S
 
@@ -105,7 +105,7 @@ class _Lines:
         self.share, self.what, self.began_s = 0.0, what, monotonic()
 
     def report(self, share: float, what: str) -> None:
-        """Note how far the work has come."""
+        """Record which share is done."""
         self.share, self.what = share, what
 
     def tick(self) -> None:
@@ -118,7 +118,7 @@ class _Lines:
 
 
 def progress_line(share: float, what: str, elapsed_s: float) -> str:
-    """Write how far the work has come, if that was reported.
+    """Return which share of the work is done, if that was reported.
 
     Examples
     --------

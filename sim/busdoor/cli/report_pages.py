@@ -1,4 +1,4 @@
-"""What is in a folder, and which page tells it."""
+"""Which page shows the study or result in a folder."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def page_of(folder: Path) -> Page:
     Raises
     ------
     ValueError
-        If there is no such folder, or nothing in it that can be told.
+        If there is no such folder, or nothing in it that a page can show.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name one that {listed(WRITERS, 'or')} wrote")
-    for marker, (_, tell) in KINDS.items():
+    for marker, (_, make) in KINDS.items():
         if (folder / marker).exists():
             with readable(folder):
-                return tell(folder)
+                return make(folder)
     known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in KINDS.items())
     raise ValueError(f"{folder} holds neither {known}")
 
@@ -66,8 +66,7 @@ def _validation(folder: Path) -> Page:
     return validation_page(Validation.load(folder))
 
 
-# By the file that tells each kind of folder: what it is called, and who turns it into a page. A study of another kind
-# is one more line.
+# By the file that identifies each kind of folder: its name, and the function that makes its page.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", _comparison),
     "capacity.json": ("capacity study", _capacity),

@@ -27,7 +27,7 @@ def serve(
     Parameters
     ----------
     policy
-        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+        Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     host
         Address to listen at; by default this machine alone can connect.
     port

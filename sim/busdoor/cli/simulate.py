@@ -32,16 +32,16 @@ def simulate(
     """Run one policy on one trace, and write what happened to every request.
 
     The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots, summary.json,
-    meta.json, from which the run can be repeated, and for a cluster replicas.csv, a row a server.
+    meta.json, from which the run can be repeated, and for a cluster replicas.csv, a row per server.
 
     Parameters
     ----------
     trace
         A trace file (JSONL, CSV or a public format), or a profile to draw from.
     policy
-        Policy, with fields after commas: vllm,max_num_seqs=64. Without any: vllm.
+        Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     num_requests
-        Take the first so many requests.
+        Number of requests to take from the start of the trace.
     step_by_step
         Make every iteration an event of its own: slower, with the same results, to check the simulator.
     out
@@ -91,7 +91,7 @@ def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path
 
 
 def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
-    """Return the summary, and of a cluster a row a server."""
+    """Return the summary, and of a cluster a row per server."""
     from busdoor.cluster.per_replica import replica_table
 
     replicas = {"replicas": replica_table(result).to_dict("records")} if of_cluster else {}
@@ -99,7 +99,7 @@ def _numbers(result: Result, of_cluster: bool) -> dict[str, Any]:
 
 
 def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
-    """Run, and return the result and the exit code; of an interrupted run what was done."""
+    """Run, and return the result and the exit code; after an interruption the result so far."""
     from busdoor.cli.output import note, print_warnings
     from busdoor.cli.progress import progress_bar
     from busdoor.config.limits import idle_caches, limits_for, servable

@@ -28,21 +28,21 @@ def sweep(
     """Run every combination of a study's values, and write the what-if table.
 
     The study is a configuration file with a table [sweep] of lists by dotted keys: "gpu.name" = ["h100", "h200"],
-    "workload.request_rate" = [4, 8, 12]. Every combination is a point for each policy; with combine = "zip", first goes
-    with first, second with second. Finished points stay in the folder: the same command goes on after an interruption.
+    "workload.request_rate" = [4, 8, 12]. Every combination is a point for each policy; combine = "zip" pairs the
+    first values, then the second. Finished points stay in the folder: the same command continues after an interruption.
 
     Parameters
     ----------
     study
         TOML file.
     jobs
-        Processes: 1 for none beside this one, -1 for one a core. With a running cluster: the workers to expect.
+        Number of processes: 1 runs in this one, -1 starts one per core. With a running cluster: the workers to expect.
     cluster
         Run on Dask: the scheduler's address (tcp://host:8786), or local.
     out
         Folder for the table and the points; by default busdoor-sweep- and the study's name.
     overwrite
-        Replace whole what another study left in that folder, or run all points of this one anew.
+        Replace everything that another study left in that folder, or run all points of this one again.
     """
     from busdoor.cli.output import output
     from busdoor.cli.render import print_sweep
@@ -65,7 +65,7 @@ def sweep(
 
 
 def _print_file_notes(points: list[Point]) -> None:
-    """Print once for each trace file what its reader did that the file does not say."""
+    """Print once per trace file what its reader changed or left out."""
     from busdoor.config.workload import WorkloadTable
 
     files: dict[str, Mapping[str, Any]] = {}
@@ -78,7 +78,7 @@ def _print_file_notes(points: list[Point]) -> None:
 
 
 def _run(points: list[Point], folder: Path, jobs: int, cluster: str | None) -> tuple[Sweep, bool]:
-    """Run under a progress bar; what there is, and whether it is all."""
+    """Run under a progress bar; return the sweep, and whether it is complete."""
     from busdoor.cli.progress import progress_bar
     from busdoor.sweep import Sweep, run_sweep
 

@@ -27,16 +27,16 @@ def describe(
     json: Json = False,
     out: Path | None = None,
 ) -> None:
-    """Show a trace's lengths, arrivals, prefix reuse, and what static batching would make of it.
+    """Show a trace's lengths, arrivals, prefix reuse, and the share of slots that static batching would use.
 
     Parameters
     ----------
     source
         A trace file, a fetched public trace, or a profile or preset to draw from.
     num_requests
-        How many requests to draw from a profile or preset.
+        Number of requests to draw from a profile or preset.
     seed
-        For what is drawn, and for spreading arrivals with coarse timestamps.
+        Seed for what is drawn, and for spreading arrivals with coarse timestamps.
     out
         Folder for a picture, NAME.png.
     """
@@ -99,13 +99,13 @@ def generate(
     name
         Profile or preset, such as azure-conv.
     num_requests
-        How many requests; the workload's own number if left out.
+        Number of requests; by default the workload's own.
     seed
-        Same seed, same trace.
+        Seed of what is drawn: the same seed gives the same trace.
     out
-        File to write; NAME.csv if left out.
+        File to write; by default NAME.csv.
     to
-        Format to write; told by the file's name if left out.
+        Format to write; by default the one of the file's name.
     """
     from busdoor.core.study_paths import check_file
     from busdoor_workloads import resolve
@@ -141,9 +141,9 @@ def convert(
     target
         File to write; compressed if its name ends in .gz.
     to
-        Format to write; told by the file's name if left out.
+        Format to write; by default the one of the file's name.
     seed
-        For what is drawn (ServeGen) and for spreading arrivals with coarse timestamps.
+        Seed for what is drawn (ServeGen) and for spreading arrivals with coarse timestamps.
     """
     from busdoor.core.study_paths import check_file
 
@@ -176,7 +176,7 @@ def fetch(
     Parameters
     ----------
     name
-        Which one; see --list.
+        Name of the trace; see --list.
     list_all
         List the public traces, their licences and whether they are on this machine.
     """

@@ -19,18 +19,18 @@ def validate(
 
     For each run and load regime: the errors of the step time on the measured batches, and, with the simulator making
     its own batches, those of TTFT, TPOT, ITL, E2E and throughput; the knee; the gain of continuous over static batching
-    where runs of one trace were scheduled both ways; the machine's own spread; which bars are met, and which part
-    causes the error where one is not. The folder gets the tables, both sides of each run and their figures; busdoor
-    report makes a page of it.
+    where runs of one trace were scheduled both ways; the machine's own spread; which thresholds are met, and which
+    part causes the error where one is not. The folder gets the tables, both sides of each run and their figures;
+    busdoor report makes a page of it.
 
     Parameters
     ----------
     measured
         Folders of replays, logs of vLLM's engine, or files of per-request times.
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that was measured here.
+        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships.
     out
-        Folder for tables and figures; by default a fresh busdoor-validate-001.
+        Folder for tables and figures; by default a new busdoor-validate-001.
     """
     from busdoor.calibration import load_measured
     from busdoor.calibration.import_logs import run_names
