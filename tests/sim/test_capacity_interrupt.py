@@ -15,9 +15,9 @@ COMMAND = """
 import sys
 from busdoor.capacity.study import Study
 from busdoor.cli import main
-tell = Study._tell
+report = Study._report_try
 say = lambda label: print("trying", label, file=sys.__stdout__, flush=True)
-Study._tell = lambda study, label, rate, length: (say(label), tell(study, label, rate, length))
+Study._report_try = lambda study, label, rate, length: (say(label), report(study, label, rate, length))
 sys.exit(main(sys.argv[1:]))
 """
 QUICK_THEN_LONG = ["--policy", "dynamic", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
