@@ -71,7 +71,11 @@ def _gpus(comparison: ComparisonData, best: str) -> str:
     few, many = int(gpus[best]), int(gpus[base])
     names = {pool.machine for pool in comparison.config.pools}
     card = names.pop() if len(names) == 1 else "GPUs"
-    return f"By throughput, {comparison.request_rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+    rate = comparison.request_rate
+    if comparison.summaries["num_refused"].any():  # they are no load
+        loads = comparison.summaries["offered_load"] * comparison.capacities["request_throughput"]
+        rate = float(loads.xs(best, level="policy").mean())
+    return f"By throughput, {rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
 
 
 def _overloaded(comparison: ComparisonData) -> str:
