@@ -7,8 +7,8 @@ import pytest
 
 from busdoor.cli import main
 from busdoor.config import Config, load_config, merge
-from busdoor.config.config import PLAIN_KEYS, TABLES
 from busdoor.config.server_tables import GPUTable, KVTable
+from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.config.workload import WorkloadTable
 from busdoor.core.names import unknown
 from busdoor.core.study_paths import folder_names

@@ -13,10 +13,10 @@ import pandas as pd
 from busdoor.comparison.comparison import Comparison
 from busdoor.comparison.experiment import Draw, Experiment, Report
 from busdoor.config import DEFAULT_POLICIES, Config
-from busdoor.config.config import PLAIN_KEYS, TABLES
 from busdoor.config.from_calibration import refuse_other_hardware
 from busdoor.config.policy import policy_tables
 from busdoor.config.recorded import resampled
+from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.units import reject_unknown
 from busdoor.metrics.slo import as_slo_table
 from busdoor_workloads import Trace, given, workload_names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field, replace
-from math import isinf
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,16 +18,14 @@ from busdoor.config.merge import override
 from busdoor.config.policy import PolicyTable, default_lookahead, parse_policies
 from busdoor.config.server import parse_engine, parse_server, table_of
 from busdoor.config.server_tables import GPUTable, KVTable, engine_table, without_engine
+from busdoor.config.tables import PLAIN_KEYS, reject_unknown_tables, strict_json
 from busdoor.config.workload import WorkloadTable
 from busdoor.core.registry import checked, in_one_sentence
 from busdoor.core.toml import Document, read_toml
-from busdoor.core.units import STRICT, reject_unknown
+from busdoor.core.units import STRICT
 from busdoor.metrics.slo import SLO
 from busdoor.step_time import StepTime
 from busdoor_workloads import given
-
-TABLES = ("workload", "policy", "kv", "step_time", "gpu", "engine", "slo", "cluster")
-PLAIN_KEYS = ("seed", "replications", "lookahead")
 
 
 @in_one_sentence
@@ -201,7 +198,7 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
     """
     data = document.data
     with document.blame():
-        _reject_unknown_tables(data)
+        reject_unknown_tables(data)
     with document.blame("workload"):
         workload = WorkloadTable.from_table(table_of(data, "workload"), folder, exists=exists)
     alone = not has_pools(data)
@@ -222,35 +219,3 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
         plain = {"lookahead": default_lookahead(policies, host, measured)}
         plain |= {key: data[key] for key in PLAIN_KEYS if key in data}
         return checked(Config, {**parts, **plain}, "the configuration's")
-
-
-def _reject_unknown_tables(data: Mapping[str, Any]) -> None:
-    if "sweep" in data:
-        raise ValueError(
-            "[sweep]: this file is a study of many configurations; run it with busdoor sweep, or take the table out"
-        )
-    brackets = {name: f"[{name}]" if name in TABLES else name for name in (*TABLES, *PLAIN_KEYS)}
-    for key, value in data.items():
-        if key not in brackets:
-            shown = f"[{key}]:" if isinstance(value, (dict, list)) else f"{key}:"
-            try:
-                reject_unknown("", [key], brackets)
-            except ValueError as error:
-                guess = str(error).partition("unknown; ")[2].removeprefix("did you mean ").removesuffix("?")
-                near = f"did you mean {brackets[guess]}?" if guess in brackets else guess
-                raise ValueError(f"{shown} unknown; {near}") from None
-
-
-def strict_json(value: Any) -> Any:
-    """Write infinity, which JSON does not have, as the string that reads back as one.
-
-    Examples
-    --------
-    >>> strict_json({"max_wait_s": float("inf"), "name": "static"})
-    {'max_wait_s': 'inf', 'name': 'static'}
-    """
-    if isinstance(value, dict):
-        return {key: strict_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict_json(item) for item in value]
-    return str(value) if isinstance(value, float) and isinf(value) else value

@@ -12,7 +12,7 @@ from typing import Any
 
 from busdoor.comparison.api import DEFAULT_JOB
 from busdoor.config import DEFAULT_POLICIES, merge, override, parse_config
-from busdoor.config.config import PLAIN_KEYS, TABLES
+from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.toml import Document, read_toml
 from busdoor.core.units import reject_unknown
 from busdoor.policies import policy_config
