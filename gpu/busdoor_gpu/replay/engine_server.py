@@ -98,6 +98,9 @@ class EngineServer(Server):
             self._left(request)
 
     def _run(self) -> Process:
+        return self._run_ahead() if self.lookahead else self._run_in_turn()
+
+    def _run_in_turn(self) -> Process:
         """Schedule an iteration at the end of the previous one."""
         env, policy = self.env, self.policy
         while True:

@@ -7,7 +7,7 @@ from typing import Any
 
 import simpy
 
-from busdoor.simulator.server import EARLY
+from busdoor.simulator.clients import EARLY
 
 
 class Links:

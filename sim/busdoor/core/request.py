@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isnan, nan
+from math import nan
 
 
 class Request:
@@ -124,11 +124,3 @@ class Request:
 
     def __repr__(self) -> str:
         return f"Request({self.request_id}, {self.input_tokens} in, {self.output_tokens} out, {self.status})"
-
-
-def stamp_first_tokens(requests: list[Request], now_s: float) -> None:
-    """Stamp the first token of requests that have none yet."""
-    for request in requests:
-        if isnan(request.first_token_s):
-            request.first_token_s = now_s
-        request.last_token_s = nan  # it runs again: its next gap is the iteration's

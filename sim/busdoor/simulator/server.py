@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from math import inf, isnan
+from math import inf
 from typing import Any
 
 import simpy
 
 from busdoor.core.batch import Batch
-from busdoor.core.request import Request, stamp_first_tokens
+from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.simulator.recorder import Recorder
+from busdoor.simulator.stamps import stamp_begin, stamp_end
 from busdoor.simulator.standstill import EndlessPreemption
-from busdoor.simulator.stretch import EndedStretch, Stretch, check_duration, make_stretch
+from busdoor.simulator.stretch import Stretch, end_stretch, make_stretch
 from busdoor.step_time.base import StepTime
 from busdoor_workloads import given
 
 Process = Generator[simpy.Event, Any, None]
-
-# An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot change a batch.
-EARLY = 1e-12
+Requests = list[Request]
 
 
 class Server:
@@ -81,18 +80,19 @@ class Server:
         self.step_by_step = step_by_step
         self.recorder = recorder
         self.on_leave = on_leave
-        self._fixed_from_s = -inf  # from when on an interruption would not change how long the process sleeps
+        self._fixed_from_s = -inf  # from when on an interruption changes nothing
         self._expected_s = inf
-        self._stale = False  # whether the batch that comes next was decided before the last change that matters to it
-        self._stretch: Stretch | None = None  # the one that runs, and its repetitions: for questions where it is
+        self._stale = False  # whether the next batch was decided before what matters to it
+        self._stretch: Stretch | None = None  # the running one, with its repetitions
         self._repeat = 1
         self._endless = EndlessPreemption(type(policy).__name__)
-        self._gone: list[Request] = []  # running requests whose clients went away during an iteration
-        self._process = env.process(self._run_ahead() if lookahead else self._run())
+        self._gone: list[Request] = []  # running ones, abandoned during an iteration
+        self._process = env.process(self._run())
 
     def submit(self, request: Request) -> None:
         """Submit a request that arrives now."""
-        matters = (self.lookahead or self.env.now < self._fixed_from_s) and self.policy.would_admit(request)
+        asks = self.lookahead or self.env.now < self._fixed_from_s
+        matters = asks and self.policy.would_admit(request)
         self.policy.add(request)
         if request.status != "waiting":
             self._leave(request)
@@ -100,10 +100,7 @@ class Server:
             self._cut()
 
     def expect(self, arrival_s: float) -> None:
-        """Note when the next request may arrive, if known: a stretch then ends in time and need not be interrupted.
-
-        A hint that saves time, no more: an unannounced request interrupts, and nothing is lost if none comes.
-        """
+        """Note when the next request may arrive, a hint: a stretch then ends in time, uninterrupted."""
         self._expected_s = arrival_s
 
     def close(self) -> None:
@@ -119,15 +116,16 @@ class Server:
         elif request.status == "waiting":
             self.policy.abandon(request)
             self._leave(request)
-            if self.policy.num_running < self.policy.num_slots:  # it may have stood before one that can enter
+            # It may have stood before one that can enter.
+            if self.policy.num_running < self.policy.num_slots:
                 self._cut()
 
     def kv_blocks(self) -> int:
         """Return the KV blocks that the running iteration takes, or the next where that is decided already."""
-        stretch = self._stretch
-        if stretch is None:
+        if self._stretch is None:
             return self.policy.kv_blocks(1)
-        return self.policy.kv_blocks(stretch.repeats_until(self.env.now, self._repeat) + self.lookahead)
+        running = self._stretch.repeats_until(self.env.now, self._repeat)
+        return self.policy.kv_blocks(running + self.lookahead)
 
     def _cut(self) -> None:
         """Cut short what has been decided, so that the policy is asked again."""
@@ -138,66 +136,47 @@ class Server:
             self._stale = True
 
     def _run(self) -> Process:
-        """Decide an iteration at the end of the one before."""
-        env, policy = self.env, self.policy
-        while True:
-            batch = policy.schedule(env.now)
-            if batch is None:
-                yield from self._sleep()
-                continue
-            stretch, repeat = self._begin(batch)
-            try:
-                yield env.timeout(stretch.end_s(repeat) - env.now)
-            except simpy.Interrupt:
-                repeat = stretch.repeats_until(env.now, repeat)
-                yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
-            self._fixed_from_s = -inf
-            firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            self._end(batch, stretch, repeat, firsts, policy.complete(batch, repeat))
-            if self._gone:
-                self._drop_gone()
-
-    def _run_ahead(self) -> Process:
-        """Decide an iteration while the one before still runs: at the start of its last repetition."""
-        env, policy = self.env, self.policy
+        """Run iterations, each decided at the end of the one before, or with lookahead while that runs."""
+        env, policy, ahead = self.env, self.policy, self.lookahead
         batch: Batch | None = None
         while True:
             from_idle = batch is None
-            batch = batch or self._schedule_ahead()
+            batch = batch or self._schedule()
             if batch is None:
                 yield from self._sleep()
                 continue
             stretch, repeat = self._begin(batch)
-            if repeat > 1:
+            if repeat > ahead:
                 try:
-                    yield env.timeout(stretch.end_s(repeat - 1) - env.now)
+                    yield env.timeout(stretch.end_s(repeat - ahead) - env.now)
                 except simpy.Interrupt:
-                    repeat = min(repeat, 1 + stretch.repeats_until(env.now, repeat))
-                    yield env.timeout(max(0.0, stretch.end_s(repeat - 1) - env.now))
+                    repeat = min(repeat, ahead + stretch.repeats_until(env.now, repeat))
+                    yield env.timeout(max(0.0, stretch.end_s(repeat - ahead) - env.now))
             self._fixed_from_s = -inf
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             finished = policy.complete(batch, repeat)
-            self._stretch = None  # from here on the policy speaks of the next batch
-            self._drop_gone()
-            following = self._schedule_ahead()
-            last_s = self.step_time.last_s(batch, repeat, following, from_idle)
-            if last_s is not None:
-                check_duration(self.step_time, last_s)
-                stretch = EndedStretch(stretch, repeat, last_s)
-            yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
+            following = None
+            if ahead:
+                self._stretch = None  # from here on the policy speaks of the next batch
+                self._drop_gone()
+                following = self._schedule()
+                stretch = end_stretch(stretch, repeat, self.step_time, batch, following, from_idle)
+                yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
+            if not ahead:
+                self._drop_gone()
             batch = following
 
-    def _schedule_ahead(self) -> Batch | None:
+    def _schedule(self) -> Batch | None:
         self._stale = False
         return self.policy.schedule(self.env.now)
 
     def _sleep(self) -> Process:
         """Wait for an arrival, or for the time at which the policy wants to be asked again."""
-        wakeup_s = self.policy.next_wakeup_s()
+        left_s = max(0.0, self.policy.next_wakeup_s() - self.env.now)
         self._fixed_from_s = inf
         with suppress(simpy.Interrupt):
-            yield self.env.timeout(max(0.0, wakeup_s - self.env.now)) if wakeup_s < inf else self.env.event()
+            yield self.env.timeout(left_s) if left_s < inf else self.env.event()
         self._fixed_from_s = -inf
 
     def _begin(self, batch: Batch) -> tuple[Stretch, int]:
@@ -205,19 +184,16 @@ class Server:
         now = self.env.now
         if batch.preempted or self._endless.watching:
             self._endless.check(batch)
-        for request in batch.admitted:
-            if isnan(request.first_scheduled_s):
-                request.first_scheduled_s = max(now, request.arrival_s)
-        for request in batch.preempted:
-            if isnan(request.last_token_s) and request.generated_tokens:
-                request.last_token_s = now
+        stamp_begin(batch, now)
         if self.recorder:
             self.recorder.begin(batch, now)
-        repeat = 1 if self.step_by_step or (self._stale and self.lookahead) else self.policy.stretch(batch)
+        single = self.step_by_step or (self._stale and self.lookahead)
+        repeat = 1 if single else self.policy.stretch(batch)
         stretch = make_stretch(self.step_time, batch, now, repeat)
         if repeat > 1:
             repeat = self._until_expected(stretch, repeat)
-            self._fixed_from_s = stretch.end_s(repeat - 1 - self.lookahead) if repeat > 1 + self.lookahead else -inf
+            if repeat > 1 + self.lookahead:
+                self._fixed_from_s = stretch.end_s(repeat - 1 - self.lookahead)
         self._stretch, self._repeat = stretch, repeat
         return stretch, repeat
 
@@ -229,21 +205,18 @@ class Server:
             return repeat
         return min(repeat, stretch.repeats_until(self._expected_s, repeat) + self.lookahead)
 
-    def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], finished: list[Request]) -> None:
+    def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: Requests, finished: Requests) -> None:
         """Stamp the tokens that are out, and release the finished requests."""
-        now, recorder = self.env.now, self.recorder
-        if recorder:
-            recorder.end(batch, stretch, repeat, firsts, now)
-        if firsts or finished:
-            stamp_first_tokens(firsts if self.policy.streams else finished, now)
-        for request in finished:
-            request.finish_s = now
-            if self.on_leave:
+        now = self.env.now
+        if self.recorder:
+            self.recorder.end(batch, stretch, repeat, firsts, now)
+        released = stamp_end(batch, firsts, finished, self.policy.streams, now)
+        if self.on_leave:
+            for request in finished:
                 self.on_leave(request)
-        for request in finished if batch.released is None else batch.released:
-            request.released_s = now
-            if recorder:
-                recorder.left(request, now)
+        if self.recorder:
+            for request in released:
+                self.recorder.left(request, now)
 
     def _drop_gone(self) -> None:
         while self._gone:

@@ -171,6 +171,17 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
     return stretch
 
 
+def end_stretch(
+    stretch: Stretch, repeat: int, step_time: StepTime, batch: Batch, following: Batch | None, from_idle: bool
+) -> Stretch:
+    """Return a stretch whose last iteration takes the time that it does now that the batch after it is known."""
+    last_s = step_time.last_s(batch, repeat, following, from_idle)
+    if last_s is None:
+        return stretch
+    check_duration(step_time, last_s)
+    return EndedStretch(stretch, repeat, last_s)
+
+
 def check_duration(step_time: StepTime, duration_s: float) -> None:
     """Raise ValueError for an iteration of a negative or infinite time, or of none."""
     if not 0 <= duration_s < inf:

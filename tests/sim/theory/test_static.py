@@ -61,7 +61,7 @@ def test_13_a_batch_that_leaves_full_waits_to_fill_and_then_for_the_server(stati
     fill, queue = full_s - arrival_s, served.wait_s - (full_s - arrival_s)
     expected = fixed_batch_wait_s(rate, batch_size, batch_s, share)
     assert fill.mean() == pytest.approx(fill_wait_s(rate, batch_size), rel=0.01)
-    assert queue.min() > -1e-11 * arrival_s[-1]  # arrivals count as 1e-12 early, see busdoor.simulator.server.EARLY
+    assert queue.min() > -1e-11 * arrival_s[-1]  # arrivals count as 1e-12 early, see busdoor.simulator.clients.EARLY
     assert queue.mean() == pytest.approx(expected, rel=0.05)
 
 
