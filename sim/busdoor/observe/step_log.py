@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ def row_of(name: str, run: str) -> int | None:
 
 @dataclass
 class _Request:
-    arrival_s: float
+    taken_s: float  # when vLLM's front end took it
+    arrival_s: float  # when the engine saw it, between two iterations
     input_tokens: int
     computed: int = 0
     output_tokens: int = 0
@@ -97,20 +98,36 @@ class _Reader:
 
     def __init__(self) -> None:
         self._begun: dict[int, list[Any]] = {}
+        self._new: list[_Request] = []  # since the last batch was decided
         self._ended_s = 0.0
 
     def take(self, line: Mapping[str, Any], log: StepLog) -> None:
         if "config" in line:
             log.config = dict(line["config"])
         elif "add" in line:
-            name, at_s, num_tokens, *_ = line["add"]
-            log.requests[name] = _Request(at_s, num_tokens)
+            name, taken_s, num_tokens, seen_s = line["add"]
+            log.requests[name] = _Request(taken_s, seen_s, num_tokens)
+            self._new.append(log.requests[name])
         elif "step" in line:
             self._begun[line["step"][0]] = line["step"]
+            self._admit(line["step"])
         elif "end" in line:
             number, end_s, done = line["end"]
             if number in self._begun:
                 self._end(self._begun.pop(number), end_s, done, log)
+
+    def _admit(self, step: list[Any]) -> None:
+        """Let the new requests arrive before the iteration that could take them.
+
+        The engine looks for them when an iteration has ended, some 0.1 ms after; an idle engine, when
+        the first one comes.
+        """
+        _, _, items, _, entered, *_ = step
+        busy = bool(set(items) - set(entered))
+        begin_s = self._ended_s if busy else min((one.arrival_s for one in self._new), default=0.0)
+        for one in self._new:
+            one.arrival_s = min(one.arrival_s, begin_s)
+        self._new = []
 
     def _end(self, step: list[Any], end_s: float, done: list[str], log: StepLog) -> None:
         _, scheduled_s, items, preempted, entered, *_ = step
@@ -136,6 +153,9 @@ class _Reader:
 
 def engine_result(log: StepLog, start_s: float, run: str, name: str, about: Mapping[str, Any] | None = None) -> Result:
     """Return what the engine did for one observation, in seconds from the observation's start.
+
+    A request arrives when the engine sees it, which is between two iterations, so that the batches
+    can be repeated; `taken_s` is when the server's front end took it.
 
     Parameters
     ----------
@@ -178,7 +198,9 @@ def engine_result(log: StepLog, start_s: float, run: str, name: str, about: Mapp
         "engine_version": settings.get("vllm", ""),
         "client_rows": [rows[key] for key in names],
     }
-    return result_of_log(name, document, {**noted, **(about or {})})
+    result = result_of_log(name, document, {**noted, **(about or {})})
+    table = result.requests.assign(taken_s=[log.requests[key].taken_s - start_s for key in names])
+    return replace(result, requests=table)
 
 
 def _row(request: _Request, start_s: float, key: str) -> list[Any]:

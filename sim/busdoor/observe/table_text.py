@@ -69,12 +69,12 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
     Returns
     -------
     dict
-        `client`: from due to sent; `front end`: from sent to the engine, and back; `queue`: in the
-        engine until first scheduled; `steps`: from there to the first token.
+        `client`: from due to sent; `front end`: from sent until the server took it, and the way back;
+        `queue`: from there until first scheduled; `steps`: from there to the first token.
     """
     own = client.requests.set_index("request_id")
     theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
-    both = own.join(theirs, rsuffix="_engine", how="inner")
+    both = own.merge(theirs, left_index=True, right_index=True, suffixes=("", "_engine"))
     both = both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]
 
     def mean(later: pd.Series[float], earlier: pd.Series[float]) -> float:
@@ -82,8 +82,7 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
 
     return {
         "client": mean(both["sent_s"], both["arrival_s"]),
-        "front end": mean(both["arrival_s_engine"], both["sent_s"])
-        + mean(both["first_token_s"], both["first_token_s_engine"]),
-        "queue": mean(both["first_scheduled_s_engine"], both["arrival_s_engine"]),
+        "front end": mean(both["taken_s"], both["sent_s"]) + mean(both["first_token_s"], both["first_token_s_engine"]),
+        "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
         "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
     }

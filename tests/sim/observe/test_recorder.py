@@ -106,7 +106,8 @@ class TestTheLog:
         scheduler.add_request(SimpleNamespace(request_id=one, num_prompt_tokens=5, arrival_time=time() - 2.0))
         scheduler.shutdown()
         (request,) = read_step_log(scheduler._log.path).requests.values()
-        assert request.arrival_s == pytest.approx(monotonic() - 2.0, abs=0.5)
+        assert request.taken_s == pytest.approx(monotonic() - 2.0, abs=0.5)
+        assert request.arrival_s == pytest.approx(monotonic(), abs=0.5)
 
     def test_a_preemption_is_recorded(self, scheduler):
         one, two = names(0, 1)
@@ -119,6 +120,18 @@ class TestTheLog:
         result = engine_result(read_step_log(path), 0.0, "ab12", "mine")
         assert result.requests["num_preemptions"].tolist() == [0, 1]
         assert result.requests["output_tokens"].tolist() == [2, 2]
+
+    def test_a_request_arrives_before_the_iteration_that_could_take_it(self, scheduler):
+        """The engine looks for requests after an iteration has ended, in the host's gap before the next."""
+        one, two = names(0, 1)
+        scheduler.add_request(SimpleNamespace(request_id=one, num_prompt_tokens=4))
+        scheduler.decisions = [({one: 4}, {one: 0}, []), ({one: 1, two: 4}, {two: 0}, [])]
+        scheduler.update_from_output(scheduler.schedule(), [])
+        scheduler.add_request(SimpleNamespace(request_id=two, num_prompt_tokens=4))
+        scheduler.update_from_output(scheduler.schedule(), [one, two])
+        scheduler.shutdown()
+        result = engine_result(read_step_log(scheduler._log.path), 0.0, "ab12", "mine")
+        assert result.requests["arrival_s"][1] == result.iterations["start_s"][1]
 
     def test_requests_of_others_are_named(self, scheduler):
         (one,) = names(0)
@@ -135,7 +148,7 @@ class TestTheLog:
 class TestTheFile:
     def test_a_line_that_a_kill_cut_off_is_left_out(self, tmp_path):
         path = tmp_path / "steps.jsonl"
-        path.write_text('{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5]}\n{"step": [0, 1.', "utf-8")
+        path.write_text('{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5, 1.0]}\n{"step": [0, 1.', "utf-8")
         log = read_step_log(path)
         assert list(log.requests) == ["a"]
         assert log.iterations == []
