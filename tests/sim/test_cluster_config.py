@@ -19,7 +19,7 @@ from busdoor.config.limits import limits_for
 from busdoor.config.run import run
 from busdoor.results.result import Result
 from busdoor.simulator.simulate import Interrupted, simulate
-from busdoor.step_time.calibrated import calibration_names
+from busdoor.step_time.calibration_files import calibration_names
 from busdoor.sweep import plan
 from busdoor.sweep.task import run_point
 

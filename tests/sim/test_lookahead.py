@@ -53,30 +53,34 @@ def decode(context=0):
     return Batch(num_decode_tokens=1, decode_context_tokens=context)
 
 
+def last_s(model, batch, repeat, following, from_idle):
+    return model.ahead(batch, None if from_idle else 0.0).last(repeat, following)[0]
+
+
 class TestLast:
-    """What the last iteration takes, by hand."""
+    """What the last iteration takes, by hand, in calibrations from before the pipeline."""
 
     def test_a_decode_hides_what_the_host_does_for_the_step_that_follows(self):
-        assert HAND.last_s(decode(), 1, decode(), from_idle=False) == 1.0
-        assert HAND.last_s(decode(), 1, prefill(), from_idle=False) == 1.75
-        assert HAND.last_s(prefill(), 1, decode(), from_idle=False) == 1.5
+        assert last_s(HAND, decode(), 1, decode(), from_idle=False) == 1.0
+        assert last_s(HAND, decode(), 1, prefill(), from_idle=False) == 1.75
+        assert last_s(HAND, prefill(), 1, decode(), from_idle=False) == 1.5
 
     def test_after_idleness_a_prefill_is_submitted_first(self):
-        assert HAND.last_s(prefill(), 1, decode(), from_idle=True) == 1.75 + 0.25
-        assert HAND.last_s(prefill(), 1, prefill(), from_idle=True) == 1.75 + 1.75
+        assert last_s(HAND, prefill(), 1, decode(), from_idle=True) == 1.75 + 0.25
+        assert last_s(HAND, prefill(), 1, prefill(), from_idle=True) == 1.75 + 1.75
 
     def test_where_nothing_follows_the_device_is_alone(self):
-        assert HAND.last_s(decode(), 1, None, from_idle=False) == 1.0
-        assert HAND.last_s(prefill(), 1, None, from_idle=False) == 1.5
-        assert HAND.last_s(prefill(), 1, None, from_idle=True) == 1.75
+        assert last_s(HAND, decode(), 1, None, from_idle=False) == 1.0
+        assert last_s(HAND, prefill(), 1, None, from_idle=False) == 1.5
+        assert last_s(HAND, prefill(), 1, None, from_idle=True) == 1.75
 
     def test_it_is_the_last_of_the_repetitions_that_counts(self):
         growing = replace(HAND, per_context_s=0.5)
-        assert growing.last_s(decode(), 1, prefill(), from_idle=False) == 1.75
-        assert growing.last_s(decode(), 3, prefill(), from_idle=False) == 1 + 3 * 0.5
+        assert last_s(growing, decode(), 1, prefill(), from_idle=False) == 1.75
+        assert last_s(growing, decode(), 3, prefill(), from_idle=False) == 1 + 3 * 0.5
 
     def test_without_overlap_it_makes_no_difference(self):
-        assert replace(HAND, overlap=False).last_s(decode(), 1, prefill(), from_idle=True) is None
+        assert replace(HAND, overlap=False).ahead(decode(), None) is None
 
 
 @pytest.mark.parametrize("step_by_step", [False, True])

@@ -236,19 +236,31 @@ def test_a_wrong_roofline_is_one_sentence(parameters, says):
     assert "\n" not in str(error.value)
 
 
-@given(st.lists(chunk, max_size=3), contexts, st.integers(0, 5), st.sampled_from([(), (1, 2, 4, 8, 16)]))
-def test_calibrated_is_the_sum_of_its_terms(chunks_of, decodes, idle, graph_sizes):
+@given(
+    st.lists(chunk, max_size=3),
+    contexts,
+    st.integers(0, 5),
+    st.sampled_from([(), (1, 2, 4, 8, 16)]),
+    st.sampled_from([(), (4, 32, 128)]),
+)
+def test_calibrated_is_the_sum_of_its_terms(chunks_of, decodes, idle, graph_sizes, mixed_graph_sizes):
     """The fast form of the simulator and the table of terms that a fit uses say the same."""
     batch = make_batch(chunks_of, decodes, idle)
     coefficients = {term.name: (i + 1) * 1e-6 for i, term in enumerate(TERMS) if term.name != "per_token_s"}
     model = CalibratedStepTime(
-        **coefficients, per_token_s=(1e-6, 3e-6), token_breaks=(8,), graph_sizes=graph_sizes, overlap=True
+        **coefficients,
+        per_token_s=(1e-6, 3e-6),
+        token_breaks=(8,),
+        graph_sizes=graph_sizes,
+        mixed_graph_sizes=mixed_graph_sizes,
+        overlap=True,
     )
     rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
-    eager = chunks > 0 or (bool(graph_sizes) and rows > graph_sizes[-1])
     positions = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
-    if graph_sizes and not eager:
-        positions = next(size for size in graph_sizes if size >= rows)
+    graphs = [size for size in graph_sizes if size >= rows and not chunks]
+    graphs += [size for size in mixed_graph_sizes if size >= positions]
+    eager = not graphs and bool(chunks or graph_sizes or mixed_graph_sizes)
+    positions = graphs[0] if graphs else positions
     keys = batch.decode_context_tokens + rows
     work = Work(rows, chunks, positions, float(eager), batch.prefill_attention, keys)
 

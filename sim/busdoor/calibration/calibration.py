@@ -12,7 +12,8 @@ from typing import Any
 
 from busdoor.core.registry import checked
 from busdoor.results.result import Result
-from busdoor.step_time.calibrated import CalibratedStepTime, read_calibration_tables
+from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.calibration_files import read_calibration_tables
 
 _META_KEYS = ("gpu", "device", "model", "dtype", "lookahead", "clock", "engine", "git_commit")
 

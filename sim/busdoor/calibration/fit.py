@@ -31,6 +31,7 @@ def calibrate(
     name: str = "calibration",
     without: Iterable[str] = (),
     graph_sizes: Sequence[int] | None = None,
+    mixed_graph_sizes: Sequence[int] | None = None,
     policy: Mapping[str, Any] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -47,8 +48,9 @@ def calibrate(
         What to call the calibration.
     without : iterable of str
         Terms to leave at 0, because the log cannot identify them or you know better.
-    graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs, where the runs' meta has none.
+    graph_sizes, mixed_graph_sizes : sequence of int, optional
+        Batch sizes of CUDA graphs of decodes, and token counts of those of other batches, where the runs' meta has
+        none.
     policy : mapping, optional
         How the runs were scheduled, where their meta has no policy; kept beside the fit, for simulations.
     resamples : int
@@ -77,7 +79,7 @@ def calibrate(
     names = list(names or (f"run {i + 1}" for i in range(len(results))))
     if not results:
         raise ValueError("there is nothing to calibrate on; give one or more measured runs")
-    log = read_log(results, names, graph_sizes)
+    log = read_log(results, names, graph_sizes, mixed_graph_sizes)
     model = _choose(log, _wanted(log, without))
     coefs = model.solve(np.ones(model.num_blocks))
     held_out, groups = held_out_errors(log, model)
@@ -96,9 +98,12 @@ def _wanted(log: Log, without: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     for term in sorted(dropped):
         if term not in TERM:
             raise unknown("a term", term, TERM)
-    mixes = bool(log.graph_sizes) and bool(log.columns["per_mixed_request_s"].any())
+    graphs = bool(log.graph_sizes or log.mixed_graph_sizes)
+    if log.mixed_graph_sizes and not log.columns["eager_s"].any():  # all that ran fits a graph
+        dropped |= {"eager_s", "host_eager_s"}
+    mixes = graphs and bool(log.columns["per_mixed_request_s"].any())
     device = tuple(term for term in term_names("device", mixes) if term not in dropped)
-    host = tuple(term for term in term_names("host", bool(log.graph_sizes)) if term not in dropped)
+    host = tuple(term for term in term_names("host", graphs) if term not in dropped)
     host = host if log.device_s is not None else ()
     _refuse_small(log, device)
     return device, host

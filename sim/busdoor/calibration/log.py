@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +31,10 @@ class Log:
         Which run, and which contiguous piece of it, numbered over all runs.
     names : tuple of str
         Of the runs.
-    graph_sizes : tuple of int
-        Batch sizes of CUDA graphs; empty without.
+    graph_sizes, mixed_graph_sizes : tuple of int
+        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; empty without.
+    results : tuple of Result
+        The runs.
     """
 
     duration_s: Floats
@@ -45,6 +46,8 @@ class Log:
     block: NDArray[np.int64]
     names: tuple[str, ...]
     graph_sizes: tuple[int, ...]
+    mixed_graph_sizes: tuple[int, ...]
+    results: tuple[Result, ...]
 
     def __len__(self) -> int:
         return len(self.duration_s)
@@ -74,7 +77,12 @@ BLOCKS_PER_RUN = 20  # long enough each for the slow drift of a machine to be in
 MIN_BLOCK_ROWS = 10
 
 
-def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Sequence[int] | None = None) -> Log:
+def read_log(
+    results: Sequence[Result],
+    names: Sequence[str],
+    graph_sizes: Sequence[int] | None = None,
+    mixed_graph_sizes: Sequence[int] | None = None,
+) -> Log:
     """Collect the iterations of measured runs.
 
     Parameters
@@ -83,8 +91,9 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
         Measured; each with a table of iterations.
     names : sequence of str
         What to call them.
-    graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs; by default those in the runs' meta (`graph_sizes`).
+    graph_sizes, mixed_graph_sizes : sequence of int, optional
+        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; by default those in the runs'
+        meta, under the same names.
 
     Raises
     ------
@@ -94,31 +103,39 @@ def read_log(results: Sequence[Result], names: Sequence[str], graph_sizes: Seque
     for result, name in zip(results, names, strict=True):
         if not len(result.iterations):
             raise ValueError(f"{name} has no table of iterations, only requests; use --from-requests")
-    sizes = tuple(graph_sizes) if graph_sizes is not None else _same_sizes(results, names)
-    tables = [_timed(result.iterations) for result in results]
-    table = pd.concat(tables, ignore_index=True)
+    decodes = _same_sizes("graph_sizes", graph_sizes, results, names)
+    mixed = _same_sizes("mixed_graph_sizes", mixed_graph_sizes, results, names)
+    table = pd.concat([result.iterations for result in results], ignore_index=True)
+    timed = table["duration_s"].to_numpy() > 0
+    lengths = [len(result.iterations) for result in results]
+    run = np.repeat(np.arange(len(results)), lengths)[timed]
+    columns = _joined([_columns(result, decodes, mixed) for result in results])
     apart = {"device_s", "host_s"} <= set.intersection(*(set(result.iterations) for result in results))
-    run = np.repeat(np.arange(len(tables)), [len(own) for own in tables])
+    repeat = _floats(table, "repeat")
     return Log(
-        duration_s=_floats(table, "duration_s") / _floats(table, "repeat"),
-        repeat=_floats(table, "repeat"),
-        device_s=_floats(table, "device_s") / _floats(table, "repeat") if apart else None,
-        host_s=_floats(table, "host_s") / _floats(table, "repeat") if apart else None,
-        columns=_joined([_columns(result, own, sizes) for result, own in zip(results, tables, strict=True)]),
+        duration_s=(_floats(table, "duration_s") / repeat)[timed],
+        repeat=repeat[timed],
+        device_s=(_floats(table, "device_s") / repeat)[timed] if apart else None,
+        host_s=(_floats(table, "host_s") / repeat)[timed] if apart else None,
+        columns={key: column[timed] for key, column in columns.items()},
         run=run,
-        block=_blocks([len(own) for own in tables]),
+        block=_blocks(np.bincount(run, minlength=len(results)).tolist()),
         names=tuple(names),
-        graph_sizes=sizes,
+        graph_sizes=decodes,
+        mixed_graph_sizes=mixed,
+        results=tuple(results),
     )
 
 
-def columns_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> dict[str, Floats]:
+def columns_of(
+    iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_graph_sizes: Sequence[int] = ()
+) -> dict[str, Floats]:
     """Work out what each term multiplies, and `positions`, for every row of a table of iterations."""
-    work, ones = work_of(iterations, graph_sizes), np.ones(len(iterations))
+    work, ones = work_of(iterations, graph_sizes, mixed_graph_sizes), np.ones(len(iterations))
     return {"positions": work.positions} | {term.name: term.feature(work) * ones for term in TERMS}
 
 
-def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> Work:
+def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_graph_sizes: Sequence[int] = ()) -> Work:
     """Return what every row of a table of iterations asks of device and host, arrays of shape (n,)."""
     rows = _floats(iterations, "num_decode_tokens") + _floats(iterations, "num_idle_rows")
     chunks = _floats(iterations, "num_requests") - rows
@@ -126,15 +143,19 @@ def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = ()) -> Work:
         (_floats(iterations, f"num_{kind}_tokens") for kind in ("prefill", "decode", "padded")),
         np.zeros(len(iterations)),
     )
-    eager = chunks > 0
-    if graph_sizes:
-        sizes = np.array(graph_sizes)
-        eager |= rows > sizes[-1]
-        padded = sizes[np.minimum(np.searchsorted(sizes, rows), len(sizes) - 1)]
-        positions = np.where(eager, positions, padded)
+    decodes = np.where(chunks > 0, np.nan, _padded(rows, graph_sizes))
+    padded = np.where(np.isnan(decodes), _padded(positions, mixed_graph_sizes), decodes)
+    eager = np.isnan(padded) & ((chunks > 0) | bool(len(graph_sizes) or len(mixed_graph_sizes)))
     context = (_floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")) / 2
     pairs = _floats(iterations, "prefill_attention")
-    return Work(rows, chunks, positions, eager.astype(float), pairs, context + rows)
+    return Work(rows, chunks, np.where(np.isnan(padded), positions, padded), eager.astype(float), pairs, context + rows)
+
+
+def _padded(counts: Floats, sizes: Sequence[int]) -> Floats:
+    """Return the next larger size of each count; NaN where there is none."""
+    larger = np.append(np.array(sizes, dtype=np.float64), np.nan)
+    padded: Floats = larger[np.searchsorted(larger[:-1], counts)]
+    return padded
 
 
 _TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
@@ -158,13 +179,14 @@ def works_ahead(result: Result) -> bool:
     return bool(result.meta.get("lookahead")) and "cell" not in result.iterations
 
 
-def _columns(result: Result, table: pd.DataFrame, graph_sizes: Sequence[int]) -> dict[str, Floats]:
-    """Columns of one run; the host's are of what it submits meanwhile, as `StepTime.last_s` has it."""
-    columns = columns_of(table, graph_sizes)
+def _columns(result: Result, graph_sizes: Sequence[int], mixed_graph_sizes: Sequence[int]) -> dict[str, Floats]:
+    """Return the columns of one run; the host's are of what it submits meanwhile, as `StepTime.ahead` has it."""
+    table = result.iterations
+    columns = columns_of(table, graph_sizes, mixed_graph_sizes)
     if not works_ahead(result):
         return columns
     touches, repeat = touching(table), _floats(table, "repeat")
-    first = np.append(True, ~touches) & (columns["per_chunk_s"] > 0)
+    first = np.append(True, ~touches)
     for term in term_names("host", graphs=True):
         own = columns[term]
         columns[term] = ((repeat - 1 + first) * own + np.append(touches * own[1:], 0.0)) / repeat
@@ -173,10 +195,6 @@ def _columns(result: Result, table: pd.DataFrame, graph_sizes: Sequence[int]) ->
 
 def _joined(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
     return {term: np.concatenate([part[term] for part in parts]) for term in parts[0]}
-
-
-def _timed(iterations: pd.DataFrame) -> pd.DataFrame:
-    return iterations[iterations["duration_s"] > 0].reset_index(drop=True)
 
 
 def _floats(table: pd.DataFrame, column: str) -> Floats:
@@ -193,13 +211,14 @@ def _blocks(lengths: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate(pieces)
 
 
-def _same_sizes(results: Sequence[Result], names: Sequence[str]) -> tuple[int, ...]:
-    found: list[tuple[int, ...]] = [_sizes(result.meta) for result in results]
+def _same_sizes(
+    key: str, given: Sequence[int] | None, results: Sequence[Result], names: Sequence[str]
+) -> tuple[int, ...]:
+    """Return the sizes that were given, else those of all runs' meta; raise ValueError if these differ."""
+    if given is not None:
+        return tuple(given)
+    found = [tuple(int(size) for size in result.meta.get(key) or ()) for result in results]
     for sizes, name in zip(found, names, strict=True):
         if sizes != found[0]:
-            raise ValueError(f"{name} ran with other CUDA graphs than {names[0]}; calibrate them apart")
+            raise ValueError(f"{name} ran with other CUDA graphs ({key}) than {names[0]}; calibrate them apart")
     return found[0]
-
-
-def _sizes(meta: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(size) for size in meta.get("graph_sizes") or ())

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from busdoor.calibration.log import Log
+from busdoor.calibration.log import Log, works_ahead
 from busdoor.calibration.nnls import Sums
+from busdoor.calibration.teacher_forcing import predicted_s
 from busdoor.core.arrays import Floats
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.terms import TERM
@@ -54,10 +55,19 @@ class Model:
         return [Sums(_weighed(times, sums.xx), _weighed(times, sums.xy)).solve() for sums in self._sums]
 
     def predict(self, coefs: Sequence[Floats]) -> Floats:
-        """Seconds of an iteration of each row."""
+        """Return the seconds of an iteration of each row."""
+        if self.overlap and any(map(works_ahead, self.log.results)):
+            return self._teacher_forced(self.step_time(coefs, ""))
         parts = [part.matrix @ own for part, own in zip(self.parts, coefs, strict=True)]
         combined: Floats = np.max(parts, axis=0) if self.overlap else np.sum(parts, axis=0)
         return combined
+
+    def _teacher_forced(self, step_time: CalibratedStepTime) -> Floats:
+        """Return the seconds of each row by the recurrence of host and device, which goes from row to row."""
+        log = self.log
+        rows = [predicted_s(own, step_time)[own.iterations["duration_s"].to_numpy() > 0] for own in log.results]
+        per_iteration: Floats = np.concatenate(rows) / log.repeat
+        return per_iteration
 
     def named(self, coefs: Sequence[Floats]) -> dict[str, Any]:
         """Return the coefficients by term; a term that bends has a list."""
@@ -76,7 +86,9 @@ class Model:
             **{"base_s": 0.0, **self.named(coefs)},
             token_breaks=self.breaks,
             overlap=self.overlap,
+            pipeline=self.overlap,
             graph_sizes=self.log.graph_sizes,
+            mixed_graph_sizes=self.log.mixed_graph_sizes,
             calibration=name,
         )
 

@@ -191,21 +191,24 @@ def _batch(
 
 
 def predicted_s(result: Result, step_time: StepTime) -> Floats:
-    """Seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
-    if not len(result.iterations):
-        return np.array([])
-    repeats = result.iterations["repeat"].tolist()
-    batches = batches_of(result)
-    durations_s = [step_time.durations_s(batch, repeat) for batch, repeat in zip(batches, repeats, strict=True)]
-    if works_ahead(result):
-        for row, (following, from_idle) in enumerate(_neighbours(result.iterations, batches)):
-            last_s = step_time.last_s(batches[row], repeats[row], following, from_idle)
-            durations_s[row][-1] = durations_s[row][-1] if last_s is None else last_s
-    return np.array([float(own.sum()) for own in durations_s])
+    """Return the seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
+    repeats, batches = result.iterations["repeat"].tolist(), batches_of(result)
+    if not works_ahead(result):
+        pairs = zip(batches, repeats, strict=True)
+        return np.array([float(step_time.durations_s(*pair).sum()) for pair in pairs])
+    lead_s: float | None = None
+    rows = []
+    for batch, repeat, following in zip(batches, repeats, _following(result.iterations, batches), strict=True):
+        ahead = step_time.ahead(batch, lead_s)
+        durations_s = (ahead or step_time).durations_s(batch, repeat)
+        if ahead is not None:
+            durations_s[-1], lead_s = ahead.last(repeat, following)
+        rows.append(float(durations_s.sum()))
+    return np.array(rows)
 
 
-def _neighbours(iterations: pd.DataFrame, batches: list[Batch]) -> list[tuple[Batch | None, bool]]:
-    """Return of each row what follows at once, and whether nothing ran right before."""
+def _following(iterations: pd.DataFrame, batches: list[Batch]) -> list[Batch | None]:
+    """Return of each row the batch that begins where it ends, if there is one."""
     touches = touching(iterations).tolist()
-    following = [batch if near else None for batch, near in zip(batches[1:], touches, strict=True)]
-    return list(zip([*following, None], [True, *(not near for near in touches)], strict=True))
+    after = [batch if near else None for batch, near in zip(batches[1:], touches, strict=True)]
+    return [*after, None][: len(batches)]

@@ -124,7 +124,7 @@ def _refuse_doubtful(calibration: Calibration, force: bool) -> None:
 
 
 def _is_calibration(path: Path) -> bool:
-    from busdoor.step_time.calibrated import calibration_names
+    from busdoor.step_time.calibration_files import calibration_names
 
     return path.suffix == ".toml" or str(path) in calibration_names()
 

@@ -39,7 +39,7 @@ def validate(
     from busdoor.cli.render import print_validation
     from busdoor.core.study_folder import study_folder
     from busdoor.step_time import make_step_time
-    from busdoor.step_time.calibrated import read_calibration_tables
+    from busdoor.step_time.calibration_files import read_calibration_tables
     from busdoor.validation.folder import write
     from busdoor.validation.validate import validate as hold_against
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from busdoor.catalog import gpu, model
 from busdoor.step_time import step_time_table
-from busdoor.step_time.calibrated import read_calibration_tables
+from busdoor.step_time.calibration_files import read_calibration_tables
 
 MEMORY = ("num_blocks", "block_size")
 LIMITS = ("max_num_seqs", "max_num_batched_tokens")

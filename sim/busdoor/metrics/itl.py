@@ -45,7 +45,7 @@ def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
 def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
     """Durations of the first `count` iterations of each row: they lie on a line, but for the last.
 
-    That one hides what the host does for whatever follows (see `StepTime.last_s`).
+    That one hides what the host does for whatever follows (see `StepTime.ahead`).
     """
     columns = ["duration_s", "repeat", "first_duration_s", "last_duration_s"]
     total, repeat, first, last = iterations[columns].to_numpy().T

@@ -16,7 +16,7 @@ from busdoor.simulator.recorder import Recorder
 from busdoor.simulator.stamps import stamp_begin, stamp_end
 from busdoor.simulator.standstill import EndlessPreemption
 from busdoor.simulator.stretch import Stretch, end_stretch, make_stretch
-from busdoor.step_time.base import StepTime
+from busdoor.step_time.base import BatchAhead, StepTime
 from busdoor_workloads import given
 
 Process = Generator[simpy.Event, Any, None]
@@ -139,13 +139,14 @@ class Server:
         """Run iterations, each decided at the end of the one before, or with lookahead while that runs."""
         env, policy, ahead = self.env, self.policy, self.lookahead
         batch: Batch | None = None
+        lead_s: float | None = None
         while True:
-            from_idle = batch is None
             batch = batch or self._schedule()
             if batch is None:
                 yield from self._sleep()
                 continue
-            stretch, repeat = self._begin(batch)
+            timed = self.step_time.ahead(batch, lead_s) if ahead else None
+            stretch, repeat = self._begin(batch, timed)
             if repeat > ahead:
                 try:
                     yield env.timeout(stretch.end_s(repeat - ahead) - env.now)
@@ -160,7 +161,8 @@ class Server:
                 self._stretch = None  # from here on the policy speaks of the next batch
                 self._drop_gone()
                 following = self._schedule()
-                stretch = end_stretch(stretch, repeat, self.step_time, batch, following, from_idle)
+                if timed:
+                    stretch, lead_s = end_stretch(stretch, timed, repeat, following)
                 yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
             if not ahead:
@@ -179,7 +181,7 @@ class Server:
             yield self.env.timeout(left_s) if left_s < inf else self.env.event()
         self._fixed_from_s = -inf
 
-    def _begin(self, batch: Batch) -> tuple[Stretch, int]:
+    def _begin(self, batch: Batch, timed: BatchAhead | None = None) -> tuple[Stretch, int]:
         """Stamp the requests that enter and those that are preempted; time the batch."""
         now = self.env.now
         if batch.preempted or self._endless.watching:
@@ -187,9 +189,9 @@ class Server:
         stamp_begin(batch, now)
         if self.recorder:
             self.recorder.begin(batch, now)
-        single = self.step_by_step or (self._stale and self.lookahead)
+        single = self.step_by_step or (self._stale and self.lookahead) or (timed and timed.single)
         repeat = 1 if single else self.policy.stretch(batch)
-        stretch = make_stretch(self.step_time, batch, now, repeat)
+        stretch = make_stretch(timed or self.step_time, batch, now, repeat)
         if repeat > 1:
             repeat = self._until_expected(stretch, repeat)
             if repeat > 1 + self.lookahead:

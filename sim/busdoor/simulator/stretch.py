@@ -8,7 +8,7 @@ from math import ceil, inf, sqrt
 import numpy as np
 
 from busdoor.core.batch import Batch
-from busdoor.step_time.base import Pieces, StepTime
+from busdoor.step_time.base import BatchAhead, Pieces, StepTime
 
 
 class Stretch:
@@ -172,14 +172,12 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
 
 
 def end_stretch(
-    stretch: Stretch, repeat: int, step_time: StepTime, batch: Batch, following: Batch | None, from_idle: bool
-) -> Stretch:
-    """Return a stretch whose last iteration takes the time that it does now that the batch after it is known."""
-    last_s = step_time.last_s(batch, repeat, following, from_idle)
-    if last_s is None:
-        return stretch
-    check_duration(step_time, last_s)
-    return EndedStretch(stretch, repeat, last_s)
+    stretch: Stretch, timed: BatchAhead, repeat: int, following: Batch | None
+) -> tuple[Stretch, float | None]:
+    """Return a stretch that ends as the host lets it, which submits what follows; and the lead of that."""
+    last_s, lead_s = timed.last(repeat, following)
+    check_duration(timed, last_s)
+    return EndedStretch(stretch, repeat, last_s), lead_s
 
 
 def check_duration(step_time: StepTime, duration_s: float) -> None:

@@ -49,11 +49,16 @@ class StepTime(ABC):
         """
         return None
 
-    def last_s(self, batch: Batch, repeat: int, following: Batch | None, from_idle: bool) -> float | None:
-        """Seconds of the last of `repeat` iterations, while the host submits the batch that follows (lookahead 1).
+    def ahead(self, batch: Batch, lead_s: float | None) -> BatchAhead | None:
+        """Return how a batch runs while the host submits the next one (lookahead 1); None: alone.
 
-        None, as here, if what follows makes no difference. `from_idle` says that nothing ran before: then the batch
-        itself is submitted in its first iteration.
+        Parameters
+        ----------
+        batch : Batch
+            What runs.
+        lead_s : float or None
+            What `BatchAhead.last` of the batch before returned; None where nothing ran before, so
+            that the batch itself is submitted first.
         """
         return None
 
@@ -88,3 +93,16 @@ class LineStepTime(StepTime):
         """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
         first_s, growth_s = self.line(batch)
         return first_s + growth_s * np.arange(repeat, dtype=np.float64)
+
+
+class BatchAhead(StepTime):
+    """The step time of one batch on a host that submits each iteration while the one before it runs."""
+
+    @property
+    @abstractmethod
+    def single(self) -> bool:
+        """Whether the first iteration is unlike those after it, so that it has to be a stretch of its own."""
+
+    @abstractmethod
+    def last(self, repeat: int, following: Batch | None) -> tuple[float, float | None]:
+        """Return the seconds of the last of `repeat` iterations, and the lead of what follows, if any."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +14,10 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from busdoor.core.batch import Batch
-from busdoor.core.names import unknown
 from busdoor.core.registry import in_one_sentence
-from busdoor.core.toml import parse_toml, read_toml
 from busdoor.step_time.base import StepTime, TermSeconds
-
-Line = tuple[float, float]
+from busdoor.step_time.calibration_files import read_step_time_table
+from busdoor.step_time.pipeline import Line, PipelinedBatch
 
 
 def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -42,8 +39,9 @@ class CalibratedStepTime(StepTime):
     also per_mixed_request·decodes + per_mixed_context·Σ (c + 1);
     host = host + host_eager·[no CUDA graph] + host_per_chunk·chunks + host_per_request·requests.
 
-    Where the host works ahead (`overlap`), an iteration of the device hides what the host does for the next one; in a
-    row of like iterations that is the longer of the two.
+    Where the host works ahead (`overlap`), it submits an iteration while the one before runs; in a row of like
+    iterations each takes the longer of device and host. With `pipeline`, kernels that are launched one by one begin to
+    run meanwhile: `PipelinedBatch` has the recurrence.
 
     Parameters
     ----------
@@ -52,7 +50,7 @@ class CalibratedStepTime(StepTime):
     base_s : float
         Seconds of any iteration: weights are read, kernels launched.
     eager_s : float
-        More in an iteration that is no graph: one with prefill, or with more rows than the largest graph.
+        More in an iteration that is no graph: one with prefill, or with more rows or tokens than the largest graph.
     per_chunk_s, per_request_s : float
         More for each piece of prefill; for each request in the batch.
     per_token_s : tuple of float
@@ -64,11 +62,17 @@ class CalibratedStepTime(StepTime):
     per_mixed_request_s, per_mixed_context_s : float
         More for each decode beside a prefill, and for each key that it reads: another kernel's work than decodes alone.
     host_s, host_eager_s, host_per_chunk_s, host_per_request_s : float
-        Of the host, where the log had it apart; launching what is no graph takes it long.
+        Of the host, where the log had it apart; launching kernels one by one takes it long. `host_eager_s` belongs to
+        the machine: see `busdoor.calibration.host_launch`.
     overlap : bool
         Whether the host works while the device does, so that the longer of the two counts; else they add.
+    pipeline : bool
+        Whether kernels that are launched one by one run while the host launches the rest of them; needs `overlap`.
+        Calibrations from before 2026-11-28 have no such field: they were fitted, and are used, without.
     graph_sizes : tuple of int
         Batch sizes of CUDA graphs, to the next of which decodes are padded; empty without graphs.
+    mixed_graph_sizes : tuple of int
+        Token counts of CUDA graphs for batches that are no decodes of those sizes; empty if these run without graphs.
     calibration : str
         Name of what these numbers are from.
 
@@ -99,7 +103,9 @@ class CalibratedStepTime(StepTime):
     host_per_chunk_s: TermSeconds = 0.0
     host_per_request_s: TermSeconds = 0.0
     overlap: bool = False
+    pipeline: bool = False
     graph_sizes: Increasing = ()
+    mixed_graph_sizes: Increasing = ()
     calibration: str = ""
 
     @model_validator(mode="before")
@@ -113,6 +119,10 @@ class CalibratedStepTime(StepTime):
         return kwargs if path is None else {**read_step_time_table(path), **kwargs}
 
     def __post_init__(self) -> None:
+        if self.pipeline and not self.overlap:
+            raise ValueError(
+                "pipeline is true, but overlap is false: only a host that works ahead can be a pipeline; set both"
+            )
         if not any((self.base_s, self.per_request_s, self.host_s, self.host_per_request_s, *self.per_token_s)):
             raise ValueError("an iteration would take no time; give base_s, or another term above 0")
         if len(self.per_token_s) != len(self.token_breaks) + 1:
@@ -136,14 +146,13 @@ class CalibratedStepTime(StepTime):
         return before_s[segment] + (tokens - starts[segment]) * self.per_token_s[segment]
 
     def device_line(self, batch: Batch) -> Line:
-        """Seconds of the device in the first iteration, and how many more each repetition takes."""
+        """Return the device's seconds in the first iteration, and how many more each repetition takes."""
         rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
-        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
         seconds, context_s = self.base_s + self.per_request_s * (rows + chunks), self.per_context_s
-        if self._eager(batch):
-            seconds += self.eager_s
-        elif self.graph_sizes:
-            tokens = self.graph_sizes[bisect_left(self.graph_sizes, rows)]
+        tokens = self._graph_tokens(batch)
+        if tokens is None:
+            tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+            seconds += self.eager_s if self._eager(batch) else 0.0
         if chunks:
             seconds += self.per_chunk_s * chunks + self.per_prefill_pair_s * batch.prefill_attention
             seconds += self.per_mixed_request_s * rows
@@ -151,26 +160,43 @@ class CalibratedStepTime(StepTime):
         growth_s = context_s * rows
         return seconds + self.tokens_s(tokens) + context_s * batch.decode_context_tokens + growth_s, growth_s
 
+    def _graph_tokens(self, batch: Batch) -> int | None:
+        """Return the positions of the CUDA graph that a batch runs as; None if there is none."""
+        rows = batch.num_decode_tokens + batch.num_idle_rows
+        if self.graph_sizes and not batch.chunks and rows <= self.graph_sizes[-1]:
+            return self.graph_sizes[bisect_left(self.graph_sizes, rows)]
+        sizes = self.mixed_graph_sizes
+        if (
+            sizes
+            and (tokens := batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens) <= sizes[-1]
+        ):
+            return sizes[bisect_left(sizes, tokens)]
+        return None
+
     def _eager(self, batch: Batch) -> bool:
-        sizes = self.graph_sizes
-        return bool(batch.chunks or (sizes and batch.num_decode_tokens + batch.num_idle_rows > sizes[-1]))
+        """Whether a batch that is no graph has the terms of one: without any graphs, only prefill has."""
+        return bool(batch.chunks or self.graph_sizes or self.mixed_graph_sizes)
 
     def host_of(self, batch: Batch) -> float:
-        """Seconds that the host takes to submit a batch."""
+        """Return the seconds in which the host submits a batch."""
         chunks = len(batch.chunks)
         requests = chunks + batch.num_decode_tokens + batch.num_idle_rows
-        eager_s = self.host_eager_s if self._eager(batch) else 0.0
-        return self.host_s + eager_s + self.host_per_chunk_s * chunks + self.host_per_request_s * requests
+        seconds = self.host_s + self.host_per_chunk_s * chunks + self.host_per_request_s * requests
+        launched = self.host_eager_s and self._eager(batch) and self._graph_tokens(batch) is None
+        return seconds + self.host_eager_s if launched else seconds
 
-    def last_s(self, batch: Batch, repeat: int, following: Batch | None, from_idle: bool) -> float | None:
-        """Seconds of the last of `repeat` iterations, while the host submits the batch that follows."""
+    def ahead(self, batch: Batch, lead_s: float | None) -> PipelinedBatch | None:
+        """Return how a batch runs whose successor is submitted meanwhile; None if host and device add."""
         if not self.overlap:
             return None
-        first_s, growth_s = self.device_line(batch)
-        host_s = self.host_of(following) if following else 0.0
-        if from_idle and batch.chunks:
-            host_s += self.host_of(batch)
-        return max(first_s + growth_s * (repeat - 1), host_s)
+        device = self.device_line(batch)
+        if not self.pipeline:
+            hidden_s = self.host_of(batch) if lead_s is None and batch.chunks else 0.0
+            return PipelinedBatch(batch, device, self.host_of, hidden_s=hidden_s)
+        wait_s = self.host_of(batch) if lead_s is None else 0.0
+        launched = self._graph_tokens(batch) is None
+        lead_s = wait_s if lead_s is None else lead_s
+        return PipelinedBatch(batch, device, self.host_of, launched=launched, lead_s=lead_s, wait_s=wait_s)
 
     def line(self, batch: Batch) -> Line | None:
         """Seconds of the first iteration, and how many more each repetition takes; None while the host is slower."""
@@ -195,43 +221,3 @@ class CalibratedStepTime(StepTime):
         return {"name": "calibrated"} | {
             key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()
         }
-
-
-def calibration_names() -> list[str]:
-    """Names of the calibrations that were measured here.
-
-    Examples
-    --------
-    >>> "vllm-cpu" in calibration_names()
-    True
-    """
-    folder = resources.files("busdoor") / "calibrations"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
-
-
-def read_calibration_tables(path: str | Path) -> dict[str, Any]:
-    """Read the tables of a calibration's file, or of one that ships under a name.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file or name, or it is no calibration.
-    """
-    if Path(path).is_file():
-        tables = read_toml(path).data
-    elif str(path) in calibration_names():
-        text = (resources.files("busdoor") / "calibrations" / f"{path}.toml").read_text(encoding="utf-8")
-        tables = parse_toml(text, f"{path}.toml").data
-    else:
-        raise unknown("a calibration's file or name", str(path), calibration_names())
-    if not isinstance(tables.get("step_time"), dict):
-        raise ValueError(f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one")
-    return tables
-
-
-def read_step_time_table(path: str | Path) -> dict[str, Any]:
-    """Fields of the calibrated step time in a calibration's file."""
-    fields = dict(read_calibration_tables(path)["step_time"])
-    if fields.pop("name", "calibrated") != "calibrated":
-        raise ValueError(f"{path}: its [step_time] is not calibrated; use it as --config")
-    return fields

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
+from busdoor.calibration.host_launch import on_host_of
 from busdoor.calibration.quality import StepErrors
 from busdoor.calibration.teacher_forcing import predicted_s, trace_of
 from busdoor.core.import_paths import as_data
@@ -118,6 +118,7 @@ def load(folder: Path) -> ValidationData:
 def _run(folder: Path, name: str, saved: Mapping[str, Any], step_time: StepTime) -> RunValidation:
     check_keys(saved, f"{folder / MARKER}: runs.{name}", _RUN)
     measured = Result.load(folder / f"{name}_measured")
+    step_time, host_launch = on_host_of(step_time, measured)
     return RunValidation(
         name=name,
         measured=measured,
@@ -129,5 +130,6 @@ def _run(folder: Path, name: str, saved: Mapping[str, Any], step_time: StepTime)
         agreement=numbers(saved["batches"]),
         table=read_csv(folder / f"{name}.csv", index_col=[0, 1]),
         budget=pd.Series(numbers(saved["budget"])),
-        predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
+        predicted_s=predicted_s(measured, step_time),
+        host_launch=host_launch,
     )

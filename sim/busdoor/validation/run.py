@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.calibration.host_launch import HostLaunch
 from busdoor.calibration.quality import StepErrors
 from busdoor.core.arrays import Floats
 from busdoor.core.json import plain
@@ -45,6 +46,8 @@ class RunValidation:
         their sum, total.
     predicted_s : array
         Seconds that the step time gives each measured iteration.
+    host_launch : HostLaunch, optional
+        The run's host, with which it was simulated; None where the step time has no host of its own.
     """
 
     name: str
@@ -58,6 +61,7 @@ class RunValidation:
     table: pd.DataFrame
     budget: pd.Series[float]
     predicted_s: Floats
+    host_launch: HostLaunch | None = None
 
     @property
     def regime(self) -> str:
@@ -73,6 +77,11 @@ class RunValidation:
     def request_rate(self) -> float:
         """Requests per second that arrived; infinite for a burst."""
         return float(self.trace.request_rate)
+
+    @property
+    def num_iterations(self) -> int:
+        """Measured iterations, over which the errors of the step time are taken."""
+        return int(self.measured.iterations["repeat"].sum())
 
     @property
     def errors(self) -> dict[str, float]:
@@ -94,4 +103,6 @@ class RunValidation:
             "batches": plain(self.agreement),
             "errors": errors,
             "budget": plain(dict(self.budget)),
+            "num_iterations": self.num_iterations,
+            "host_launch": self.host_launch.to_dict() if self.host_launch else None,
         }

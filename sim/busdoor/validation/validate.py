@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any
 
-import numpy as np
-
+from busdoor.calibration.host_launch import on_host_of
 from busdoor.calibration.teacher_forcing import Replayed, check_served, policy_of, predicted_s, serve, trace_of
 from busdoor.policies.offered_load import accepted, offered_load
 from busdoor.results.result import Result
@@ -74,6 +73,7 @@ def _validate(
         raise ValueError(f"{name}: {error}") from error
     check_served(measured, name)
     lookahead = int(measured.meta.get("lookahead", 0))
+    step_time, host_launch = on_host_of(step_time, measured)
 
     def run(model: StepTime) -> Result:
         return serve(trace, policy_of(measured.meta, trace, given), model, lookahead)
@@ -97,7 +97,8 @@ def _validate(
         },
         table=compare_statistics(measured, simulated),
         budget=error_budget(measured, simulated, replayed, step_time),
-        predicted_s=predicted_s(measured, step_time) if len(measured.iterations) else np.array([]),
+        predicted_s=predicted_s(measured, step_time),
+        host_launch=host_launch,
     )
 
 

@@ -1,0 +1,50 @@
+"""Files of calibrations: those of the user, and those that ship under a name."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from busdoor.core.names import unknown
+from busdoor.core.toml import parse_toml, read_toml
+
+
+def calibration_names() -> list[str]:
+    """Names of the calibrations that were measured here.
+
+    Examples
+    --------
+    >>> "vllm-cpu" in calibration_names()
+    True
+    """
+    folder = resources.files("busdoor") / "calibrations"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_calibration_tables(path: str | Path) -> dict[str, Any]:
+    """Read the tables of a calibration's file, or of one that ships under a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file or name, or it is no calibration.
+    """
+    if Path(path).is_file():
+        tables = read_toml(path).data
+    elif str(path) in calibration_names():
+        text = (resources.files("busdoor") / "calibrations" / f"{path}.toml").read_text(encoding="utf-8")
+        tables = parse_toml(text, f"{path}.toml").data
+    else:
+        raise unknown("a calibration's file or name", str(path), calibration_names())
+    if not isinstance(tables.get("step_time"), dict):
+        raise ValueError(f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one")
+    return tables
+
+
+def read_step_time_table(path: str | Path) -> dict[str, Any]:
+    """Fields of the calibrated step time in a calibration's file."""
+    fields = dict(read_calibration_tables(path)["step_time"])
+    if fields.pop("name", "calibrated") != "calibrated":
+        raise ValueError(f"{path}: its [step_time] is not calibrated; use it as --config")
+    return fields
