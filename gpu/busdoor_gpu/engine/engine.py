@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from itertools import accumulate
 
+import numpy as np
 import torch
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.changes import NONE, Changes, changes_of
+from busdoor_gpu.engine.device_step import DeviceStep
 from busdoor_gpu.engine.footprint import check_engine, sizes_of
-from busdoor_gpu.engine.graphs import DecodeGraphs
+from busdoor_gpu.engine.graphs import StepGraphs
 from busdoor_gpu.engine.model import Model
-from busdoor_gpu.engine.passes import PASS_TOKENS, Running, guarded, new_event, passes_of, uploaded, uploaded_ragged
-from busdoor_gpu.engine.prompts import prompt_tokens
+from busdoor_gpu.engine.passes import PASS_TOKENS, Running, guarded, new_event, passes_of
+from busdoor_gpu.engine.rows import Rows, padded_lengths, row_arrays
 from busdoor_gpu.engine.slots import EngineError, Slots, Step
+from busdoor_gpu.engine.upload import Ints, Upload
+from busdoor_gpu.kernels._launch import ALIGNED
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
-from busdoor_gpu.kernels.paged_prefill import plan_prefill
 from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
 _REHEARSED = 4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
@@ -45,7 +48,7 @@ class Engine:
     keep_outputs : bool
         Whether to keep the tokens of finished requests.
     cuda_graphs : bool
-        Whether decodes run as CUDA graphs, on a GPU with the triton backend.
+        Whether steps run as CUDA graphs, on a GPU with the triton backend.
 
     Attributes
     ----------
@@ -79,7 +82,7 @@ class Engine:
         keep_outputs: bool = False,
         cuda_graphs: bool = True,
     ) -> None:
-        shape, device = model.config.shape, model.device
+        shape, device, num_slots = model.config.shape, model.device, policy.num_slots
         positions = model.rope.shape[0]
         if row_tokens > positions:
             raise EngineError(f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings {positions}")
@@ -87,21 +90,30 @@ class Engine:
         check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
         self.slots = Slots(policy, row_tokens)
         self.num_blocks, self.block_size = self.slots.source.num_blocks, self.slots.block_size
-        self.table = guarded(SlotTable.allocate, policy.num_slots, row_tokens + 1, self.block_size, device)
+        self.table = guarded(SlotTable.allocate, num_slots, row_tokens + 1, self.block_size, device)
         cache = (self.num_blocks, shape.num_key_value_heads, self.block_size, shape.head_dim, model.dtype, device)
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
         heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim)
-        self._plan = guarded(DecodePlan.allocate, policy.num_slots, *heads, device)
+        decode_plan = guarded(DecodePlan.allocate, num_slots, *heads, device)
         self._group = shape.num_attention_heads // shape.num_key_value_heads
+        self._max_tokens: int | None = getattr(policy, "max_num_batched_tokens", None)
+        longest = max(PASS_TOKENS, row_tokens, num_slots)  # a row longer than a pass has a pass of its own
+        self._inputs = guarded(StepInputs.allocate, longest, num_slots + 1, self.table)
+        self._upload = guarded(Upload, device, sum(padded_lengths(num_slots + ALIGNED, longest, self._group)))
+        self._step = DeviceStep(model, backend, self.table, self.caches, decode_plan)
         self._asynchronous = device.type == "cuda"
         self._keep = keep_outputs
         self._saved: dict[Request, torch.Tensor] = {}
         self._outputs: dict[int, torch.Tensor] = {}
-        self._graphs: DecodeGraphs | None = None
+        self._graphs: StepGraphs | None = None
         if cuda_graphs and self._asynchronous and backend.name == "triton":
-            self._graphs = guarded(DecodeGraphs, self.table, policy.num_slots, self.decode)
+            self._graphs = guarded(self._captured)
         if self._asynchronous:
             guarded(self._rehearse)
+
+    def _captured(self) -> StepGraphs:
+        sizes = (self.policy.num_slots, self._max_tokens, self._group)
+        return StepGraphs(self._step, self._upload, self._inputs, *sizes)
 
     @property
     def outputs(self) -> dict[int, list[int]]:
@@ -111,7 +123,12 @@ class Engine:
     @property
     def graph_sizes(self) -> list[int]:
         """Batch sizes that decodes are padded to; none without CUDA graphs."""
-        return self._graphs.sizes if self._graphs is not None else []
+        return self._graphs.decode_sizes if self._graphs is not None else []
+
+    @property
+    def mixed_graph_sizes(self) -> list[int]:
+        """Numbers of tokens that steps with a prefill are padded to; a larger step is launched kernel by kernel."""
+        return self._graphs.mixed_sizes if self._graphs is not None else []
 
     def submit(self, batch: Batch) -> Running:
         """Pack a batch into a step; on a GPU, queue the step."""
@@ -144,15 +161,17 @@ class Engine:
 
         In the middle of a run that time would count as the step's.
         """
-        most = min(PASS_TOKENS, getattr(self.policy, "max_num_batched_tokens", None) or PASS_TOKENS)
+        most = min(PASS_TOKENS, self._max_tokens or PASS_TOKENS)
         rows = 1
         while rows <= self.policy.num_slots:
             tokens = 1
             while rows * tokens <= most:
-                self._pass(Step.of_padding(rows, tokens), 0, rows)
+                nothing = np.zeros(rows, dtype=np.int32)  # written over the zeros of an empty table
+                self._run_passes(Step.of_padding(rows, tokens), (np.arange(rows, dtype=np.int32), nothing))
                 tokens *= _REHEARSED
             rows *= _REHEARSED
-        torch.cuda.synchronize(self.model.device)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
 
     def _launch(self, running: Running) -> None:
         start, end = running.events = (new_event(), new_event())
@@ -169,89 +188,53 @@ class Engine:
 
     @torch.inference_mode()
     def _run(self, step: Step) -> None:
-        self._update(step)
-        if self._graphs is not None and step.decodes and self._graphs.holds(step.slots):
-            self._graphs.run(step.slots)
+        changes = self._update(step)
+        key = self._graphs.find(step) if self._graphs is not None else None
+        if self._graphs is None or key is None:
+            self._run_passes(step, changes)
             return
+        self._send(self._graphs.arrays(key, step), changes)
+        self._graphs.replay(key)
+
+    def _run_passes(self, step: Step, changes: Changes) -> None:
+        """Launch a step kernel by kernel."""
         for low, high in passes_of(step.num_tokens):
-            self._pass(step, low, high)
+            rows = Rows.of(self._send(row_arrays(step, low, high, self._group), changes))
+            changes = NONE
+            num_rows, num_tokens = high - low, sum(step.num_tokens[low:high])
+            inputs = self._inputs.narrow(num_tokens, num_rows)
+            if num_tokens == num_rows:
+                self._step.decode(rows.slots, rows.query_starts, inputs)
+            else:
+                self._step.mixed(rows, inputs)
+
+    def _send(self, arrays: list[Ints], changes: Changes) -> list[torch.Tensor]:
+        """Send arrays and changes in one copy, and write the changes; only more than fit it have copies before it."""
+        places, values = changes
+        room = self._upload.room(arrays)
+        while len(places) > room:
+            self._write(*self._upload.send([places[:room], values[:room]]))
+            places, values = places[room:], values[room:]
+        sent = self._upload.send([*arrays, places, values] if len(places) else arrays)
+        if len(places):
+            self._write(*sent[len(arrays) :])
+        return sent[: len(arrays)]
+
+    def _write(self, places: torch.Tensor, values: torch.Tensor) -> None:
+        self.table.state[places] = values
 
     @torch.inference_mode()
-    def _update(self, step: Step) -> None:
-        """Bring the slot table up to date."""
+    def _update(self, step: Step) -> Changes:
+        """Keep the tokens of requests that leave, bring back those that return; return the changes to send."""
         table = self.table
         for request, slot, comes_back in step.left:
             if comes_back:
                 self._saved[request] = table.token_ids[slot].clone()
             elif self._keep and request.status == "finished":
-                self._outputs[request.request_id] = table.token_ids[
-                    slot, : request.input_tokens + request.output_tokens
-                ].clone()
-        if step.entered:
-            for request, slot, _, _ in step.entered:
-                self._enter(request, slot)
-            slots, cached, known = uploaded(
-                list(zip(*[entry[1:] for entry in step.entered], strict=True)), self.model.device, self._asynchronous
-            )
-            table.num_computed[slots], table.num_known[slots] = cached, known
-        if step.blocks:
-            slots, index, blocks = uploaded(list(zip(*step.blocks, strict=True)), self.model.device, self._asynchronous)
-            table.block_table[slots, index] = blocks
-
-    def _enter(self, request: Request, slot: int) -> None:
-        row = self.table.token_ids[slot]
-        saved = self._saved.pop(request, None)
-        if saved is not None:
-            row.copy_(saved)
-        else:
-            prompt = prompt_tokens(request, self.block_size, self.model.config.shape.vocab_size)
-            row[: len(prompt)] = uploaded(prompt, self.model.device, self._asynchronous)
-
-    def _pass(self, step: Step, low: int, high: int) -> None:
-        """Compute rows `low` to `high` of a step."""
-        lens, wanted = step.num_tokens[low:high], step.num_wanted[low:high]
-        starts = [0, *accumulate(lens)]
-        slots, query_starts, wanted_starts, last = uploaded_ragged(
-            (
-                step.slots[low:high],
-                starts,
-                [0, *accumulate(wanted)],
-                [a + n - 1 for a, n in zip(starts, wanted, strict=False)],
-            ),
-            self.model.device,
-            self._asynchronous,
-        )
-        inputs = StepInputs.allocate(starts[-1], high - low, self.table)
-        if starts[-1] == high - low:
-            self.decode(slots, query_starts, inputs)
-            return
-        self.backend.prepare_step(self.table, slots, query_starts, inputs)
-        plan = None
-        if self.backend.name == "triton":
-            seq_lens = [c + n for c, n in zip(step.contexts[low:high], lens, strict=True)]
-            plan = plan_prefill(lens, seq_lens, self._group, self.model.device)
-
-        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return self.backend.paged_prefill(query, k, v, inputs.block_table, inputs.seq_lens, query_starts, plan)  # type: ignore[no-any-return]
-
-        sampled = self.model.forward(self.backend, inputs, self.caches, attend, last)
-        self.backend.commit_step(self.table, slots, wanted_starts, sampled)
-
-    def decode(self, slots: torch.Tensor, query_starts: torch.Tensor, inputs: StepInputs) -> None:
-        """Compute one token for each row, all on the device, so that a CUDA graph can capture it.
-
-        Parameters
-        ----------
-        slots, query_starts : Tensor
-            As `prepare_step` takes them; slot -1 is padding.
-        inputs : StepInputs
-            Buffers for as many rows.
-        """
-        self.backend.prepare_step(self.table, slots, query_starts, inputs)
-        self.backend.plan_decode(self._plan, inputs.seq_lens)
-
-        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return self.backend.paged_decode(query, k, v, inputs.block_table, inputs.seq_lens, self._plan)  # type: ignore[no-any-return]
-
-        sampled = self.model.forward(self.backend, inputs, self.caches, attend)
-        self.backend.commit_step(self.table, slots, query_starts, sampled)
+                num_tokens = request.input_tokens + request.output_tokens
+                self._outputs[request.request_id] = table.token_ids[slot, :num_tokens].clone()
+        changes = changes_of(step, table, self._saved, self.model.config.shape.vocab_size)
+        for request, slot, _, _ in step.entered:
+            if (saved := self._saved.pop(request, None)) is not None:
+                table.token_ids[slot].copy_(saved)
+        return changes

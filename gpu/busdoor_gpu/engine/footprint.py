@@ -35,8 +35,8 @@ class Sizes:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of the slot table: tokens, block table and counts of each slot."""
-        width = self.row_tokens + 1 + -(-(self.row_tokens + 1) // self.block_size) + _SLOT_COUNTS
+        """Bytes of the slot table, tokens, block table and counts of each slot, and of a step's own block table."""
+        width = self.row_tokens + 1 + 2 * -(-(self.row_tokens + 1) // self.block_size) + _SLOT_COUNTS
         return self.num_slots * width * _INT32
 
     @property

@@ -1,17 +1,26 @@
-"""CUDA graphs of decode steps, one for each padded batch size."""
+"""CUDA graphs of steps: decodes by padded batch size, mixed steps by padded number of tokens."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
+from busdoor_gpu.engine.device_step import DeviceStep
+from busdoor_gpu.engine.rows import Rows, padded_arrays, padded_lengths
+from busdoor_gpu.engine.slots import Step
+from busdoor_gpu.engine.upload import Ints, Upload
+from busdoor_gpu.kernels.slot_table import StepInputs
 
-_LARGEST = 512  # as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
-
-Decode = Callable[[torch.Tensor, torch.Tensor, StepInputs], None]
+_LARGEST = 512  # decodes, as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
+# Tokens of a mixed step. A step above the largest computes for longer than its launch takes, kernel by kernel: 2,048
+# tokens are 45 ms of an H100 with 8B weights, a launch is 10 to 20 ms (references/gpu-next 3.1).
+_MIXED = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
+# Rows of a mixed step: each row that is not there is an empty program per KV head and layer.
+_ROWS = (32, 128)
 
 
 def graph_sizes(most: int) -> list[int]:
@@ -26,62 +35,121 @@ def graph_sizes(most: int) -> list[int]:
     return sorted({size for size in sizes if size < most} | {most})
 
 
-class DecodeGraphs:
-    """Captures `decode` at each size, and runs the smallest graph that holds a step's rows.
+def mixed_graph_sizes(most: int | None) -> list[int]:
+    """Return the numbers of tokens to capture for a token budget; without a budget, all of them.
 
-    What changes from step to step is read at fixed addresses on the device: the rows' slots from one buffer, the rest
-    from the slot table. Rows that pad a batch have slot -1 and write nothing.
+    Examples
+    --------
+    >>> mixed_graph_sizes(100), mixed_graph_sizes(None)[-1]
+    ([32, 64, 96, 128], 2048)
+    """
+    return list(_MIXED if most is None else _MIXED[: bisect_left(_MIXED, most) + 1])
+
+
+class Key(NamedTuple):
+    """A graph: its padded rows, and its padded tokens (0 for decodes, which have one per row)."""
+
+    num_rows: int
+    num_tokens: int = 0
+
+
+class StepGraphs:
+    """Captures steps at each size, and replays the smallest graph that holds a step.
+
+    What changes from step to step is read at fixed addresses on the device: the rows from the buffer of `Upload`, the
+    rest from the slot table. Padding has slot -1 and writes nothing.
 
     Parameters
     ----------
-    table : SlotTable
-        The table that `decode` works on.
-    most : int
-        Largest batch; graphs are captured up to 512.
-    decode : callable
-        Runs one step of `slots`, `query_starts` and buffers, without waiting for the device.
+    run : DeviceStep
+        What is captured.
+    upload : Upload
+        Where the rows arrive.
+    inputs : StepInputs
+        Buffers for the largest step.
+    num_slots : int
+        Largest batch; decodes are captured up to 512 rows.
+    max_tokens : int, optional
+        The policy's token budget.
+    group : int
+        Query heads per KV head.
 
     Attributes
     ----------
-    sizes : list of int
-        Batch sizes that are captured.
+    decode_sizes, mixed_sizes : list of int
+        Batch sizes and numbers of tokens that are captured.
     """
 
-    def __init__(self, table: SlotTable, most: int, decode: Decode) -> None:
-        device, most = table.token_ids.device, min(most, _LARGEST)
-        self._slots = torch.full((most,), -1, dtype=torch.int32, device=device)
-        self._starts = torch.arange(most + 1, dtype=torch.int32, device=device)
-        self._inputs = StepInputs.allocate(most, most, table)
-        self.sizes = graph_sizes(most)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+    def __init__(
+        self,
+        run: DeviceStep,
+        upload: Upload,
+        inputs: StepInputs,
+        num_slots: int,
+        max_tokens: int | None,
+        group: int,
+    ) -> None:
+        self._run, self._upload, self._inputs, self._group = run, upload, inputs, group
+        self.decode_sizes = graph_sizes(min(num_slots, _LARGEST))
+        self.mixed_sizes = mixed_graph_sizes(max_tokens)
+        self._row_sizes = [*(rows for rows in _ROWS if rows < num_slots), num_slots]
+        self._starts = torch.arange(self.decode_sizes[-1] + 1, dtype=torch.int32, device=inputs.seq_lens.device)
+        self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         with torch.inference_mode():
-            for size in reversed(self.sizes):  # the largest first: the others share its memory
-                self._capture(size, decode)
+            for key in self._keys():
+                self._capture(key, self._decode(key) if key.num_tokens == 0 else self._mixed(key))
 
-    def _capture(self, size: int, decode: Decode) -> None:
-        args = self._slots[:size], self._starts[: size + 1], self._inputs.narrow(size, size)
+    def _keys(self) -> list[Key]:
+        """Return all graphs, the largest first: the others share its memory."""
+        mixed = [
+            Key(rows, tokens)
+            for tokens in self.mixed_sizes
+            for fewer, rows in zip([0, *self._row_sizes], self._row_sizes, strict=False)
+            if fewer < tokens  # a step has a token per row, so that fewer rows hold all that has so few tokens
+        ]
+        return [*reversed(mixed), *map(Key, reversed(self.decode_sizes))]
+
+    def _decode(self, key: Key) -> Callable[[], None]:
+        rows = key.num_rows
+        (slots,), starts = self._upload.views([rows]), self._starts[: rows + 1]
+        inputs = self._inputs.narrow(rows, rows)
+        return lambda: self._run.decode(slots, starts, inputs)
+
+    def _mixed(self, key: Key) -> Callable[[], None]:
+        rows = Rows.of(self._upload.views(padded_lengths(*key, self._group)))
+        inputs = self._inputs.narrow(key.num_tokens, key.num_rows + 1)
+        return lambda: self._run.mixed(rows, inputs)
+
+    def _capture(self, key: Key, call: Callable[[], None]) -> None:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            decode(*args)  # compiles the kernels, which a capture must not
+            call()  # compiles the kernels, which a capture must not
         torch.cuda.current_stream().wait_stream(stream)
-        largest = self._graphs.get(self.sizes[-1])
+        largest = next(iter(self._graphs.values()), None)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=largest.pool() if largest else None):
-            decode(*args)
-        self._graphs[size] = graph
+            call()
+        self._graphs[key] = graph
 
-    def holds(self, slots: list[int]) -> bool:
-        """Whether a graph holds this many rows."""
-        return len(slots) <= self.sizes[-1]
+    def find(self, step: Step) -> Key | None:
+        """Return the smallest graph that holds a step; None if none does."""
+        sizes, size = (self.decode_sizes, len(step.slots)) if step.decodes else (self.mixed_sizes, sum(step.num_tokens))
+        if size > sizes[-1]:
+            return None
+        padded = sizes[bisect_left(sizes, size)]
+        if step.decodes:
+            return Key(padded)
+        return Key(self._row_sizes[bisect_left(self._row_sizes, len(step.slots))], padded)
 
-    def size_for(self, slots: list[int]) -> int:
-        """Return the rows of the smallest graph that holds these slots."""
-        return self.sizes[bisect_left(self.sizes, len(slots))]
+    def arrays(self, key: Key, step: Step) -> list[Ints]:
+        """Return what is to be sent before a step's graph is replayed."""
+        if key.num_tokens:
+            return padded_arrays(step, *key, self._group)
+        slots = np.full(key.num_rows, -1, dtype=np.int32)
+        slots[: len(step.slots)] = step.slots
+        return [slots]
 
-    def run(self, slots: list[int]) -> None:
-        """Run one step of the rows in these slots."""
-        size = self.size_for(slots)
-        padded = torch.tensor(slots + [-1] * (size - len(slots)), dtype=torch.int32).pin_memory()
-        self._slots[:size].copy_(padded, non_blocking=True)
-        self._graphs[size].replay()
+    def replay(self, key: Key) -> None:
+        """Run a graph on what was sent."""
+        self._graphs[key].replay()

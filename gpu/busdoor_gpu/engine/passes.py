@@ -1,15 +1,13 @@
-"""Passes of bounded size, the copy of their inputs to the device, and the device's errors as sentences."""
+"""Passes of bounded size, and the device's errors as sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from busdoor_gpu.engine.slots import EngineError, Step
-from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 
 Out = TypeVar("Out")
 
@@ -25,24 +23,6 @@ class Running:
     def __init__(self, step: Step) -> None:
         self.step = step
         self.events: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
-
-
-def uploaded(values: np.ndarray | Sequence[Sequence[int]], device: torch.device, pinned: bool) -> torch.Tensor:
-    """Return numbers on the device; from pinned memory they are copied without waiting for the device."""
-    host = torch.from_numpy(np.asarray(values, dtype=np.int32))
-    return host.pin_memory().to(device, non_blocking=True) if pinned else host
-
-
-def uploaded_ragged(rows: Sequence[list[int]], device: torch.device, pinned: bool) -> list[torch.Tensor]:
-    """Return several rows on the device, copied at once, each at an address that is a multiple of 16 bytes.
-
-    Triton compiles a kernel again for any other pointer, which would take seconds in the middle of a run.
-    """
-    width = cdiv(max(map(len, rows)), ALIGNED) * ALIGNED
-    packed = np.zeros((len(rows), width), dtype=np.int32)
-    for line, row in zip(packed, rows, strict=True):
-        line[: len(row)] = row
-    return [line[: len(row)] for line, row in zip(uploaded(packed, device, pinned), rows, strict=True)]
 
 
 def new_event() -> torch.cuda.Event:

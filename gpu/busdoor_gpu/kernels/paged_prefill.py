@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from busdoor_gpu.kernels._attend import attend, blocks_of
 from busdoor_gpu.kernels._launch import capability, compute_dtype, jit, launch, tl
@@ -104,28 +106,24 @@ def _prefill_kernel(
     tl.store(out + place, acc.to(out.dtype.element_ty), mask=inside)
 
 
-def plan_prefill(
-    query_lens: Sequence[int], seq_lens: Sequence[int], group: int, device: torch.device | str = "cpu"
-) -> torch.Tensor:
+def prefill_programs(query_lens: Sequence[int] | NDArray[Any], seq_lens: NDArray[Any], group: int) -> NDArray[np.int32]:
     """List the programs of one step's prefill attention, longest first, for all layers.
 
     Parameters
     ----------
     query_lens, seq_lens : sequence of int
-        Query tokens of each sequence, and its length with them.
+        Query tokens of each sequence, and its length with them; a sequence of padding has length 0.
     group : int
         Query heads per KV head.
-    device : torch.device or str
-        Device of the plan; a GPU is reached through pinned memory, so that the host does not wait.
 
     Returns
     -------
-    Tensor
-        int32 [num_programs, 2]: sequence, and its first query token of the program.
+    array of int32 [num_programs, 2]
+        Sequence, and its first query token of the program.
 
     Examples
     --------
-    >>> plan_prefill([40, 1, 0], [40, 90, 7], group=4).tolist()
+    >>> prefill_programs([40, 1, 0], np.array([40, 90, 7]), group=4).tolist()
     [[1, 0], [0, 32], [0, 0]]
     """
     tokens = _ROWS // group
@@ -133,12 +131,25 @@ def plan_prefill(
     blocks = -(-lens // tokens)
     seq = np.repeat(np.arange(len(lens)), blocks)
     first = (np.arange(len(seq)) - np.repeat(blocks.cumsum() - blocks, blocks)) * tokens
-    keys = np.asarray(seq_lens, dtype=np.int64)[seq] - np.maximum(lens[seq] - first - tokens, 0)
+    keys = seq_lens[seq] - np.maximum(lens[seq] - first - tokens, 0)
     order = np.argsort(-keys, kind="stable")
-    plan = torch.from_numpy(np.stack([seq[order], first[order]], axis=1).astype(np.int32))
-    if torch.device(device).type != "cuda":
-        return plan.to(device)
-    return plan.pin_memory().to(device, non_blocking=True)
+    return np.stack([seq[order], first[order]], axis=1).astype(np.int32)
+
+
+def max_programs(num_tokens: int, num_seqs: int, group: int) -> int:
+    """Return the most programs that any lengths of so many sequences, with so many query tokens in all, can have.
+
+    >>> max_programs(64, 3, group=4)
+    5
+    """
+    return num_tokens // (_ROWS // group) + num_seqs
+
+
+def plan_prefill(
+    query_lens: Sequence[int], seq_lens: Sequence[int], group: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """Return `prefill_programs` on a device, int32 [num_programs, 2]; this waits for the device."""
+    return torch.from_numpy(prefill_programs(query_lens, np.asarray(seq_lens, dtype=np.int64), group)).to(device)
 
 
 def paged_prefill(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -23,6 +24,8 @@ class SlotTable:
         int32 [num_slots, max_blocks].
     block_size : int
         Tokens in a KV block.
+    state : Tensor
+        int32: all of the above in one line of memory, so that one scatter writes any changes.
     """
 
     token_ids: torch.Tensor
@@ -30,6 +33,7 @@ class SlotTable:
     num_known: torch.Tensor
     block_table: torch.Tensor
     block_size: int
+    state: torch.Tensor
 
     @classmethod
     def allocate(cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str) -> SlotTable:
@@ -41,14 +45,15 @@ class SlotTable:
         >>> tuple(table.token_ids.shape), tuple(table.block_table.shape)
         ((4, 100), (4, 7))
         """
-        token_ids = torch.zeros(num_slots, max_model_len, dtype=torch.int32, device=device)
+        max_blocks = cdiv(max_model_len, block_size)
+        sizes = [num_slots * max_model_len, num_slots, num_slots, num_slots * max_blocks]
+        bounds = [0, *accumulate(cdiv(size, ALIGNED) * ALIGNED for size in sizes)]
+        state = torch.zeros(bounds[-1], dtype=torch.int32, device=device)
+        token_ids, computed, known, blocks = (state[low : low + size] for low, size in zip(bounds, sizes, strict=False))
         return cls(
-            token_ids=token_ids,
-            num_computed=token_ids.new_zeros(num_slots),
-            num_known=token_ids.new_zeros(num_slots),
-            block_table=token_ids.new_zeros(num_slots, cdiv(max_model_len, block_size)),
-            block_size=block_size,
-        )
+            token_ids.view(num_slots, max_model_len), computed, known, blocks.view(num_slots, max_blocks), block_size,
+            state,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def replay(
     keep_outputs : bool
         Whether `meta["outputs"]` gets the tokens of each finished request.
     cuda_graphs : bool
-        Whether decodes run as CUDA graphs if possible.
+        Whether steps run as CUDA graphs if possible.
     meta : mapping, optional
         Further entries of the result's `meta`.
 
@@ -157,6 +157,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "weights": "random" if config.folder is None else str(config.folder),
         "num_device_blocks": engine.num_blocks,
         "graph_sizes": engine.graph_sizes,
+        "mixed_graph_sizes": engine.mixed_graph_sizes,
         "device": device,
         "git_commit": git_commit(),
     }

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+import busdoor_gpu.replay.replay  # noqa: E402
 from busdoor.kv.contiguous import ContiguousKV  # noqa: E402
 from busdoor.kv.paged import PagedKV  # noqa: E402
 from busdoor.policies.vllm import VllmPolicy  # noqa: E402
 from busdoor_gpu.engine.backend import load_backend  # noqa: E402
-from busdoor_gpu.engine.graphs import graph_sizes  # noqa: E402
+from busdoor_gpu.engine.engine import Engine  # noqa: E402
+from busdoor_gpu.engine.graphs import StepGraphs, graph_sizes, mixed_graph_sizes  # noqa: E402
 from busdoor_gpu.engine.kv_memory import block_bytes, measure_num_blocks  # noqa: E402
 from busdoor_gpu.engine.model import load_model  # noqa: E402
 from busdoor_gpu.engine.model_config import TINY, ModelConfig  # noqa: E402
@@ -36,7 +40,7 @@ def outputs_of(trace, policy, model, backend, **options):
 def test_the_engine_runs_on_the_kernels_in_the_interpreter():
     env = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     paths = ":".join(str(ROOT / part) for part in ("sim", "workloads", "gpu"))
-    test = f"{Path(__file__)}::test_both_backends_give_the_same_tokens"
+    test = f"{Path(__file__)}::test_both_backends_and_padded_steps_give_the_same_tokens"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     env["PYTHONPATH"] = paths
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
@@ -49,12 +53,29 @@ def test_the_engine_runs_on_the_kernels_in_the_interpreter():
     "ignore:Conversion of an array with ndim:DeprecationWarning"
 )  # the interpreter's loop bounds
 @pytest.mark.parametrize("name", ["vllm chunked", "static skipping"])
-def test_both_backends_give_the_same_tokens(name, policies):
+def test_both_backends_and_padded_steps_give_the_same_tokens(name, policies, monkeypatch):
     """One layer and a few tokens: the interpreter is slow."""
     trace = Trace(arrival_s=[0, 0, 0], input_tokens=[9, 3, 5], output_tokens=[2, 4, 3])
     model = load_model(ModelConfig(replace(TINY["tiny-qwen3"], num_hidden_layers=1)), "cpu")
     runs = [outputs_of(trace, policies[name](), model, backend, clock="cpu") for backend in ("triton", "torch")]
-    assert runs[0] == runs[1]
+    monkeypatch.setattr(StepGraphs, "_capture", lambda self, key, call: self._graphs.update({key: Replayed(call)}))
+    monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", Padded)
+    padded = outputs_of(trace, policies[name](), model, "triton", clock="cpu")
+    assert padded == runs[0] == runs[1]
+
+
+class Replayed(NamedTuple):
+    """A graph that was not captured: a replay calls it."""
+
+    replay: Callable[[], None]
+
+
+class Padded(Engine):
+    """Runs every step in the buffers of a graph."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._graphs = self._captured()
 
 
 @pytest.fixture
@@ -104,3 +125,10 @@ def test_graph_sizes_end_at_the_largest_batch_and_hold_every_smaller_one():
         sizes = graph_sizes(most)
         assert sizes[-1] == most
         assert sizes == sorted(set(sizes))
+
+
+def test_mixed_graphs_hold_a_token_budget_and_no_step_above_the_largest():
+    for budget in (1, 32, 33, 500, 512, 2048):
+        sizes = mixed_graph_sizes(budget)
+        assert sizes[-1] >= budget and all(size < budget for size in sizes[:-1])
+    assert mixed_graph_sizes(8192) == mixed_graph_sizes(None) == mixed_graph_sizes(2048)

@@ -10,6 +10,8 @@ from benchmarks.gpu.cases import TOLERANCE, error, make_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from busdoor_gpu.engine.rows import padded_arrays
+from busdoor_gpu.engine.slots import Step
 from busdoor_gpu.kernels.cache import allocate_kv_cache, identity_block_table
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode, plan_decode_reference
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
@@ -103,7 +105,7 @@ def test_shipped_head_sizes_and_tiles(device, dtype, head_dim):
     assert decode_error(make_case([130, 3], head_dim=head_dim, dtype=dtype, device=device)) < TOLERANCE[dtype]
 
 
-def test_an_empty_sequence_gives_zeros_and_disturbs_nobody(device, dtype):
+def test_an_empty_sequence_gives_zeros_and_disturbs_no_other(device, dtype):
     case = make_case([0, 21, 0], dtype=dtype, device=device)
     out = decode(case, num_programs=4, tile=16)
     assert (out[0] == 0).all() and (out[2] == 0).all() and out[1].isfinite().all()
@@ -114,6 +116,18 @@ def test_padding_rows_of_several_tokens_give_zeros_and_read_nothing(device, dtyp
     case = make_case([0, 21], query_lens=[200, 21], dtype=dtype, device=device)
     out = paged_prefill(*case.prefill_args)
     assert (out[:200] == 0).all() and out[200:].isfinite().all()
+
+
+@pytest.mark.parametrize("spare", [0, 43])
+def test_the_padded_rows_and_programs_of_a_graph_change_nothing(device, dtype, spare):
+    """A mixed step as a CUDA graph has it: rows and programs that are not there, and a last row of spare tokens."""
+    step = Step(slots=[0, 1], num_tokens=[1, 20], num_wanted=[1, 20], contexts=[39, 45])
+    case = make_case([40, 65, 0, 0, 0], query_lens=[1, 20, 0, 0, spare], dtype=dtype, device=device)
+    *_, plan = padded_arrays(step, 4, 21 + spare, group=2)
+    plan = torch.from_numpy(plan).view(-1, 2).to(device)
+    assert (plan[:, 0] == 4).sum() >= 3, "programs that have nothing to do"
+    out = paged_prefill(*case.prefill_args, plan=plan, out=torch.full_like(case.query, torch.nan))
+    assert error(out, paged_prefill_reference(*case.to(torch.float64).prefill_args)) < TOLERANCE[dtype]
 
 
 def test_one_plan_serves_batches_of_other_sizes(device):

@@ -12,9 +12,8 @@ from busdoor_gpu.kernels.argmax import argmax, argmax_reference
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.rmsnorm import rmsnorm, rmsnorm_reference
 from busdoor_gpu.kernels.rope_kv_write import HeadNorm, rope_kv_write, rope_kv_write_reference, rope_table
+from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 from busdoor_gpu.kernels.step_inputs import (
-    SlotTable,
-    StepInputs,
     commit_step,
     commit_step_reference,
     prepare_step,

@@ -1,0 +1,78 @@
+"""One step on the device, without waiting for it: run at once, or captured in a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from busdoor_gpu.engine.backend import Backend
+from busdoor_gpu.engine.model import Model
+from busdoor_gpu.engine.rows import Rows
+from busdoor_gpu.kernels.cache import Caches
+from busdoor_gpu.kernels.decode_plan import DecodePlan
+from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
+
+
+@dataclass(frozen=True)
+class DeviceStep:
+    """What a step needs on the device.
+
+    Attributes
+    ----------
+    model, backend : Model, Backend
+        The model, and the operations that it runs on.
+    table : SlotTable
+        The state of the slots; read and written.
+    caches : sequence of Caches
+        K and V of each layer; written.
+    decode_plan : DecodePlan
+        Buffers of paged decode.
+    """
+
+    model: Model
+    backend: Backend
+    table: SlotTable
+    caches: Sequence[Caches]
+    decode_plan: DecodePlan
+
+    def decode(self, slots: torch.Tensor, query_starts: torch.Tensor, inputs: StepInputs) -> None:
+        """Compute one token for each row.
+
+        Parameters
+        ----------
+        slots, query_starts : Tensor
+            As `prepare_step` takes them; slot -1 is padding.
+        inputs : StepInputs
+            Buffers for as many rows.
+        """
+        backend = self.backend
+        backend.prepare_step(self.table, slots, query_starts, inputs)
+        backend.plan_decode(self.decode_plan, inputs.seq_lens)
+
+        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return backend.paged_decode(query, k, v, inputs.block_table, inputs.seq_lens, self.decode_plan)  # type: ignore[no-any-return]
+
+        sampled = self.model.forward(backend, inputs, self.caches, attend)
+        backend.commit_step(self.table, slots, query_starts, sampled)
+
+    def mixed(self, rows: Rows, inputs: StepInputs) -> None:
+        """Compute any number of tokens for each row.
+
+        Parameters
+        ----------
+        rows : Rows
+            The rows; one behind those that have a last token is padding.
+        inputs : StepInputs
+            Buffers for as many tokens and rows.
+        """
+        backend = self.backend
+        backend.prepare_step(self.table, rows.slots, rows.query_starts, inputs)
+
+        def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            lens, starts = inputs.seq_lens, rows.query_starts
+            return backend.paged_prefill(query, k, v, inputs.block_table, lens, starts, rows.plan)  # type: ignore[no-any-return]
+
+        sampled = self.model.forward(backend, inputs, self.caches, attend, rows.last)
+        backend.commit_step(self.table, rows.slots[: rows.last.shape[0]], rows.wanted_starts, sampled)
