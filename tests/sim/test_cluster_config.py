@@ -378,5 +378,5 @@ def test_simulate_is_what_one_server_still_runs():
     config = Config.from_table(SMALL)
     trace = config.workload.trace(0)
     limits = limits_for(config, [trace])
-    bare = simulate(trace, config.policies[0].build(limits.kv, trace), config.step_time)
+    bare = simulate(trace, config.policies[0].build(limits.kv, trace), config.step_time, engine=config.engine)
     pd.testing.assert_frame_equal(run(config, config.policies[0], trace, limits).requests, bare.requests)

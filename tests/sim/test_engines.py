@@ -1,11 +1,22 @@
 """Engine presets: whose host it is, which limits it sets, and when it decides an iteration."""
 
+import json
+
+import numpy as np
 import pytest
 
+import busdoor
 from busdoor.catalog import engine, engine_names
+from busdoor.cli import main
 from busdoor.config import Config
+from busdoor.config.limits import limits_for
+from busdoor.config.run import run
 from busdoor.core.batch import Batch
-from busdoor.step_time import make_step_time
+from busdoor.kv.config import KVConfig
+from busdoor.policies import policy_config
+from busdoor.simulator.simulate import simulate
+from busdoor.step_time import LinearStepTime, make_step_time
+from busdoor_workloads import Trace
 
 LINEAR = {"name": "linear", "base_s": 0.01}
 
@@ -74,6 +85,9 @@ def test_a_step_time_that_is_predicted_has_the_default_engine_and_others_have_no
     assert config(step_time=LINEAR).engine is None
     assert config(step_time="h100-llama-3.1-8b").engine is None
     assert config(step_time=LINEAR, engine={"name": "busdoor"}).engine == engine("busdoor")
+    measured = {"step_time": "h100-llama-3.1-8b"}
+    assert config(cluster={"pool": [measured, measured]}).engine is None
+    assert config(cluster={"pool": [measured, {}]}).engine == engine("vllm")
 
 
 def test_one_engine_for_every_policy_and_every_pool():
@@ -137,3 +151,79 @@ def test_a_wrong_engine_is_one_sentence(tables, says):
         config(**tables)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+FRONT_END = {"name": "mine", "frontend_per_request_s": 0.25, "frontend_per_token_s": 0.01}
+
+
+def served(trace, front_end=None, **options):
+    policy = policy_config("vllm", max_num_seqs=4).build(KVConfig(num_blocks=1000, max_model_len=512))
+    return simulate(trace, policy, LinearStepTime(base_s=1.0), engine=front_end, **options).requests
+
+
+@pytest.mark.parametrize("step_by_step", [False, True])
+@pytest.mark.parametrize("lookahead", [0, 1])
+def test_a_request_passes_the_front_end_before_it_is_scheduled(lookahead, step_by_step):
+    trace = Trace(arrival_s=[0.0, 10.0], input_tokens=[75, 25], output_tokens=[3, 3])
+    found = served(trace, FRONT_END, lookahead=lookahead, step_by_step=step_by_step)
+    np.testing.assert_allclose(found["first_scheduled_s"], [1.0, 10.5], rtol=1e-9)
+    np.testing.assert_allclose(found["finish_s"] - found["arrival_s"], [4.0, 3.5], rtol=1e-9)
+
+
+def test_a_long_prompt_is_overtaken_in_the_front_end():
+    trace = Trace(arrival_s=[0.0, 0.1], input_tokens=[100, 1], output_tokens=[2, 2])
+    found = served(trace, FRONT_END, lookahead=0)
+    np.testing.assert_allclose(found["first_scheduled_s"], [1.36, 0.36], rtol=1e-9)
+
+
+def test_a_closed_loop_pays_the_front_end_with_every_request():
+    trace = Trace(arrival_s=[0.0] * 3, input_tokens=[75] * 3, output_tokens=[2] * 3, concurrency=1)
+    found = served(trace, FRONT_END, lookahead=0)
+    np.testing.assert_allclose(found["finish_s"], [3.0, 6.0, 9.0], rtol=1e-9)
+
+
+def test_a_client_counts_the_front_end_in_its_patience():
+    trace = Trace(arrival_s=[0.0], input_tokens=[75], output_tokens=[6], timeout_s=[5.5])
+    assert served(trace, FRONT_END, lookahead=0)["status"].tolist() == ["abandoned"]  # at 5.5 s of 7
+    assert served(trace, lookahead=0)["status"].tolist() == ["finished"]
+
+
+def test_no_front_end_is_no_delay():
+    trace = Trace(arrival_s=[0.0, 0.5], input_tokens=[75, 3], output_tokens=[5, 9])
+    times = ["first_scheduled_s", "first_token_s", "finish_s"]
+    np.testing.assert_array_equal(served(trace)[times], served(trace, {"name": "none"})[times])
+
+
+@pytest.mark.parametrize("cluster", [None, {"replicas": 2, "router": "round_robin"}])
+def test_a_configuration_runs_with_its_engines_front_end(cluster):
+    tables = {} if cluster is None else {"cluster": cluster}
+    trace = Trace(arrival_s=[0.0, 5.0], input_tokens=[100, 100], output_tokens=[3, 3])
+    results = []
+    for delay_s in (0.0, 0.1):
+        settled = config(engine={"name": "mine", "frontend_per_request_s": delay_s}, policy="vllm", **tables)
+        results.append(run(settled, settled.policies[0], trace, limits_for(settled, [trace])))
+    fast, slow = (result.requests["first_token_s"] for result in results)
+    np.testing.assert_allclose(slow - fast, 0.1, rtol=1e-6)
+    assert results[1].meta["engine"] == "mine"
+
+
+def test_every_answer_names_its_engine_and_what_was_checked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checked = engine("trtllm").accuracy()
+    said = f"engine trtllm (1.0), lookahead 1; {checked}"
+    flags = ["--engine", "trtllm", "--num-requests", "30", "--policy", "vllm"]
+    assert main(["compare", *flags, "--replications", "1", "--out", "compared"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "compared/comparison.json").read_text())["prediction"] == said
+    assert main(["report", "compared"]) == 0
+    assert said in (tmp_path / "compared/report.html").read_text()
+    capsys.readouterr()
+    assert main(["simulate", "azure-conv", *flags, "--out", "run"]) == 0
+    assert checked in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "run/meta.json").read_text())["prediction"] == said
+    result = busdoor.compare("azure-conv", ["vllm"], num_requests=20, replications=1, gpu_options={"tp": 2})
+    assert "lookahead 1" in result.config.prediction
+
+
+def test_a_calibration_is_no_prediction_of_an_engine():
+    assert config(step_time="vllm-cpu").prediction == "lookahead 0"

@@ -71,7 +71,7 @@ def test_simulate_says_what_ran(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", "azure-conv", "--num-requests", "3", "--policy", "static,batch_size=2"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith("Policy static; GPU h100; model llama-3.1-8b; step time roofline; lookahead 1.")
+    assert said.startswith("Policy static; GPU h100; model llama-3.1-8b; step time roofline; engine vllm (0.15 to 0.23")
     assert main(["simulate", "azure-conv", "--num-requests", "3", "--step-time", "vllm-cpu"]) == 0
     assert "Policy vllm; step time vllm-cpu (calibrated); lookahead" in " ".join(capsys.readouterr().out.split())
 

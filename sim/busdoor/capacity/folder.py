@@ -58,6 +58,7 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
         "refused_share": capacity.refused.share,
         "num_runs": capacity.num_runs,
         "num_requests": capacity.num_requests,
+        "prediction": capacity.config.prediction,
         "config": capacity.config.to_dict(),
         "versions": versions(),
         "num_points": len(capacity.points),

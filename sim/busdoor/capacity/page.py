@@ -42,6 +42,8 @@ def capacity_page(folder: Path) -> Page:
         runs += (
             f"; {study['num_refused']:,} requests ({100 * study['refused_share']:.3g} %) are refused, and are no load"
         )
+    if "prediction" in study:
+        runs += f"; {study['prediction']}"
     return Page(f"Capacity within {study['slo_text']}", runs, study["verdict"], tuple(sections))
 
 

@@ -30,6 +30,8 @@ class Checked:
         Of the weights.
     tensor_parallel : bool
         Whether several GPUs shared the model.
+    step_time : {"roofline", "operators"}
+        What predicted.
     tpot_error : float
         Mean absolute error of TPOT, as a share.
     num_points : int
@@ -40,6 +42,7 @@ class Checked:
 
     bits: Literal[16, 8]
     tensor_parallel: bool = False
+    step_time: Literal["roofline", "operators"] = "roofline"
     tpot_error: Annotated[float, Field(ge=0)]
     num_points: PositiveInt
     source: str
@@ -119,7 +122,7 @@ class Engine:
         step_s, request_s = (own if own is not None else one for own, one in zip(shared, alone, strict=True))
         return step_s, request_s
 
-    def accuracy(self, tp: int = 1, weight_dtype: Dtype = "bf16") -> str:
+    def accuracy(self, tp: int = 1, weight_dtype: Dtype = "bf16", step_time: str = "roofline") -> str:
         """Say how far predictions of TPOT were off where they were checked, or that they were not.
 
         Examples
@@ -131,7 +134,7 @@ class Engine:
         """
         bits = {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[weight_dtype], 4)
         for one in self.checked:
-            if (one.bits, one.tensor_parallel) == (bits, tp > 1):
+            if (one.bits, one.tensor_parallel, one.step_time) == (bits, tp > 1, step_time):
                 return f"TPOT was {100 * one.tpot_error:.2g} % off on average, over {one.num_points} measured loads"
         narrow = "" if bits == 16 else f"weights of {bits} bits"
         where = " and ".join(part for part in ("tensor parallel" if tp > 1 else "", narrow) if part)

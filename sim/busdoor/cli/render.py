@@ -138,7 +138,8 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
     console = Console()
     name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
-    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}\n")
+    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}")
+    console.print(f"{escape(capacity.config.prediction)}\n", highlight=False)
     console.print(_grid(*rate_rows(capacity)))
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from busdoor.catalog import Engine
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
 from busdoor.cluster.router import Router
@@ -22,6 +23,7 @@ def simulate_cluster(
     *,
     seed: int = 0,
     lookahead: int | None = None,
+    engine: Engine | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -39,7 +41,7 @@ def simulate_cluster(
         A name of `ROUTERS`, the import path of your own, a table with such a `name` and fields, or a fresh router.
     seed : int
         Of routers that draw.
-    lookahead, step_by_step, iterations, meta, progress
+    lookahead, engine, step_by_step, iterations, meta, progress
         As in `busdoor.simulator.simulate.simulate`.
 
     Returns
@@ -83,6 +85,7 @@ def simulate_cluster(
         lambda sent: cluster_load(sent, replicas),
         meta,
         lookahead=ahead,
+        engine=engine,
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from busdoor.catalog import Engine
 from busdoor.cluster.disaggregation import Disaggregation
 from busdoor.cluster.load import pools_load
 from busdoor.cluster.network import Links
@@ -34,6 +35,7 @@ def simulate_disaggregated(
     decode_router: AnyRouter = "least_outstanding",
     seed: int = 0,
     lookahead: int | None = None,
+    engine: Engine | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -56,7 +58,7 @@ def simulate_disaggregated(
         Bytes of a token's keys and values; the model's where the first prefill replica has a roofline.
     prefill_router, decode_router : str, mapping or Router
         As in `simulate_cluster`. The decode server is chosen when the prompt is done.
-    seed, lookahead, step_by_step, iterations, meta, progress
+    seed, lookahead, engine, step_by_step, iterations, meta, progress
         As in `simulate_cluster`.
 
     Returns
@@ -114,6 +116,7 @@ def simulate_disaggregated(
         lambda sent: pools_load(sent, prefill_replicas, decode_replicas),
         meta,
         lookahead=ahead,
+        engine=engine,
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,

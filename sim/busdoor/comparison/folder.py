@@ -119,6 +119,7 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
         "ladder": [{"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()],
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
+        "prediction": comparison.config.prediction,
         "config": comparison.config.to_dict(),
         "versions": versions(),
         "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},

@@ -55,7 +55,7 @@ def heading(comparison: ComparisonData) -> str:
     behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
         f"{first.meta['trace']}, {first.meta['num_requests']:,} requests, {arrivals}, on "
-        f"{config.where}{behind}; mean of {count} replication{'s' * (count > 1)}"
+        f"{config.where}{behind}; mean of {count} replication{'s' * (count > 1)}; {config.prediction}"
     )
 
 

@@ -140,6 +140,16 @@ class Config:
             return f"{count}{' + '.join(sorted(names))} (calibrated)"
         return f"{self.hardware} with {self.gpu.model.name}"
 
+    @property
+    def prediction(self) -> str:
+        """Which engine and lookahead the answers are for, and how far such answers were off where they were checked."""
+        ahead = f"lookahead {self.lookahead}"
+        if self.engine is None:
+            return ahead
+        kinds = {(str(pool.step_time.describe()["name"]), pool.gpu.tp, pool.gpu.weight_dtype) for pool in self.pools}
+        found = {self.engine.accuracy(tp, dtype or "bf16", name) for name, tp, dtype in kinds}
+        return f"engine {self.engine.title}, {ahead}; {' or '.join(sorted(found))}"
+
     def with_policy(self, policy: PolicyTable) -> Config:
         """Return the configuration with this policy alone."""
         return replace(self, policies=(policy,))

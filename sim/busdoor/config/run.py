@@ -60,10 +60,12 @@ def run(
         "tp": config.pools[0].gpu.tp,
         "seed": config.seed,
         "slo": config.slo.per_request_s,
+        "prediction": config.prediction,
         "config": config.with_policy(policy).to_dict(),
     } | (meta or {})
     settings: dict[str, Any] = {
         "lookahead": config.lookahead,
+        "engine": config.engine,
         "step_by_step": step_by_step,
         "iterations": iterations,
         "progress": progress,

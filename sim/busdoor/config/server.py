@@ -84,8 +84,12 @@ def parse_engine(data: Mapping[str, Any]) -> Engine | None:
         if isinstance(given, Mapping) and "name" not in given:
             raise ValueError("[engine] has no name; give it one of the catalogue's, or a name of your own")
         return engine(given)
-    name, _ = step_time_fields(table_of(data, "step_time"))
-    return engine(DEFAULT_ENGINE) if name in PREDICTED else None
+    cluster = data.get("cluster")
+    pools = cluster.get("pool") if isinstance(cluster, Mapping) else None
+    servers = [pool for pool in pools if isinstance(pool, Mapping)] if isinstance(pools, list) else []
+    tables = [server if "step_time" in server else data for server in servers] or [data]
+    names = {step_time_fields(table_of(table, "step_time"))[0] for table in tables}
+    return engine(DEFAULT_ENGINE) if PREDICTED & names else None
 
 
 def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -> GPUTable:

@@ -37,7 +37,8 @@ def result_page(result: Result) -> Page:
 def _facts(result: Result) -> str:
     meta = result.meta
     where = f", on {meta['gpu']} with {meta['model']}" if "gpu" in meta else ""
-    return f"{len(result.requests):,} requests{where}"
+    predicted = f"; {meta['prediction']}" if "prediction" in meta else ""
+    return f"{len(result.requests):,} requests{where}{predicted}"
 
 
 def _verdict(result: Result) -> str:

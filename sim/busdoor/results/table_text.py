@@ -58,9 +58,13 @@ def what_ran(meta: Mapping[str, Any]) -> str:
         "GPU": None if calibration else meta.get("gpu"),
         "model": None if calibration else meta.get("model"),
         "step time": f"{calibration} (calibrated)" if calibration else step_time.get("name"),
+        "engine": meta.get("engine"),
         "lookahead": meta.get("lookahead"),
     }
-    return "; ".join(f"{title} {value}" for title, value in parts.items() if value is not None) + "."
+    said = [f"{title} {value}" for title, value in parts.items() if value is not None]
+    if "engine" in meta and "; " in meta.get("prediction", ""):
+        said.append(meta["prediction"].rpartition("; ")[2])
+    return "; ".join(said) + "."
 
 
 def slo_rows(result: Result, slo: SLO | None) -> list[tuple[str, str]]:

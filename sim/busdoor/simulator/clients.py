@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import simpy
 
+from busdoor.catalog import Engine
 from busdoor.core.request import Request
 from busdoor.simulator.block_names import BlockNames, rows_of_sessions
 from busdoor_workloads import Trace
@@ -50,17 +51,27 @@ class Clients:
         The requests.
     kv_block_size : int
         Tokens in the server's KV blocks: the trace's `hash_ids` are expressed in them.
+    engine : Engine, optional
+        Whose front end each request passes before it reaches the server; none, and no time, unless
+        given.
 
     Notes
     -----
     Call `start(server)`, and make the server call `left` for every request that leaves it.
     """
 
-    def __init__(self, env: simpy.Environment, trace: Trace, kv_block_size: int = 16) -> None:
+    def __init__(
+        self,
+        env: simpy.Environment,
+        trace: Trace,
+        kv_block_size: int = 16,
+        engine: Engine | None = None,
+    ) -> None:
         self.env = env
         self.trace = trace
         self._names = BlockNames(trace, kv_block_size)
         self._answered: dict[int, simpy.Event] = {}
+        self._delay_s = front_end_s(trace, engine)
         self._to_send = len(trace)
         self._server: Submits | None = None
 
@@ -78,7 +89,7 @@ class Clients:
             for rows in later_turns:
                 self._answered[rows[0]] = self.env.event()
                 self.env.process(self._converse(iter(rows[1:]), self._answered[rows[0]]))
-            self.env.process(self._send_on_time(first_turns))
+            self.env.process(self._send_on_time(self._in_order(first_turns)))
 
     def left(self, request: Request) -> None:
         """Note that a request has left the server."""
@@ -86,15 +97,28 @@ class Clients:
         if event is not None:
             event.succeed()
 
+    def _in_order(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in the order in which the front end passes them on."""
+        if self._delay_s is None:
+            return rows
+        return rows[np.argsort(self.trace.arrival_s[rows] + self._delay_s[rows], kind="stable")]
+
+    def _reaches_s(self, request: Request) -> float:
+        """Return when a request has passed the front end; a rounding error early, so that it is not late."""
+        return (request.arrival_s + self._front_end_s(request.request_id)) * (1 - EARLY)
+
+    def _front_end_s(self, row: int) -> float:
+        return 0.0 if self._delay_s is None else float(self._delay_s[row])
+
     def _send_on_time(self, rows: np.ndarray) -> Process:
         env, server = self.env, self._server
         assert server is not None
         for start in range(0, len(rows), _CHUNK):
             for request in self._requests(rows[start : start + _CHUNK]):
-                arrival_s = request.arrival_s * (1 - EARLY)
-                if arrival_s > env.now:
-                    server.expect(arrival_s)
-                    yield env.timeout(arrival_s - env.now)
+                reaches_s = self._reaches_s(request)
+                if reaches_s > env.now:
+                    server.expect(reaches_s)
+                    yield env.timeout(reaches_s - env.now)
                 self._send(request)
         server.expect(inf)
 
@@ -110,7 +134,7 @@ class Clients:
             (request,) = self._requests(np.array([row]))
             think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
             request.arrival_s = max(env.now + (think_s if answer is not None else 0.0), request.arrival_s)
-            wait_s = request.arrival_s * (1 - EARLY) - env.now
+            wait_s = self._reaches_s(request) - env.now
             if wait_s > 0:
                 yield env.timeout(wait_s)
             answer = self._answered[row] = env.event()
@@ -121,7 +145,8 @@ class Clients:
         if self.trace.timeout_s is not None:
             patience_s = float(self.trace.timeout_s[request.request_id])
             if isfinite(patience_s):
-                self.env.process(self._give_up(request, patience_s))
+                left_s = max(0.0, patience_s - self._front_end_s(request.request_id))
+                self.env.process(self._give_up(request, left_s))
         self._to_send -= 1
         self._server.submit(request)
         if not self._to_send:
@@ -151,6 +176,13 @@ class Clients:
             request = Request(row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session)
             request.context_ids = names.context_ids(row)
             yield request
+
+
+def front_end_s(trace: Trace, engine: Engine | None) -> np.ndarray | None:
+    """Return the seconds that each request spends in the front end; None where that is no time."""
+    if engine is None or not (engine.frontend_per_request_s or engine.frontend_per_token_s):
+        return None
+    return engine.frontend_per_request_s + engine.frontend_per_token_s * trace.input_tokens
 
 
 def _turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:

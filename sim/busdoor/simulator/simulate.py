@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.catalog import Engine
+from busdoor.catalog import engine as find_engine
 from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import offered_load
 from busdoor.results.result import Result
@@ -25,6 +27,7 @@ def simulate(
     step_time: StepTime | str | Mapping[str, Any],
     *,
     lookahead: int | None = None,
+    engine: Engine | str | Mapping[str, Any] | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     meta: Mapping[str, Any] | None = None,
@@ -43,6 +46,9 @@ def simulate(
     lookahead : {0, 1}, optional
         When an iteration is decided: at the end of the one before, or while the one before still runs. By default the
         policy's own: 1 for `vllm`, else 0.
+    engine : Engine, str or mapping, optional
+        The engine whose front end requests pass, or what `busdoor.catalog.engine` takes; they come
+        to the scheduler at once unless given. Its host's time is part of the step time.
     step_by_step : bool
         Make every iteration an event: slow, with the same results.
     iterations : bool
@@ -86,6 +92,7 @@ def simulate(
         lambda sent: offered_load(sent, policy, step_time),
         meta,
         lookahead=ahead,
+        engine=None if engine is None else find_engine(engine),
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,

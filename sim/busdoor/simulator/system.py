@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import simpy
 
+from busdoor.catalog import Engine
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import accepted
@@ -88,6 +89,7 @@ def run_system(
     meta: Mapping[str, Any] | None,
     *,
     lookahead: int = 0,
+    engine: Engine | None = None,
     step_by_step: bool = False,
     iterations: bool = True,
     progress: Progress | None = None,
@@ -108,7 +110,7 @@ def run_system(
         Computes the load from the trace without its refused requests.
     meta : mapping, optional
         What the caller notes; it replaces keys of the same name.
-    lookahead, step_by_step, iterations, progress
+    lookahead, engine, step_by_step, iterations, progress
         As in `busdoor.simulator.simulate.simulate`.
 
     Raises
@@ -121,7 +123,7 @@ def run_system(
     own = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
     env = simpy.Environment()
-    clients = Clients(env, trace, _kv_block_size(trace, replicas[0]))
+    clients = Clients(env, trace, _kv_block_size(trace, replicas[0]), engine)
     recorders = [TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)]
     servers = [
         Server(env, one.policy, one.step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder)
@@ -133,7 +135,8 @@ def run_system(
     def result() -> Result:
         tables = [recorder.iterations() for recorder in recorders]
         requests = _joined([recorder.requests() for recorder in entry.recorders], ["request_id"])
-        noted = {**described, "offered_load": offered_load(accepted(trace, requests))}
+        host = {} if engine is None else {"engine": engine.title}
+        noted = {**described, **host, "offered_load": offered_load(accepted(trace, requests))}
         return Result(
             requests=entry.extended(requests) if entry.extended else requests,
             iterations=_joined(tables, ["start_s"]),
