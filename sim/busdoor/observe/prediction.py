@@ -1,0 +1,121 @@
+"""Predictions of a server's answers under a load, written before that load is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busdoor.calibration.teacher_forcing import policy_of, serve
+from busdoor.policies.offered_load import offered_load
+from busdoor.results.result import Result
+from busdoor.step_time.base import StepTime
+from busdoor.validation.errors import regime, statistics
+from busdoor_workloads import Trace
+
+# What a prediction is compared in: what a client sees, and the server's throughput.
+COMPARED = (
+    *((latency, kind) for latency in ("ttft", "tpot", "e2e") for kind in ("mean", "p50", "p99")),
+    ("output", "rate"),
+)
+CONFIDENCE_Z = 1.96  # of a normal law, for 95 %
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """What predictions are made with.
+
+    Parameters
+    ----------
+    step_time : StepTime
+        Seconds per iteration.
+    meta : mapping
+        How the server schedules: policy_config, num_blocks, block_size, max_model_len, lookahead.
+    front_end_s : float
+        Seconds of a request outside the engine, there and back: HTTP, tokenizer.
+    policy : mapping, optional
+        Fields that replace those of the meta.
+    """
+
+    step_time: StepTime
+    meta: Mapping[str, Any]
+    front_end_s: float = 0.0
+    policy: Mapping[str, Any] | None = None
+
+    def predict(self, trace: Trace) -> Result:
+        """Simulate a trace as the clients of the server will see it.
+
+        Requests reach the engine `front_end_s` after they are due.
+
+        Examples
+        --------
+        >>> from busdoor.step_time.linear import LinearStepTime
+        >>> meta = {"policy_config": {"name": "vllm"}, "num_blocks": 99, "block_size": 16,
+        ...         "max_model_len": 64}
+        >>> model = ServerModel(LinearStepTime(base_s=0.010), meta, front_end_s=0.002)
+        >>> trace = Trace(arrival_s=[1.0], input_tokens=[9], output_tokens=[3])
+        >>> model.predict(trace).latencies.round(6)[["ttft", "e2e"]].values.tolist()
+        [[0.012, 0.032]]
+        """
+        later = trace.with_arrivals(trace.arrival_s + self.front_end_s)
+        policy = policy_of(self.meta, trace, self.policy)
+        result = serve(later, policy, self.step_time, int(self.meta.get("lookahead", 0)))
+        due = result.requests["arrival_s"] - self.front_end_s
+        return replace(result, requests=result.requests.assign(arrival_s=due))
+
+    def load(self, trace: Trace) -> float:
+        """Return the rate of a trace over what the server can carry; NaN for a burst."""
+        return offered_load(trace, policy_of(self.meta, trace, self.policy), self.step_time)
+
+
+def prediction_rows(model: ServerModel, trace: Trace, name: str) -> pd.DataFrame:
+    """Predict a trace: a row per compared quantity, in seconds or tokens per second."""
+    found = statistics(model.predict(trace))
+    load = model.load(trace)
+    return pd.DataFrame(
+        {
+            "run": name,
+            "load": load,
+            "regime": regime(load),
+            "quantity": ["_".join(key) for key in COMPARED],
+            "predicted": [float(found.get(key, np.nan)) for key in COMPARED],
+        }
+    )
+
+
+def with_measured(predicted: pd.DataFrame, measured: Result) -> pd.DataFrame:
+    """Put what was measured beside what was predicted.
+
+    Parameters
+    ----------
+    predicted : DataFrame
+        Of `prediction_rows`.
+    measured : Result
+        The same trace, observed.
+
+    Returns
+    -------
+    DataFrame
+        With the columns measured, error (relative), error_ms (of latencies), n (answers) and
+        half_width (of the 95 % interval of a measured mean, relative).
+    """
+    found = statistics(measured)
+    table = predicted.assign(measured=[float(found.get(key, np.nan)) for key in COMPARED])
+    table["error"] = table["predicted"] / table["measured"] - 1
+    is_latency = ~table["quantity"].str.endswith("rate")
+    table["error_ms"] = (1e3 * (table["predicted"] - table["measured"])).where(is_latency)
+    latencies = measured.latencies
+    table["n"] = len(latencies)
+    means = {f"{key}_mean": latencies[key].dropna() for key in ("ttft", "tpot", "e2e")}
+    table["half_width"] = [_half_width(means.get(quantity)) for quantity in table["quantity"]]
+    return table
+
+
+def _half_width(values: pd.Series[float] | None) -> float:
+    """Half the 95 % interval of a mean, relative to it; requests are taken as independent, which flatters a queue."""
+    if values is None or len(values) < 2:
+        return float("nan")
+    return float(CONFIDENCE_Z * values.std() / np.sqrt(len(values)) / values.mean())
