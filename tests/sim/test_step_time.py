@@ -124,8 +124,10 @@ def brute_force_s(model, chunks, decodes, padding=0):
         total += experts_s(expert, w, tokens * m.num_experts_per_tok, rate, read)
     kv_token = 2 * max(1, m.num_key_value_heads // tp) * m.head_dim * kv
     pair_flop_s = rate16 / gemm * model.attention_efficiency
+    if m.num_experts > 1:  # fused experts, router and top-k, but not an MLP's three kernels
+        total += m.num_hidden_layers * (g.experts_s - 3.2e-6)
     for _ in range(m.num_hidden_layers):
-        total += model.layer_overhead_s
+        total += g.layer_s
         moved = 8 * m.hidden_size + (2 * (q + 2 * k) + matrices * m.intermediate_size * m.num_experts_per_tok) / tp
         total += tokens * moved * 2 / bandwidth
         total += max(

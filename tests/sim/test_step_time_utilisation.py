@@ -27,7 +27,9 @@ def rooflines(draw):
     table = {"gpu": draw(st.sampled_from(gpu_names())), "model": name, "tp": tp}
     table |= {key: draw(st.sampled_from(list(BYTES_PER_VALUE))) for key in ("weight_dtype", "kv_dtype")}
     ideal = dict.fromkeys(("memory_efficiency", "kv_efficiency", "gemm_efficiency", "attention_efficiency"), 1.0)
-    none = dict.fromkeys(("step_overhead_s", "layer_overhead_s", "request_overhead_s", "all_reduce_latency_s"), 0.0)
+    none = dict.fromkeys(
+        ("step_overhead_s", "layer_overhead_s", "experts_overhead_s", "request_overhead_s", "all_reduce_latency_s"), 0.0
+    )
     table["gpu"] = {"name": table["gpu"], "memory_gib": 1e4}  # so that everything fits
     return make_step_time("roofline", **table, **ideal, **none)
 

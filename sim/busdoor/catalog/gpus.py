@@ -17,6 +17,10 @@ from busdoor.core.registry import checked
 GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]
 PCIE_4_BYTES_PER_S = 32e9  # x16, one direction: what a GPU has that names no link
+LAYER_S = 32e-6  # BLIS's fit on an H100: 32.1 µs (inference-sim)
+# Time of vLLM's fused experts beyond reading them: 25 (Qwen3-30B-A3B) to 42 µs, median 30, on an H100 and H200
+# (aiconfigurator moe sweeps, vLLM 0.24: latency over 1 to 128 tokens against the expected distinct experts' bytes).
+EXPERTS_S = 30e-6
 
 
 def _by_format(rate: object) -> object:
@@ -44,6 +48,10 @@ class GPU:
         Share of the bandwidth that reading weights, and attention reading the KV cache, reach.
     gemm_efficiency : float
         Share of the matrix rate that large GEMMs reach inside a model.
+    layer_s : float
+        Launch gaps and ramps of one layer's kernels, seconds.
+    experts_s : float
+        The same of one layer's routed experts, which are several kernels, seconds.
     tdp_w : float
         Power limit, watts; 0 where not given.
     price_per_hour : float, optional
@@ -68,6 +76,8 @@ class GPU:
     memory_efficiency: Share = 0.9
     kv_efficiency: Share = 0.9
     gemm_efficiency: Share = 0.75
+    layer_s: NonNegativeFloat = LAYER_S
+    experts_s: NonNegativeFloat = EXPERTS_S
     tdp_w: NonNegativeFloat = 0.0
     price_per_hour: PositiveFloat | None = None
     aliases: tuple[str, ...] = ()

@@ -32,7 +32,7 @@ def costs_of(roofline: RooflineFields) -> Costs:
     ring_s, latency_s = _all_reduce(roofline)
     step_s, request_s = roofline.host_s
     return Costs(
-        fixed_s=step_s + shape.num_hidden_layers * roofline.layer_overhead_s + latency_s,
+        fixed_s=step_s + roofline.layers_s + latency_s,
         request_s=request_s,
         token_s=activation_s + ring_s,
         activation_s=activation_s,

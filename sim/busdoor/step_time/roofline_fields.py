@@ -13,6 +13,13 @@ from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
 from busdoor.step_time.base import TermSeconds
 
+# One small kernel: GEMMs of one row and under 4 MB take 2.5 to 4.3 µs on A100 to B300 (aiconfigurator gemm sweeps).
+KERNEL_S = 3.2e-6
+EXPERTS_LESS_KERNELS = 1  # an MLP's three go, router and top-k come
+SHARED_KERNELS = 4  # gate and up, activation, down, sum
+# DeepSeek's attention in vLLM: norms of compressed queries and keys, expanded queries, products with W_UK and W_UV.
+LATENT_KERNELS = 5
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RooflineFields:
@@ -36,8 +43,9 @@ class RooflineFields:
         Whose host it is; vllm unless given.
     step_overhead_s, request_overhead_s : float, optional
         Host time of a step, and of a request in it, in place of the engine's.
-    layer_overhead_s : float
-        Launch gaps and ramps of a layer's kernels (BLIS's fit on an H100: 32.1 µs).
+    layer_overhead_s, experts_overhead_s : float, optional
+        Launch gaps and ramps of a layer's kernels, and of a layer's routed experts, in place of the
+        catalogue's for the GPU.
     all_reduce_latency_s, link_efficiency : float, optional
         Latency of one all-reduce, and the share of the link bandwidth that it reaches, in place of
         those measured on links like the GPU's (see `roofline_costs.all_reduce_of`).
@@ -54,7 +62,8 @@ class RooflineFields:
     attention_efficiency: Share = 0.55
     engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
     step_overhead_s: TermSeconds | None = None
-    layer_overhead_s: TermSeconds = 32e-6
+    layer_overhead_s: TermSeconds | None = None
+    experts_overhead_s: TermSeconds | None = None
     request_overhead_s: TermSeconds | None = None
     all_reduce_latency_s: TermSeconds | None = None
     link_efficiency: Share | None = None
@@ -68,6 +77,28 @@ class RooflineFields:
     def weights(self) -> Dtype:
         """Format of the weights: the checkpoint's unless another is given."""
         return self.weight_dtype or self.model.weight_dtype
+
+    @property
+    def layers_s(self) -> float:
+        """Launch gaps and ramps of all layers' kernels, seconds.
+
+        To those that every layer has, a mixture of experts adds router and choice, and has its fused
+        experts in place of an MLP; shared experts, an MLP and a sum; latent attention, the two
+        compressions, their norms and the two products with compressed keys and values.
+
+        Examples
+        --------
+        >>> [round(RooflineFields("h100", name).layers_s * 1e3, 2) for name in ("qwen3-4b", "qwen3-30b-a3b")]
+        [1.15, 2.82]
+        """
+        card, shape = self.gpu, self.model
+        layer_s = card.layer_s if self.layer_overhead_s is None else self.layer_overhead_s
+        experts_s = card.experts_s if self.experts_overhead_s is None else self.experts_overhead_s
+        kernel_s = min(KERNEL_S, layer_s)  # none where a layer is said to have no gaps
+        latent = LATENT_KERNELS * kernel_s if shape.kv_lora_rank else 0.0
+        mixture = experts_s - EXPERTS_LESS_KERNELS * kernel_s
+        mixture += SHARED_KERNELS * kernel_s if shape.shared_intermediate_size else 0.0
+        return shape.num_hidden_layers * (layer_s + latent) + shape.num_expert_layers * max(0.0, mixture)
 
     @property
     def host_s(self) -> tuple[float, float]:
