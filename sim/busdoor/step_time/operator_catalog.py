@@ -211,6 +211,9 @@ def _modes(model: str | ModelShape, formats: Formats) -> tuple[str, tuple[str | 
     else:
         name = configuration_of(model, weights)
         own = weights in (None, model.weight_dtype) or plain(name).endswith(f"-{weights}")
-    if formats.quant_mode is not None:
-        return name, (formats.quant_mode, formats.quant_mode)
+    if (mode := formats.quant_mode) is not None:
+        common = import_module(f"{PACKAGE}.sdk.common")
+        if mode not in common.GEMMQuantMode.__members__:
+            raise unknown("a format with operator tables", mode, common.GEMMQuantMode.__members__)
+        return name, (mode, mode if mode in common.MoEQuantMode.__members__ else None)
     return name, OWN if own or weights is None else QUANT_MODES[weights]

@@ -29,7 +29,7 @@ def load_tables(deployment: Deployment) -> OperatorTables:
     """
     try:
         with _HEARD.of(deployment):
-            engine = _evaluator(deployment)
+            engine = load_evaluator(deployment)
             tables = OperatorTables(engine)
             _look_up_each(tables)
     except Exception as error:  # the package raises a dozen types, RuntimeErrors among them
@@ -38,7 +38,9 @@ def load_tables(deployment: Deployment) -> OperatorTables:
     return tables
 
 
-def _evaluator(deployment: Deployment) -> Any:
+@cache
+def load_evaluator(deployment: Deployment) -> Any:
+    """Return the package's own evaluator of a deployment: an `AicEngine`."""
     where = (deployment.model, deployment.system, deployment.backend)
     _database(deployment).supported_quant_mode["gemm"]  # opens the tables, of which it warns here
     spec = import_module(f"{PACKAGE}.sdk.engine").compile_engine(*where, **deployment.options)

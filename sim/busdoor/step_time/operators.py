@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -121,13 +120,16 @@ class OperatorStepTime(StepTime):
     @cached_property
     def times(self) -> OperatorTimes:
         """What looks up, and keeps what it has found."""
-        step_s, request_s = self.step_overhead_s, self.request_overhead_s
-        engine_step_s, engine_request_s = self.engine.host_s(self.tp)
-        return OperatorTimes(
-            load_tables(self.deployment),
-            engine_step_s if step_s is None else step_s,
-            engine_request_s if request_s is None else request_s,
-            self.dp,
+        return OperatorTimes(load_tables(self.deployment), *self.host_s, self.dp)
+
+    @property
+    def host_s(self) -> tuple[float, float]:
+        """Host seconds of a step, and of a request in it."""
+        step_s, request_s = self.engine.host_s(self.tp)
+        given_s, given_request_s = self.step_overhead_s, self.request_overhead_s
+        return (
+            step_s if given_s is None else given_s,
+            request_s if given_request_s is None else given_request_s,
         )
 
     def pieces(self, batch: Batch, repeat: int) -> Pieces:
@@ -152,8 +154,8 @@ class OperatorStepTime(StepTime):
         named = ("gpu", "model", "engine")
         fields = (name for name in self.__dataclass_fields__ if name not in named)
         given = {name: value for name in fields if (value := getattr(self, name)) is not None}
-        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else asdict(self.gpu)
+        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else self.gpu.to_table()
         known = self.model in map(model, model_names())
-        shape = self.model.name if known else asdict(self.model)
+        shape = self.model.name if known else self.model.to_table()
         table = {"gpu": card, "model": shape, "engine": self.engine.describe()}
         return {"name": "operators", **table, **given}
