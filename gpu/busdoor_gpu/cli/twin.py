@@ -8,6 +8,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from busdoor.cli.flags import Json
+from busdoor.cli.twin_url import UrlFlags, refuse_without_url, twin_of_url
 from busdoor_gpu.cli.flags import GridFlags, MachineFlags
 
 if TYPE_CHECKING:
@@ -28,14 +29,16 @@ def twin(
     budget: str = "100s",
     grid: GridFlags = GridFlags(),
     seed: int = 0,
+    server: UrlFlags = UrlFlags(),
     json: Json = False,
 ) -> int:
-    """Calibrate the simulator to this machine, and report its errors.
+    """Calibrate the simulator to this machine, or to a server by its address, and report its errors.
 
     Measures a grid of iterations, fits the step time to it, replays held-out traces (a burst, and open arrivals at
     several loads, under continuous batching and, if it can keep up, static batching), and compares the simulator with
     these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their validation and
-    report.html. After an interruption the same command with its folder as --out continues where it stopped.
+    report.html. After an interruption the same command with its folder as --out continues where it stopped. With --url
+    a server is measured instead: at some rates to calibrate, at others to check what was predicted before.
 
     Parameters
     ----------
@@ -48,6 +51,9 @@ def twin(
     seed
         Seed of weights, grid, lengths and arrivals.
     """
+    if server.url is not None:
+        return twin_of_url(server, out, overwrite, seed, json)
+    refuse_without_url(server)
     from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
     from busdoor.core.study_paths import locked, resumed_folder

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
     from busdoor.observe.observation import Observation
+    from busdoor.observe.twin import ServerTwin
     from busdoor.results.result import Result
     from busdoor.sweep import Sweep
     from busdoor.validation.validation import Validation
@@ -104,6 +105,16 @@ def print_observation(seen: Observation, engine: Result | None) -> None:
     for reason, count in refusals(result.requests).items():
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     _print_lines(console, [f"Doubt: {doubt}" for doubt in seen.doubts], style="yellow")
+
+
+def print_predictions(made: ServerTwin) -> None:
+    """Print predictions beside what was measured afterwards, and where the TTFT comes from."""
+    from busdoor.observe.table_text import PREDICTION_COLUMNS, prediction_cells, split_lines
+
+    console = Console()
+    console.print("Predictions, each written before its run, against what was measured:", highlight=False)
+    console.print(_grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity"))
+    _print_lines(console, split_lines(made.front_end_s, made.splits))
 
 
 def print_calibration(calibration: Calibration) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pandas as pd
 from busdoor.core.format import duration, percent
 from busdoor.observe.observation import Observation
 from busdoor.results.result import Result
+
+PREDICTION_COLUMNS = ("predicted", "measured", "error", "error (ms)", "95 % of a mean", "n")
 
 
 def what_was_observed(meta: Mapping[str, Any]) -> str:
@@ -86,3 +89,36 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
         "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
         "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
     }
+
+
+def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Return a row per predicted run and quantity."""
+    return [_prediction_row(row) for row in table.to_dict("records")]
+
+
+def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
+    is_rate = row["quantity"].endswith("rate")
+    predicted, measured = (
+        f"{row[key]:.0f}/s" if is_rate else duration(1e3 * row[key]) for key in ("predicted", "measured")
+    )
+    load = f"ρ {row['load']:.2f}" if isfinite(row["load"]) else "burst"
+    cells = [
+        predicted,
+        measured,
+        f"{100 * row['error']:+.1f} %",
+        "–" if is_rate else f"{row['error_ms']:+.1f}",
+        f"±{100 * row['half_width']:.0f} %" if isfinite(row["half_width"]) else "–",
+        f"{row['n']:,}",
+    ]
+    return f"{row['run']}, {load}: {row['quantity']}", cells
+
+
+def split_lines(front_end_s: float, splits: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return a line per run that splits its mean TTFT, after the front end that predictions used."""
+    if not splits:
+        return ["The server's own iterations were not recorded: its front end is part of the fitted step time."]
+    lines = [f"Front end in the predictions: {duration(1e3 * front_end_s)}."]
+    for name, parts in splits.items():
+        shares = ", ".join(f"{part} {duration(1e3 * own)}" for part, own in parts.items())
+        lines.append(f"Mean TTFT of {name}: {shares}.")
+    return lines

@@ -93,3 +93,32 @@ def test_serve_serves_until_it_is_interrupted(trace, tmp_path):
         server.communicate(timeout=20)
     assert server.returncode == 130
     assert Result.load(tmp_path / "seen").meta["served_model"] == "llama-3.1-8b"
+
+
+class TestTwinOfAServer:
+    def test_it_prints_predictions_beside_measurements(self, url, trace, tmp_path, capsys):
+        out = tmp_path / "twin"
+        flags = ["--rate", "3", "--rate", "9", "--predict", "6", "--num-requests", "60"]
+        policy = "vllm,max_num_seqs=8,max_num_batched_tokens=256"
+        lengths = tmp_path / "lengths.csv"
+        rows = [f"{0.1 * i},{10 + 37 * i % 230},{2 + 11 * i % 37}" for i in range(60)]
+        lengths.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), "utf-8")
+        arguments = ["--workload", str(lengths), "--policy", policy, "--out", str(out), *flags]
+        assert main(["twin", "--url", url, *arguments]) == 0
+        assert "rate-6, ρ" in capsys.readouterr().out
+        assert json.loads((out / "twin.json").read_text())["complete"]
+        assert {path.name for path in (out / "runs").iterdir()} == {"rate-3", "rate-6", "rate-9"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--url", "http://127.0.0.1:9"], "twin --url needs --rate, to calibrate on, and --predict"),
+            (["--rate", "2"], "--rate applies only to --url"),
+            (["--url", "http://127.0.0.1:9", "--rate", "2", "--predict", "2"], "have a rate in common"),
+        ],
+    )
+    def test_a_mistake_is_one_sentence(self, capsys, tmp_path, monkeypatch, arguments, says):
+        monkeypatch.chdir(tmp_path)
+        assert main(["twin", *arguments]) == 2
+        assert says in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,132 @@
+"""`busdoor twin --url`: a twin of a server that answers at an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Group, Parameter
+
+if TYPE_CHECKING:
+    from busdoor.observe.twin import Plan, ServerTwin
+    from busdoor_workloads import Trace
+
+SETTINGS = "twin.json"
+_GROUP = Group("A server by its address")
+
+
+@Parameter(name="*", group=_GROUP)
+@dataclass(frozen=True, kw_only=True)
+class UrlFlags:
+    """What makes a twin of a server: flags of twin alone.
+
+    Parameters
+    ----------
+    url
+        An OpenAI-compatible server, as in http://127.0.0.1:8000. It is measured at some rates,
+        calibrated, predicted at others and then measured there.
+    workload
+        A profile (azure-conv, azure-code ...) or a trace file.
+    rate
+        Rates to calibrate on, requests per second: two that are well apart.
+    predict
+        Rates that are predicted before they are measured.
+    num_requests
+        Requests per run.
+    policy
+        How the server schedules, where it does not say: vllm,max_num_seqs=64 ...
+    step_log
+        File of busdoor's recorder in vLLM on this machine; without it the fit is to requests alone.
+    served_model
+        Model to ask for; only needed where the server has several.
+    """
+
+    url: str | None = None
+    workload: str | None = None
+    rate: tuple[float, ...] = ()
+    predict: tuple[float, ...] = ()
+    num_requests: int | None = None
+    policy: str | None = None
+    step_log: Path | None = None
+    served_model: str | None = None
+
+
+def refuse_without_url(given: UrlFlags) -> None:
+    """Raise ValueError for a flag that applies only to a server by its address."""
+    for one in fields(given):
+        if getattr(given, one.name) != one.default:
+            flag = f"--{one.name.replace('_', '-')}"
+            raise ValueError(f"{flag} applies only to --url, the address of a server; add that, or leave it out")
+
+
+def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, json: bool) -> int:
+    """Make the twin, print its errors, and return the exit code."""
+    from busdoor.cli.output import output
+    from busdoor.cli.progress import progress_bar
+    from busdoor.cli.render import print_calibration, print_predictions
+    from busdoor.core.json import write_json
+    from busdoor.core.study_paths import locked, resumed_folder
+    from busdoor.observe.twin import CALIBRATION, make_twin
+
+    if not given.rate or not given.predict:
+        raise ValueError(
+            "twin --url needs --rate, to calibrate on, and --predict, to predict, as in --rate 2 --predict 4"
+        )
+    plan = _plan(given, seed)
+    folder = resumed_folder(out, "twin", SETTINGS, overwrite)
+    with locked(folder), output(json) as answer:
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {key: str(getattr(given, key)) for key in ("url", "workload", "rate", "predict", "num_requests")}
+        write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": False})
+        with progress_bar(f"asking {given.url}") as report:
+            made = make_twin(plan, folder, report)
+        write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": True})
+        print_calibration(made.calibration)
+        print_predictions(made)
+        print(f"Calibration: {folder / CALIBRATION}; runs and predictions: {folder}")
+        answer(lambda: _numbers(made))
+    return 0
+
+
+def _plan(given: UrlFlags, seed: int) -> Plan:
+    """Draw a trace for every rate, each with a seed of its own."""
+    from busdoor.calibration.teacher_forcing import check_policy
+    from busdoor.config import parse_policy
+    from busdoor.observe.how import How
+    from busdoor.observe.twin import Plan
+
+    assert given.url is not None
+    names = [f"rate-{rate:g}" for rate in (*given.rate, *given.predict)]
+    if len(set(names)) < len(names):
+        raise ValueError("--rate and --predict have a rate in common; a rate that was calibrated on is no prediction")
+    traces = dict(zip(names, _traces(given, seed), strict=True))
+    split = len(given.rate)
+    return Plan(
+        given.url,
+        {name: traces[name] for name in names[:split]},
+        {name: traces[name] for name in names[split:]},
+        How(model=given.served_model, seed=seed),
+        given.step_log,
+        check_policy(parse_policy(given.policy)) if given.policy else None,
+    )
+
+
+def _traces(given: UrlFlags, seed: int) -> list[Trace]:
+    from busdoor.cli.from_flags import configured, overrides
+
+    found = []
+    for number, rate in enumerate((*given.rate, *given.predict)):
+        tables = overrides(workload=given.workload, num_requests=given.num_requests, rate=rate)
+        settled = configured(None, tables, {"workload": {"name": "azure-conv"}})
+        found.append(settled.workload.trace(seed, number))
+    return found
+
+
+def _numbers(made: ServerTwin) -> dict[str, Any]:
+    return {
+        "calibration": made.calibration.to_dict(),
+        "front_end_s": made.front_end_s,
+        "predictions": made.table.to_dict("records"),
+        "ttft_split_s": dict(made.splits),
+    }
