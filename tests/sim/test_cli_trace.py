@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from busdoor.cli import main
-from busdoor.cli.trace import trace as app
+from busdoor.cli.traces.commands import trace as app
 from busdoor_workloads.fetch import PUBLIC_TRACES
 from busdoor_workloads.formats import read_trace
 

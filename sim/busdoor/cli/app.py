@@ -25,10 +25,12 @@ COMMANDS = {
     "demo": "Show static and continuous batching on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison, capacity study or result again.",
     "report": "Write a saved study or result as one HTML page, with timelines that play.",
-    "trace": "Describe, generate, convert and fetch request traces.",
 }
 for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
+app.command(
+    "busdoor.cli.traces.commands:trace", name="trace", help="Describe, generate, convert and fetch request traces."
+)
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command(
     "busdoor_gpu.cli.replay:replay",

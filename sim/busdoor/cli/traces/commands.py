@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from busdoor.cli.flags import Json, Rate, ReadFlags
-from busdoor.cli.trace_source import read_file, trace_of
+from busdoor.cli.traces.source import read_file, trace_of
 
 if TYPE_CHECKING:
     from busdoor_workloads import Trace

@@ -1,0 +1,1 @@
+"""`busdoor trace`: describe, generate, convert and fetch request traces."""
