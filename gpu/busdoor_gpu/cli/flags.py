@@ -20,7 +20,7 @@ class MachineFlags:
     backend
         triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
     model
-        Model of the catalogue, tiny-llama, tiny-qwen3, or the folder of a Llama or Qwen3 checkpoint; by default the
+        Model of the catalogue, tiny-llama, tiny-qwen2, tiny-qwen3, or the folder of a checkpoint; by default the
         configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.

@@ -80,7 +80,7 @@ class Model:
         x = backend.rmsnorm(residual, weights.layers[0].input_norm, eps)
         next_norms = [layer.input_norm for layer in weights.layers[1:]] + [weights.norm]
         for layer, cache, next_norm in zip(weights.layers, caches, next_norms, strict=True):
-            qkv = linear(x, layer.qkv)
+            qkv = linear(x, layer.qkv, layer.qkv_bias)
             query = backend.rope_kv_write(qkv, inputs.positions, inputs.slot_mapping, self.rope, cache, layer.head_norm)
             x = linear(attend(query, *cache).flatten(1), layer.attention_out)
             x = backend.rmsnorm(x, layer.mlp_norm, eps, residual)

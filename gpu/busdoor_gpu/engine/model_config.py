@@ -14,11 +14,17 @@ import torch
 from busdoor.catalog import ModelShape, model
 from busdoor.core.registry import checked
 
-_FAMILIES = {"LlamaForCausalLM": False, "Qwen3ForCausalLM": True}  # architecture: whether it norms queries and keys
-_NEEDED = (
-    ("num_experts", 1), ("mlp", "gated"), ("bias", "none"), ("norm_bias", False), ("learned_positions", 0),
-    ("sliding_window", 0), ("kv_lora_rank", 0), ("norms_per_layer", 2),
-)  # fmt: skip
+# What distinguishes an architecture from Llama, in the shape's fields.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "LlamaForCausalLM": {},
+    "MistralForCausalLM": {},
+    "Qwen2ForCausalLM": {"bias": "qkv"},
+    "Qwen3ForCausalLM": {"qk_norm": True},
+}
+_RUNS = {
+    "num_experts": (1,), "mlp": ("gated",), "bias": ("none", "qkv"), "norm_bias": (False,), "learned_positions": (0,),
+    "sliding_window": (0,), "kv_lora_rank": (0,), "norms_per_layer": (2,),
+}  # fmt: skip
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _TINY: dict[str, Any] = {
     "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
@@ -26,13 +32,14 @@ _TINY: dict[str, Any] = {
 }  # fmt: skip
 TINY = {
     "tiny-llama": ModelShape(name="tiny-llama", **_TINY),
+    "tiny-qwen2": ModelShape(name="tiny-qwen2", bias="qkv", **_TINY),
     "tiny-qwen3": ModelShape(name="tiny-qwen3", qk_norm=True, tie_word_embeddings=True, **_TINY),
 }
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama or Qwen3: its shape, and the constants that change its numbers but not its speed.
+    """A Llama, Mistral, Qwen2 or Qwen3: its shape, and the constants that change its numbers but not its speed.
 
     Parameters
     ----------
@@ -56,9 +63,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         shape = self.shape
-        wrong = [f"{name} = {getattr(shape, name)!r}" for name, right in _NEEDED if getattr(shape, name) != right]
+        wrong = [f"{name} = {value!r}" for name, runs in _RUNS.items() if (value := getattr(shape, name)) not in runs]
         if wrong:
-            raise ValueError(f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama or Qwen3")
+            raise ValueError(
+                f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama, Mistral, Qwen2 or Qwen3"
+            )
 
     def inverse_frequencies(self) -> torch.Tensor:
         """Return the radians by which one position rotates each pair of dimensions: float64, [head_dim / 2].
@@ -105,9 +114,7 @@ def find_model(name: str) -> ModelConfig:
     try:
         shape = model(name)
     except ValueError as error:
-        raise ValueError(
-            f"{error}; on a CPU there are {' and '.join(TINY)} too, or give a checkpoint's folder"
-        ) from None
+        raise ValueError(f"{error}; on a CPU there are {', '.join(TINY)} too, or give a checkpoint's folder") from None
     return ModelConfig(shape)
 
 
@@ -130,8 +137,9 @@ def read_config(folder: Path) -> ModelConfig:
         "head_dim": found.get("head_dim") or found["hidden_size"] // heads,
         "num_key_value_heads": found.get("num_key_value_heads", heads),
         "tie_word_embeddings": found.get("tie_word_embeddings", False),
-        "qk_norm": _FAMILIES[family],
         "bias": "all" if found.get("attention_bias") or found.get("mlp_bias") else "none",
+        **_window(found),
+        **_FAMILIES[family],
         **{key: found[key] for key in _TINY if key not in ("head_dim", "num_key_value_heads")},
     }
     for key in ("rope_parameters", "rope_scaling"):
@@ -143,6 +151,14 @@ def read_config(folder: Path) -> ModelConfig:
     }
     shape = checked(ModelShape, fields, f"{folder}/config.json")
     return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), found["rms_norm_eps"], folder)
+
+
+def _window(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a window that hides keys, if there is one; Qwen's files name one that is not used."""
+    window = found.get("sliding_window") if found.get("use_sliding_window", True) else None
+    if not window or window >= found["max_position_embeddings"]:
+        return {}
+    return {"sliding_window": window, "num_window_layers": found["num_hidden_layers"]}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

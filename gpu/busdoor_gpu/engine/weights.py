@@ -22,6 +22,7 @@ class Layer:
 
     input_norm: torch.Tensor
     qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
     head_norm: HeadNorm | None
     attention_out: torch.Tensor
     mlp_norm: torch.Tensor
@@ -52,6 +53,8 @@ def random_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype
         made = torch.empty(sum(part[1][0] for part in parts), *shape[1:], device=device, dtype=dtype)
         if "norm" in name:
             return made.normal_(1.0, 0.1, generator=generator)
+        if name.endswith("bias"):
+            return made.normal_(0.0, 0.1, generator=generator)
         return made.normal_(0.0, 1.0 if "embed" in name else shape[1] ** -0.5, generator=generator)
 
     return _build(config, draw)
@@ -109,12 +112,14 @@ def _build(config: ModelConfig, source: Source) -> Weights:
     q, kv = shape.num_attention_heads * head, shape.num_key_value_heads * head
 
     def layer(i: int) -> Layer:
-        def get(*parts: tuple[str, tuple[int, ...]]) -> torch.Tensor:
-            return source([(f"layers.{i}.{name}.weight", size) for name, size in parts])
+        def get(*parts: tuple[str, tuple[int, ...]], kind: str = "weight") -> torch.Tensor:
+            return source([(f"layers.{i}.{name}.{kind}", size) for name, size in parts])
 
+        projections = [(f"self_attn.{x}_proj", n) for x, n in (("q", q), ("k", kv), ("v", kv))]
         return Layer(
             input_norm=get(("input_layernorm", (hidden,))),
-            qkv=get(*((f"self_attn.{x}_proj", (n, hidden)) for x, n in (("q", q), ("k", kv), ("v", kv)))),
+            qkv=get(*((name, (n, hidden)) for name, n in projections)),
+            qkv_bias=get(*((name, (n,)) for name, n in projections), kind="bias") if shape.bias == "qkv" else None,
             head_norm=HeadNorm(
                 get(("self_attn.q_norm", (head,))), get(("self_attn.k_norm", (head,))), config.rms_norm_eps
             )

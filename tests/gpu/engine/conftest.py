@@ -89,7 +89,8 @@ def _logits(model, tokens):
     cos, sin = model.rope[: len(tokens), None].chunk(2, dim=-1)
     x = weights.embedding[tokens]
     for layer in weights.layers:
-        qkv = (_norm(x, layer.input_norm, eps) @ layer.qkv.T).view(len(tokens), -1, shape.head_dim)
+        qkv = _norm(x, layer.input_norm, eps) @ layer.qkv.T
+        qkv = (qkv if layer.qkv_bias is None else qkv + layer.qkv_bias).view(len(tokens), -1, shape.head_dim)
         q, k, v = qkv.split([shape.num_attention_heads, *[shape.num_key_value_heads] * 2], dim=1)
         if layer.head_norm:
             q, k = _norm(q, layer.head_norm.q_weight, eps), _norm(k, layer.head_norm.k_weight, eps)
@@ -107,8 +108,8 @@ def _norm(x, weight, eps):
 
 @pytest.fixture(scope="session")
 def models():
-    """The two families, tiny, in float32."""
-    return {name: load_model(name, "cpu") for name in ("tiny-llama", "tiny-qwen3")}
+    """The families, tiny, in float32."""
+    return {name: load_model(name, "cpu") for name in ("tiny-llama", "tiny-qwen2", "tiny-qwen3")}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Real checkpoints: Llama and Qwen3 answer as transformers makes them answer with the same weights."""
+"""Real checkpoints: each architecture answers as transformers does with the same weights."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq
           "original_max_position_embeddings": 64}  # fmt: skip
 CASES = {
     "llama": (transformers.LlamaConfig(**SHAPE, rope_parameters=LLAMA3), "1GB"),
+    "mistral": (transformers.MistralConfig(**SHAPE, sliding_window=None), "1GB"),
+    "qwen2": (transformers.Qwen2Config(**SHAPE, tie_word_embeddings=True), "1GB"),
     "qwen3": (transformers.Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=True), "1GB"),
     "llama sharded": (transformers.LlamaConfig(**SHAPE, tie_word_embeddings=False), "100KB"),
 }
@@ -34,6 +36,9 @@ def checkpoint(request, tmp_path):
     config, shard = CASES[request.param]
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # transformers begins with zeros
+            torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == ("sharded" in request.param)
     return model, tmp_path
@@ -78,7 +83,8 @@ def test_a_config_of_before_transformers_5_is_read_too(tmp_path):
         ({"rope_scaling": ["llama3"], "rope_parameters": None}, "rope_scaling is .*it must be a table"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1.0}}, "factor of the rope is None"),
         ({"architectures": "LlamaForCausalLM"}, "is not a model's configuration"),
-        ({"attention_bias": True}, "has bias = 'all'; the engine runs models shaped as Llama or Qwen3"),
+        ({"attention_bias": True}, "has bias = 'all'; the engine runs models shaped as Llama, Mistral, Qwen2 or Qwen3"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 64}, "has sliding_window = 64; the engine runs"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "rope_type = 'yarn'; the engine supports"),
     ],
 )

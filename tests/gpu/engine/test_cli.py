@@ -90,7 +90,7 @@ def test_arrivals_by_the_clock_all_at_once_or_in_a_closed_loop(files, flags, arr
         ({"model": ""}, "--model is empty; give a model's name"),
         ({"time_scale": float("inf")}, "--time-scale is inf; it must be more than 0, and finite"),
         ({"model": "./no/such"}, "--model ./no/such: there is no such folder"),
-        ({"model": "opt-13b"}, "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama or Qwen3"),
+        ({"model": "opt-13b"}, "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama, Mistral, Qwen2 or Qwen3"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(files, flags, sentence):

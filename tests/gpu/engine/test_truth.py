@@ -26,12 +26,15 @@ def test_every_policy_answers_each_request_as_if_it_were_alone(run, alone):
         assert result.meta["outputs"][row] == alone("tiny-llama", trace, row), f"request {row}"
 
 
+@pytest.mark.parametrize("family", ["tiny-qwen2", "tiny-qwen3"])
 @pytest.mark.parametrize("name", ["vllm preempting", "static"])
-def test_so_does_a_model_with_norms_on_queries_and_keys(name, policies, models, torch_backend, new_trace, alone):
+def test_so_does_a_model_with_biases_or_norms_on_queries_and_keys(
+    name, family, policies, models, torch_backend, new_trace, alone
+):
     trace = new_trace(seed=1)
-    outputs = serve(trace, policies[name](), models["tiny-qwen3"], torch_backend).meta["outputs"]
+    outputs = serve(trace, policies[name](), models[family], torch_backend).meta["outputs"]
     for row in range(len(trace)):
-        assert outputs[row] == alone("tiny-qwen3", trace, row), f"request {row}"
+        assert outputs[row] == alone(family, trace, row), f"request {row}"
 
 
 def test_the_policies_are_put_through_what_their_names_say(policies, models, torch_backend, new_trace):
