@@ -37,6 +37,7 @@ PUBLISHED_PARAMETERS = {
     "yi-34b": 34_388_917_248,
     "llama-3.2-3b": 3_212_749_824,
     "llama-3.1-405b": 405_853_388_800,
+    "qwen2.5-1.5b": 1_543_714_304,
     "qwen2.5-7b": 7_615_616_512,
     "qwen2.5-72b": 72_706_203_648,
     "qwen1.5-moe-a2.7b": 14_315_784_192,
@@ -59,7 +60,13 @@ PUBLISHED_PARAMETERS = {
     "gpt-oss-120b": 116_829_156_672,
 }
 # Told in whole billions, or with a tower for pictures (0.42e9 and 0.87e9) that is not read.
-PUBLISHED_BILLIONS = {"glm-4.5": 355, "glm-4.5-air": 106, "llama-4-scout": 109, "gemma-3-27b": 27.4}
+PUBLISHED_BILLIONS = {
+    "glm-4.5": 355,
+    "glm-4.5-air": 106,
+    "llama-4-scout": 109,
+    "llama-4-maverick": 402,
+    "gemma-3-27b": 27.4,
+}
 DENSE = [name for name in model_names() if model(name).num_experts == 1]
 
 

@@ -53,7 +53,7 @@ QWEN3_235B = {
 
 def test_a_mixture_of_experts_leaves_the_kv_tokens_that_vllm_reports():
     """Qwen3-235B-A22B-FP8 on 4 H100, vLLM's defaults of the time: 178,880 tokens (vllm issue 21348)."""
-    blocks = kv_capacity("h100", QWEN3_235B, weight_dtype="fp8", tp=4, gpu_memory_utilization=0.9)
+    blocks = kv_capacity("h100", QWEN3_235B, weight_dtype="fp8", tp=4, gpu_memory_utilization=0.9, vllm="0.9")
     assert blocks * 16 == pytest.approx(178_880, rel=0.02)
 
 
@@ -61,10 +61,10 @@ def test_the_working_space_of_experts_grows_with_top_k_and_the_budget():
     def reserve(budget=8192, **fields):
         return memory_plan("h200", QWEN3_235B | fields, tp=4, max_num_batched_tokens=budget).reserve_bytes
 
-    dense = reserve(num_experts=1, num_experts_per_tok=1)
-    rows = [reserve(num_experts_per_tok=k) - dense for k in (1, 2, 8)]
+    dense = {"num_experts": 1, "num_experts_per_tok": 1}
+    rows = [reserve(num_experts_per_tok=k) - reserve(**dense) for k in (1, 2, 8)]
     assert rows == pytest.approx([rows[0], 2 * rows[0], 8 * rows[0]])
-    assert reserve(budget=4096) - dense == pytest.approx(4 * rows[0])
+    assert reserve(budget=4096) - reserve(budget=4096, **dense) == pytest.approx(4 * rows[0])
 
 
 def test_opt_13b_on_an_a100_40gb_has_the_vllm_papers_slots():

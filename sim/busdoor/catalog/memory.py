@@ -5,21 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
+from busdoor.catalog.dtypes import Dtype
 from busdoor.catalog.gpus import GIB, GPU, gpu
 from busdoor.catalog.models import model
 from busdoor.catalog.shape import ModelShape
+from busdoor.catalog.working_space import NEWEST, VllmVersion, reserve_bytes
 
-# Working space of vLLM, fitted to what its logs report beside weights and KV cache (tests/sim/test_catalog.py):
-# the CUDA context, cuBLAS workspaces and NCCL (0.12 to 0.35 GiB without tp) ...
-RUNTIME_BYTES = 0.35 * GIB
-# ... and the sampler's profiling run over max_num_seqs rows of logits: 16 and 32-bit logits, probabilities, and a sort.
-SAMPLER_BYTES_PER_LOGIT = 17.0
-ACTIVATION_BYTES = BYTES_PER_VALUE["bf16"]
-# A mixture of experts holds each token once for every expert that it visits: vLLM keeps two workspaces of M × top-k
-# rows (fused_moe/experts/triton_moe.py, `workspace_shapes`), beside quantised copies, their alignment and what tp adds.
-# Fitted to the one published log: Qwen3-235B-A22B-FP8 on 4 H100, 8.11 GiB or 178,880 tokens (vllm issue 21348).
-MOE_ROW_COPIES = 10.5
 GPU_MEMORY_UTILIZATION = 0.92  # vLLM 0.32, config/cache.py; 0.9 in older versions
 
 
@@ -95,41 +86,6 @@ def _large(card: GPU) -> bool:
     return card.memory_gib >= 70 and "a100" not in card.name
 
 
-def reserve_bytes(shape: ModelShape, max_num_batched_tokens: int, max_num_seqs: int, tp: int = 1) -> float:
-    """Working space that vLLM keeps free of KV blocks, bytes.
-
-    The larger of two peaks of its profiling run, which do not fall together: the forward pass of a full token budget
-    (the residual stream twice, and the MLP's input and output, at 16 bits) and the sampler over `max_num_seqs` rows;
-    plus what the runtime takes, and the rows of a mixture of experts, which stay. CUDA graphs are not in it: vLLM
-    captured them in the memory outside its share; since 0.21 it takes an estimate of them from its share, which is why
-    the default share grew.
-
-    Examples
-    --------
-    >>> round(reserve_bytes(model("llama-3.1-8b"), 8192, 1024) / 2**30, 2)
-    2.43
-    """
-    experts = max_num_batched_tokens * _moe_width(shape, tp) * ACTIVATION_BYTES
-    width = 2 * shape.hidden_size + 3 * _widest_mlp(shape) / tp
-    forward = max_num_batched_tokens * width * ACTIVATION_BYTES
-    return RUNTIME_BYTES + experts + max(forward, max_num_seqs * shape.vocab_size * SAMPLER_BYTES_PER_LOGIT)
-
-
-def _widest_mlp(shape: ModelShape) -> int:
-    """Return the width of the widest MLP that is not a routed expert; of an expert where there is no other."""
-    if shape.num_expert_layers == shape.num_hidden_layers:
-        return shape.shared_intermediate_size or shape.expert_width
-    return max(shape.intermediate_size, shape.shared_intermediate_size)
-
-
-def _moe_width(shape: ModelShape, tp: int) -> float:
-    """Return the values that a mixture of experts holds for each token: its top-k rows; 0 for a dense model."""
-    if shape.num_experts == 1:
-        return 0.0
-    row = max(shape.hidden_size, 2 * shape.expert_width / tp)
-    return MOE_ROW_COPIES * shape.num_experts_per_tok * row
-
-
 def memory_plan(
     card: str | GPU,
     shape: str | ModelShape,
@@ -142,6 +98,7 @@ def memory_plan(
     context_tokens: float | None = None,
     max_num_batched_tokens: int | None = None,
     max_num_seqs: int | None = None,
+    vllm: VllmVersion = NEWEST,
 ) -> MemoryPlan:
     """Split a GPU's memory as vLLM does, whether or not the model fits.
 
@@ -162,6 +119,8 @@ def memory_plan(
         takes less. Without it every layer keeps every token, which is how vLLM counts in its log.
     max_num_batched_tokens, max_num_seqs : int
         Limits that the working space depends on; vLLM's defaults for the GPU unless given.
+    vllm : {"0.9", "0.11", "0.18"}
+        Version whose working space it is: up to 0.11.0, 0.11.1 to 0.17, or from 0.18 on.
 
     Raises
     ------
@@ -184,7 +143,7 @@ def memory_plan(
     return MemoryPlan(
         usable_bytes=card.memory_bytes * gpu_memory_utilization,
         weight_bytes=shape.weight_bytes(weight_dtype) / tp,
-        reserve_bytes=reserve_bytes(shape, tokens, max_num_seqs or default_max_num_seqs(card), tp),
+        reserve_bytes=reserve_bytes(shape, tokens, max_num_seqs or default_max_num_seqs(card), tp, vllm),
         block_bytes=block_size * shape.kv_bytes_per_token(kv_dtype, tp, context_tokens),
     )
 
@@ -198,7 +157,7 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
         GPU and model, or their names.
     **options
         As `memory_plan`: gpu_memory_utilization, weight_dtype, kv_dtype, tp, block_size,
-        context_tokens, max_num_batched_tokens, max_num_seqs.
+        context_tokens, max_num_batched_tokens, max_num_seqs, vllm.
 
     Returns
     -------
