@@ -30,7 +30,7 @@ def changes_of(step: Step, table: SlotTable, kept: Iterable[Request], vocab_size
     vocab_size : int
         Ids of prompts are below it.
     """
-    if not (step.entered or step.blocks):
+    if not (step.entered or step.padding or step.blocks):
         return NONE
     places, values = zip(*_parts(step, table, set(kept), vocab_size), strict=True)
     return np.concatenate(places).astype(np.int32), np.concatenate(values).astype(np.int32)
@@ -42,11 +42,15 @@ def _parts(step: Step, table: SlotTable, kept: set[Request], vocab_size: int) ->
         slots, cached, known = (np.array(column) for column in columns)
         yield slots + table.num_computed.storage_offset(), cached
         yield slots + table.num_known.storage_offset(), known
+        yield slots + table.num_padding.storage_offset(), np.zeros_like(slots)
         for request, slot in zip(requests, slots.tolist(), strict=True):
             if request not in kept:
                 prompt = prompt_tokens(request, table.block_size, vocab_size)
                 first = table.token_ids.storage_offset() + slot * table.token_ids.stride(0)
                 yield np.arange(first, first + len(prompt)), prompt
+    if step.padding:
+        slots, padding = np.array(step.padding).T
+        yield slots + table.num_padding.storage_offset(), padding
     if step.blocks:
         slots, index, blocks = np.array(step.blocks).T
         yield table.block_table.storage_offset() + slots * table.block_table.stride(0) + index, blocks

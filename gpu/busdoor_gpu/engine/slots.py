@@ -26,6 +26,8 @@ class Step:
         Request that leaves a slot, the slot, and whether to keep its tokens because it will come back.
     entered : list of (Request, int, int, int)
         Request that enters a slot, the slot, its tokens in the cache, its tokens known.
+    padding : list of (int, int)
+        Slot whose decodes read keys of padding from now on, and their number.
     blocks : list of (int, int, int)
         New entries of the block table: slot, index, block.
     slots, num_tokens, num_wanted, contexts : list of int
@@ -34,6 +36,7 @@ class Step:
 
     left: list[tuple[Request, int, bool]] = field(default_factory=list)
     entered: list[tuple[Request, int, int, int]] = field(default_factory=list)
+    padding: list[tuple[int, int]] = field(default_factory=list)
     blocks: list[tuple[int, int, int]] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     num_tokens: list[int] = field(default_factory=list)
@@ -106,7 +109,9 @@ class Slots:
 
     A padded prompt is computed in full, with the padding behind it. The answer is then written over the padding, to
     which no token attends. So a static batch costs what its padding computes, does not read the padding's keys
-    afterwards (`decode_reads = "own"`), and answers as if there were no padding.
+    afterwards (`decode_reads = "own"`), and answers as if there were no padding. With `decode_reads = "padded"` each
+    decode reads as many keys as the longest row has, which costs what a dense attention under a mask would read; there
+    is no mask, so the tokens are then not the model's.
 
     Parameters
     ----------
@@ -117,12 +122,8 @@ class Slots:
     """
 
     def __init__(self, policy: Policy, row_tokens: int) -> None:
-        if getattr(policy, "reads_padding", False):
-            raise EngineError(
-                f"{type(policy).__name__} counts padding among the keys that a decode reads, but paged kernels do not "
-                f'read it; set decode_reads = "own"'
-            )
         self.policy = policy
+        self._reads_padding: bool = getattr(policy, "reads_padding", False)
         self.row_tokens = row_tokens
         kv = getattr(policy, "kv", None)
         if isinstance(kv, PagedKV):
@@ -140,12 +141,16 @@ class Slots:
         heapify(self._free_slots)
         self._computed = [0] * policy.num_slots
         self._num_blocks = [0] * policy.num_slots  # entries of each slot's block table on the device
+        self._padding = [0] * policy.num_slots  # keys of padding that each slot's decodes read
+        self._unread: dict[int, int] = {}  # padding that was computed in the last step, by slot
 
     def pack(self, batch: Batch) -> Step:
         """Return the step of a batch that was just scheduled."""
         step = Step()
         items = list(self.policy.items(batch))
         self._let_go(batch, {request for request, _ in items}, step)
+        step.padding = list(self._unread.items())
+        self._unread.clear()
         contexts = {chunk.request: chunk.context_tokens for chunk in batch.chunks}
         # Padding outside idle rows belongs to prompts: each is made as long as the longest.
         padded = batch.num_padded_tokens - batch.num_idle_rows
@@ -161,7 +166,9 @@ class Slots:
                     f"{contexts[request]}"
                 )
             num_tokens = max(wanted, width)
-            self._cover(request, slot, context + num_tokens, step)
+            self._cover(request, slot, context + num_tokens + self._padding[slot], step)
+            if self._reads_padding and num_tokens > wanted:
+                self._padding[slot] = self._unread[slot] = num_tokens - wanted
             self._computed[slot] = context + wanted
             step.slots.append(slot)
             step.num_tokens.append(num_tokens)
@@ -187,6 +194,7 @@ class Slots:
 
     def _leave(self, request: Request, step: Step, comes_back: bool = False) -> None:
         slot = self._slot_of.pop(request)
+        self._unread.pop(slot, None)
         self.source.free(request)
         heappush(self._free_slots, slot)
         step.left.append((request, slot, comes_back))
@@ -200,7 +208,7 @@ class Slots:
             )
         slot = self._slot_of[request] = heappop(self._free_slots)
         self._computed[slot] = cached_tokens
-        self._num_blocks[slot] = 0
+        self._num_blocks[slot] = self._padding[slot] = 0
         step.entered.append((request, slot, cached_tokens, request.known_tokens))
         return slot
 

@@ -18,8 +18,9 @@ class SlotTable:
     ----------
     token_ids : Tensor
         int32 [num_slots, max_model_len]: prompt, then generated tokens.
-    num_computed, num_known : Tensor
-        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`.
+    num_computed, num_known, num_padding : Tensor
+        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`; keys of padding that attention reads beside
+        the slot's own (0 unless a static batch has `decode_reads = "padded"`).
     block_table : Tensor
         int32 [num_slots, max_blocks].
     block_size : int
@@ -31,6 +32,7 @@ class SlotTable:
     token_ids: torch.Tensor
     num_computed: torch.Tensor
     num_known: torch.Tensor
+    num_padding: torch.Tensor
     block_table: torch.Tensor
     block_size: int
     state: torch.Tensor
@@ -46,13 +48,15 @@ class SlotTable:
         ((4, 100), (4, 7))
         """
         max_blocks = cdiv(max_model_len, block_size)
-        sizes = [num_slots * max_model_len, num_slots, num_slots, num_slots * max_blocks]
+        sizes = [num_slots * max_model_len, num_slots, num_slots, num_slots, num_slots * max_blocks]
         bounds = [0, *accumulate(cdiv(size, ALIGNED) * ALIGNED for size in sizes)]
         state = torch.zeros(bounds[-1], dtype=torch.int32, device=device)
-        token_ids, computed, known, blocks = (state[low : low + size] for low, size in zip(bounds, sizes, strict=False))
+        token_ids, computed, known, padding, blocks = (
+            state[low : low + size] for low, size in zip(bounds, sizes, strict=False)
+        )
         return cls(
-            token_ids.view(num_slots, max_model_len), computed, known, blocks.view(num_slots, max_blocks), block_size,
-            state,
+            token_ids.view(num_slots, max_model_len), computed, known, padding, blocks.view(num_slots, max_blocks),
+            block_size, state,
         )  # fmt: skip
 
 
@@ -65,7 +69,7 @@ class StepInputs:
     input_ids, positions, slot_mapping : Tensor
         int32 [num_tokens]. A padding token has id 0, position 0, slot -1.
     seq_lens : Tensor
-        int32 [num_rows], this step's tokens included; 0 for a padding row.
+        int32 [num_rows]: the keys that attention reads, this step's tokens included; 0 for a padding row.
     block_table : Tensor
         int32 [num_rows, max_blocks]; entries past a row's length are stale.
     """

@@ -5,9 +5,9 @@ For row r of the batch, in slot s with c computed tokens, and its token number i
     position  = c + i
     input_id  = token_ids[s, position]
     kv slot   = block_table[s, position // block_size] * block_size + position % block_size
-    seq_len   = c + query_lens[r]
+    seq_len   = c + query_lens[r] + padding[s]
 
-and after the step (`commit_step`): computed[s] = seq_len; if that reaches known[s], the sampled token becomes
+and after the step (`commit_step`): computed[s] = c + query_lens[r]; if that reaches known[s], the sampled token becomes
 token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step reads it from
 the table. A chunk that does not complete its prefill, and a recomputation of generated tokens, sample a token that is
 dropped.
@@ -33,6 +33,7 @@ def _prepare_kernel(
     query_starts,
     token_ids,
     num_computed,
+    num_padding,
     block_table,
     input_ids,
     positions,
@@ -52,7 +53,7 @@ def _prepare_kernel(
     query_len = tl.load(query_starts + row + 1) - start
     real = slot >= 0
     computed = tl.load(num_computed + slot, mask=real, other=0)
-    seq_len = tl.where(real, computed + query_len, 0)
+    seq_len = tl.where(real, computed + query_len + tl.load(num_padding + slot, mask=real, other=0), 0)
     if tl.program_id(1) == 0:
         tl.store(seq_lens + row, seq_len)
 
@@ -103,7 +104,7 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
     width = max(step.input_ids.shape[0], max_blocks)  # the longest possible row
     launch(
         _prepare_kernel, (num_rows, cdiv(width, _BLOCK)),
-        slots, query_starts, table.token_ids, table.num_computed, table.block_table,
+        slots, query_starts, table.token_ids, table.num_computed, table.num_padding, table.block_table,
         step.input_ids, step.positions, step.slot_mapping, step.seq_lens, step.block_table,
         table.token_ids.stride(0), table.block_table.stride(0), step.block_table.stride(0),
         PAGE=table.block_size, BLOCK=_BLOCK, num_warps=4,
@@ -118,11 +119,12 @@ def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: 
         step.input_ids[tokens], step.positions[tokens], step.slot_mapping[tokens], step.seq_lens[row] = 0, 0, -1, 0
         if slot >= 0:
             computed = int(table.num_computed[slot])
-            seq_len = computed + starts[row + 1] - starts[row]
-            position = torch.arange(computed, seq_len, dtype=torch.int32, device=slots.device)
+            end = computed + starts[row + 1] - starts[row]
+            seq_len = end + int(table.num_padding[slot])
+            position = torch.arange(computed, end, dtype=torch.int32, device=slots.device)
             used = cdiv(seq_len, table.block_size)
             step.block_table[row, :used] = table.block_table[slot, :used]
-            step.input_ids[tokens] = table.token_ids[slot, computed:seq_len]
+            step.input_ids[tokens] = table.token_ids[slot, computed:end]
             step.positions[tokens] = position
             block = table.block_table[slot, position.long() // table.block_size]
             step.slot_mapping[tokens] = block * table.block_size + position % table.block_size

@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from busdoor.kv.contiguous import ContiguousKV  # noqa: E402
-from busdoor.policies.static import StaticPolicy  # noqa: E402
 from busdoor.policies.vllm import VllmPolicy  # noqa: E402
 from busdoor_gpu.engine.engine import Engine  # noqa: E402
 from busdoor_gpu.engine.slots import EngineError  # noqa: E402
@@ -109,9 +107,3 @@ def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
-
-
-def test_a_static_batch_that_counts_keys_of_padding_is_refused(models, torch_backend, new_trace):
-    policy = StaticPolicy(ContiguousKV(1000, 4), batch_size=4, max_model_len=96, decode_reads="padded")
-    with pytest.raises(EngineError, match='paged kernels do not read it; set decode_reads = "own"'):
-        replay(new_trace(), policy, models["tiny-llama"], torch_backend, clock="cpu")

@@ -11,10 +11,13 @@ import simpy
 
 pytest.importorskip("torch")
 
+from busdoor.kv.contiguous import ContiguousKV
+from busdoor.policies.static import StaticPolicy
 from busdoor.simulator.clients import Clients
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.server import Server
 from busdoor.step_time.base import LineStepTime
+from busdoor_gpu.engine.model import Model
 from busdoor_gpu.engine.slots import Slots
 from busdoor_gpu.replay.replay import replay
 
@@ -62,6 +65,38 @@ def test_the_policy_counts_the_keys_that_the_engine_reads(run, models, torch_bac
     replay(trace, new_policy(), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
     assert read
     assert all(engine == policy for engine, policy in read)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"finished_rows": "skip"}, {"pad_input_tokens": 60, "pad_output_tokens": 40}])
+def test_a_static_batch_may_read_the_keys_of_its_padding(
+    options, lookahead, models, torch_backend, new_trace, alone, monkeypatch
+):
+    """What every attention reads is what the policy counts; only the first token knows no padding."""
+    trace, read, counted = new_trace(), [], []
+    pack, forward = Slots.pack, Model.forward
+
+    def packing(self, batch):
+        if not batch.chunks:
+            counted.append(batch.decode_context_tokens + batch.num_decode_tokens + batch.num_idle_rows)
+        return pack(self, batch)
+
+    def reading(self, backend, inputs, caches, attend, last=None):
+        if last is None:
+            read.append(int(inputs.seq_lens.sum()))
+        return forward(self, backend, inputs, caches, attend, last)
+
+    monkeypatch.setattr(Slots, "pack", packing)
+    monkeypatch.setattr(Model, "forward", reading)
+    policy = StaticPolicy(ContiguousKV(800, 4), batch_size=4, max_model_len=96, decode_reads="padded", **options)
+    measured = replay(
+        trace, policy, models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu", keep_outputs=True
+    )
+    assert (measured.requests["status"] == "finished").all()
+    assert read == counted and len(read) > 20
+    answers = measured.meta["outputs"]
+    for row, inputs in enumerate(trace.input_tokens.tolist()):
+        assert answers[row][: inputs + 1] == alone("tiny-llama", trace, row)[: inputs + 1], f"request {row}"
 
 
 def closed_loop(trace):

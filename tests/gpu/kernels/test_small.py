@@ -110,6 +110,7 @@ def filled_table(device, seed, num_slots=6, max_model_len=90, block_size=16):
     table.token_ids.copy_(torch.randint(1, 1000, table.token_ids.shape, generator=generator))
     table.block_table.copy_(torch.randperm(table.block_table.numel(), generator=generator).view(num_slots, -1))
     table.num_computed.copy_(torch.randint(0, 40, (num_slots,), generator=generator))
+    table.num_padding.copy_(torch.randint(0, 3, (num_slots,), generator=generator))
     table.num_known.copy_(table.num_computed + torch.randint(1, 40, (num_slots,), generator=generator).to(device))
     return table
 
