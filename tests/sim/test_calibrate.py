@@ -200,13 +200,26 @@ def test_a_transfer_scales_each_term_by_what_limits_it():
     bandwidth, matrix = 3350 / 4800, 1.0  # datasheets
     assert moved.step_time.per_context_s == pytest.approx(1e-8 * bandwidth, rel=0.02)
     assert moved.step_time.per_mixed_context_s == pytest.approx(2e-8 * bandwidth, rel=0.02)
-    assert moved.step_time.per_token_s == pytest.approx((1e-6 * bandwidth, 2e-5 * matrix), rel=0.02)
+    assert moved.step_time.per_token_s == pytest.approx((1e-6 * matrix, 2e-5 * matrix), rel=0.02)
+    assert moved.step_time.token_breaks == (round(64 * bandwidth / matrix),)
     assert moved.step_time.host_s == 1e-3
     assert 6e-3 * bandwidth < moved.step_time.base_s < 6e-3  # weights, but not launches
     assert (moved.about["transferred_from"], moved.about["gpu"]) == ("h100", "h200")
     assert not moved.errors  # nothing was measured there
     with pytest.raises(ValueError, match="'h10' is not a GPU of the catalogue; did you mean"):
         transfer(moved, "h10")
+
+
+@pytest.mark.parametrize("target", ["a100", "h200", "b200"])
+def test_a_transfer_moves_the_bend_of_a_roofline(target):
+    """Weights are read in 5 ms, a position takes 20 µs of the matrix rate: the longer one counts."""
+    step_time = CalibratedStepTime(base_s=5e-3, per_token_s=(0.0, 2e-5), token_breaks=(250,))
+    about = {"name": "mine", "gpu": "h100", "dtype": "bfloat16"}
+    moved = transfer(Calibration(step_time, {}, {}, {}, about), target)
+    ratios = moved.about["ratios"]
+    for tokens in (1, 50, 100, 200, 400, 800, 3200):
+        longer_s = max(5e-3 * ratios["reading"], 2e-5 * ratios["matrix"] * tokens)
+        assert moved.step_time.base_s + moved.step_time.tokens_s(tokens) == pytest.approx(longer_s, rel=0.01)
 
 
 @settings(max_examples=60, deadline=None)

@@ -26,11 +26,18 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
     Returns
     -------
     Calibration
-        Keys that decodes read scale with the bandwidth that attention reaches; positions and prefill attention with the
-        matrix rate; of the base, what reading the weights takes (by the roofline of the measured GPU; all of it where
-        the model's shape is not known) with the bandwidth; positions before the first break, where weights are the
-        bottleneck, with the bandwidth too. Launches, requests and the host stay. It has neither errors nor intervals:
-        nothing was measured.
+        Keys that decodes read scale with the bandwidth that attention reaches; prefill attention
+        with the matrix rate. Of the base, reading the weights (its time on the measured GPU's
+        roofline; all of the base where the model's shape is not known) scales with the bandwidth.
+        Launches, requests and the host stay. It has neither errors nor intervals: nothing was
+        measured.
+
+    Notes
+    -----
+    GEMMs take S(t) seconds for t positions: W, in which the weights are read, where t is small, and
+    t times the matrix rate's seconds where it is large. Between them, too, S is a function of both
+    that doubles when both double. With W scaled by r and the matrix seconds by m, it is
+    r S(t m / r): slopes scale with m, and breaks with r / m.
 
     Raises
     ------
@@ -52,13 +59,13 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
     matrix = (source.rate(dtype) * source.gemm_efficiency) / (target.rate(dtype) * target.gemm_efficiency)
     old = calibration.step_time
     weights_s = min(old.base_s, _weights_s(calibration, source, dtype))
-    bent = bool(old.token_breaks)
     name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
     ratios = {"reading": reading, "keys": keys, "matrix": matrix}
     scaled = {term.name: getattr(old, term.name) * ratios[term.scales_with] for term in TERMS if _scales(term)}
     scaled |= {
         "base_s": old.base_s - weights_s + weights_s * reading,
-        "per_token_s": tuple(s * (reading if bent and not i else matrix) for i, s in enumerate(old.per_token_s)),
+        "per_token_s": tuple(seconds * matrix for seconds in old.per_token_s),
+        "token_breaks": tuple(max(i + 1, round(at * reading / matrix)) for i, at in enumerate(old.token_breaks)),
     }
     step_time = replace(old, **scaled, calibration=name)
     about = {**calibration.about, "name": name, "gpu": target.name, "transferred_from": source.name, "ratios": ratios}
