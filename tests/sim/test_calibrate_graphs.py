@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from busdoor.calibration import calibrate
+from busdoor.calibration.host_launch import on_host_of
 from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
@@ -13,6 +14,7 @@ from busdoor.results.result import Result
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
 from busdoor.validation.errors import step_errors
+from busdoor.validation.validate import validate
 from busdoor_workloads import Trace
 
 GRAPHS = (1, 2, 4, 8, 16, 24)
@@ -120,6 +122,69 @@ def test_the_hosts_time_is_for_what_follows():
     assert fitted.overlap
     assert_terms(fitted, true, HOST)
     assert step_errors(log, fitted).p90 < 1e-6
+
+
+SLOW = replace(DEVICE, **HOST | {"host_eager_s": 3e-2}, overlap=True, pipeline=True)
+
+
+@pytest.mark.parametrize("mixed_graph_sizes", [(), (32, 64, 128)])
+def test_a_pipeline_is_fitted_to_runs_and_judged_by_its_recurrence(mixed_graph_sizes):
+    true = replace(SLOW, mixed_graph_sizes=mixed_graph_sizes)
+    log = measured_ahead(true)
+    calibration = calibrate([log], mixed_graph_sizes=mixed_graph_sizes, resamples=0)
+    fitted = calibration.step_time
+    assert fitted.pipeline
+    assert fitted.mixed_graph_sizes == mixed_graph_sizes
+    assert_terms(fitted, true, (*OF_DEVICE, *HOST))
+    assert calibration.errors["p90"] < 1e-6
+    assert calibration.errors["held_out_p90"] < 1e-6
+    assert calibration.errors["mean_absolute"] < 0.01  # the table does not show arrivals at the last moment
+    assert step_errors(log, replace(fitted, pipeline=False)).mean_absolute > 0.02
+
+
+def test_where_every_batch_fits_a_graph_nothing_is_launched():
+    true = replace(SLOW, mixed_graph_sizes=(64, 512), eager_s=0.0, host_eager_s=0.0)
+    fitted = calibrate([measured_ahead(true)], mixed_graph_sizes=(64, 512), resamples=20)
+    assert (fitted.step_time.eager_s, fitted.step_time.host_eager_s) == (0.0, 0.0)
+    assert "eager_s" not in fitted.intervals
+
+
+def test_the_host_of_a_run_is_its_own():
+    """Twice as slow as the calibration's: read off its launches, or from its meta; of too few, the calibration's."""
+    log = measured_ahead(SLOW)
+    launch_s = SLOW.host_s + SLOW.host_eager_s
+    model = replace(SLOW, host_eager_s=1e-2)
+    own, host = on_host_of(model, log)
+    assert (host.source, host.launches > 50) == ("run", True)
+    assert host.seconds == pytest.approx(launch_s, rel=1e-9)
+    assert own.host_eager_s == pytest.approx(SLOW.host_eager_s, rel=1e-9)
+    assert own.base_s == model.base_s
+    given = Result(log.requests, log.iterations, log.stays, {**log.meta, "host_launch_s": 0.021})
+    own, host = on_host_of(model, given)
+    assert (host.source, host.seconds, own.host_eager_s) == ("meta", 0.021, pytest.approx(0.02))
+    few = Result(log.requests, log.iterations[:12], log.stays, log.meta)
+    own, host = on_host_of(model, few)
+    assert (host.source, host.seconds) == ("calibration", pytest.approx(0.011))
+    assert own == model
+
+
+def test_a_calibration_from_before_the_pipeline_keeps_its_host():
+    model = replace(SLOW, pipeline=False)
+    assert on_host_of(model, measured_ahead(SLOW)) == (model, None)
+
+
+def test_a_run_is_validated_on_its_own_host():
+    log = measured_ahead(SLOW)
+    policy = {"name": "vllm", "max_num_seqs": 24, "max_num_batched_tokens": 256}
+    log.meta.update(num_blocks=400, block_size=16, max_model_len=512, policy_config=policy)
+    run = validate([log], replace(SLOW, host_eager_s=1e-2), ["run"]).runs[0]
+    assert run.steps.p90 < 1e-9
+    assert run.table["error"].abs().max() < 1e-9
+    said = run.to_dict()
+    assert said["num_iterations"] == len(log.iterations)
+    assert said["host_launch"] == {
+        "seconds": pytest.approx(0.031), "from": "run", "launches": run.host_launch.launches
+    }  # fmt: skip
 
 
 def like_follows_like(true):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from busdoor.calibration.host_launch import HostLaunch
 from busdoor.calibration.import_logs import run_names
 from busdoor.calibration.quality import StepErrors
 from busdoor.cli.render import print_validation
@@ -15,7 +16,7 @@ from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.page import validation_page
-from busdoor.validation.table_text import limit_lines, threshold_rows
+from busdoor.validation.table_text import NAME_COLUMNS, brief_rows, host_lines, limit_lines, run_rows, threshold_rows
 from busdoor.validation.thresholds import THRESHOLDS, blame, missed
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
@@ -169,3 +170,27 @@ def test_a_missed_bar_stands_out(folder):
     validation = Validation.load(folder)
     runs = [replace(run, load=0.5) for run in validation.runs]
     assert "<strong>✗</strong></td>" in validation_page(Validation(runs, validation.step_time)).html()
+
+
+def test_errors_of_steps_stand_side_by_side_with_what_they_are_over(exact):
+    run = replace(exact.runs[1], name="azure-conv-0.75-whole-prompts", steps=StepErrors(0.07, 0.1, -0.01))
+    [(name, cells)] = brief_rows([run])
+    assert name == f"azure-conv-0.75-\nwhole-prompts\n({run.num_iterations:,}; {run.num_requests:,})"
+    assert max(map(len, name.split("\n"))) <= NAME_COLUMNS
+    assert cells[1:3] == ["7.0", "-1.0"]
+    rows = dict(run_rows([run]))
+    assert rows["iterations"] == [f"{run.num_iterations:,}"]
+    assert rows["requests"] == [f"{run.num_requests:,}"]
+    assert (rows["step time, each"], rows["step time, in all"]) == (["7.0 %"], ["-1.0 %"])
+    said = run.to_dict()
+    assert (said["num_iterations"], said["num_requests"]) == (run.num_iterations, run.num_requests)
+    assert said["step_time"] == {"mean_absolute": 0.07, "p90": 0.1, "total": -0.01}
+
+
+def test_whose_launches_a_run_was_simulated_with_is_said(exact):
+    hosts = [HostLaunch(0.019, "run", 62), HostLaunch(0.0105, "calibration", 0)]
+    runs = [replace(run, host_launch=host) for run, host in zip(exact.runs, hosts, strict=True)]
+    [line] = host_lines(runs)
+    assert "the mean of the run's own launches for bus" in line
+    assert "the calibration's (too few launches in the run) for door" in line
+    assert dict(run_rows(runs))["host, launching a step"] == ["19.0 ms", "10.5 ms"]

@@ -64,6 +64,8 @@ def on_host_of(step_time: StepTime, result: Result) -> tuple[StepTime, HostLaunc
     if not isinstance(step_time, CalibratedStepTime) or not step_time.pipeline:
         return step_time, None
     launch = _known(step_time, result)
+    if launch.source == "calibration":
+        return step_time, launch
     return replace(step_time, host_eager_s=max(0.0, launch.seconds - step_time.host_s)), launch
 
 

@@ -134,7 +134,8 @@ def print_validation(validation: Validation) -> None:
 
     console = Console()
     console.print("Errors, simulated against measured, in per cent:")
-    console.print(_grid([heading for heading, _ in text.BRIEFLY], text.brief_rows(validation.runs)))
+    columns, rows = [heading for heading, _ in text.BRIEFLY], text.brief_rows(validation.runs)
+    console.print(_grid(columns, rows, first=text.BRIEF_HEAD))
     _print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
     regimes, rows = text.threshold_rows(validation)
     console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")

@@ -79,6 +79,11 @@ class RunValidation:
         return float(self.trace.request_rate)
 
     @property
+    def num_requests(self) -> int:
+        """Requests of the trace, over which the errors of latencies are taken."""
+        return len(self.measured.requests)
+
+    @property
     def num_iterations(self) -> int:
         """Measured iterations, over which the errors of the step time are taken."""
         return int(self.measured.iterations["repeat"].sum())
@@ -103,6 +108,7 @@ class RunValidation:
             "batches": plain(self.agreement),
             "errors": errors,
             "budget": plain(dict(self.budget)),
+            "num_requests": self.num_requests,
             "num_iterations": self.num_iterations,
             "host_launch": self.host_launch.to_dict() if self.host_launch else None,
         }

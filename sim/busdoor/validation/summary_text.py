@@ -23,17 +23,24 @@ def summary_text(validation: ValidationData) -> str:
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> print(summary_text(validate(introductory_scenario(), LinearStepTime(base_s=1.1), ["bus", "door"])))
-    On the measured batches, the step time is off by at most 10.0 % in all. The mean E2E latency is off by at most
-    10.0 % (burst or overload). Answers take 2.41× as long under bus as under door (E2E ratio), and 2.41× when simulated
-    (...0.0 %). No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
+    On the measured batches, steps are off by at most 10.0 % each (mean of a run) and 10.0 % in all.
+    The mean E2E latency is off by at most 10.0 % (burst or overload). Answers take 2.41× as long
+    under bus as under door (E2E ratio), and 2.41× when simulated (...0.0 %).
+    No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
     """
     parts = [_steps(validation), _latency(validation), _gains(validation), _judged(validation)]
     return " ".join(part for part in parts if part)
 
 
 def _steps(validation: ValidationData) -> str:
-    totals = [abs(run.steps.total) for run in validation.runs if isfinite(run.steps.total)]
-    return f"On the measured batches, the step time is off by at most {as_share(max(totals))} in all." if totals else ""
+    known = [run.steps for run in validation.runs if isfinite(run.steps.total)]
+    if not known:
+        return ""
+    each, total = max(own.mean_absolute for own in known), max(abs(own.total) for own in known)
+    return (
+        f"On the measured batches, steps are off by at most {as_share(each)} each (mean of a run) and "
+        f"{as_share(total)} in all."
+    )
 
 
 def _latency(validation: ValidationData) -> str:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 
 Rows = list[tuple[str, list[str]]]
+BRIEF_HEAD = "run\n(steps; requests)"
+NAME_COLUMNS = 17
+HOSTS = {
+    "meta": "as measured at the engine's start",
+    "run": "the mean of the run's own launches",
+    "calibration": "the calibration's (too few launches in the run)",
+}
 _PARTS = ("scheduling", "step_model", "host", "feedback")
 
 
@@ -42,8 +49,23 @@ def _points(error: float) -> str:
 
 
 def brief_rows(runs: Sequence[RunValidation]) -> Rows:
-    """Return a row for each run, with the errors of `BRIEFLY`."""
-    return [(run.name, [cell(run) for _, cell in BRIEFLY]) for run in runs]
+    """Return a row for each run, with the errors of `BRIEFLY` and how many steps and requests they are over."""
+    return [(f"{_folded(run.name)}\n{_counts(run)}", [cell(run) for _, cell in BRIEFLY]) for run in runs]
+
+
+def _counts(run: RunValidation) -> str:
+    steps = f"{run.num_iterations:,}" if run.num_iterations else "–"
+    return f"({steps}; {run.num_requests:,})"
+
+
+def _folded(name: str) -> str:
+    """Break a long name after hyphens: a terminal of 80 columns has these for it beside the errors."""
+    lines = [""]
+    for part in name.replace("-", "-\n").split("\n"):
+        if len(lines[-1]) + len(part) > NAME_COLUMNS:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(filter(None, lines))
 
 
 def run_heads(validation: ValidationData) -> list[str]:
@@ -60,8 +82,11 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
     rows = [
         ("load ρ", ["burst" if isnan(run.load) else f"{run.load:.2f}" for run in runs]),
         ("queueing multiplies by", [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs]),
+        ("requests", [f"{run.num_requests:,}" for run in runs]),
+        ("iterations", [f"{run.num_iterations:,}" if run.num_iterations else "–" for run in runs]),
         ("step time, each", [as_share(run.steps.mean_absolute) for run in runs]),
         line("step time, in all", lambda run: run.steps.total),
+        ("host, launching a step", [_launch(run) for run in runs]),
         ("batches alike, measured durations", [as_share(run.agreement["played"]) for run in runs]),
         ("batch sizes alike, closed loop", [as_share(run.agreement["overlap"]) for run in runs]),
     ]
@@ -74,6 +99,26 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
     return rows + [
         line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part]) for part in _PARTS
     ]
+
+
+def _launch(run: RunValidation) -> str:
+    return f"{1e3 * run.host_launch.seconds:.1f} ms" if run.host_launch else "–"
+
+
+def host_lines(runs: Sequence[RunValidation]) -> list[str]:
+    """Return whose launch times the runs were simulated with, where a host launches kernels one by one.
+
+    Examples
+    --------
+    >>> host_lines([])
+    []
+    """
+    named: dict[str, list[str]] = {}
+    for run in runs:
+        if run.host_launch:
+            named.setdefault(run.host_launch.source, []).append(run.name)
+    said = [f"{HOSTS[source]} for {', '.join(names)}" for source, names in named.items()]
+    return [f"The time in which the host launches a step is the machine's: {'; '.join(said)}."] if said else []
 
 
 def threshold_rows(validation: ValidationData) -> tuple[list[str], Rows]:
@@ -143,7 +188,7 @@ def limit_lines(validation: ValidationData) -> list[str]:
         lines.append(f"No iterations were measured in {', '.join(silent)}: nothing is known of its step time.")
     if any(factor(validation, [run]) > 1 for run in validation.runs):
         lines.append("Measured on a processor: its bars are twice those of a GPU.")
-    lines += spread_lines(validation)
+    lines += [*host_lines(validation.runs), *spread_lines(validation)]
     if "transferred_from" in validation.about:
         lines.append(f"The calibration is transferred from {validation.about['transferred_from']}, not measured.")
     if isinstance(validation.step_time, CalibratedStepTime):
