@@ -149,6 +149,8 @@ def _step_time(table: Mapping[str, Any], card: GPUTable, host: Engine | None, fo
     name, fields = step_time_fields(table)
     if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
         fields["path"] = str(folder / fields["path"])
+    if isinstance(fields.get("profile"), str) and (folder / fields["profile"]).is_dir():
+        fields["profile"] = str(folder / fields["profile"])
     if name not in PREDICTED:
         return make_step_time(name, **fields)
     if "engine" in fields:

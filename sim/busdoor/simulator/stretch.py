@@ -89,38 +89,42 @@ class PiecewiseStretch(Stretch):
     (16.5, 1.5, 3, 10.0)
     """
 
-    __slots__ = ("_before", "_lines")
+    __slots__ = ("_before", "_ends_s", "_pieces")
 
     def __init__(self, start_s: float, pieces: Pieces) -> None:
         super().__init__(start_s, pieces[0][1], pieces[0][2])
-        self._before = [0]  # iterations before each line
-        self._lines: list[Stretch] = []
+        before, end_s = 0, start_s
+        self._pieces = pieces
+        self._before: list[int] = []  # iterations before each line
+        self._ends_s = [start_s]  # when each line begins, and the last one ends
         for count, first_s, growth_s in pieces:
-            line = Stretch(start_s, first_s, growth_s)
-            self._lines.append(line)
-            self._before.append(self._before[-1] + count)
-            start_s = line.end_s(count)
+            self._before.append(before)
+            before += count
+            end_s += count * first_s + growth_s * (count * (count - 1) / 2)
+            self._ends_s.append(end_s)
 
     def end_s(self, repeat: int) -> float:
         """When the iteration number `repeat` (from 1) ends."""
-        index = self._line_of(repeat)
-        return self._lines[index].end_s(repeat - self._before[index])
+        return self._line(repeat).end_s(repeat - self._before[self._index(repeat)])
 
     def last_s(self, repeat: int) -> float:
         """How long the iteration number `repeat` takes."""
-        index = self._line_of(repeat)
-        return self._lines[index].last_s(repeat - self._before[index])
+        return self._line(repeat).last_s(repeat - self._before[self._index(repeat)])
 
     def repeats_until(self, now_s: float, most: int) -> int:
         """Which iteration, from 1 to `most`, is running at `now_s` (or ends just then)."""
-        for index, line in enumerate(self._lines):
-            before, after = self._before[index], min(self._before[index + 1], most)
-            if after == most or line.end_s(after - before) >= now_s:
-                return before + line.repeats_until(now_s, after - before)
-        return most
+        last = self._index(most)
+        index = min(last, max(0, bisect_left(self._ends_s, now_s) - 1))
+        before, count = self._before[index], self._pieces[index][0]
+        line = Stretch(self._ends_s[index], *self._pieces[index][1:])
+        return before + line.repeats_until(now_s, min(count, most - before))
 
-    def _line_of(self, repeat: int) -> int:
+    def _index(self, repeat: int) -> int:
         return max(0, bisect_left(self._before, repeat) - 1)
+
+    def _line(self, repeat: int) -> Stretch:
+        index = self._index(repeat)
+        return Stretch(self._ends_s[index], *self._pieces[index][1:])
 
 
 class VectorStretch(Stretch):

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module, metadata, resources
+from pathlib import Path
 from typing import Any
 
+from busdoor.catalog import GPU, ModelShape
+from busdoor.core.batch import Batch
 from busdoor.core.names import listed
 from busdoor.step_time.operator_catalog import PACKAGE, Deployment
+from busdoor.step_time.operator_profile import ProfileTables
 from busdoor.step_time.operator_tables import OperatorTables, Values
+from busdoor.step_time.roofline import RooflineStepTime
 
 NOT_MEASURED = 0.1  # share of a decode step that is estimated before a note says so
 Key = tuple[str, str, str]
@@ -36,6 +41,22 @@ def load_tables(deployment: Deployment) -> OperatorTables:
         raise ValueError(_lacking(deployment, error)) from error
     tables.notes = _notes(deployment, engine.decode_step_per_op(64, 1024, 2))
     return tables
+
+
+def load_profile(folder: Path, card: GPU, shape: ModelShape, tp: int) -> ProfileTables:
+    """Read a profile of LLMServingSim, with the all-reduces of the roofline.
+
+    Raises
+    ------
+    ValueError
+        If the folder is none, or not of so many GPUs.
+    """
+    if folder.name != f"tp{tp}":
+        raise ValueError(f"profile = '{folder}' is not of tp = {tp}; give its folder tp{tp}")
+    roofline = RooflineStepTime(card, shape, tp)
+    steps = [Batch(num_decode_tokens=tokens) for tokens in (1, 2)]
+    one_s, two_s = (float(roofline.parts_s(step, 1)["all_reduce"][0]) for step in steps)
+    return ProfileTables(folder, shape, (2 * one_s - two_s, two_s - one_s))
 
 
 @cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-MS = 1e-3  # the tables' unit
+MS = 1e-3  # the unit of aiconfigurator-core's tables
+US = 1e-6  # of LLMServingSim's
 Values = Sequence[tuple[Any, ...]]  # of each operator: name, milliseconds, energy, how it is known
 
 

@@ -7,6 +7,7 @@ from math import ceil, inf
 
 from busdoor.core.batch import Batch
 from busdoor.step_time.base import Pieces
+from busdoor.step_time.operator_profile import ProfileTables
 from busdoor.step_time.operator_tables import OperatorTables
 
 # Contexts at which the attention of a decode is looked up; between two it is taken as a line. At 16 per
@@ -20,6 +21,7 @@ CONTEXTS = (
     LONGEST,
     inf,
 )
+Tables = OperatorTables | ProfileTables
 # Rows and interval of the context in one number, which is quicker to look up than a pair.
 _STRIDE = 1024
 
@@ -34,7 +36,7 @@ class OperatorTimes:
 
     Parameters
     ----------
-    tables : OperatorTables
+    tables : OperatorTables or ProfileTables
         Where to look up.
     step_s, request_s : float
         Host seconds of a step, and of each request in it.
@@ -46,7 +48,7 @@ class OperatorTimes:
     See `busdoor.step_time.operators.OperatorStepTime`, which has one.
     """
 
-    def __init__(self, tables: OperatorTables, step_s: float = 0.0, request_s: float = 0.0, dp: int = 1) -> None:
+    def __init__(self, tables: Tables, step_s: float = 0.0, request_s: float = 0.0, dp: int = 1) -> None:
         self._tables = tables
         self._step_s, self._request_s, self._dp = step_s, request_s, dp
         self._rows: dict[int, float] = {}
@@ -57,19 +59,19 @@ class OperatorTimes:
     def pieces(self, batch: Batch, repeat: int) -> Pieces:
         """Return the lines on which the durations of `repeat` iterations lie.
 
-        Of each: how many of them, seconds of the first, and how many more each one takes.
+        Of each: how many of them, seconds of the first, and how many more each one takes. A step
+        with chunks never repeats as it is, so that nothing grows in it.
         """
         rows = batch.num_decode_tokens + batch.num_idle_rows
-        if not rows:
-            return [(repeat, self._step_s + self._prefill_s(batch, 0), 0.0)]
-        share = rows if self._dp == 1 else -(-rows // self._dp)
         if batch.chunks:
-            fixed_s = self._step_s + self._prefill_s(batch, rows)
-        else:
-            rows_s = self._rows.get(share)
-            if rows_s is None:
-                rows_s = self._rows[share] = self._tables.rows_s(share)
-            fixed_s = self._step_s + self._request_s * rows + rows_s
+            return [(repeat, self._prefill_s(batch, rows), 0.0)]
+        if not rows:
+            return [(repeat, self._step_s, 0.0)]
+        share = rows if self._dp == 1 else -(-rows // self._dp)
+        rows_s = self._rows.get(share)
+        if rows_s is None:
+            rows_s = self._rows[share] = self._tables.rows_s(share)
+        fixed_s = self._step_s + self._request_s * rows + rows_s
         mean = batch.decode_context_tokens / rows + 1  # its own token is read too
         interval = bisect_right(CONTEXTS, mean)
         end = mean + repeat - 1
@@ -95,7 +97,7 @@ class OperatorTimes:
         return line
 
     def _prefill_s(self, batch: Batch, rows: int) -> float:
-        """Return seconds of a step with chunks, but for the attention of its `rows` decodes."""
+        """Return seconds of a step with chunks, beside `rows` that decode."""
         chunks, dp = len(batch.chunks), self._dp
         tokens = batch.num_prefill_tokens + batch.num_padded_tokens - batch.num_idle_rows
         positions, requests = -(-(tokens + rows) // dp), -(-(chunks + rows) // dp)
@@ -105,7 +107,16 @@ class OperatorTimes:
             self._heads[requests] = self._tables.heads_s(requests)
         length = tokens / chunks
         cached = batch.prefill_attention / tokens - (length + 1) / 2
-        share = -(-chunks // dp)
-        attention_s = self._tables.chunks_s(share, max(1, round(length)), max(0, round(cached)))
-        host_s = self._request_s * (chunks + rows)
-        return self._tokens[positions] + self._heads[requests] + attention_s + host_s
+        alike = -(-chunks // dp), max(1, round(length)), max(0, round(cached))
+        attention_s = self._attention_s(alike, batch, rows) if rows else self._tables.chunks_s(*alike)
+        host_s = self._step_s + self._request_s * (chunks + rows)
+        return host_s + self._tokens[positions] + self._heads[requests] + attention_s
+
+    def _attention_s(self, alike: tuple[int, int, int], batch: Batch, rows: int) -> float:
+        """Return seconds of the attention of chunks and of rows that decode: one call, or a call each."""
+        share, mean = -(-rows // self._dp), batch.decode_context_tokens / rows + 1
+        if isinstance(self._tables, ProfileTables):
+            return self._tables.mixed_s(*alike, share, mean)
+        interval = bisect_right(CONTEXTS, mean)
+        at_zero_s, growth_s = self._attention.get(share * _STRIDE + interval) or self._look_up(share, interval)
+        return self._tables.chunks_s(*alike) + at_zero_s + growth_s * mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,8 +27,8 @@ from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import Pieces, StepTime, TermSeconds
 from busdoor.step_time.operator_catalog import Deployment, Formats, deployment_of
-from busdoor.step_time.operator_loading import load_tables
-from busdoor.step_time.operator_times import OperatorTimes
+from busdoor.step_time.operator_loading import load_profile, load_tables
+from busdoor.step_time.operator_times import OperatorTimes, Tables
 
 
 @in_one_sentence
@@ -60,6 +61,8 @@ class OperatorStepTime(StepTime):
         Qwen/Qwen3-VL-8B-Instruct.
     version : str, optional
         Version of the backend; the newest complete tables unless given.
+    profile : str, optional
+        Folder tp<N> of a profile by LLMServingSim, in place of the package's tables.
     step_overhead_s, request_overhead_s : float, optional
         Host time of a step, and of a request in it, in place of the engine's.
 
@@ -89,11 +92,13 @@ class OperatorStepTime(StepTime):
     system: str | None = None
     configuration: str | None = None
     version: str | None = None
+    profile: str | None = None
     step_overhead_s: TermSeconds | None = None
     request_overhead_s: TermSeconds | None = None
 
     def __post_init__(self) -> None:
-        load_tables(self.deployment)  # says so now if there are none
+        if self.tables and self.profile and (self.pp, self.dp, self.ep) != (1, 1, 1):
+            raise ValueError("a profile is of tp alone; leave pp, dp and ep out, or the profile")
 
     @property
     def deployment(self) -> Deployment:
@@ -107,6 +112,13 @@ class OperatorStepTime(StepTime):
             Formats(self.weight_dtype, self.kv_dtype, self.quant_mode),
         )
 
+    @cached_property
+    def tables(self) -> Tables:
+        """Where to look up; ValueError if there are no such tables."""
+        if self.profile is None:
+            return load_tables(self.deployment)
+        return load_profile(Path(self.profile), self.gpu, self.model, self.tp)
+
     @property
     def num_groups(self) -> int:
         """Groups of `tp` GPUs that one server has."""
@@ -115,12 +127,12 @@ class OperatorStepTime(StepTime):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the tables, a sentence each."""
-        return load_tables(self.deployment).notes
+        return self.tables.notes
 
     @cached_property
     def times(self) -> OperatorTimes:
         """What looks up, and keeps what it has found."""
-        return OperatorTimes(load_tables(self.deployment), *self.host_s, self.dp)
+        return OperatorTimes(self.tables, *self.host_s, self.dp)
 
     @property
     def host_s(self) -> tuple[float, float]:
@@ -147,7 +159,7 @@ class OperatorStepTime(StepTime):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the tables behind: another process loads its own."""
-        return {name: value for name, value in vars(self).items() if name != "times"}
+        return {name: value for name, value in vars(self).items() if name not in ("tables", "times")}
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, as a result's meta.json keeps them."""
