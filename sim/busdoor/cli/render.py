@@ -221,7 +221,7 @@ def print_sweep(sweep: Sweep) -> None:
 
 def print_description(trace: Trace, summary: pd.Series[float]) -> None:
     """Print a trace's statistics as three small tables."""
-    from busdoor.cli.traces.tables import description, heading, reading_notes
+    from busdoor.cli.trace_tables import description, heading, reading_notes
 
     console = Console()
     name, size = heading(trace, summary)
@@ -235,6 +235,6 @@ def print_description(trace: Trace, summary: pd.Series[float]) -> None:
 
 def print_public_traces() -> None:
     """Print a line per public trace that `busdoor trace fetch` knows."""
-    from busdoor.cli.traces.tables import PUBLIC_HEADS, public_rows
+    from busdoor.cli.trace_tables import PUBLIC_HEADS, public_rows
 
     Console().print(_ruled(PUBLIC_HEADS, public_rows()))
