@@ -54,9 +54,15 @@ class RooflineStepTime(RooflineFields, LineStepTime):
       flight, 7 % slow at 83; Llama-2-70B, Mixtral-8x7B and CodeLlama-34B on 2 or 4 GPUs within 10 %.
     - H100, prefill: Llama-3.1-8B 40 to 43 thousand tokens/s; good engines reach 33 to 40. Optimistic below 2k tokens,
       where attention kernels run at half the rate that they reach on long prompts.
-    - A100: 9 % faster than gpt-fast decodes Llama-3.1-8B. On two PCIe cards, Sarathi-Serve's Yi-34B prefilled within
-      30 % of this, but its decodes, bound by the host of 2023, took twice as long.
-    - Other GPUs: nothing to compare with yet; all but the MI300X borrow the H100's efficiencies.
+    - A100: 8 % slower than gpt-fast decodes Llama-3.1-8B, whose kernels are fused. On two PCIe cards, Sarathi-Serve's
+      Yi-34B prefilled within 30 % of this, but its decodes, bound by the host of 2023, took twice as long.
+    - Mixtures and latent attention (tests/sim/test_step_time_anchors_moe.py): gpt-oss-120b, Kimi-K2.5 (nvfp4) and
+      DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight within 10 %. Weight-only 4-bit experts on
+      an H200 or B200 come out 10 to 28 % too fast: their kernels read at 3 to 3.6 TB/s, of which this knows nothing.
+    - Small models and Qwen3-30B-A3B on an A100 within 15 % with the host of the time (engine vllm-0.9); Qwen3-4B on an
+      RTX 4090 within 5 %.
+    - Shares of bandwidth and rate: measured on H100 and H200; from published kernel sweeps for A100, L40S, B200, B300,
+      GB200, GB300 and RTX PRO 6000; one paper's for AMD. All others borrow the H100's: nothing to compare with yet.
 
     Examples
     --------
