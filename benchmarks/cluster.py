@@ -3,11 +3,12 @@
     python benchmarks/cluster.py                       # the default router, 1, 4 and 16 replicas
     python benchmarks/cluster.py --router round_robin --replicas 1 8
 
-Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of the closed-form capacity of all replicas, `vllm` on the
-roofline of llama-3.1-8b on an H100; so many requests a replica. A time is the CPU time of `simulate_cluster` (and, in
-the first row, of `simulate` with as many requests as the largest cluster), the least of some runs. Prints a Markdown
-table. A cluster has more events per request than one server has: of two arrivals within an iteration's time, which one
-server admits at once, each begins a batch of its own.
+Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of the closed-form capacity of all
+replicas, `vllm` on the roofline of llama-3.1-8b on an H100; so many requests a replica. A time is
+the CPU time of `simulate_cluster` (and, in the first row, of `simulate` with as many requests as
+the largest cluster), the least of some runs. Prints a Markdown table. A cluster has more events per
+request than one server has: of two arrivals within an iteration's time, which one server admits at
+once, each begins a batch of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ KV = KVConfig(block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max
 
 
 def arriving(replicas: int, per_replica: int) -> Trace:
-    trace = profile("azure-conv").generate(seed=0, num_requests=replicas * per_replica, request_rate=1.0)
+    trace = profile("azure-conv").generate(
+        seed=0, num_requests=replicas * per_replica, request_rate=1.0
+    )
     return trace.at_rate(0.8 * replicas * VllmConfig().build(KV).capacity_rps(trace, STEP_TIME))
 
 
@@ -39,7 +42,10 @@ def one(trace: Trace) -> Any:
 
 def many(trace: Trace, replicas: int, router: str) -> Any:
     return simulate_cluster(
-        trace, [Replica(VllmConfig().build(KV), STEP_TIME) for _ in range(replicas)], router, lookahead=0
+        trace,
+        [Replica(VllmConfig().build(KV), STEP_TIME) for _ in range(replicas)],
+        router,
+        lookahead=0,
     )
 
 
@@ -59,7 +65,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4000, help="requests a replica")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print("| servers | requests | CPU µs per request | over one server's | events per request | CPU µs per event |")
+    print(
+        "| servers | requests | CPU µs per request | over one server's | events per request | CPU "
+        "µs per event |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     alone = arriving(1, options.requests * max(options.replicas))
     cpu_s, result = least_cpu_s(lambda: one(alone), options.runs)
@@ -67,13 +76,20 @@ def main() -> None:
     print(row("one, without a router", cpu_s, result, base_s))
     for replicas in options.replicas:
         trace = arriving(replicas, options.requests)
-        cpu_s, result = least_cpu_s(lambda t=trace, n=replicas: many(t, n, options.router), options.runs)
+        cpu_s, result = least_cpu_s(
+            lambda t=trace, n=replicas: many(t, n, options.router), options.runs
+        )
         print(row(str(replicas), cpu_s, result, base_s), flush=True)
 
 
 def row(name: str, cpu_s: float, result: Any, base_s: float) -> str:
     requests, events = len(result.requests), len(result.iterations)
-    cells = (name, f"{requests:,}", f"{cpu_s / requests * 1e6:.0f}", f"{cpu_s / requests / base_s:.2f}")
+    cells = (
+        name,
+        f"{requests:,}",
+        f"{cpu_s / requests * 1e6:.0f}",
+        f"{cpu_s / requests / base_s:.2f}",
+    )
     return f"| {' | '.join(cells)} | {events / requests:.2f} | {cpu_s / events * 1e6:.0f} |"
 
 

@@ -4,7 +4,8 @@
     python benchmarks/notebooks.py 3 6              # those
     python benchmarks/notebooks.py --check          # store nothing; exit 1 where an answer has changed
 
-Text that depends on the machine (a time, a speed) is compared only where its cell has no tag "timing".
+Text that depends on the machine (a time, a speed) is compared only where its cell has no tag
+"timing".
 """
 
 from __future__ import annotations
@@ -29,13 +30,23 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def executed(path: Path) -> Any:
-    """Return a notebook as it comes out when it is executed from top to bottom, in a folder of its own."""
+    """Return a notebook as it comes out when executed top to bottom in its own folder."""
     notebook = nbformat.read(path, as_version=4)
-    paths = [str(ROOT / "sim"), str(ROOT / "workloads"), str(ROOT / "notebooks"), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(ROOT / "sim"),
+        str(ROOT / "workloads"),
+        str(ROOT / "notebooks"),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "IPYTHONDIR": folder}
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "IPYTHONDIR": folder,
+        }
         resources = {"metadata": {"path": folder}}
-        client = NotebookClient(notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources=resources)
+        client = NotebookClient(
+            notebook, timeout=CELL_TIMEOUT_S, kernel_name="python3", resources=resources
+        )
         client.execute(env=env)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran
@@ -46,12 +57,17 @@ def texts(notebook: Any) -> Iterator[tuple[int, str]]:
     """Yield the number of each code cell that is no timing, and the text that it shows."""
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         if "timing" not in cell.metadata.get("tags", ()):
-            yield number, "\n".join(output.get("text", "") + _plain(output) for output in cell.outputs)
+            yield (
+                number,
+                "\n".join(output.get("text", "") + _plain(output) for output in cell.outputs),
+            )
 
 
 def _plain(output: Any) -> str:
     data = output.get("data", {})
-    return "" if "image/png" in data else str(data.get("text/plain", ""))  # a picture's text is its size
+    return (
+        "" if "image/png" in data else str(data.get("text/plain", ""))
+    )  # a picture's text is its size
 
 
 def differences(stored: Any, computed: Any) -> list[str]:
@@ -64,7 +80,7 @@ def differences(stored: Any, computed: Any) -> list[str]:
 
 
 def alike(ours: str, theirs: str) -> bool:
-    """Whether two texts agree: every word and whole number, and decimals to one unit of their last digit."""
+    """Whether two texts agree: words, whole numbers, decimals to a unit of the last digit."""
     words = [re.sub(r"\s+", "", NUMBER.sub("#", text)) for text in (ours, theirs)]
     numbers = [NUMBER.findall(text) for text in (ours, theirs)]
     return words[0] == words[1] and all(map(_near, *numbers))
@@ -92,7 +108,10 @@ def main() -> int:
         computed = executed(path)
         lines = differences(nbformat.read(path, as_version=4), computed)
         wrong += len(lines)
-        print(f"{path.name}: {time.monotonic() - began_s:.0f} s, {len(lines)} answers changed", flush=True)
+        print(
+            f"{path.name}: {time.monotonic() - began_s:.0f} s, {len(lines)} answers changed",
+            flush=True,
+        )
         print("".join(f"  {line}\n" for line in lines), end="")
         if not options.check:
             nbformat.write(computed, path)

@@ -4,8 +4,8 @@
     python benchmarks/readme.py --only compare true # some sections
     python benchmarks/readme.py --list              # which there are
 
-Each section runs the command, or reads the measurements in gpu/results, that the README names for it. Reading measured
-runs needs pyarrow.
+Each section runs the command, or reads the measurements in gpu/results, that the README names for
+it. Reading measured runs needs pyarrow.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def gains() -> None:
 def _comparison(step_time: str, decode_reads: str) -> Any:
     from busdoor import compare as run
 
-    measured = {} if step_time == "roofline" else {"step_time": {"name": "calibrated", "path": step_time}}
+    measured = (
+        {} if step_time == "roofline" else {"step_time": {"name": "calibrated", "path": step_time}}
+    )
     return run(None, [{"name": "static", "decode_reads": decode_reads}, "vllm"], **measured)
 
 
@@ -113,13 +115,23 @@ def true() -> None:
         "E2E latency, mean": "e2e_mean", "E2E latency, p99": "e2e_p99", "TPOT, mean": "tpot_mean",
         "TTFT, mean": "ttft_mean", "TTFT, p99": "ttft_p99", "tokens per second": "output_rate",
     }  # fmt: skip
-    rows = [(title, *(_largest(group, key) for group in groups.values())) for title, key in quantities.items()]
+    rows = [
+        (title, *(_largest(group, key) for group in groups.values()))
+        for title, key in quantities.items()
+    ]
     markdown(("quantity", *groups), rows)
-    print(f"\n{len(runs)} replays at loads of {min(run.load for run in runs):.2f} and more;", end=" ")
+    print(
+        f"\n{len(runs)} replays at loads of {min(run.load for run in runs):.2f} and more;", end=" "
+    )
     print(f"batches repeated: {min(run.agreement['played'] for run in runs):.0%}")
     print(f"rate at which the mean latency has doubled: {validation(H100).knee['error']:+.1%}\n")
-    for title, table in (("gain", validation(H100).gain), ("E2E ratio", validation(H100).e2e_ratio)):
-        print(f"{title}:\n{table.round(3).to_string(index=False) if len(table) else 'no pair of runs'}\n")
+    for title, table in (
+        ("gain", validation(H100).gain),
+        ("E2E ratio", validation(H100).e2e_ratio),
+    ):
+        print(
+            f"{title}:\n{table.round(3).to_string(index=False) if len(table) else 'no pair of runs'}\n"
+        )
     print(validation(H100).verdict)
 
 
@@ -142,7 +154,11 @@ def predicted() -> None:
         result = Result.load(folder / "runs" / name)
         e2e_s = result.latencies["e2e"]
         measured = {"e2e mean": e2e_s.mean(), "e2e p99": e2e_s.quantile(0.99)}
-        rate = numbers["output rate"] / result.summary["output_throughput"] - 1 if "output rate" in numbers else None
+        rate = (
+            numbers["output rate"] / result.summary["output_throughput"] - 1
+            if "output rate" in numbers
+            else None
+        )
         errors = [f"{numbers[key] / value - 1:+.1%}" for key, value in measured.items()]
         rows.append((name, *errors, "" if rate is None else f"{rate:+.2%}"))
     markdown(("run", "E2E mean", "E2E p99", "tokens/s"), rows)
@@ -159,17 +175,22 @@ def others() -> None:
 
     print(f"cpu-tiny-llama: {validation('cpu-tiny-llama').verdict}\n")
     logs = vllm_runs()
-    fitted = calibrate([logs["rate_4"], logs["rate_20"]], ["rate_4", "rate_20"], name="vllm-cpu", resamples=0)
+    fitted = calibrate(
+        [logs["rate_4"], logs["rate_20"]], ["rate_4", "rate_20"], name="vllm-cpu", resamples=0
+    )
     (run,) = validate([logs["rate_12"]], fitted.step_time, ["rate_12"], about=fitted.about).runs
     print(
-        f"vLLM on a CPU: mean E2E latency {run.errors['e2e_mean']:+.1%}, drift of the log {fitted.about['drift']:.1%}"
+        f"vLLM on a CPU: mean E2E latency {run.errors['e2e_mean']:+.1%}, drift of the log "
+        f"{fitted.about['drift']:.1%}"
     )
 
 
 @section
 def kernels() -> None:
     """Kernels beside others', and the engine, on an H100."""
-    bench = json.loads((RESULTS / "nvidia-h100-80gb-hbm3" / "bench.json").read_text(encoding="utf-8"))
+    bench = json.loads(
+        (RESULTS / "nvidia-h100-80gb-hbm3" / "bench.json").read_text(encoding="utf-8")
+    )
     shown = {
         "decode, 64 sequences of 4,096": ("decode", "B=64 ctx=4096"),
         "decode, 1 of 32,768": ("decode", "B=1 ctx=32768"),
@@ -185,7 +206,10 @@ def kernels() -> None:
     markdown(("", *names), rows)
     print()
     keys = "tokens_per_s", "busy", "padding", "bubbles"
-    rows = [(*(row[key] for key in about), *(_cell(row[key]) for key in keys)) for row in bench["engine"]]
+    rows = [
+        (*(row[key] for key in about), *(_cell(row[key]) for key in keys))
+        for row in bench["engine"]
+    ]
     markdown((*about, "tokens/s", "device busy", "padding", "rows that have ended"), rows)
 
 
@@ -204,7 +228,9 @@ def tests() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION")
+    parser.add_argument(
+        "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION"
+    )
     parser.add_argument("--list", action="store_true", help="name the sections")
     options = parser.parse_args()
     for name in options.only:

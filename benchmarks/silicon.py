@@ -6,19 +6,22 @@
     python benchmarks/silicon.py --choose            # which host terms fit the chosen half best
     python benchmarks/silicon.py --spread 0.8        # lengths drawn from 80 to 100 % of those stated
 
-The points are `systems/silicon_sample.csv` of aiconfigurator-core (pip install 'busdoor[operators]'): TTFT and TPOT of
-vLLM, SGLang and TensorRT-LLM at so many clients and such lengths. Taken are those of dense models in one piece (not
-disaggregated) on H100, H200 and B200. Each is replayed as a closed loop in ten rounds, with the engine's preset and
-policy (SGLang as `prefill_first`). InferenceX draws lengths from 80 to 100 % of what it states; the others are as
-stated. Beside our two step times stands the package's own static estimate: one batch, prefilled at once, then decoded.
+The points are `systems/silicon_sample.csv` of aiconfigurator-core (pip install
+'busdoor[operators]'): TTFT and TPOT of vLLM, SGLang and TensorRT-LLM at so many clients and such
+lengths. Taken are those of dense models in one piece (not disaggregated) on H100, H200 and B200.
+Each is replayed as a closed loop in ten rounds, with the engine's preset and policy (SGLang as
+`prefill_first`). InferenceX draws lengths from 80 to 100 % of what it states; the others are as
+stated. Beside our two step times stands the package's own static estimate: one batch, prefilled at
+once, then decoded.
 
-With lengths that are all the same, all clients keep step: they wait for their prompts together (long TTFT) and decode
-together (short TPOT). With lengths that differ it is the reverse. E2E, which is TTFT and a TPOT for each further token,
-hardly depends on that, and is shown too.
+With lengths that are all the same, all clients keep step: they wait for their prompts together
+(long TTFT) and decode together (short TPOT). With lengths that differ it is the reverse. E2E, which
+is TTFT and a TPOT for each further token, hardly depends on that, and is shown too.
 
-Host terms are chosen on every other (model, GPU) pair of an engine, from the last in the alphabet; what counts are the
-errors on the pairs between ("held out"). A set of points is left out if any of it would need more than 70 % of the
-GPUs' matrix rate, which no server reaches: its prompts must have been in a prefix cache. The last line is JSON.
+Host terms are chosen on every other (model, GPU) pair of an engine, from the last in the alphabet;
+what counts are the errors on the pairs between ("held out"). A set of points is left out if any of
+it would need more than 70 % of the GPUs' matrix rate, which no server reaches: its prompts must
+have been in a prefix cache. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,12 +40,17 @@ import pandas as pd
 POLICIES = {"vllm": "vllm", "sglang": "prefill_first", "trtllm": "trtllm"}
 GPUS = {"h100_sxm": "h100", "h200_sxm": "h200", "b200_sxm": "b200"}
 ROUNDS = 10  # requests per client, as InferenceX sends
-INFERENCE_X_SPREAD = 0.8  # of the stated lengths: InferenceX draws evenly from there to 1 (its issue 356)
+INFERENCE_X_SPREAD = (
+    0.8  # of the stated lengths: InferenceX draws evenly from there to 1 (its issue 356)
+)
 SET = ["engine", "model", "gpu", "format"]
 MOST_MFU = 0.7
 WHAT = ("tpot", "ttft", "e2e")
 STEP_TIMES = ("roofline", "operators", "static")
-HOSTS = {"step_overhead_s": np.arange(0, 3.01e-3, 0.25e-3), "request_overhead_s": np.arange(0, 81e-6, 5e-6)}
+HOSTS = {
+    "step_overhead_s": np.arange(0, 3.01e-3, 0.25e-3),
+    "request_overhead_s": np.arange(0, 81e-6, 5e-6),
+}
 
 
 def read_points() -> pd.DataFrame:
@@ -75,8 +83,8 @@ def read_points() -> pd.DataFrame:
 def formats(point: Mapping[str, Any]) -> tuple[str, str | None, str]:
     """Return the formats of a point's weights, in our words and the tables', and of its KV cache.
 
-    A blank is 16 bits. InferenceX serves NVIDIA's checkpoints, whose scales are fixed, with an 8-bit
-    cache; TensorRT-LLM, too, keeps an 8-bit cache beside 8-bit weights.
+    A blank is 16 bits. InferenceX serves NVIDIA's checkpoints, whose scales are fixed, with an
+    8-bit cache; TensorRT-LLM, too, keeps an 8-bit cache beside 8-bit weights.
     """
     given = point["format"]
     if not given:
@@ -89,9 +97,13 @@ def formats(point: Mapping[str, Any]) -> tuple[str, str | None, str]:
 def held_out(points: pd.DataFrame) -> pd.Series:
     """Return for each point whether its pair is one of those that no host term was chosen on."""
     pairs = points["model"] + " " + points["gpu"]
-    every_other = {engine: sorted(set(of), reverse=True)[1::2] for engine, of in pairs.groupby(points["engine"])}
+    every_other = {
+        engine: sorted(set(of), reverse=True)[1::2]
+        for engine, of in pairs.groupby(points["engine"])
+    }
     return pd.Series(
-        [pair in every_other[engine] for pair, engine in zip(pairs, points["engine"], strict=True)], points.index
+        [pair in every_other[engine] for pair, engine in zip(pairs, points["engine"], strict=True)],
+        points.index,
     )
 
 
@@ -104,12 +116,16 @@ def mfu(points: pd.DataFrame) -> pd.Series:
     flop = points["model"].map(lambda name: 2 * model(name).num_parameters)
     rates = [
         tp * gpu(card).rate(formats(point)[0])
-        for tp, card, point in zip(points["tp"], points["gpu"], points.to_dict("records"), strict=True)
+        for tp, card, point in zip(
+            points["tp"], points["gpu"], points.to_dict("records"), strict=True
+        )
     ]
     return tokens_per_s * flop / np.array(rates)
 
 
-def configuration(point: Mapping[str, Any], step_time: str, host: Mapping[str, float] | None) -> Any:
+def configuration(
+    point: Mapping[str, Any], step_time: str, host: Mapping[str, float] | None
+) -> Any:
     """Return the configuration of the server of a point."""
     from busdoor.config import Config
 
@@ -135,7 +151,9 @@ def configuration(point: Mapping[str, Any], step_time: str, host: Mapping[str, f
     )
 
 
-def simulated(point: Mapping[str, Any], step_time: str, host: Mapping[str, float] | None = None) -> tuple[float, float]:
+def simulated(
+    point: Mapping[str, Any], step_time: str, host: Mapping[str, float] | None = None
+) -> tuple[float, float]:
     """Return mean TTFT and TPOT of a point's closed loop, milliseconds."""
     from busdoor.config.limits import limits_for
     from busdoor.config.run import run
@@ -144,7 +162,9 @@ def simulated(point: Mapping[str, Any], step_time: str, host: Mapping[str, float
     requests = ROUNDS * point["concurrency"]
     rng = np.random.default_rng(0)
     spread = INFERENCE_X_SPREAD if point["inference_x"] else point["spread"]
-    lengths = [rng.integers(int(spread * point[key]), point[key] + 1, requests) for key in ("isl", "osl")]
+    lengths = [
+        rng.integers(int(spread * point[key]), point[key] + 1, requests) for key in ("isl", "osl")
+    ]
     trace = Trace(
         arrival_s=np.zeros(requests),
         input_tokens=lengths[0],
@@ -152,7 +172,9 @@ def simulated(point: Mapping[str, Any], step_time: str, host: Mapping[str, float
         concurrency=point["concurrency"],
     )
     config = configuration(point, step_time, host)
-    table = run(config, config.policies[0], trace, limits_for(config, [trace]), iterations=False).requests
+    table = run(
+        config, config.policies[0], trace, limits_for(config, [trace]), iterations=False
+    ).requests
     ttft_s = table["first_token_s"] - table["arrival_s"]
     tpot_s = (table["finish_s"] - table["first_token_s"]) / (table["output_tokens"] - 1)
     return 1e3 * float(ttft_s.mean()), 1e3 * float(tpot_s.mean())
@@ -200,7 +222,9 @@ def hosts(point: Mapping[str, Any]) -> dict[str, float]:
     return {"base_ms": base_ms, **more}
 
 
-def every(points: pd.DataFrame, of: Callable[[Mapping[str, Any]], dict[str, float]], jobs: int) -> pd.DataFrame:
+def every(
+    points: pd.DataFrame, of: Callable[[Mapping[str, Any]], dict[str, float]], jobs: int
+) -> pd.DataFrame:
     """Return the points with what `of` makes of each, on so many processes."""
     rows = points.to_dict("records")
     with ProcessPoolExecutor(jobs) as pool:
@@ -214,7 +238,10 @@ def errors(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         for name in STEP_TIMES:
             off = 100 * (_ms(table, what, f"{name}_") / _ms(table, what) - 1).abs()
             groups = off.groupby([table[column] for column in by])
-            columns |= {f"{what} {name} mean": groups.mean(), f"{what} {name} median": groups.median()}
+            columns |= {
+                f"{what} {name} mean": groups.mean(),
+                f"{what} {name} median": groups.median(),
+            }
     return pd.DataFrame({"points": table.groupby(by).size(), **columns})
 
 
@@ -248,7 +275,8 @@ def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
         )
         off = _off(group, *best[1:])
         halves = {
-            half: off[group["half"] == half].agg(["size", "mean", "median"]).to_dict() for half in set(group["half"])
+            half: off[group["half"] == half].agg(["size", "mean", "median"]).to_dict()
+            for half in set(group["half"])
         }
         terms = {"step_s": float(best[1]), "request_s": float(best[2])}
         found[f"{engine} {shared}"] = {**terms, **halves}
@@ -257,26 +285,43 @@ def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
 
 
 def _off(group: pd.DataFrame, step_s: float, request_s: float) -> pd.Series:
-    tpot_ms = group["base_ms"] + step_s * group["step_overhead_s"] + request_s * group["request_overhead_s"]
+    tpot_ms = (
+        group["base_ms"]
+        + step_s * group["step_overhead_s"]
+        + request_s * group["request_overhead_s"]
+    )
     return 100 * (tpot_ms / group["tpot_ms"] - 1).abs()
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--every", type=int, default=3, help="take every N-th point (3)")
     flags.add_argument("--engine", choices=POLICIES)
     flags.add_argument("--gpu", choices=GPUS.values())
     flags.add_argument("--jobs", type=int, default=2)
-    flags.add_argument("--spread", type=float, default=1.0, help="shortest length over the stated one (1)")
-    flags.add_argument("--keep", action="store_true", help="keep the sets that no server could have run uncached")
-    flags.add_argument("--choose", action="store_true", help="find the host terms that fit the chosen half best")
+    flags.add_argument(
+        "--spread", type=float, default=1.0, help="shortest length over the stated one (1)"
+    )
+    flags.add_argument(
+        "--keep", action="store_true", help="keep the sets that no server could have run uncached"
+    )
+    flags.add_argument(
+        "--choose", action="store_true", help="find the host terms that fit the chosen half best"
+    )
     given = flags.parse_args()
     points = read_points()
     whole = len(points)
     if not given.keep:
-        too_fast = mfu(points).groupby([points[column] for column in SET]).transform("max") > MOST_MFU
+        too_fast = (
+            mfu(points).groupby([points[column] for column in SET]).transform("max") > MOST_MFU
+        )
         left_out = sorted(set(points[too_fast][SET].agg(" ".join, axis=1)))
-        print(f"{too_fast.sum()} of {whole} points left out, as some need over 70 % of the matrix rate: {left_out}")
+        print(
+            f"{too_fast.sum()} of {whole} points left out, as some need over 70 % of the matrix "
+            f"rate: {left_out}"
+        )
         points = points[~too_fast]
     points["held_out"] = held_out(points)
     points["half"] = np.where(points["held_out"], "held out", "chosen")

@@ -3,10 +3,10 @@
     python benchmarks/speed.py            # all cases, a few minutes
     python benchmarks/speed.py --quick    # the small ones, seconds
 
-Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of each policy's closed-form capacity, the roofline of
-llama-3.1-8b on an H100. A time is the CPU time of `simulate` alone (trace made before, tables of the result included),
-the least of some runs: the machine may be shared, and whatever else it does only adds. Prints a Markdown table; the
-README's is one of them.
+Lengths of the `azure-conv` profile, Poisson arrivals at 0.8 of each policy's closed-form capacity,
+the roofline of llama-3.1-8b on an H100. A time is the CPU time of `simulate` alone (trace made
+before, tables of the result included), the least of some runs: the machine may be shared, and
+whatever else it does only adds. Prints a Markdown table; the README's is one of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """What to time: `output_scale` multiplies every output length; `iterations` keeps a row for every stretch too."""
+    """What to time: `output_scale` multiplies outputs; `iterations` keeps every stretch."""
 
     name: str
     policy: str = "vllm"
@@ -40,7 +40,13 @@ QUICK = (
     Case("vllm, every stretch kept", iterations=True),
     Case("static", policy="static"),
     Case("orca", policy="orca"),
-    Case("vllm, step by step, every step kept", num_requests=2_000, runs=2, step_by_step=True, iterations=True),
+    Case(
+        "vllm, step by step, every step kept",
+        num_requests=2_000,
+        runs=2,
+        step_by_step=True,
+        iterations=True,
+    ),
 )
 FULL = (*QUICK, Case("vllm, a million", num_requests=1_000_000, runs=1))
 
@@ -55,7 +61,9 @@ def run(case: Case) -> dict[str, Any]:
     from busdoor_workloads import profile
 
     step_time = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
-    kv = KVConfig(block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max_model_len=20_000)
+    kv = KVConfig(
+        block_size=16, num_blocks=kv_capacity("h100", "llama-3.1-8b"), max_model_len=20_000
+    )
     config = policy_config(case.policy)
     trace = profile("azure-conv").generate(seed=0, num_requests=case.num_requests, request_rate=1.0)
     trace = longer(trace, case.output_scale)
@@ -66,7 +74,12 @@ def run(case: Case) -> dict[str, Any]:
         policy = config.build(kv, trace)
         begin = time.process_time()
         result = simulate(
-            trace, policy, step_time, lookahead=0, step_by_step=case.step_by_step, iterations=case.iterations
+            trace,
+            policy,
+            step_time,
+            lookahead=0,
+            step_by_step=case.step_by_step,
+            iterations=case.iterations,
         )
         times.append(time.process_time() - begin)
     rows = len(result.iterations) or None
@@ -75,7 +88,8 @@ def run(case: Case) -> dict[str, Any]:
         "cpu_s": min(times),
         "requests_per_s": case.num_requests / min(times),
         "events_per_request": rows and rows / case.num_requests,
-        "iterations_per_request": rows and float(result.iterations["repeat"].sum()) / case.num_requests,
+        "iterations_per_request": rows
+        and float(result.iterations["repeat"].sum()) / case.num_requests,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 
@@ -106,7 +120,10 @@ def main() -> None:
     if options.case:
         print(json.dumps(run(Case(**json.loads(options.case)))))
         return
-    print("| case | requests | simulated req/s | events per request | iterations per request | CPU s | peak MiB |")
+    print(
+        "| case | requests | simulated req/s | events per request | iterations per request | CPU "
+        "s | peak MiB |"
+    )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for case in QUICK if options.quick else FULL:
         found = in_own_process(case)

@@ -1,17 +1,19 @@
-"""Time a sweep's overhead: what a point costs beyond its own work, and what share of a point of a second that is.
+"""Time a sweep's overhead: a point's cost beyond its work, and its share of a 1 s point.
 
     python benchmarks/sweep.py                       # 40 points of a second in two processes
     python benchmarks/sweep.py --cluster local       # the same on a Dask cluster of this machine
 
-Points are real runs of three requests, with a step-time model that computes until it has used a given CPU time. A point
-costs beyond itself:
+Points are real runs of three requests, with a step-time model that computes until it has used a
+given CPU time. A point costs beyond itself:
 
-- gap: how long its worker had nothing to do between one point and the next (messages, batches, waiting). Records say
-  when their points began and ended, so that neither starting workers nor other load on the machine is taken for it.
-- driver: CPU time of the process in charge (planning, sending, writing records, the table), less what a sweep of four
-  points takes; on two cores with two workers it is taken from the points.
+- gap: how long its worker had nothing to do between one point and the next (messages, batches,
+  waiting). Records say when their points began and ended, so that neither starting workers nor
+  other load on the machine is taken for it.
+- driver: CPU time of the process in charge (planning, sending, writing records, the table), less
+  what a sweep of four points takes; on two cores with two workers it is taken from the points.
 
-Neither grows with the number of points, so that their sum over a second is the share that 10,000 such points lose.
+Neither grows with the number of points, so that their sum over a second is the share that 10,000
+such points lose.
 """
 
 from __future__ import annotations
@@ -55,7 +57,12 @@ def study(count: int, work_s: float) -> dict[str, Any]:
     lengths["output_tokens"] = {"type": "uniform", "low": 2, "high": 9}
     model = {"name": "sweep:Busy", "work_s": work_s}
     sweep = {"step_time": [{**model, "number": number} for number in range(count)]}
-    return {"workload": {**lengths, "num_requests": 3}, "policy": "vllm", "replications": 1, "sweep": sweep}
+    return {
+        "workload": {**lengths, "num_requests": 3},
+        "policy": "vllm",
+        "replications": 1,
+        "sweep": sweep,
+    }
 
 
 def gaps_s(records: Iterable[Record]) -> list[float]:
@@ -64,7 +71,9 @@ def gaps_s(records: Iterable[Record]) -> list[float]:
     for record in sorted(records, key=lambda record: record.finished_at_s):
         by_worker.setdefault(record.worker, []).append(record)
     pairs = itertools.chain.from_iterable(map(itertools.pairwise, by_worker.values()))
-    return [later.finished_at_s - later.duration_s - earlier.finished_at_s for earlier, later in pairs]
+    return [
+        later.finished_at_s - later.duration_s - earlier.finished_at_s for earlier, later in pairs
+    ]
 
 
 def timed(count: int, work_s: float, jobs: int, cluster: str | None) -> tuple[float, list[float]]:
@@ -92,10 +101,14 @@ def main() -> None:
     total_s, gaps = timed(few + options.points, options.work, options.jobs, options.cluster)
     gap_ms = 1e3 * sum(gaps) / len(gaps)
     driver_ms = 1e3 * (total_s - start_s) / options.points
-    print("| points | work s | jobs | workers | gap ms per point | driver CPU ms per point | both, per second |")
+    print(
+        "| points | work s | jobs | workers | gap ms per point | driver CPU ms per point | both, "
+        "per second |"
+    )
     print("| ---: | ---: | ---: | --- | ---: | ---: | ---: |")
     print(
-        f"| {options.points} | {options.work:g} | {options.jobs} | {options.cluster or 'processes'} "
+        f"| {options.points} | {options.work:g} | {options.jobs} | "
+        f"{options.cluster or 'processes'} "
         f"| {gap_ms:.1f} | {driver_ms:.1f} | {(gap_ms + driver_ms) / 10:.2f} % |"
     )
 

@@ -1,4 +1,4 @@
-"""docs/structure.md names every room there is, and none that is not; what the pages tell a reader to type exists."""
+"""docs/structure.md names exactly the rooms there are; what pages say to type exists."""
 
 import re
 import shlex
@@ -19,7 +19,11 @@ PACKAGES = ["workloads/busdoor_workloads", "sim/busdoor", "gpu/busdoor_gpu"]
 def section(package):
     """The names before the words in the lines of a package's block."""
     block = PAGE.split(f"`{package}`\n", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
-    return [name for line in block.splitlines() for name in re.split(r"\s{2,}", line, maxsplit=1)[0].split(", ")]
+    return [
+        name
+        for line in block.splitlines()
+        for name in re.split(r"\s{2,}", line, maxsplit=1)[0].split(", ")
+    ]
 
 
 def modules(package):
@@ -60,11 +64,15 @@ def test_the_pages_configurations_are_ones(block):
 
 
 def commands():
-    """Return every busdoor command in a shell block of the README and the pages, without its comment."""
+    """Return every busdoor command in shell blocks of README and pages, without comments."""
     found = []
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for block in re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M):
-            lines = (line.partition(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines())
+        for block in re.findall(
+            r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M
+        ):
+            lines = (
+                line.partition(" #")[0].strip() for line in block.replace("\\\n", " ").splitlines()
+            )
             found += [line for line in lines if line.startswith("busdoor ")]
     return found
 
@@ -81,4 +89,6 @@ def test_the_files_to_open_are_there():
     table = PAGE.split("## To change something", 1)[1]
     names = {name for name in re.findall(r"`([a-z_/]+\.(?:py|toml))`", table) if "NAME" not in name}
     roots = [ROOT / package for package in PACKAGES]
-    assert [name for name in sorted(names) if not any((root / name).exists() for root in roots)] == []
+    assert [
+        name for name in sorted(names) if not any((root / name).exists() for root in roots)
+    ] == []

@@ -1,4 +1,4 @@
-"""The house (docs/structure.md): small files, few rooms, short functions, imports at the top. Arrows: import-linter."""
+"""The house (docs/structure.md): small files, few rooms, short functions, top imports."""
 
 import ast
 from pathlib import Path
@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [path for package in ("sim", "gpu", "workloads") for path in sorted((ROOT / package).rglob("*.py"))]
-ROOMS = [path for path in (ROOT / "sim" / "busdoor").rglob("*") if path.is_dir() and any(path.glob("*.py"))]
+FILES = [
+    path
+    for package in ("sim", "gpu", "workloads")
+    for path in sorted((ROOT / package).rglob("*.py"))
+]
+ROOMS = [
+    path
+    for path in (ROOT / "sim" / "busdoor").rglob("*")
+    if path.is_dir() and any(path.glob("*.py"))
+]
 MAY_IMPORT_LATE = ("cli", "__init__.py")
 
 
@@ -24,7 +32,11 @@ def own_lines(function):
 def late_imports(tree):
     """Imports of our own packages below the top of a module: in functions, and for types only."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node not in tree.body and (node.module or "").startswith("busdoor"):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node not in tree.body
+            and (node.module or "").startswith("busdoor")
+        ):
             yield node
 
 
@@ -32,13 +44,24 @@ def late_imports(tree):
 def test_a_file_has_one_subject_and_short_functions(path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 260
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert {function.name: own_lines(function) for function in functions if own_lines(function) > 60} == {}
+    functions = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert {
+        function.name: own_lines(function) for function in functions if own_lines(function) > 60
+    } == {}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if not set(path.parts) & set(MAY_IMPORT_LATE)], ids=name)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if not set(path.parts) & set(MAY_IMPORT_LATE)], ids=name
+)
 def test_imports_stand_at_the_top(path):
-    late = [(node.lineno, node.module) for node in late_imports(ast.parse(path.read_text(encoding="utf-8")))]
+    late = [
+        (node.lineno, node.module)
+        for node in late_imports(ast.parse(path.read_text(encoding="utf-8")))
+    ]
     assert late == []
 
 

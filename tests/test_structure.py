@@ -1,4 +1,4 @@
-"""The arrow of DESIGN §1: workloads ← sim ← gpu. Nobody imports against it, and nobody pays for torch unasked."""
+"""DESIGN §1's arrow: workloads ← sim ← gpu; no import against it, no torch unasked."""
 
 import ast
 import subprocess
@@ -35,6 +35,8 @@ def test_importing_busdoor_is_light():
     """No torch, and nothing that `busdoor --help` would have to wait for."""
     code = "import sys, busdoor, busdoor.cli; print(*sys.modules)"
     paths = f"import sys; sys.path[:0] = {[str(ROOT / 'sim'), str(ROOT / 'workloads')]!r}; "
-    loaded = subprocess.run([sys.executable, "-c", paths + code], check=True, capture_output=True, text=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", paths + code], check=True, capture_output=True, text=True
+    ).stdout
     heavy = {"torch", "triton", "pandas", "scipy", "matplotlib", "simpy"}
     assert heavy.isdisjoint(loaded.split())

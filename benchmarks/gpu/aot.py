@@ -1,8 +1,9 @@
-"""Compile recorded launches ahead of time, without GPU and driver, and read their resources from the machine code.
+"""Compile recorded launches ahead without a GPU; read resources from the machine code.
 
-`triton.compile` makes a cubin for a named target. `cuobjdump`, which the Triton wheel ships, prints its registers,
-stack and shared memory and disassembles it. A launch is specialised as by Triton's own launcher: a tensor or integer
-divisible by 16 is marked so, None and 1 are compile-time constants.
+`triton.compile` makes a cubin for a named target. `cuobjdump`, which the Triton wheel ships, prints
+its registers, stack and shared memory and disassembles it. A launch is specialised as by Triton's
+own launcher: a tensor or integer divisible by 16 is marked so, None and 1 are compile-time
+constants.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import torch
 from busdoor_gpu.kernels._launch import VARYING, Launch
 
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
-# With 16-byte alignment a thread loads 16 bytes at once; Triton marks only arguments divisible by 16.
+# With 16-byte alignment a thread loads 16 bytes at once; Triton marks only arguments divisible by
+# 16.
 _DIVISOR = 16
-# CUDA programming guide, technical specifications by compute capability: equal for A100 and H100 except shared memory.
+# CUDA programming guide, technical specifications by compute capability: equal for A100 and H100
+# except shared memory.
 _REGISTERS_PER_SM = 65536
 _WARPS_PER_SM = 64
 SHARED_PER_SM = {(8, 0): 164 * 1024, (9, 0): 228 * 1024}
@@ -72,7 +75,8 @@ class Resources:
         >>> Resources(104, 0, 0, 40_000, 4, (9, 0), Counter()).programs_per_sm
         4
         """
-        # Registers are allocated in units of 8 per thread; the system takes 1 KiB of shared memory per program.
+        # Registers are allocated in units of 8 per thread; the system takes 1 KiB of shared memory
+        # per program.
         by_registers = _REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * 32 * self.num_warps)
         by_shared = SHARED_PER_SM[self.capability] // (self.shared_bytes + 1024)
         return min(by_registers, by_shared, _WARPS_PER_SM // self.num_warps)
@@ -95,11 +99,15 @@ def compile_launch(launch: Launch, capability: tuple[int, int]) -> Resources:
     options = {name: launch.meta[name] for name in _OPTIONS if name in launch.meta}
     target = GPUTarget("cuda", capability[0] * 10 + capability[1], 32)
     compiled = triton.compile(source, target=target, options=options)
-    return _read_cubin(compiled.asm["cubin"], compiled.metadata.shared, compiled.metadata.num_warps, capability)
+    return _read_cubin(
+        compiled.asm["cubin"], compiled.metadata.shared, compiled.metadata.num_warps, capability
+    )
 
 
-def _specialise(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
-    """Return argument types, compile-time constants and divisibility marks, as the launcher derives them."""
+def _specialise(
+    launch: Launch,
+) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
+    """Return argument types, constants and divisibility marks, as the launcher does."""
     names = launch.kernel.arg_names
     values = dict(zip(names, launch.args, strict=False))
     constants = {name: value for name, value in launch.meta.items() if name not in _OPTIONS}
@@ -125,19 +133,30 @@ def _type_of(value: Any) -> str:
     return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
-def _read_cubin(cubin: bytes, dynamic_shared: int, num_warps: int, capability: tuple[int, int]) -> Resources:
+def _read_cubin(
+    cubin: bytes, dynamic_shared: int, num_warps: int, capability: tuple[int, int]
+) -> Resources:
     from triton import knobs  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)
         dump = subprocess.run(
-            [knobs.nvidia.cuobjdump.path, "-res-usage", "-sass", str(path)], capture_output=True, text=True, check=False
+            [knobs.nvidia.cuobjdump.path, "-res-usage", "-sass", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if dump.returncode:
         raise RuntimeError(f"cuobjdump could not read the cubin: {dump.stderr.strip()}")
-    used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)}
-    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ...": a predicate may precede the opcode, modifiers follow it.
+    used = {
+        key: int(value)
+        for key, value in re.findall(r"\b(REG|STACK|SHARED|LOCAL):(\d+)", dump.stdout)
+    }
+    # "/*0070*/  @!P0 LDGSTS.E.BYPASS.128 [R3], ...": a predicate may precede the opcode, modifiers
+    # follow it.
     opcodes = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]+)", dump.stdout)
     shared = used["SHARED"] + dynamic_shared
-    return Resources(used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, capability, Counter(opcodes))
+    return Resources(
+        used["REG"], used["STACK"], used["LOCAL"], shared, num_warps, capability, Counter(opcodes)
+    )

@@ -1,4 +1,4 @@
-"""Attention benchmarks: shapes with targets, our call for each, and the check before anything is timed."""
+"""Attention benchmarks: shapes with targets, our call for each, a check before timing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ class Attention:
     @property
     def flops(self) -> float:
         """Operations of two products of every query with every key that it attends to."""
-        pairs = sum(q * (n - q) + q * (q + 1) / 2 for n, q in zip(self.seq_lens, self.query_lens, strict=True))
+        pairs = sum(
+            q * (n - q) + q * (q + 1) / 2
+            for n, q in zip(self.seq_lens, self.query_lens, strict=True)
+        )
         return 4 * self.num_q_heads * self.head_dim * pairs
 
 
@@ -51,11 +54,18 @@ _SHORT = {"num_q_heads": "Hq", "num_kv_heads": "Hkv", "head_dim": "d", "block_si
 
 def _decode(batch: int, context: int, must: str = "", **shape: Any) -> Attention:
     named = "".join(f" {_SHORT[name]}={value}" for name, value in shape.items())
-    return Attention("decode", f"B={batch} ctx={context}{named}", [context] * batch, [1] * batch, must=must, **shape)
+    return Attention(
+        "decode",
+        f"B={batch} ctx={context}{named}",
+        [context] * batch,
+        [1] * batch,
+        must=must,
+        **shape,
+    )
 
 
 def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
-    """Return the benchmarks: K1 to K9 of references/gpu-anchors 7, then other shapes; toy shapes on a CPU."""
+    """Return the benchmarks: K1 to K9 of references/gpu-anchors 7, others; toys on a CPU."""
     if not on_gpu:
         toy: dict[str, Any] = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 32}
         return [
@@ -77,7 +87,13 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
         _decode(32, 1024, "68 us"),
         _decode(8, 4096, "68 us"),
         _decode(1, 1024, "15 us"),
-        Attention("decode", "63 x 512 and 1 x 32768", skewed, [1] * 64, must="1.3 x bytes / 2.7 TB/s = 128 us"),
+        Attention(
+            "decode",
+            "63 x 512 and 1 x 32768",
+            skewed,
+            [1] * 64,
+            must="1.3 x bytes / 2.7 TB/s = 128 us",
+        ),
         _decode(64, 4096, block_size=64),
         _decode(64, 4096, num_q_heads=16),
         _decode(64, 4096, head_dim=64),
@@ -85,7 +101,9 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
         Attention("prefill", "8192 tokens", [8192], [8192], must="350 TFLOP/s"),
         Attention("prefill", "16384 tokens", [16384], [16384], must="380 TFLOP/s"),
         Attention("prefill", "512 on 8192", [8704], [512]),
-        Attention("prefill", "512 on 8192 and 64 decodes at 1024", [8704] + [1024] * 64, [512] + [1] * 64),
+        Attention(
+            "prefill", "512 on 8192 and 64 decodes at 1024", [8704] + [1024] * 64, [512] + [1] * 64
+        ),
     ]
 
 
@@ -94,7 +112,11 @@ def our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.T
     group = bench.num_q_heads // bench.num_kv_heads
     if bench.op == "decode" and on_gpu:
         plan = DecodePlan.allocate(
-            len(bench.seq_lens), bench.num_q_heads, bench.num_kv_heads, bench.head_dim, case.query.device
+            len(bench.seq_lens),
+            bench.num_q_heads,
+            bench.num_kv_heads,
+            bench.head_dim,
+            case.query.device,
         )
         plan_decode(plan, case.seq_lens)
         return partial(paged_decode, *case.decode_args, plan=plan, out=torch.empty_like(case.query))
@@ -107,7 +129,7 @@ def our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.T
 
 
 def check(device: torch.device) -> float:
-    """Compare the attention kernels with float64 references on odd batches between NaN; return the largest error.
+    """Compare attention with float64 on odd batches amid NaN; return the largest error.
 
     Raises
     ------
@@ -118,7 +140,12 @@ def check(device: torch.device) -> float:
         return 0.0
     worst = 0.0
     for head_dim, block_size in ((64, 16), (128, 16), (128, 64)):
-        shape: dict[str, Any] = {"num_q_heads": 32, "num_kv_heads": 8, "head_dim": head_dim, "block_size": block_size}
+        shape: dict[str, Any] = {
+            "num_q_heads": 32,
+            "num_kv_heads": 8,
+            "head_dim": head_dim,
+            "block_size": block_size,
+        }
         bench = Attention("decode", "check", [1, 0, 777, 5000, 64], [1] * 5, **shape)
         mixed = Attention("prefill", "check", [300, 1000, 77, 129], [300, 200, 1, 129], **shape)
         for one in (bench, mixed):
@@ -126,8 +153,12 @@ def check(device: torch.device) -> float:
             exact = case.to(torch.float64)
             decode = one.op == "decode"
             wanted = (
-                paged_decode_reference(*exact.decode_args) if decode else paged_prefill_reference(*exact.prefill_args)
+                paged_decode_reference(*exact.decode_args)
+                if decode
+                else paged_prefill_reference(*exact.prefill_args)
             )
             worst = max(worst, error(our_call(one, case, True)(), wanted))
-    assert worst < TOLERANCE[torch.bfloat16], f"attention differs from its reference by {worst:.2g}; nothing was timed"
+    assert worst < TOLERANCE[torch.bfloat16], (
+        f"attention differs from its reference by {worst:.2g}; nothing was timed"
+    )
     return worst

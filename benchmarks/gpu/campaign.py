@@ -23,8 +23,15 @@ _DRAIN_S = 6.0  # of making an engine, and of serving the requests present at th
 _REHEARSAL_SHRINK = 16  # divides lengths on a CPU, where a request may have 512 tokens
 
 
-def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadline_s: float, shrink: int = 1) -> None:
-    """Profile, calibrate, then replay the cases until the time is up; each result is written at once.
+def run(
+    machine: Machine,
+    folder: Path,
+    profile_s: float,
+    each_s: float,
+    deadline_s: float,
+    shrink: int = 1,
+) -> None:
+    """Profile, calibrate, replay the cases until the time is up; each is written at once.
 
     Parameters
     ----------
@@ -39,7 +46,9 @@ def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadlin
     """
     end_s = time.monotonic() + deadline_s
     options = machine.options
-    profile(machine.model, machine.backend, machine.limits, profile_s, **options).save(folder / PROFILE)
+    profile(machine.model, machine.backend, machine.limits, profile_s, **options).save(
+        folder / PROFILE
+    )
     calibration = calibrate([Result.load(folder / PROFILE)], [PROFILE], name=folder.resolve().name)
     calibration.save(folder / CALIBRATION)
     for made in plans(machine.limits, calibration.step_time, each_s, shrink=shrink):
@@ -48,9 +57,14 @@ def run(machine: Machine, folder: Path, profile_s: float, each_s: float, deadlin
             print(f"{made.name}: no time left", flush=True)
             continue
         meta = {"policy_config": made.fields, "seed": 0}
-        result = replay(made.trace, made.policy(), machine.model, machine.backend, meta=meta, **options)
+        result = replay(
+            made.trace, made.policy(), machine.model, machine.backend, meta=meta, **options
+        )
         result.save(folder / RUNS / made.name)
-        print(f"{made.name}: {len(made.trace)} requests in {result.summary['duration']:.1f} s", flush=True)
+        print(
+            f"{made.name}: {len(made.trace)} requests in {result.summary['duration']:.1f} s",
+            flush=True,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,9 +72,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.campaign", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the twin")
     parser.add_argument("--model", default="llama-3.1-8b")
-    parser.add_argument("--profile", type=float, default=95.0, metavar="S", help="seconds of profile")
-    parser.add_argument("--each", type=float, default=11.0, metavar="S", help="seconds of each trace, about")
-    parser.add_argument("--deadline", type=float, default=375.0, metavar="S", help="seconds after which no case starts")
+    parser.add_argument(
+        "--profile", type=float, default=95.0, metavar="S", help="seconds of profile"
+    )
+    parser.add_argument(
+        "--each", type=float, default=11.0, metavar="S", help="seconds of each trace, about"
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=375.0,
+        metavar="S",
+        help="seconds after which no case starts",
+    )
     parser.add_argument("--device", default="cuda")
     options = parser.parse_args(arguments)
     place = settle_place(options.model, None, options.device, None)

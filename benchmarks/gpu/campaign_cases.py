@@ -1,8 +1,9 @@
 """Cases of the campaign: public profiles' lengths at several loads, each under a policy.
 
-`busdoor twin` draws traces in a machine's size in a few minutes; this is the longer list behind `gpu/results`: chats at
-four loads from half capacity to past the knee, long prompts with short answers, two kinds of requests in one trace,
-bursts; static, reserving and continuous batching, whole and chunked prompts; and KV memory so small that it preempts.
+`busdoor twin` draws traces in a machine's size in a few minutes; this is the longer list behind
+`gpu/results`: chats at four loads from half capacity to past the knee, long prompts with short
+answers, two kinds of requests in one trace, bursts; static, reserving and continuous batching,
+whole and chunked prompts; and KV memory so small that it preempts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from busdoor_gpu.twin.held_out_runs import arriving, memory_for
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace
-_STATIC_ROWS = 32  # rows of a static batch: with the longest chats their prefill takes one second, not ten
+_STATIC_ROWS = (
+    32  # rows of a static batch: with the longest chats their prefill takes one second, not ten
+)
 
 CASES = tuple(case for case in HELD_OUT if case.lengths != SIZED)
 
@@ -58,7 +61,9 @@ class Plan:
         return built
 
 
-def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, seed: int, shrink: int = 1) -> Plan:
+def plan(
+    case: Case, limits: GridLimits, step_time: StepTime, seconds: float, seed: int, shrink: int = 1
+) -> Plan:
     """Draw a case's trace so that it takes about `seconds`.
 
     Parameters
@@ -85,7 +90,10 @@ def plan(case: Case, limits: GridLimits, step_time: StepTime, seconds: float, se
     ('vllm', True)
     """
     lengths = _LENGTHS.get(case.lengths, _of_workload)(case.lengths, limits, shrink, seed)
-    fields, kv = _fields(case.policy, case.fields, limits), memory_for(case.policy, limits, case.blocks_share)
+    fields, kv = (
+        _fields(case.policy, case.fields, limits),
+        memory_for(case.policy, limits, case.blocks_share),
+    )
     bound = policy_config(**_fields(case.bound or case.policy, {}, limits))
 
     def carried_rps(trace: Trace) -> float:
@@ -107,7 +115,12 @@ def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[
         return {"name": policy, "max_num_seqs": limits.max_num_seqs, **fields}
     whole = not fields.get("chunked_prefill", True)  # the longest prompt has to fit the budget
     budget = max(limits.max_num_batched_tokens, limits.max_model_len if whole else 0)
-    return {"name": policy, "max_num_seqs": limits.max_num_seqs, "max_num_batched_tokens": budget, **fields}
+    return {
+        "name": policy,
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": budget,
+        **fields,
+    }
 
 
 _DRAWN = 4000  # requests drawn; a trace is the first of them
@@ -120,7 +133,7 @@ def _of_workload(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace
 
 
 def _bimodal(name: str, limits: GridLimits, shrink: int, seed: int) -> Trace:
-    """Draw two kinds of requests: two in three are short, with short answers; the third is long, with a long answer."""
+    """Draw two kinds: two in three are short with short answers; the third is long in both."""
     long = np.random.default_rng(seed).random(_DRAWN) < 1 / 3
     return _fitting(np.where(long, 2048, 128) // shrink, np.where(long, 512, 32) // shrink, limits)
 
@@ -131,11 +144,19 @@ _LENGTHS: dict[str, Callable[[str, GridLimits, int, int], Trace]] = {"bimodal": 
 def _fitting(inputs: np.ndarray, outputs: np.ndarray, limits: GridLimits) -> Trace:
     inputs, outputs = np.maximum(inputs, 1), np.maximum(outputs, 2)
     fits = inputs + outputs <= limits.max_model_len
-    return Trace(arrival_s=np.zeros(int(fits.sum())), input_tokens=inputs[fits], output_tokens=outputs[fits])
+    return Trace(
+        arrival_s=np.zeros(int(fits.sum())), input_tokens=inputs[fits], output_tokens=outputs[fits]
+    )
 
 
-def plans(limits: GridLimits, step_time: StepTime, seconds: float, seed: int = 0, shrink: int = 1) -> Iterator[Plan]:
-    """Draw every case; cases of the same lengths and load get the same trace, so that policies can be compared."""
+def plans(
+    limits: GridLimits, step_time: StepTime, seconds: float, seed: int = 0, shrink: int = 1
+) -> Iterator[Plan]:
+    """Draw every case; same lengths and load get the same trace, to compare policies."""
     for case in CASES:
-        number = next(n for n, other in enumerate(CASES) if (other.lengths, other.load) == (case.lengths, case.load))
+        number = next(
+            n
+            for n, other in enumerate(CASES)
+            if (other.lengths, other.load) == (case.lengths, case.load)
+        )
         yield plan(case, limits, step_time, seconds, seed + 1 + number, shrink)

@@ -1,6 +1,7 @@
-"""Batches to check and time attention: random tensors in a shuffled paged cache, NaN in every unused place.
+"""Batches for attention: random tensors in a shuffled paged cache, NaN in unused places.
 
-Tests and benchmarks share them. NaN spreads to every result that uses it, so a kernel that reads a wrong place fails.
+Tests and benchmarks share them. NaN spreads to every result that uses it, so a kernel that reads a
+wrong place fails.
 """
 
 from __future__ import annotations
@@ -36,10 +37,17 @@ class Case:
 
     def to(self, dtype: torch.dtype) -> Case:
         """Convert the values to another floating type, such as float64 for the reference."""
-        return replace(self, query=self.query.to(dtype), k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype))
+        return replace(
+            self,
+            query=self.query.to(dtype),
+            k_cache=self.k_cache.to(dtype),
+            v_cache=self.v_cache.to(dtype),
+        )
 
     @property
-    def decode_args(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def decode_args(
+        self,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Arguments of `paged_decode`."""
         return self.query, self.k_cache, self.v_cache, self.block_table, self.seq_lens
 
@@ -91,24 +99,41 @@ def make_case(
     order = torch.randperm(num_blocks, generator=generator, device=device).to(torch.int32)
     # An entry that must not be read names an unused block, all NaN.
     table = order[-1:].repeat(len(seq_lens), max(used, default=0) + 1)
-    caches = torch.full((2, num_blocks, num_kv_heads, block_size, head_dim), torch.nan, dtype=dtype, device=device)
+    caches = torch.full(
+        (2, num_blocks, num_kv_heads, block_size, head_dim), torch.nan, dtype=dtype, device=device
+    )
     start = 0
     for row, (length, blocks) in enumerate(zip(seq_lens, used, strict=True)):
         table[row, :blocks] = order[start : start + blocks]
         token = torch.arange(length, device=device)
-        values = torch.randn(2, length, num_kv_heads, head_dim, generator=generator, device=device, dtype=torch.float32)
+        values = torch.randn(
+            2,
+            length,
+            num_kv_heads,
+            head_dim,
+            generator=generator,
+            device=device,
+            dtype=torch.float32,
+        )
         slot_block = table[row, token // block_size].long()
         for cache, value in zip(caches, values.to(dtype), strict=True):
             cache[slot_block, :, token % block_size] = value
         start += blocks
     starts = torch.tensor([0, *query_lens]).cumsum(0).to(device=device, dtype=torch.int32)
-    query = torch.randn(sum(query_lens), num_q_heads, head_dim, generator=generator, device=device, dtype=torch.float32)
+    query = torch.randn(
+        sum(query_lens),
+        num_q_heads,
+        head_dim,
+        generator=generator,
+        device=device,
+        dtype=torch.float32,
+    )
     lens = torch.tensor(list(seq_lens), dtype=torch.int32, device=device)
     return Case(query.to(dtype), caches[0], caches[1], table, lens, starts)
 
 
 def error(result: torch.Tensor, reference: torch.Tensor) -> float:
-    """Return the largest difference relative to the reference's largest value; infinite if the result has NaN.
+    """Return the largest difference relative to the reference's maximum; infinite for NaN.
 
     >>> error(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0]))
     inf
@@ -121,6 +146,7 @@ def error(result: torch.Tensor, reference: torch.Tensor) -> float:
     return float(difference / reference.double().abs().max().clamp(min=1e-6))
 
 
-# Rounding of the products' inputs and of the output: a few units in the last place of the type (2^-8 for bfloat16's 8
-# bits, 2^-11 for float16's 11). float32 products are exact in the interpreter and TF32 (11 bits) on a GPU.
+# Rounding of the products' inputs and of the output: a few units in the last place of the type
+# (2^-8 for bfloat16's 8 bits, 2^-11 for float16's 11). float32 products are exact in the
+# interpreter and TF32 (11 bits) on a GPU.
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 4 * 2**-11, torch.bfloat16: 4 * 2**-8}

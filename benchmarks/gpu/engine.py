@@ -1,6 +1,7 @@
-"""Benchmark of the whole engine: decode steps, prefill, and a published workload, continuous and static.
+"""Engine benchmark: decode steps, prefill, a published workload, continuous and static.
 
-On a CPU a tiny model runs toy sizes: that shows that the benchmark works, not how fast the engine is.
+On a CPU a tiny model runs toy sizes: that shows that the benchmark works, not how fast the engine
+is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from busdoor_gpu.replay.replay import replay
 from busdoor_workloads import Trace
 
 _STEPS = 64  # decode steps of a median
-_BUDGET, _MAX_NUM_SEQS = 16384, 512  # tokens and requests of an iteration: nano-vllm's defaults (its config.py)
+_BUDGET, _MAX_NUM_SEQS = (
+    16384,
+    512,
+)  # tokens and requests of an iteration: nano-vllm's defaults (its config.py)
 _BLOCK_SIZE = 16
 _BATCH = 64  # rows of transformers' static batches, which fit beside its copies of the cache
 
@@ -44,20 +48,28 @@ class Bed:
         """Load a model with random weights and measure the memory."""
         on_gpu = device.type == "cuda"
         model, backend = load_model(name, device), load_backend("triton" if on_gpu else "torch")
-        return cls(model, backend, measure_num_blocks(model, backend, _BLOCK_SIZE, max_model_len) if on_gpu else 512)
+        return cls(
+            model,
+            backend,
+            measure_num_blocks(model, backend, _BLOCK_SIZE, max_model_len) if on_gpu else 512,
+        )
 
     def serve(self, trace: Trace, policy: str, **fields: object) -> Result:
         """Replay a trace as fast as possible, the host one step ahead."""
         longest = int((trace.input_tokens + trace.output_tokens).max())
-        # Every policy leaves the blocks that contiguous ranges need beside their tokens, so that all have equal memory.
-        kv = KVConfig(num_blocks=self.num_blocks - min(_MAX_NUM_SEQS, self.num_blocks // 4), max_model_len=longest)
+        # Every policy leaves the blocks that contiguous ranges need beside their tokens, so that
+        # all have equal memory.
+        kv = KVConfig(
+            num_blocks=self.num_blocks - min(_MAX_NUM_SEQS, self.num_blocks // 4),
+            max_model_len=longest,
+        )
         built = POLICIES[policy](**fields).build(kv, trace)
         clock = "wall" if self.model.device.type == "cuda" else "cpu"
         return replay(trace, built, self.model, self.backend, clock=clock)  # type: ignore[arg-type]
 
 
 def nano_vllm_workload(num_requests: int = 256, least: int = 100, most: int = 1024) -> Trace:
-    """Return the requests of nano-vllm's bench.py, all at once, with lengths drawn (after the token ids) as there.
+    """Return the requests of nano-vllm's bench.py, all at once, lengths drawn as there.
 
     Examples
     --------
@@ -66,28 +78,40 @@ def nano_vllm_workload(num_requests: int = 256, least: int = 100, most: int = 10
     (142827, 133966)
     """
     random = Random(0)
-    prompts = [[random.randint(0, 10000) for _ in range(random.randint(least, most))] for _ in range(num_requests)]
+    prompts = [
+        [random.randint(0, 10000) for _ in range(random.randint(least, most))]
+        for _ in range(num_requests)
+    ]
     answers = [random.randint(least, most) for _ in range(num_requests)]
     return _burst([len(prompt) for prompt in prompts], answers, "nano-vllm bench.py")
 
 
 def _burst(inputs: list[int], outputs: list[int], name: str) -> Trace:
-    return Trace(arrival_s=np.zeros(len(inputs)), input_tokens=inputs, output_tokens=outputs, name=name)  # type: ignore[arg-type]
+    return Trace(
+        arrival_s=np.zeros(len(inputs)), input_tokens=inputs, output_tokens=outputs, name=name
+    )  # type: ignore[arg-type]
 
 
 def time_decode(bed: Bed, batch: int, context: int, must: str = "") -> EngineRow:
     """Time the steps of `batch` decodes, whose contexts grow from `context`."""
     trace = _burst([context] * batch, [_STEPS + 2] * batch, "decode")
-    result = bed.serve(trace, "vllm", max_num_seqs=batch, max_num_batched_tokens=max(_BUDGET, batch))
+    result = bed.serve(
+        trace, "vllm", max_num_seqs=batch, max_num_batched_tokens=max(_BUDGET, batch)
+    )
     steps = result.iterations.query(f"num_prefill_tokens == 0 and num_decode_tokens == {batch}")
-    return _row(bed, f"decode B={batch} ctx={context}", "vllm", result, steps, batch * len(steps), must)
+    return _row(
+        bed, f"decode B={batch} ctx={context}", "vllm", result, steps, batch * len(steps), must
+    )
 
 
 def time_prefill(bed: Bed, num_tokens: int, prompt: int, must: str = "") -> EngineRow:
     """Time iterations of `num_tokens` prompt tokens."""
     count = 4 * num_tokens // prompt
     result = bed.serve(
-        _burst([prompt] * count, [1] * count, "prefill"), "vllm", max_num_seqs=count, max_num_batched_tokens=num_tokens
+        _burst([prompt] * count, [1] * count, "prefill"),
+        "vllm",
+        max_num_seqs=count,
+        max_num_batched_tokens=num_tokens,
     )
     steps = result.iterations.iloc[1:]  # the first compiles
     what = f"prefill {num_tokens} tokens, prompts of {prompt}"
@@ -95,7 +119,7 @@ def time_prefill(bed: Bed, num_tokens: int, prompt: int, must: str = "") -> Engi
 
 
 def time_workload(bed: Bed, trace: Trace, must: str = "") -> Iterator[EngineRow]:
-    """Serve a workload continuously, then in static batches as long as their own longest, and as the workload's."""
+    """Serve continuously, then static: as long as each batch's longest, as the workload's."""
     limits = {"max_num_seqs": _MAX_NUM_SEQS, "max_num_batched_tokens": _BUDGET}
     for policy, label, fields, target in (
         ("vllm", "vllm", limits, must),
@@ -107,7 +131,9 @@ def time_workload(bed: Bed, trace: Trace, must: str = "") -> Iterator[EngineRow]
         yield _row(bed, trace.name, label, result, result.iterations, tokens, target)
 
 
-def _row(bed: Bed, what: str, policy: str, result: Result, steps: object, tokens: int, must: str) -> EngineRow:
+def _row(
+    bed: Bed, what: str, policy: str, result: Result, steps: object, tokens: int, must: str
+) -> EngineRow:
     durations, device = (np.asarray(steps[key]) for key in ("duration_s", "device_s"))  # type: ignore[index]
     summary = result.summary
     return EngineRow(
@@ -124,8 +150,10 @@ def _row(bed: Bed, what: str, policy: str, result: Result, steps: object, tokens
     )
 
 
-def run(device: torch.device, quick: bool = False, deadline: Deadline | None = None) -> Iterator[EngineRow]:
-    """Measure E1 to E8 of references/gpu-anchors 7, and transformers beside them; toy sizes on a CPU.
+def run(
+    device: torch.device, quick: bool = False, deadline: Deadline | None = None
+) -> Iterator[EngineRow]:
+    """Measure E1 to E8 of references/gpu-anchors 7, and transformers; toy sizes on a CPU.
 
     Parameters
     ----------
@@ -144,7 +172,9 @@ def run(device: torch.device, quick: bool = False, deadline: Deadline | None = N
     deadline = deadline or Deadline()
     if device.type != "cuda":
         return deadline.cut(_toys(device, deadline))
-    return deadline.cut(chain(_large(device, quick), _workloads(device, quick), _theirs(device, quick, deadline)))
+    return deadline.cut(
+        chain(_large(device, quick), _workloads(device, quick), _theirs(device, quick, deadline))
+    )
 
 
 def _toys(device: torch.device, deadline: Deadline) -> Iterator[EngineRow]:
@@ -157,9 +187,13 @@ def _toys(device: torch.device, deadline: Deadline) -> Iterator[EngineRow]:
 
 
 def _theirs(device: torch.device, quick: bool, deadline: Deadline) -> Iterator[EngineRow]:
-    """Time transformers on the smallest model; in the quick form on a part of the workload, as it is slow."""
+    """Time transformers on the smallest model; the quick form takes a part, as it is slow."""
     whole = nano_vllm_workload()
-    trace = replace(whole.select(np.arange(_BATCH)), name=f"nano-vllm bench.py, first {_BATCH}") if quick else whole
+    trace = (
+        replace(whole.select(np.arange(_BATCH)), name=f"nano-vllm bench.py, first {_BATCH}")
+        if quick
+        else whole
+    )
     if quick:  # our engine on the same part, for comparison
         yield from time_workload(Bed.of("qwen3-0.6b", device, 2048), trace)
         torch.cuda.empty_cache()

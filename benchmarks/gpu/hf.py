@@ -1,6 +1,7 @@
-"""The engines of transformers on the same requests: static `generate`, and the manager of `generate_batch`.
+"""The engines of transformers on the same requests: static `generate`, `generate_batch`.
 
-Answers have the trace's lengths. A static batch is padded on the left and runs until its longest answer is done.
+Answers have the trace's lengths. A static batch is padded on the left and runs until its longest
+answer is done.
 """
 
 from __future__ import annotations
@@ -26,9 +27,21 @@ from busdoor_gpu.engine.prompts import prompt_tokens
 from busdoor_workloads import Trace
 
 _STATIC, _CONTINUOUS = "transformers generate, static", "transformers generate_batch, paged|sdpa"
-_SAME = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim",
-         "intermediate_size", "vocab_size", "max_position_embeddings", "tie_word_embeddings")  # fmt: skip
-_TOY_CACHE = {"num_blocks": 16, "max_batch_tokens": 64}  # on a CPU, whose memory the default would fill
+_SAME = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
+_TOY_CACHE = {
+    "num_blocks": 16,
+    "max_batch_tokens": 64,
+}  # on a CPU, whose memory the default would fill
 
 
 def time_transformers(
@@ -50,7 +63,10 @@ def time_transformers(
         Both stop then, and keep what they have.
     """
     if find_spec("transformers") is None:
-        yield from (EngineRow(name, trace.name, how, note="absent: no transformers") for how in (_STATIC, _CONTINUOUS))
+        yield from (
+            EngineRow(name, trace.name, how, note="absent: no transformers")
+            for how in (_STATIC, _CONTINUOUS)
+        )
         return
     config = find_model(name)
     prompts = _prompts(config, trace)
@@ -64,7 +80,9 @@ def time_transformers(
             yield EngineRow(name, trace.name, how, **row)
         except Exception as error:  # of any kind: an error of transformers must not lose our rows
             line = (str(error).splitlines() or [""])[0]
-            yield EngineRow(name, trace.name, how, note=f"failed: {type(error).__name__}: {line}"[:200])
+            yield EngineRow(
+                name, trace.name, how, note=f"failed: {type(error).__name__}: {line}"[:200]
+            )
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -81,7 +99,10 @@ def _load(config: ModelConfig, device: torch.device, attention: str) -> Any:
     family = "Qwen3" if config.shape.qk_norm else "Llama"
     shape = asdict(config.shape)
     theirs = getattr(transformers, f"{family}Config")(
-        **{key: shape[key] for key in _SAME}, attn_implementation=attention, eos_token_id=None, pad_token_id=0
+        **{key: shape[key] for key in _SAME},
+        attn_implementation=attention,
+        eos_token_id=None,
+        pad_token_id=0,
     )
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -143,16 +164,21 @@ def _serve_static(
 
 @torch.inference_mode()
 def _generate(model: Any, prompts: list[list[int]], new_tokens: int, deadline: Deadline) -> int:
-    """Generate for one batch that is padded on the left; return the number of tokens of each row."""
+    """Generate for one left-padded batch; return the number of tokens of each row."""
     transformers: Any = import_module("transformers")
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    mask = torch.tensor(
+        [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device
+    )
     limit = {"max_time": deadline.left_s} if isfinite(deadline.left_s) else {}
     how = transformers.GenerationConfig(
         max_new_tokens=new_tokens, do_sample=False, eos_token_id=None, pad_token_id=0, **limit
     )
-    return int(model.generate(input_ids=ids, attention_mask=mask, generation_config=how).shape[1]) - width
+    return (
+        int(model.generate(input_ids=ids, attention_mask=mask, generation_config=how).shape[1])
+        - width
+    )
 
 
 def _serve_continuous(
@@ -160,19 +186,31 @@ def _serve_continuous(
 ) -> dict[str, Any]:
     transformers: Any = import_module("transformers")
     model.set_attn_implementation("paged|sdpa")
-    memory = transformers.ContinuousBatchingConfig(**({} if model.device.type == "cuda" else _TOY_CACHE))
+    memory = transformers.ContinuousBatchingConfig(
+        **({} if model.device.type == "cuda" else _TOY_CACHE)
+    )
     # No token has the id -1, so that no request stops early.
-    how = transformers.GenerationConfig(max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1, pad_token_id=0)
+    how = transformers.GenerationConfig(
+        max_new_tokens=max(outputs), do_sample=False, eos_token_id=-1, pad_token_id=0
+    )
     with model.continuous_batching_context_manager(
         generation_config=how, continuous_batching_config=memory, block=True, timeout=5
     ) as manager:
         _collect(manager, prompts[:1], [2], deadline, "warm")
-        tokens, passed_s = _timed(model.device, lambda: _collect(manager, prompts, outputs, deadline, "row"))
-    note = "" if tokens == sum(outputs) else f"{tokens} of {sum(outputs)} tokens: stopped by the deadline or an error"
+        tokens, passed_s = _timed(
+            model.device, lambda: _collect(manager, prompts, outputs, deadline, "row")
+        )
+    note = (
+        ""
+        if tokens == sum(outputs)
+        else f"{tokens} of {sum(outputs)} tokens: stopped by the deadline or an error"
+    )
     return {"tokens_per_s": tokens / passed_s, "note": note}
 
 
-def _collect(manager: Any, prompts: list[list[int]], outputs: list[int], deadline: Deadline, kind: str) -> int:
+def _collect(
+    manager: Any, prompts: list[list[int]], outputs: list[int], deadline: Deadline, kind: str
+) -> int:
     """Send all requests; return the number of tokens of those that finish in time."""
     for i, (prompt, new_tokens) in enumerate(zip(prompts, outputs, strict=True)):
         manager.add_request(prompt, request_id=f"{kind} {i}", max_new_tokens=new_tokens)

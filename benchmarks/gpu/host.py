@@ -1,9 +1,10 @@
 """Time the host's part of a step without a GPU: Triton compiles for an H100, and its driver launches nothing.
 
-What is timed is Python and PyTorch's dispatcher: the policy, packing, the one copy, and either the replay of a CUDA
-graph or a launch per kernel. What a real driver adds is not in it (per launch some 5 to 60 us, by the machine; a graph
-has one launch), nor are the two events of a step. Linears are replaced by tensors that are kept, so that a CPU's
-matrix products are not in it either. Target: at most 600 us for a mixed step of the 8B shape through a graph.
+What is timed is Python and PyTorch's dispatcher: the policy, packing, the one copy, and either the
+replay of a CUDA graph or a launch per kernel. What a real driver adds is not in it (per launch some
+5 to 60 us, by the machine; a graph has one launch), nor are the two events of a step. Linears are
+replaced by tensors that are kept, so that a CPU's matrix products are not in it either. Target: at
+most 600 us for a mixed step of the 8B shape through a graph.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ from busdoor_gpu.engine.model import load_model
 from busdoor_gpu.engine.model_config import ModelConfig
 
 TARGET_US = 600.0  # of a mixed step through a graph (references/gpu-next, bars of run 1)
-_LAYERS = 32  # of Llama-3.1-8B; its widths only decide how long the device works, so that narrow ones do here
-_PROMPT, _ANSWER, _SLOTS, _BUDGET = 448, 64, 256, 512  # each step decodes 63 requests and admits one more
+# of Llama-3.1-8B; its widths only decide how long the device works, so that narrow ones do here
+_LAYERS = 32
+_PROMPT, _ANSWER, _SLOTS, _BUDGET = (
+    448,
+    64,
+    256,
+    512,
+)  # each step decodes 63 requests and admits one more
 _WARM = _ANSWER + 8  # steps until the batch is full and everything has run once
 
 
@@ -45,8 +52,15 @@ class _Utils:
 
     def get_device_properties(self, device: int) -> dict[str, int]:
         """Return the limits that kernels are checked against."""
-        return {"max_shared_mem": 232448, "multiprocessor_count": 132, "max_num_regs": 65536, "warpSize": 32,
-                "sm_clock_rate": 1980000, "mem_clock_rate": 1, "mem_bus_width": 1}  # fmt: skip
+        return {
+            "max_shared_mem": 232448,
+            "multiprocessor_count": 132,
+            "max_num_regs": 65536,
+            "warpSize": 32,
+            "sm_clock_rate": 1980000,
+            "mem_clock_rate": 1,
+            "mem_bus_width": 1,
+        }
 
 
 class NoDriver:
@@ -130,7 +144,9 @@ class HostTime:
     launches: int
 
 
-def measure(graphs: bool, steps: int = 200, layers: int = _LAYERS, driver: NoDriver | None = None) -> HostTime:
+def measure(
+    graphs: bool, steps: int = 200, layers: int = _LAYERS, driver: NoDriver | None = None
+) -> HostTime:
     """Serve requests whose every step is mixed, and time what the host does; processor time, so that others may run.
 
     Parameters
@@ -151,9 +167,16 @@ def measure(graphs: bool, steps: int = 200, layers: int = _LAYERS, driver: NoDri
     ('graph', True, 0)
     """
     shape = ModelShape(
-        name="host-8b", num_hidden_layers=layers, hidden_size=128, num_attention_heads=4, num_key_value_heads=1,
-        head_dim=128, intermediate_size=256, vocab_size=512, max_position_embeddings=4096,
-    )  # fmt: skip
+        name="host-8b",
+        num_hidden_layers=layers,
+        hidden_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=128,
+        intermediate_size=256,
+        vocab_size=512,
+        max_position_embeddings=4096,
+    )
     model, backend = (
         load_model(ModelConfig(shape), "cpu", torch.bfloat16),
         load_backend("triton" if driver else "torch"),
@@ -161,7 +184,9 @@ def measure(graphs: bool, steps: int = 200, layers: int = _LAYERS, driver: NoDri
     policy = VllmPolicy(PagedKV(8192, 16), _SLOTS, _BUDGET, max_model_len=2048)
     kept: dict[Any, torch.Tensor] = {}
 
-    def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    def linear(
+        x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         key = (x.shape[0], weight.shape[0])
         if key not in kept:
             kept[key] = x.new_zeros(*key)
@@ -199,10 +224,15 @@ def _step(engine: Engine, policy: VllmPolicy) -> tuple[float, float]:
 
 def format_times(times: Sequence[HostTime]) -> str:
     """Return the times as a readable table."""
-    lines = [f"{'path':6} {'policy us':>10} {'submit us':>10} {'both us':>10} {'launches':>9}  target"]
+    lines = [
+        f"{'path':6} {'policy us':>10} {'submit us':>10} {'both us':>10} {'launches':>9}  target"
+    ]
     for t in times:
         target = f"{TARGET_US:.0f} us" if t.path == "graph" else ""
-        numbers = f"{t.policy_us:10.0f} {t.submit_us:10.0f} {t.policy_us + t.submit_us:10.0f} {t.launches:9}"
+        numbers = (
+            f"{t.policy_us:10.0f} {t.submit_us:10.0f} {t.policy_us + t.submit_us:10.0f} "
+            f"{t.launches:9}"
+        )
         lines.append(f"{t.path:6} {numbers}  {target}".rstrip())
     return "\n".join(lines)
 
@@ -212,7 +242,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.host", description=__doc__)
     parser.add_argument("--steps", type=int, default=200, help="steps to time")
     parser.add_argument("--layers", type=int, default=_LAYERS, help="layers of the model")
-    parser.add_argument("--graphs-only", action="store_true", help="leave out the eager path, which compiles kernels")
+    parser.add_argument(
+        "--graphs-only",
+        action="store_true",
+        help="leave out the eager path, which compiles kernels",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     times = [measure(True, options.steps, options.layers)]

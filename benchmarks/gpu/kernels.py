@@ -1,6 +1,7 @@
-"""Benchmark of the kernels: checked, then timed beside PyTorch's, as shares of the device's ceilings.
+"""Kernel benchmark: checked, timed beside PyTorch's, as shares of the device's ceilings.
 
-On a CPU the references run at toy sizes: that shows that the benchmark works, not how fast the kernels are.
+On a CPU the references run at toy sizes: that shows that the benchmark works, not how fast the
+kernels are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from benchmarks.gpu.timing import Ceiling, Deadline, measure_ceiling, median_us
 from busdoor_gpu.kernels._launch import cdiv
 from busdoor_gpu.kernels.cache import gather_kv
 
-_MAX_COPIES = 32  # of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
+# of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
+_MAX_COPIES = 32
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,15 @@ class Row:
 
 
 def _uniform(bench: Attention) -> tuple[int, int, int] | None:
-    """Return sequences, length and query tokens if these are equal, with one query or all: PyTorch needs no mask."""
+    """Return sequences, length, query tokens if equal, with one query or all (no mask)."""
     length, new = bench.seq_lens[0], bench.query_lens[0]
     equal = {length} == set(bench.seq_lens) and {new} == set(bench.query_lens)
     return (len(bench.seq_lens), length, new) if equal and new in (1, length) else None
 
 
-def _dense_call(bench: Attention, case: Case, num_seqs: int, length: int, new: int) -> Callable[[], torch.Tensor]:
+def _dense_call(
+    bench: Attention, case: Case, num_seqs: int, length: int, new: int
+) -> Callable[[], torch.Tensor]:
     """Prepare PyTorch's own attention on dense K and V."""
     q = case.query.view(num_seqs, new, bench.num_q_heads, bench.head_dim).transpose(1, 2)
     k, v = (
@@ -79,7 +83,10 @@ def _copies(case: Case, num_bytes: int, device: torch.device) -> list[Case]:
     if device.type != "cuda":
         return [case]
     wanted = cdiv(3 * torch.cuda.get_device_properties(device).L2_cache_size, num_bytes)
-    return [replace(case, k_cache=c[:, 0], v_cache=c[:, 1]) for c in _cloned(case, min(max(wanted, 1), _MAX_COPIES))]
+    return [
+        replace(case, k_cache=c[:, 0], v_cache=c[:, 1])
+        for c in _cloned(case, min(max(wanted, 1), _MAX_COPIES))
+    ]
 
 
 def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
@@ -87,14 +94,25 @@ def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
         yield torch.stack([case.k_cache, case.v_cache], dim=1)
 
 
-def _row(op: str, shape: str, by: str, us: float, num_bytes: float, flops: float, top: Ceiling, must: str = "") -> Row:
+def _row(
+    op: str,
+    shape: str,
+    by: str,
+    us: float,
+    num_bytes: float,
+    flops: float,
+    top: Ceiling,
+    must: str = "",
+) -> Row:
     gb_per_s, tflop_per_s = num_bytes / us / 1e3, flops / us / 1e6
     share = max(gb_per_s / top.gb_per_s, tflop_per_s / top.tflop_per_s)
     return Row(op, shape, by, us, gb_per_s, tflop_per_s, share, must)
 
 
-def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: bool = False) -> Iterator[Row]:
-    """Time one attention benchmark: ours, then PyTorch's dense and (with `flex`) paged attention if they apply."""
+def time_attention(
+    bench: Attention, device: torch.device, top: Ceiling, flex: bool = False
+) -> Iterator[Row]:
+    """Time one attention benchmark: ours, PyTorch's dense and (with `flex`) paged, if apt."""
     on_gpu = device.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     cases = _copies(bench.make(dtype, device), bench.kv_bytes, device)
@@ -106,20 +124,27 @@ def time_attention(bench: Attention, device: torch.device, top: Ceiling, flex: b
         return
     us = median_us([_dense_call(bench, case, *uniform) for case in cases], device)
     yield _row(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
-    # A longer prompt's mask is first built dense, at 16,384 x 16,384; a cache smaller than L2 would be too fast.
+    # A longer prompt's mask is first built dense, at 16,384 x 16,384; a cache smaller than L2 would
+    # be too fast.
     if flex and uniform[1] <= 8192 and len(cases) == 1:
-        call, _ = flex_paged(*uniform, (bench.num_q_heads, bench.num_kv_heads, bench.head_dim), dtype, device)
+        call, _ = flex_paged(
+            *uniform, (bench.num_q_heads, bench.num_kv_heads, bench.head_dim), dtype, device
+        )
         yield _row(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
 
 
-def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Path | None) -> Iterator[Row]:
-    """Time other projects' attention on the same batch, each checked against our reference first."""
+def time_peers(
+    bench: Attention, device: torch.device, top: Ceiling, folder: Path | None
+) -> Iterator[Row]:
+    """Time other projects' attention on the same batch, each checked against ours first."""
     there = [(peer, file) for peer in PEERS if (file := peer.find(folder))]
     if not there:
         return
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     case = bench.make(dtype, device)
-    case = replace(case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num())  # peers may read NaN
+    case = replace(
+        case, k_cache=case.k_cache.nan_to_num(), v_cache=case.v_cache.nan_to_num()
+    )  # peers may read NaN
     wanted = our_call(bench, case, device.type == "cuda")()
     for peer, file in there:
         try:
@@ -131,7 +156,12 @@ def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Pat
             us = median_us([call], device)
         except Exception as failure:  # of any kind: an error of a peer must not lose our rows
             line = (str(failure).splitlines() or [""])[0]
-            yield Row(bench.op, bench.shape, peer.name, note=f"failed: {type(failure).__name__}: {line}"[:200])
+            yield Row(
+                bench.op,
+                bench.shape,
+                peer.name,
+                note=f"failed: {type(failure).__name__}: {line}"[:200],
+            )
         else:
             yield _row(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
 
@@ -139,7 +169,16 @@ def time_peers(bench: Attention, device: torch.device, top: Ceiling, folder: Pat
 def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
     """Time one small kernel and its eager reference."""
     if device.type == "cuda":
-        yield _row(op.name, op.shape, "triton", median_us(op.kernel_calls, device), op.num_bytes, 0, top, op.must)
+        yield _row(
+            op.name,
+            op.shape,
+            "triton",
+            median_us(op.kernel_calls, device),
+            op.num_bytes,
+            0,
+            top,
+            op.must,
+        )
     us = median_us(op.reference_calls, device, graph=False)
     yield _row(op.name, op.shape, "reference, eager", us, op.num_bytes, 0, top)
 
@@ -175,7 +214,9 @@ def run(
     return top, (deadline or Deadline()).cut(_rows(device, top, quick, flex, peers))
 
 
-def _rows(device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Path | None) -> Iterator[Row]:
+def _rows(
+    device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Path | None
+) -> Iterator[Row]:
     for bench in attention_benchmarks(quick, device.type == "cuda"):
         yield from time_attention(bench, device, top, flex)
         yield from time_peers(bench, device, top, peers)
@@ -188,11 +229,14 @@ def _rows(device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Pa
 def format_rows(top: Ceiling, rows: list[Row]) -> str:
     """Return the rows as a readable table."""
     lines = [
-        f"ceilings of this run: copy {top.gb_per_s:,.1f} GB/s, matmul {top.tflop_per_s:,.2f} TFLOP/s",
-        f"{'op':14} {'shape':36} {'implementation':20} {'us':>10} {'GB/s':>8} {'TFLOP/s':>8} {'share':>6}  must (H100)",
+        f"ceilings of this run: copy {top.gb_per_s:,.1f} GB/s, matmul {top.tflop_per_s:,.2f} "
+        f"TFLOP/s",
+        f"{'op':14} {'shape':36} {'implementation':20} {'us':>10} {'GB/s':>8} {'TFLOP/s':>8} "
+        f"{'share':>6}  must (H100)",
     ]
     lines += [
-        f"{r.op:14} {r.shape:36} {r.implementation:20} {r.us:10.1f} {r.gb_per_s:8.0f} {r.tflop_per_s:8.1f} "
+        f"{r.op:14} {r.shape:36} {r.implementation:20} {r.us:10.1f} {r.gb_per_s:8.0f} "
+        f"{r.tflop_per_s:8.1f} "
         f"{r.share:6.0%}  {r.must}{r.note}".rstrip()
         for r in rows
     ]

@@ -1,8 +1,8 @@
 """Paged attention of other projects, if a folder has their files: found, checked, then timed.
 
-None of their code is in this repository. Arguments are filled in by name from what the file itself declares (an
-operator's schema, a function's signature), so that one loader serves several versions. A peer that does not load, or
-differs from our reference, gets a row with the reason and no time.
+None of their code is in this repository. Arguments are filled in by name from what the file itself
+declares (an operator's schema, a function's signature), so that one loader serves several versions.
+A peer that does not load, or differs from our reference, gets a row with the reason and no time.
 """
 
 from __future__ import annotations
@@ -51,37 +51,65 @@ class Peer:
 
 
 def _named(case: Case, out: torch.Tensor) -> dict[str, Any]:
-    """Return the arguments of a paged attention by their names in FA3 and vLLM; caches are token-major."""
+    """Return the arguments of paged attention by FA3 and vLLM names; token-major caches."""
     query_lens = case.query_starts.diff()
     k, v = (cache.transpose(1, 2).contiguous() for cache in (case.k_cache, case.v_cache))
     return {
-        "q": case.query, "k": k, "v": v, "out": out, "out_": out,
-        "cu_seqlens_q": case.query_starts, "seqused_k": case.seq_lens,
-        "max_seqlen_q": int(query_lens.max()), "max_seqlen_k": int(case.seq_lens.max()),
-        "block_table": case.block_table, "page_table": case.block_table,
-        "softmax_scale": case.query.shape[-1] ** -0.5, "causal": True, "is_causal": True,
-        "window_size": (-1, -1), "window_size_left": -1, "window_size_right": -1, "softcap": 0.0, "has_softcap": False,
-        "is_rotary_interleaved": True, "rotary_interleaved": True, "num_splits": 0, "sm_margin": 0,
-        "cp_world_size": 1, "cp_rank": 0, "kv_quant_mode": 0,
-        "batch_size": len(case.seq_lens), "num_heads": case.query.shape[1], "num_heads_k": k.shape[2],
-        "headdim": k.shape[3], "headdim_v": v.shape[3], "qkv_dtype": k.dtype, "page_size": k.shape[1],
+        "q": case.query,
+        "k": k,
+        "v": v,
+        "out": out,
+        "out_": out,
+        "cu_seqlens_q": case.query_starts,
+        "seqused_k": case.seq_lens,
+        "max_seqlen_q": int(query_lens.max()),
+        "max_seqlen_k": int(case.seq_lens.max()),
+        "block_table": case.block_table,
+        "page_table": case.block_table,
+        "softmax_scale": case.query.shape[-1] ** -0.5,
+        "causal": True,
+        "is_causal": True,
+        "window_size": (-1, -1),
+        "window_size_left": -1,
+        "window_size_right": -1,
+        "softcap": 0.0,
+        "has_softcap": False,
+        "is_rotary_interleaved": True,
+        "rotary_interleaved": True,
+        "num_splits": 0,
+        "sm_margin": 0,
+        "cp_world_size": 1,
+        "cp_rank": 0,
+        "kv_quant_mode": 0,
+        "batch_size": len(case.seq_lens),
+        "num_heads": case.query.shape[1],
+        "num_heads_k": k.shape[2],
+        "headdim": k.shape[3],
+        "headdim_v": v.shape[3],
+        "qkv_dtype": k.dtype,
+        "page_size": k.shape[1],
         "max_seqlen_k_new": 0,
-    }  # fmt: skip
+    }
 
 
 def _fa3(file: Path, case: Case) -> Call:
-    """Prepare FlashAttention 3 as vLLM builds it: its operators' schemas name the arguments; planned once per step."""
+    """Prepare FlashAttention 3 as vLLM builds it: names from schemas; planned once a step."""
     operators: Any = torch.ops
     operators.load_library(str(file))
     fa3 = operators._vllm_fa3_C
     values = _named(case, torch.empty_like(case.query))
-    values["scheduler_metadata"] = fa3.get_scheduler_metadata(*_filled(fa3.get_scheduler_metadata, values))
+    values["scheduler_metadata"] = fa3.get_scheduler_metadata(
+        *_filled(fa3.get_scheduler_metadata, values)
+    )
     arguments = _filled(fa3.fwd, values)
     return lambda: _first(fa3.fwd(*arguments))
 
 
 def _filled(operator: Any, values: Mapping[str, Any]) -> list[Any]:
-    return [values.get(argument.name, argument.default_value) for argument in operator.default._schema.arguments]
+    return [
+        values.get(argument.name, argument.default_value)
+        for argument in operator.default._schema.arguments
+    ]
 
 
 def _first(result: Any) -> torch.Tensor:
@@ -108,7 +136,7 @@ def _vllm_triton(file: Path, case: Case) -> Call:
 
 
 def _vllm_segments(case: Case) -> dict[str, Any]:
-    """Return the buffers for split contexts, as vLLM's backend allocates them; without them nothing is split."""
+    """Return split contexts' buffers, as vLLM allocates them; without, nothing is split."""
     (_, num_q_heads, head_dim), most = case.query.shape, _VLLM_PROGRAMS // case.k_cache.shape[1]
     parts = case.query.new_empty(2, most, num_q_heads, _VLLM_SEGMENTS, dtype=torch.float32)
     return {
@@ -143,13 +171,25 @@ class _Anything(ModuleType):
 
 @contextmanager
 def _stand_ins(folder: Path) -> Iterator[None]:
-    """Replace modules of vLLM: its Triton by Triton, its helpers by the folder's files, others by empty modules."""
-    helpers = {f"vllm.v1.attention.ops.{file.stem}": file for file in folder.glob("triton_*_helpers.py")}
+    """Replace modules of vLLM: Triton by Triton, helpers by files, others by empty modules."""
+    helpers = {
+        f"vllm.v1.attention.ops.{file.stem}": file for file in folder.glob("triton_*_helpers.py")
+    }
     names = (
-        "vllm", "vllm.triton_utils", "vllm.platforms", "vllm.envs", "vllm.logger", "vllm.model_executor",
-        "vllm.model_executor.layers", "vllm.model_executor.layers.batch_invariant", "vllm.v1",
-        "vllm.v1.kv_cache_interface", "vllm.v1.attention", "vllm.v1.attention.ops", *helpers,
-    )  # fmt: skip
+        "vllm",
+        "vllm.triton_utils",
+        "vllm.platforms",
+        "vllm.envs",
+        "vllm.logger",
+        "vllm.model_executor",
+        "vllm.model_executor.layers",
+        "vllm.model_executor.layers.batch_invariant",
+        "vllm.v1",
+        "vllm.v1.kv_cache_interface",
+        "vllm.v1.attention",
+        "vllm.v1.attention.ops",
+        *helpers,
+    )
     before = {name: sys.modules.get(name) for name in names}
     sys.modules.update({name: _Anything(name) for name in names})
     utils: Any = sys.modules["vllm.triton_utils"]
@@ -169,7 +209,7 @@ def _stand_ins(folder: Path) -> Iterator[None]:
 
 
 def _flashinfer(file: Path, case: Case) -> Call:
-    """Prepare FlashInfer's wrappers, which plan once per step; the package's folder may hold prebuilt modules."""
+    """Prepare FlashInfer's wrappers, planned once a step; prebuilt modules are possible."""
     if str(file.parents[1]) not in sys.path:
         sys.path.insert(0, str(file.parents[1]))
     flashinfer: Any = import_module("flashinfer")
@@ -183,7 +223,9 @@ def _flashinfer(file: Path, case: Case) -> Call:
     heads = (case.query.shape[1], num_kv_heads, head_dim, block_size)
     types = {"q_data_type": case.query.dtype, "kv_data_type": case.k_cache.dtype}
     if case.query.shape[0] == len(lens):
-        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(workspace, kv_layout="HND", use_tensor_cores=True)
+        wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
+            workspace, kv_layout="HND", use_tensor_cores=True
+        )
         wrapper.plan(indptr, indices, last, *heads, **types)
     else:
         wrapper = flashinfer.BatchPrefillWithPagedKVCacheWrapper(workspace, kv_layout="HND")
@@ -208,4 +250,7 @@ def absent(peers: tuple[Peer, ...], folder: Path | None) -> Mapping[str, str]:
     {"FA3 (vLLM's build)": 'absent: no --peers folder'}
     """
     missing = [peer for peer in peers if peer.find(folder) is None]
-    return {p.name: f"absent: no {p.file} in {folder}" if folder else "absent: no --peers folder" for p in missing}
+    return {
+        p.name: f"absent: no {p.file} in {folder}" if folder else "absent: no --peers folder"
+        for p in missing
+    }

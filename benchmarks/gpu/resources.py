@@ -1,7 +1,7 @@
 """Report registers, shared memory and instructions of every shipped kernel, without a GPU.
 
-Each variant is a wrapper's launch for a real model shape: the wrapper runs on meta tensors, its launches are recorded
-and compiled for the target, and the cubin is read (`benchmarks.gpu.aot`).
+Each variant is a wrapper's launch for a real model shape: the wrapper runs on meta tensors, its
+launches are recorded and compiled for the target, and the cubin is read (`benchmarks.gpu.aot`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from pathlib import Path
 import torch
 from benchmarks.gpu.aot import Resources, compile_launch
 
-from busdoor_gpu.kernels import argmax, paged_decode, paged_prefill, rmsnorm, rope_kv_write, step_inputs, swiglu
+from busdoor_gpu.kernels import (
+    argmax,
+    paged_decode,
+    paged_prefill,
+    rmsnorm,
+    rope_kv_write,
+    step_inputs,
+    swiglu,
+)
 from busdoor_gpu.kernels._launch import Launch, recording
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
@@ -77,13 +85,17 @@ _ints = partial(_meta, dtype=torch.int32)
 def _decode(shape: Shape, page: int) -> None:
     plan = DecodePlan.allocate(_ROWS, shape.num_q_heads, shape.num_kv_heads, shape.head_dim, "meta")
     plan_decode(plan, _ints(_ROWS))
-    caches = allocate_kv_cache(_LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta")
+    caches = allocate_kv_cache(
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+    )
     query = _meta(_ROWS, shape.num_q_heads, shape.head_dim, dtype=shape.dtype)
     paged_decode.paged_decode(query, *caches, _ints(_ROWS, _LENGTH // page), _ints(_ROWS), plan)
 
 
 def _prefill(shape: Shape, page: int) -> None:
-    caches = allocate_kv_cache(_LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta")
+    caches = allocate_kv_cache(
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+    )
     query = _meta(_TOKENS, shape.num_q_heads, shape.head_dim, dtype=shape.dtype)
     table, plan = _ints(_ROWS, _LENGTH // page), _ints(_TOKENS, 2)
     paged_prefill.paged_prefill(query, *caches, table, _ints(_ROWS), _ints(_ROWS + 1), plan)
@@ -91,7 +103,9 @@ def _prefill(shape: Shape, page: int) -> None:
 
 def _rope(shape: Shape, page: int) -> None:
     heads = shape.num_q_heads + 2 * shape.num_kv_heads
-    caches = allocate_kv_cache(_LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta")
+    caches = allocate_kv_cache(
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+    )
     weight = _meta(shape.head_dim, dtype=shape.dtype)
     rope_kv_write.rope_kv_write(
         _meta(_TOKENS, heads * shape.head_dim, dtype=shape.dtype), _ints(_TOKENS), _ints(_TOKENS),
@@ -117,8 +131,8 @@ def _step(shape: Shape, page: int) -> None:
 
 
 _ATTENTION = (_decode, _prefill)
-# Shipped variants: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both half types; the other
-# kernels once per form.
+# Shipped variants: attention for both head sizes, both block sizes, groups of 2, 4 and 5 and both
+# half types; the other kernels once per form.
 _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
     *(
         (op, shape, 16)
@@ -133,7 +147,7 @@ _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
 
 
 def variants(capability: tuple[int, int]) -> Iterator[Variant]:
-    """Yield every shipped kernel as launched on a GPU of that compute capability, without duplicates.
+    """Yield every shipped kernel as launched on a GPU of that compute capability, only once.
 
     Examples
     --------
@@ -147,17 +161,22 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
             op(shape, page)
         for launch in launches:
             kind = launch.kernel.__name__.strip("_").removesuffix("_kernel")
-            types = tuple(x.dtype if isinstance(x, torch.Tensor) else x is None for x in launch.args)
+            types = tuple(
+                x.dtype if isinstance(x, torch.Tensor) else x is None for x in launch.args
+            )
             key = (kind, types, *sorted(launch.meta.items()))
             if key not in seen:
                 seen.add(key)
-                yield Variant(f"{kind} | {shape.name}, block {page}", launch, capability, len(seen) - 1)
+                yield Variant(
+                    f"{kind} | {shape.name}, block {page}", launch, capability, len(seen) - 1
+                )
 
 
 def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]]:
-    """Compile variants on all cores, in processes: `ast.parse`, with which Triton reads a kernel, may fail in threads.
+    """Compile variants in processes on all cores: Triton's `ast.parse` may fail in threads.
 
-    CPython 3.11 counts its recursion once for all threads: "SystemError: AST constructor recursion depth mismatch".
+    CPython 3.11 counts its recursion once for all threads: "SystemError: AST constructor recursion
+    depth mismatch".
     """
     chosen = list(chosen)
     keys = [(variant.capability, variant.number) for variant in chosen]
@@ -167,7 +186,7 @@ def compile_all(chosen: Iterable[Variant]) -> Iterator[tuple[Variant, Resources]
 
 
 def _compile(key: tuple[tuple[int, int], int]) -> Resources:
-    """Compile a variant in a worker, which records the launches again because they cannot be pickled."""
+    """Compile a variant in a worker, which records launches anew: they cannot be pickled."""
     capability, number = key
     return _recorded(capability)[number].compile()
 
@@ -182,16 +201,27 @@ def table(capability: tuple[int, int]) -> str:
     lines = [
         f"# Resources of the kernels on sm_{capability[0]}{capability[1]}",
         "",
-        "Read from the machine code by `python -m benchmarks.gpu.resources`; no GPU was used, nothing here is a time.",
-        "Instructions are counted in the code, not as executed. `per SM`: programs by registers, shared memory, warps.",
+        "Read from the machine code by `python -m benchmarks.gpu.resources`; no GPU was used, "
+        "nothing here is a time.",
+        "Instructions are counted in the code, not as executed. `per SM`: programs by registers, "
+        "shared memory, warps.",
         "",
-        "| kernel | launched for | warps | registers | stack | shared KiB | per SM | " + " | ".join(_COUNTED) + " |",
+        "| kernel | launched for | warps | registers | stack | shared KiB | per SM | "
+        + " | ".join(_COUNTED)
+        + " |",
         "|---|---" + "|---:" * (5 + len(_COUNTED)) + "|",
     ]
     for variant, used in compile_all(variants(capability)):
         mix = [used.opcodes[name] for name in _COUNTED]
         shared = f"{used.shared_bytes / 1024:.1f}"
-        cells = [used.num_warps, used.registers, used.stack_bytes, shared, used.programs_per_sm, *mix]
+        cells = [
+            used.num_warps,
+            used.registers,
+            used.stack_bytes,
+            shared,
+            used.programs_per_sm,
+            *mix,
+        ]
         lines.append(f"| {variant.name} | " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -199,7 +229,9 @@ def table(capability: tuple[int, int]) -> str:
 def main() -> None:
     """Write one report per target."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.resources", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("gpu/results"), help="folder of the reports")
+    parser.add_argument(
+        "--out", type=Path, default=Path("gpu/results"), help="folder of the reports"
+    )
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for capability in ((8, 0), (9, 0)):

@@ -21,7 +21,8 @@ class EngineRow:
     tokens_per_s : float
         Output tokens (for a prefill: prompt tokens) per second of the counted iterations.
     busy, padding, bubbles : float
-        Shares: time that the device works; computed positions that are padding; occupied slots without a wanted token.
+        Shares: time that the device works; computed positions that are padding; occupied slots
+        without a wanted token.
     must : str
         The project's target on an H100 (references/gpu-anchors 7), if there is one.
     note : str
@@ -44,11 +45,13 @@ class EngineRow:
 def format_rows(rows: list[EngineRow]) -> str:
     """Return the rows as a readable table."""
     lines = [
-        f"{'model':13} {'what':36} {'policy':40} {'step ms':>8} {'gap us':>8} {'tokens/s':>9} {'busy':>6} "
+        f"{'model':13} {'what':36} {'policy':40} {'step ms':>8} {'gap us':>8} {'tokens/s':>9} "
+        f"{'busy':>6} "
         f"{'padding':>8} {'bubbles':>8}  must (H100)"
     ]
     lines += [
-        f"{r.model:13} {r.what:36} {r.policy:40} {r.step_ms:8.2f} {r.gap_us:8.0f} {r.tokens_per_s:9,.0f} {r.busy:6.1%} "
+        f"{r.model:13} {r.what:36} {r.policy:40} {r.step_ms:8.2f} {r.gap_us:8.0f} "
+        f"{r.tokens_per_s:9,.0f} {r.busy:6.1%} "
         f"{r.padding:8.1%} {r.bubbles:8.1%}  {r.must}{r.note}".rstrip()
         for r in rows
     ]

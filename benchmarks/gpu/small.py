@@ -1,4 +1,4 @@
-"""Benchmarks of the small kernels: inputs of one model's shape, used in turn, and the bytes that must move."""
+"""Small kernels' benchmarks: one model's shapes, inputs in turn, bytes that must move."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Calls = list[Callable[[], object]]
 
 @dataclass(frozen=True)
 class Small:
-    """One small operation: its calls on different memory, and the bytes that one of them reads and writes."""
+    """One small operation: its calls on different memory, and the bytes that one moves."""
 
     name: str
     shape: str
@@ -33,7 +33,7 @@ class Small:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Llama-3.1-8B's layer (from its config.json) on a GPU, a toy on a CPU; copies are used in turn."""
+    """Llama-3.1-8B's layer (its config.json) on a GPU, a toy on a CPU; copies in turn."""
 
     tokens: int
     hidden: int
@@ -52,7 +52,9 @@ class _Sizes:
 
 
 def _both(kernel: Any, reference: Any, inputs: list[tuple[Any, ...]]) -> tuple[Calls, Calls]:
-    return [partial(kernel, *args) for args in inputs], [partial(reference, *args) for args in inputs]
+    return [partial(kernel, *args) for args in inputs], [
+        partial(reference, *args) for args in inputs
+    ]
 
 
 def small_ops(device: torch.device) -> list[Small]:
@@ -61,7 +63,10 @@ def small_ops(device: torch.device) -> list[Small]:
     ops = []
     for tokens in (4096, 64):
         sizes = _Sizes.on(device, tokens)
-        shape, must = f"{sizes.tokens} tokens", "2400 GB/s" if tokens >= 4096 else "3 us"  # K10; gpu-anchors 3
+        shape, must = (
+            f"{sizes.tokens} tokens",
+            "2400 GB/s" if tokens >= 4096 else "3 us",
+        )  # K10; gpu-anchors 3
         for name, make in (("rmsnorm", _rmsnorm), ("swiglu", _swiglu), ("rope_kv_write", _rope)):
             inputs, (kernel, reference), num_bytes = make(sizes, dtype, device)
             ops.append(Small(name, shape, *_both(kernel, reference, inputs), num_bytes, must))
@@ -80,7 +85,10 @@ def _rmsnorm(sizes: _Sizes, dtype: torch.dtype, device: torch.device) -> Any:
 
 
 def _swiglu(sizes: _Sizes, dtype: torch.dtype, device: torch.device) -> Any:
-    inputs = [(_random(sizes.tokens, 2 * sizes.width, dtype=dtype, device=device),) for _ in range(sizes.copies)]
+    inputs = [
+        (_random(sizes.tokens, 2 * sizes.width, dtype=dtype, device=device),)
+        for _ in range(sizes.copies)
+    ]
     return inputs, (swiglu, swiglu_reference), 3 * sizes.tokens * sizes.width * dtype.itemsize
 
 
@@ -92,19 +100,30 @@ def _rope(sizes: _Sizes, dtype: torch.dtype, device: torch.device) -> Any:
     inputs = []
     for _ in range(sizes.copies):
         qkv = _random(sizes.tokens, elements, dtype=dtype, device=device)
-        caches = allocate_kv_cache(-(-sizes.tokens // 16), sizes.num_kv, 16, sizes.head_dim, dtype, device)
+        caches = allocate_kv_cache(
+            -(-sizes.tokens // 16), sizes.num_kv, 16, sizes.head_dim, dtype, device
+        )
         inputs.append((qkv, order, order, table, caches))
-    return inputs, (rope_kv_write, rope_kv_write_reference), 2 * sizes.tokens * elements * dtype.itemsize
+    return (
+        inputs,
+        (rope_kv_write, rope_kv_write_reference),
+        2 * sizes.tokens * elements * dtype.itemsize,
+    )
 
 
 def _argmax(sizes: _Sizes, dtype: torch.dtype, device: torch.device) -> Small:
-    inputs = [(_random(sizes.tokens, sizes.vocab, dtype=dtype, device=device),) for _ in range(sizes.copies)]
+    inputs = [
+        (_random(sizes.tokens, sizes.vocab, dtype=dtype, device=device),)
+        for _ in range(sizes.copies)
+    ]
     num_bytes = sizes.tokens * sizes.vocab * dtype.itemsize
-    return Small("argmax", f"{sizes.tokens} rows", *_both(argmax, argmax_reference, inputs), num_bytes)
+    return Small(
+        "argmax", f"{sizes.tokens} rows", *_both(argmax, argmax_reference, inputs), num_bytes
+    )
 
 
 def _plan(device: torch.device) -> Small:
-    """Return the plan of a decode of 256 sequences; it runs once per step, so only its time matters."""
+    """Return the plan of a decode of 256 sequences; once per step, so only time matters."""
     plan = DecodePlan.allocate(256, 32, 8, 128, device)
     seq_lens = torch.arange(1, 257, dtype=torch.int32, device=device) * 16
     kernel, reference = _both(plan_decode, plan_decode_reference, [(plan, seq_lens)])

@@ -74,7 +74,9 @@ class Ceiling:
     tflop_per_s: float
 
 
-def median_us(calls: Sequence[Callable[[], object]], device: torch.device, graph: bool = True) -> float:
+def median_us(
+    calls: Sequence[Callable[[], object]], device: torch.device, graph: bool = True
+) -> float:
     """Return the median time of one call in microseconds.
 
     Parameters
@@ -84,8 +86,8 @@ def median_us(calls: Sequence[Callable[[], object]], device: torch.device, graph
     device : torch.device
         Calls are timed by its clock on a GPU, and one by one by the host's clock on a CPU.
     graph : bool
-        Whether the calls run in a CUDA graph on a GPU, without the host's launch time; code that reads a value back
-        cannot.
+        Whether the calls run in a CUDA graph on a GPU, without the host's launch time; code that
+        reads a value back cannot.
 
     Examples
     --------
@@ -106,7 +108,9 @@ def median_us(calls: Sequence[Callable[[], object]], device: torch.device, graph
     with torch.cuda.graph(recorded, stream=stream):
         for call in islice(cycle(calls), rounds):
             call()
-    return _median([_event_us(recorded.replay) / rounds for _ in range(_WARMUP + _SAMPLES)][_WARMUP:])
+    return _median(
+        [_event_us(recorded.replay) / rounds for _ in range(_WARMUP + _SAMPLES)][_WARMUP:]
+    )
 
 
 def _median(times: list[float]) -> float:
@@ -129,14 +133,16 @@ def _event_us(call: Callable[[], object]) -> float:
 
 
 def measure_ceiling(device: torch.device) -> Ceiling:
-    """Measure the copy of a large tensor and the product of large matrices; small ones on a CPU, as a rehearsal."""
+    """Measure a large tensor's copy and large matrices' product; small ones on a CPU."""
     on_gpu = device.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     num_bytes, size = (_COPY_BYTES, _MATMUL_SIZE) if on_gpu else (2**24, 256)
     source = torch.ones(num_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy_us = median_us([lambda: target.copy_(source)], device)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))  # zeros would draw less power
+    a, b = (
+        torch.randn(size, size, device=device).to(dtype) for _ in range(2)
+    )  # zeros would draw less power
     product = torch.empty_like(a)
     matmul_us = median_us([lambda: torch.mm(a, b, out=product)], device)
     return Ceiling(2 * num_bytes / copy_us / 1e3, 2 * size**3 / matmul_us / 1e6)

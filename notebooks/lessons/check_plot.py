@@ -17,7 +17,7 @@ _COLORS = ("#0b3c78", "#c4501b", "#3f92c4", "#f2b25a")
 
 @styled
 def plot_check(table: pd.DataFrame, xlabel: str, ylabel: str, *, doubling: bool = False) -> Figure:
-    """Draw a check: closed forms as lines, simulated points with their intervals; below, the errors in per cent.
+    """Draw a check: closed forms as lines, simulated points with intervals; below, errors (%).
 
     Parameters
     ----------
@@ -30,11 +30,21 @@ def plot_check(table: pd.DataFrame, xlabel: str, ylabel: str, *, doubling: bool 
     """
     figure = new_figure(7.0, 4.6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
-    for (name, own), color, marker in zip(table.groupby("law", sort=False), _COLORS, "osD^", strict=False):
+    for (name, own), color, marker in zip(
+        table.groupby("law", sort=False), _COLORS, "osD^", strict=False
+    ):
         own = own.sort_values("x")
         upper.plot(own["x"], own["closed_form"], color=color, linewidth=1.2)
         gap = (own["simulated"] - own["low"], own["high"] - own["simulated"])
-        upper.errorbar(own["x"], own["simulated"], gap, fmt=marker, color=color, label=str(name), elinewidth=1.0)
+        upper.errorbar(
+            own["x"],
+            own["simulated"],
+            gap,
+            fmt=marker,
+            color=color,
+            label=str(name),
+            elinewidth=1.0,
+        )
         relative = [100 * side / own["closed_form"] for side in gap]
         look = {"fmt": marker, "color": color, "elinewidth": 1.0, "markersize": 4}
         lower.errorbar(own["x"], 100 * own["error"], relative, **look)

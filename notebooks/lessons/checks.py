@@ -48,7 +48,7 @@ NUM_BATCHES = 20  # batch means of an interval
 
 
 def _point(check: str, law: str, x: float, values: Floats, closed_form: float) -> dict[str, Any]:
-    """Return a row of a check; the interval is by means of successive batches, because neighbours are alike."""
+    """Return a row of a check; its interval is by batch means, as neighbours are alike."""
     means = pd.Series([part.mean() for part in np.array_split(values, NUM_BATCHES)])
     _, low, high = mean_interval(means)
     simulated = float(values.mean())
@@ -84,16 +84,23 @@ def single_server(
     Returns
     -------
     DataFrame
-        One row a law and load: `x`, the load that the draws came to; `simulated` (seconds) with `low` and `high`, its
-        95 % interval by batch means; `closed_form`; `error`, relative. All checks have these columns.
+        One row a law and load: `x`, the load that the draws came to; `simulated` (seconds) with
+        `low` and `high`, its 95 % interval by batch means; `closed_form`; `error`, relative. All
+        checks have these columns.
     """
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
-        [_single(name, law.sample(num_requests, rng), load, rng) for name, law in LAWS.items() for load in loads]
+        [
+            _single(name, law.sample(num_requests, rng), load, rng)
+            for name, law in LAWS.items()
+            for load in loads
+        ]
     )
 
 
-def _single(name: str, lengths: NDArray[np.int64], load: float, rng: np.random.Generator) -> dict[str, Any]:
+def _single(
+    name: str, lengths: NDArray[np.int64], load: float, rng: np.random.Generator
+) -> dict[str, Any]:
     service_s = LINE.step_s(1) * lengths
     arrival_s = _poisson(load / (LINE.step_s(1) * MEAN), len(lengths), rng)
     done = serve(continuous(1), lengths, arrival_s).requests
@@ -107,34 +114,50 @@ def _single(name: str, lengths: NDArray[np.int64], load: float, rng: np.random.G
 def longest_of_batch(
     batch_sizes: Sequence[int] = (2, 4, 8, 16, 32, 64), num_batches: int = 600, seed: int = 0
 ) -> pd.DataFrame:
-    """Iterations of a static batch, against the mean longest of as many lengths; `x` is the batch size."""
+    """Iterations of static batches against the mean longest length; `x` is the batch size."""
     rng = np.random.default_rng(seed)
     rows = []
     for name, law in LAWS.items():
         for size in batch_sizes:
-            done = serve(static(size), law.sample(size * num_batches, rng), line=StepLine(base_s=1.0)).requests
+            done = serve(
+                static(size), law.sample(size * num_batches, rng), line=StepLine(base_s=1.0)
+            ).requests
             steps = (done["released_s"] - done["first_scheduled_s"]).to_numpy()[::size]
-            rows.append(_point("static batch: iterations", name, size, steps, law.expected_max(size)))
+            rows.append(
+                _point("static batch: iterations", name, size, steps, law.expected_max(size))
+            )
     return pd.DataFrame(rows)
 
 
 def shared_processor(
     loads: Sequence[float] = (0.2, 0.4, 0.6, 0.7, 0.8), num_requests: int = 6000, seed: int = 0
 ) -> pd.DataFrame:
-    """TPOT of an uncapped continuous batch, against processor sharing; `x` is the load that the draws came to."""
+    """TPOT of an uncapped continuous batch, and processor sharing; `x` is the drawn load."""
     rng = np.random.default_rng(seed)
     return pd.DataFrame(
-        [_shared(name, law.sample(num_requests, rng), load, rng) for name, law in LAWS.items() for load in loads]
+        [
+            _shared(name, law.sample(num_requests, rng), load, rng)
+            for name, law in LAWS.items()
+            for load in loads
+        ]
     )
 
 
-def _shared(name: str, lengths: NDArray[np.int64], load: float, rng: np.random.Generator) -> dict[str, Any]:
+def _shared(
+    name: str, lengths: NDArray[np.int64], load: float, rng: np.random.Generator
+) -> dict[str, Any]:
     arrival_s = _poisson(load / (MEAN * LINE.per_request_s), len(lengths), rng)
     done = serve(continuous(), lengths, arrival_s).requests
     tokens = done["output_tokens"] - 1
     tpot_s = _steady(((done["finish_s"] - done["first_token_s"]) / tokens)[tokens > 0].to_numpy())
     rate = lengths.sum() / arrival_s[-1] / MEAN
-    return _point("no cap: TPOT", name, rate * MEAN * LINE.per_request_s, tpot_s, sharing_tpot_s(rate, LINE, MEAN))
+    return _point(
+        "no cap: TPOT",
+        name,
+        rate * MEAN * LINE.per_request_s,
+        tpot_s,
+        sharing_tpot_s(rate, LINE, MEAN),
+    )
 
 
 def capped_batch(
@@ -143,9 +166,11 @@ def capped_batch(
     num_requests: int = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Latency in a continuous batch with few slots and geometric answers, against its birth-death chain."""
+    """Continuous batch, few slots, geometric answers: latency against a birth-death chain."""
     rng = np.random.default_rng(seed)
-    return pd.DataFrame([_capped(size, load, num_requests, rng) for size in slots for load in loads])
+    return pd.DataFrame(
+        [_capped(size, load, num_requests, rng) for size in slots for load in loads]
+    )
 
 
 def _capped(slots: int, load: float, n: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -155,15 +180,21 @@ def _capped(slots: int, load: float, n: int, rng: np.random.Generator) -> dict[s
     done = serve(continuous(slots), lengths, arrival_s).requests
     latency_s = _steady((done["finish_s"] - done["arrival_s"]).to_numpy())
     chain = capped_sharing(rate, LINE, MEAN, slots)
-    # A slot changes hands, and an arrival is seen, at the end of an iteration only: half of one more.
+    # A slot changes hands, and an arrival is seen, at the end of an iteration only: half of one
+    # more.
     late_s = LINE.step_s(min(slots, chain.mean_in_system)) / 2
-    return _point("slots: latency", f"{slots} slots", rate / most, latency_s, chain.latency_s + late_s)
+    return _point(
+        "slots: latency", f"{slots} slots", rate / most, latency_s, chain.latency_s + late_s
+    )
 
 
-def saturation(slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int = 12_800, seed: int = 0) -> pd.DataFrame:
-    """Saturated requests per second of both kinds, geometric answers and prompts of 512; `x` is slots or rows.
+def saturation(
+    slots: Sequence[int] = (2, 4, 8, 16, 32, 64), num_requests: int = 12_800, seed: int = 0
+) -> pd.DataFrame:
+    """Saturated requests/s of both kinds, geometric answers, prompts of 512; `x`: slots, rows.
 
-    The closed forms are at the mean and the mean longest of the lengths drawn (whole batches of them).
+    The closed forms are at the mean and the mean longest of the lengths drawn (whole batches of
+    them).
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -178,8 +209,14 @@ def _saturated(size: int, lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
     longest = float(lengths.reshape(-1, size).max(axis=1).mean())
     full = serve(continuous(size), lengths, input_tokens=512, line=line)
     door = saturated_rates(full.requests, full.meta)["output_throughput"] / mean
-    bus = len(lengths) / serve(static(size), lengths, input_tokens=512, line=line).requests["finish_s"].max()
-    closed = saturated_continuous_rps(line, size, mean, 511), saturated_static_rps(line, size, mean, longest, 511)
+    bus = (
+        len(lengths)
+        / serve(static(size), lengths, input_tokens=512, line=line).requests["finish_s"].max()
+    )
+    closed = (
+        saturated_continuous_rps(line, size, mean, 511),
+        saturated_static_rps(line, size, mean, longest, 511),
+    )
     check = "saturated: requests/s"
     return [
         _point(check, name, size, np.full(NUM_BATCHES, float(rate)), expected)
@@ -188,10 +225,20 @@ def _saturated(size: int, lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 
 def summary(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Sum up checks: points, mean and largest error in per cent, and how many intervals hold the closed form."""
+    """Sum up checks: points, mean and largest error (%), intervals with the closed form."""
     table = pd.concat(tables)
     table["percent"] = 100 * table["error"].abs()
-    table["inside"] = table["closed_form"].between(table["low"], table["high"]).where(table["high"] > table["low"])
+    table["inside"] = (
+        table["closed_form"]
+        .between(table["low"], table["high"])
+        .where(table["high"] > table["low"])
+    )
     by = table.groupby("check", sort=False)
-    columns = {"points": by.size(), "mean_error_%": by["percent"].mean(), "largest_error_%": by["percent"].max()}
-    return pd.DataFrame({**columns, "with_interval": by["inside"].count(), "interval_holds_it": by["inside"].sum()})
+    columns = {
+        "points": by.size(),
+        "mean_error_%": by["percent"].mean(),
+        "largest_error_%": by["percent"].max(),
+    }
+    return pd.DataFrame(
+        {**columns, "with_interval": by["inside"].count(), "interval_holds_it": by["inside"].sum()}
+    )

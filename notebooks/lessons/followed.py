@@ -1,4 +1,4 @@
-"""Iterations of measured runs by what follows them: where a step time errs, and how long a launch takes."""
+"""Iterations by what follows them: where a step time errs, and how long a launch takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def followed(run: RunValidation) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent of the run's.
+        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent
+        of the run's.
 
     Examples
     --------
@@ -47,7 +48,7 @@ def _prefill_next(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def launches(result: Result) -> pd.Series[float]:
-    """Return the ms that the host took to launch a prefill kernel by kernel: in a profile, or while decodes ran.
+    """Return the ms the host took to launch a prefill: in a profile, or while decodes ran.
 
     Examples
     --------
@@ -59,6 +60,8 @@ def launches(result: Result) -> pd.Series[float]:
     """
     table = result.iterations
     prefill = table["num_prefill_tokens"] > 0
-    single = table["num_requests"] - table["num_decode_tokens"] == 1  # a profile's shapes may have hundreds of prompts
+    single = (
+        table["num_requests"] - table["num_decode_tokens"] == 1
+    )  # a profile's shapes may have hundreds of prompts
     rows = prefill & single if result.meta["policy"] == "grid" else ~prefill & _prefill_next(table)
     return 1e3 * table.loc[rows, "host_s"]

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 
 def memory_table(results: Mapping[str, Result]) -> pd.DataFrame:
-    """Return what the memory of runs held, in per cent by purpose, and how many requests ran at once."""
+    """Return what runs' memory held, in per cent by purpose, and how many ran at once."""
     table = 100 * pd.DataFrame(shares(results, "kv")).T
-    table["mean_batch_size"] = [float(run.summary["mean_batch_size_time"]) for run in results.values()]
+    table["mean_batch_size"] = [
+        float(run.summary["mean_batch_size_time"]) for run in results.values()
+    ]
     table["duration_s"] = [float(run.summary["duration"]) for run in results.values()]
     return table
 
@@ -65,7 +67,7 @@ CELL = 4  # tokens of a block
 
 
 def fragmentation() -> tuple[Moment, Moment]:
-    """Return a cache that B and D have left, and whether E fits: contiguous memory first, then pages.
+    """Return a cache that B and D have left, and whether E fits: contiguous, then pages.
 
     Examples
     --------
@@ -94,7 +96,9 @@ def _contiguous() -> Moment:
 def _paged() -> Moment:
     kv = PagedKV(sum(ARRIVALS.values()) // CELL, CELL)
     tables: dict[str, list[int]] = {}
-    requests = {name: Request(i, 0.0, tokens, 1) for i, (name, tokens) in enumerate(ARRIVALS.items())}
+    requests = {
+        name: Request(i, 0.0, tokens, 1) for i, (name, tokens) in enumerate(ARRIVALS.items())
+    }
     for name, request in requests.items():
         kv.grow(request, request.input_tokens)
         tables[name] = kv.block_table(request, request.input_tokens)
@@ -106,7 +110,9 @@ def _paged() -> Moment:
     kv.grow(late, late.input_tokens)
     tables[NEWCOMER[0]] = kv.block_table(late, late.input_tokens)
     owner = {block: name for name, blocks in tables.items() for block in blocks}
-    return Moment("in blocks (paged)", [owner.get(block, ".") for block in range(kv.num_blocks)], entered)
+    return Moment(
+        "in blocks (paged)", [owner.get(block, ".") for block in range(kv.num_blocks)], entered
+    )
 
 
 def plot_fragmentation() -> Figure:
@@ -116,15 +122,23 @@ def plot_fragmentation() -> Figure:
     def draw() -> Figure:
         figure = new_figure(8.0, 2.2)
         moments = fragmentation()
-        for ax, moment, policy in zip(figure.subplots(2, 1), moments, ("static", "vllm"), strict=True):
+        for ax, moment, policy in zip(
+            figure.subplots(2, 1), moments, ("static", "vllm"), strict=True
+        ):
             color = identity(policy)["color"]
             for place, name in enumerate(moment.cells):
                 strong = 1.0 if name == NEWCOMER[0] else 0.3
-                free = look("free" if moment.entered else "holes", color) | {"edgecolor": tint(INK, 0.4)}
-                ax.bar(place, 1, 0.94, **(free if name == "." else {"facecolor": tint(color, strong)}))
+                free = look("free" if moment.entered else "holes", color) | {
+                    "edgecolor": tint(INK, 0.4)
+                }
+                ax.bar(
+                    place, 1, 0.94, **(free if name == "." else {"facecolor": tint(color, strong)})
+                )
                 ax.text(place, 0.5, name.strip("."), ha="center", va="center", fontweight="bold",
                         color="white" if name == NEWCOMER[0] else INK)  # fmt: skip
-            event = "E enters" if moment.entered else "E waits: enough is free, but not in one piece"
+            event = (
+                "E enters" if moment.entered else "E waits: enough is free, but not in one piece"
+            )
             ax.set_title(f"{moment.what}: {event}", color=color)
             ax.set_axis_off()
         return figure

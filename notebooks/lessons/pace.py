@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def pace(full: T, fast: T) -> T:
-    """Return `full`, or `fast` where the environment sets BUSDOOR_FAST=1: for trying a notebook's code out.
+    """Return `full`, or `fast` where BUSDOOR_FAST=1 is set: to try a notebook's code.
 
     Parameters
     ----------

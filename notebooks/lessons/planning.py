@@ -31,8 +31,17 @@ def plot_day(table: pd.DataFrame) -> Figure:
                 color = identity(str(name))["color"]
                 seen = any(line.get_color() == color for line in below.get_lines())
                 dash = "--" if seen else "-"  # another of the same family
-                below.step(table.index, table[name], where="mid", color=color, linestyle=dash, label=str(name))
-                below.fill_between(table.index, table[name], step="mid", color=color, alpha=0.15, linewidth=0)
+                below.step(
+                    table.index,
+                    table[name],
+                    where="mid",
+                    color=color,
+                    linestyle=dash,
+                    label=str(name),
+                )
+                below.fill_between(
+                    table.index, table[name], step="mid", color=color, alpha=0.15, linewidth=0
+                )
         below.set(xlabel="hour of the day", ylabel="servers", ylim=(0, None))
         below.yaxis.get_major_locator().set_params(integer=True)
         below.legend(loc="upper left")
@@ -42,7 +51,7 @@ def plot_day(table: pd.DataFrame) -> Figure:
 
 
 def servers_hours(table: pd.DataFrame) -> pd.DataFrame:
-    """Sum up a day: servers at the peak, and server-hours if they are bought for it or switched on by the hour.
+    """Sum up a day: servers at the peak, and server-hours, bought or switched by the hour.
 
     Examples
     --------
@@ -52,4 +61,6 @@ def servers_hours(table: pd.DataFrame) -> pd.DataFrame:
     """
     servers = table.drop(columns="request_rate").dropna(axis="columns")
     peak = servers.max()
-    return pd.DataFrame({"peak": peak, "hours_bought": peak * len(servers), "hours_switched": servers.sum()})
+    return pd.DataFrame(
+        {"peak": peak, "hours_bought": peak * len(servers), "hours_switched": servers.sum()}
+    )

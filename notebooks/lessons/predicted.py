@@ -16,16 +16,16 @@ _FOLDER = RESULTS / "h200-from-h100"
 
 
 def written_down() -> dict[str, dict[str, float]]:
-    """Latencies in seconds and tokens per second that were predicted, by run, before an H200 was measured.
+    """Latencies (s) and tokens per second predicted, by run, before an H200 was measured.
 
     Examples
     --------
     >>> round(written_down()["azure-conv-0.75"]["e2e mean"], 2)
     2.53
     """
-    predicted: dict[str, dict[str, float]] = json.loads((_FOLDER / "prediction.json").read_text(encoding="utf-8"))[
-        "runs"
-    ]
+    predicted: dict[str, dict[str, float]] = json.loads(
+        (_FOLDER / "prediction.json").read_text(encoding="utf-8")
+    )["runs"]
     return predicted
 
 
@@ -48,7 +48,7 @@ def on_h200(calibration: Calibration) -> Validation:
 
 
 def predicted_and_measured(validation: Validation) -> pd.DataFrame:
-    """Return E2E latencies (s) as they were written down beforehand and as they were measured; errors in per cent.
+    """Return E2E latencies (s) written beforehand and as measured; errors in per cent.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The server of the closed forms: an iteration takes longer by the same for each request, and memory is plenty."""
+"""The closed forms' server: iterations grow evenly per request, and memory is plenty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from busdoor.theory import StepLine
 from busdoor_workloads import Trace
 
 PLENTY = 10**9  # blocks, slots, tokens: so many that they never decide
-# 20 ms to read the weights and half a millisecond a request: the server of the survey's checks 18 to 23.
+# 20 ms to read the weights and half a millisecond a request: the server of the survey's checks 18
+# to 23.
 LINE = StepLine(base_s=0.020, per_request_s=0.0005)
 
 
@@ -39,7 +40,7 @@ def serve(
     input_tokens: int = 1,
     line: StepLine = LINE,
 ) -> Result:
-    """Run requests of these answers, all at once unless arrivals are given, on a server with this line.
+    """Run requests of these answers, at once or as given, on a server with this line.
 
     Examples
     --------
@@ -49,8 +50,12 @@ def serve(
     [1.0, 3.0]
     """
     answers = np.asarray(output_tokens)
-    arrivals = np.zeros(len(answers)) if arrival_s is None else np.asarray(arrival_s, dtype=np.float64)
-    trace = Trace(arrival_s=arrivals, input_tokens=np.full(len(answers), input_tokens), output_tokens=answers)
+    arrivals = (
+        np.zeros(len(answers)) if arrival_s is None else np.asarray(arrival_s, dtype=np.float64)
+    )
+    trace = Trace(
+        arrival_s=arrivals, input_tokens=np.full(len(answers), input_tokens), output_tokens=answers
+    )
     per_token_s = line.per_prefill_token_s
     step_time = LinearStepTime(
         base_s=line.base_s, per_request_s=line.per_request_s - per_token_s, per_token_s=per_token_s

@@ -1,4 +1,4 @@
-"""What the spread of lengths is worth: closed form and simulation, on laws and on the lengths of real traffic."""
+"""What the spread of lengths is worth: closed form, simulation; laws and real traffic."""
 
 from __future__ import annotations
 
@@ -38,16 +38,20 @@ def lengths_of_spread(cv: float, mean: float = MEAN_TOKENS) -> Lengths:
 
 
 def same_slots_gain(output_tokens: np.ndarray, slots: int = SLOTS) -> float:
-    """Simulate the saturated gain with the same slots, no prompts to speak of and memory for all."""
+    """Simulate the saturated gain with equal slots, tiny prompts and memory for all."""
     runs = (serve(policy, output_tokens) for policy in (continuous(slots), static(slots)))
     door, bus = (saturated_rates(run.requests, run.meta)["request_throughput"] for run in runs)
     return float(door / bus)
 
 
 def gain_by_profile(
-    names: Sequence[str], slots: int = SLOTS, num_requests: int = 400, replications: int = 4, seed: int = 0
+    names: Sequence[str],
+    slots: int = SLOTS,
+    num_requests: int = 400,
+    replications: int = 4,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure the gain on the lengths of public traces: bubbles alone, and on a GPU with prompts and memory.
+    """Measure the gain on public traces' lengths: bubbles alone; on a GPU, prompts, memory.
 
     Parameters
     ----------
@@ -56,22 +60,28 @@ def gain_by_profile(
     slots : int
         For the part without prompts and memory.
     num_requests, replications, seed
-        As in `busdoor.compare`; the GPU is its default, an H100 with llama-3.1-8b by the roofline model.
+        As in `busdoor.compare`; the GPU is its default, an H100 with llama-3.1-8b by the roofline
+        model.
 
     Returns
     -------
     DataFrame
-        One row a profile, smallest bound first: `cv` of the answers; `bound`, E[max] / E[N]; `same_slots`, the
-        simulated gain that should meet it; `over_static` and `over_best_static` with `_low` and `_high` on the GPU;
-        `default_batch` and `best_batch`, the rows of the two static ones.
+        One row a profile, smallest bound first: `cv` of the answers; `bound`, E[max] / E[N];
+        `same_slots`, the simulated gain that should meet it; `over_static` and `over_best_static`
+        with `_low` and `_high` on the GPU; `default_batch` and `best_batch`, the rows of the two
+        static ones.
     """
     rows = {name: _profile(name, slots, num_requests, replications, seed) for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").sort_values("bound")
 
 
-def _profile(name: str, slots: int, num_requests: int, replications: int, seed: int) -> dict[str, float]:
+def _profile(
+    name: str, slots: int, num_requests: int, replications: int, seed: int
+) -> dict[str, float]:
     lengths = profile(name).generate(seed=seed, num_requests=400 * slots).output_tokens
-    found = compare(name, ["static", "vllm"], num_requests=num_requests, replications=replications, seed=seed)
+    found = compare(
+        name, ["static", "vllm"], num_requests=num_requests, replications=replications, seed=seed
+    )
     batches = found.table["num_slots"]
     return {
         "cv": float(lengths.std() / lengths.mean()),
@@ -84,7 +94,7 @@ def _profile(name: str, slots: int, num_requests: int, replications: int, seed: 
 
 
 def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw `gain_by_profile`: the bound, the simulation that should meet it, and what the GPU makes of it."""
+    """Draw `gain_by_profile`: the bound, the simulation, and what the GPU makes of it."""
 
     @styled
     def draw() -> Axes:
@@ -92,14 +102,35 @@ def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         rows = np.arange(len(table))
         door, bus = identity("vllm")["color"], identity("static")["color"]
         axes.plot(table["same_slots"], rows - 0.22, "o", color=door, label="same slots, simulated")
-        axes.plot(table["bound"], rows - 0.22, "x", color=INK, label="same slots, closed form", markersize=8)
+        axes.plot(
+            table["bound"],
+            rows - 0.22,
+            "x",
+            color=INK,
+            label="same slots, closed form",
+            markersize=8,
+        )
         statics = ("over_best_static", "D", 0.0, "best"), ("over_static", "s", 0.22, "default")
         for column, marker, row, what in statics:
-            axes.hlines(rows + row, table[f"{column}_low"], table[f"{column}_high"], color=bus, linewidth=1.2)
-            axes.plot(table[column], rows + row, marker, color=bus, label=f"H100, over static at its {what} batch")
+            axes.hlines(
+                rows + row,
+                table[f"{column}_low"],
+                table[f"{column}_high"],
+                color=bus,
+                linewidth=1.2,
+            )
+            axes.plot(
+                table[column],
+                rows + row,
+                marker,
+                color=bus,
+                label=f"H100, over static at its {what} batch",
+            )
         axes.axvline(1.0, color=INK, linewidth=1.0)
         axes.set_ylim(-0.5, len(table) - 0.5)
-        axes.set(yticks=rows, yticklabels=table.index, xlabel="gain (× static throughput)", xscale="log")
+        axes.set(
+            yticks=rows, yticklabels=table.index, xlabel="gain (× static throughput)", xscale="log"
+        )
         axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
         axes.minorticks_off()
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
@@ -108,13 +139,19 @@ def plot_profile_gains(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return draw()
 
 
-def plot_lengths(names: Sequence[str], batch_size: int = SLOTS, seed: int = 0, ax: Axes | None = None) -> Axes:
-    """Draw answers' lengths by profile: most of them, the mean, and the mean longest of a static batch.
+def plot_lengths(
+    names: Sequence[str], batch_size: int = SLOTS, seed: int = 0, ax: Axes | None = None
+) -> Axes:
+    """Draw answer lengths by profile: most of them, the mean, a static batch's mean longest.
 
     The way from the mean to the longest is what a static batch computes for nothing.
     """
-    laws = {name: profile(name).generate(seed=seed, num_requests=20_000).output_tokens for name in names}
-    laws = dict(sorted(laws.items(), key=lambda item: expected_max(item[1], batch_size) / item[1].mean()))
+    laws = {
+        name: profile(name).generate(seed=seed, num_requests=20_000).output_tokens for name in names
+    }
+    laws = dict(
+        sorted(laws.items(), key=lambda item: expected_max(item[1], batch_size) / item[1].mean())
+    )
 
     @styled
     def draw() -> Axes:
@@ -126,7 +163,13 @@ def plot_lengths(names: Sequence[str], batch_size: int = SLOTS, seed: int = 0, a
         axes.hlines(rows, low, high, color=PALE, linewidth=7, label="90 % of the answers")
         axes.hlines(rows, means, longest, color=identity("static")["color"], linewidth=1.5)
         axes.plot(means, rows, "o", color=identity("vllm")["color"], label="mean")
-        axes.plot(longest, rows, "s", color=identity("static")["color"], label=f"mean longest of {batch_size}")
+        axes.plot(
+            longest,
+            rows,
+            "s",
+            color=identity("static")["color"],
+            label=f"mean longest of {batch_size}",
+        )
         axes.set(yticks=rows, yticklabels=list(laws), xlabel="output tokens", xscale="log")
         axes.xaxis.set_major_formatter(lambda tokens, _: f"{tokens:,.0f}")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)

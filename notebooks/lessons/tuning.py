@@ -42,7 +42,7 @@ def sweep_setting(
     num_requests: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Change one setting of a server, on the same requests; an H100 with llama-3.1-8b by the roofline model.
+    """Change one server setting on the same requests; H100, llama-3.1-8b, roofline model.
 
     Parameters
     ----------
@@ -62,8 +62,9 @@ def sweep_setting(
     Returns
     -------
     DataFrame
-        One row a value: `most_tokens_per_s`, output tokens per second when saturated; `p99_ttft_s`, `p99_itl_ms`,
-        `p99_e2e_s`, `bubble_%`, `preemptions` and `batch` (mean size over time) at the rate.
+        One row a value: `most_tokens_per_s`, output tokens per second when saturated; `p99_ttft_s`,
+        `p99_itl_ms`, `p99_e2e_s`, `bubble_%`, `preemptions` and `batch` (mean size over time) at
+        the rate.
 
     Examples
     --------
@@ -79,7 +80,13 @@ def sweep_setting(
 
 
 def _config(
-    setting: str, value: Any, policy: Mapping[str, Any] | str, workload: str, rate: float, num_requests: int, seed: int
+    setting: str,
+    value: Any,
+    policy: Mapping[str, Any] | str,
+    workload: str,
+    rate: float,
+    num_requests: int,
+    seed: int,
 ) -> Config:
     table = {"name": policy} if isinstance(policy, str) else dict(policy)
     where, _, key = setting.rpartition(".")
@@ -87,7 +94,9 @@ def _config(
     if not where:
         table[key] = value
     asked = {"name": workload, "request_rate": rate, "num_requests": num_requests}
-    return Config.from_table({"workload": asked, "policy": table, "kv": kv, "seed": seed, "replications": 1})
+    return Config.from_table(
+        {"workload": asked, "policy": table, "kv": kv, "seed": seed, "replications": 1}
+    )
 
 
 def serve_once(config: Config) -> Result:
@@ -112,7 +121,9 @@ def _row(config: Config) -> dict[str, float]:
     }
 
 
-def plot_setting(table: pd.DataFrame, columns: Sequence[str], *, policy: str = "vllm", default: Any = None) -> Figure:
+def plot_setting(
+    table: pd.DataFrame, columns: Sequence[str], *, policy: str = "vllm", default: Any = None
+) -> Figure:
     """Draw what a setting does, a panel a column; a vertical line marks the default."""
     from busdoor.plots.style import PALE, identity, new_figure, styled
 
@@ -120,12 +131,21 @@ def plot_setting(table: pd.DataFrame, columns: Sequence[str], *, policy: str = "
     def draw() -> Figure:
         figure = new_figure(3.2 * len(columns), 2.6)
         look = {**identity(policy), "linestyle": "-"}
-        for ax, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        for ax, column in zip(
+            figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True
+        ):
             ax.plot(table.index, table[column], **look)
             if default is not None:
                 ax.axvline(default, color=PALE, linewidth=1.2)
-                ax.annotate("default", (default, 1.0), xycoords=("data", "axes fraction"), fontsize=8, ha="center",
-                            va="bottom", color="#57606a")  # fmt: skip
+                ax.annotate(
+                    "default",
+                    (default, 1.0),
+                    xycoords=("data", "axes fraction"),
+                    fontsize=8,
+                    ha="center",
+                    va="bottom",
+                    color="#57606a",
+                )
             ax.set(xscale="log", xlabel=str(table.index.name), ylabel=PANELS[column])
             _label_values(ax, list(table.index))
             _scale(ax, table[column])
@@ -137,12 +157,14 @@ def plot_setting(table: pd.DataFrame, columns: Sequence[str], *, policy: str = "
 def _label_values(ax: Axes, values: Sequence[float]) -> None:
     """Label at most six of the values, the largest among them."""
     shown = list(values)[:: -(-len(values) // 6) * -1] if len(values) > 6 else list(values)
-    ax.set_xticks(shown, [f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k" for value in shown])
+    ax.set_xticks(
+        shown, [f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k" for value in shown]
+    )
     ax.minorticks_off()
 
 
 def _scale(ax: Axes, values: pd.Series[float]) -> None:
-    """Begin at nothing, unless the values are so far apart that the small ones would all look alike."""
+    """Begin at nothing, unless values are so far apart that small ones would look alike."""
     if values.min() > 0 and values.max() > 20 * values.min():
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -159,7 +181,7 @@ def gaps_by_policy(
     num_requests: int = 300,
     seed: int = 0,
 ) -> dict[str, Result]:
-    """Serve the same long prompts with several ways to prefill; parameters as in `sweep_setting`."""
+    """Serve the same long prompts with several prefill ways; as in `sweep_setting`."""
     return {
         name: serve_once(_config("label", name, policy, workload, request_rate, num_requests, seed))
         for name, policy in policies.items()
@@ -183,7 +205,7 @@ def gap_table(results: Mapping[str, Result]) -> pd.DataFrame:
 
 
 def plot_gaps(results: Mapping[str, Result], ax: Axes | None = None) -> Axes:
-    """Draw the share of gaps between tokens that are longer than so many milliseconds, one line a run."""
+    """Draw the share of token gaps longer than so many milliseconds, one line a run."""
     from busdoor.plots.style import axes_or_new, styled
 
     @styled

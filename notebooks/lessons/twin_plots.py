@@ -1,4 +1,4 @@
-"""Pictures of the machines that were measured: answers measured and predicted, where a step time errs."""
+"""Pictures of measured machines: answers measured and predicted, where step times err."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ def _by_load(validation: Validation) -> list[RunValidation]:
 
 
 def _mean_e2e(runs: Sequence[RunValidation]) -> pd.DataFrame:
-    """Mean E2E latency of each run in seconds, measured and simulated, and the relative error; by name."""
+    """Mean E2E latency (s) by run name, measured and simulated, and the relative error."""
     columns = ("measured", "simulated", "error")
-    values = {column: [float(run.table[column]["e2e", "mean"]) for run in runs] for column in columns}
+    values = {
+        column: [float(run.table[column]["e2e", "mean"]) for run in runs] for column in columns
+    }
     return pd.DataFrame(values, index=[run.name for run in runs])
 
 
 @styled
 def plot_answers(sides: Mapping[str, Validation], starred: Collection[str] = ()) -> Figure:
-    """Draw the mean E2E latency of each run, measured and predicted, and beside it the error in per cent.
+    """Draw each run's mean E2E latency, measured and predicted, and the error in per cent.
 
     Parameters
     ----------
@@ -67,7 +69,12 @@ def _latencies(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     measured = next(iter(tables.values()))["measured"]
     ax.plot(measured, range(len(measured)), "o", color=INK, markersize=7, label="measured")
     for (label, table), color, marker in zip(tables.items(), _COLORS, _MARKERS, strict=False):
-        hollow: dict[str, Any] = {"color": color, "markerfacecolor": "none", "markeredgewidth": 1.5, "markersize": 9}
+        hollow: dict[str, Any] = {
+            "color": color,
+            "markerfacecolor": "none",
+            "markeredgewidth": 1.5,
+            "markersize": 9,
+        }
         ax.plot(table["simulated"], range(len(table)), marker, label=label, **hollow)
     seconds = pd.concat(tables)[["measured", "simulated"]].to_numpy()
     label_durations(ax, "x", seconds.min(), seconds.max())
@@ -95,7 +102,7 @@ def _title(run: RunValidation, starred: bool) -> str:
 
 @styled
 def plot_lateness(validation: Validation, profile: Result, starred: Collection[str] = ()) -> Figure:
-    """Draw how long the host took to launch a prefill, by run, and what the step time misses around it.
+    """Draw how long the host took to launch a prefill, by run, and the step-time error there.
 
     Parameters
     ----------
@@ -109,7 +116,10 @@ def plot_lateness(validation: Validation, profile: Result, starred: Collection[s
     runs = [run for run in _by_load(validation) if len(launches(run.measured)) >= _LAUNCHES]
     figure = new_figure(10.0, 1.6 + 0.27 * (len(runs) + 1))
     left, right = figure.subplots(1, 2)
-    _launches(left, {"the profile": profile} | {_title(run, run.name in starred): run.measured for run in runs})
+    _launches(
+        left,
+        {"the profile": profile} | {_title(run, run.name in starred): run.measured for run in runs},
+    )
     _misses(right, pd.DataFrame({run.name: followed(run)["error"] for run in runs}).fillna(0.0))
     return figure
 
@@ -119,7 +129,9 @@ def _launches(ax: Axes, results: Mapping[str, Result]) -> None:
     for place, result in enumerate(results.values()):
         low, middle, high = np.percentile(launches(result), (25, 50, 75))
         color = INK if place else SIMULATED["color"]
-        ax.plot([low, high], [place, place], color=color, linewidth=3, alpha=0.4, solid_capstyle="butt")
+        ax.plot(
+            [low, high], [place, place], color=color, linewidth=3, alpha=0.4, solid_capstyle="butt"
+        )
         ax.plot(middle, place, "o", color=color)
     _rows(ax, list(results))
     ax.set(title="host: to launch a prefill", xlabel="ms (median and quartiles)", xlim=(0, None))
@@ -137,7 +149,7 @@ def _misses(ax: Axes, errors: pd.DataFrame) -> None:
 
 @styled
 def plot_loads(runs: Sequence[RunValidation]) -> Figure:
-    """Draw the mean E2E latency of like runs over their load, and beside it what step time and latency err by."""
+    """Draw like runs' mean E2E latency over load, and the step-time and latency errors."""
     runs = sorted(runs, key=lambda run: run.load)
     left, right = (figure := new_figure(10.0, 3.6)).subplots(1, 2)
     e2e = _mean_e2e(runs)
@@ -145,7 +157,10 @@ def plot_loads(runs: Sequence[RunValidation]) -> Figure:
         left.plot([run.load for run in runs], e2e[look["label"]], marker="o", **look)
     label_durations(left, "y", e2e["measured"].min(), e2e["measured"].max())
     left.set(title="mean E2E latency", xlabel="load ρ")
-    errors = {"step time, in all": [run.steps.total for run in runs], "mean E2E": e2e["error"].tolist()}
+    errors = {
+        "step time, in all": [run.steps.total for run in runs],
+        "mean E2E": e2e["error"].tolist(),
+    }
     _error_bars(right, errors)
     right.set_xticks(range(len(runs)), [f"{run.load:.2f}" for run in runs])
     for ax in (left, right):
@@ -154,8 +169,16 @@ def plot_loads(runs: Sequence[RunValidation]) -> Figure:
 
 
 def _error_bars(ax: Axes, errors: Mapping[str, Sequence[float]]) -> None:
-    for (label, own), color, offset in zip(errors.items(), (tint(INK, 0.45), _COLORS[0]), (-0.2, 0.2), strict=True):
-        bars = ax.bar(np.arange(len(own)) + offset, [100 * error for error in own], 0.38, color=color, label=label)
+    for (label, own), color, offset in zip(
+        errors.items(), (tint(INK, 0.45), _COLORS[0]), (-0.2, 0.2), strict=True
+    ):
+        bars = ax.bar(
+            np.arange(len(own)) + offset,
+            [100 * error for error in own],
+            0.38,
+            color=color,
+            label=label,
+        )
         ax.bar_label(bars, fmt="%+.1f", padding=2)
     ax.axhline(0, color=PALE, linewidth=1.0)
     ax.margins(y=0.15)

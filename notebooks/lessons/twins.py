@@ -1,4 +1,4 @@
-"""The machines that were measured for this repository: their terms, shapes, errors, and where these come from."""
+"""The machines measured for this repository: terms, shapes, errors, and sources."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def measured_twins() -> list[Twin]:
     """
     twins = find_twins(RESULTS)
     if not twins:
-        raise ValueError("the measured runs are in the repository's gpu/results; work in a clone of it")
+        raise ValueError(
+            "the measured runs are in the repository's gpu/results; work in a clone of it"
+        )
     return twins
 
 
@@ -76,13 +78,16 @@ def measured_twin(name: str) -> Twin:
 
 
 def vllm_runs() -> dict[str, Result]:
-    """Return logs of the real vLLM on a CPU, by their rate in requests per second; see tests/measured/README.md."""
+    """Return logs of real vLLM on a CPU by rate (requests/s); see tests/measured/README.md."""
     rates = (4, 12, 20)
-    return {f"rate_{rate}": load_measured(_ROOT / f"tests/measured/vllm_cpu/rate_{rate}.json.gz") for rate in rates}
+    return {
+        f"rate_{rate}": load_measured(_ROOT / f"tests/measured/vllm_cpu/rate_{rate}.json.gz")
+        for rate in rates
+    }
 
 
 def terms(calibration: Calibration) -> pd.DataFrame:
-    """Return a calibration's terms in microseconds, with their 95 % intervals; of per_token_s a row each segment.
+    """Return a calibration's terms in µs with 95 % intervals; per_token_s by segment.
 
     Returns
     -------
@@ -105,7 +110,9 @@ def terms(calibration: Calibration) -> pd.DataFrame:
             }
         elif interval:
             rows[term] = [MEANINGS[term], *map(_microseconds, (value, *interval))]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["seconds for", "µs", "low", "high"])
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["seconds for", "µs", "low", "high"]
+    )
 
 
 def _microseconds(seconds: float) -> str:
@@ -113,12 +120,13 @@ def _microseconds(seconds: float) -> str:
 
 
 def shapes(profile: Result, step_time: CalibratedStepTime) -> pd.DataFrame:
-    """Return a row for each designed shape: what it computes; the device's and the host's time, measured and fitted.
+    """Return a row per shape: what it computes; device and host time, measured and fitted.
 
     Returns
     -------
     DataFrame
-        Times are medians in ms. `starved`: the device waited for the host, so the fit does not take its time.
+        Times are medians in ms. `starved`: the device waited for the host, so the fit does not take
+        its time.
 
     Examples
     --------
@@ -136,7 +144,10 @@ def shapes(profile: Result, step_time: CalibratedStepTime) -> pd.DataFrame:
     cells = table.groupby("cell")
     work = {"decodes": "num_decode_tokens", "context": "context_tokens", "chunks": "chunks",
             "prefill_tokens": "num_prefill_tokens", "prior_tokens": "prefill_context_tokens"}  # fmt: skip
-    seconds = {f"{own}_ms": 1e3 * cells[f"{own}_s"].median() for own in ("device", "device_fit", "host", "host_fit")}
+    seconds = {
+        f"{own}_ms": 1e3 * cells[f"{own}_s"].median()
+        for own in ("device", "device_fit", "host", "host_fit")
+    }
     medians = pd.DataFrame({name: cells[column].first() for name, column in work.items()} | seconds)
     medians["prior_tokens"] -= medians["prefill_tokens"]
     medians["starved"] = (medians["chunks"] > 0) & (
@@ -157,14 +168,15 @@ def errors(validation: Validation) -> pd.DataFrame:
         "tokens/s": "output_rate",
     }
     rows = {
-        run.name: {"load": run.load} | {title: 100 * run.errors[key] for title, key in wanted.items()}
+        run.name: {"load": run.load}
+        | {title: 100 * run.errors[key] for title, key in wanted.items()}
         for run in validation.runs
     }
     return pd.DataFrame.from_dict(rows, orient="index").replace({np.nan: None})
 
 
 def missed_bars(validation: Validation) -> pd.DataFrame:
-    """Return the bars that are missed: whose run it is, errors in per cent, and seconds where it is a latency.
+    """Return the bars that are missed: the run, errors in per cent, seconds for a latency.
 
     Examples
     --------
@@ -176,7 +188,10 @@ def missed_bars(validation: Validation) -> pd.DataFrame:
     """
     bars = validation.bars[validation.bars["met"].eq(False)].reset_index(drop=True)
     runs = {run.name: run for run in validation.runs}
-    rows = [_behind(runs.get(name), quantity) for name, quantity in zip(bars["run"], bars["quantity"], strict=True)]
+    rows = [
+        _behind(runs.get(name), quantity)
+        for name, quantity in zip(bars["run"], bars["quantity"], strict=True)
+    ]
     percent = bars.assign(error=100 * bars["error"], bar=100 * bars["bar"]).drop(columns="met")
     return percent.join(pd.DataFrame(rows, index=bars.index))
 
@@ -191,7 +206,7 @@ def _behind(run: RunValidation | None, quantity: str) -> dict[str, float]:
 
 
 def scoreboard(validations: dict[str, Validation]) -> pd.DataFrame:
-    """Return, for each twin, how many bars are met, and the largest errors of runs below a load of 0.8, in per cent."""
+    """Return per twin the bars met, and largest errors (per cent) of runs below load 0.8."""
     rows = {}
     for name, validation in validations.items():
         bars = validation.bars

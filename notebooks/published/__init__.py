@@ -1,6 +1,7 @@
-"""Experiments that others have published, run again here: one function each, which returns a table for a notebook.
+"""Experiments that others published, run again: a function each, which returns a table.
 
-Every docstring names what was published, which shape of it has to come out, and where this differs and why.
+Every docstring names what was published, which shape of it has to come out, and where this differs
+and why.
 """
 
 from published.anyscale import anyscale, anyscale_factors, plot_anyscale

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (2, 4, 8, 16, 32, 64)
 LABEL_GAP = 0.055  # least distance of two names at the lines' ends, of the axis
-NUM_REQUESTS = 20_000  # drawn of each profile: the error of E[N] / E[max of 64] is below 1 % for its widest law
+# drawn of each profile: the error of E[N] / E[max of 64] is below 1 % for its widest law
+NUM_REQUESTS = 20_000
 
 
 def bubble_table(
-    traces: Mapping[str, Trace] | None = None, batch_sizes: Sequence[int] = BATCH_SIZES, seed: int = 0
+    traces: Mapping[str, Trace] | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Compute the share of useful slot-steps in static batches: E[N] / E[max of b], by data set and batch size.
+    """Compute the useful share of static slot-steps, E[N] / E[max of b], by data set and b.
 
     Parameters
     ----------
@@ -34,14 +37,14 @@ def bubble_table(
     Returns
     -------
     DataFrame
-        One row per data set, one column per batch size, then `prefill_16` (the same of prompts, padded to the longest
-        of 16) and `dataset` (answers padded to the longest of all, as in Anyscale's naive run).
+        One row per data set, one column per batch size, then `prefill_16` (the same of prompts,
+        padded to the longest of 16) and `dataset` (answers padded to the longest of all, as in
+        Anyscale's naive run).
 
-    Notes
-    -----
-    The inverse is the gain of continuous batching with as many slots, without prefill and memory effects. Published
-    nowhere but in this project's survey: 0.42 for Azure's conversations at b = 16, 0.18 for code, 0.83 for a filtered
-    ShareGPT whose answers are nearly equal. A profile's table differs from its trace's by a few hundredths.
+    Notes ----- The inverse is the gain of continuous batching with as many slots, without prefill
+    and memory effects. Published nowhere but in this project's survey: 0.42 for Azure's
+    conversations at b = 16, 0.18 for code, 0.83 for a filtered ShareGPT whose answers are nearly
+    equal. A profile's table differs from its trace's by a few hundredths.
 
     Examples
     --------
@@ -53,7 +56,10 @@ def bubble_table(
     from busdoor_workloads.describe import static_efficiency
 
     if traces is None:
-        traces = {name: profile(name).generate(seed=seed, num_requests=NUM_REQUESTS) for name in profile_names()}
+        traces = {
+            name: profile(name).generate(seed=seed, num_requests=NUM_REQUESTS)
+            for name in profile_names()
+        }
     rows = {}
     for name, trace in traces.items():
         row = static_efficiency(trace.output_tokens, batch_sizes)
@@ -79,7 +85,12 @@ def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             end, beside = (sizes[-1], float(row[sizes[-1]])), (sizes[-1] * 1.5, height)
             leader = {"arrowstyle": "-", "color": PALE, "linewidth": 0.8, "shrinkA": 0}
             axes.annotate(str(name), end, beside, va="center", fontsize=8, arrowprops=leader)
-        axes.set(xlabel="requests in a static batch", ylabel="useful slot-steps", xscale="log", ylim=(0, 1))
+        axes.set(
+            xlabel="requests in a static batch",
+            ylabel="useful slot-steps",
+            xscale="log",
+            ylim=(0, 1),
+        )
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
         axes.set_xlim(right=sizes[-1] * 5)  # room for the names

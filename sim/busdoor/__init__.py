@@ -1,21 +1,21 @@
-"""What continuous batching is worth against static batching, on your lengths, your arrivals and your GPU.
+"""What continuous batching is worth against static, on your lengths, arrivals and GPU.
 
 >>> from busdoor import compare
 >>> comparison = compare("azure-conv", ["static", "vllm"], request_rate=12, num_requests=200, replications=2)
 >>> comparison.policies
 ['static', 'static (best batch, ...)', 'vllm']
 
-Then `comparison.table`, `.gain`, `.verdict`, `.plot()`, `.plot_timeline()`, `.plot_latency_cdf()`. How many requests
-a second a server carries within a promise, and how many servers a rate needs:
+Then `comparison.table`, `.gain`, `.verdict`, `.plot()`, `.plot_timeline()`, `.plot_latency_cdf()`.
+How many requests a second a server carries within a promise, and how many servers a rate needs:
 
 >>> from busdoor import find_capacity
 >>> found = find_capacity("azure-conv", ["vllm"], "e2e_p99=60s", num_requests=300, replications=4, tolerance=0.2)
 >>> found.table.index.tolist(), bool(10 < found.low["vllm"] < 30)
 (['vllm'], True)
 
-`found.plan(40)`, `.plan_day(...)`, `.plot()`, `.verdict()` and more: it is `capacity` of the package
-`busdoor.capacity`, which it would hide under its own name. Everything is imported when it is first used, so that
-`import busdoor` costs nothing.
+`found.plan(40)`, `.plan_day(...)`, `.plot()`, `.verdict()` and more: it is `capacity` of the
+package `busdoor.capacity`, which it would hide under its own name. Everything is imported when it
+is first used, so that `import busdoor` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernel tests run on a GPU if there is one, else in Triton's interpreter, in a process of its own."""
+"""Kernel tests run on a GPU if there is one, else interpreted, in their own process."""
 
 from __future__ import annotations
 
@@ -30,11 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     kernel_tests = [item for item in items if here in item.path.parents]
     for item in kernel_tests:
         if INTERPRETED and HAS_TRITON:  # its loop bounds are one-element arrays, numpy 2.3 warns
-            item.add_marker(pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning"))
+            item.add_marker(
+                pytest.mark.filterwarnings(
+                    "ignore:Conversion of an array with ndim:DeprecationWarning"
+                )
+            )
             continue
         item.add_marker(pytest.mark.gpu)
         if not (HAS_TRITON and _cuda()):
-            item.add_marker(pytest.mark.skip(reason="no GPU; test_interpreter.py runs it in Triton's interpreter"))
+            item.add_marker(
+                pytest.mark.skip(
+                    reason="no GPU; test_interpreter.py runs it in Triton's interpreter"
+                )
+            )
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +52,7 @@ def device() -> str:
 
 
 def half_types() -> list[str]:
-    """A GPU sees what is shipped; the interpreter multiplies bfloat16's bit patterns (triton issue 11584)."""
+    """A GPU sees what is shipped; the interpreter multiplies bit patterns (triton 11584)."""
     return ["float32", "float16"] if INTERPRETED else ["bfloat16", "float16"]
 
 

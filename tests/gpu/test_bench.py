@@ -67,11 +67,16 @@ def unified_attention(q, k, v, out, cu_seqlens_q, seqused_k, softmax_scale, caus
 """
 
 
-def test_peers_whose_files_are_brought_along_are_checked_before_they_are_timed(tmp_path, monkeypatch):
-    """Stand-ins with the peers' signatures: one computes what we do, one does not, one is no library."""
+def test_peers_whose_files_are_brought_along_are_checked_before_they_are_timed(
+    tmp_path, monkeypatch
+):
+    """Stand-ins with peers' signatures: one computes as we do, one not, one is no library."""
     pytest.importorskip("triton")
     monkeypatch.setattr("sys.path", [*sys.path])
-    for name, text in (("flashinfer/__init__.py", FLASHINFER), ("triton_unified_attention.py", VLLM)):
+    for name, text in (
+        ("flashinfer/__init__.py", FLASHINFER),
+        ("triton_unified_attention.py", VLLM),
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "_vllm_fa3_C.abi3.so").write_bytes(b"nothing that can be loaded")
@@ -80,20 +85,28 @@ def test_peers_whose_files_are_brought_along_are_checked_before_they_are_timed(t
         fa3, flashinfer, vllm = time_peers(bench, CPU, top, tmp_path)
         assert fa3.note.startswith("failed: OSError")
         assert flashinfer.us > 0 and not flashinfer.note
-        assert vllm.note.startswith("failed: ArithmeticError: differs from our kernel by") and isnan(vllm.us)
+        assert vllm.note.startswith(
+            "failed: ArithmeticError: differs from our kernel by"
+        ) and isnan(vllm.us)
     assert "vllm" not in sys.modules
     monkeypatch.delitem(sys.modules, "flashinfer")
 
 
 def test_work_is_counted_by_hand():
     decode, prefill, mixed = attention_benchmarks(quick=False, on_gpu=False)
-    assert decode.kv_bytes == 4 * 64 * 2 * 2 * 32 * 2  # sequences, tokens, K and V, KV heads, elements, bytes each
-    assert prefill.flops == 4 * 4 * 32 * (64 * 65 / 2)  # two products of 2 operations, query heads, elements, pairs
+    assert (
+        decode.kv_bytes == 4 * 64 * 2 * 2 * 32 * 2
+    )  # sequences, tokens, K and V, KV heads, elements, bytes each
+    assert prefill.flops == 4 * 4 * 32 * (
+        64 * 65 / 2
+    )  # two products of 2 operations, query heads, elements, pairs
     assert mixed.flops == 4 * 4 * 32 * (sum(range(49, 65)) + 4 * 40)
 
 
 def test_the_paged_peer_of_pytorch_is_used_right(recwarn):
-    call, (query, k, v, pages) = flex_paged(2, 200, 1, (4, 2, 32), torch.float32, torch.device("cpu"))
+    call, (query, k, v, pages) = flex_paged(
+        2, 200, 1, (4, 2, 32), torch.float32, torch.device("cpu")
+    )
     out = call()
     for seq in range(2):
         slot = (pages[seq, : cdiv(200, 128), None] * 128 + torch.arange(128)).flatten()[:200]

@@ -32,6 +32,8 @@ def test_kernel_by_kernel_each_layer_costs_five_launches_more():
     code = "from benchmarks.gpu.host import eager; print(eager(steps=3, layers=2).launches)"
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}
     env.pop("TRITON_INTERPRET", None)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) == 15

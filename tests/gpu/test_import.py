@@ -27,6 +27,8 @@ except ModuleNotFoundError as error:
 
 def test_without_triton_the_references_work_and_the_kernels_say_what_is_missing():
     env = {"PYTHONPATH": f"{ROOT / 'gpu'}:{ROOT}", "PATH": ""}
-    run = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], env=env, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRITON], env=env, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert "needs the package triton (Linux only); use the torch backend" in run.stdout

@@ -1,4 +1,4 @@
-"""What is shipped compiles for A100 and H100 without a GPU, and its machine code has what its design counts on."""
+"""What is shipped compiles for A100 and H100 without a GPU, to the code we count on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def attention(name):
 
 
 def compiled(capability, wanted):
-    return {variant.name: used for variant, used in compile_all(v for v in variants(capability) if wanted(v.name))}
+    return {
+        variant.name: used
+        for variant, used in compile_all(v for v in variants(capability) if wanted(v.name))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def ampere():
 
 
 def check(kernels):
-    """No register is spilled, nothing lives in local memory, and a program's shared memory can be had."""
+    """No register is spilled, nothing is in local memory, shared memory can be had."""
     assert kernels
     for name, used in kernels.items():
         assert used.opcodes["EXIT"] >= 1, f"{name}: the disassembly was not understood"
@@ -71,11 +74,14 @@ def test_attention_copies_keys_and_values_asynchronously(hopper, ampere):
 
 def test_as_many_decode_programs_fit_a_multiprocessor_as_the_plan_counts_on(hopper, ampere):
     for name, used in [*hopper.items(), *ampere.items()]:
-        assert not name.startswith("decode") or used.programs_per_sm >= _PROGRAMS_PER_SM, (name, used)
+        assert not name.startswith("decode") or used.programs_per_sm >= _PROGRAMS_PER_SM, (
+            name,
+            used,
+        )
 
 
 def test_a_process_finds_the_variant_that_it_is_to_compile():
-    """Launches cannot be sent to a process; it records them again and takes the one of the same number."""
+    """Launches cannot be sent; the process records them again and takes the same number."""
     recorded = list(variants((9, 0)))
     assert [variant.number for variant in recorded] == list(range(len(recorded)))
     assert [variant.name for variant in _recorded((9, 0))] == [variant.name for variant in recorded]

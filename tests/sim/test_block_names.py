@@ -1,4 +1,4 @@
-"""A session's next prompt holds the last answer, and finds its blocks in the prefix cache, as in vLLM."""
+"""A session's next prompt holds the last answer; the prefix cache has it, as in vLLM."""
 
 from pathlib import Path
 
@@ -57,16 +57,24 @@ def test_a_prompt_that_does_not_go_on_from_the_last_one_finds_no_answer():
 
 
 def test_a_partly_filled_last_block_of_a_real_trace_may_have_a_name_of_its_own():
-    """Its id stands for less than the next prompt's at the same place: the session's longest prompt names both."""
+    """Its id stands for less than the next prompt's there: the longest prompt names both."""
     names = BlockNames(conversation(hash_ids=[(1, 77), (1, 2, 3, 4)]), 16)
-    assert (names.hash_ids(0), names.context_ids(0), names.context_ids(1)) == ((1, 77), (1, 2, 3, 4), ())
+    assert (names.hash_ids(0), names.context_ids(0), names.context_ids(1)) == (
+        (1, 77),
+        (1, 2, 3, 4),
+        (),
+    )
 
 
 def test_a_long_conversation_computes_each_token_about_once():
     """Shared case multi_turn: in vLLM 91.9 % of the later prompts is cached."""
     config = load_config(CASES / "multi_turn" / "multi_turn.toml")
     trace = config.workload.trace()
-    policy = policy_config("vllm", prefix_caching=True).build(KVConfig(num_blocks=20_000, max_model_len=4096), trace)
+    policy = policy_config("vllm", prefix_caching=True).build(
+        KVConfig(num_blocks=20_000, max_model_len=4096), trace
+    )
     requests = simulate(trace, policy, LinearStepTime(base_s=0.01)).requests
     later = requests[requests["input_tokens"] > 100]
-    assert later["cached_tokens"].sum() / later["input_tokens"].sum() == pytest.approx(0.919, abs=5e-4)
+    assert later["cached_tokens"].sum() / later["input_tokens"].sum() == pytest.approx(
+        0.919, abs=5e-4
+    )

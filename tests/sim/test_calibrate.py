@@ -1,4 +1,4 @@
-"""A calibration finds the terms that made a log, says how sure it is, and refuses what a log cannot tell."""
+"""A calibration finds a log's terms and how sure it is; it refuses what no log tells."""
 
 import numpy as np
 import pytest
@@ -19,10 +19,23 @@ from busdoor.validation.errors import step_errors
 from busdoor_workloads import Trace
 
 TRUE = CalibratedStepTime(
-    base_s=5e-3, eager_s=1e-3, per_chunk_s=4e-4, per_request_s=2e-4, per_token_s=(1e-5, 2e-4), token_breaks=(32,),
-    per_prefill_pair_s=2e-7, per_context_s=1e-6,
-)  # fmt: skip
-SINGLES = ("base_s", "eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s", "per_context_s")
+    base_s=5e-3,
+    eager_s=1e-3,
+    per_chunk_s=4e-4,
+    per_request_s=2e-4,
+    per_token_s=(1e-5, 2e-4),
+    token_breaks=(32,),
+    per_prefill_pair_s=2e-7,
+    per_context_s=1e-6,
+)
+SINGLES = (
+    "base_s",
+    "eager_s",
+    "per_chunk_s",
+    "per_request_s",
+    "per_prefill_pair_s",
+    "per_context_s",
+)
 
 
 def run(step_time, *, rate=12.0, num_requests=250, seed=0):
@@ -33,7 +46,9 @@ def run(step_time, *, rate=12.0, num_requests=250, seed=0):
         input_tokens=rng.integers(4, 250, num_requests),
         output_tokens=rng.integers(1, 60, num_requests),
     )
-    policy = VllmPolicy(PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512)
+    policy = VllmPolicy(
+        PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512
+    )
     meta = {
         "policy_config": {"name": "vllm", "max_num_seqs": 24, "max_num_batched_tokens": 256},
         "model": "toy",
@@ -44,11 +59,15 @@ def run(step_time, *, rate=12.0, num_requests=250, seed=0):
 
 def retimed(result, duration_s):
     """The same batches with other durations."""
-    return Result(result.requests, result.iterations.assign(duration_s=duration_s), result.stays, result.meta)
+    return Result(
+        result.requests, result.iterations.assign(duration_s=duration_s), result.stays, result.meta
+    )
 
 
 def noisy(result, spread, seed=1):
-    factors = np.random.default_rng(seed).lognormal(-(spread**2) / 2, spread, len(result.iterations))
+    factors = np.random.default_rng(seed).lognormal(
+        -(spread**2) / 2, spread, len(result.iterations)
+    )
     return retimed(result, result.iterations["duration_s"] * factors)
 
 
@@ -79,7 +98,9 @@ def test_stretches_of_many_iterations_calibrate_as_single_ones_do(clean):
             input_tokens=clean.requests["input_tokens"],
             output_tokens=clean.requests["output_tokens"],
         ),
-        VllmPolicy(PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512),
+        VllmPolicy(
+            PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512
+        ),
         TRUE,
     )
     assert len(jumps.iterations) < len(clean.iterations)
@@ -117,7 +138,11 @@ def test_runs_are_held_out_one_by_one():
 
 def test_padding_to_graphs_is_told_from_eager_iterations():
     true = CalibratedStepTime(
-        base_s=2e-3, eager_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, graph_sizes=(1, 2, 4, 8, 16, 24)
+        base_s=2e-3,
+        eager_s=3e-3,
+        per_token_s=(1e-4,),
+        per_context_s=1e-6,
+        graph_sizes=(1, 2, 4, 8, 16, 24),
     )
     result = run(true, rate=30.0)
     fitted = calibrate([result], resamples=0, graph_sizes=true.graph_sizes).step_time
@@ -130,7 +155,10 @@ def test_padding_to_graphs_is_told_from_eager_iterations():
 def test_what_a_log_cannot_tell_is_refused_by_name(clean):
     decodes = clean.iterations[clean.iterations["num_prefill_tokens"] == 0]
     only = Result(clean.requests, decodes, clean.stays, clean.meta)
-    with pytest.raises(ValueError, match=r"cannot identify eager_s: it never occurs; .*per_chunk_s.*--without eager_s"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot identify eager_s: it never occurs; .*per_chunk_s.*--without eager_s",
+    ):
         calibrate([only])
     left = ["eager_s", "per_chunk_s", "per_prefill_pair_s"]
     with pytest.raises(ValueError, match="cannot identify per_request_s: it goes with per_token_s"):
@@ -141,11 +169,15 @@ def test_what_a_log_cannot_tell_is_refused_by_name(clean):
 
 
 def test_a_short_log_is_refused(clean):
-    with pytest.raises(ValueError, match=r"the log has 20 rows of iterations, too few for 7 terms .*35 or more"):
+    with pytest.raises(
+        ValueError, match=r"the log has 20 rows of iterations, too few for 7 terms .*35 or more"
+    ):
         calibrate([Result(clean.requests, clean.iterations.head(20), clean.stays, clean.meta)])
     with pytest.raises(ValueError, match="nothing to calibrate on"):
         calibrate([])
-    with pytest.raises(ValueError, match="'per_tokens_s' is not a term; did you mean 'per_token_s'"):
+    with pytest.raises(
+        ValueError, match="'per_tokens_s' is not a term; did you mean 'per_token_s'"
+    ):
         calibrate([clean], without=["per_tokens_s"])
 
 
@@ -172,7 +204,11 @@ def test_a_file_holds_nested_tables_and_leaves_out_what_is_not_known(noisy_fit, 
     about = {**noisy_fit.about, "device": device, "shape": {"aliases": (), "odd key": 1.0}}
     path = Calibration(noisy_fit.step_time, {}, {}, {}, about).save(tmp_path / "mine.toml")
     loaded = Calibration.load(path).about
-    assert loaded["device"] == {"name": "x", "clock_mhz": {"sm": 1980}, "versions": {"torch": "2.9"}}
+    assert loaded["device"] == {
+        "name": "x",
+        "clock_mhz": {"sm": 1980},
+        "versions": {"torch": "2.9"},
+    }
     assert loaded["shape"] == {"aliases": [], "odd key": 1.0}
 
 
@@ -182,9 +218,13 @@ def test_the_residuals_have_a_row_of_panels_for_each_run(clean, noisy_fit):
 
 def test_a_wrong_file_is_one_sentence(tmp_path):
     (tmp_path / "no.toml").write_text("seed = 1\n")
-    with pytest.raises(ValueError, match=r"no\.toml is no calibration: it has no table \[step_time\]"):
+    with pytest.raises(
+        ValueError, match=r"no\.toml is no calibration: it has no table \[step_time\]"
+    ):
         make_step_time("calibrated", path=str(tmp_path / "no.toml"))
-    with pytest.raises(ValueError, match="'vlm-cpu' is not a calibration's file or name; did you mean 'vllm-cpu'"):
+    with pytest.raises(
+        ValueError, match="'vlm-cpu' is not a calibration's file or name; did you mean 'vllm-cpu'"
+    ):
         make_step_time("calibrated", path="vlm-cpu")
     with pytest.raises(ValueError, match="per_token_s has 1 segments, but 1 token_breaks make 2"):
         make_step_time("calibrated", base_s=1.0, per_token_s=(1.0,), token_breaks=(4,))
@@ -192,10 +232,20 @@ def test_a_wrong_file_is_one_sentence(tmp_path):
 
 def test_a_transfer_scales_each_term_by_what_limits_it():
     step_time = CalibratedStepTime(
-        base_s=6e-3, per_token_s=(1e-6, 2e-5), token_breaks=(64,), per_prefill_pair_s=1e-9, per_context_s=1e-8,
-        per_mixed_context_s=2e-8, host_s=1e-3,
-    )  # fmt: skip
-    about = {"name": "mine", "gpu": "NVIDIA H100 80GB HBM3", "model": "llama-3.1-8b", "dtype": "bfloat16"}
+        base_s=6e-3,
+        per_token_s=(1e-6, 2e-5),
+        token_breaks=(64,),
+        per_prefill_pair_s=1e-9,
+        per_context_s=1e-8,
+        per_mixed_context_s=2e-8,
+        host_s=1e-3,
+    )
+    about = {
+        "name": "mine",
+        "gpu": "NVIDIA H100 80GB HBM3",
+        "model": "llama-3.1-8b",
+        "dtype": "bfloat16",
+    }
     moved = transfer(Calibration(step_time, {}, {"total": 0.0}, {}, about), "h200")
     bandwidth, matrix = 3350 / 4800, 1.0  # datasheets
     assert moved.step_time.per_context_s == pytest.approx(1e-8 * bandwidth, rel=0.02)
@@ -219,7 +269,9 @@ def test_a_transfer_moves_the_bend_of_a_roofline(target):
     ratios = moved.about["ratios"]
     for tokens in (1, 50, 100, 200, 400, 800, 3200):
         longer_s = max(5e-3 * ratios["reading"], 2e-5 * ratios["matrix"] * tokens)
-        assert moved.step_time.base_s + moved.step_time.tokens_s(tokens) == pytest.approx(longer_s, rel=0.01)
+        assert moved.step_time.base_s + moved.step_time.tokens_s(tokens) == pytest.approx(
+            longer_s, rel=0.01
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -232,13 +284,28 @@ def test_a_transfer_moves_the_bend_of_a_roofline(target):
     overlap=st.booleans(),
     host_s=st.floats(0, 0.1),
 )
-def test_the_closed_form_is_the_sum_of_the_iterations(rows, idle, prompts, context, repeat, overlap, host_s):
+def test_the_closed_form_is_the_sum_of_the_iterations(
+    rows, idle, prompts, context, repeat, overlap, host_s
+):
     model = CalibratedStepTime(
-        base_s=1e-3, eager_s=2e-3, per_chunk_s=1e-4, per_request_s=1e-5, per_token_s=(1e-5, 0.0, 1e-4),
-        token_breaks=(8, 64), per_prefill_pair_s=1e-8, per_context_s=1e-6, host_s=host_s, overlap=overlap,
+        base_s=1e-3,
+        eager_s=2e-3,
+        per_chunk_s=1e-4,
+        per_request_s=1e-5,
+        per_token_s=(1e-5, 0.0, 1e-4),
+        token_breaks=(8, 64),
+        per_prefill_pair_s=1e-8,
+        per_context_s=1e-6,
+        host_s=host_s,
+        overlap=overlap,
         graph_sizes=(1, 4, 8, 32),
-    )  # fmt: skip
-    batch = Batch(num_decode_tokens=rows, num_idle_rows=idle, num_padded_tokens=idle, decode_context_tokens=context)
+    )
+    batch = Batch(
+        num_decode_tokens=rows,
+        num_idle_rows=idle,
+        num_padded_tokens=idle,
+        decode_context_tokens=context,
+    )
     for i, tokens in enumerate(prompts):
         batch.add_chunk(Request(i, 0.0, tokens, 1), tokens, 0)
     if not (rows or idle or prompts):

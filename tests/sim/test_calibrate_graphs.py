@@ -1,4 +1,4 @@
-"""A calibration where decodes run as CUDA graphs, and the host submits what follows while an iteration runs."""
+"""A calibration with CUDA graphs, where the host submits ahead while an iteration runs."""
 
 from dataclasses import replace
 
@@ -19,12 +19,28 @@ from busdoor_workloads import Trace
 
 GRAPHS = (1, 2, 4, 8, 16, 24)
 DEVICE = CalibratedStepTime(
-    base_s=4e-3, eager_s=2e-3, per_chunk_s=4e-4, per_request_s=5e-5, per_token_s=(2e-5,), per_prefill_pair_s=1e-7,
-    per_context_s=1e-6, per_mixed_request_s=3e-4, per_mixed_context_s=2e-6, graph_sizes=GRAPHS,
-)  # fmt: skip
+    base_s=4e-3,
+    eager_s=2e-3,
+    per_chunk_s=4e-4,
+    per_request_s=5e-5,
+    per_token_s=(2e-5,),
+    per_prefill_pair_s=1e-7,
+    per_context_s=1e-6,
+    per_mixed_request_s=3e-4,
+    per_mixed_context_s=2e-6,
+    graph_sizes=GRAPHS,
+)
 MIXED_TERMS = ("per_mixed_request_s", "per_mixed_context_s")
 EAGER_HOST_TERMS = ("host_eager_s",)
-OF_DEVICE = ("base_s", "eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s", "per_context_s", *MIXED_TERMS)
+OF_DEVICE = (
+    "base_s",
+    "eager_s",
+    "per_chunk_s",
+    "per_request_s",
+    "per_prefill_pair_s",
+    "per_context_s",
+    *MIXED_TERMS,
+)
 HOST = {"host_s": 1e-3, "host_eager_s": 3e-3, "host_per_chunk_s": 2e-4, "host_per_request_s": 5e-5}
 
 
@@ -37,9 +53,16 @@ def run(step_time, lookahead=0, graph_sizes=GRAPHS, rate=14.0, num_requests=320)
         input_tokens=rng.integers(4, 250, num_requests),
         output_tokens=rng.integers(1, 60, num_requests),
     )
-    policy = VllmPolicy(PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512)
+    policy = VllmPolicy(
+        PagedKV(400, 16), max_num_seqs=24, max_num_batched_tokens=256, max_model_len=512
+    )
     return simulate(
-        trace, policy, step_time, step_by_step=True, lookahead=lookahead, meta={"graph_sizes": list(graph_sizes)}
+        trace,
+        policy,
+        step_time,
+        step_by_step=True,
+        lookahead=lookahead,
+        meta={"graph_sizes": list(graph_sizes)},
     )
 
 
@@ -65,7 +88,9 @@ def test_decodes_beside_a_prefill_have_terms_of_their_own():
 
 
 def test_a_log_without_graphs_has_none_of_these_terms():
-    true = CalibratedStepTime(base_s=4e-3, per_token_s=(2e-5,), per_context_s=1e-6, host_s=1e-3, overlap=True)
+    true = CalibratedStepTime(
+        base_s=4e-3, per_token_s=(2e-5,), per_context_s=1e-6, host_s=1e-3, overlap=True
+    )
     result = run(true, graph_sizes=())
     device_s = [true.device_line(batch)[0] for batch in batches_of(result)]
     fitted = calibrate([with_columns(result, device_s=device_s, host_s=1e-3)], resamples=20)
@@ -76,7 +101,7 @@ def test_a_log_without_graphs_has_none_of_these_terms():
 
 
 def test_a_server_that_never_mixes_has_no_terms_for_it():
-    """Where prompts and decodes share no iteration, the log says nothing of what they would cost each other."""
+    """Where prompts and decodes share no iteration, the log says nothing of a joint cost."""
     result = run(DEVICE)
     table = result.iterations
     apart = table[(table["num_prefill_tokens"] == 0) | (table["num_decode_tokens"] == 0)]
@@ -90,7 +115,9 @@ def test_a_server_that_never_mixes_has_no_terms_for_it():
 def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
     device = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6)
     host = {"host_s": 4e-3, "host_per_chunk_s": 1e-3, "host_per_request_s": 1e-4}
-    true = CalibratedStepTime(base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, **host, overlap=overlap)
+    true = CalibratedStepTime(
+        base_s=3e-3, per_token_s=(1e-4,), per_context_s=1e-6, **host, overlap=overlap
+    )
     result = run(true, graph_sizes=())
     device_s = np.array([device.duration_s(batch) for batch in batches_of(result)])
     host_s = np.array([true.host_of(batch) for batch in batches_of(result)])
@@ -103,11 +130,14 @@ def test_host_time_is_fitted_apart_where_the_log_has_it(overlap):
 
 
 def measured_ahead(true):
-    """What an engine writes down that works ahead: the host's seconds in an iteration are for the one that follows."""
+    """A log of an engine that works ahead: an iteration's host seconds are for the next."""
     result = run(true, lookahead=1)
     table = result.iterations
     batches = batches_of(result)
-    touches = table["start_s"].to_numpy()[1:] - (table["start_s"] + table["duration_s"]).to_numpy()[:-1] < 1e-6
+    touches = (
+        table["start_s"].to_numpy()[1:] - (table["start_s"] + table["duration_s"]).to_numpy()[:-1]
+        < 1e-6
+    )
     own_s = np.array([true.host_of(batch) for batch in batches])
     first = np.append(True, ~touches)
     host_s = np.append(touches * own_s[1:], 0.0) + first * own_s
@@ -138,7 +168,9 @@ def test_a_pipeline_is_fitted_to_runs_and_judged_by_its_recurrence(mixed_graph_s
     assert_terms(fitted, true, (*OF_DEVICE, *HOST))
     assert calibration.errors["p90"] < 1e-6
     assert calibration.errors["held_out_p90"] < 1e-6
-    assert calibration.errors["mean_absolute"] < 0.01  # the table does not show arrivals at the last moment
+    assert (
+        calibration.errors["mean_absolute"] < 0.01
+    )  # the table does not show arrivals at the last moment
     assert step_errors(log, replace(fitted, pipeline=False)).mean_absolute > 0.02
 
 
@@ -188,17 +220,26 @@ def test_a_run_is_validated_on_its_own_host():
 
 
 def like_follows_like(true):
-    """What a grid's profile has: every iteration followed by its like, so that the host's seconds are its own."""
+    """What a grid's profile has: like follows like, so the host's seconds are its own."""
     table = run(DEVICE).iterations
     batches = batches_of(Result(table[:0], table, table[:0], {}))
     device_s = np.array([true.device_line(batch)[0] for batch in batches])
     host_s = np.array([true.host_of(batch) for batch in batches])
     duration_s = np.maximum(device_s, host_s)
     eager = table["num_requests"] > table["num_decode_tokens"] + table["num_idle_rows"]
-    device_s[eager] = duration_s[eager]  # kernels launched one by one: the device's clock runs while it waits
+    device_s[eager] = duration_s[
+        eager
+    ]  # kernels launched one by one: the device's clock runs while it waits
     meta = {"graph_sizes": list(GRAPHS), "lookahead": 1}
-    columns = {"duration_s": duration_s, "device_s": device_s, "host_s": host_s, "cell": np.arange(len(table))}
-    return Result(table[:0], table.assign(**columns), table[:0], meta), (eager & (host_s >= duration_s)).to_numpy()
+    columns = {
+        "duration_s": duration_s,
+        "device_s": device_s,
+        "host_s": host_s,
+        "cell": np.arange(len(table)),
+    }
+    return Result(table[:0], table.assign(**columns), table[:0], meta), (
+        eager & (host_s >= duration_s)
+    ).to_numpy()
 
 
 def test_waiting_for_launches_is_not_taken_for_work_of_the_device():
@@ -212,7 +253,7 @@ def test_waiting_for_launches_is_not_taken_for_work_of_the_device():
 
 
 def test_where_the_device_always_waits_that_is_all_that_is_known():
-    """A small model on a fast device: without those iterations prefill would cost the device nothing at all."""
+    """A small model, a fast device: without those iterations prefill would cost it nothing."""
     true = replace(DEVICE, **HOST | {"host_eager_s": 1.0}, overlap=True)
     log, starved = like_follows_like(true)
     assert starved.sum() == (log.iterations["num_prefill_tokens"] > 0).sum()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during `busdoor capacity`: rows that are done are kept, nothing is claimed of the others."""
+"""SIGINT, SIGTERM in `busdoor capacity`: done rows are kept, others claim nothing."""
 
 import json
 import os
@@ -20,12 +20,32 @@ say = lambda label: print("trying", label, file=sys.__stdout__, flush=True)
 Study._report_try = lambda study, label, rate, length: (say(label), report(study, label, rate, length))
 sys.exit(main(sys.argv[1:]))
 """
-QUICK_THEN_LONG = ["--policy", "dynamic", "--policy", "vllm", "--num-requests", "2000", "--tolerance", "0.001"]
+QUICK_THEN_LONG = [
+    "--policy",
+    "dynamic",
+    "--policy",
+    "vllm",
+    "--num-requests",
+    "2000",
+    "--tolerance",
+    "0.001",
+]
 
 
-def interrupted(arguments: list[str], folder: Path, by: signal.Signals) -> subprocess.CompletedProcess[str]:
-    """Run the command, and send its whole process group a signal while it is at vllm, as a terminal does."""
-    command = [sys.executable, "-c", COMMAND, "capacity", *QUICK_THEN_LONG, *arguments, "--out", str(folder)]
+def interrupted(
+    arguments: list[str], folder: Path, by: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; signal its whole process group while at vllm, as a terminal does."""
+    command = [
+        sys.executable,
+        "-c",
+        COMMAND,
+        "capacity",
+        *QUICK_THEN_LONG,
+        *arguments,
+        "--out",
+        str(folder),
+    ]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": ROOTS},
@@ -39,11 +59,16 @@ def interrupted(arguments: list[str], folder: Path, by: signal.Signals) -> subpr
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for a process group there")
 @pytest.mark.parametrize(("jobs", "by"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
-def test_a_signal_keeps_the_rows_that_are_done(tmp_path: Path, jobs: str, by: signal.Signals) -> None:
+def test_a_signal_keeps_the_rows_that_are_done(
+    tmp_path: Path, jobs: str, by: signal.Signals
+) -> None:
     done = interrupted(["--slo", "tpot_p99=100ms", "--json", "--jobs", jobs], tmp_path / "out", by)
     assert done.returncode == 128 + by, done.stderr
     assert "Traceback" not in done.stderr and "Interrupted: " in done.stderr
     told = json.loads(done.stdout.strip().splitlines()[-1])
     written = json.loads((tmp_path / "out" / "capacity.json").read_text())
     assert told["policies"] == written["policies"] and written["complete"] is False
-    assert "released whole" in written["policies"]["dynamic"]["reason"] and "vllm" not in written["policies"]
+    assert (
+        "released whole" in written["policies"]["dynamic"]["reason"]
+        and "vllm" not in written["policies"]
+    )

@@ -16,7 +16,8 @@ from busdoor.catalog import (
 )
 from busdoor.config import Config
 
-# Parameters of the published checkpoints (safetensors metadata on the Hugging Face hub; OPT's paper for the OPTs).
+# Parameters of the published checkpoints (safetensors metadata on the Hugging Face hub; OPT's paper
+# for the OPTs).
 PUBLISHED_PARAMETERS = {
     "opt-13b": 12.853e9,
     "opt-66b": 65.72e9,
@@ -53,7 +54,8 @@ PUBLISHED_PARAMETERS = {
     "phi-4": 14_659_507_200,
     "deepseek-v2-lite": 15_706_484_224,
     "deepseek-v2": 235_741_434_880,
-    # Without the next-token modules and block scales that the files hold beside the model's own weights.
+    # Without the next-token modules and block scales that the files hold beside the model's own
+    # weights.
     "deepseek-v3": 671_026_419_200,
     "kimi-k2": 1_026_408_232_448,
     "gpt-oss-20b": 20_914_757_184,  # arXiv 2508.10925, table 1: 20.91 and 116.83 billion
@@ -85,7 +87,9 @@ def test_parameters_are_near_what_the_card_says(name):
 
 
 def test_a_token_meets_two_of_mixtrals_experts():
-    assert model("mixtral-8x7b").num_active_parameters == pytest.approx(12.9e9, rel=5e-3)  # Mixtral paper
+    assert model("mixtral-8x7b").num_active_parameters == pytest.approx(
+        12.9e9, rel=5e-3
+    )  # Mixtral paper
 
 
 @pytest.mark.parametrize("name", DENSE)
@@ -95,10 +99,18 @@ def test_a_token_meets_all_of_a_dense_model(name):
 
 @pytest.mark.parametrize(
     ("name", "kib"),
-    [("opt-13b", 800), ("llama-3.1-8b", 128), ("llama-3.2-1b", 32), ("qwen3-0.6b", 112), ("qwen3-4b", 144)],
+    [
+        ("opt-13b", 800),
+        ("llama-3.1-8b", 128),
+        ("llama-3.2-1b", 32),
+        ("qwen3-0.6b", 112),
+        ("qwen3-4b", 144),
+    ],
 )
 def test_kv_bytes_per_token_match_the_references(name, kib):
-    assert model(name).kv_bytes_per_token() == kib * 1024  # vLLM paper (819,200 bytes); gpu-anchors 1.3
+    assert (
+        model(name).kv_bytes_per_token() == kib * 1024
+    )  # vLLM paper (819,200 bytes); gpu-anchors 1.3
 
 
 def test_kv_heads_are_shared_out_and_then_repeated():
@@ -113,7 +125,8 @@ def test_quantised_weights_leave_embeddings_and_lm_head_at_16_bits():
     assert llama.weight_bytes("int4") < llama.weight_bytes("fp8") < llama.weight_bytes("bf16")
 
 
-# -- names ----------------------------------------------------------------------------------------------------------
+# -- names
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -156,7 +169,9 @@ def test_models_answer_to_the_names_people_use(typed, name):
     assert model(typed).name == name
 
 
-@pytest.mark.parametrize(("look_up", "typed", "near"), [(gpu, "H10O", "h100"), (model, "lama-3.1-8b", "llama-3.1-8b")])
+@pytest.mark.parametrize(
+    ("look_up", "typed", "near"), [(gpu, "H10O", "h100"), (model, "lama-3.1-8b", "llama-3.1-8b")]
+)
 def test_a_wrong_name_is_answered_with_the_nearest(look_up, typed, near):
     with pytest.raises(ValueError, match=f"did you mean '{near}'"):
         look_up(typed)
@@ -164,7 +179,10 @@ def test_a_wrong_name_is_answered_with_the_nearest(look_up, typed, near):
 
 def test_a_table_starts_from_the_catalogue_entry_of_its_name():
     card = gpu({"name": "H100", "memory_gib": 93.0})
-    assert (card.memory_gib, card.bandwidth_bytes_per_s) == (93.0, gpu("h100").bandwidth_bytes_per_s)
+    assert (card.memory_gib, card.bandwidth_bytes_per_s) == (
+        93.0,
+        gpu("h100").bandwidth_bytes_per_s,
+    )
 
 
 def test_a_table_of_ones_own_is_a_model():
@@ -177,7 +195,10 @@ def test_a_table_of_ones_own_is_a_model():
     [
         ({"hidden": 3}, "'hidden' is not a field of it; did you mean 'hidden_size'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0: input should be greater than 0"),
-        ({"num_key_value_heads": 3}, "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3"),
+        (
+            {"num_key_value_heads": 3},
+            "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3",
+        ),
         ({"num_experts_per_tok": 2}, "num_experts_per_tok = 2 > num_experts = 1"),
     ],
 )
@@ -190,11 +211,21 @@ def test_a_wrong_model_table_is_one_sentence(table, says):
 
 def test_a_gpu_table_without_a_bf16_rate_is_one_sentence():
     with pytest.raises(ValueError, match=r"flop_per_s of mine has no bf16 rate"):
-        gpu({"name": "mine", "memory_gib": 8, "bandwidth_bytes_per_s": 1e12, "flop_per_s": {"fp16": 1e12}} | LINK)
+        gpu(
+            {
+                "name": "mine",
+                "memory_gib": 8,
+                "bandwidth_bytes_per_s": 1e12,
+                "flop_per_s": {"fp16": 1e12},
+            }
+            | LINK
+        )
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(ValueError, match=r"\[model\]: num_hidden_layers, hidden_size, .* and .* are missing"):
+    with pytest.raises(
+        ValueError, match=r"\[model\]: num_hidden_layers, hidden_size, .* and .* are missing"
+    ):
         model({"name": "mine"})
 
 
@@ -212,7 +243,12 @@ LINK = {"link_bytes_per_s": 1e9}
 
 
 def test_four_keys_are_a_gpu_of_ones_own():
-    card = {"memory_gib": 24, "bandwidth_bytes_per_s": 936e9, "flop_per_s": 71e12, "price_per_hour": 0.25}
+    card = {
+        "memory_gib": 24,
+        "bandwidth_bytes_per_s": 936e9,
+        "flop_per_s": 71e12,
+        "price_per_hour": 0.25,
+    }
     config = Config.from_table({"gpu": {"name": card, "model": "qwen3-8b"}})
     assert config.gpu.name.rate("bf16") == config.gpu.name.rate("int4") == 71e12
     assert config.price_per_hour == 0.25
@@ -225,8 +261,8 @@ def test_a_list_price_of_the_catalogue_counts_only_where_it_is_given():
     assert Config.from_table({"gpu": {"name": "l4", "model": "qwen3-4b"}}).price_per_hour is None
 
 
-# Memory (GB), bandwidth (GB/s), dense bf16 and fp8 rates (TFLOP/s; 0: none) as NVIDIA's and AMD's datasheets give them;
-# T4 and V100 have no bf16, so their fp16 rate.
+# Memory (GB), bandwidth (GB/s), dense bf16 and fp8 rates (TFLOP/s; 0: none) as NVIDIA's and AMD's
+# datasheets give them; T4 and V100 have no bf16, so their fp16 rate.
 DATASHEETS = {
     "t4": (16, 320, 65, 0),
     "l4": (24, 300, 121, 242.5),
@@ -270,9 +306,12 @@ def test_every_gpu_is_held_to_its_datasheet():
 def test_a_gpu_has_the_figures_of_its_datasheet(name):
     memory_gb, gb_per_s, bf16, fp8 = DATASHEETS[name]
     card = gpu(name)
-    assert (card.bandwidth_bytes_per_s, card.rate("bf16")) == pytest.approx((gb_per_s * 1e9, bf16 * 1e12))
+    assert (card.bandwidth_bytes_per_s, card.rate("bf16")) == pytest.approx(
+        (gb_per_s * 1e9, bf16 * 1e12)
+    )
     assert card.flop_per_s.get("fp8", 0) == pytest.approx(fp8 * 1e12)
-    # Makers count GB of 1e9 or of 2**30 bytes; error correction and the driver take up to 11 % of a label.
+    # Makers count GB of 1e9 or of 2**30 bytes; error correction and the driver take up to 11 % of a
+    # label.
     assert 0.89 * memory_gb < card.memory_gib < 1.001 * memory_gb
 
 

@@ -49,7 +49,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.toml").write_text(SMALL)
     (tmp_path / "issue.toml").write_text(ISSUE)
-    (tmp_path / "trace.csv").write_text(TRACE.replace("0.5,100,10\n0,200,20", "0,100,10\n0.5,200,20"))
+    (tmp_path / "trace.csv").write_text(
+        TRACE.replace("0.5,100,10\n0,200,20", "0,100,10\n0.5,200,20")
+    )
     return tmp_path
 
 
@@ -58,22 +60,40 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *arguments: [])
 
 
-def test_compare_prints_one_line_of_json_to_stdout_and_table_and_verdict_to_stderr(folder, no_pictures, capsys):
+def test_compare_prints_one_line_of_json_to_stdout_and_table_and_verdict_to_stderr(
+    folder, no_pictures, capsys
+):
     assert main(["compare", "--config", "small.toml", "--json", "--perfetto", "timeline.json"]) == 0
     out, err = capsys.readouterr()
     lines = err.splitlines()
-    assert lines[0].startswith("workload, 100 requests, 5/s, on h100 with llama-3.1-8b; mean of 2 replications")
+    assert lines[0].startswith(
+        "workload, 100 requests, 5/s, on h100 with llama-3.1-8b; mean of 2 replications"
+    )
     assert any(line.startswith("Continuous batching (vllm) serves") for line in lines)
-    assert any(line.startswith("offered load  ") for line in lines)  # titles do not wrap in 80 columns
+    assert any(
+        line.startswith("offered load  ") for line in lines
+    )  # titles do not wrap in 80 columns
     numbers = json.loads(out)
     assert out.count("\n") == 1
     assert list(numbers["policies"]) == list(pd.read_csv("busdoor-compare-001/table.csv")["policy"])
     assert json.loads((folder / "timeline.json").read_text())["traceEvents"]
 
 
-def test_a_policy_that_does_not_fit_is_left_out_unless_it_was_asked_for(folder, no_pictures, capsys):
-    """A calibration brings the measured server's memory along, which is less than orca reserves for one request."""
-    job = ["compare", "--step-time", "vllm-cpu", "--rate", "0.5", "--num-requests", "60", "--replications", "2"]
+def test_a_policy_that_does_not_fit_is_left_out_unless_it_was_asked_for(
+    folder, no_pictures, capsys
+):
+    """A calibration brings the measured memory, less than orca reserves for one request."""
+    job = [
+        "compare",
+        "--step-time",
+        "vllm-cpu",
+        "--rate",
+        "0.5",
+        "--num-requests",
+        "60",
+        "--replications",
+        "2",
+    ]
     assert main(job) == 0
     out, err = capsys.readouterr()
     assert err.startswith("Left out: orca. Orca's reservation") and "vllm" in out
@@ -106,11 +126,34 @@ def test_flags_override_the_file(folder, no_pictures, capsys):
         "--seed",
         "3",
     ]
-    assert main(["compare", "--config", "small.toml", *flags, "--timeout", "2s", "--lookahead", "1", "--out", "o"]) == 0
+    assert (
+        main(
+            [
+                "compare",
+                "--config",
+                "small.toml",
+                *flags,
+                "--timeout",
+                "2s",
+                "--lookahead",
+                "1",
+                "--out",
+                "o",
+            ]
+        )
+        == 0
+    )
     config = json.loads((folder / "o/comparison.json").read_text())["config"]
-    assert [(policy["name"], policy["max_num_seqs"]) for policy in config["policy"]] == [("vllm", 4), ("orca", 1024)]
+    assert [(policy["name"], policy["max_num_seqs"]) for policy in config["policy"]] == [
+        ("vllm", 4),
+        ("orca", 1024),
+    ]
     workload = config["workload"]
-    assert (workload["request_rate"], workload["num_requests"], workload["timeout_s"]) == (9.0, 50, 2.0)
+    assert (workload["request_rate"], workload["num_requests"], workload["timeout_s"]) == (
+        9.0,
+        50,
+        2.0,
+    )
     assert (config["seed"], config["lookahead"], config["replications"]) == (3, 1, 2)
 
 
@@ -126,7 +169,8 @@ def test_an_interrupted_comparison_keeps_what_it_has(folder, no_pictures, monkey
     monkeypatch.setattr(busdoor.comparison.experiment, "run", interrupted)
     assert main(["compare", "--config", "small.toml", "--out", "o"]) == 130
     assert (
-        "Interrupted: this is the mean of the 1 of 2 replications that every row had run.\n" in capsys.readouterr().out
+        "Interrupted: this is the mean of the 1 of 2 replications that every row had run.\n"
+        in capsys.readouterr().out
     )
     assert pd.read_csv("o/replications.csv")["replication"].tolist() == [0, 0]
 
@@ -173,15 +217,23 @@ def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     config = Config.from_table(Result.load("r").meta["config"])
     trace = config.workload.trace(config.seed)
     again = run(config, config.policies[0], trace, limits_for(config, [trace]))
-    assert again.requests["finish_s"].equals(pd.read_csv("r/requests.csv", engine="python")["finish_s"])
+    assert again.requests["finish_s"].equals(
+        pd.read_csv("r/requests.csv", engine="python")["finish_s"]
+    )
 
 
-@pytest.mark.parametrize("command", [["simulate", "azure-conv"], ["compare", "--workload", "azure-conv"]])
+@pytest.mark.parametrize(
+    "command", [["simulate", "azure-conv"], ["compare", "--workload", "azure-conv"]]
+)
 def test_a_prefix_cache_that_can_find_nothing_is_told(folder, no_pictures, capsys, command):
     few = ["--policy", "vllm,prefix_caching=true", "--num-requests", "20"]
-    assert main([*command, *few, *(["--replications", "1"] if command[0] == "compare" else [])]) == 0
+    assert (
+        main([*command, *few, *(["--replications", "1"] if command[0] == "compare" else [])]) == 0
+    )
     told = capsys.readouterr().err
-    assert told.startswith("busdoor: vllm: prefix_caching finds nothing, as the requests of azure-conv name no blocks")
+    assert told.startswith(
+        "busdoor: vllm: prefix_caching finds nothing, as the requests of azure-conv name no blocks"
+    )
 
 
 def test_plot_draws_a_saved_result_again(folder, capsys):
@@ -195,14 +247,18 @@ def test_plot_draws_a_saved_result_again(folder, capsys):
 def test_demo_tells_the_introductory_scenario(folder, capsys):
     assert main(["demo", "--out", "d"]) == 0
     assert capsys.readouterr().out == (
-        "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.\n\n"
+        "Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A "
+        "fifth, E, wants 30.\n\n"
         "Static batching, the bus:\n"
-        "  100 iterations x 4 slots = 400 slot-iterations, of which 180 make a wanted token (45 %).\n"
+        "  100 iterations x 4 slots = 400 slot-iterations, of which 180 make a wanted token (45 "
+        "%).\n"
         "  A has its 10 tokens after iteration 10, but its slot stays taken, idle, for 90 more. "
         "E waits 100 iterations.\n"
-        "  With E's own batch of 30 iterations: 210 of 430 slot-iterations that were held are useful (49 %).\n"
+        "  With E's own batch of 30 iterations: 210 of 430 slot-iterations that were held are "
+        "useful (49 %).\n"
         "Continuous batching, the door:\n"
-        "  A is answered after iteration 10. E enters at iteration 11, which yields its first token.\n"
+        "  A is answered after iteration 10. E enters at iteration 11, which yields its first "
+        "token.\n"
         "  E is answered after iteration 40; the last after iteration 100 (static: 130).\n\n"
         "Picture: d/bus-and-door.png, d/bus-and-door.svg\n"
     )
@@ -212,17 +268,22 @@ SENTENCES = {
     "compare --rte 3": "Unknown option: --rte. Did you mean --rate?",
     "compare --rate abc": 'Invalid value for --rate: unable to convert "abc" into float.',
     "compare --rate -3": "[workload] request_rate = -3.0: input should be greater than 0",
-    "compare --gpu h10": "[gpu] name: 'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, "
+    "compare --gpu h10": "[gpu] name: 'h10' is not a GPU of the catalogue; did you mean 'h100'? "
+    "(known: a10, "
     "a100-40gb, a100-80gb, a10g, a30, a40, b200, b300, gb200, gb300, gh200, h100, ... and 19 more)",
     "compare --workload nosuch.csv": "[workload] path: there is no file nosuch.csv",
-    "compare --policy static,foo": "--policy static,foo: 'foo' is no FIELD=VALUE; write it as in static,batch_size=16",
+    "compare --policy static,foo": "--policy static,foo: 'foo' is no FIELD=VALUE; write it as in "
+    "static,batch_size=16",
     "compare --policy static,batch_sze=3": "[policy] batch_sze: unknown; did you mean batch_size?",
     "compare --config no.toml": "no.toml: No such file or directory",
     "simulate": 'Command "simulate" parameter TRACE requires an argument.',
-    "simulate trace.csv --config small.toml": "simulate runs one policy, but the configuration has static, "
+    "simulate trace.csv --config small.toml": "simulate runs one policy, but the configuration "
+    "has static, "
     "vllm; choose one, as in --policy vllm",
-    "plot nodir": "nodir is not a folder; name one that busdoor compare, capacity or simulate wrote",
-    "plot .": ". holds neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a result "
+    "plot nodir": "nodir is not a folder; name one that busdoor compare, capacity or simulate "
+    "wrote",
+    "plot .": ". holds neither a comparison (comparison.json) nor a capacity study "
+    "(capacity.json) nor a result "
     "(meta.json)",
 }
 
@@ -252,12 +313,18 @@ def test_a_bad_row_is_named_by_file_and_line(folder, capsys):
 def test_help_and_import_wait_for_nothing_heavy():
     code = (
         "import sys, busdoor; from busdoor.cli import main; main(['--help']);"
-        "print(sorted({'numpy', 'pandas', 'matplotlib', 'scipy', 'simpy', 'torch'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'pandas', 'matplotlib', 'scipy', 'simpy', 'torch'} & "
+        "set(sys.modules)))"
     )
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert all(name in done.stdout for name in ("compare", "simulate", "demo", "plot", "trace", "--version"))
+    assert all(
+        name in done.stdout
+        for name in ("compare", "simulate", "demo", "plot", "trace", "--version")
+    )
 
 
 def test_the_package_offers_its_names_and_no_others():

@@ -16,14 +16,18 @@ from busdoor_workloads.formats import read_trace
 
 
 def run(*tokens: object) -> None:
-    command, bound, _ = app.parse_args([str(token) for token in tokens], exit_on_error=False, print_error=False)
+    command, bound, _ = app.parse_args(
+        [str(token) for token in tokens], exit_on_error=False, print_error=False
+    )
     command(*bound.args, **bound.kwargs)
 
 
 @pytest.fixture
 def own(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("arrival_s,input_tokens,output_tokens,priority\n0,100,10,1\n1,200,20,1\n3,300,60,1\n")
+    path.write_text(
+        "arrival_s,input_tokens,output_tokens,priority\n0,100,10,1\n1,200,20,1\n3,300,60,1\n"
+    )
     return path
 
 
@@ -38,7 +42,9 @@ def test_describe_prints_tables_and_draws_when_asked(own, tmp_path, capsys):
 def test_describe_as_json_is_one_line_without_nan(own, capsys):
     run("describe", own, "--json")
     printed = capsys.readouterr().out
-    summary = json.loads(printed, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    summary = json.loads(
+        printed, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON")
+    )
     assert printed.count("\n") == 1
     assert summary["output_tokens_mean"] == 30
     assert summary["prefix_block_hit_share"] is None
@@ -59,10 +65,16 @@ def test_describe_says_what_it_does_not_know(tmp_path, monkeypatch):
 
 def test_describe_reads_a_fetched_trace_and_no_other_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("BUSDOOR_CACHE", str(tmp_path))
-    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:47.68,1,1\n"
+    text = (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,374,44\n2023-11-16 "
+        "18:15:47.68,1,1\n"
+    )
     known = PUBLIC_TRACES["azure-2023-conv"]
     (tmp_path / known.filename).write_text(text)
-    with pytest.raises(ValueError, match=r"is not the published azure-2023-conv.*busdoor trace fetch azure-2023-conv"):
+    with pytest.raises(
+        ValueError,
+        match=r"is not the published azure-2023-conv.*busdoor trace fetch azure-2023-conv",
+    ):
         run("describe", "azure-2023-conv", "--json")
     published = replace(known, sha256=hashlib.sha256(text.encode()).hexdigest())
     monkeypatch.setattr("busdoor_workloads.fetch.PUBLIC_TRACES", {known.name: published})
@@ -108,14 +120,24 @@ def test_convert_any_csv_by_a_column_map(tmp_path, capsys):
     (tmp_path / "log.csv").write_text("ms,prompt,answer\n5000,1,2\nx,3,4\n7000,5,6\n")
     names = {"arrival_s": "ms", "input_tokens": "prompt", "output_tokens": "answer"}
     flags = [token for ours, theirs in names.items() for token in (f"--columns.{ours}", theirs)]
-    run("convert", tmp_path / "log.csv", tmp_path / "t.csv", *flags, "--time-unit", "ms", "--skip-bad")
+    run(
+        "convert",
+        tmp_path / "log.csv",
+        tmp_path / "t.csv",
+        *flags,
+        "--time-unit",
+        "ms",
+        "--skip-bad",
+    )
     assert "rows dropped bad: 1" in capsys.readouterr().err
     assert read_trace(tmp_path / "t.csv").arrival_s.tolist() == [0, 2]
 
 
 def test_a_bad_row_or_format_is_one_sentence(own, tmp_path):
     own.write_text(own.read_text().replace("200", "many"))
-    with pytest.raises(ValueError, match=r'^mine\.csv line 3: input_tokens is "many"; it must be a whole number'):
+    with pytest.raises(
+        ValueError, match=r'^mine\.csv line 3: input_tokens is "many"; it must be a whole number'
+    ):
         run("convert", own, tmp_path / "t.jsonl")
     with pytest.raises(ValueError, match="did you mean 'mooncake'"):
         run("convert", own, tmp_path / "t.jsonl", "--from", "moncake")
@@ -140,12 +162,24 @@ class TestFlagsThatDoNotApply:
     @pytest.mark.parametrize(
         ("source", "flags", "sentence"),
         [
-            (CASES / "08-200-requests.csv", ("--num-requests", 2), "--num-requests is for a profile .*--max-requests"),
-            (CASES / "08-200-requests.csv", ("--model", "GPT-4"), r"model \(--model\) applies only to burstgpt"),
+            (
+                CASES / "08-200-requests.csv",
+                ("--num-requests", 2),
+                "--num-requests is for a profile .*--max-requests",
+            ),
+            (
+                CASES / "08-200-requests.csv",
+                ("--model", "GPT-4"),
+                r"model \(--model\) applies only to burstgpt",
+            ),
             (CASES / "08-200-requests.csv", ("--run", 1), "applies only to vllm"),
             (CASES / "08-200-requests.csv", ("--block-size", 16), "has no hash_ids"),
             (CASES / "08-200-requests.csv", ("--too-long", "clip"), "only with max_total_tokens"),
-            ("azure-conv", ("--time-scale", 2), "--time-scale: only for a trace file, which azure-conv is not"),
+            (
+                "azure-conv",
+                ("--time-scale", 2),
+                "--time-scale: only for a trace file, which azure-conv is not",
+            ),
             (
                 "azure-conv",
                 ("--columns.input_tokens", "x", "--from", "csv"),
@@ -179,9 +213,14 @@ class TestNotes:
             "--from",
             "mooncake",
         )
-        assert "arrivals are written to 0.001 s; the largest change is 0.000468 s" in capsys.readouterr().out
+        assert (
+            "arrivals are written to 0.001 s; the largest change is 0.000468 s"
+            in capsys.readouterr().out
+        )
 
-    def test_a_known_name_is_the_profile_beside_a_folder_of_that_name(self, tmp_path, monkeypatch, capsys):
+    def test_a_known_name_is_the_profile_beside_a_folder_of_that_name(
+        self, tmp_path, monkeypatch, capsys
+    ):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "azure-conv").mkdir()
         run("describe", "azure-conv", "--num-requests", 50, "--json")
@@ -197,20 +236,41 @@ class TestNotes:
 
 
 class TestEveryCommandReadsWithTheSameFlags:
-    COLUMNS = ("--columns.arrival_s", "ts", "--columns.input_tokens", "p", "--columns.output_tokens", "o")
+    COLUMNS = (
+        "--columns.arrival_s",
+        "ts",
+        "--columns.input_tokens",
+        "p",
+        "--columns.output_tokens",
+        "o",
+    )
 
     @pytest.fixture
     def log(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         path = tmp_path / "log.csv"
-        path.write_text("ts,p,o\n" + "".join(f"{1715299200000 + 250 * i},100,10\n" for i in range(8)) + "x,1,1\n")
+        path.write_text(
+            "ts,p,o\n"
+            + "".join(f"{1715299200000 + 250 * i},100,10\n" for i in range(8))
+            + "x,1,1\n"
+        )
         return path
 
     @pytest.mark.parametrize(
         "command",
         [
             ("simulate", "LOG"),
-            ("compare", "--workload", "LOG", "--policy", "vllm", "--policy", "orca", "--replications", 1),
+            (
+                "compare",
+                "--workload",
+                "LOG",
+                "--policy",
+                "vllm",
+                "--policy",
+                "orca",
+                "--replications",
+                1,
+            ),
         ],
     )
     def test_columns_unit_and_bad_rows(self, log, command, capsys):
@@ -235,7 +295,15 @@ class TestEveryCommandReadsWithTheSameFlags:
 
 def test_shared_blocks_of_another_size_hit_the_cache_as_often_as_they_are_shared(tmp_path, capsys):
     file = str(CASES / "04-mooncake-16-token-blocks.jsonl")
-    simulated = ["simulate", file, "--policy", "vllm,prefix_caching=true", "--out", str(tmp_path / "o"), "--json"]
+    simulated = [
+        "simulate",
+        file,
+        "--policy",
+        "vllm,prefix_caching=true",
+        "--out",
+        str(tmp_path / "o"),
+        "--json",
+    ]
     assert main(simulated) == 2
     assert "--block-size 16" in capsys.readouterr().err
     assert main([*simulated, "--block-size", "16"]) == 0
@@ -245,10 +313,14 @@ def test_shared_blocks_of_another_size_hit_the_cache_as_often_as_they_are_shared
 def test_an_outlier_is_simulated_and_a_clock_since_1970_changes_no_figure(tmp_path, capsys):
     rows = (CASES / "03-epoch-seconds.csv").read_text().splitlines()[1:]
     from_zero = [f"{float(row.split(',')[0]) - 1715299200},{row.split(',', 1)[1]}" for row in rows]
-    (tmp_path / "zero.csv").write_text("\n".join(["arrival_s,input_tokens,output_tokens", *from_zero]))
+    (tmp_path / "zero.csv").write_text(
+        "\n".join(["arrival_s,input_tokens,output_tokens", *from_zero])
+    )
     told = []
     for file in (CASES / "03-epoch-seconds.csv", tmp_path / "zero.csv", CASES / "03-outlier.csv"):
-        assert main(["simulate", str(file), "--out", str(tmp_path / f"{file.stem}-o"), "--json"]) == 0
+        assert (
+            main(["simulate", str(file), "--out", str(tmp_path / f"{file.stem}-o"), "--json"]) == 0
+        )
         told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     assert told[0] == told[1]
     assert told[2]["completed"] == 3
@@ -259,7 +331,10 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, cap
     (tmp_path / "f").touch()
     for arguments, says in (
         (["describe", "azure-conv", "--out", "f"], "f is a file, but a study is a folder"),
-        (["generate", "azure-conv", "--out", "missing/t.csv"], "--out missing/t.csv: there is no folder missing"),
+        (
+            ["generate", "azure-conv", "--out", "missing/t.csv"],
+            "--out missing/t.csv: there is no folder missing",
+        ),
         (["convert", "nowhere.csv", str(tmp_path)], f"TARGET {tmp_path} is a folder; name a file"),
     ):
         assert main(["trace", *arguments]) == 2

@@ -1,4 +1,4 @@
-"""Replicas behind a router: by hand, against one server, against queueing theory's orderings, and whatever comes."""
+"""Replicas behind a router: by hand, against one server and queueing, and any case."""
 
 from collections import Counter
 
@@ -49,12 +49,21 @@ def requests(count, input_tokens=10, output_tokens=10, **fields):
 
 
 def uneven(count=300, rate=40.0, seed=3):
-    """Poisson arrivals of uneven lengths, some in sessions' blocks, all with blocks shared with others."""
+    """Poisson arrivals of uneven lengths, some in sessions, all with shared blocks."""
     draws = stream(seed, "test")
     arrival_s = np.cumsum(draws.exponential(1 / rate, count))
     inputs, outputs = draws.integers(1, 200, count), draws.geometric(1 / 30, count).clip(max=300)
-    hash_ids = [tuple(int(draws.integers(3)) * 100 + i for i in range(-(-tokens // 16))) for tokens in inputs.tolist()]
-    return Trace(arrival_s=arrival_s, input_tokens=inputs, output_tokens=outputs, hash_ids=hash_ids, block_size=16)
+    hash_ids = [
+        tuple(int(draws.integers(3)) * 100 + i for i in range(-(-tokens // 16)))
+        for tokens in inputs.tolist()
+    ]
+    return Trace(
+        arrival_s=arrival_s,
+        input_tokens=inputs,
+        output_tokens=outputs,
+        hash_ids=hash_ids,
+        block_size=16,
+    )
 
 
 class TestChoosing:
@@ -98,17 +107,23 @@ class TestChoosing:
         assert max(counts.values()) - min(counts.values()) <= 4  # at random it would be some 50
 
     def test_least_kv_takes_the_emptiest_cache(self):
-        # Prompts of 5 blocks to 0 and of 1 block to 1; a third joins 1, where 2 blocks will be taken.
+        # Prompts of 5 blocks to 0 and of 1 block to 1; a third joins 1, where 2 blocks will be
+        # taken.
         result = simulate_cluster(
-            trace([0, 0.5, 1.5, 2.5], [(80, 9), (10, 9), (30, 9), (10, 9)]), [replica(), replica()], "least_kv"
+            trace([0, 0.5, 1.5, 2.5], [(80, 9), (10, 9), (30, 9), (10, 9)]),
+            [replica(), replica()],
+            "least_kv",
         )
         assert result.requests["replica"].tolist() == [0, 1, 1, 1]
 
     def test_least_kv_counts_blocks_that_grew_during_a_stretch(self):
-        # Server 0 begins with 1 block and has grown to 4 at 50 s; server 1 has 3 all the time (it ends at 2 s + ...).
+        # Server 0 begins with 1 block and has grown to 4 at 50 s; server 1 has 3 all the time (it
+        # ends at 2 s + ...).
         arriving = trace([0, 1, 50], [(10, 60), (46, 2), (10, 2)])
         late = trace([0, 1, 1.5, 50], [(10, 60), (46, 2), (33, 90), (10, 2)])
-        assert simulate_cluster(arriving, [replica(), replica()], "least_kv").requests["replica"].tolist() == [0, 1, 1]
+        assert simulate_cluster(arriving, [replica(), replica()], "least_kv").requests[
+            "replica"
+        ].tolist() == [0, 1, 1]
         jumps = simulate_cluster(late, [replica(), replica()], "least_kv")
         steps = simulate_cluster(late, [replica(), replica()], "least_kv", step_by_step=True)
         assert jumps.requests["replica"].tolist() == steps.requests["replica"].tolist()
@@ -116,14 +131,27 @@ class TestChoosing:
     def test_sessions_stay_where_they_began(self):
         router = connected("session_affinity")
         ids = [5, 6, 7, 6, 6, 5, -1]
-        placed = [router.place(Request(i, 0.0, 8, 8, session_id=session)) for i, session in enumerate(ids)]
+        placed = [
+            router.place(Request(i, 0.0, 8, 8, session_id=session)) for i, session in enumerate(ids)
+        ]
         assert placed == [0, 1, 2, 1, 1, 0, 2]  # the last has no session: server 2 has the fewest
 
     def test_prefixes_go_where_the_longest_part_is_known(self):
         router = connected("prefix_affinity")
-        prompts = [(1, 2, 3), (1, 2, 9), (7, 8), (1, 2, 3, 4), (1, 2, 9, 4), (7, 8, 9), (1, 5, 6, 7)]
-        placed = [router.place(Request(i, 0.0, 64, 8, hash_ids=ids)) for i, ids in enumerate(prompts)]
-        # The last knows a quarter of its prompt, less than min_match: it goes to the fewest, as do the new ones.
+        prompts = [
+            (1, 2, 3),
+            (1, 2, 9),
+            (7, 8),
+            (1, 2, 3, 4),
+            (1, 2, 9, 4),
+            (7, 8, 9),
+            (1, 5, 6, 7),
+        ]
+        placed = [
+            router.place(Request(i, 0.0, 64, 8, hash_ids=ids)) for i, ids in enumerate(prompts)
+        ]
+        # The last knows a quarter of its prompt, less than min_match: it goes to the fewest, as do
+        # the new ones.
         assert placed == [0, 0, 1, 0, 0, 1, 2]
 
     def test_a_prefix_that_everybody_has_does_not_bring_everybody_to_one_server(self):
@@ -139,9 +167,13 @@ class TestOneReplica:
     def test_is_the_server_itself(self, router):
         arriving = uneven(200, rate=20.0)
         alone = simulate(arriving, replica(step_time=GROWING, kv=PrefixCachedKV).policy, GROWING)
-        cluster = simulate_cluster(arriving, [replica(step_time=GROWING, kv=PrefixCachedKV)], router)
+        cluster = simulate_cluster(
+            arriving, [replica(step_time=GROWING, kv=PrefixCachedKV)], router
+        )
         for name in ("requests", "iterations", "stays"):
-            pd.testing.assert_frame_equal(getattr(cluster, name), getattr(alone, name), check_exact=True)
+            pd.testing.assert_frame_equal(
+                getattr(cluster, name), getattr(alone, name), check_exact=True
+            )
         pd.testing.assert_series_equal(cluster.summary, alone.summary, check_exact=True)
 
     def test_is_the_server_itself_for_a_static_batch_on_a_roofline(self):
@@ -170,19 +202,35 @@ class TestResult:
         assert result.iterations["start_s"].is_monotonic_increasing
 
     def test_summary_is_of_the_whole(self):
-        # Two servers with the same work, one after the other in time for neither: everything is as for one, or twice.
+        # Two servers with the same work, one after the other in time for neither: everything is as
+        # for one, or twice.
         arriving = trace([0, 0], [(8, 10), (8, 10)])
         one = simulate(trace([0], [(8, 10)]), replica(2).policy, SECOND).summary
         two = simulate_cluster(arriving, [replica(2), replica(2)]).summary
-        same = ["slot_use", "useful_share", "kv_used_share", "kv_reserved_share", "mean_itl_ms", "mean_batch_size_time"]
+        same = [
+            "slot_use",
+            "useful_share",
+            "kv_used_share",
+            "kv_reserved_share",
+            "mean_itl_ms",
+            "mean_batch_size_time",
+        ]
         assert two[same].tolist() == pytest.approx(one[same].tolist())
-        for key in ("output_throughput", "max_output_tokens_per_s", "completed", "max_concurrent_requests"):
+        for key in (
+            "output_throughput",
+            "max_output_tokens_per_s",
+            "completed",
+            "max_concurrent_requests",
+        ):
             assert two[key] == pytest.approx(2 * one[key])
 
     def test_memory_shares_are_of_each_replicas_own_memory(self):
-        # 10 tokens in one block: a tenth of server 0's cache, a hundredth of server 1's; both busy for 2 s.
+        # 10 tokens in one block: a tenth of server 0's cache, a hundredth of server 1's; both busy
+        # for 2 s.
         arriving = trace([0, 0], [(10, 2), (10, 2)])
-        result = simulate_cluster(arriving, [replica(num_blocks=10), replica(num_blocks=100)], "round_robin")
+        result = simulate_cluster(
+            arriving, [replica(num_blocks=10), replica(num_blocks=100)], "round_robin"
+        )
         assert result.summary["kv_reserved_share"] == pytest.approx(2 / 110)
         assert result.meta["num_blocks"] == 110
         assert [part["num_blocks"] for part in result.meta["replicas"]] == [10, 100]
@@ -199,7 +247,9 @@ class TestResult:
         kv = KVConfig(num_blocks=100, max_model_len=500)
         arriving = trace([0, 0, 0], [(8, 4), (8, 4), (8, 4)])
         static = policy_config("static", batch_size=2).build(kv, arriving)
-        result = simulate_cluster(arriving, [Replica(static, SECOND), replica(step_time=GROWING)], "round_robin")
+        result = simulate_cluster(
+            arriving, [Replica(static, SECOND), replica(step_time=GROWING)], "round_robin"
+        )
         assert result.requests["replica"].tolist() == [0, 1, 0]
         assert result.requests["finish_s"].round(2).tolist() == [4, 0.04, 4]
         assert result.meta["policy"] == "static + vllm"
@@ -209,7 +259,9 @@ class TestResult:
         from matplotlib import pyplot
 
         arriving = trace([0, 0, 0.5], [(10, 20), (10, 30), (10, 5)])
-        result = simulate_cluster(arriving, [replica(num_blocks=10), replica(num_blocks=100)], "round_robin")
+        result = simulate_cluster(
+            arriving, [replica(num_blocks=10), replica(num_blocks=100)], "round_robin"
+        )
         for plot in (plot_kv, plot_occupancy, plot_timeline):
             plot(result, replica=1)
         assert plot_kv(result, replica=1).get_ylim()[1] == pytest.approx(1.32 * 1600)
@@ -225,7 +277,9 @@ class TestResult:
     def test_load_is_shared(self):
         arriving = uneven(400, rate=30.0)
         one = simulate_cluster(arriving, [replica(step_time=GROWING)]).meta["offered_load"]
-        three = simulate_cluster(arriving, [replica(step_time=GROWING) for _ in range(3)]).meta["offered_load"]
+        three = simulate_cluster(arriving, [replica(step_time=GROWING) for _ in range(3)]).meta[
+            "offered_load"
+        ]
         assert three == pytest.approx(one / 3)
 
 
@@ -236,9 +290,13 @@ def test_with_more_to_go_by_a_router_makes_requests_wait_less():
         draws = stream(seed, "test")
         arrival_s = np.cumsum(draws.exponential(100 / 8 / 0.85, 4000))
         outputs = draws.geometric(1 / 100, 4000)
-        arriving = Trace(arrival_s=arrival_s, input_tokens=np.ones(4000, dtype=int), output_tokens=outputs)
+        arriving = Trace(
+            arrival_s=arrival_s, input_tokens=np.ones(4000, dtype=int), output_tokens=outputs
+        )
         for name, mean in waits.items():
-            cluster = [Replica(VllmPolicy(PagedKV(1000, 16), 1, 64, 5000), SECOND) for _ in range(8)]
+            cluster = [
+                Replica(VllmPolicy(PagedKV(1000, 16), 1, 64, 5000), SECOND) for _ in range(8)
+            ]
             table = simulate_cluster(arriving, cluster, name, seed=seed, iterations=False).requests
             mean.append((table["first_scheduled_s"] - table["arrival_s"]).mean())
     shortest, two, random = (np.array(mean) for mean in waits.values())
@@ -269,7 +327,9 @@ def test_jumps_and_steps_agree():
 @given(data=st.data())
 def test_every_request_leaves_once_and_takes_nothing_with_it(data):
     count = data.draw(st.integers(1, 25))
-    draw = lambda low, high: data.draw(st.lists(st.integers(low, high), min_size=count, max_size=count))  # noqa: E731
+    draw = lambda low, high: data.draw(
+        st.lists(st.integers(low, high), min_size=count, max_size=count)
+    )  # noqa: E731
     sessions = draw(0, 3)
     arriving = Trace(
         arrival_s=np.sort(np.array(draw(0, 40)) / 4),
@@ -283,13 +343,20 @@ def test_every_request_leaves_once_and_takes_nothing_with_it(data):
     )
     name = data.draw(st.sampled_from(sorted(ROUTERS)))
     caches = data.draw(st.lists(st.sampled_from([PagedKV, PrefixCachedKV]), min_size=1, max_size=4))
-    replicas = [replica(slots=2 + i, num_blocks=9 + 3 * i, weight=1 + i, kv=kv) for i, kv in enumerate(caches)]
+    replicas = [
+        replica(slots=2 + i, num_blocks=9 + 3 * i, weight=1 + i, kv=kv)
+        for i, kv in enumerate(caches)
+    ]
     router = make_router(name)
-    result = simulate_cluster(arriving, replicas, router, seed=1, lookahead=data.draw(st.sampled_from([0, 1])))
+    result = simulate_cluster(
+        arriving, replicas, router, seed=1, lookahead=data.draw(st.sampled_from([0, 1]))
+    )
 
     table = result.requests
     assert table["request_id"].tolist() == list(range(count))
-    assert all(status in ("finished", "abandoned") or "refused" in status for status in table["status"])
+    assert all(
+        status in ("finished", "abandoned") or "refused" in status for status in table["status"]
+    )
     assert router.outstanding == router.outstanding_tokens == [0] * len(replicas)
     for own in replicas:
         assert own.policy.kv.num_free_blocks == own.policy.kv.num_blocks
@@ -325,7 +392,9 @@ class TestNames:
             result = simulate_cluster(trace([0, 0], [(8, 2), (8, 2)]), [replica(), replica()], path)
             assert result.requests["replica"].tolist() == [1, 1]
             assert result.meta["router"] == path
-            with pytest.raises(ValueError, match=r"is not a router; subclass busdoor\.cluster\.router\.Router"):
+            with pytest.raises(
+                ValueError, match=r"is not a router; subclass busdoor\.cluster\.router\.Router"
+            ):
                 make_router("tests_own_routers:Wrong")
             with pytest.raises(ValueError, match="cannot be made a router of"):
                 make_router(path, depth=3)
@@ -336,8 +405,14 @@ class TestNames:
         ("router", "sentence"),
         [
             ("round_robbin", "'round_robbin' is not a router; did you mean 'round_robin'?"),
-            ({"name": "random", "sed": 1}, r"\[router\]: 'random' has no settings, so 'sed' is not one of them"),
-            ({"name": "prefix_affinity", "min_match": 2}, r"\[router\] min_match = 2: input should be less than"),
+            (
+                {"name": "random", "sed": 1},
+                r"\[router\]: 'random' has no settings, so 'sed' is not one of them",
+            ),
+            (
+                {"name": "prefix_affinity", "min_match": 2},
+                r"\[router\] min_match = 2: input should be less than",
+            ),
             ({"min_match": 2}, "has no name"),
             (OneTooMany(), "OneTooMany chose server 2 of 2; they count from 0"),
         ],

@@ -1,4 +1,4 @@
-"""The table [cluster]: what it describes and notes, what it says about mistakes, and what commands make of it."""
+"""Table [cluster]: what it describes, says of mistakes, and commands make of it."""
 
 import json
 
@@ -82,7 +82,12 @@ def small(**cluster):
 def test_a_pool_changes_single_keys_of_the_tables_outside(tmp_path):
     config = load_config(written(tmp_path, POOLS))
     large, other = config.pools
-    assert (large.gpu.name.name, large.gpu.tp, other.gpu.name.name, other.gpu.tp) == ("h100", 2, "l40s", 1)
+    assert (large.gpu.name.name, large.gpu.tp, other.gpu.name.name, other.gpu.tp) == (
+        "h100",
+        2,
+        "l40s",
+        1,
+    )
     assert (large.kv.block_size, other.kv.block_size) == (16, 32)
     assert (large.step_time.describe()["tp"], other.step_time.describe()["gpu"]) == (2, "l40s")
     assert (config.num_gpus, config.hardware) == (7, "2 × (2 × h100) + 3 × l40s")
@@ -91,25 +96,39 @@ def test_a_pool_changes_single_keys_of_the_tables_outside(tmp_path):
 def test_each_pools_gpu_chooses_the_limits_that_nobody_set(tmp_path):
     config = load_config(written(tmp_path, POOLS))
     limits = [pool.policy_of(config.policies[0]).config for pool in config.pools]
-    assert [(own.max_num_seqs, own.max_num_batched_tokens) for own in limits] == [(1024, 8192), (256, 512)]
+    assert [(own.max_num_seqs, own.max_num_batched_tokens) for own in limits] == [
+        (1024, 8192),
+        (256, 512),
+    ]
 
 
 def test_what_somebody_set_holds_on_every_gpu():
-    table = {"policy": {"name": "vllm", "max_num_seqs": 1024}, "cluster": {"pool": [{"gpu": {"name": "l40s"}}]}}
+    table = {
+        "policy": {"name": "vllm", "max_num_seqs": 1024},
+        "cluster": {"pool": [{"gpu": {"name": "l40s"}}]},
+    }
     config = Config.from_table(table)
     assert config.pools[0].policy_of(config.policies[0]).config.max_num_seqs == 1024
 
 
 def test_a_price_is_that_of_the_gpu_it_was_said_of(tmp_path):
     assert load_config(written(tmp_path, POOLS)).price_per_hour is None
-    assert load_config(written(tmp_path, POOLS.replace('"l40s"', '"l40s", price_per_hour = 1.0'))).price_per_hour == 15
+    assert (
+        load_config(
+            written(tmp_path, POOLS.replace('"l40s"', '"l40s", price_per_hour = 1.0'))
+        ).price_per_hour
+        == 15
+    )
 
 
 def test_a_pool_may_run_another_policy():
     cluster = {"pool": [{}, {"policy": {"name": "static", "batch_size": 8}}]}
     assert served({**SMALL, "cluster": cluster}).meta["policy_config"]["name"] == "vllm"
     parts = served({**SMALL, "cluster": cluster}).meta["replicas"]
-    assert [(part["policy"], part["num_slots"]) for part in parts] == [("vllm", 1024), ("static", 8)]
+    assert [(part["policy"], part["num_slots"]) for part in parts] == [
+        ("vllm", 1024),
+        ("static", 8),
+    ]
 
 
 @pytest.mark.parametrize("text", [POOLS, APART, "[cluster]\nreplicas = 3\nrouter = 'random'"])
@@ -124,37 +143,56 @@ def test_what_is_noted_builds_the_same_configuration_again(tmp_path, text):
 SENTENCES = {
     "[cluster]\nreplicas = 0": "line 2: [cluster] replicas = 0: input should be greater than 0",
     "[cluster]\nreplica = 4": "line 2: [cluster] replica: unknown; did you mean replicas?",
-    '[cluster]\nrouter = "random"': "line 1: [cluster] has no servers; say replicas = 4 (--replicas 4), or give it "
+    '[cluster]\nrouter = "random"': "line 1: [cluster] has no servers; say replicas = 4 "
+    "(--replicas 4), or give it "
     "[[cluster.pool]]",
-    '[cluster]\nreplicas = 2\nrouter = "round_robbin"': "line 3: [cluster] router: 'round_robbin' is not a router; did "
-    "you mean 'round_robin'? (known: least_kv, least_outstanding, power_of_two, prefix_affinity, random, round_robin, "
+    '[cluster]\nreplicas = 2\nrouter = "round_robbin"': "line 3: [cluster] router: 'round_robbin' "
+    "is not a router; did "
+    "you mean 'round_robin'? (known: least_kv, least_outstanding, power_of_two, prefix_affinity, "
+    "random, round_robin, "
     "session_affinity, shortest_queue)",
-    '[cluster]\nreplicas = 2\nrouter = {name = "random", min_match = 1}': "line 3: [cluster] router: 'random' has no "
+    '[cluster]\nreplicas = 2\nrouter = {name = "random", min_match = 1}': "line 3: [cluster] "
+    "router: 'random' has no "
     "settings, so 'min_match' is not one of them",
-    "[cluster]\nreplicas = 2\n[[cluster.pool]]": "line 2: [cluster] replicas = 2: each [[cluster.pool]] says how many "
+    "[cluster]\nreplicas = 2\n[[cluster.pool]]": "line 2: [cluster] replicas = 2: each "
+    "[[cluster.pool]] says how many "
     "it has; leave it out here",
-    "[cluster]\nreplicas = 2\nlink_bytes_per_s = 1e9": "line 3: [cluster] link_bytes_per_s: it is for pools with "
+    "[cluster]\nreplicas = 2\nlink_bytes_per_s = 1e9": "line 3: [cluster] link_bytes_per_s: it is "
+    "for pools with "
     'role = "prefill" and "decode"',
-    '[cluster]\nlink_bytes_per_s = 1e9\n[[cluster.pool]]\nrole = "prefill"': "line 3: [cluster] has a prefill pool but "
+    '[cluster]\nlink_bytes_per_s = 1e9\n[[cluster.pool]]\nrole = "prefill"': "line 3: [cluster] "
+    "has a prefill pool but "
     'no decode pool; give it a pool with role = "decode"',
-    '[cluster]\n[[cluster.pool]]\nrole = "decode"': "line 2: [cluster] has a decode pool but no prefill pool; give it "
+    '[cluster]\n[[cluster.pool]]\nrole = "decode"': "line 2: [cluster] has a decode pool but no "
+    "prefill pool; give it "
     'a pool with role = "prefill"',
-    '[[cluster.pool]]\nrole = "prefill"\n[[cluster.pool]]\nrole = "decode"': "[cluster] link_bytes_per_s is missing: "
-    "bytes per second at which a prefill server sends KV, as in link_bytes_per_s = 50e9 for a link of 400 Gbit/s",
-    '[[cluster.pool]]\nrole = "prefil"': "line 2: [[cluster.pool]] 1 role = 'prefil': input should be 'prefill' or "
+    '[[cluster.pool]]\nrole = "prefill"\n[[cluster.pool]]\nrole = "decode"': "[cluster] "
+    "link_bytes_per_s is missing: "
+    "bytes per second at which a prefill server sends KV, as in link_bytes_per_s = 50e9 for a "
+    "link of 400 Gbit/s",
+    '[[cluster.pool]]\nrole = "prefil"': "line 2: [[cluster.pool]] 1 role = 'prefil': input "
+    "should be 'prefill' or "
     "'decode'",
-    '[[cluster.pool]]\n[[cluster.pool]]\nreplicas = 2\ngpu = {name = "h10"}': "line 4: [[cluster.pool]] 2: [gpu] name: "
-    "'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, a100-40gb, a100-80gb, a10g, a30, a40, "
+    '[[cluster.pool]]\n[[cluster.pool]]\nreplicas = 2\ngpu = {name = "h10"}': "line 4: "
+    "[[cluster.pool]] 2: [gpu] name: "
+    "'h10' is not a GPU of the catalogue; did you mean 'h100'? (known: a10, a100-40gb, a100-80gb, "
+    "a10g, a30, a40, "
     "b200, b300, gb200, gb300, gh200, h100, ... and 19 more)",
-    "[[cluster.pool]]\ncount = 2": "line 2: [[cluster.pool]] 1: count: unknown; it may have gpu, kv, measured, policy, "
+    "[[cluster.pool]]\ncount = 2": "line 2: [[cluster.pool]] 1: count: unknown; it may have gpu, "
+    "kv, measured, policy, "
     "replicas, role, step_time, weight",
-    "[[cluster.pool]]\npolicy = {max_num_seq = 2}": "line 2: [[cluster.pool]] 1: [policy] max_num_seq: unknown; did "
+    "[[cluster.pool]]\npolicy = {max_num_seq = 2}": "line 2: [[cluster.pool]] 1: [policy] "
+    "max_num_seq: unknown; did "
     "you mean max_num_seqs?",
-    '[step_time]\nname = "linear"\nbase_s = 1\n[[cluster.pool]]\ngpu = {name = "h200"}': "line 5: [[cluster.pool]] 1: "
-    "gpu = {'name': 'h200'}: the LinearStepTime of [step_time] is another GPU's; give the pool a step_time too",
-    '[[cluster.pool]]\n[[cluster.pool]]\ngpu = {model = "qwen3-8b"}': "[cluster] has pools with llama-3.1-8b and "
+    '[step_time]\nname = "linear"\nbase_s = 1\n[[cluster.pool]]\ngpu = {name = '
+    '"h200"}': "line 5: [[cluster.pool]] 1: "
+    "gpu = {'name': 'h200'}: the LinearStepTime of [step_time] is another GPU's; give the pool a "
+    "step_time too",
+    '[[cluster.pool]]\n[[cluster.pool]]\ngpu = {model = "qwen3-8b"}': "[cluster] has pools with "
+    "llama-3.1-8b and "
     "qwen3-8b; all replicas have to serve the same model",
-    '[sweep]\n"cluster.replicas" = [1, 2]': "[sweep]: this file is a study of many configurations; run it "
+    '[sweep]\n"cluster.replicas" = [1, 2]': "[sweep]: this file is a study of many "
+    "configurations; run it "
     "with busdoor sweep, or take the table out",
 }
 
@@ -171,11 +209,15 @@ def test_a_mistake_is_one_sentence_with_file_line_and_what_would_be_right(tmp_pa
 def test_decode_servers_have_to_take_in_kv_that_was_computed_elsewhere(tmp_path):
     config = load_config(written(tmp_path, APART.replace("vllm", "static")))
     trace = config.workload.trace().select(np.arange(3))
-    with pytest.raises(ValueError, match="decode replica 0 runs StaticPolicy, which cannot take in KV"):
+    with pytest.raises(
+        ValueError, match="decode replica 0 runs StaticPolicy, which cannot take in KV"
+    ):
         run(config, config.policies[0], trace, limits_for(config, [trace]))
 
 
-CLUSTERS = st.fixed_dictionaries({"router": st.sampled_from(sorted(ROUTERS)), "replicas": st.integers(1, 5)})
+CLUSTERS = st.fixed_dictionaries(
+    {"router": st.sampled_from(sorted(ROUTERS)), "replicas": st.integers(1, 5)}
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -186,12 +228,16 @@ CLUSTERS = st.fixed_dictionaries({"router": st.sampled_from(sorted(ROUTERS)), "r
     lookahead=st.sampled_from([0, 1]),
     seed=st.integers(0, 99),
 )
-def test_a_cluster_of_one_is_the_server_itself_to_the_last_bit(router, policy, as_pool, lookahead, seed):
+def test_a_cluster_of_one_is_the_server_itself_to_the_last_bit(
+    router, policy, as_pool, lookahead, seed
+):
     table = {**SMALL, "policy": policy, "lookahead": lookahead, "seed": seed}
     cluster = {"router": router, **({"pool": [{"replicas": 1}]} if as_pool else {"replicas": 1})}
     alone, cluster = served(table), served({**table, "cluster": cluster})
     for name in ("requests", "iterations", "stays"):
-        pd.testing.assert_frame_equal(getattr(cluster, name), getattr(alone, name), check_exact=True)
+        pd.testing.assert_frame_equal(
+            getattr(cluster, name), getattr(alone, name), check_exact=True
+        )
     pd.testing.assert_series_equal(cluster.summary, alone.summary, check_exact=True)
 
 
@@ -202,7 +248,9 @@ def test_every_request_is_served_by_one_replica(cluster, policy, seed):
     table = replica_table(result)
     assert len(table) == cluster["replicas"] == result.meta["num_replicas"]
     assert result.requests["request_id"].tolist() == list(range(120))
-    assert table["requests"].tolist() == [len(result_of(result, i).requests) for i in range(cluster["replicas"])]
+    assert table["requests"].tolist() == [
+        len(result_of(result, i).requests) for i in range(cluster["replicas"])
+    ]
     assert table["requests"].sum() == 120
     tokens = result.summary["total_input_tokens"] + result.summary["total_output_tokens"]
     assert table["tokens"].sum() == tokens
@@ -218,7 +266,9 @@ def test_pools_apart_share_each_request_by_its_parts():
     by_role = table.groupby("role")["requests"].sum()
     sent = int(result.requests["transfer_end_s"].notna().sum())
     assert (by_role["prefill"], by_role["decode"]) == (120, sent)
-    assert table[table["role"] == "prefill"]["tokens"].sum() == result.requests["input_tokens"].sum()
+    assert (
+        table[table["role"] == "prefill"]["tokens"].sum() == result.requests["input_tokens"].sum()
+    )
     seconds = result.requests["transfer_end_s"] - result.requests["transfer_start_s"]
     wire_s = result.requests["input_tokens"] * 131072 / 50e9  # llama-3.1-8b: 128 KiB a token
     np.testing.assert_allclose(seconds.dropna(), wire_s[seconds.notna()])
@@ -228,14 +278,21 @@ def test_routers_of_other_replications_draw_anew():
     config = Config.from_table(small(replicas=4, router="random"))
     trace = config.workload.trace(0)
     limits = limits_for(config, [trace])
-    of = [run(config, config.policies[0], trace, limits, meta={"replication": i}).requests for i in (0, 0, 1)]
+    of = [
+        run(config, config.policies[0], trace, limits, meta={"replication": i}).requests
+        for i in (0, 0, 1)
+    ]
     assert of[0].equals(of[1]) and not of[0]["replica"].equals(of[2]["replica"])
 
 
-@pytest.mark.parametrize("cluster", [{"replicas": 3}, {"pool": [{"role": "prefill"}, {"role": "decode"}]}])
+@pytest.mark.parametrize(
+    "cluster", [{"replicas": 3}, {"pool": [{"role": "prefill"}, {"role": "decode"}]}]
+)
 def test_an_interrupted_cluster_keeps_what_it_has(cluster):
     link = {} if "replicas" in cluster else {"link_bytes_per_s": 50e9}
-    config = Config.from_table({**SMALL, "workload": {**WORKLOAD, "num_requests": 1500}, "cluster": cluster | link})
+    config = Config.from_table(
+        {**SMALL, "workload": {**WORKLOAD, "num_requests": 1500}, "cluster": cluster | link}
+    )
     trace = config.workload.trace(0)
 
     def stop(done, total):
@@ -258,7 +315,11 @@ class TestMeasuredStepTimes:
 
     def test_tensor_parallel_servers_are_so_many_gpus_each(self):
         config = Config.from_table(small(replicas=3) | {"gpu": {"tp": 2, "price_per_hour": 1.5}})
-        assert (config.num_gpus, config.price_per_hour, config.hardware) == (6, 9.0, "3 × (2 × h100)")
+        assert (config.num_gpus, config.price_per_hour, config.hardware) == (
+            6,
+            9.0,
+            "3 × (2 × h100)",
+        )
         assert config.pools[0].step_time.describe()["tp"] == 2
 
 
@@ -282,7 +343,9 @@ class TestCompare:
         assert three["gpus"].tolist() == np.ceil(3 * three["offered_load"]).tolist()
         assert three["cost_per_hour"].tolist() == (2 * three["gpus"]).tolist()
 
-    def test_policies_meet_the_same_requests_and_each_tells_its_servers(self, both, tmp_path, monkeypatch):
+    def test_policies_meet_the_same_requests_and_each_tells_its_servers(
+        self, both, tmp_path, monkeypatch
+    ):
         monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *arguments: [])
         folder = both[1].save(tmp_path)
         again = Comparison.load(folder)
@@ -300,20 +363,31 @@ class TestCompare:
 
 class TestSweep:
     def test_routers_and_replicas_are_axes(self):
-        table = small(replicas=1) | {"sweep": {"cluster.router": ["random", "least_kv"], "cluster.replicas": [1, 4]}}
+        table = small(replicas=1) | {
+            "sweep": {"cluster.router": ["random", "least_kv"], "cluster.replicas": [1, 4]}
+        }
         points = plan(table)
-        assert [(p.parameters["cluster.router"], p.parameters["cluster.replicas"]) for p in points] == [
-            ("random", 1), ("random", 4), ("least_kv", 1), ("least_kv", 4),
-        ]  # fmt: skip
+        assert [
+            (p.parameters["cluster.router"], p.parameters["cluster.replicas"]) for p in points
+        ] == [
+            ("random", 1),
+            ("random", 4),
+            ("least_kv", 1),
+            ("least_kv", 4),
+        ]
         assert len({point.key for point in points}) == 4
         metrics = run_point(points[3].table)
         assert metrics["num_slots"] == [4096.0] and metrics["imbalance"][0] >= 1
 
     def test_a_price_is_that_of_all_servers(self):
         cost = [
-            run_point(small(replicas=count) | {"gpu": {"price_per_hour": 2.0}, "policy": "vllm"}) for count in (1, 2)
+            run_point(small(replicas=count) | {"gpu": {"price_per_hour": 2.0}, "policy": "vllm"})
+            for count in (1, 2)
         ]
-        hourly = [m["cost_per_million_output_tokens"][0] * m["output_throughput"][0] * 3600 / 1e6 for m in cost]
+        hourly = [
+            m["cost_per_million_output_tokens"][0] * m["output_throughput"][0] * 3600 / 1e6
+            for m in cost
+        ]
         assert hourly == pytest.approx([2.0, 4.0])
 
 
@@ -323,7 +397,8 @@ class TestCommands:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "one.toml").write_text('[policy]\nname = "vllm"\n[kv]\nnum_blocks = 400\n')
         (tmp_path / "trace.csv").write_text(
-            "arrival_s,input_tokens,output_tokens\n" + "".join(f"{i / 20},{20 + i},{5 + i % 7}\n" for i in range(40))
+            "arrival_s,input_tokens,output_tokens\n"
+            + "".join(f"{i / 20},{20 + i},{5 + i % 7}\n" for i in range(40))
         )
         return tmp_path
 
@@ -351,7 +426,9 @@ class TestCommands:
         assert Result.load(folder / "out").requests["first_token_s"].min() == 5.0
 
     def test_one_server_is_told_as_before(self, folder, capsys):
-        assert main(["simulate", "trace.csv", "--config", "one.toml", "--out", "out", "--json"]) == 0
+        assert (
+            main(["simulate", "trace.csv", "--config", "one.toml", "--out", "out", "--json"]) == 0
+        )
         assert "replicas" not in json.loads(capsys.readouterr().out.splitlines()[-1])
         assert not (folder / "out" / "replicas.csv").exists()
 
@@ -361,11 +438,13 @@ class TestCommands:
             ("--replicas 0", "[cluster] replicas = 0: input should be greater than 0"),
             (
                 "--router random",
-                "[cluster] has no servers; say replicas = 4 (--replicas 4), or give it [[cluster.pool]]",
+                "[cluster] has no servers; say replicas = 4 (--replicas 4), or give it "
+                "[[cluster.pool]]",
             ),
             (
                 "--replicas 2 --router prefix_affinity,min",
-                "--router prefix_affinity,min: 'min' is no FIELD=VALUE; write it as in prefix_affinity,min_match=0.5",
+                "--router prefix_affinity,min: 'min' is no FIELD=VALUE; write it as in "
+                "prefix_affinity,min_match=0.5",
             ),
         ],
     )
@@ -378,5 +457,9 @@ def test_simulate_is_what_one_server_still_runs():
     config = Config.from_table(SMALL)
     trace = config.workload.trace(0)
     limits = limits_for(config, [trace])
-    bare = simulate(trace, config.policies[0].build(limits.kv, trace), config.step_time, engine=config.engine)
-    pd.testing.assert_frame_equal(run(config, config.policies[0], trace, limits).requests, bare.requests)
+    bare = simulate(
+        trace, config.policies[0].build(limits.kv, trace), config.step_time, engine=config.engine
+    )
+    pd.testing.assert_frame_equal(
+        run(config, config.policies[0], trace, limits).requests, bare.requests
+    )

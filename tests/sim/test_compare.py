@@ -1,4 +1,4 @@
-"""Policies side by side: the same draws for all, the table, the gain, the verdict, and what is saved."""
+"""Policies side by side: the same draws, table, gain, verdict, and what is saved."""
 
 import json
 from dataclasses import replace
@@ -62,13 +62,17 @@ def test_the_same_seed_gives_the_same_numbers(comparison):
 
 
 def test_fewer_replications_are_the_first_of_more(comparison):
-    fewer = compare({**LAWS, "arrival": 6.0}, SLOTS, replications=2, seed=1, slo={"ttft_p99": "5s"}, **FAST)
+    fewer = compare(
+        {**LAWS, "arrival": 6.0}, SLOTS, replications=2, seed=1, slo={"ttft_p99": "5s"}, **FAST
+    )
     pd.testing.assert_frame_equal(fewer.summaries, comparison.summaries.query("replication < 2"))
 
 
 def test_static_is_shown_at_its_best_batch_size_too():
     def tokens_per_s(**fields):
-        comparison = compare({**LAWS, "arrival": 6.0}, [{"name": "static", **fields}], replications=1, **FAST)
+        comparison = compare(
+            {**LAWS, "arrival": 6.0}, [{"name": "static", **fields}], replications=1, **FAST
+        )
         return comparison, comparison.table["saturated_output_throughput"]
 
     comparison, tuned = tokens_per_s()
@@ -89,7 +93,8 @@ def test_the_gain_is_the_ratio_of_what_is_carried_at_most(comparison):
     row = comparison.gain.loc["vllm"]
     assert row["over_static"] == pytest.approx(ratio)
     assert row["over_static_low"] < ratio < row["over_static_high"]
-    # An iteration costs the same whoever is in it: the gain is E[max of 8] / E[N] (about 2.7 for an exponential law).
+    # An iteration costs the same whoever is in it: the gain is E[max of 8] / E[N] (about 2.7 for an
+    # exponential law).
     assert ratio == pytest.approx(2.7, rel=0.1)
 
 
@@ -119,10 +124,13 @@ def test_intervals_are_paired_with_the_first_policy(comparison):
 def test_the_verdict_is_in_plain_words(comparison):
     gain, table = comparison.gain.loc["vllm"], comparison.table
     expected = (
-        f"Continuous batching (vllm) serves {gain['over_best_static']:.1f}× the tokens of static batching at its best "
-        f"batch size (95 % interval {gain['over_best_static_low']:.1f} to {gain['over_best_static_high']:.1f}), "
+        f"Continuous batching (vllm) serves {gain['over_best_static']:.1f}× the tokens of static "
+        f"batching at its best "
+        f"batch size (95 % interval {gain['over_best_static_low']:.1f} to "
+        f"{gain['over_best_static_high']:.1f}), "
         f"{gain['over_static']:.1f}× at its default. "
-        f"By throughput, {comparison.request_rate:.3g} requests/s need {table.loc['vllm', 'gpus']:.0f} H100 with vllm, "
+        f"By throughput, {comparison.request_rate:.3g} requests/s need "
+        f"{table.loc['vllm', 'gpus']:.0f} H100 with vllm, "
         f"{table.loc['static', 'gpus']:.0f} with static."
     )
     assert comparison.verdict.startswith(expected)
@@ -136,10 +144,16 @@ def test_promises_are_kept_only_by_whom_99_per_cent_say_so(comparison):
 
 
 def test_a_trace_of_ones_own_can_be_compared():
-    trace = Trace(arrival_s=np.arange(50) / 5, input_tokens=np.full(50, 20), output_tokens=np.arange(50) % 7 + 1)
+    trace = Trace(
+        arrival_s=np.arange(50) / 5,
+        input_tokens=np.full(50, 20),
+        output_tokens=np.arange(50) % 7 + 1,
+    )
     comparison = compare(trace, ["vllm"], request_rate=10, replications=2, **FAST)
     first, second = (comparison.summaries.loc[("vllm", i)] for i in (0, 1))
-    assert comparison.results["vllm"].requests["arrival_s"].to_numpy() == pytest.approx(trace.arrival_s / 2)
+    assert comparison.results["vllm"].requests["arrival_s"].to_numpy() == pytest.approx(
+        trace.arrival_s / 2
+    )
     assert first["total_output_tokens"] != second["total_output_tokens"]  # rows drawn anew
     assert comparison.best_static is None and "over_best_static" not in comparison.gain
     assert comparison.verdict.startswith("Continuous batching (vllm) serves ")
@@ -165,15 +179,25 @@ def test_the_door_beside_the_bus_is_the_last_continuous_policy():
 
 def test_saturated_rates_leave_out_filling_and_draining():
     # Ten answers a second, but for a slow start and a long end.
-    finish = np.concatenate([np.linspace(50, 100, 50), 100 + np.arange(1, 301) / 10, np.full(10, 500.0)])
+    finish = np.concatenate(
+        [np.linspace(50, 100, 50), 100 + np.arange(1, 301) / 10, np.full(10, 500.0)]
+    )
     admitted = np.concatenate([np.zeros(50), finish[:310] - 1e-9])
-    columns = {"arrival_s": 0.0, "first_scheduled_s": admitted, "finish_s": finish, "output_tokens": 7, "replica": 0}
+    columns = {
+        "arrival_s": 0.0,
+        "first_scheduled_s": admitted,
+        "finish_s": finish,
+        "output_tokens": 7,
+        "replica": 0,
+    }
     requests = pd.DataFrame({**columns, "status": "finished"})
     rates = saturated_rates(requests, {})
     assert rates["request_throughput"] == pytest.approx(10, rel=0.01)
     assert rates["output_throughput"] == pytest.approx(70, rel=0.01)
     pd.testing.assert_series_equal(burst_rates(requests, {}), rates)
-    late = requests.assign(arrival_s=np.linspace(0, 120, len(requests)))  # some come while rates are counted
+    late = requests.assign(
+        arrival_s=np.linspace(0, 120, len(requests))
+    )  # some come while rates are counted
     assert burst_rates(late, {}).isna().all()
     late.loc[late["arrival_s"] > 90, "status"] = "refused: too long"
     assert burst_rates(late, {}).notna().all()  # what is refused is no load
@@ -182,7 +206,9 @@ def test_saturated_rates_leave_out_filling_and_draining():
 @pytest.mark.parametrize(("num_batches", "known"), [(2, False), (3, True)])
 def test_saturated_rates_want_three_static_batches(num_batches, known):
     trace = Trace(
-        arrival_s=[0.0] * 4 * num_batches, input_tokens=[5] * 4 * num_batches, output_tokens=[3, 9] * 2 * num_batches
+        arrival_s=[0.0] * 4 * num_batches,
+        input_tokens=[5] * 4 * num_batches,
+        output_tokens=[3, 9] * 2 * num_batches,
     )
     table = {"policy": [{"name": "static", "batch_size": 4}], **FAST}
     config = Config.from_table(table)
@@ -228,9 +254,13 @@ def test_the_ladder_multiplies_up_to_the_gain(comparison):
     ladder = comparison.ladder
     best = comparison.results[comparison.best_static].meta["num_slots"]
     assert list(ladder.index) == [
-        "static", f"+ best batch size ({best})", "+ finished rows skipped", f"orca (oracle), {best} slots",
-        f"vllm, {best} slots", "vllm",
-    ]  # fmt: skip
+        "static",
+        f"+ best batch size ({best})",
+        "+ finished rows skipped",
+        f"orca (oracle), {best} slots",
+        f"vllm, {best} slots",
+        "vllm",
+    ]
     assert ladder["factor"].prod() == pytest.approx(comparison.gain.loc["vllm", "over_static"])
     assert ladder["over_static"].to_numpy() == pytest.approx(ladder["factor"].cumprod().to_numpy())
     tokens_per_s = comparison.capacities["output_throughput"].groupby("policy").mean()
@@ -268,10 +298,13 @@ def test_an_interval_wider_than_its_value_is_called_undecided(comparison):
 
 
 def test_a_step_of_the_ladder_that_loses_is_shown():
-    # Where an iteration with a prompt in it costs much, few prompts at a time lose against whole batches of them.
+    # Where an iteration with a prompt in it costs much, few prompts at a time lose against whole
+    # batches of them.
     eager = {"name": "calibrated", "base_s": 0.001, "eager_s": 0.05}
     policies = [{"name": "static", "batch_size": 16}, {"name": "vllm", "max_num_seqs": 16}]
-    comparison = compare({**LAWS, "arrival": 6.0}, policies, replications=2, **(FAST | {"step_time": eager}))
+    comparison = compare(
+        {**LAWS, "arrival": 6.0}, policies, replications=2, **(FAST | {"step_time": eager})
+    )
     steps = comparison.ladder["factor"]
     assert list(steps.index) == [
         "static",
@@ -281,7 +314,10 @@ def test_a_step_of_the_ladder_that_loses_is_shown():
         "vllm",
     ]
     assert steps["orca (oracle), 16 slots"] < 1
-    assert f"{steps['orca (oracle), 16 slots']:.2f}×" in dict(ladder_rows(comparison))["orca (oracle), 16 slots"][1]
+    assert (
+        f"{steps['orca (oracle), 16 slots']:.2f}×"
+        in dict(ladder_rows(comparison))["orca (oracle), 16 slots"][1]
+    )
 
 
 @pytest.mark.parametrize("policies", [["vllm"], ["static"], ["dynamic", "vllm"]])
@@ -294,8 +330,12 @@ def test_there_is_no_ladder_without_static_and_vllm(policies):
 
 def test_refused_requests_are_counted_and_are_no_load():
     files = [CASES / f"06-{name}.csv" for name in ("fifth-refused", "without-the-refused")]
-    with_refused, without = (compare(file, ["static", "dynamic", "orca", "vllm"], replications=1) for file in files)
-    assert (with_refused.summaries["num_refused"] == 120).all() and (without.summaries["num_refused"] == 0).all()
+    with_refused, without = (
+        compare(file, ["static", "dynamic", "orca", "vllm"], replications=1) for file in files
+    )
+    assert (with_refused.summaries["num_refused"] == 120).all() and (
+        without.summaries["num_refused"] == 0
+    ).all()
     assert not with_refused.summaries["saturated"].any()
     for column, relative in (
         ("offered_load", 0.002),
@@ -303,15 +343,23 @@ def test_refused_requests_are_counted_and_are_no_load():
         ("request_throughput", 0.002),
     ):
         expected = without.table[column].to_numpy()
-        assert with_refused.table[column].to_numpy() == pytest.approx(expected, rel=relative, nan_ok=True)
+        assert with_refused.table[column].to_numpy() == pytest.approx(
+            expected, rel=relative, nan_ok=True
+        )
     for column in ("p99_ttft_ms", "num_slots", "kv_wasted_share", "slot_use"):
-        expected = without.table[column].to_numpy()  # static waits a second longer to learn that no arrival is left
-        assert with_refused.table[column].to_numpy() == pytest.approx(expected, rel=0.002, nan_ok=True)
+        expected = without.table[
+            column
+        ].to_numpy()  # static waits a second longer to learn that no arrival is left
+        assert with_refused.table[column].to_numpy() == pytest.approx(
+            expected, rel=0.002, nan_ok=True
+        )
     assert with_refused.verdict.replace(REFUSED, "") == without.verdict
     assert REFUSED in with_refused.verdict
 
 
-REFUSED = " 120 of 600 requests are refused, which are no load: 400100 tokens exceed max_model_len 1024."
+REFUSED = (
+    " 120 of 600 requests are refused, which are no load: 400100 tokens exceed max_model_len 1024."
+)
 
 
 @pytest.fixture(scope="module")
@@ -321,13 +369,27 @@ def saved(comparison, tmp_path_factory):
 
 def test_the_folder_has_tables_results_and_pictures(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
-        "capacities.csv", "comparison.json", "gain.csv", "intervals.csv", "ladder.csv", "plots", "replications.csv",
-        "results", "rungs.csv", "table.csv",
-    ]  # fmt: skip
+        "capacities.csv",
+        "comparison.json",
+        "gain.csv",
+        "intervals.csv",
+        "ladder.csv",
+        "plots",
+        "replications.csv",
+        "results",
+        "rungs.csv",
+        "table.csv",
+    ]
     assert sorted(path.name for path in (saved / "plots").iterdir()) == [
-        "compare.png", "compare.svg", "gain.png", "gain.svg", "ladder.png", "ladder.svg", "timeline.png",
+        "compare.png",
+        "compare.svg",
+        "gain.png",
+        "gain.svg",
+        "ladder.png",
+        "ladder.svg",
+        "timeline.png",
         "timeline.svg",
-    ]  # fmt: skip
+    ]
 
 
 def test_what_is_saved_reads_back(saved, comparison):
@@ -347,14 +409,19 @@ def test_a_comparison_can_be_repeated_from_what_it_noted(saved, comparison):
 
 
 def test_json_has_neither_nan_nor_infinity(comparison):
-    assert json.loads(json.dumps(to_json(comparison), allow_nan=False))["results"] == comparison.policies
+    assert (
+        json.loads(json.dumps(to_json(comparison), allow_nan=False))["results"]
+        == comparison.policies
+    )
 
 
 def test_one_timeline_holds_all_policies(comparison, tmp_path):
     to_perfetto(comparison, tmp_path / "all.json")
     events = json.loads((tmp_path / "all.json").read_text())["traceEvents"]
     processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
-    assert processes == {number: f"{policy}, replica 0" for number, policy in enumerate(comparison.policies)}
+    assert processes == {
+        number: f"{policy}, replica 0" for number, policy in enumerate(comparison.policies)
+    }
 
 
 def test_a_folder_without_a_comparison_is_one_sentence(tmp_path):

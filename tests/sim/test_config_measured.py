@@ -7,7 +7,10 @@ from busdoor.comparison.demo import introductory_scenario
 from busdoor.config import Config, load_config
 from busdoor.config.limits import limits_for
 
-STEP_TIME = {"name": "calibrated", "path": "vllm-cpu"}  # 200 blocks of 32; 16 requests, 256 tokens an iteration
+STEP_TIME = {
+    "name": "calibrated",
+    "path": "vllm-cpu",
+}  # 200 blocks of 32; 16 requests, 256 tokens an iteration
 
 
 def limits(config):
@@ -25,7 +28,11 @@ def test_memory_and_limits_are_the_measured_servers():
 
 
 def test_what_is_said_wins():
-    table = {"step_time": STEP_TIME, "kv": {"num_blocks": 7}, "policy": {"name": "vllm", "max_num_seqs": 3}}
+    table = {
+        "step_time": STEP_TIME,
+        "kv": {"num_blocks": 7},
+        "policy": {"name": "vllm", "max_num_seqs": 3},
+    }
     config = Config.from_table(table)
     assert (config.kv.num_blocks, config.kv.block_size) == (7, 16)
     assert limits(config) == [(3, 256)]
@@ -40,7 +47,10 @@ def pools_of(config):
     """Memory and limits of the servers of each pool."""
     memory = [(pool.kv.num_blocks, pool.kv.block_size) for pool in config.pools]
     own = [pool.policy_of(config.policies[0]).config for pool in config.pools]
-    return [(*kv, policy.max_num_seqs, policy.max_num_batched_tokens) for kv, policy in zip(memory, own, strict=True)]
+    return [
+        (*kv, policy.max_num_seqs, policy.max_num_batched_tokens)
+        for kv, policy in zip(memory, own, strict=True)
+    ]
 
 
 MEASURED, ROOFLINE = (200, 32, 16, 256), (None, 16, 1024, 8192)
@@ -65,7 +75,10 @@ def test_a_pool_is_the_server_that_its_step_time_was_measured_on(outside, pools,
 
 
 def test_it_is_named_in_place_of_a_gpu():
-    assert Config.from_table({"step_time": STEP_TIME, "policy": "vllm"}).where == "vllm-cpu (calibrated)"
+    assert (
+        Config.from_table({"step_time": STEP_TIME, "policy": "vllm"}).where
+        == "vllm-cpu (calibrated)"
+    )
     assert Config.from_table({"policy": "vllm"}).where == "h100 with llama-3.1-8b"
     several = {"step_time": STEP_TIME, "policy": "vllm", "cluster": {"replicas": 3}}
     assert Config.from_table(several).where == "3 × vllm-cpu (calibrated)"
@@ -73,20 +86,38 @@ def test_it_is_named_in_place_of_a_gpu():
 
 def test_a_file_lies_beside_the_configuration(tmp_path):
     runs = [run for run in introductory_scenario() for _ in range(8)]
-    found = calibrate(runs, [f"run {i}" for i in range(len(runs))], without=["eager_s", "per_chunk_s", "per_token_s",
-                      "per_prefill_pair_s", "per_context_s", "per_request_s"], name="toy")  # fmt: skip
+    found = calibrate(
+        runs,
+        [f"run {i}" for i in range(len(runs))],
+        without=[
+            "eager_s",
+            "per_chunk_s",
+            "per_token_s",
+            "per_prefill_pair_s",
+            "per_context_s",
+            "per_request_s",
+        ],
+        name="toy",
+    )
     found.save(tmp_path / "toy.toml")
     assert Calibration.load(tmp_path / "toy.toml").about.get("server") == found.about["server"]
-    (tmp_path / "run.toml").write_text('[step_time]\nname = "calibrated"\npath = "toy.toml"\n[policy]\nname = "vllm"\n')
+    (tmp_path / "run.toml").write_text(
+        '[step_time]\nname = "calibrated"\npath = "toy.toml"\n[policy]\nname = "vllm"\n'
+    )
     config = load_config(tmp_path / "run.toml")
     assert config.where == "toy (calibrated)"
     assert config.kv.num_blocks == found.about["server"].get("num_blocks")
 
 
 def test_a_path_says_that_it_is_a_calibration():
-    assert Config.from_table({"step_time": {"path": "vllm-cpu"}, "policy": "vllm"}).where == "vllm-cpu (calibrated)"
+    assert (
+        Config.from_table({"step_time": {"path": "vllm-cpu"}, "policy": "vllm"}).where
+        == "vllm-cpu (calibrated)"
+    )
 
 
 def test_a_file_that_is_not_there_is_blamed_on_the_step_time(tmp_path):
     with pytest.raises(ValueError, match=r"no-such\.toml"):
-        Config.from_table({"step_time": {"name": "calibrated", "path": "no-such.toml"}, "policy": "vllm"})
+        Config.from_table(
+            {"step_time": {"name": "calibrated", "path": "no-such.toml"}, "policy": "vllm"}
+        )

@@ -1,4 +1,4 @@
-"""Configurations of others: every mistake is one sentence with file and line, and nothing in a file is dropped."""
+"""Others' configurations: mistakes name file and line, and nothing is dropped."""
 
 from itertools import islice, product
 from pathlib import Path
@@ -33,11 +33,16 @@ def said(capsys, *arguments):
 @pytest.mark.parametrize(
     ("file", "sentence"),
     {
-        "07_typo_workload_ignored/typo": "line 2: [workload] request_ratee: unknown; did you mean request_rate?",
-        "11_toml/gpu_float": "line 13: [gpu] name: 1e-320 is not a GPU of the catalogue; it has to be a name (",
-        "11_toml/max_model_len_1": "line 11: [kv] max_model_len = 1: input should be greater than or equal to 2",
-        "11_toml/process_list": "line 5: [workload] input_tokens: give mu and sigma, or mean and median",
-        "05_mathtext_label/nul": "line 11: [policy] label: 'a\\x00b' has a character that cannot be shown; use letters",
+        "07_typo_workload_ignored/typo": "line 2: [workload] request_ratee: unknown; did you mean "
+        "request_rate?",
+        "11_toml/gpu_float": "line 13: [gpu] name: 1e-320 is not a GPU of the catalogue; it has "
+        "to be a name (",
+        "11_toml/max_model_len_1": "line 11: [kv] max_model_len = 1: input should be greater than "
+        "or equal to 2",
+        "11_toml/process_list": "line 5: [workload] input_tokens: give mu and sigma, or mean and "
+        "median",
+        "05_mathtext_label/nul": "line 11: [policy] label: 'a\\x00b' has a character that cannot "
+        "be shown; use letters",
     }.items(),
 )
 def test_a_file_of_the_robustness_cases_is_refused_with_file_and_line(file, sentence, capsys):
@@ -49,22 +54,38 @@ def test_a_file_of_the_robustness_cases_is_refused_with_file_and_line(file, sent
 @pytest.mark.parametrize(
     ("text", "flags", "sentence"),
     [
-        ('[step_time]\nname = "linear"\nbase_ss = 1', ["--step-time", "vllm-cpu"], "line 3: [step_time] base_ss: unk"),
-        ('[policy]\nname = "vllm"\nmax_num_seq = 1', ["--policy", "static"], "line 3: [policy] max_num_seq: unknown"),
+        (
+            '[step_time]\nname = "linear"\nbase_ss = 1',
+            ["--step-time", "vllm-cpu"],
+            "line 3: [step_time] base_ss: unk",
+        ),
+        (
+            '[policy]\nname = "vllm"\nmax_num_seq = 1',
+            ["--policy", "static"],
+            "line 3: [policy] max_num_seq: unknown",
+        ),
         (
             '[workload]\narrival = {process = ["a", 1]}',
             [],
             "line 2: [workload] arrival: arrivals {'process': ['a', 1]}",
         ),
         ("[workload]\nname = 3", [], "line 2: [workload] name = 3: input should be a valid string"),
-        ("[kv]\nnum_blockss = 3", [], "line 2: [kv] num_blockss: unknown; did you mean num_blocks?"),
+        (
+            "[kv]\nnum_blockss = 3",
+            [],
+            "line 2: [kv] num_blockss: unknown; did you mean num_blocks?",
+        ),
         ("[gpu]\nbandwith = 3", ["--gpu", "h200"], "line 2: [gpu] bandwith: unknown; it may have "),
     ],
 )
-def test_a_mistake_in_what_a_flag_replaces_is_told_all_the_same(tmp_path, text, flags, sentence, capsys):
+def test_a_mistake_in_what_a_flag_replaces_is_told_all_the_same(
+    tmp_path, text, flags, sentence, capsys
+):
     file = tmp_path / "a.toml"
     file.write_text(text)
-    assert said(capsys, "simulate", "azure-conv", "--config", file, *flags).startswith(f"{file}, {sentence}")
+    assert said(capsys, "simulate", "azure-conv", "--config", file, *flags).startswith(
+        f"{file}, {sentence}"
+    )
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
@@ -81,7 +102,9 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
         "a = " + "[" * 5000 + "]" * 5000: "a.toml: its tables and lists nest deeper than 32 levels",
         "a = " + "[" * 40 + "]" * 40: "a.toml: a: its tables and lists nest deeper than 32 levels",
         ".".join("a" * 40) + " = 1": "a.toml: a: its tables and lists nest deeper than 32 levels",
-        "[" + ".".join("a" * 5000) + "]": "a.toml: a: its tables and lists nest deeper than 32 levels",
+        "["
+        + ".".join("a" * 5000)
+        + "]": "a.toml: a: its tables and lists nest deeper than 32 levels",
         "seed = " + "1" * 10_000: "a.toml: an integer has more than 64 bits",
         "seed = 9223372036854775808": "a.toml: seed: an integer has more than 64 bits",
     }.items(),
@@ -102,7 +125,9 @@ def test_a_flags_value_has_the_same_bounds():
 def test_a_file_that_is_no_configuration_by_its_size_is_not_read_whole(tmp_path):
     file = tmp_path / "big.toml"
     file.write_text("#" * (MAX_BYTES + 1))
-    with pytest.raises(ValueError, match=r"big\.toml has more than 1,048,576 bytes, so it is no configuration"):
+    with pytest.raises(
+        ValueError, match=r"big\.toml has more than 1,048,576 bytes, so it is no configuration"
+    ):
         load_config(file)
 
 
@@ -115,20 +140,40 @@ def test_a_rate_of_a_flag_wins_over_a_files_time_scale(tmp_path, capsys, monkeyp
 
 
 def test_a_seed_of_a_flag_wins_over_the_workloads_own_and_a_gpu_loses_the_other_ones_price():
-    merged = merge({"workload": {"seed": 3}, "gpu": {"name": "h100", "price_per_hour": 2.5}}, {"seed": 5})
+    merged = merge(
+        {"workload": {"seed": 3}, "gpu": {"name": "h100", "price_per_hour": 2.5}}, {"seed": 5}
+    )
     assert merged == {"workload": {}, "gpu": {"name": "h100", "price_per_hour": 2.5}, "seed": 5}
     assert merge(merged, {"gpu": {"name": "h200"}})["gpu"] == {"name": "h200"}
 
 
-@pytest.mark.parametrize(("table", "key"), [("kv", "block_size"), ("gpu", "tp"), ("workload", "num_requests")])
+@pytest.mark.parametrize(
+    ("table", "key"), [("kv", "block_size"), ("gpu", "tp"), ("workload", "num_requests")]
+)
 def test_a_boolean_is_no_number(table, key):
-    with pytest.raises(ValueError, match=rf"\[{table}\] {key} = True: it has to be a number, not a boolean"):
+    with pytest.raises(
+        ValueError, match=rf"\[{table}\] {key} = True: it has to be a number, not a boolean"
+    ):
         Config.from_table({table: {key: True}})
-    with pytest.raises(ValueError, match="poisson request_rate = True: it has to be a number, not a boolean"):
+    with pytest.raises(
+        ValueError, match="poisson request_rate = True: it has to be a number, not a boolean"
+    ):
         Config.from_table({"workload": {"arrival": {"process": "poisson", "request_rate": True}}})
 
 
-LABELS = ["a b", "a-b", "A b", "..", "/abs", "../../x", "a/b", "...", "$\\frac$", "é", "static (batch_size 16)"]
+LABELS = [
+    "a b",
+    "a-b",
+    "A b",
+    "..",
+    "/abs",
+    "../../x",
+    "a/b",
+    "...",
+    "$\\frac$",
+    "é",
+    "static (batch_size 16)",
+]
 
 
 def test_every_label_has_a_folder_of_its_own_inside_the_results():
@@ -143,7 +188,9 @@ def test_every_label_has_a_folder_of_its_own_inside_the_results():
     )
 
 
-@pytest.mark.parametrize("label", ["\x1b[31m", "a\nb", "\u202eabc", "x" * 101, "=1+1", "@x", "-2", 3, True, ["a"]])
+@pytest.mark.parametrize(
+    "label", ["\x1b[31m", "a\nb", "\u202eabc", "x" * 101, "=1+1", "@x", "-2", 3, True, ["a"]]
+)
 def test_a_label_that_cannot_be_shown_is_refused(label):
     with pytest.raises(ValueError, match=r"^\[policy\] label"):
         Config.from_table({"policy": {"name": "vllm", "label": label}})
@@ -179,7 +226,18 @@ WEIRD: tuple[object, ...] = (
     "os:system",
     "\0",
 )
-WEIRD += ([], [1], ["a", 1], {}, {"a": 1}, {"name": [1]}, {"type": ["a"]}, {"process": ["a"]}, [{}], [None])
+WEIRD += (
+    [],
+    [1],
+    ["a", 1],
+    {},
+    {"a": 1},
+    {"name": [1]},
+    {"type": ["a"]},
+    {"process": ["a"]},
+    [{}],
+    [None],
+)
 OF_LAWS = (
     "type",
     "process",
@@ -202,7 +260,11 @@ def keys():
     yield from (("workload", key) for key in ("base", *Workload.__dataclass_fields__))
     laws = ("input_tokens", "arrival", "multi_turn", "shared_prefix", "lengths", "timeout_s")
     yield from (("workload", law, key) for law, key in product(laws, OF_LAWS))
-    yield from (("gpu", part, key) for part in ("name", "model") for key in ("name", "memory_gib", "hidden_size"))
+    yield from (
+        ("gpu", part, key)
+        for part in ("name", "model")
+        for key in ("name", "memory_gib", "hidden_size")
+    )
     yield from (("slo", key) for key in ("ttft", "ttft_p99", "goodput", "preset"))
     yield from (("cluster", key) for key in ("replicas", "router", "link_bytes_per_s", "pool"))
 
@@ -233,10 +295,19 @@ def test_a_value_of_the_wrong_kind_is_one_sentence_wherever_it_stands(every):
 
 def test_two_policies_never_share_a_label():
     tables = [{"name": "vllm"}, {"name": "vllm"}, {"name": "static", "label": "vllm (1)"}]
-    with pytest.raises(ValueError, match=r"^\[policy\] label = 'vllm \(1\)': 2 policies would have it"):
+    with pytest.raises(
+        ValueError, match=r"^\[policy\] label = 'vllm \(1\)': 2 policies would have it"
+    ):
         Config.from_table({"policy": tables})
 
 
 def test_a_mistake_in_a_table_that_is_swept_is_told():
-    with pytest.raises(ValueError, match=r"\[workload\] request_ratee: unknown; did you mean request_rate\?"):
-        plan({"workload": {"request_ratee": 3.0}, "sweep": {"workload.name": ["azure-conv", "azure-code"]}})
+    with pytest.raises(
+        ValueError, match=r"\[workload\] request_ratee: unknown; did you mean request_rate\?"
+    ):
+        plan(
+            {
+                "workload": {"request_ratee": 3.0},
+                "sweep": {"workload.name": ["azure-conv", "azure-code"]},
+            }
+        )

@@ -11,7 +11,9 @@ from busdoor.kv.contiguous import ContiguousKV
 
 def test_takes_the_first_hole_that_is_large_enough():
     kv = ContiguousKV(100)
-    assert [kv.reserve(key, size) for key, size in (("a", 10), ("b", 30), ("c", 20), ("d", 40))] == [0, 10, 40, 60]
+    assert [
+        kv.reserve(key, size) for key, size in (("a", 10), ("b", 30), ("c", 20), ("d", 40))
+    ] == [0, 10, 40, 60]
     kv.free("b")
     kv.free("d")
     assert kv.holes() == [(10, 30), (60, 40)]
@@ -37,7 +39,9 @@ def test_free_slots_that_lie_apart_are_fragmentation():
 def test_says_what_is_wrong():
     kv = ContiguousKV(10)
     kv.reserve("a", 5)
-    with pytest.raises(ValueError, match="a wants 2 token slots; it must want 1 or more, and hold none"):
+    with pytest.raises(
+        ValueError, match="a wants 2 token slots; it must want 1 or more, and hold none"
+    ):
         kv.reserve("a", 2)
     with pytest.raises(ValueError, match="b wants 0 token slots"):
         kv.reserve("b", 0)

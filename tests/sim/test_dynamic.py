@@ -12,7 +12,7 @@ from busdoor_workloads import Trace
 
 
 def batches(lengths, batch_size, num_tokens=10**6, **options):
-    """Let requests of (input, output) tokens arrive at once; return the ids of every batch in turn."""
+    """Let requests of (input, output) tokens arrive at once; return every batch's ids."""
     policy = DynamicPolicy(ContiguousKV(num_tokens), batch_size, 10**4, **options)
     for i, (inputs, outputs) in enumerate(lengths):
         policy.add(Request(i, 0.0, inputs, outputs, max_output_tokens=outputs))
@@ -55,8 +55,12 @@ def test_fewer_where_the_likes_would_not_fit():
 
 
 def seconds(arrival_s, **fields):
-    arriving = Trace(arrival_s=arrival_s, input_tokens=[1] * len(arrival_s), output_tokens=[4] * len(arrival_s))
-    policy = policy_config("dynamic", **fields).build(KVConfig(num_blocks=1000, max_model_len=100), arriving)
+    arriving = Trace(
+        arrival_s=arrival_s, input_tokens=[1] * len(arrival_s), output_tokens=[4] * len(arrival_s)
+    )
+    policy = policy_config("dynamic", **fields).build(
+        KVConfig(num_blocks=1000, max_model_len=100), arriving
+    )
     table = simulate(arriving, policy, LinearStepTime(base_s=1.0)).requests
     return table["first_scheduled_s"].round(9).tolist()
 

@@ -28,7 +28,12 @@ def config(**tables):
 @pytest.mark.parametrize("name", engine_names())
 def test_every_value_of_a_preset_has_its_source(name):
     preset = engine(name)
-    numbers = {"host_per_step_s", "host_per_request_s", "frontend_per_request_s", "frontend_per_token_s"}
+    numbers = {
+        "host_per_step_s",
+        "host_per_request_s",
+        "frontend_per_request_s",
+        "frontend_per_token_s",
+    }
     numbers |= {"max_num_batched_tokens", "max_num_seqs", "gpu_memory_utilization", "lookahead"}
     given = {key for key in numbers if getattr(preset, key)}
     assert given <= preset.sources.keys()
@@ -38,7 +43,9 @@ def test_every_value_of_a_preset_has_its_source(name):
 def test_the_host_of_a_step_is_the_engines():
     fields = {"gpu": "h100", "model": "llama-3.1-8b"}
     host = {"name": "mine", "host_per_step_s": 2e-3, "host_per_request_s": 1e-5}
-    none, mine = (make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, host))
+    none, mine = (
+        make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, host)
+    )
     batch = Batch(num_decode_tokens=50, decode_context_tokens=5000)
     assert mine.duration_s(batch) - none.duration_s(batch) == pytest.approx(2e-3 + 50 * 1e-5)
 
@@ -46,17 +53,21 @@ def test_the_host_of_a_step_is_the_engines():
 def test_tensor_parallel_has_host_terms_of_its_own():
     decode = Batch(num_decode_tokens=50, decode_context_tokens=5000)
     fields = {"gpu": "h100", "model": "qwen3-32b", "tp": 2}
-    none, vllm = (make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, "vllm"))
+    none, vllm = (
+        make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, "vllm")
+    )
     assert vllm.duration_s(decode) - none.duration_s(decode) == pytest.approx(1.3e-3 + 50 * 48e-6)
 
 
 def test_trtllm_holds_twice_the_tokens_beside_weights_in_fp8():
-    """What made it 48 % too fast at 128 in flight: with keys in 16 bits half as many requests ran at once."""
+    """What made it 48 % too fast at 128 in flight: 16-bit keys, so half as many at once."""
     fp8 = {"gpu": {"name": "h100", "model": "qwen3-32b", "weight_dtype": "fp8"}}
     trtllm, vllm = (config(engine=name, **fp8).gpu for name in ("trtllm", "vllm"))
     assert trtllm.kv_dtype == "fp8"
     assert trtllm.num_blocks(16) > 2 * vllm.num_blocks(16)
-    wide = config(engine="trtllm", gpu={**fp8["gpu"], "kv_dtype": "bf16", "gpu_memory_utilization": 0.92}).gpu
+    wide = config(
+        engine="trtllm", gpu={**fp8["gpu"], "kv_dtype": "bf16", "gpu_memory_utilization": 0.92}
+    ).gpu
     assert wide.num_blocks(16) == vllm.num_blocks(16)
 
 
@@ -75,7 +86,9 @@ def test_how_far_off_is_said_for_every_kind_of_server(name):
         for dtype in ("bf16", "fp8", "int4"):
             said = preset.accuracy(tp, dtype)
             records = [
-                c for c in preset.checked if (c.bits, c.tensor_parallel) == ({"bf16": 16, "fp8": 8}.get(dtype), tp > 1)
+                c
+                for c in preset.checked
+                if (c.bits, c.tensor_parallel) == ({"bf16": 16, "fp8": 8}.get(dtype), tp > 1)
             ]
             assert said.startswith("TPOT was" if records else "not checked")
 
@@ -103,12 +116,16 @@ def test_an_engine_sets_limits_and_memory_where_the_user_is_silent():
     settled = config(engine=mine)
     assert settled.policies[1].config.max_num_seqs == 96
     assert settled.gpu.gpu_memory_utilization == 0.8
-    given = config(engine=mine, policy={"name": "vllm", "max_num_seqs": 8}, gpu={"gpu_memory_utilization": 0.5})
+    given = config(
+        engine=mine, policy={"name": "vllm", "max_num_seqs": 8}, gpu={"gpu_memory_utilization": 0.5}
+    )
     assert (given.policies[0].config.max_num_seqs, given.gpu.gpu_memory_utilization) == (8, 0.5)
 
 
 def test_an_engine_of_ones_own_survives_the_way_through_a_file():
-    settled = config(engine={"name": "vllm", "host_per_step_s": 1e-3, "sources": {"host_per_step_s": "measured"}})
+    settled = config(
+        engine={"name": "vllm", "host_per_step_s": 1e-3, "sources": {"host_per_step_s": "measured"}}
+    )
     again = Config.from_table(settled.to_dict())
     assert again == settled
     assert again.step_time.host_s == (1e-3, engine("vllm").host_per_request_s)
@@ -157,7 +174,9 @@ FRONT_END = {"name": "mine", "frontend_per_request_s": 0.25, "frontend_per_token
 
 
 def served(trace, front_end=None, **options):
-    policy = policy_config("vllm", max_num_seqs=4).build(KVConfig(num_blocks=1000, max_model_len=512))
+    policy = policy_config("vllm", max_num_seqs=4).build(
+        KVConfig(num_blocks=1000, max_model_len=512)
+    )
     return simulate(trace, policy, LinearStepTime(base_s=1.0), engine=front_end, **options).requests
 
 
@@ -184,7 +203,9 @@ def test_a_closed_loop_pays_the_front_end_with_every_request():
 
 def test_a_client_counts_the_front_end_in_its_patience():
     trace = Trace(arrival_s=[0.0], input_tokens=[75], output_tokens=[6], timeout_s=[5.5])
-    assert served(trace, FRONT_END, lookahead=0)["status"].tolist() == ["abandoned"]  # at 5.5 s of 7
+    assert served(trace, FRONT_END, lookahead=0)["status"].tolist() == [
+        "abandoned"
+    ]  # at 5.5 s of 7
     assert served(trace, lookahead=0)["status"].tolist() == ["finished"]
 
 
@@ -200,7 +221,9 @@ def test_a_configuration_runs_with_its_engines_front_end(cluster):
     trace = Trace(arrival_s=[0.0, 5.0], input_tokens=[100, 100], output_tokens=[3, 3])
     results = []
     for delay_s in (0.0, 0.1):
-        settled = config(engine={"name": "mine", "frontend_per_request_s": delay_s}, policy="vllm", **tables)
+        settled = config(
+            engine={"name": "mine", "frontend_per_request_s": delay_s}, policy="vllm", **tables
+        )
         results.append(run(settled, settled.policies[0], trace, limits_for(settled, [trace])))
     fast, slow = (result.requests["first_token_s"] for result in results)
     np.testing.assert_allclose(slow - fast, 0.1, rtol=1e-6)
@@ -221,7 +244,9 @@ def test_every_answer_names_its_engine_and_what_was_checked(tmp_path, monkeypatc
     assert main(["simulate", "azure-conv", *flags, "--out", "run"]) == 0
     assert checked in " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "run/meta.json").read_text())["prediction"] == said
-    result = busdoor.compare("azure-conv", ["vllm"], num_requests=20, replications=1, gpu_options={"tp": 2})
+    result = busdoor.compare(
+        "azure-conv", ["vllm"], num_requests=20, replications=1, gpu_options={"tp": 2}
+    )
     assert "lookahead 1" in result.config.prediction
 
 

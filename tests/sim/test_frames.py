@@ -13,7 +13,9 @@ FRAME = TRACE.to_frame()
 
 
 def test_compare_takes_it():
-    of_frame, of_trace = (compare(load, ["static", "vllm"], replications=2) for load in (FRAME, TRACE))
+    of_frame, of_trace = (
+        compare(load, ["static", "vllm"], replications=2) for load in (FRAME, TRACE)
+    )
     pd.testing.assert_frame_equal(of_frame.table, of_trace.table)
 
 
@@ -25,7 +27,9 @@ def test_find_capacity_takes_it():
 
 def test_simulate_takes_it():
     def finished(load):
-        policy = VllmPolicy(PagedKV(4000, 16), max_num_seqs=64, max_num_batched_tokens=2048, max_model_len=16384)
+        policy = VllmPolicy(
+            PagedKV(4000, 16), max_num_seqs=64, max_num_batched_tokens=2048, max_model_len=16384
+        )
         return simulate(load, policy, LinearStepTime(base_s=0.01)).requests
 
     pd.testing.assert_frame_equal(finished(FRAME), finished(TRACE))
@@ -46,7 +50,9 @@ class TestWhatIsWrong:
             ask(FRAME.iloc[:0])
 
     def test_what_is_no_workload(self, ask):
-        with pytest.raises(ValueError, match="workload is of type list; it has to be a Trace, a data frame, a name"):
+        with pytest.raises(
+            ValueError, match="workload is of type list; it has to be a Trace, a data frame, a name"
+        ):
             ask([1, 2, 3])
 
 

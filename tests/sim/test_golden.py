@@ -1,4 +1,4 @@
-"""The `vllm` policy takes the decisions that the real vLLM 0.32 V1 scheduler took (tests/golden/README.md)."""
+"""The `vllm` policy decides as the real vLLM 0.32 V1 did (tests/golden/README.md)."""
 
 import json
 from pathlib import Path
@@ -17,24 +17,36 @@ from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 
 ROOT = Path(__file__).parents[2]
-CASES = sorted(path for path in (ROOT / "tests" / "golden").glob("*.json") if not path.name.endswith(".out.json"))
-AZURE = ROOT.parent / "shared" / "golden" / "vllm_v1" / "azure_conv.json"  # its lengths may not travel with the project
+CASES = sorted(
+    path
+    for path in (ROOT / "tests" / "golden").glob("*.json")
+    if not path.name.endswith(".out.json")
+)
+AZURE = (
+    ROOT.parent / "shared" / "golden" / "vllm_v1" / "azure_conv.json"
+)  # its lengths may not travel with the project
 
 
 def cases():
-    absent = pytest.mark.skipif(not AZURE.exists(), reason="the Azure case is not beside the project")
+    absent = pytest.mark.skipif(
+        not AZURE.exists(), reason="the Azure case is not beside the project"
+    )
     return [*CASES, pytest.param(AZURE, marks=absent)]
 
 
 def load(path):
-    """Return the trace in order of arrival, a function that makes a policy, the step time, and vLLM's decisions."""
-    case, expected = json.loads(path.read_text()), json.loads(path.with_suffix(".out.json").read_text())
+    """Return the trace by arrival, a policy factory, the step time, and vLLM's decisions."""
+    case, expected = (
+        json.loads(path.read_text()),
+        json.loads(path.with_suffix(".out.json").read_text()),
+    )
     config, requests = case["config"], case["requests"]
     order = sorted(range(len(requests)), key=lambda row: requests[row][0])
 
     def column(i, default):
         return [
-            requests[row][i] if len(requests[row]) > i and requests[row][i] is not None else default for row in order
+            requests[row][i] if len(requests[row]) > i and requests[row][i] is not None else default
+            for row in order
         ]
 
     trace = Trace(
@@ -47,7 +59,9 @@ def load(path):
     )
 
     def policy():
-        kv = (PrefixCachedKV if config["prefix_caching"] else PagedKV)(config["num_blocks"], config["block_size"])
+        kv = (PrefixCachedKV if config["prefix_caching"] else PagedKV)(
+            config["num_blocks"], config["block_size"]
+        )
         return VllmPolicy(
             kv,
             config["max_num_seqs"],
@@ -62,7 +76,9 @@ def load(path):
 
     latency = case["latency"]
     step_time = LinearStepTime(
-        base_s=latency["base"], per_token_s=latency["per_token"], per_context_s=latency["per_context"]
+        base_s=latency["base"],
+        per_token_s=latency["per_token"],
+        per_context_s=latency["per_context"],
     )
     return trace, policy, step_time, expected, order
 
@@ -97,12 +113,16 @@ def test_every_iteration_holds_vllms_batch(path):
 
     env = simpy.Environment()
     clients = Clients(env, trace, kv_block_size=policy.kv.block_size)
-    clients.start(Server(env, policy, step_time, step_by_step=True, recorder=Log(), on_leave=clients.left))
+    clients.start(
+        Server(env, policy, step_time, step_by_step=True, recorder=Log(), on_leave=clients.left)
+    )
     env.run()
 
     place = {row: i for i, row in enumerate(order)}
     assert len(seen) == len(expected["iterations"])
-    for (now_s, tokens, preempted), (start_s, _, items, out) in zip(seen, expected["iterations"], strict=True):
+    for (now_s, tokens, preempted), (start_s, _, items, out) in zip(
+        seen, expected["iterations"], strict=True
+    ):
         assert now_s == pytest.approx(start_s, rel=1e-9)
         assert tokens == {place[row]: num_tokens for row, num_tokens in items}
         assert preempted == sorted(place[row] for row in out)

@@ -52,7 +52,8 @@ def test_what_is_no_class_of_the_right_kind_is_refused_and_not_called(module, wh
 @pytest.mark.parametrize(("what", "name"), HALF.items())
 def test_a_class_without_its_abstract_methods_is_named_with_them(module, what, name):
     with pytest.raises(
-        ValueError, match=f"^'{module}:{name}' has no .*(schedule|durations_s|choose).*, which {what} need"
+        ValueError,
+        match=f"^'{module}:{name}' has no .*(schedule|durations_s|choose).*, which {what} need",
     ):
         MAKE[what](f"{module}:{name}")
 
@@ -78,7 +79,12 @@ def test_a_path_that_leads_nowhere_is_one_sentence(module, what, path, sentence)
 
 
 def test_a_command_refuses_what_a_configuration_names(module, tmp_path, capsys):
-    (tmp_path / "a.toml").write_text('[policy]\nname = "subprocess:Popen"\nargs = ["touch", "trace"]\n')
+    (tmp_path / "a.toml").write_text(
+        '[policy]\nname = "subprocess:Popen"\nargs = ["touch", "trace"]\n'
+    )
     assert main(["simulate", "azure-conv", "--num-requests", "3", "--config", "a.toml"]) == 2
-    assert "'subprocess:Popen' is not a policy; subclass busdoor.policies.base.Policy" in capsys.readouterr().err
+    assert (
+        "'subprocess:Popen' is not a policy; subclass busdoor.policies.base.Policy"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "trace").exists()

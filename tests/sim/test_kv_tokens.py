@@ -1,7 +1,8 @@
 """KV tokens beside those that vLLM logged: "GPU KV cache size: N tokens".
 
-Dense models within 5 %, mixtures within 10 %. Versions differ by up to 4 GiB of working space, so each line has that of
-its version: "0.9" is up to 0.11.0, "0.11" from 0.11.1 to 0.17, "0.18" from there on.
+Dense models within 5 %, mixtures within 10 %. Versions differ by up to 4 GiB of working space, so
+each line has that of its version: "0.9" is up to 0.11.0, "0.11" from 0.11.1 to 0.17, "0.18" from
+there on.
 """
 
 from typing import NamedTuple
@@ -23,16 +24,19 @@ class Line(NamedTuple):
     source: str
 
 
-# https://github.com/ashishkamra/vllm-memory-estimator test_data/validation_db.json: parsed logs of servers with
-# --gpu-memory-utilization 0.92, --max-model-len 8192 or 10000, and vLLM's default budget of the time, 8,192.
+# https://github.com/ashishkamra/vllm-memory-estimator test_data/validation_db.json: parsed logs of
+# servers with --gpu-memory-utilization 0.92, --max-model-len 8192 or 10000, and vLLM's default
+# budget of the time, 8,192.
 DB = "vllm-memory-estimator validation_db.json"
 AT_92 = {"gpu_memory_utilization": 0.92, "max_num_batched_tokens": 8192, "max_num_seqs": 1024}
 FP8 = AT_92 | {"weight_dtype": "fp8"}
-# https://github.com/inference-sim/sim-to-real-accuracy-validation tests of experiment/kv_cache_extractor.py, and
-# inference-sim/training exp-config.yaml: vLLM 0.15.1, --max-num-seqs 128 --max-num-batched-tokens 2048, default share.
+# https://github.com/inference-sim/sim-to-real-accuracy-validation tests of
+# experiment/kv_cache_extractor.py, and inference-sim/training exp-config.yaml: vLLM 0.15.1,
+# --max-num-seqs 128 --max-num-batched-tokens 2048, default share.
 SIM = "inference-sim, vLLM 0.15.1"
 AT_90 = {"gpu_memory_utilization": 0.9, "max_num_batched_tokens": 2048, "max_num_seqs": 128}
-# A Korean blog's "quantization-3way-benchmark" (jinwoong, 2026-08-19): vLLM 0.8.5.post1, defaults, AWS g6e.xlarge.
+# A Korean blog's "quantization-3way-benchmark" (jinwoong, 2026-08-19): vLLM 0.8.5.post1, defaults,
+# AWS g6e.xlarge.
 G6E = "quantization-3way-benchmark, vLLM 0.8.5"
 DEFAULTS = {"gpu_memory_utilization": 0.9}
 
@@ -53,7 +57,15 @@ DENSE = [
     Line("qwen2.5-7b", "l40s", 1, "0.9", 444_592, DEFAULTS, G6E),
     Line("qwen2.5-7b", "l40s", 1, "0.9", 553_216, DEFAULTS | {"weight_dtype": "fp8"}, G6E),
     Line("qwen2.5-7b", "l40s", 1, "0.9", 611_248, DEFAULTS | {"weight_dtype": "int4"}, G6E),
-    Line("qwen2.5-1.5b", "h200", 1, "0.18", 4_513_888, DEFAULTS, "docs/decisions.md of a benchmark, vLLM 0.19.1"),
+    Line(
+        "qwen2.5-1.5b",
+        "h200",
+        1,
+        "0.18",
+        4_513_888,
+        DEFAULTS,
+        "docs/decisions.md of a benchmark, vLLM 0.19.1",
+    ),
 ]
 MIXTURES = [
     Line("mixtral-8x7b", "h100", 2, "0.11", 440_176, AT_90, SIM),
@@ -65,9 +77,33 @@ MIXTURES = [
     Line("qwen3-235b-a22b", "h200", 4, "0.11", 284_080, AT_92, f"{DB}, 0.11.2"),
     Line("qwen3-235b-a22b", "h200", 4, "0.11", 1_475_472, FP8, f"{DB}, 0.11.2, expert parallel"),
     Line("qwen3-235b-a22b", "h200", 4, "0.9", 1_553_136, FP8, f"{DB}, 0.11.0, expert parallel"),
-    Line("qwen3-30b-a3b", "h200", 1, "0.11", 701_600, AT_92, f"{DB}, 0.13: Qwen3-VL, with 1.4 GiB for pictures"),
-    Line("qwen3-30b-a3b", "h200", 1, "0.18", 732_176, AT_92, f"{DB}, 0.18: Qwen3-VL, with 1.4 GiB for pictures"),
-    Line("llama-4-maverick", "h200", 8, "0.11", 1_142_384, AT_92, f"{DB}, 0.11.2, with a tower for pictures"),
+    Line(
+        "qwen3-30b-a3b",
+        "h200",
+        1,
+        "0.11",
+        701_600,
+        AT_92,
+        f"{DB}, 0.13: Qwen3-VL, with 1.4 GiB for pictures",
+    ),
+    Line(
+        "qwen3-30b-a3b",
+        "h200",
+        1,
+        "0.18",
+        732_176,
+        AT_92,
+        f"{DB}, 0.18: Qwen3-VL, with 1.4 GiB for pictures",
+    ),
+    Line(
+        "llama-4-maverick",
+        "h200",
+        8,
+        "0.11",
+        1_142_384,
+        AT_92,
+        f"{DB}, 0.11.2, with a tower for pictures",
+    ),
 ]
 
 
@@ -108,7 +144,12 @@ def test_half_of_all_lines_is_within_one_and_a_half_percent():
         ("qwen2.5-7b", 1, None, 14.249),
         ("qwen2.5-7b", 1, "fp8", 8.143),
         ("qwen2.5-7b", 1, "int4", 5.181),
-        ("gpt-oss-20b", 1, None, 13.72),  # with its experts padded, on an A100 (myoceane.fr, vLLM 0.19)
+        (
+            "gpt-oss-20b",
+            1,
+            None,
+            13.72,
+        ),  # with its experts padded, on an A100 (myoceane.fr, vLLM 0.19)
     ],
 )
 def test_weights_take_what_vllm_loads(name, tp, dtype, gib):
@@ -117,7 +158,10 @@ def test_weights_take_what_vllm_loads(name, tp, dtype, gib):
 
 
 def test_a_version_changes_the_working_space_alone():
-    plans = {version: memory_plan("h200", "deepseek-v3", tp=8, vllm=version) for version in ("0.9", "0.11", "0.18")}
+    plans = {
+        version: memory_plan("h200", "deepseek-v3", tp=8, vllm=version)
+        for version in ("0.9", "0.11", "0.18")
+    }
     assert len({plan.weight_bytes for plan in plans.values()}) == 1
     assert memory_plan("h200", "deepseek-v3", tp=8) == plans["0.18"]
     assert plans["0.18"].reserve_bytes < plans["0.11"].reserve_bytes < plans["0.9"].reserve_bytes

@@ -19,7 +19,9 @@ def test_prompt_tokens_that_are_being_written_are_not_wasted():
     trace = read_trace(CASES / "11-prefill-heavy.csv")
     policy = policy_config("vllm").build(KVConfig(num_blocks=20_000, max_model_len=16_384), trace)
     step_time = make_step_time("roofline", gpu="h100", model="llama-3.1-8b")
-    assert simulate(trace, policy, step_time).summary["kv_wasted_share"] == pytest.approx(0.001, abs=5e-4)
+    assert simulate(trace, policy, step_time).summary["kv_wasted_share"] == pytest.approx(
+        0.001, abs=5e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["static", "orca", "tgi", "trtllm", "vllm", "prefill_first"])

@@ -1,4 +1,4 @@
-"""A host that works a batch ahead: what an iteration hides, worked by hand, and the same however time is taken."""
+"""A host one batch ahead: what an iteration hides, by hand, however time is taken."""
 
 from dataclasses import replace
 
@@ -20,15 +20,26 @@ from busdoor.simulator.stretch import EndedStretch, Stretch, make_stretch
 from busdoor.step_time import CalibratedStepTime, StepTime
 from busdoor_workloads import Trace
 
-# On the device a decode takes 1 s and an eager step 1.5; to submit them the host takes 0.25 and 1.75.
+# On the device a decode takes 1 s and an eager step 1.5; to submit them the host takes 0.25 and
+# 1.75.
 HAND = CalibratedStepTime(
     base_s=1.0, eager_s=0.5, host_s=0.25, host_eager_s=1.5, overlap=True, graph_sizes=(1, 2, 4)
 )  # fmt: skip
 MIXED = CalibratedStepTime(
-    base_s=5e-3, eager_s=1e-3, per_token_s=(1e-5, 1e-4), token_breaks=(4,), per_context_s=2e-5, per_chunk_s=3e-4,
-    per_mixed_request_s=4e-4, per_mixed_context_s=1e-5, host_s=4e-3, host_eager_s=6e-3, host_per_request_s=1e-4,
-    overlap=True, graph_sizes=(1, 2, 4),
-)  # fmt: skip
+    base_s=5e-3,
+    eager_s=1e-3,
+    per_token_s=(1e-5, 1e-4),
+    token_breaks=(4,),
+    per_context_s=2e-5,
+    per_chunk_s=3e-4,
+    per_mixed_request_s=4e-4,
+    per_mixed_context_s=1e-5,
+    host_s=4e-3,
+    host_eager_s=6e-3,
+    host_per_request_s=1e-4,
+    overlap=True,
+    graph_sizes=(1, 2, 4),
+)
 
 
 def policy(num_blocks=30, slots=6):
@@ -85,17 +96,23 @@ class TestLast:
 
 @pytest.mark.parametrize("step_by_step", [False, True])
 def test_a_run_by_hand(step_by_step):
-    """The first is prefilled until 2 and decodes; the second comes at 2.5, while the next decode is decided already.
+    """The first is prefilled until 2, decodes; the second comes at 2.5, the next is decided.
 
-    That decode, from 3, hides the submission of the step with both, which begins at 4.75; nobody is left at 6.25. The
-    third finds the server idle.
+    That decode, from 3, hides the submission of the step with both, which begins at 4.75; nobody is
+    left at 6.25. The third finds the server idle.
     """
     trace = Trace(arrival_s=[0, 2.5, 7], input_tokens=[4, 4, 4], output_tokens=[4, 1, 1])
     result = serve(trace, HAND, step_by_step=step_by_step)
     assert result.requests["first_token_s"].tolist() == pytest.approx([2.0, 6.25, 8.75])
     assert result.requests["finish_s"].tolist() == pytest.approx([6.25, 6.25, 8.75])
-    rows = result.iterations[["repeat", "duration_s", "first_duration_s", "last_duration_s"]].to_numpy().tolist()
-    decodes = [[1, 1.0, 1.0, 1.0], [1, 1.75, 1.75, 1.75]] if step_by_step else [[2, 2.75, 1.0, 1.75]]
+    rows = (
+        result.iterations[["repeat", "duration_s", "first_duration_s", "last_duration_s"]]
+        .to_numpy()
+        .tolist()
+    )
+    decodes = (
+        [[1, 1.0, 1.0, 1.0], [1, 1.75, 1.75, 1.75]] if step_by_step else [[2, 2.75, 1.0, 1.75]]
+    )
     expected = [[1, 2.0, 2.0, 2.0], *decodes, [1, 1.5, 1.5, 1.5], [1, 1.75, 1.75, 1.75]]
     np.testing.assert_allclose(rows, expected)
 
@@ -115,7 +132,9 @@ class Given(StepTime):
         return self._durations_s[:repeat]
 
 
-@given(durations_s=st.lists(st.floats(1e-3, 10), min_size=1, max_size=20), last_s=st.floats(1e-3, 10))
+@given(
+    durations_s=st.lists(st.floats(1e-3, 10), min_size=1, max_size=20), last_s=st.floats(1e-3, 10)
+)
 def test_any_stretch_can_end_otherwise(durations_s, last_s):
     repeat = len(durations_s)
     stretch = EndedStretch(make_stretch(Given(durations_s), decode(), 5.0, repeat), repeat, last_s)
@@ -123,7 +142,12 @@ def test_any_stretch_can_end_otherwise(durations_s, last_s):
     assert_is(stretch, seconds)
 
 
-@given(first_s=st.floats(1e-3, 10), growth_s=st.floats(0, 1), repeat=st.integers(1, 50), last_s=st.floats(1e-3, 10))
+@given(
+    first_s=st.floats(1e-3, 10),
+    growth_s=st.floats(0, 1),
+    repeat=st.integers(1, 50),
+    last_s=st.floats(1e-3, 10),
+)
 def test_also_one_on_a_line(first_s, growth_s, repeat, last_s):
     stretch = EndedStretch(Stretch(5.0, first_s, growth_s), repeat, last_s)
     assert_is(stretch, [*(first_s + growth_s * np.arange(repeat - 1)), last_s])
@@ -159,7 +183,8 @@ def traces(draw, timeouts=True):
     def column(values):
         return draw(st.lists(values, min_size=number, max_size=number))
 
-    # Iterations last whole hundredths of a ms: nobody gives up just when one ends, where the last bit would decide.
+    # Iterations last whole hundredths of a ms: nobody gives up just when one ends, where the last
+    # bit would decide.
     patience = st.one_of(st.just(np.nan), st.integers(1, 40).map(lambda k: k * 0.0137 + 0.000317))
     return Trace(
         arrival_s=np.cumsum(column(st.sampled_from([0.0, 0.0, 0.01013, 0.0517, 0.4019]))),
@@ -175,15 +200,21 @@ def test_jumps_and_steps_agree(trace, terms):
     jumps, steps = both_ways(trace, replace(MIXED, **terms))
     pd.testing.assert_frame_equal(jumps.requests, steps.requests, check_exact=False, rtol=1e-9)
     assert jumps.iterations["repeat"].sum() == len(steps.iterations)
-    assert jumps.iterations["duration_s"].sum() == pytest.approx(steps.iterations["duration_s"].sum(), rel=1e-9)
+    assert jumps.iterations["duration_s"].sum() == pytest.approx(
+        steps.iterations["duration_s"].sum(), rel=1e-9
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(traces(timeouts=False), terms)
 def test_the_gaps_between_tokens_too(trace, terms):
-    """While the host is the faster one in decodes, their durations lie on a line, but for the last."""
-    jumps, steps = both_ways(trace, replace(MIXED, **terms | {"host_s": 0.0, "host_per_request_s": 0.0}))
-    jumps_s, steps_s = (np.sort(np.repeat(*token_gaps(result.iterations))) for result in (jumps, steps))
+    """While the host is faster in decodes, durations lie on a line, except the last."""
+    jumps, steps = both_ways(
+        trace, replace(MIXED, **terms | {"host_s": 0.0, "host_per_request_s": 0.0})
+    )
+    jumps_s, steps_s = (
+        np.sort(np.repeat(*token_gaps(result.iterations))) for result in (jumps, steps)
+    )
     np.testing.assert_allclose(jumps_s, steps_s, rtol=1e-9)
 
 
@@ -203,27 +234,34 @@ def replicas():
     "run",
     [
         lambda trace, **how: simulate_cluster(trace, replicas(), "least_kv", **how),
-        lambda trace, **how: simulate_disaggregated(trace, replicas(), replicas(), 1e5, kv_bytes_per_token=10.0, **how),
+        lambda trace, **how: simulate_disaggregated(
+            trace, replicas(), replicas(), 1e5, kv_bytes_per_token=10.0, **how
+        ),
     ],
     ids=["cluster", "pools"],
 )
 def test_jumps_and_steps_agree_of_several_servers(run):
     trace = many(np.random.default_rng(5))
-    tables = [run(trace, lookahead=1, step_by_step=step_by_step).requests for step_by_step in (False, True)]
+    tables = [
+        run(trace, lookahead=1, step_by_step=step_by_step).requests
+        for step_by_step in (False, True)
+    ]
     assert tables[0]["num_preemptions"].sum() > 0
     pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=1e-9)
 
 
 @pytest.mark.parametrize("step_by_step", [False, True])
 def test_a_model_that_is_right_predicts_every_row(step_by_step):
-    """Of bursts with idleness between them: else a table does not say who came at the last moment."""
+    """Of bursts with idleness between: else no table says who came at the last moment."""
     bursts = replace(many(np.random.default_rng(6)), arrival_s=np.repeat(np.arange(10) * 20.0, 12))
     slow = replace(MIXED, host_eager_s=0.03)
     result = serve(bursts, slow, step_by_step=step_by_step)
     table = result.iterations
     assert (table["last_duration_s"] > 1.5 * table["first_duration_s"]).any() != step_by_step
     np.testing.assert_allclose(predicted_s(result, slow), table["duration_s"], rtol=1e-9)
-    each_its_own = predicted_s(type(result)(result.requests, table, result.stays, {"lookahead": 0}), slow)
+    each_its_own = predicted_s(
+        type(result)(result.requests, table, result.stays, {"lookahead": 0}), slow
+    )
     assert each_its_own != pytest.approx(table["duration_s"].to_numpy(), rel=0.1)
 
 
@@ -232,5 +270,8 @@ def test_in_the_cells_of_a_grid_like_follows_like():
     result = serve(many(np.random.default_rng(6)), MIXED, step_by_step=True)
     cells = result.iterations.iloc[::3].assign(cell=0)
     grid = type(result)(result.requests, cells, result.stays, result.meta)
-    own = predicted_s(type(result)(grid.requests, grid.iterations, grid.stays, {**grid.meta, "lookahead": 0}), MIXED)
+    own = predicted_s(
+        type(result)(grid.requests, grid.iterations, grid.stays, {**grid.meta, "lookahead": 0}),
+        MIXED,
+    )
     np.testing.assert_array_equal(predicted_s(grid, MIXED), own)

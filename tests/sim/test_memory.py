@@ -1,4 +1,4 @@
-"""What fits: KV blocks as vLLM reports them, its defaults, and what to do about a model that does not fit."""
+"""What fits: KV blocks as vLLM reports, its defaults, advice on models that do not fit."""
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,9 @@ from busdoor.catalog import (
 )
 from busdoor.catalog.dtypes import BYTES_PER_VALUE
 
-# KV tokens that vLLM reported on an "NVIDIA H100 NVL" (93.0 GiB) with max_num_seqs 1024 and max_num_batched_tokens 4096
-# (a public capacity table); one constant of the working space was fitted to these four.
+# KV tokens that vLLM reported on an "NVIDIA H100 NVL" (93.0 GiB) with max_num_seqs 1024 and
+# max_num_batched_tokens 4096 (a public capacity table); one constant of the working space was
+# fitted to these four.
 H100_NVL = {"llama-3.1-8b": 542_960, "qwen3-8b": 478_560, "qwen3-14b": 350_304, "qwen3-32b": 81_648}
 
 
@@ -52,14 +53,18 @@ QWEN3_235B = {
 
 
 def test_a_mixture_of_experts_leaves_the_kv_tokens_that_vllm_reports():
-    """Qwen3-235B-A22B-FP8 on 4 H100, vLLM's defaults of the time: 178,880 tokens (vllm issue 21348)."""
-    blocks = kv_capacity("h100", QWEN3_235B, weight_dtype="fp8", tp=4, gpu_memory_utilization=0.9, vllm="0.9")
+    """Qwen3-235B-A22B-FP8 on 4 H100, vLLM's defaults: 178,880 tokens (vllm issue 21348)."""
+    blocks = kv_capacity(
+        "h100", QWEN3_235B, weight_dtype="fp8", tp=4, gpu_memory_utilization=0.9, vllm="0.9"
+    )
     assert blocks * 16 == pytest.approx(178_880, rel=0.02)
 
 
 def test_the_working_space_of_experts_grows_with_top_k_and_the_budget():
     def reserve(budget=8192, **fields):
-        return memory_plan("h200", QWEN3_235B | fields, tp=4, max_num_batched_tokens=budget).reserve_bytes
+        return memory_plan(
+            "h200", QWEN3_235B | fields, tp=4, max_num_batched_tokens=budget
+        ).reserve_bytes
 
     dense = {"num_experts": 1, "num_experts_per_tok": 1}
     rows = [reserve(num_experts_per_tok=k) - reserve(**dense) for k in (1, 2, 8)]
@@ -68,17 +73,31 @@ def test_the_working_space_of_experts_grows_with_top_k_and_the_budget():
 
 
 def test_opt_13b_on_an_a100_40gb_has_the_vllm_papers_slots():
-    # The paper gives 15.7K slots, not the utilisation: its first release's limits, at 0.9 and 0.95, lie on both sides.
+    # The paper gives 15.7K slots, not the utilisation: its first release's limits, at 0.9 and 0.95,
+    # lie on both sides.
     limits = {"max_num_seqs": 256, "max_num_batched_tokens": 2560, "weight_dtype": "fp16"}
-    slots = [16 * kv_capacity("a100-40gb", "opt-13b", gpu_memory_utilization=u, **limits) for u in (0.9, 0.95)]
+    slots = [
+        16 * kv_capacity("a100-40gb", "opt-13b", gpu_memory_utilization=u, **limits)
+        for u in (0.9, 0.95)
+    ]
     assert slots[0] < 15_700 < slots[1]
     assert slots == pytest.approx([15_700, 15_700], rel=0.1)
 
 
 def test_vllms_defaults_follow_the_gpu():
-    assert (default_max_num_batched_tokens(gpu("h100")), default_max_num_seqs(gpu("h100"))) == (8192, 1024)
-    assert (default_max_num_batched_tokens(gpu("a100")), default_max_num_seqs(gpu("a100"))) == (2048, 256)
-    assert [default_max_num_batched_tokens(gpu(name)) for name in ("b200", "mi300x", "h200")] == [16384, 16384, 8192]
+    assert (default_max_num_batched_tokens(gpu("h100")), default_max_num_seqs(gpu("h100"))) == (
+        8192,
+        1024,
+    )
+    assert (default_max_num_batched_tokens(gpu("a100")), default_max_num_seqs(gpu("a100"))) == (
+        2048,
+        256,
+    )
+    assert [default_max_num_batched_tokens(gpu(name)) for name in ("b200", "mi300x", "h200")] == [
+        16384,
+        16384,
+        8192,
+    ]
     assert default_max_num_batched_tokens(gpu("b200"), offline=True) == 16384
     assert default_max_num_batched_tokens(gpu("h200"), offline=True) == 16384
     assert default_max_num_batched_tokens(gpu("l40s"), offline=True) == 8192
@@ -101,7 +120,9 @@ def test_a_model_that_does_not_fit_says_what_would(card, name, options, way_out)
 
 
 def test_a_tp_that_does_not_divide_the_heads_is_refused():
-    with pytest.raises(ValueError, match=r"tp = 3 cannot share out llama-3.1-8b's 32 query and 8 KV heads"):
+    with pytest.raises(
+        ValueError, match=r"tp = 3 cannot share out llama-3.1-8b's 32 query and 8 KV heads"
+    ):
         kv_capacity("h100", "llama-3.1-8b", tp=3)
 
 
@@ -124,7 +145,9 @@ def test_weights_reserve_and_blocks_fill_the_share_and_no_more(
     card, name, weight_dtype, kv_dtype, tp, block_size, share
 ):
     shape = model(name)
-    if shape.num_attention_heads % tp or (shape.num_key_value_heads % tp and tp % shape.num_key_value_heads):
+    if shape.num_attention_heads % tp or (
+        shape.num_key_value_heads % tp and tp % shape.num_key_value_heads
+    ):
         return
     plan = memory_plan(
         card,

@@ -1,4 +1,4 @@
-"""Models by their config.json: what is read, what is refused, and what follows for memory and step time."""
+"""Models by config.json: what is read and refused; what follows for memory and time."""
 
 import json
 
@@ -17,11 +17,19 @@ from busdoor.simulator.simulate import simulate
 from busdoor.step_time import make_step_time
 from busdoor_workloads import Trace
 
-CONFIGS = {name: table["config"] for name, table in read_tables("models.toml").items() if "config" in table}
+CONFIGS = {
+    name: table["config"] for name, table in read_tables("models.toml").items() if "config" in table
+}
 LLAMA = {
-    "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "intermediate_size": 512, "vocab_size": 1000, "max_position_embeddings": 2048,
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": 4,
+    "hidden_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 512,
+    "vocab_size": 1000,
+    "max_position_embeddings": 2048,
+}
 
 
 @pytest.fixture
@@ -37,7 +45,8 @@ def read(tmp_path):
     return write_and_read
 
 
-# -- what is read -----------------------------------------------------------------------------------------------
+# -- what is read
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -60,8 +69,9 @@ def test_a_file_a_folder_and_a_snapshot_of_the_hubs_cache_are_models(tmp_path):
     assert model(str(tmp_path / "mine.json")).name == "mine"
 
 
-# KV bytes per token at 16 bits, all layers: layers x 2 x KV heads x head width x 2, or the 576 compressed values of
-# latent attention (DeepSeek-V3's report, arXiv 2412.19437: 70 KB; vLLM's blog of gpt-oss and their config.json).
+# KV bytes per token at 16 bits, all layers: layers x 2 x KV heads x head width x 2, or the 576
+# compressed values of latent attention (DeepSeek-V3's report, arXiv 2412.19437: 70 KB; vLLM's blog
+# of gpt-oss and their config.json).
 KV_BYTES = {
     "llama-3.1-405b": 516_096,
     "llama-4-scout": 196_608,
@@ -87,8 +97,9 @@ def test_kv_bytes_of_a_token(name):
     assert model(name).kv_bytes_per_token() == KV_BYTES[name]
 
 
-# Parameters that a token meets, as model cards and reports give them, in billions. gpt-oss's card leaves the
-# embedding out, DeepSeek's and Moonshot's half of it; the others are rounded to whole or tenths.
+# Parameters that a token meets, as model cards and reports give them, in billions. gpt-oss's card
+# leaves the embedding out, DeepSeek's and Moonshot's half of it; the others are rounded to whole or
+# tenths.
 ACTIVE = {
     "qwen3-30b-a3b": (3.3, 0.02),
     "qwen3-235b-a22b": (22, 0.02),
@@ -113,7 +124,9 @@ def test_active_parameters_are_near_what_the_card_says(name):
 @pytest.mark.parametrize(("name", "billions"), [("gpt-oss-20b", 3.61), ("gpt-oss-120b", 5.13)])
 def test_gpt_oss_has_the_active_parameters_of_its_card(name, billions):
     shape = model(name)  # arXiv 2508.10925, table 1: without the embedding
-    assert (shape.num_active_parameters - shape.embedding_parameters) / 1e9 == pytest.approx(billions, rel=2e-3)
+    assert (shape.num_active_parameters - shape.embedding_parameters) / 1e9 == pytest.approx(
+        billions, rel=2e-3
+    )
 
 
 def test_gpt_oss_weighs_what_its_checkpoint_does():
@@ -145,7 +158,10 @@ def test_gpt_oss_weighs_what_its_checkpoint_does():
             },
             ("int4", None, None),
         ),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_scheme": "FP8"}, ("nvfp4", None, "fp8")),
+        (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_scheme": "FP8"},
+            ("nvfp4", None, "fp8"),
+        ),
     ],
 )
 def test_number_formats_are_the_checkpoints(quantization, formats, read):
@@ -156,38 +172,68 @@ def test_number_formats_are_the_checkpoints(quantization, formats, read):
 def test_experts_alone_may_be_quantised(read):
     skip = ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*"]
     group = {"weights": {"num_bits": 4, "type": "int", "group_size": 32}}
-    quantization = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}, "ignore": skip}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": group},
+        "ignore": skip,
+    }
     shape = read({**CONFIGS["kimi-k2"], "quantization_config": quantization})  # as Kimi-K2.5's
     assert (shape.weight_dtype, shape.expert_dtype) == ("bf16", "int4")
 
 
 def test_16_bits_are_those_of_the_file(read):
-    assert [read({**LLAMA, "torch_dtype": name}).weight_dtype for name in ("bfloat16", "float16", "float32")] == [
-        "bf16", "fp16", "bf16",
-    ]  # fmt: skip
+    assert [
+        read({**LLAMA, "torch_dtype": name}).weight_dtype
+        for name in ("bfloat16", "float16", "float32")
+    ] == [
+        "bf16",
+        "fp16",
+        "bf16",
+    ]
 
 
-# -- what is refused --------------------------------------------------------------------------------------------
+# -- what is refused
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"architectures": ["MambaForCausalLM"]}, "'MambaForCausalLM' is not an architecture that is read"),
+        (
+            {"architectures": ["MambaForCausalLM"]},
+            "'MambaForCausalLM' is not an architecture that is read",
+        ),
         ({"architectures": None}, "architectures is missing"),
-        ({"num_hidden_layers": None}, "num_hidden_layers is missing; give the file that belongs to the weights"),
+        (
+            {"num_hidden_layers": None},
+            "num_hidden_layers is missing; give the file that belongs to the weights",
+        ),
         ({"hidden_size": "256"}, "hidden_size is '256'; it must be a whole number above 0"),
         ({"architectures": ["Qwen3MoeForCausalLM"]}, "num_experts is missing"),
         ({"architectures": ["DeepseekV3ForCausalLM"]}, "qk_rope_head_dim is missing"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings is 'yes'; it must be true or false"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config is {'quant_method': 'bitsa"),
+        (
+            {"quantization_config": {"quant_method": "bitsandbytes"}},
+            "quantization_config is {'quant_method': 'bitsa",
+        ),
         ({"quantization_config": {"quant_method": "gptq", "bits": 3}}, "with 4 or 8 bits"),
         (
-            {"quantization_config": {"quant_method": "fp8", "ignored_layers": ["model.layers.0.self_attn"]}},
+            {
+                "quantization_config": {
+                    "quant_method": "fp8",
+                    "ignored_layers": ["model.layers.0.self_attn"],
+                }
+            },
             "one that covers the attention too",
         ),
-        ({"torch_dtype": "int16"}, "torch_dtype is 'int16'; it must be bfloat16 or float16 or float32"),
-        ({"num_key_value_heads": 3}, "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3"),
+        (
+            {"torch_dtype": "int16"},
+            "torch_dtype is 'int16'; it must be bfloat16 or float16 or float32",
+        ),
+        (
+            {"num_key_value_heads": 3},
+            "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_file_is_one_sentence_with_the_file(change, says, read):
@@ -206,11 +252,14 @@ def test_a_file_that_is_no_table_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/config.json", "nowhere.json"])
 def test_a_path_without_a_file_is_refused(name):
-    with pytest.raises(ValueError, match=r"there is no such file, nor a folder with a config\.json"):
+    with pytest.raises(
+        ValueError, match=r"there is no such file, nor a folder with a config\.json"
+    ):
         model(name)
 
 
-# -- what follows -----------------------------------------------------------------------------------------------
+# -- what follows
+# -----------------------------------------------------------------------------------------------
 
 
 def test_latent_attention_holds_the_same_keys_on_every_gpu():
@@ -232,7 +281,9 @@ def test_windowed_layers_keep_no_more_than_their_window():
 def test_a_run_leaves_windowed_models_the_memory_of_its_own_requests():
 
     config = Config.from_table({"gpu": {"name": "h100", "model": "gpt-oss-20b"}})
-    traces = [[Trace(arrival_s=[0], input_tokens=[tokens], output_tokens=[10])] for tokens in (50, 5000)]
+    traces = [
+        [Trace(arrival_s=[0], input_tokens=[tokens], output_tokens=[10])] for tokens in (50, 5000)
+    ]
     short, long = (limits_for(config, trace).kv.num_blocks for trace in traces)
     assert 1.8 < long / short < 2
 
@@ -249,12 +300,18 @@ def seen(context, tokens, window):
     return sum(min(context + i + 1, window) for i in range(tokens))
 
 
-@pytest.mark.parametrize("chunks", [[(10, 0)], [(300, 0)], [(300, 50)], [(20, 500)], [(7, 121)], [(5, 0), (400, 90)]])
+@pytest.mark.parametrize(
+    "chunks", [[(10, 0)], [(300, 0)], [(300, 50)], [(20, 500)], [(7, 121)], [(5, 0), (400, 90)]]
+)
 def test_windowed_layers_attend_to_their_window(chunks):
-    windowed = make_step_time("roofline", gpu="h100", model="gpt-oss-20b", kv_dtype="int4")  # FLOP decide
+    windowed = make_step_time(
+        "roofline", gpu="h100", model="gpt-oss-20b", kv_dtype="int4"
+    )  # FLOP decide
     batch, cost = prefill(*chunks), windowed.costs
     keys, pairs = cost.windows.prefill(batch)
-    assert pairs == pytest.approx(sum(0.5 * (seen(c, n, 10**9) + seen(c, n, 128)) for n, c in chunks))
+    assert pairs == pytest.approx(
+        sum(0.5 * (seen(c, n, 10**9) + seen(c, n, 128)) for n, c in chunks)
+    )
     assert keys == sum(0.5 * (c + n) + 0.5 * (min(c, 128) + n) for n, c in chunks)
     expected = max(keys * cost.key_s, pairs * cost.pair_s)
     assert windowed.parts_s(batch, 1)["prefill_attention"][0] == pytest.approx(expected)
@@ -266,10 +323,14 @@ def test_decodes_past_the_window_grow_with_the_other_layers_alone():
     past = Batch(num_decode_tokens=4, decode_context_tokens=4 * 128)
     assert windowed.line(below) is None  # they may pass the window: no line
     first_s, growth_s = windowed.line(past)
-    np.testing.assert_allclose(first_s + growth_s * np.arange(9), windowed.durations_s(past, 9), rtol=1e-12)
+    np.testing.assert_allclose(
+        first_s + growth_s * np.arange(9), windowed.durations_s(past, 9), rtol=1e-12
+    )
     assert growth_s == pytest.approx(4 * 0.5 * windowed.costs.decode_pair_s)
     pairs = windowed.parts_s(below, 60)["decode_attention"] / windowed.costs.decode_pair_s
-    assert pairs.tolist() == pytest.approx([4 * (0.5 * (101 + i) + 0.5 * min(101 + i, 128)) for i in range(60)])
+    assert pairs.tolist() == pytest.approx(
+        [4 * (0.5 * (101 + i) + 0.5 * min(101 + i, 128)) for i in range(60)]
+    )
 
 
 def test_a_run_with_windows_is_the_same_jumped_and_step_by_step():
@@ -277,9 +338,13 @@ def test_a_run_with_windows_is_the_same_jumped_and_step_by_step():
     step_time = make_step_time("roofline", gpu="h100", model="gpt-oss-20b")
     runs = []
     for step_by_step in (False, True):
-        policy = VllmPolicy(PagedKV(1000, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=1024)
+        policy = VllmPolicy(
+            PagedKV(1000, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=1024
+        )
         runs.append(simulate(trace, policy, step_time, step_by_step=step_by_step))
-    np.testing.assert_allclose(runs[0].requests["finish_s"], runs[1].requests["finish_s"], rtol=1e-9)
+    np.testing.assert_allclose(
+        runs[0].requests["finish_s"], runs[1].requests["finish_s"], rtol=1e-9
+    )
 
 
 def test_latent_attention_decodes_on_compressed_keys():
@@ -300,7 +365,9 @@ def test_shared_experts_and_first_dense_layers_are_read_at_every_step():
 
 def test_quantised_experts_are_read_at_their_own_width():
     narrow, wide = (
-        make_step_time("roofline", gpu="h200", model=model("gpt-oss-20b").to_table() | {"expert_dtype": dtype})
+        make_step_time(
+            "roofline", gpu="h200", model=model("gpt-oss-20b").to_table() | {"expert_dtype": dtype}
+        )
         for dtype in ("mxfp4", "bf16")
     )
     assert narrow.costs.expert_read_s == pytest.approx(wide.costs.expert_read_s * 0.53125 / 2)

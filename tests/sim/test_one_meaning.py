@@ -1,4 +1,4 @@
-"""What has one meaning: [slo] for every command, a key in several tables of a configuration, and whole batches."""
+"""What has one meaning: [slo] for all commands, keys in several tables, whole batches."""
 
 import json
 import typing
@@ -34,7 +34,9 @@ WORKLOAD = {"name": "azure-conv", "num_requests": 40, "request_rate": 1.0}
 
 
 def config_of(slo: dict[str, object]) -> Config:
-    return Config.from_table({"policy": "vllm", "slo": slo, "workload": WORKLOAD, "replications": 1})
+    return Config.from_table(
+        {"policy": "vllm", "slo": slo, "workload": WORKLOAD, "replications": 1}
+    )
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -57,10 +59,14 @@ def test_a_plain_limit_is_met_by_simulate_as_by_capacity(tmp_path, capsys):
     assert load_config(tmp_path / "study.toml").slo.targets[0].share == 0.99
     for late, met in ((1, "yes"), (2, "no")):
         rows = [f"{60 * n},10,{9000 if n < late else 10}" for n in range(120)]
-        (tmp_path / "trace.csv").write_text("\n".join(["arrival_s,input_tokens,output_tokens", *rows]))
+        (tmp_path / "trace.csv").write_text(
+            "\n".join(["arrival_s,input_tokens,output_tokens", *rows])
+        )
         flags = ["--config", str(tmp_path / "study.toml"), "--out", str(tmp_path / f"out{late}")]
         assert main(["simulate", str(tmp_path / "trace.csv"), *flags]) == 0
-        assert ["SLO", "met", met] in [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["SLO", "met", met] in [
+            line.split() for line in capsys.readouterr().out.splitlines()
+        ]
 
 
 def test_every_request_within_the_limits_cannot_be_shown_by_sampling():
@@ -77,8 +83,15 @@ def test_a_study_without_any_limit_is_refused():
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("llama-2-70b", "TPOT p99 ≤ 200 ms (mlperf-llama2-70b-server) is only a default; give yours"),
-        ("qwen3-14b", "(mlperf-llama3.1-8b-server) is only a default, as MLPerf has none for qwen3-14b; give yours"),
+        (
+            "llama-2-70b",
+            "TPOT p99 ≤ 200 ms (mlperf-llama2-70b-server) is only a default; give yours",
+        ),
+        (
+            "qwen3-14b",
+            "(mlperf-llama3.1-8b-server) is only a default, as MLPerf has none for qwen3-14b; "
+            "give yours",
+        ),
     ],
 )
 def test_an_slo_that_nobody_gave_is_said_to_be_a_default(model, said, capsys, monkeypatch):
@@ -102,7 +115,16 @@ def definition(annotation: object) -> object:
 
 def test_a_key_that_stands_in_two_tables_has_one_definition():
     """All but `name`, of which every table has its own."""
-    tables = [*POLICIES.values(), Config, ClusterTable, PoolTable, GPUTable, KVTable, WorkloadTable, PolicyTable]
+    tables = [
+        *POLICIES.values(),
+        Config,
+        ClusterTable,
+        PoolTable,
+        GPUTable,
+        KVTable,
+        WorkloadTable,
+        PolicyTable,
+    ]
     found: dict[str, dict[str, object]] = {}
     for table in tables:
         for key, annotation in typing.get_type_hints(table, include_extras=True).items():
@@ -112,16 +134,28 @@ def test_a_key_that_stands_in_two_tables_has_one_definition():
     assert {key: own for key, own in found.items() if len(set(map(str, own.values()))) > 1} == {}
 
 
-WHOLE_BATCH = {"static": True, "dynamic": True, "multi_bin": True, "orca": False, "vllm": False, "prefill_first": False,
-               "tgi": False, "trtllm": False}  # fmt: skip
+WHOLE_BATCH = {
+    "static": True,
+    "dynamic": True,
+    "multi_bin": True,
+    "orca": False,
+    "vllm": False,
+    "prefill_first": False,
+    "tgi": False,
+    "trtllm": False,
+}
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_says_whether_it_runs_whole_batches(name):
     trace = Trace(arrival_s=[0.0] * 5, input_tokens=[10] * 5, output_tokens=[3, 5, 9, 2, 7])
     limit = {"batch_size": 2} if WHOLE_BATCH[name] else {"max_num_seqs": 2}
-    more = {"waiting_served_ratio": 0.1} if name == "tgi" else {}  # else it waits until more wait than run
-    policy = policy_config(name, **limit, **more).build(KVConfig(num_blocks=400, max_model_len=2048), trace)
+    more = (
+        {"waiting_served_ratio": 0.1} if name == "tgi" else {}
+    )  # else it waits until more wait than run
+    policy = policy_config(name, **limit, **more).build(
+        KVConfig(num_blocks=400, max_model_len=2048), trace
+    )
     assert policy.whole_batch == WHOLE_BATCH[name]
     result = simulate(trace, policy, LinearStepTime(base_s=0.1))
     assert result.meta["whole_batch"] == WHOLE_BATCH[name]

@@ -1,4 +1,4 @@
-"""The step time of measured operators: from batches to look-ups, on recorded tables and on real ones."""
+"""The step time of measured operators: batches to look-ups, on recorded, real tables."""
 
 import json
 import pickle
@@ -28,7 +28,8 @@ from busdoor.step_time.operator_times import CONTEXTS, OperatorTimes
 from busdoor_workloads import Trace
 
 installed = pytest.mark.skipif(
-    find_spec("aiconfigurator_core") is None, reason="needs aiconfigurator-core: pip install 'busdoor[operators]'"
+    find_spec("aiconfigurator_core") is None,
+    reason="needs aiconfigurator-core: pip install 'busdoor[operators]'",
 )
 
 
@@ -81,7 +82,9 @@ class Times(StepTime):
 
     def durations_s(self, batch, repeat):
         lines = self.pieces(batch, repeat)
-        return np.concatenate([first_s + growth_s * np.arange(count) for count, first_s, growth_s in lines])
+        return np.concatenate(
+            [first_s + growth_s * np.arange(count) for count, first_s, growth_s in lines]
+        )
 
 
 def times(evaluator, **host):
@@ -107,7 +110,8 @@ def by_tokens(name):
     return not attention(name) and not head(name)
 
 
-# -- recorded tables -------------------------------------------------------------------------------------------------
+# -- recorded tables
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_decode_is_its_rows_and_their_attention():
@@ -159,7 +163,10 @@ def test_padding_and_finished_rows_are_computed_too():
 
 def test_the_host_adds_a_step_and_its_requests():
     batch = step([(512, 0)], rows=64, context=1087)
-    alone, with_host = (times(Recorded(), **host).duration_s(batch) for host in ({}, {"step_s": 1.0, "request_s": 0.1}))
+    alone, with_host = (
+        times(Recorded(), **host).duration_s(batch)
+        for host in ({}, {"step_s": 1.0, "request_s": 0.1})
+    )
     assert with_host - alone == pytest.approx(1.0 + 65 * 0.1)
 
 
@@ -171,7 +178,8 @@ def test_groups_that_share_the_requests_take_as_long_as_the_largest_share():
     )
 
 
-# -- stretches -------------------------------------------------------------------------------------------------------
+# -- stretches
+# -------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 50), st.integers(1, 3000), st.integers(1, 700), st.floats(0, 1))
@@ -192,10 +200,14 @@ def test_a_stretch_over_several_lines_is_the_sum_of_its_steps(rows, context, rep
 def test_jumps_equal_steps():
     rng = np.random.default_rng(0)
     inputs, outputs = rng.integers(1, 2000, 60), rng.integers(2, 900, 60)
-    trace = Trace(arrival_s=np.cumsum(rng.exponential(0.8, 60)), input_tokens=inputs, output_tokens=outputs)
+    trace = Trace(
+        arrival_s=np.cumsum(rng.exponential(0.8, 60)), input_tokens=inputs, output_tokens=outputs
+    )
     runs = []
     for step_by_step in (False, True):
-        policy = VllmPolicy(PagedKV(2000, 16), max_num_seqs=16, max_num_batched_tokens=512, max_model_len=4096)
+        policy = VllmPolicy(
+            PagedKV(2000, 16), max_num_seqs=16, max_num_batched_tokens=512, max_model_len=4096
+        )
         runs.append(simulate(trace, policy, times(Bent()), step_by_step=step_by_step).requests)
     np.testing.assert_allclose(runs[0]["finish_s"], runs[1]["finish_s"], rtol=1e-9)
 
@@ -221,7 +233,8 @@ def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
         check_backend("vllm")
 
 
-# -- the package's tables --------------------------------------------------------------------------------------------
+# -- the package's tables
+# --------------------------------------------------------------------------------------------
 
 
 @installed
@@ -229,8 +242,19 @@ def test_without_the_package_one_sentence_says_what_to_install(monkeypatch):
     "fields",
     [
         {"gpu": "h200", "model": "Qwen/Qwen3-32B", "tp": 2},
-        {"gpu": "h100", "model": "llama-3.1-8b", "engine": {"name": "trtllm"}, "weight_dtype": "fp8"},
-        {"gpu": "b200", "model": "llama-3.1-70b", "engine": {"name": "sglang"}, "quant_mode": "nvfp4", "tp": 4},
+        {
+            "gpu": "h100",
+            "model": "llama-3.1-8b",
+            "engine": {"name": "trtllm"},
+            "weight_dtype": "fp8",
+        },
+        {
+            "gpu": "b200",
+            "model": "llama-3.1-70b",
+            "engine": {"name": "sglang"},
+            "quant_mode": "nvfp4",
+            "tp": 4,
+        },
         {"gpu": "h200", "model": "deepseek-v3", "tp": 8, "ep": 8},
         {"gpu": "h100", "model": "gpt-oss-120b", "tp": 4},
     ],
@@ -244,21 +268,41 @@ def test_lines_are_within_a_percent_of_direct_look_ups(fields):
         direct_s = tables.rows_s(rows) + tables.contexts_s(rows, context + 1)
         step_s, request_s = model.host_s
         direct_s += step_s + rows * request_s
-        assert model.duration_s(step(rows=rows, context=context)) == pytest.approx(direct_s, rel=0.01)
+        assert model.duration_s(step(rows=rows, context=context)) == pytest.approx(
+            direct_s, rel=0.01
+        )
 
 
 @installed
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"gpu": "rtx-4090", "model": "qwen3-32b"}, "no operator tables of rtx-4090; there are of a100_sxm, "),
+        (
+            {"gpu": "rtx-4090", "model": "qwen3-32b"},
+            "no operator tables of rtx-4090; there are of a100_sxm, ",
+        ),
         ({"gpu": "h100", "model": "yi-34b"}, "'yi-34b' is not a model with operator tables"),
-        ({"gpu": "h100", "model": "qwen3-32b", "version": "0.1"}, "there are tables of 0.24.0 and 0.27.0"),
-        ({"gpu": "h100", "model": "qwen3-32b", "engine": {"name": "mine"}}, "backend = 'mine': there are operator"),
+        (
+            {"gpu": "h100", "model": "qwen3-32b", "version": "0.1"},
+            "there are tables of 0.24.0 and 0.27.0",
+        ),
+        (
+            {"gpu": "h100", "model": "qwen3-32b", "engine": {"name": "mine"}},
+            "backend = 'mine': there are operator",
+        ),
         ({"gpu": "h100", "model": "qwen3-32b", "ep": 3}, "ep = 3 must divide tp · dp = 1"),
-        ({"gpu": "a100-80gb", "model": "qwen3-32b", "quant_mode": "fp8_block"}, "vllm on a100_sxm do not serve Qwen"),
-        ({"gpu": "h100", "model": "qwen3-32b", "system": "b60", "backend": "trtllm"}, "trtllm on b60, which has"),
-        ({"gpu": "h100", "model": "qwen3-32b", "configuration": "Qwen/Qwen3-32"}, "'Qwen/Qwen3-32' is not a conf"),
+        (
+            {"gpu": "a100-80gb", "model": "qwen3-32b", "quant_mode": "fp8_block"},
+            "vllm on a100_sxm do not serve Qwen",
+        ),
+        (
+            {"gpu": "h100", "model": "qwen3-32b", "system": "b60", "backend": "trtllm"},
+            "trtllm on b60, which has",
+        ),
+        (
+            {"gpu": "h100", "model": "qwen3-32b", "configuration": "Qwen/Qwen3-32"},
+            "'Qwen/Qwen3-32' is not a conf",
+        ),
     ],
 )
 def test_what_the_tables_lack_is_refused_in_one_sentence(fields, sentence):
@@ -271,7 +315,9 @@ def test_what_the_tables_lack_is_refused_in_one_sentence(fields, sentence):
 @installed
 def test_notes_tell_whose_tables_they_are_and_what_is_estimated():
     model = make_step_time("operators", gpu="h200", model="Qwen/Qwen3-32B", tp=2)
-    assert model.notes == ("operators: measured on h200_sxm with vllm 0.24.0 (aiconfigurator-core 0.12.0)",)
+    assert model.notes == (
+        "operators: measured on h200_sxm with vllm 0.24.0 (aiconfigurator-core 0.12.0)",
+    )
     experts = make_step_time("operators", gpu="h200", model="deepseek-v3", tp=8, ep=8)
     assert any("rows of trtllm" in note and "mla" in note for note in experts.notes)
     assert any("estimated, not measured" in note for note in experts.notes)
@@ -285,7 +331,10 @@ def test_it_is_described_copied_and_configured():
     assert make_step_time(**model.describe()) == model
     batch = step([(512, 0)], rows=64, context=1087)
     assert pickle.loads(pickle.dumps(model)).duration_s(batch) == model.duration_s(batch)
-    tables = {"gpu": {"name": "h200", "model": "qwen3-32b", "tp": 2}, "step_time": {"name": "operators"}}
+    tables = {
+        "gpu": {"name": "h200", "model": "qwen3-32b", "tp": 2},
+        "step_time": {"name": "operators"},
+    }
     config = Config.from_table({**tables, "engine": {"name": "vllm"}})
     assert isinstance(config.step_time, OperatorStepTime)
     assert (config.step_time.tp, config.step_time.deployment.system) == (2, "h200_sxm")
@@ -302,7 +351,10 @@ def test_a_server_of_several_groups_counts_all_its_gpus():
 
 @installed
 def test_the_command_takes_its_flags_and_tells_the_notes(tmp_path, capsys):
-    flags = "--step-time operators --gpu h200 --model Qwen/Qwen3-32B --engine vllm --tp 2 --num-requests 20 --json"
+    flags = (
+        "--step-time operators --gpu h200 --model Qwen/Qwen3-32B --engine vllm --tp 2 "
+        "--num-requests 20 --json"
+    )
     assert main(["simulate", "azure-conv", *flags.split(), "--out", str(tmp_path / "run")]) == 0
     answer, remarks = capsys.readouterr()
     assert json.loads(answer)["completed"] == 20
@@ -314,9 +366,20 @@ def test_the_command_takes_its_flags_and_tells_the_notes(tmp_path, capsys):
 def test_flags_that_a_step_time_has_no_use_for_are_refused(tmp_path, capsys):
     for flags, sentence in (
         (["--ep", "2"], "[step_time] ep: unknown"),
-        (["--step-time", "h100-llama-3.1-8b", "--tp", "2"], "--tp 2 does not apply: a calibrated step time"),
+        (
+            ["--step-time", "h100-llama-3.1-8b", "--tp", "2"],
+            "--tp 2 does not apply: a calibrated step time",
+        ),
     ):
-        run = ["simulate", "azure-conv", *flags, "--num-requests", "5", "--out", str(tmp_path / "run")]
+        run = [
+            "simulate",
+            "azure-conv",
+            *flags,
+            "--num-requests",
+            "5",
+            "--out",
+            str(tmp_path / "run"),
+        ]
         assert main(run) == 2
         assert sentence in capsys.readouterr().err
 
@@ -324,7 +387,10 @@ def test_flags_that_a_step_time_has_no_use_for_are_refused(tmp_path, capsys):
 @installed
 @pytest.mark.slow
 def test_a_run_takes_less_than_1_3_times_as_long_as_with_the_roofline():
-    models = {name: make_step_time(name, gpu="h100", model="llama-3.1-8b") for name in ("roofline", "operators")}
+    models = {
+        name: make_step_time(name, gpu="h100", model="llama-3.1-8b")
+        for name in ("roofline", "operators")
+    }
     rng = np.random.default_rng(0)
     trace = Trace(
         arrival_s=np.cumsum(rng.exponential(1 / 15, 5000)),

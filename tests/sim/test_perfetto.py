@@ -29,7 +29,7 @@ def ns(microseconds):
 
 
 class Reader:
-    """An independent reader of the Trace Event Format: it refuses whatever it does not understand."""
+    """An independent Trace Event Format reader: it refuses what it does not understand."""
 
     def __init__(self, text):
         trace = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
@@ -53,7 +53,7 @@ class Reader:
         self.counters[event["pid"], event["name"]].append((ns(event["ts"]), event["args"]["value"]))
 
     def depths(self, track):
-        """Push and pop the slices of a track in order of the file; overlap without nesting is an error."""
+        """Push and pop a track's slices in file order; overlap without nesting is an error."""
         stack = []
         for begin, end, event in self.slices[track]:
             while stack and stack[-1] <= begin:
@@ -77,16 +77,24 @@ def test_slices_of_a_track_nest_and_never_overlap(toy_run, lengths, slots, bus, 
     for track in trace.slices:
         depths = list(trace.depths(track))
         assert max(depth for depth, _ in depths) == (1 if track[1] == 1 else 2)
-    requests = [e for track in trace.slices for d, e in trace.depths(track) if d == 1 and track[1] > 1]
+    requests = [
+        e for track in trace.slices for d, e in trace.depths(track) if d == 1 and track[1] > 1
+    ]
     assert sorted(event["args"]["request_id"] for event in requests) == list(range(len(lengths)))
 
 
 def test_pieces_fill_a_request_and_its_time_after_the_last_token_is_one(intro):
     trace = read(intro[0])
-    pieces = [(event["name"], event["ts"] / 1e6, event["dur"] / 1e6) for _, _, event in trace.slices[0, 2]]
+    pieces = [
+        (event["name"], event["ts"] / 1e6, event["dur"] / 1e6) for _, _, event in trace.slices[0, 2]
+    ]
     assert [name for name, _, _ in pieces] == ["request 0", "prefill", "decode", "finished"]
     assert [length for _, _, length in pieces] == pytest.approx([2.0, 0.02, 0.18, 1.8])
-    assert [name for _, _, e in trace.slices[0, 5] if (name := e["name"])] == ["request 3", "prefill", "decode"]
+    assert [name for _, _, e in trace.slices[0, 5] if (name := e["name"])] == [
+        "request 3",
+        "prefill",
+        "decode",
+    ]
 
 
 def test_tracks_are_named(intro):
@@ -123,14 +131,24 @@ def test_counters_are_monotone_in_time_and_follow_the_tables(toy_run):
         assert all(a != b for (_, a), (_, b) in itertools.pairwise(points))
     blocks = run.iterations[["kv_blocks_used", "kv_blocks_used_last"]].to_numpy()
     assert max(value for _, value in counters[0, "KV blocks used"]) == blocks.max()
-    assert max(value for _, value in counters[0, "queue length"]) == run.iterations["num_waiting"].max()
-    assert counters[0, "batch size"][-1] == (ns(run.iterations[["start_s", "duration_s"]].iloc[-1].sum() * 1e6), 0)
+    assert (
+        max(value for _, value in counters[0, "queue length"])
+        == run.iterations["num_waiting"].max()
+    )
+    assert counters[0, "batch size"][-1] == (
+        ns(run.iterations[["start_s", "duration_s"]].iloc[-1].sum() * 1e6),
+        0,
+    )
 
 
 def test_a_replica_is_a_process(toy_run):
     run = toy_run(MIXED, 3, bus=False)
     for name in ("iterations", "stays"):
-        setattr(run, name, pd.concat([table.assign(replica=r) for r in (0, 1) for table in [getattr(run, name)]]))
+        setattr(
+            run,
+            name,
+            pd.concat([table.assign(replica=r) for r in (0, 1) for table in [getattr(run, name)]]),
+        )
     assert {pid for pid, _ in read(run).slices} == {0, 1}
 
 

@@ -37,7 +37,7 @@ LENGTHS = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 30)), min_size=1
 
 
 def rectangles(ax, kind):
-    """The rectangles of a kind of piece, shape (n, 5, 2): corners, the first one again at the end."""
+    """The rectangles of a kind of piece, shape (n, 5, 2): corners, the first repeated."""
     (patch,) = [p for p in ax.patches if p.get_label() == kind]
     return patch.get_path().vertices.reshape(-1, 5, 2)
 
@@ -60,7 +60,9 @@ class TestTimeline:
 
     @pytest.mark.parametrize("bus", [True, False])
     def test_pieces_cover_every_slot_while_iterations_run(self, toy_run, bus):
-        run = toy_run(MIXED, 3, bus, arrival_s=[0, 0, 0.1, 0.2, 9, 9, 9.2], per_token_s=1e-3)  # idle before 9 s
+        run = toy_run(
+            MIXED, 3, bus, arrival_s=[0, 0, 0.1, 0.2, 9, 9, 9.2], per_token_s=1e-3
+        )  # idle before 9 s
         ax = plot_timeline(run)
         covered = sum(area(ax, kind) for kind in ("prefill", "decode", "finished", "empty"))
         ever_held = run.stays["slot"].max() + 1
@@ -68,7 +70,9 @@ class TestTimeline:
 
     def test_the_door_opens_when_somebody_enters(self, intro):
         for run, moments in zip(intro, ([0.0], [0.0, 0.2]), strict=True):
-            (door,) = [line for line in plot_timeline(run).get_lines() if line.get_label() == "door"]
+            (door,) = [
+                line for line in plot_timeline(run).get_lines() if line.get_label() == "door"
+            ]
             assert list(door.get_xdata()) == pytest.approx(moments)
 
     def test_requests_have_letters_while_the_alphabet_lasts(self, intro, toy_run):
@@ -79,9 +83,12 @@ class TestTimeline:
         run = toy_run(MIXED * 4, 4, bus=False)
         last_s = float(run.requests["finish_s"].max())
         ax = plot_timeline(run, window_s=(0.99 * last_s, last_s))
-        assert [len(line.get_xdata()) for line in ax.get_lines() if line.get_label() == "door"] == [0]
+        assert [len(line.get_xdata()) for line in ax.get_lines() if line.get_label() == "door"] == [
+            0
+        ]
         ax.figure.set_layout_engine("constrained")
-        ax.figure.draw_without_rendering()  # a layout that collapses warns, and warnings are errors here
+        # a layout that collapses warns, and warnings are errors here
+        ax.figure.draw_without_rendering()
         assert ax.get_position().height > 0.3
 
     def test_a_window_says_what_it_leaves_out(self, toy_run):
@@ -112,7 +119,9 @@ class TestTimeline:
         assert not plt.get_fignums()  # a page belongs to the caller, not to pyplot
 
     def test_the_door_says_how_much_sooner_it_is_done(self, toy_run):
-        bus, door = (toy_run([(1, 10), (1, 100), (1, 90), (1, 10)], 2, bus=bus) for bus in (True, False))
+        bus, door = (
+            toy_run([(1, 10), (1, 100), (1, 90), (1, 10)], 2, bus=bus) for bus in (True, False)
+        )
         words = plot_bus_and_door(bus, door).axes[1].texts
         assert "1.6 s sooner" in words[-1].get_text()  # 190 iterations against 110 (A, C, D)
 
@@ -133,7 +142,10 @@ class TestLatencyCdf:
     def test_a_batch_released_whole_has_no_tpot_and_the_legend_says_so(self, toy_run):
         runs = {"static": toy_run(MIXED, 3, bus=True), "vllm": toy_run(MIXED, 3, bus=False)}
         ax = plot_latency_cdf(runs, "tpot")
-        assert [t.get_text() for t in ax.get_legend().get_texts()] == ["static: no TPOT (answers come whole)", "vllm"]
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+            "static: no TPOT (answers come whole)",
+            "vllm",
+        ]
         assert not len(ax.get_lines()[0].get_xdata())
 
     def test_runs_of_one_policy_are_numbered(self, toy_run):
@@ -169,7 +181,9 @@ class TestOccupancy:
     def test_request_seconds_survive_thinning(self, seed, rows):
         rng = np.random.default_rng(seed)
         duration, gap = rng.exponential(1.0, rows), rng.choice([0.0, 0.5], rows)
-        table = pd.DataFrame({"start_s": np.cumsum(duration + gap) - duration, "duration_s": duration})
+        table = pd.DataFrame(
+            {"start_s": np.cumsum(duration + gap) - duration, "duration_s": duration}
+        )
         values = rng.integers(0, 9, rows).astype(float)
         edges_s, heights = steps(table, values)
         assert len(heights) <= MAX_STEPS
@@ -178,7 +192,9 @@ class TestOccupancy:
 
 class TestKv:
     def test_a_stretch_fills_as_its_decodes_write(self, toy_run):
-        ax = plot_kv(toy_run([(16, 33)], 1, bus=False))  # 16 + 33 - 1 tokens: the last is never fed back
+        ax = plot_kv(
+            toy_run([(16, 33)], 1, bus=False)
+        )  # 16 + 33 - 1 tokens: the last is never fed back
         used = next(c for c in ax.collections if c.get_label() == "used")
         top = used.get_paths()[0].vertices[:, 1].max()
         assert top == pytest.approx(48, abs=1)
@@ -204,7 +220,9 @@ class TestWaste:
         ax = plot_waste(runs)
         for name, run in runs.items():
             bars = [
-                (b.get_label(), b[0].get_x(), b[0].get_width()) for b in ax.containers if b.get_label().startswith(name)
+                (b.get_label(), b[0].get_x(), b[0].get_width())
+                for b in ax.containers
+                if b.get_label().startswith(name)
             ]
             assert bars[0][1] + bars[0][2] == pytest.approx(100)
             for (_, left, _), (_, x, width) in itertools.pairwise(bars):

@@ -30,7 +30,12 @@ def trace():
     outputs = np.clip(rng.lognormal(3.5, 0.9, 60), 1, 300).astype(int)
     arrivals = np.cumsum(rng.exponential(0.05, 60))
     inputs = rng.integers(20, 300, 60)
-    return Trace(arrival_s=arrivals, input_tokens=inputs, output_tokens=outputs, max_output_tokens=outputs * 2)
+    return Trace(
+        arrival_s=arrivals,
+        input_tokens=inputs,
+        output_tokens=outputs,
+        max_output_tokens=outputs * 2,
+    )
 
 
 def static(**options):
@@ -38,18 +43,24 @@ def static(**options):
 
 
 def vllm():
-    return VllmPolicy(PagedKV(120, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=2048)
+    return VllmPolicy(
+        PagedKV(120, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=2048
+    )
 
 
 class TestPhases:
     def test_a_row_of_a_batch_released_whole_is_done_when_its_tokens_are(self, intro):
         bus, _ = intro
         phases = stay_phases(bus).set_index("request_id")
-        assert bus.requests["finish_s"].tolist() == pytest.approx([2.0] * 4)  # nobody is answered before the end
+        assert bus.requests["finish_s"].tolist() == pytest.approx(
+            [2.0] * 4
+        )  # nobody is answered before the end
         assert phases["done_s"].tolist() == pytest.approx([0.2, 0.4, 1.0, 2.0])
 
     def test_a_streamed_batch_gives_the_same_phases(self, toy_run):
-        whole, streamed = (toy_run(MIXED, 3, bus=True, per_token_s=1e-3, release=r) for r in ("batch", "request"))
+        whole, streamed = (
+            toy_run(MIXED, 3, bus=True, per_token_s=1e-3, release=r) for r in ("batch", "request")
+        )
         columns = ["enter_s", "prefill_end_s", "done_s", "leave_s"]
         pd.testing.assert_frame_equal(stay_phases(whole)[columns], stay_phases(streamed)[columns])
 
@@ -74,7 +85,9 @@ class TestPhases:
 
     @given(lengths=LENGTHS, slots=st.integers(1, 5), bus=st.booleans())
     @settings(max_examples=40, deadline=None)
-    def test_phases_are_in_order_and_every_token_has_its_iteration(self, toy_run, lengths, slots, bus):
+    def test_phases_are_in_order_and_every_token_has_its_iteration(
+        self, toy_run, lengths, slots, bus
+    ):
         run = toy_run(lengths, slots, bus, per_token_s=1e-3)
         phases, clock = stay_phases(run), IterationClock(run.iterations)
         times = phases[["enter_s", "prefill_end_s", "done_s", "leave_s"]].to_numpy()
@@ -123,7 +136,9 @@ class TestAccounts:
 
     @pytest.mark.parametrize("make", [static, vllm])
     def test_simulated_runs_give_the_summarys_shares(self, make):
-        run = simulate(trace(), make(), LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6))
+        run = simulate(
+            trace(), make(), LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6)
+        )
         cache, capacity = kv_account(run), run.meta["num_blocks"] * run.meta["block_size"]
         assert bubble_share(run) == pytest.approx(run.summary["bubble_share"])
         assert cache["used"] / capacity == pytest.approx(run.summary["kv_used_share"], rel=0.02)
@@ -131,6 +146,11 @@ class TestAccounts:
         assert reserved / capacity == pytest.approx(run.summary["kv_reserved_share"])
 
     def test_a_simulated_batch_has_the_same_phases_streamed_or_whole(self):
-        runs = [simulate(trace(), static(release=r), LinearStepTime(base_s=5e-3)) for r in ("batch", "request")]
-        whole, streamed = (stay_phases(run)[["prefill_end_s", "done_s", "leave_s"]].to_numpy() for run in runs)
+        runs = [
+            simulate(trace(), static(release=r), LinearStepTime(base_s=5e-3))
+            for r in ("batch", "request")
+        ]
+        whole, streamed = (
+            stay_phases(run)[["prefill_end_s", "done_s", "leave_s"]].to_numpy() for run in runs
+        )
         assert whole == pytest.approx(streamed)

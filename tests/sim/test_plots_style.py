@@ -12,7 +12,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from busdoor.plots import identity, plot_bus_and_door, plot_compare, plot_gain, plot_latency_throughput, save_figure
+from busdoor.plots import (
+    identity,
+    plot_bus_and_door,
+    plot_compare,
+    plot_gain,
+    plot_latency_throughput,
+    save_figure,
+)
 from busdoor.plots.style import new_figure, styled
 from busdoor.plots.timeline import LEGIBLE_STAYS
 from busdoor.plots.variants import identities
@@ -59,7 +66,11 @@ class TestIdentity:
         assert len({str(identity(name)["linestyle"]) for name in CONTINUOUS}) == len(CONTINUOUS)
 
     def test_underscores_do_not_matter(self):
-        assert identity("prefillfirst")["color"] == identity("prefill_first")["color"] != identity("other")["color"]
+        assert (
+            identity("prefillfirst")["color"]
+            == identity("prefill_first")["color"]
+            != identity("other")["color"]
+        )
 
     def test_a_policy_of_the_users_own_is_drawn_too(self):
         assert identity("mine")["label"] == "mine"
@@ -67,10 +78,15 @@ class TestIdentity:
 
 class TestImport:
     def test_matplotlib_waits_until_something_is_drawn(self):
-        code = "import busdoor.plots, busdoor.results.perfetto, sys; sys.exit('matplotlib' in sys.modules)"
+        code = (
+            "import busdoor.plots, busdoor.results.perfetto, sys; sys.exit('matplotlib' in "
+            "sys.modules)"
+        )
         path = [entry for entry in sys.path if entry]
         assert (
-            subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(path)}, check=False).returncode
+            subprocess.run(
+                [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(path)}, check=False
+            ).returncode
             == 0
         )
 
@@ -99,7 +115,11 @@ class TestCurves:
 
     def test_gain_over_named_workloads_has_marks_without_lines(self):
         points = pd.DataFrame(
-            {"policy": ["orca", "vllm"] * 2, "name": ["code"] * 2 + ["chat"] * 2, "gain": [1.5, 2, 3, 4]}
+            {
+                "policy": ["orca", "vllm"] * 2,
+                "name": ["code"] * 2 + ["chat"] * 2,
+                "gain": [1.5, 2, 3, 4],
+            }
         )
         ax = plot_gain(points)
         assert [text.get_text() for text in ax.get_xticklabels()] == ["code", "chat"]
@@ -109,7 +129,12 @@ class TestCurves:
 
     def test_gain_shows_theory_and_intervals(self):
         cv = [0.0, 0.5, 1.0]
-        columns = {"gain": [1, 1.5, 2], "ci_low": [0.9, 1.4, 1.9], "ci_high": [1.1, 1.6, 2.1], "theory": [1, 1.6, 2.2]}
+        columns = {
+            "gain": [1, 1.5, 2],
+            "ci_low": [0.9, 1.4, 1.9],
+            "ci_high": [1.1, 1.6, 2.1],
+            "theory": [1, 1.6, 2.2],
+        }
         ax = plot_gain(pd.DataFrame({"policy": "vllm", "cv": cv, **columns}))
         assert ax.get_lines()[1].get_ydata().tolist() == columns["theory"]
         spans = [path.vertices[:, 1].tolist() for path in ax.collections[0].get_paths()]
@@ -118,7 +143,9 @@ class TestCurves:
 
 class TestPage:
     def test_every_policy_is_on_it(self, toy_run):
-        figure = plot_compare({"static": toy_run(MIXED, 3, bus=True), "vllm": toy_run(MIXED, 3, bus=False)})
+        figure = plot_compare(
+            {"static": toy_run(MIXED, 3, bus=True), "vllm": toy_run(MIXED, 3, bus=False)}
+        )
         titles = [ax.get_title(loc="left") for ax in figure.axes]
         assert titles.count("static") == titles.count("vllm") == 3
 
@@ -126,12 +153,17 @@ class TestPage:
         for name in ("one", "two"):
             save_figure(plot_bus_and_door(*intro), tmp_path / name / "hero.v1")
         for suffix in ("png", "svg"):
-            first, second = ((tmp_path / name / f"hero.v1.{suffix}").read_bytes() for name in ("one", "two"))
+            first, second = (
+                (tmp_path / name / f"hero.v1.{suffix}").read_bytes() for name in ("one", "two")
+            )
             assert first == second
 
     def test_so_does_a_whole_page_of_panels(self, toy_run, tmp_path):
         runs = {"static": toy_run(MIXED, 3, bus=True), "vllm": toy_run(MIXED, 3, bus=False)}
-        one, two = (save_figure(plot_compare(runs), tmp_path / name)[1].read_bytes() for name in ("one", "two"))
+        one, two = (
+            save_figure(plot_compare(runs), tmp_path / name)[1].read_bytes()
+            for name in ("one", "two")
+        )
         assert one == two
 
     def test_panels_that_are_compared_have_the_same_axes_and_none_is_empty(self, toy_run):
@@ -141,7 +173,9 @@ class TestPage:
             panels = [ax for ax in figure.axes if ax.get_ylabel() == label]
             assert len(panels) == 2 and panels[0].get_ylim() == panels[1].get_ylim()
             assert panels[0].get_xlim() == panels[1].get_xlim()
-        assert "time per output token" not in " ".join(ax.get_xlabel() for ax in figure.axes)  # answers come whole
+        assert "time per output token" not in " ".join(
+            ax.get_xlabel() for ax in figure.axes
+        )  # answers come whole
 
     def test_two_rows_of_one_policy_are_told_apart(self):
         first, second = identities(["static", "static (best batch, 32)"]).values()
@@ -152,7 +186,10 @@ class TestPage:
         runs = [toy_run(MIXED * 100, 3, bus=bus) for bus in (True, False)]
         figure = plot_bus_and_door(*runs)
         begin_s, end_s = figure.axes[0].get_xlim()
-        begun = [((run.stays["enter_s"] >= begin_s) & (run.stays["enter_s"] < end_s)).sum() for run in runs]
+        begun = [
+            ((run.stays["enter_s"] >= begin_s) & (run.stays["enter_s"] < end_s)).sum()
+            for run in runs
+        ]
         assert max(begun) == LEGIBLE_STAYS
         assert not any("sooner" in text.get_text() for ax in figure.axes for text in ax.texts)
         assert " of " in figure.axes[1].get_xlabel()
@@ -173,7 +210,9 @@ def test_labels_are_shown_as_typed_and_ticks_of_logarithmic_axes_as_text(log, tm
         for number, label in enumerate(LABELS):
             ax.plot([1, 1e-4 if log else 2], [number + 1, 1000], label=label)
         ax.legend()
-        ax.set(title="$\\frac$", xscale="log" if log else "linear", yscale="log" if log else "linear")
+        ax.set(
+            title="$\\frac$", xscale="log" if log else "linear", yscale="log" if log else "linear"
+        )
         return figure
 
     figure = drawn()

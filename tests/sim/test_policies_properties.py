@@ -1,4 +1,4 @@
-"""What holds for every policy on every trace, memory and step time (references/workloads.md §5.5)."""
+"""What holds for every policy, trace, memory, step time (references/workloads.md §5.5)."""
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -36,11 +36,21 @@ STEP_TIMES = [
     Wave(),
     # The host is slower than the device where a prefill follows, and else while contexts are short.
     CalibratedStepTime(
-        base_s=5e-3, eager_s=1e-3, per_token_s=(1e-5, 1e-4), token_breaks=(4,), per_context_s=2e-5, per_chunk_s=3e-4,
-        per_mixed_request_s=4e-4, per_mixed_context_s=1e-5, host_s=6e-3, host_eager_s=3e-3, host_per_request_s=2e-4,
-        overlap=True, graph_sizes=(1, 2, 4),
+        base_s=5e-3,
+        eager_s=1e-3,
+        per_token_s=(1e-5, 1e-4),
+        token_breaks=(4,),
+        per_context_s=2e-5,
+        per_chunk_s=3e-4,
+        per_mixed_request_s=4e-4,
+        per_mixed_context_s=1e-5,
+        host_s=6e-3,
+        host_eager_s=3e-3,
+        host_per_request_s=2e-4,
+        overlap=True,
+        graph_sizes=(1, 2, 4),
     ),
-]  # fmt: skip
+]
 
 slots = st.integers(1, 5)
 budgets = st.sampled_from([16, 40, 200])
@@ -55,7 +65,8 @@ whole_batches = {
 }
 POLICIES = {
     "static": whole_batches,
-    "dynamic": whole_batches | {"sort_window": st.integers(0, 8), "sort_by": st.sampled_from(["input", "output"])},
+    "dynamic": whole_batches
+    | {"sort_window": st.integers(0, 8), "sort_by": st.sampled_from(["input", "output"])},
     "multi_bin": whole_batches
     | {
         "num_bins": st.integers(1, 4),
@@ -119,7 +130,7 @@ def policies(draw, names=tuple(POLICIES)):
 
 @st.composite
 def traces(draw, timeouts=True):
-    """Up to a dozen requests, in bursts and apart; some with caps, prefixes, impatient clients or users in a loop."""
+    """Up to 12 requests, in bursts or apart; caps, prefixes, impatient clients, user loops."""
     number = draw(st.integers(1, 12))
 
     def column(values):
@@ -128,7 +139,9 @@ def traces(draw, timeouts=True):
     outputs = column(st.one_of(st.integers(1, 3), st.integers(1, 35)))
     columns = {"priority": column(st.integers(0, 2))}
     if draw(st.booleans()):
-        columns["max_output_tokens"] = [n + more for n, more in zip(outputs, column(st.integers(0, 30)), strict=True)]
+        columns["max_output_tokens"] = [
+            n + more for n, more in zip(outputs, column(st.integers(0, 30)), strict=True)
+        ]
     if draw(st.booleans()):
         columns |= {"hash_ids": [(1, 2, i) for i in range(number)], "block_size": 16}
     if timeouts and draw(st.booleans()):
@@ -138,7 +151,10 @@ def traces(draw, timeouts=True):
         )
     gaps = column(st.sampled_from([0.0, 0.0, 0.01, 0.05, 0.2]))
     if draw(st.integers(0, 3)) == 0:
-        columns |= {"concurrency": draw(st.integers(1, 4)), "think_time_s": [0.7 * gap for gap in gaps]}
+        columns |= {
+            "concurrency": draw(st.integers(1, 4)),
+            "think_time_s": [0.7 * gap for gap in gaps],
+        }
         gaps = [0.0] * number
     return Trace(
         arrival_s=np.cumsum(gaps),
@@ -181,7 +197,12 @@ class Auditor:
     def end(self, batch, stretch, repeat, firsts, now_s):
         assert repeat >= 1
         self.tokens += repeat * batch.num_decode_tokens + len(firsts)
-        work = (batch.num_prefill_tokens, batch.num_decode_tokens, batch.num_idle_rows, batch.num_padded_tokens)
+        work = (
+            batch.num_prefill_tokens,
+            batch.num_decode_tokens,
+            batch.num_idle_rows,
+            batch.num_padded_tokens,
+        )
         context, rows = batch.decode_context_tokens, batch.num_decode_rows
         self.log += [(*work, context + i * rows) for i in range(repeat)]
 
@@ -190,7 +211,9 @@ class Auditor:
 
     @property
     def fates(self):
-        return sorted((r.request_id, r.status, r.num_preemptions, r.cached_tokens) for r in self.gone)
+        return sorted(
+            (r.request_id, r.status, r.num_preemptions, r.cached_tokens) for r in self.gone
+        )
 
     @property
     def times(self):
@@ -210,7 +233,9 @@ def audit(trace, config, kv, step_time, **options):
     return auditor
 
 
-options = st.fixed_dictionaries({"lookahead": st.sampled_from([0, 1]), "step_by_step": st.booleans()})
+options = st.fixed_dictionaries(
+    {"lookahead": st.sampled_from([0, 1]), "step_by_step": st.booleans()}
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -273,7 +298,9 @@ def test_one_slot_is_first_come_first_served_whatever_the_policy(trace):
 def test_with_equal_lengths_the_gain_is_exactly_one(slots, batches, inputs, outputs):
     number = slots * batches
     burst = Trace(
-        arrival_s=np.zeros(number), input_tokens=np.full(number, inputs), output_tokens=np.full(number, outputs)
+        arrival_s=np.zeros(number),
+        input_tokens=np.full(number, inputs),
+        output_tokens=np.full(number, outputs),
     )
     static = run(burst, "static", batch_size=slots).requests
     for name in CONTINUOUS:
@@ -285,7 +312,10 @@ def test_with_equal_lengths_the_gain_is_exactly_one(slots, batches, inputs, outp
 @given(traces(timeouts=False), policies(), memories, st.sampled_from([0.25, 3.0, 1000.0]))
 def test_stretching_all_times_stretches_all_latencies(trace, config, kv, scale):
     slow = LinearStepTime(
-        base_s=5e-3 * scale, per_token_s=5e-5 * scale, per_context_s=1e-6 * scale, per_request_s=1e-4 * scale
+        base_s=5e-3 * scale,
+        per_token_s=5e-5 * scale,
+        per_context_s=1e-6 * scale,
+        per_request_s=1e-4 * scale,
     )
     waits = {"max_wait_s": config.max_wait_s * scale} if hasattr(config, "max_wait_s") else {}
     fields = {name: getattr(config, name) for name in config.__dataclass_fields__ if name != "name"}
@@ -307,5 +337,8 @@ def test_more_slots_never_slow_a_saturated_server(name):
         input_tokens=rng.integers(1, 40, number),
         output_tokens=rng.geometric(1 / 12, number).clip(1, 50),
     )
-    makespans = [run(burst, name, max_num_seqs=slots).requests["finish_s"].max() for slots in (1, 2, 4, 8, 16, 32)]
+    makespans = [
+        run(burst, name, max_num_seqs=slots).requests["finish_s"].max()
+        for slots in (1, 2, 4, 8, 16, 32)
+    ]
     assert all(more < fewer for fewer, more in pairwise(makespans))

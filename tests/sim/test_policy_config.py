@@ -45,8 +45,16 @@ def test_the_table_of_the_issue_is_understood():
         reserve_full_prompt=False,
         prefix_caching=True,
     ).build(KV)
-    assert (policy.num_slots, policy.max_num_batched_tokens, policy.max_model_len) == (16, 256, 2048)
-    assert (policy.by_priority, policy.watermark_blocks, policy.reserve_full_prompt) == (True, 40, False)
+    assert (policy.num_slots, policy.max_num_batched_tokens, policy.max_model_len) == (
+        16,
+        256,
+        2048,
+    )
+    assert (policy.by_priority, policy.watermark_blocks, policy.reserve_full_prompt) == (
+        True,
+        40,
+        False,
+    )
     assert isinstance(policy.kv, PrefixCachedKV)
 
 
@@ -55,7 +63,10 @@ def test_the_table_of_the_issue_is_understood():
     [
         ({"name": "statik"}, "'statik' is not a policy; did you mean 'static'"),
         ({"name": "vllm", "max_num_seq": 4}, "did you mean 'max_num_seqs'"),
-        ({"name": "vllm", "max_num_seqs": 64, "max_num_batched_tokens": 32}, "is less than max_num_seqs 64"),
+        (
+            {"name": "vllm", "max_num_seqs": 64, "max_num_batched_tokens": 32},
+            "is less than max_num_seqs 64",
+        ),
         ({"name": "vllm", "watermark": 1.5}, r"watermark = 1\.5: input should be less than 1"),
         ({"name": "vllm", "queue": "lifo"}, "queue = 'lifo'"),
     ],
@@ -66,9 +77,15 @@ def test_mistakes_are_named(fields, message):
 
 
 def test_what_does_not_go_with_the_memory_is_named():
-    with pytest.raises(ValueError, match="max_num_batched_tokens of at least max_model_len 2048, not 512"):
-        policy_config("vllm", max_num_seqs=8, chunked_prefill=False, max_num_batched_tokens=512).build(KV)
-    with pytest.raises(ValueError, match="long_prefill_token_threshold 4096 exceeds max_model_len 2048"):
+    with pytest.raises(
+        ValueError, match="max_num_batched_tokens of at least max_model_len 2048, not 512"
+    ):
+        policy_config(
+            "vllm", max_num_seqs=8, chunked_prefill=False, max_num_batched_tokens=512
+        ).build(KV)
+    with pytest.raises(
+        ValueError, match="long_prefill_token_threshold 4096 exceeds max_model_len 2048"
+    ):
         policy_config("vllm", long_prefill_token_threshold=4096).build(KV)
 
 
@@ -85,7 +102,9 @@ def test_a_policy_of_ones_own(monkeypatch):
         policy_config("mypkg_policies:Mein").build(KV)
     with pytest.raises(ValueError, match="unexpected keyword argument 'virtue'"):
         policy_config("mypkg_policies:Mine", virtue=1).build(KV)
-    with pytest.raises(ValueError, match=r"is not a policy; subclass busdoor\.policies\.base\.Policy"):
+    with pytest.raises(
+        ValueError, match=r"is not a policy; subclass busdoor\.policies\.base\.Policy"
+    ):
         policy_config("mypkg_policies:Nothing").build(KV)
     with pytest.raises(ValueError, match="'nowhere:Mine' cannot be imported"):
         policy_config("nowhere:Mine").build(KV)

@@ -8,17 +8,31 @@ from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
 
-LOG = ("start_s", "repeat", "num_prefill_tokens", "num_decode_tokens", "context_tokens", "num_preempted")
+LOG = (
+    "start_s",
+    "repeat",
+    "num_prefill_tokens",
+    "num_decode_tokens",
+    "context_tokens",
+    "num_preempted",
+)
 
 
 def run(lengths, arrival_s=None, num_blocks=1000, columns=None, **fields):
     inputs, outputs = zip(*lengths, strict=True)
     arriving = Trace(
-        arrival_s=arrival_s or [0.0] * len(lengths), input_tokens=inputs, output_tokens=outputs, **(columns or {})
+        arrival_s=arrival_s or [0.0] * len(lengths),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        **(columns or {}),
     )
     kv = KVConfig(block_size=4, num_blocks=num_blocks, max_model_len=200)
     fields = {"max_num_seqs": 8, "max_num_batched_tokens": 32, "watermark": 0.0} | fields
-    return simulate(arriving, policy_config("prefill_first", **fields).build(kv, arriving), LinearStepTime(base_s=1.0))
+    return simulate(
+        arriving,
+        policy_config("prefill_first", **fields).build(kv, arriving),
+        LinearStepTime(base_s=1.0),
+    )
 
 
 def log(result):
@@ -54,8 +68,9 @@ def test_only_a_prompt_beyond_the_budget_is_cut():
 
 
 def test_the_last_admitted_is_thrown_out_and_computed_anew():
-    # Two prompts of 8 fill 4 of 5 blocks. Both decodes begin a block at once; there is one, so the second goes. It
-    # comes back when the first has gone, and its 8 + 1 tokens are computed together.
+    # Two prompts of 8 fill 4 of 5 blocks. Both decodes begin a block at once; there is one, so the
+    # second goes. It comes back when the first has gone, and its 8 + 1 tokens are computed
+    # together.
     result = run([(8, 4), (8, 4)], num_blocks=5)
     assert log(result) == [
         (0, 1, 16, 0, 0, 0),
@@ -77,8 +92,14 @@ def test_the_worst_priority_is_thrown_out():
 
 def test_watermark_keeps_admissions_from_the_last_blocks():
     lengths, at = [(8, 9), (8, 2)], [0, 0.5]
-    assert run(lengths, at, num_blocks=5, watermark=0.0).requests["first_scheduled_s"].tolist() == [0, 1]
-    assert run(lengths, at, num_blocks=5, watermark=0.4).requests["first_scheduled_s"].tolist() == [0, 9]
+    assert run(lengths, at, num_blocks=5, watermark=0.0).requests["first_scheduled_s"].tolist() == [
+        0,
+        1,
+    ]
+    assert run(lengths, at, num_blocks=5, watermark=0.4).requests["first_scheduled_s"].tolist() == [
+        0,
+        9,
+    ]
 
 
 def test_equal_prefixes_are_computed_once():

@@ -57,7 +57,11 @@ def test_a_pipe_gets_lines_also_while_nothing_is_reported(monkeypatch, impatient
 def test_a_terminal_gets_a_bar_which_goes_away(monkeypatch, impatient):
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
-    drawn = shown(monkeypatch, terminal, lambda report: until(lambda: "drawing requests" in terminal.getvalue()))
+    drawn = shown(
+        monkeypatch,
+        terminal,
+        lambda report: until(lambda: "drawing requests" in terminal.getvalue()),
+    )
     assert "drawing requests" in drawn and drawn.endswith("\x1b[2K")
 
 

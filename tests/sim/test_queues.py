@@ -25,7 +25,10 @@ ORDERS = {
 def requests(output_tokens, arrival_s=None, priority=None):
     count = len(output_tokens)
     columns = (arrival_s or [0.0] * count, output_tokens, priority or [0] * count)
-    return [Request(i, at, 8, out, priority=rank) for i, (at, out, rank) in enumerate(zip(*columns, strict=True))]
+    return [
+        Request(i, at, 8, out, priority=rank)
+        for i, (at, out, rank) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def served(queue):
@@ -61,7 +64,11 @@ class TestOrder:
             action = data.draw(st.sampled_from(["push", "push", "pop", "remove"]))
             if action == "push":
                 request = Request(
-                    fresh, float(fresh // 3), 8, data.draw(st.integers(1, 5)), priority=data.draw(st.integers(0, 2))
+                    fresh,
+                    float(fresh // 3),
+                    8,
+                    data.draw(st.integers(1, 5)),
+                    priority=data.draw(st.integers(0, 2)),
                 )
                 fresh += 1
                 first = not line or ORDERS[name](request) < min(map(ORDERS[name], line))
@@ -69,7 +76,11 @@ class TestOrder:
                 queue.push(request)
                 line.append(request)
             elif line:
-                gone = min(line, key=ORDERS[name]) if action == "pop" else data.draw(st.sampled_from(line))
+                gone = (
+                    min(line, key=ORDERS[name])
+                    if action == "pop"
+                    else data.draw(st.sampled_from(line))
+                )
                 if action == "pop":
                     assert queue.pop_head() is gone
                 else:
@@ -87,22 +98,29 @@ class TestPrediction:
         logs = np.log(np.array(ranks) / 100)
         assert logs.mean() == pytest.approx(0, abs=0.02)
         assert logs.std() == pytest.approx(0.5, rel=0.03)
-        np.testing.assert_allclose(logs[:10], 0.5 * stream(7, "length prediction").standard_normal(10))
+        np.testing.assert_allclose(
+            logs[:10], 0.5 * stream(7, "length prediction").standard_normal(10)
+        )
 
     def test_a_request_is_predicted_the_same_whenever_it_is_asked(self):
         one, other = ShortestJobQueue(0.5, seed=1), ShortestJobQueue(0.5, seed=1)
         many = requests([100] * 3000)
-        assert [one.rank(request) for request in many] == [other.rank(request) for request in reversed(many)][::-1]
+        assert [one.rank(request) for request in many] == [
+            other.rank(request) for request in reversed(many)
+        ][::-1]
         assert ShortestJobQueue(0.5, seed=2).rank(many[0]) != one.rank(many[0])
 
 
 class TestInAPolicy:
     @pytest.mark.parametrize("name", ["vllm", "orca", "prefill_first"])
     def test_the_short_overtake_the_long(self, name):
-        # One slot. The first runs from 0 to 5; then the shortest of those that wait: 2, 3 and 4 iterations.
+        # One slot. The first runs from 0 to 5; then the shortest of those that wait: 2, 3 and 4
+        # iterations.
         arriving = Trace(arrival_s=[0, 1, 2, 3], input_tokens=[8] * 4, output_tokens=[5, 4, 2, 3])
         fields = {"reservation": "oracle"} if name == "orca" else {}
-        assert run(arriving, name, queue="sjf", max_num_seqs=1, **fields)["finish_s"].round(9).tolist() == [
+        assert run(arriving, name, queue="sjf", max_num_seqs=1, **fields)["finish_s"].round(
+            9
+        ).tolist() == [
             5,
             14,
             7,
@@ -126,20 +144,32 @@ class TestInAPolicy:
         waits = [mean_wait_s(queue="sjf", length_error=error) for error in (0.0, 0.7, 3.0)]
         assert waits == sorted(waits)
         assert waits[-1] < 1.1 * fcfs
-        # M/G/1 without preemption, shortest first (Conway, Maxwell and Miller): for exponential services of mean 1,
-        # E[W] = load E[S^2] / 2 times the integral of f(x) / (1 - load F(x))^2, where load F(x) is the work up to x.
+        # M/G/1 without preemption, shortest first (Conway, Maxwell and Miller): for exponential
+        # services of mean 1, E[W] = load E[S^2] / 2 times the integral of f(x) / (1 - load F(x))^2,
+        # where load F(x) is the work up to x.
         x = np.linspace(0, 40, 200_001)
         below = 0.8 * (1 - np.exp(-x) * (1 + x))
-        assert waits[0] == pytest.approx(50 * 0.8 * np.trapezoid(np.exp(-x) / (1 - below) ** 2, x), rel=0.15)
+        assert waits[0] == pytest.approx(
+            50 * 0.8 * np.trapezoid(np.exp(-x) / (1 - below) ** 2, x), rel=0.15
+        )
         assert fcfs == pytest.approx(50 * 0.8 / 0.2, rel=0.2)
 
 
 def test_wrong_settings_are_one_sentence():
     for fields, sentence in (
-        ({"queue": "lifo"}, r"\[policy\] queue = 'lifo': input should be 'fcfs', 'priority' or 'sjf'"),
+        (
+            {"queue": "lifo"},
+            r"\[policy\] queue = 'lifo': input should be 'fcfs', 'priority' or 'sjf'",
+        ),
         ({"length_error": 0.5}, "length_error = 0.5 applies only to queue = 'sjf', not 'fcfs'"),
-        ({"queue": "priority", "length_seed": 3}, "length_seed = 3 applies only to queue = 'sjf', not 'priority'"),
-        ({"queue": "sjf", "length_error": -1}, r"\[policy\] length_error = -1: input should be greater than"),
+        (
+            {"queue": "priority", "length_seed": 3},
+            "length_seed = 3 applies only to queue = 'sjf', not 'priority'",
+        ),
+        (
+            {"queue": "sjf", "length_error": -1},
+            r"\[policy\] length_error = -1: input should be greater than",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence) as error:
             policy_config("vllm", **fields)

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, says what the results say, and plays the timelines."""
+"""The report: one self-contained HTML file that says the results and plays timelines."""
 
 import json
 import re
@@ -22,13 +22,23 @@ from busdoor.html.palette import at_night
 from busdoor.html.sections import timelines
 from busdoor.html.svg import inline, thin
 from busdoor.html.tables import html_table
-from busdoor.html.timeline_frames import MAX_BARS, MAX_FRAMES, MAX_SLOTS, Scene, Window, bars, counters
+from busdoor.html.timeline_frames import (
+    MAX_BARS,
+    MAX_FRAMES,
+    MAX_SLOTS,
+    Scene,
+    Window,
+    bars,
+    counters,
+)
 from busdoor.plots.breakdown import bubble_share
 from busdoor.results.page import result_page
 from busdoor.results.result import Result
 
 VOID = {"meta", "link", "br", "input", "hr", "img"}
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 # Quiet and alone: no first-run page, no look for updates, nothing that reaches for a network.
 QUIET = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -73,7 +83,9 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def comparison():
-    return compare("azure-conv", ["static", "vllm"], request_rate=12, num_requests=300, replications=2)
+    return compare(
+        "azure-conv", ["static", "vllm"], request_rate=12, num_requests=300, replications=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +97,9 @@ def page(comparison):
 def lone_page(comparison):
     """The page of one run, whose trace has the worst of names."""
     result = comparison.results["vllm"]
-    nasty = Result(result.requests, result.iterations, result.stays, {**result.meta, "trace": "</script><b>&"})
+    nasty = Result(
+        result.requests, result.iterations, result.stays, {**result.meta, "trace": "</script><b>&"}
+    )
     return result_page(nasty).html()
 
 
@@ -116,15 +130,21 @@ def test_a_page_is_whole_and_needs_nothing_else(kind, page, lone_page):
 def test_names_are_unique_and_what_is_referred_to_is_there(page):
     ids = Outline(page).ids
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r"url\(#([\w-]+)\)", page)) | set(re.findall(r'href="#([\w-]+)"', page)) <= set(ids)
-    assert set(re.findall(r"var\((--c[0-9a-f]{6})\)", page)) <= set(re.findall(r"(--c[0-9a-f]{6}):", page))
+    assert set(re.findall(r"url\(#([\w-]+)\)", page)) | set(
+        re.findall(r'href="#([\w-]+)"', page)
+    ) <= set(ids)
+    assert set(re.findall(r"var\((--c[0-9a-f]{6})\)", page)) <= set(
+        re.findall(r"(--c[0-9a-f]{6}):", page)
+    )
 
 
 def test_pictures_say_what_they_show_and_the_slider_has_a_name(page):
     tags = Outline(page).tags
     for tag, attrs in tags:
         if tag == "svg":
-            assert attrs.get("aria-hidden") == "true" or (attrs["role"] == "img" and len(attrs["aria-label"]) > 2)
+            assert attrs.get("aria-hidden") == "true" or (
+                attrs["role"] == "img" and len(attrs["aria-label"]) > 2
+            )
         if tag in ("input", "button"):
             assert attrs["aria-label"]
     assert [attrs for tag, attrs in tags if tag == "h1"] == [{}]
@@ -134,7 +154,13 @@ def test_a_comparison_says_its_verdict_and_its_numbers(page, comparison):
     text = Outline(page).text
     assert comparison.verdict in text
     assert f"{comparison.gain.loc['vllm', 'over_static']:.2f}×" in text
-    for title in ("The bus and the door", "The numbers", "Latency", "Words", "How to reproduce this"):
+    for title in (
+        "The bus and the door",
+        "The numbers",
+        "Latency",
+        "Words",
+        "How to reproduce this",
+    ):
         assert title in text
 
 
@@ -247,11 +273,14 @@ def test_a_saved_comparison_gives_the_same_page(tmp_path, comparison, page, monk
         ("nowhere", "nowhere is not a folder"),
         (
             ".",
-            "neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a sweep (sweep.csv) nor",
+            "neither a comparison (comparison.json) nor a capacity study (capacity.json) nor a "
+            "sweep (sweep.csv) nor",
         ),
     ],
 )
-def test_a_folder_without_anything_to_tell_is_one_sentence(tmp_path, capsys, monkeypatch, folder, says):
+def test_a_folder_without_anything_to_tell_is_one_sentence(
+    tmp_path, capsys, monkeypatch, folder, says
+):
     monkeypatch.chdir(tmp_path)
     assert main(["report", folder]) == 2
     error = capsys.readouterr().err
@@ -261,7 +290,8 @@ def test_a_folder_without_anything_to_tell_is_one_sentence(tmp_path, capsys, mon
 
 # -- the browser
 
-# Injected into a copy of the page: it uses the controls as a reader does, and writes down what it then reads.
+# Injected into a copy of the page: it uses the controls as a reader does, and writes down what it
+# then reads.
 VISITOR = """
 <script>
 const log = {}, slider = document.getElementById("time"), button = document.getElementById("play");
@@ -304,17 +334,26 @@ const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
 
 def browse(file, *flags):
-    """Load a page in a browser whose clock runs as fast as it can; return what its scripts made of the page."""
+    """Load a page in a browser with the fastest clock; return what its scripts made of it."""
     if BROWSER is None:
         pytest.skip("no chromium on this machine: apt-get install chromium")
-    command = [BROWSER, *QUIET, f"--user-data-dir={file.parent / 'profile'}", *flags, "--dump-dom", file.as_uri()]
+    command = [
+        BROWSER,
+        *QUIET,
+        f"--user-data-dir={file.parent / 'profile'}",
+        *flags,
+        "--dump-dom",
+        file.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def visit(page, folder, frames):
     """Let the visitor use the page, and return what it wrote down."""
     file = folder / "page.html"
-    file.write_text(page.replace("</body>", VISITOR.replace("FRAMES", json.dumps(frames)) + "</body>"))
+    file.write_text(
+        page.replace("</body>", VISITOR.replace("FRAMES", json.dumps(frames)) + "</body>")
+    )
     dom = browse(file, "--virtual-time-budget=60000")
     found = re.search(r'<pre id="log">(.*?)</pre>', dom, re.DOTALL)
     assert found, f"the page's script did not run to its end: {dom[-500:]}"
@@ -327,9 +366,25 @@ def test_the_slider_shows_the_introductory_scenario(demo, tmp_path):
     frames = [round(second / film["step_s"]) for second in (0, 10, 15, 100, 130)]
     log = visit(html, tmp_path, frames)
     start, ten, fifteen, hundred, end = log.seen
-    assert [each["clock"] for each in log.seen] == ["0.0 s", "10.0 s", "15.0 s", "100.0 s", "130.0 s"]
-    assert ten["counts"][0] == {"answered": "0", "useful": "100.0 %", "waiting": "1", "opened": "1×"}
-    assert ten["counts"][1] == {"answered": "1", "useful": "100.0 %", "waiting": "0", "opened": "2×"}
+    assert [each["clock"] for each in log.seen] == [
+        "0.0 s",
+        "10.0 s",
+        "15.0 s",
+        "100.0 s",
+        "130.0 s",
+    ]
+    assert ten["counts"][0] == {
+        "answered": "0",
+        "useful": "100.0 %",
+        "waiting": "1",
+        "opened": "1×",
+    }
+    assert ten["counts"][1] == {
+        "answered": "1",
+        "useful": "100.0 %",
+        "waiting": "0",
+        "opened": "2×",
+    }
     assert hundred["counts"][0]["answered"] == "4"
     assert hundred["counts"][0]["useful"] == "45.0 %"
     assert end["counts"][1]["answered"] == "5"
@@ -343,7 +398,11 @@ def test_the_slider_shows_the_introductory_scenario(demo, tmp_path):
 def test_play_runs_to_the_end_and_stops_when_told(page, tmp_path):
     film = Outline(page).film
     log = visit(page, tmp_path, [0, film["frames"] // 2])
-    assert (log.started["button"], log.paused["button"], log.ended["button"]) == ("Pause", "Play", "Play")
+    assert (log.started["button"], log.paused["button"], log.ended["button"]) == (
+        "Pause",
+        "Play",
+        "Play",
+    )
     assert 0.15 < int(log.playing["frame"]) / film["frames"] < 0.35  # a quarter of its 24 s
     assert log.paused["frame"] == log.still["frame"]
     assert int(log.ended["frame"]) == film["frames"]
@@ -358,18 +417,25 @@ def test_play_runs_to_the_end_and_stops_when_told(page, tmp_path):
 
 def test_a_phone_scrolls_tables_but_never_the_page(page, tmp_path):
     (tmp_path / "inner.html").write_text(page)
-    outer = tmp_path / "outer.html"  # a window is never narrower than 500 pixels, but a frame in it may be
+    outer = (
+        tmp_path / "outer.html"
+    )  # a window is never narrower than 500 pixels, but a frame in it may be
     outer.write_text(
         """<!DOCTYPE html><iframe src="inner.html" style="width: 320px; height: 600px; border: 0"></iframe>
         <pre id="log"></pre><script>addEventListener("load", () => { const root = frames[0].document.documentElement;
         document.getElementById("log").textContent = root.scrollWidth + " of " + root.clientWidth; });</script>"""
     )
-    dom = browse(outer, "--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=5000")
+    dom = browse(
+        outer, "--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=5000"
+    )
     assert '<pre id="log">320 of 320</pre>' in dom
 
 
 def test_numbers_are_rounded_in_tags_and_never_in_words():
-    drawn = '<svg viewBox="0 0 9 9"><g transform="translate(1.23456 2.5)"><text x="0.00001">load 0.60</text></g></svg>'
+    drawn = (
+        '<svg viewBox="0 0 9 9"><g transform="translate(1.23456 2.5)"><text x="0.00001">load '
+        "0.60</text></g></svg>"
+    )
     element = inline(drawn, "a figure")
     assert "translate(1.23 2.5)" in element and ">load 0.60<" in element
 

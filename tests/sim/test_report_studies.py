@@ -16,7 +16,13 @@ def capacity_folder(tmp_path):
         "slo_text": "TTFT p99 ≤ 2 s",
         "slo": {"ttft_p99": 2.0},
         "policies": {
-            "static": {"request_rate": 0.0, "low": 0.0, "high": 0.0, "binds": "", "reason": "it <never> keeps it"},
+            "static": {
+                "request_rate": 0.0,
+                "low": 0.0,
+                "high": 0.0,
+                "binds": "",
+                "reason": "it <never> keeps it",
+            },
             "vllm": {"request_rate": 22.7, **own},
         },
         "num_runs": 40,
@@ -51,7 +57,9 @@ def test_a_capacity_study_shows_rates_brackets_and_reasons(capacity_folder):
 
 
 def test_a_plan_for_a_rate_is_shown_where_there_is_one(capacity_folder):
-    pd.DataFrame({"policy": ["vllm"], "replicas": [2]}).to_csv(capacity_folder / "plan.csv", index=False)
+    pd.DataFrame({"policy": ["vllm"], "replicas": [2]}).to_csv(
+        capacity_folder / "plan.csv", index=False
+    )
     html = page_of(capacity_folder).html()
     assert "GPUs for the rate" in html
     assert '<th scope="row">vllm</th><td>2</td>' in html

@@ -1,4 +1,4 @@
-"""What is read back from a folder is data: nothing that it names is imported, and what is wrong in it is a sentence."""
+"""What is read from a folder is data: no import of what it names; errors are sentences."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,9 @@ JOB = {"input_tokens": 20, "output_tokens": {"type": "uniform", "low": 2, "high"
 def comparison(tmp_path_factory):
     """A saved comparison, which nobody changes."""
     job = {**JOB, "request_rate": 5.0, "num_requests": 12}
-    made = compare(job, ["static", "vllm"], replications=2, cluster={"replicas": 2}, kv={"num_blocks": 400})
+    made = compare(
+        job, ["static", "vllm"], replications=2, cluster={"replicas": 2}, kv={"num_blocks": 400}
+    )
     return made.save(tmp_path_factory.mktemp("saved") / "comparison")
 
 
@@ -54,8 +56,14 @@ def test_nothing_that_a_folder_names_is_called(saved, tmp_path, command, capsys)
 
 def test_a_measured_runs_policy_is_not_imported():
     result = Result.example()
-    meta = {**result.meta, "policy_config": {"name": "subprocess:Popen", "args": ["true"]}, "max_model_len": 512}
-    with pytest.raises(ValueError, match="named by a saved folder, from which nothing is imported; name it with"):
+    meta = {
+        **result.meta,
+        "policy_config": {"name": "subprocess:Popen", "args": ["true"]},
+        "max_model_len": 512,
+    }
+    with pytest.raises(
+        ValueError, match="named by a saved folder, from which nothing is imported; name it with"
+    ):
         policy_of(meta, trace_of(result))
 
 
@@ -78,7 +86,9 @@ def result(tmp_path_factory):
         return Result.example().save(tmp_path_factory.mktemp("saved") / "result")
 
 
-REQUESTS, ITERATIONS, STAYS = (list(columns) for columns in (REQUEST_COLUMNS, ITERATION_COLUMNS, STAY_COLUMNS))
+REQUESTS, ITERATIONS, STAYS = (
+    list(columns) for columns in (REQUEST_COLUMNS, ITERATION_COLUMNS, STAY_COLUMNS)
+)
 COLUMNS = [
     *(("requests", column) for column in (*REQUESTS, "status")),
     *(("iterations", column) for column in (*ITERATIONS, "replica")),
@@ -87,7 +97,9 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
-def test_a_result_without_a_column_or_with_another_type_in_it(result, tmp_path, capsys, table, column):
+def test_a_result_without_a_column_or_with_another_type_in_it(
+    result, tmp_path, capsys, table, column
+):
     folder = copytree(result, tmp_path / "saved")
     file = folder / f"{table}.csv"
     frame = pd.read_csv(file)
@@ -110,23 +122,40 @@ def test_a_result_whose_table_has_not_all_its_rows(result, tmp_path, capsys, tab
     if how == "gone":
         file.unlink()
     else:
-        texts = {"truncated": lines[:-1], "doubled": [*lines, *lines[1:]], "cut": [*lines[:-1], '"'], "empty": []}
+        texts = {
+            "truncated": lines[:-1],
+            "doubled": [*lines, *lines[1:]],
+            "cut": [*lines[:-1], '"'],
+            "empty": [],
+        }
         file.write_text("".join(texts[how]))
     assert table in assert_a_sentence("report", folder, capsys)
 
 
 def test_a_result_of_two_studies_is_refused(result, tmp_path, capsys):
-    """The case 06_stale_out C: tables of a Python with pyarrow, and of one without, in one folder."""
+    """Case 06_stale_out C: tables of Pythons with and without pyarrow, in one folder."""
     folder = copytree(result, tmp_path / "saved")
     pd.read_csv(folder / "stays.csv").to_parquet(folder / "stays.parquet")
     assert "has both stays.parquet and stays.csv" in assert_a_sentence("report", folder, capsys)
 
 
 WRONG = [1e300, -5.5, "text", [], {}, True, None]
-META = ["policy", "num_slots", "num_blocks", "block_size", "policy_config", "streams", "trace", "slo", "replicas"]
+META = [
+    "policy",
+    "num_slots",
+    "num_blocks",
+    "block_size",
+    "policy_config",
+    "streams",
+    "trace",
+    "slo",
+    "replicas",
+]
 
 
-@pytest.mark.parametrize("key", [*META, "rows", "num_requests", "config", "versions", "offered_load"])
+@pytest.mark.parametrize(
+    "key", [*META, "rows", "num_requests", "config", "versions", "offered_load"]
+)
 def test_a_result_with_another_type_in_meta(result, tmp_path, capsys, key):
     """Nothing but a sentence, or a page where the value will do; never a traceback."""
     folder = copytree(result, tmp_path / "saved")
@@ -137,7 +166,11 @@ def test_a_result_with_another_type_in_meta(result, tmp_path, capsys, key):
         err = capsys.readouterr().err
         assert code in (0, 2) and err.count("\n") == (code == 2), (value, err)
         if code == 2:
-            assert f"meta.json: {key} is" in err or "meta.json says" in err or "does not hold together" in err
+            assert (
+                f"meta.json: {key} is" in err
+                or "meta.json says" in err
+                or "does not hold together" in err
+            )
         if value == -5.5 and key in META:
             assert code == 2
 
@@ -146,11 +179,19 @@ def test_a_result_with_another_type_in_meta(result, tmp_path, capsys, key):
 def test_a_comparison_whose_tables_do_not_fit_it(saved, capsys, table):
     file = saved / f"{table}.csv"
     lines = file.read_text().splitlines(keepends=True)
-    for text in (lines[:1], lines[:-1], [lines[0].replace("output_throughput", "x"), *lines[1:]], ["a,b\n"], []):
+    for text in (
+        lines[:1],
+        lines[:-1],
+        [lines[0].replace("output_throughput", "x"), *lines[1:]],
+        ["a,b\n"],
+        [],
+    ):
         file.write_text("".join(text))
         assert f"{table}.csv" in assert_a_sentence("report", saved, capsys)
     file.write_text(lines[0] + lines[1].replace(",0,", ",zero,", 1) + "".join(lines[2:]))
-    assert f"{table}.csv, row 1: replication is 'zero'" in assert_a_sentence("report", saved, capsys)
+    assert f"{table}.csv, row 1: replication is 'zero'" in assert_a_sentence(
+        "report", saved, capsys
+    )
 
 
 @pytest.mark.parametrize("key", ["policies", "results", "config"])
@@ -166,12 +207,25 @@ def test_a_comparison_with_another_type_in_its_json(saved, capsys, key):
 def test_a_capacity_study_that_was_changed(tmp_path, capsys):
     from busdoor.capacity import capacity
 
-    found = capacity("azure-conv", ["vllm"], "e2e_p99=8s", num_requests=60, replications=3, tolerance=0.3)
+    found = capacity(
+        "azure-conv", ["vllm"], "e2e_p99=8s", num_requests=60, replications=3, tolerance=0.3
+    )
     folder = found.save(tmp_path / "capacity")
     about = json.loads((folder / "capacity.json").read_text())
     assert main(["report", str(folder)]) == 0
-    for key in ("verdict", "slo", "slo_text", "policies", "replications", "num_runs", "num_requests", "config"):
-        (folder / "capacity.json").write_text(json.dumps({name: about[name] for name in about if name != key}))
+    for key in (
+        "verdict",
+        "slo",
+        "slo_text",
+        "policies",
+        "replications",
+        "num_runs",
+        "num_requests",
+        "config",
+    ):
+        (folder / "capacity.json").write_text(
+            json.dumps({name: about[name] for name in about if name != key})
+        )
         assert f"has no {key}" in assert_a_sentence("report", folder, capsys)
     for row in (1e300, {**about["policies"]["vllm"], "request_rate": "many"}, {"low": 1.0}):
         change(folder / "capacity.json", **{**about, "policies": {"vllm": row}})
@@ -188,10 +242,13 @@ def test_a_capacity_study_that_was_changed(tmp_path, capsys):
 def test_a_text_that_looks_like_a_formula_is_none_in_a_table_and_comes_back(tmp_path):
     texts = ["=cmd|'/c calc'!A0", "@SUM(A1)", "-1+2", "+1", "'=quoted", "vllm", None]
     table = pd.DataFrame(
-        {"text": texts, "number": [-1.5, *range(6)]}, index=pd.Index([*texts[:-1], "x"], name="policy")
+        {"text": texts, "number": [-1.5, *range(6)]},
+        index=pd.Index([*texts[:-1], "x"], name="policy"),
     )
     write_csv(table, tmp_path / "t.csv")
-    cells = [cell for line in (tmp_path / "t.csv").read_text().splitlines() for cell in line.split(",")]
+    cells = [
+        cell for line in (tmp_path / "t.csv").read_text().splitlines() for cell in line.split(",")
+    ]
     assert not [cell for cell in cells if cell[:1] in tuple("=+@") or cell.startswith("-1+")]
     assert read_csv(tmp_path / "t.csv", index_col="policy")["text"].dropna().tolist() == texts[:-1]
     assert read_csv(tmp_path / "t.csv")["policy"].tolist() == table.index.tolist()
@@ -203,10 +260,26 @@ def refuse_constant(text):
 
 @pytest.mark.parametrize("command", ["simulate", "compare"])
 def test_every_json_is_valid(tmp_path, capsys, command):
-    """The case 02-any, whose requests give no TPOT: NaN and infinity are null, in files and on stdout."""
-    flags = {"simulate": [str(ANY)], "compare": ["--workload", str(ANY), "--replications", "1", "--policy", "static"]}
+    """Case 02-any, whose requests give no TPOT: NaN, infinity are null in files, on stdout."""
+    flags = {
+        "simulate": [str(ANY)],
+        "compare": ["--workload", str(ANY), "--replications", "1", "--policy", "static"],
+    }
     out = tmp_path / "o"
-    assert main([command, *flags[command], "--out", str(out), "--json", "--perfetto", str(tmp_path / "p.json")]) == 0
+    assert (
+        main(
+            [
+                command,
+                *flags[command],
+                "--out",
+                str(out),
+                "--json",
+                "--perfetto",
+                str(tmp_path / "p.json"),
+            ]
+        )
+        == 0
+    )
     files = [*out.rglob("*.json"), tmp_path / "p.json"]
     assert len(files) >= 3
     for text in (capsys.readouterr().out, *(file.read_text(encoding="utf-8") for file in files)):
@@ -231,7 +304,10 @@ def test_a_validation_that_was_changed(tmp_path, capsys):
         run = {name: value for name, value in about["runs"]["run"].items() if name != key}
         change(folder / "validation.json", **{**about, "runs": {"run": run}})
         assert f"runs.run has no {key}" in assert_a_sentence("report", folder, capsys)
-    change(folder / "validation.json", **{**about, "step_time": {"name": "subprocess:Popen", "args": ["false"]}})
+    change(
+        folder / "validation.json",
+        **{**about, "step_time": {"name": "subprocess:Popen", "args": ["false"]}},
+    )
     assert "from which nothing is imported" in assert_a_sentence("report", folder, capsys)
     change(folder / "validation.json", **about)
     (folder / "run.csv").write_text("a,b\n")

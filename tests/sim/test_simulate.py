@@ -11,11 +11,17 @@ from busdoor.simulator.simulate import Interrupted, simulate
 from busdoor.step_time import LinearStepTime
 from busdoor_workloads import Trace
 
-TRACE = Trace(arrival_s=np.arange(5.0) * 10, input_tokens=np.full(5, 8), output_tokens=np.array([5, 5, 100, 5, 5]))
+TRACE = Trace(
+    arrival_s=np.arange(5.0) * 10,
+    input_tokens=np.full(5, 8),
+    output_tokens=np.array([5, 5, 100, 5, 5]),
+)
 
 
 def policy():
-    return VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
+    return VllmPolicy(
+        PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512
+    )
 
 
 class StopsAt(LinearStepTime):
@@ -44,7 +50,8 @@ def test_a_result_comes_back_from_its_folder_to_the_bit(tmp_path):
         left, right = getattr(result, name), getattr(again, name)
         assert list(left.columns) == list(right.columns)
         np.testing.assert_array_equal(
-            left.drop(columns="status", errors="ignore"), right.drop(columns="status", errors="ignore")
+            left.drop(columns="status", errors="ignore"),
+            right.drop(columns="status", errors="ignore"),
         )
     assert again.summary.drop("offered_load").equals(result.summary.drop("offered_load"))
 
@@ -57,22 +64,40 @@ def test_a_folder_without_a_result_is_named(tmp_path):
 def test_tables_in_parquet_ask_for_pyarrow_where_it_is_missing(tmp_path, monkeypatch):
     simulate(TRACE, policy(), LinearStepTime(base_s=0.1)).save(tmp_path)
     monkeypatch.setattr("busdoor.core.saved.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"reading .*iterations\.parquet needs pyarrow: pip install pyarrow"):
+    with pytest.raises(
+        ValueError, match=r"reading .*iterations\.parquet needs pyarrow: pip install pyarrow"
+    ):
         Result.load(tmp_path)
 
 
 def test_progress_is_told_to_the_end():
     told = []
-    simulate(TRACE, policy(), LinearStepTime(base_s=0.1), progress=lambda done, total: told.append((done, total)))
+    simulate(
+        TRACE,
+        policy(),
+        LinearStepTime(base_s=0.1),
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert told[-1] == (5, 5)
 
 
 def test_the_example_is_what_the_simulator_does():
-    trace = Trace(arrival_s=np.zeros(4), input_tokens=[8] * 4, output_tokens=[10, 20, 50, 100], name="intro")
-    policy = VllmPolicy(PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512)
-    simulated, example = simulate(trace, policy, LinearStepTime(base_s=1.0), lookahead=0), Result.example()
+    trace = Trace(
+        arrival_s=np.zeros(4), input_tokens=[8] * 4, output_tokens=[10, 20, 50, 100], name="intro"
+    )
+    policy = VllmPolicy(
+        PagedKV(100, 16), max_num_seqs=4, max_num_batched_tokens=64, max_model_len=512
+    )
+    simulated, example = (
+        simulate(trace, policy, LinearStepTime(base_s=1.0), lookahead=0),
+        Result.example(),
+    )
     for table in ("requests", "iterations", "stays"):
         pd.testing.assert_frame_equal(getattr(example, table), getattr(simulated, table))
-    assert {key: value for key, value in simulated.meta.items() if key in example.meta and key != "offered_load"} == {
+    assert {
+        key: value
+        for key, value in simulated.meta.items()
+        if key in example.meta and key != "offered_load"
+    } == {
         key: value for key, value in example.meta.items() if key not in ("offered_load", "complete")
     }

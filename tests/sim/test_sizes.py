@@ -1,4 +1,4 @@
-"""What cannot fit into the machine's memory is refused in a sentence, before anything is allocated."""
+"""What cannot fit into memory is refused in a sentence, before any allocation."""
 
 import pytest
 
@@ -12,7 +12,10 @@ HUGE = str(10**12)
 @pytest.mark.parametrize(
     ("job", "what"),
     [
-        (["simulate", "azure-conv", "--num-requests", HUGE], "a trace of 1,000,000,000,000 requests"),
+        (
+            ["simulate", "azure-conv", "--num-requests", HUGE],
+            "a trace of 1,000,000,000,000 requests",
+        ),
         (["simulate", "azure-conv", "--replicas", HUGE], "a cluster of 1,000,000,000,000 replicas"),
         (
             ["compare", "--workload", "azure-conv", "--replications", HUGE, "--policy", "vllm"],

@@ -41,9 +41,13 @@ def test_gaps_between_tokens_are_pooled():
     assert (found["slo_itl_p99"], found["slo_itl_mean"], found["slo_met"]) == (0.0, 0.0, False)
 
 
-@pytest.mark.parametrize("promise", [{"itl_p99": 9.0}, {"itl_mean": 9.0}, {"tpot_mean": 9.0}, {"tpot_p50": 9.0}])
+@pytest.mark.parametrize(
+    "promise", [{"itl_p99": 9.0}, {"itl_mean": 9.0}, {"tpot_mean": 9.0}, {"tpot_p50": 9.0}]
+)
 def test_an_answer_released_whole_keeps_no_promise_about_its_tokens(promise):
-    config = Config.from_table({"policy": "static", "workload": {"num_requests": 20, "request_rate": 5.0}})
+    config = Config.from_table(
+        {"policy": "static", "workload": {"num_requests": 20, "request_rate": 5.0}}
+    )
     trace = config.workload.trace(0)
     result = run(config, config.policies[0], trace, limits_for(config, [trace]))
     assert not kept(result, **promise)["slo_met"]
@@ -57,9 +61,12 @@ def test_every_preset_is_a_promise_and_is_noted_spelt_out(name):
 
 
 def test_own_limits_go_before_those_of_the_preset():
-    assert SLO.from_table({"preset": "mlperf-llama3.1-8b-server", "tpot_p99": "80ms"}).to_dict() == {
-        "ttft_p99": 2.0, "tpot_p99": 0.08,
-    }  # fmt: skip
+    assert SLO.from_table(
+        {"preset": "mlperf-llama3.1-8b-server", "tpot_p99": "80ms"}
+    ).to_dict() == {
+        "ttft_p99": 2.0,
+        "tpot_p99": 0.08,
+    }
 
 
 def test_a_request_is_good_within_the_limits_on_requests_alone():
@@ -71,9 +78,14 @@ SENTENCES = {
     "preset": ("mlperf", r"\[slo\] preset: 'mlperf' is not a preset"),
     "goodput": (
         0.9,
-        r"\[slo\] goodput = 0.9 has no limit to count by; give one for single requests, as in ttft = '2s'",
+        r"\[slo\] goodput = 0.9 has no limit to count by; give one for single requests, as in "
+        r"ttft = '2s'",
     ),
-    "itl": ("1s", r"\[slo\] itl: gaps between tokens are pooled over all requests, .* give itl_p99 or itl_mean"),
+    "itl": (
+        "1s",
+        r"\[slo\] itl: gaps between tokens are pooled over all requests, .* give itl_p99 or "
+        r"itl_mean",
+    ),
     "ttft_median": ("1s", r"\[slo\] ttft_median: unknown; did you mean ttft_mean\?"),
     "ttft_p0": ("1s", r"\[slo\] ttft_p0: unknown; did you mean ttft_p"),
     "ttft": (0, r"\[slo\] ttft = 0: it has to be over 0 seconds"),
@@ -94,9 +106,15 @@ def test_goodput_is_a_share(goodput):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 9), percentile=st.sampled_from([50, 90, 99]), scale=st.sampled_from([0.9, 1.1]))
+@given(
+    seed=st.integers(0, 9),
+    percentile=st.sampled_from([50, 90, 99]),
+    scale=st.sampled_from([0.9, 1.1]),
+)
 def test_a_percentile_is_kept_if_the_summary_says_so(seed, percentile, scale):
-    config = Config.from_table({"policy": "vllm", "seed": seed, "workload": {"num_requests": 60, "request_rate": 20.0}})
+    config = Config.from_table(
+        {"policy": "vllm", "seed": seed, "workload": {"num_requests": 60, "request_rate": 20.0}}
+    )
     trace = config.workload.trace(seed)
     result = run(config, config.policies[0], trace, limits_for(config, [trace]))
     gaps_s, counts = token_gaps(result.iterations)

@@ -26,7 +26,12 @@ LOG = (
 def trace(lengths, arrival_s=None, **columns):
     """Build requests of (input, output) tokens, all at time 0 unless arrivals are given."""
     inputs, outputs = zip(*lengths, strict=True)
-    return Trace(arrival_s=arrival_s or [0.0] * len(lengths), input_tokens=inputs, output_tokens=outputs, **columns)
+    return Trace(
+        arrival_s=arrival_s or [0.0] * len(lengths),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        **columns,
+    )
 
 
 def run(arriving, name="static", num_blocks=100, max_model_len=101, **fields):
@@ -39,7 +44,9 @@ def log(result):
 
 
 def times(result, column):
-    return result.requests[column].round(9).tolist()  # arrivals count as 1e-12 earlier than they are
+    return (
+        result.requests[column].round(9).tolist()
+    )  # arrivals count as 1e-12 earlier than they are
 
 
 class TestIntroductoryScenario:
@@ -51,7 +58,9 @@ class TestIntroductoryScenario:
         table = run(self.FOUR, batch_size=4).iterations
         assert table["repeat"].sum() == 100
         assert (table["repeat"] * table["num_requests"]).sum() == 400
-        assert (table["repeat"] * table["num_decode_tokens"]).sum() + table["num_first_tokens"].sum() == 180
+        assert (table["repeat"] * table["num_decode_tokens"]).sum() + table[
+            "num_first_tokens"
+        ].sum() == 180
         assert (table["repeat"] * table["num_idle_rows"]).sum() == 220
 
     def test_slot_of_the_first_is_idle_for_90(self):
@@ -84,7 +93,15 @@ class TestRunningABatch:
     def test_prompts_are_padded_and_finished_rows_compute_on(self):
         result = run(self.THREE, batch_size=3, decode_reads="padded")
         assert log(result) == [
-            (0, 1, 12, 0, 0, 6, 0),  # prompts of 4 + 6 + 2, padded to 6 each; everybody's first token
+            (
+                0,
+                1,
+                12,
+                0,
+                0,
+                6,
+                0,
+            ),  # prompts of 4 + 6 + 2, padded to 6 each; everybody's first token
             (1, 1, 0, 2, 1, 1, 18),  # the second has finished; all three rows have 6 in the cache
             (2, 1, 0, 1, 2, 2, 21),
         ]
@@ -95,18 +112,29 @@ class TestRunningABatch:
 
     def test_finished_rows_may_cost_nothing(self):
         result = run(self.THREE, batch_size=3, decode_reads="padded", finished_rows="skip")
-        assert log(result) == [(0, 1, 12, 0, 0, 6, 0), (1, 1, 0, 2, 0, 0, 12), (2, 1, 0, 1, 0, 0, 7)]
+        assert log(result) == [
+            (0, 1, 12, 0, 0, 6, 0),
+            (1, 1, 0, 2, 0, 0, 12),
+            (2, 1, 0, 1, 0, 0, 7),
+        ]
         assert result.iterations["num_running"].tolist() == [3, 3, 3]  # but they keep their slots
         assert result.iterations["kv_reserved_tokens"].nunique() == 1  # and their memory
 
     @pytest.mark.parametrize(
         ("finished_rows", "contexts"),
-        [("compute", [4 + 6 + 2, 5 + 7 + 3]), ("skip", [4 + 2, 5])],  # the second leaves after the prefill
+        [
+            ("compute", [4 + 6 + 2, 5 + 7 + 3]),
+            ("skip", [4 + 2, 5]),
+        ],  # the second leaves after the prefill
     )
     def test_decodes_read_each_rows_own_keys_unless_told_otherwise(self, finished_rows, contexts):
         result = run(self.THREE, batch_size=3, finished_rows=finished_rows)
         assert result.iterations["context_tokens"].tolist() == [0, *contexts]
-        assert result.iterations["prefill_attention"].tolist() == [63, 0, 0]  # prompts are computed with their padding
+        assert result.iterations["prefill_attention"].tolist() == [
+            63,
+            0,
+            0,
+        ]  # prompts are computed with their padding
 
     def test_a_stretch_ends_with_every_distinct_length(self):
         result = run(trace([(2, 5), (2, 9), (2, 5), (2, 20)]), batch_size=4)
@@ -136,14 +164,20 @@ class TestRunningABatch:
 class TestLeaving:
     def test_full(self):
         result = run(trace([(1, 4)] * 3, [0, 2, 3]), batch_size=2)
-        assert times(result, "first_scheduled_s") == [2, 2, 6]  # the third is the last: nobody is left to wait for
+        assert times(result, "first_scheduled_s") == [
+            2,
+            2,
+            6,
+        ]  # the third is the last: nobody is left to wait for
 
     def test_window_ends(self):
         result = run(trace([(1, 4)] * 3, [0, 2, 20]), batch_size=3, max_wait_s=5)
         assert times(result, "first_scheduled_s") == [5, 5, 20]
 
     def test_whoever_has_waited_through_a_batch_leaves_at_its_end(self):
-        result = run(trace([(1, 9), (1, 9), (1, 4), (1, 4)], [0, 0, 3, 50]), batch_size=2, max_wait_s=5)
+        result = run(
+            trace([(1, 9), (1, 9), (1, 4), (1, 4)], [0, 0, 3, 50]), batch_size=2, max_wait_s=5
+        )
         assert times(result, "first_scheduled_s") == [0, 0, 9, 50]
 
     def test_no_arrival_is_left(self):
@@ -176,11 +210,15 @@ class TestMemory:
         assert row["kv_reserved_tokens"] == 3 * (6 + 20 - 1)
         assert row["kv_blocks_used"] == 8
         assert row["kv_used_tokens"] == 4 + 6 + 2
-        # What somebody wants is written by the end: 4 + 2, 6 and 2 + 1; the rest is padding and over-reservation.
+        # What somebody wants is written by the end: 4 + 2, 6 and 2 + 1; the rest is padding and
+        # over-reservation.
         assert row["kv_unused_tokens"] == 75 - (6 + 6 + 3)
 
     def test_without_a_cap_all_that_the_model_leaves_is_reserved(self):
-        assert run(trace([(4, 3)]), batch_size=3).iterations["kv_reserved_tokens"].tolist() == [100, 100]
+        assert run(trace([(4, 3)]), batch_size=3).iterations["kv_reserved_tokens"].tolist() == [
+            100,
+            100,
+        ]
 
     def test_cap_of_the_policy_stands_in(self):
         result = run(trace([(4, 3), (4, 11)]), batch_size=2, max_output_tokens=10)
@@ -192,7 +230,9 @@ class TestMemory:
 
     def test_fewer_rows_where_the_batch_would_not_fit(self):
         arriving = trace([(10, 5)] * 3 + [(90, 5)], max_output_tokens=[5, 5, 5, 5])
-        result = run(arriving, num_blocks=10, batch_size=4)  # 100 tokens: three rows of 14, but not four of 94
+        result = run(
+            arriving, num_blocks=10, batch_size=4
+        )  # 100 tokens: three rows of 14, but not four of 94
         assert times(result, "first_scheduled_s") == [0, 0, 0, 5]
 
     def test_what_can_never_fit_is_refused_and_the_run_goes_on(self):
@@ -221,7 +261,9 @@ class TestSettings:
         with pytest.raises(ValueError, match="batch_size is 4 but only 3 users ask at a time"):
             run(self.USERS, batch_size=4)
         assert run(self.USERS, batch_size=4, max_wait_s=1).requests["status"].eq("finished").all()
-        assert run(self.USERS).requests["status"].eq("finished").all()  # the default goes by the users
+        assert (
+            run(self.USERS).requests["status"].eq("finished").all()
+        )  # the default goes by the users
 
     def test_turns_may_leave_it_waiting(self):
         chats = trace([(1, 1)] * 2, session_id=[0, 0], turn=[0, 1])
@@ -232,7 +274,10 @@ class TestSettings:
         ("fields", "message"),
         [
             ({"batch_size": 0}, "batch_size = 0: input should be greater than 0"),
-            ({"finished_rows": "drop"}, "finished_rows = 'drop': input should be 'compute' or 'skip'"),
+            (
+                {"finished_rows": "drop"},
+                "finished_rows = 'drop': input should be 'compute' or 'skip'",
+            ),
             ({"pad_to": "dataset", "finished_rows": "skip"}, 'finished_rows must be "compute"'),
             ({"pad_input_tokens": 5}, "are the lengths for pad_to"),
             ({"batchsize": 5}, "did you mean 'batch_size'"),
@@ -246,7 +291,9 @@ class TestSettings:
         kv = KVConfig(num_blocks=10, max_model_len=100)
         with pytest.raises(ValueError, match="needs a trace, or both"):
             policy_config("static", pad_to="dataset").build(kv)
-        given = policy_config("static", pad_to="dataset", pad_input_tokens=9, pad_output_tokens=8).build(kv)
+        given = policy_config(
+            "static", pad_to="dataset", pad_input_tokens=9, pad_output_tokens=8
+        ).build(kv)
         assert given.padding == (9, 8)
 
 

@@ -19,7 +19,9 @@ def test_the_textbook_example():
     assert round(interval.half_width, 2) == 0.24
 
 
-@pytest.mark.parametrize(("degrees", "quantile"), [(1, 12.706), (4, 2.776), (9, 2.262), (1000, 1.962)])
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.706), (4, 2.776), (9, 2.262), (1000, 1.962)]
+)
 def test_student_t_is_that_of_the_tables(degrees, quantile):
     assert student_t(0.95, degrees) == pytest.approx(quantile, abs=1e-3)
 
@@ -28,7 +30,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     intervals = [mean_interval(rng.normal(3.0, 2.0, size=5)) for _ in range(2000)]
     share = np.mean([interval.low <= 3.0 <= interval.high for interval in intervals])
-    assert share == pytest.approx(0.95, abs=0.015)  # three standard deviations of a binomial of 2,000
+    assert share == pytest.approx(
+        0.95, abs=0.015
+    )  # three standard deviations of a binomial of 2,000
 
 
 def test_pairing_takes_out_what_the_draws_have_in_common():

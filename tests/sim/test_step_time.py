@@ -22,7 +22,7 @@ seconds = st.floats(0, 1)
 
 
 def make_batch(chunks=(), decodes=(), idle_rows=0, padding=0):
-    """A batch of chunks (n, c), decodes with these contexts, and finished rows that still run, with 7 tokens each."""
+    """Chunks (n, c), decodes by context, and finished rows still running, 7 tokens each."""
     batch = Batch()
     for n, c in chunks:
         batch.add_chunk(Request(0, 0.0, 10_000, 1), n, c)
@@ -33,12 +33,26 @@ def make_batch(chunks=(), decodes=(), idle_rows=0, padding=0):
     return batch
 
 
-# -- linear ---------------------------------------------------------------------------------------------------------
+# -- linear
+# ---------------------------------------------------------------------------------------------------------
 
 
-@given(seconds, seconds, seconds, seconds, st.lists(chunk, max_size=5), contexts, st.integers(0, 5), st.integers(1, 9))
-def test_linear_is_the_golden_formula(base, token, context, request_s, chunks, decodes, idle, repeat):
-    assume(any((base, token, context, request_s)))  # else it is refused: an iteration would take no time
+@given(
+    seconds,
+    seconds,
+    seconds,
+    seconds,
+    st.lists(chunk, max_size=5),
+    contexts,
+    st.integers(0, 5),
+    st.integers(1, 9),
+)
+def test_linear_is_the_golden_formula(
+    base, token, context, request_s, chunks, decodes, idle, repeat
+):
+    assume(
+        any((base, token, context, request_s))
+    )  # else it is refused: an iteration would take no time
     model = LinearStepTime(base, token, context, request_s)
     durations = model.durations_s(make_batch(chunks, decodes, idle), repeat)
     for step, duration_s in enumerate(durations):
@@ -52,9 +66,13 @@ def test_linear_is_the_golden_formula(base, token, context, request_s, chunks, d
 @pytest.mark.parametrize("case", ["ample", "tight_kv", "priority", "whole_prefill"])
 def test_linear_gives_the_durations_that_the_golden_cases_ran(case):
     latency = json.loads((GOLDEN / f"{case}.json").read_text())["latency"]
-    model = make_step_time("linear", **{f"{name}_s": seconds_s for name, seconds_s in latency.items()})
+    model = make_step_time(
+        "linear", **{f"{name}_s": seconds_s for name, seconds_s in latency.items()}
+    )
     computed = Counter()
-    for _, duration_s, scheduled, preempted in json.loads((GOLDEN / f"{case}.out.json").read_text())["iterations"]:
+    for _, duration_s, scheduled, preempted in json.loads(
+        (GOLDEN / f"{case}.out.json").read_text()
+    )["iterations"]:
         for request in preempted:
             computed[request] = 0
         batch = make_batch([(n, computed[request]) for request, n in scheduled])
@@ -64,12 +82,15 @@ def test_linear_gives_the_durations_that_the_golden_cases_ran(case):
 
 @pytest.mark.parametrize("parameter", ["base_s", "per_token_s", "per_context_s", "per_request_s"])
 def test_linear_refuses_negative_seconds_in_one_sentence(parameter):
-    with pytest.raises(ValueError, match=rf"^\[step_time\] {parameter} = -0.5: input should be") as error:
+    with pytest.raises(
+        ValueError, match=rf"^\[step_time\] {parameter} = -0.5: input should be"
+    ) as error:
         make_step_time("linear", **{"base_s": 1.0, parameter: -0.5})
     assert "\n" not in str(error.value)
 
 
-# -- roofline -------------------------------------------------------------------------------------------------------
+# -- roofline
+# -------------------------------------------------------------------------------------------------------
 
 rooflines = st.sampled_from(
     [
@@ -85,13 +106,13 @@ rooflines = st.sampled_from(
         ]
     ]
 )
-batches = st.builds(make_batch, st.lists(chunk, max_size=5), contexts, st.integers(0, 5), st.integers(0, 3000)).filter(
-    lambda batch: batch.num_requests
-)
+batches = st.builds(
+    make_batch, st.lists(chunk, max_size=5), contexts, st.integers(0, 5), st.integers(0, 3000)
+).filter(lambda batch: batch.num_requests)
 
 
 def brute_force_s(model, chunks, decodes, padding=0):
-    """Seconds of one iteration, from the shape and the datasheet alone: every part, every layer, every request."""
+    """Seconds of an iteration from shape and datasheet: every part, layer and request."""
     m, g, tp = model.model, model.gpu, model.tp
     width = {"bf16": 2, "fp16": 2, "fp8": 1, "int8": 1, "int4": 0.51953125}
     w, kv = width[model.weight_dtype], width[model.kv_dtype or "bf16"]
@@ -108,14 +129,19 @@ def brute_force_s(model, chunks, decodes, padding=0):
     def gemm_s(parameters, bytes_each, rows, flops):
         read_s = parameters * bytes_each / tp / bandwidth
         wasted = min(rows, 64, 64 * 256 / max(rows, 1))
-        return max(read_s, 2 * parameters * (rows + wasted) / tp / flops * (0.92 + 0.3 * rows / (rows + 8192)))
+        return max(
+            read_s,
+            2 * parameters * (rows + wasted) / tp / flops * (0.92 + 0.3 * rows / (rows + 8192)),
+        )
 
     def experts_s(parameters, bytes_each, rows, flops, read):
         read_s = read * parameters * bytes_each / tp / bandwidth
         return max(read_s, 2 * parameters * (rows + min(rows, 64 * read)) / tp / flops)
 
     step_s, request_s = model.engine.host_s(tp)
-    total = (step_s if model.step_overhead_s is None else model.step_overhead_s) + requests * request_s
+    total = (
+        step_s if model.step_overhead_s is None else model.step_overhead_s
+    ) + requests * request_s
     total += gemm_s(m.vocab_size * m.hidden_size, 2, requests, rate16)
     total += gemm_s(m.dense_parameters, w, tokens, rate)
     if m.num_experts > 1:
@@ -128,7 +154,10 @@ def brute_force_s(model, chunks, decodes, padding=0):
         total += m.num_hidden_layers * (g.experts_s - 3.2e-6)
     for _ in range(m.num_hidden_layers):
         total += g.layer_s
-        moved = 8 * m.hidden_size + (2 * (q + 2 * k) + matrices * m.intermediate_size * m.num_experts_per_tok) / tp
+        moved = (
+            8 * m.hidden_size
+            + (2 * (q + 2 * k) + matrices * m.intermediate_size * m.num_experts_per_tok) / tp
+        )
         total += tokens * moved * 2 / bandwidth
         total += max(
             sum((c + n) * kv_token for n, c in chunks) / kv_bandwidth,
@@ -139,7 +168,9 @@ def brute_force_s(model, chunks, decodes, padding=0):
             sum(4 * q / tp * (c + 1) for c in decodes) / pair_flop_s,
         )
         if tp > 1:
-            ring_s = tokens * m.hidden_size * 2 * 2 * (tp - 1) / tp / (g.link_bytes_per_s * 0.8)  # all NVLink
+            ring_s = (
+                tokens * m.hidden_size * 2 * 2 * (tp - 1) / tp / (g.link_bytes_per_s * 0.8)
+            )  # all NVLink
             total += 2 * (9e-6 + ring_s)
     return total
 
@@ -177,23 +208,34 @@ def test_no_batch_is_faster_than_the_weights_can_be_read(model, batch, more):
 
 def test_a_mixture_reads_more_experts_as_the_batch_grows():
     model = make_step_time("roofline", gpu="h100", model="mixtral-8x7b", tp=2)
-    experts_ms = [1e3 * model.parts_s(make_batch(decodes=[0] * n), 1)["experts"][0] for n in (1, 4, 16, 64)]
+    experts_ms = [
+        1e3 * model.parts_s(make_batch(decodes=[0] * n), 1)["experts"][0] for n in (1, 4, 16, 64)
+    ]
     assert experts_ms == sorted(experts_ms)
-    assert experts_ms[0] == pytest.approx(experts_ms[3] * 2 / 8, rel=0.01)  # two of eight experts, and all of them
+    assert experts_ms[0] == pytest.approx(
+        experts_ms[3] * 2 / 8, rel=0.01
+    )  # two of eight experts, and all of them
 
 
 def test_half_the_weights_take_half_the_time():
     wide, narrow = (
-        make_step_time("roofline", gpu="h100", model="llama-3.1-8b", weight_dtype=d) for d in ("bf16", "fp8")
+        make_step_time("roofline", gpu="h100", model="llama-3.1-8b", weight_dtype=d)
+        for d in ("bf16", "fp8")
     )
     batch = make_batch(decodes=[100])
-    assert narrow.parts_s(batch, 1)["dense"][0] == pytest.approx(wide.parts_s(batch, 1)["dense"][0] / 2)
+    assert narrow.parts_s(batch, 1)["dense"][0] == pytest.approx(
+        wide.parts_s(batch, 1)["dense"][0] / 2
+    )
 
 
 def test_two_gpus_halve_weights_and_kv_and_pay_for_all_reduces():
-    one, two = (make_step_time("roofline", gpu="h100", model="llama-3.1-8b", tp=tp) for tp in (1, 2))
+    one, two = (
+        make_step_time("roofline", gpu="h100", model="llama-3.1-8b", tp=tp) for tp in (1, 2)
+    )
     batch = make_batch(decodes=[1000] * 64)
-    parts = [{name: float(s[0]) for name, s in model.parts_s(batch, 1).items()} for model in (one, two)]
+    parts = [
+        {name: float(s[0]) for name, s in model.parts_s(batch, 1).items()} for model in (one, two)
+    ]
     for name in ("dense", "lm_head", "decode_attention"):
         assert parts[1][name] == pytest.approx(parts[0][name] / 2)
     assert parts[0]["all_reduce"] == 0 < parts[1]["all_reduce"]
@@ -202,7 +244,9 @@ def test_two_gpus_halve_weights_and_kv_and_pay_for_all_reduces():
 def test_all_reduces_over_pcie_cost_what_nvlink_hides():
     fields = {"gpu": "l40s", "model": "llama-3.1-8b", "tp": 2}
     pcie = make_step_time("roofline", **fields)
-    nvlink = make_step_time("roofline", **{**fields, "gpu": {"name": "l40s", "link_bytes_per_s": 450e9}})
+    nvlink = make_step_time(
+        "roofline", **{**fields, "gpu": {"name": "l40s", "link_bytes_per_s": 450e9}}
+    )
     prefill, decode = make_batch([(2048, 0)]), make_batch(decodes=[1000] * 32)
     sent_bytes = 2048 * 4096 * 2  # two cards send each position's width once per all-reduce
     ring_s = 64 * (sent_bytes / (0.6 * 32e9) + 7e-6)
@@ -210,11 +254,15 @@ def test_all_reduces_over_pcie_cost_what_nvlink_hides():
     assert pcie.duration_s(prefill) > 1.2 * nvlink.duration_s(prefill)
     assert pcie.duration_s(decode) > nvlink.duration_s(decode)
     given = make_step_time("roofline", **fields, link_efficiency=0.2, all_reduce_latency_s=50e-6)
-    assert given.parts_s(prefill, 1)["all_reduce"][0] == pytest.approx(64 * (sent_bytes / (0.2 * 32e9) + 50e-6))
+    assert given.parts_s(prefill, 1)["all_reduce"][0] == pytest.approx(
+        64 * (sent_bytes / (0.2 * 32e9) + 50e-6)
+    )
 
 
 def test_weights_over_the_memory_are_refused_with_a_way_out():
-    with pytest.raises(ValueError, match=r"131.4 GiB of bf16 weights .* does not fit .* use tp = 2 or weight_dtype"):
+    with pytest.raises(
+        ValueError, match=r"131.4 GiB of bf16 weights .* does not fit .* use tp = 2 or weight_dtype"
+    ):
         make_step_time("roofline", gpu="h100", model="llama-3.1-70b")
 
 
@@ -226,7 +274,10 @@ def test_weights_over_the_memory_are_refused_with_a_way_out():
         ({"tp": 3}, "tp = 3 cannot share out"),
         ({"tp": 0}, "tp = 0: input should be greater than 0"),
         ({"weight_dtype": "fp3"}, "weight_dtype = 'fp3'"),
-        ({"gemm_efficiency": 1.2}, "gemm_efficiency = 1.2: input should be less than or equal to 1"),
+        (
+            {"gemm_efficiency": 1.2},
+            "gemm_efficiency = 1.2: input should be less than or equal to 1",
+        ),
         ({"gpu": {"name": "h100", "memory": 3}}, "'memory' is not a field"),
         ({"gpus": 2}, "'gpus' is not a field of it; did you mean 'gpu'"),
     ],
@@ -245,10 +296,14 @@ def test_a_wrong_roofline_is_one_sentence(parameters, says):
     st.sampled_from([(), (1, 2, 4, 8, 16)]),
     st.sampled_from([(), (4, 32, 128)]),
 )
-def test_calibrated_is_the_sum_of_its_terms(chunks_of, decodes, idle, graph_sizes, mixed_graph_sizes):
+def test_calibrated_is_the_sum_of_its_terms(
+    chunks_of, decodes, idle, graph_sizes, mixed_graph_sizes
+):
     """The fast form of the simulator and the table of terms that a fit uses say the same."""
     batch = make_batch(chunks_of, decodes, idle)
-    coefficients = {term.name: (i + 1) * 1e-6 for i, term in enumerate(TERMS) if term.name != "per_token_s"}
+    coefficients = {
+        term.name: (i + 1) * 1e-6 for i, term in enumerate(TERMS) if term.name != "per_token_s"
+    }
     model = CalibratedStepTime(
         **coefficients,
         per_token_s=(1e-6, 3e-6),

@@ -33,7 +33,8 @@ def llama():
 
 
 def test_llama_8b_decodes_between_its_floor_and_what_engines_reach(llama):
-    # References: floor of bytes alone at 3.0 TB/s, and the project's own engine targets from SGLang's 144 tok/s.
+    # References: floor of bytes alone at 3.0 TB/s, and the project's own engine targets from
+    # SGLang's 144 tok/s.
     assert 5.05 < decode_ms(llama, 1, 1024) < 6.9
     assert decode_ms(llama, 1, 1024) == pytest.approx(6.9, rel=0.06)
     assert 7.9 < decode_ms(llama, 64, 1024) < 10.3
@@ -41,7 +42,8 @@ def test_llama_8b_decodes_between_its_floor_and_what_engines_reach(llama):
 
 
 @pytest.mark.parametrize(
-    ("context", "tokens_per_s", "tolerance"), [(1024, 144.0, 0.03), (8192, 133.6, 0.06), (32768, 110.6, 0.09)]
+    ("context", "tokens_per_s", "tolerance"),
+    [(1024, 144.0, 0.03), (8192, 133.6, 0.06), (32768, 110.6, 0.09)],
 )
 def test_qwen3_8b_decodes_one_request_as_sglang(context, tokens_per_s, tolerance):
     # sgl-project/sglang PR 21775, H100, bf16, its best split rule.
@@ -55,10 +57,13 @@ def test_llama_8b_prefills_in_the_region_of_500_to_600_tflop_per_s(llama, tokens
     assert 33_000 < tokens_per_s < 45_000  # 33k is about 500 TFLOP/s; GEMMs alone run at 712 to 828
 
 
-@pytest.mark.parametrize(("in_flight", "measured_ms"), [(9.1, 7.257), (16.5, 8.187), (22.2, 8.888), (83.2, 16.558)])
+@pytest.mark.parametrize(
+    ("in_flight", "measured_ms"), [(9.1, 7.257), (16.5, 8.187), (22.2, 8.888), (83.2, 16.558)]
+)
 def test_llama_2_7b_decodes_as_vllm_at_the_same_requests_in_flight(in_flight, measured_ms):
-    # inference-sim/training, H100, constant rates of 5, 8, 10 and 20 requests/s of about 680 in and 248 out: TPOT, and
-    # requests in flight = rate x E2E. The mean context is the prompt and half the output.
+    # inference-sim/training, H100, constant rates of 5, 8, 10 and 20 requests/s of about 680 in and
+    # 248 out: TPOT, and requests in flight = rate x E2E. The mean context is the prompt and half
+    # the output.
     model = roofline(gpu="h100", model="llama-2-7b", weight_dtype="fp16")
     low, high = (decode_ms(model, rows, 800) for rows in (int(in_flight), int(in_flight) + 1))
     decode = low + (in_flight % 1) * (high - low)
@@ -86,11 +91,13 @@ def test_llama_8b_on_an_a100_decodes_one_request_near_gpt_fast():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "measured_ms"), [(512, 106), (1024, 214), (2048, 366), (4096, 758), (8192, 1863), (16384, 4408)]
+    ("tokens", "measured_ms"),
+    [(512, 106), (1024, 214), (2048, 366), (4096, 758), (8192, 1863), (16384, 4408)],
 )
 def test_yi_34b_prefills_as_sarathi_measured_on_two_pcie_a100s(tokens, measured_ms):
-    # Sarathi-Serve, figure 2. Its decodes (46.8 ms for one request, against 23) were bound by the host of 2023.
-    # PCIe cards, by their datasheet, with pairwise NVLink (Azure NC96ads v4, as the paper says).
+    # Sarathi-Serve, figure 2. Its decodes (46.8 ms for one request, against 23) were bound by the
+    # host of 2023. PCIe cards, by their datasheet, with pairwise NVLink (Azure NC96ads v4, as the
+    # paper says).
     card = {"name": "a100-80gb", "bandwidth_bytes_per_s": 1.935e12, "link_bytes_per_s": 300e9}
     model = roofline(gpu=card, model="yi-34b", tp=2)
     assert prefill_ms(model, tokens) == pytest.approx(measured_ms, rel=0.3)

@@ -1,7 +1,7 @@
 """The roofline against published decodes of mixtures of experts, latent attention and small models.
 
-Its constants come from sweeps of single kernels, none from the servers here but for the host of vLLM 0.9. The engine
-is `busdoor`, whose host costs least, as in test_step_time_anchors.py.
+Its constants come from sweeps of single kernels, none from the servers here but for the host of
+vLLM 0.9. The engine is `busdoor`, whose host costs least, as in test_step_time_anchors.py.
 """
 
 import pytest
@@ -12,14 +12,17 @@ from busdoor.step_time import make_step_time
 
 def decode_ms(rows, context, engine="busdoor", **fields):
     model = make_step_time("roofline", engine=engine, **fields)
-    return 1e3 * model.duration_s(Batch(num_decode_tokens=rows, decode_context_tokens=rows * context))
+    return 1e3 * model.duration_s(
+        Batch(num_decode_tokens=rows, decode_context_tokens=rows * context)
+    )
 
 
 KIMI_NVFP4 = {"name": "kimi-k2", "weight_dtype": "bf16", "expert_dtype": "nvfp4", "kv_dtype": "fp8"}
 
-# TPOT in ms of closed loops with few requests in flight, 1,024 in and 1,024 out, so that a decode's context is 1,536 on
-# average (aiconfigurator-core 0.12, systems/silicon_sample.csv: vLLM 0.11 to 0.19; SGLang for DeepSeek-R1). Kimi-K2.5,
-# which has Kimi-K2's shape, was measured two or three times, up to 7 % apart: their mean.
+# TPOT in ms of closed loops with few requests in flight, 1,024 in and 1,024 out, so that a decode's
+# context is 1,536 on average (aiconfigurator-core 0.12, systems/silicon_sample.csv: vLLM 0.11 to
+# 0.19; SGLang for DeepSeek-R1). Kimi-K2.5, which has Kimi-K2's shape, was measured two or three
+# times, up to 7 % apart: their mean.
 CLOSED_LOOPS = [
     ("gpt-oss-120b", "h100", 2, 4, 5.03),
     ("gpt-oss-120b", "h100", 4, 4, 4.02),
@@ -44,13 +47,15 @@ CLOSED_LOOPS = [
 
 @pytest.mark.parametrize(("model", "gpu", "tp", "in_flight", "tpot_ms"), CLOSED_LOOPS)
 def test_mixtures_decode_near_what_servers_reach(model, gpu, tp, in_flight, tpot_ms):
-    assert decode_ms(in_flight, 1536, gpu=gpu, model=model, tp=tp) == pytest.approx(tpot_ms, rel=0.1)
+    assert decode_ms(in_flight, 1536, gpu=gpu, model=model, tp=tp) == pytest.approx(
+        tpot_ms, rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
     ("model", "gpu", "tp", "in_flight", "tpot_ms", "short"),
-    # What it does not reach: weight-only 4-bit experts read at 3 TB/s on an H200 and 3.6 TB/s on a B200 (moe sweeps),
-    # far from the memory's bandwidth, of which the model knows nothing.
+    # What it does not reach: weight-only 4-bit experts read at 3 TB/s on an H200 and 3.6 TB/s on a
+    # B200 (moe sweeps), far from the memory's bandwidth, of which the model knows nothing.
     [
         ("gpt-oss-120b", "h200", 1, 4, 6.33, 0.2),
         ("gpt-oss-120b", "h200", 2, 8, 5.95, 0.12),
@@ -64,7 +69,8 @@ def test_weight_only_4_bit_experts_come_out_too_fast(model, gpu, tp, in_flight, 
 
 @pytest.mark.parametrize(
     ("model", "context", "tpot_ms"),
-    # tt-inference-server issue 340, June and July 2025: one request, prompts of 128 to 8,192 tokens, 128 out.
+    # tt-inference-server issue 340, June and July 2025: one request, prompts of 128 to 8,192
+    # tokens, 128 out.
     [
         ("qwen3-0.6b", 192, 4.2),
         ("qwen3-0.6b", 1088, 4.4),
@@ -81,10 +87,16 @@ def test_weight_only_4_bit_experts_come_out_too_fast(model, gpu, tp, in_flight, 
     ],
 )
 def test_small_models_and_fine_grained_experts_on_an_a100(model, context, tpot_ms):
-    assert decode_ms(1, context, "vllm-0.9", gpu="a100-80gb", model=model) == pytest.approx(tpot_ms, rel=0.15)
+    assert decode_ms(1, context, "vllm-0.9", gpu="a100-80gb", model=model) == pytest.approx(
+        tpot_ms, rel=0.15
+    )
 
 
-@pytest.mark.parametrize(("context", "tpot_ms"), [(192, 10.5), (1088, 10.3), (2112, 10.8), (4160, 10.9)])
+@pytest.mark.parametrize(
+    ("context", "tpot_ms"), [(192, 10.5), (1088, 10.3), (2112, 10.8), (4160, 10.9)]
+)
 def test_qwen3_4b_on_an_rtx_4090(context, tpot_ms):
     # tt-inference-server issue 394, November 2025, one request.
-    assert decode_ms(1, context, gpu="rtx-4090", model="qwen3-4b") == pytest.approx(tpot_ms, rel=0.05)
+    assert decode_ms(1, context, gpu="rtx-4090", model="qwen3-4b") == pytest.approx(
+        tpot_ms, rel=0.05
+    )

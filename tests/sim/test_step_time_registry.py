@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from busdoor.core.batch import Batch
-from busdoor.step_time import LinearStepTime, LineStepTime, RooflineStepTime, StepTime, make_step_time, step_time_class
+from busdoor.step_time import (
+    LinearStepTime,
+    LineStepTime,
+    RooflineStepTime,
+    StepTime,
+    make_step_time,
+    step_time_class,
+)
 
 ONE_DECODE = Batch(num_decode_tokens=1, decode_context_tokens=1)
 

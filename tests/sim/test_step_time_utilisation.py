@@ -22,13 +22,26 @@ def rooflines(draw):
     """Any model on any GPU in any format, with nothing lost: efficiencies of 1 and no overhead."""
     name, tp = draw(st.sampled_from(model_names())), draw(st.sampled_from([1, 2, 8]))
     shape = model(name)
-    if shape.num_attention_heads % tp or (shape.num_key_value_heads % tp and tp % shape.num_key_value_heads):
+    if shape.num_attention_heads % tp or (
+        shape.num_key_value_heads % tp and tp % shape.num_key_value_heads
+    ):
         tp = 1
     table = {"gpu": draw(st.sampled_from(gpu_names())), "model": name, "tp": tp}
-    table |= {key: draw(st.sampled_from(list(BYTES_PER_VALUE))) for key in ("weight_dtype", "kv_dtype")}
-    ideal = dict.fromkeys(("memory_efficiency", "kv_efficiency", "gemm_efficiency", "attention_efficiency"), 1.0)
+    table |= {
+        key: draw(st.sampled_from(list(BYTES_PER_VALUE))) for key in ("weight_dtype", "kv_dtype")
+    }
+    ideal = dict.fromkeys(
+        ("memory_efficiency", "kv_efficiency", "gemm_efficiency", "attention_efficiency"), 1.0
+    )
     none = dict.fromkeys(
-        ("step_overhead_s", "layer_overhead_s", "experts_overhead_s", "request_overhead_s", "all_reduce_latency_s"), 0.0
+        (
+            "step_overhead_s",
+            "layer_overhead_s",
+            "experts_overhead_s",
+            "request_overhead_s",
+            "all_reduce_latency_s",
+        ),
+        0.0,
     )
     table["gpu"] = {"name": table["gpu"], "memory_gib": 1e4}  # so that everything fits
     return make_step_time("roofline", **table, **ideal, **none)
@@ -78,15 +91,21 @@ def test_no_share_passes_one_even_where_nothing_is_lost(step_time, batch):
 def test_a_decode_of_one_is_the_weights_over_the_bandwidth():
     batch = Batch(num_decode_tokens=1, decode_context_tokens=0)
     read_bytes = 2 * (model("llama-3.1-8b").num_parameters - 128256 * 4096) + 131072
-    assert batch_utilisation(LLAMA, batch, duration_s=0.01).mbu == pytest.approx(read_bytes / 3.35e12 / 0.01)
+    assert batch_utilisation(LLAMA, batch, duration_s=0.01).mbu == pytest.approx(
+        read_bytes / 3.35e12 / 0.01
+    )
 
 
 def test_a_prefill_is_two_flop_a_parameter_and_the_pairs():
     batch = Batch()
     batch.add_chunk(Request(0, 0.0, 2048, 1), 2048, 0)
     shape = model("llama-3.1-8b")
-    flop = 2 * 2048 * shape.dense_parameters + 2 * 128256 * 4096 + 4 * 32 * 32 * 128 * 2048 * 2049 / 2
-    assert batch_utilisation(LLAMA, batch, duration_s=0.1).mfu == pytest.approx(flop / 989.4e12 / 0.1)
+    flop = (
+        2 * 2048 * shape.dense_parameters + 2 * 128256 * 4096 + 4 * 32 * 32 * 128 * 2048 * 2049 / 2
+    )
+    assert batch_utilisation(LLAMA, batch, duration_s=0.1).mfu == pytest.approx(
+        flop / 989.4e12 / 0.1
+    )
 
 
 def test_padding_is_no_use():
@@ -109,7 +128,10 @@ def test_a_table_of_iterations_gives_the_shares_of_its_batches(one, other, repea
 
 def test_a_stretch_counts_every_repetition():
     batch = Batch(num_decode_tokens=4, decode_context_tokens=400)
-    steps = [row(Batch(num_decode_tokens=4, decode_context_tokens=400 + 4 * step), LLAMA) for step in range(10)]
+    steps = [
+        row(Batch(num_decode_tokens=4, decode_context_tokens=400 + 4 * step), LLAMA)
+        for step in range(10)
+    ]
     stretched = run_utilisation(LLAMA, pd.DataFrame([row(batch, LLAMA, 10)]))
     assert list(stretched) == pytest.approx(list(run_utilisation(LLAMA, pd.DataFrame(steps))))
 

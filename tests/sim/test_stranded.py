@@ -1,4 +1,4 @@
-"""No request is lost: when a run ends, each has finished, was refused or abandoned; else an error names it."""
+"""No request is lost: each ends finished, refused or abandoned, else an error names it."""
 
 from pathlib import Path
 
@@ -30,14 +30,26 @@ caches = {"watermark": st.sampled_from([0.0, 0.1, 0.25]), "prefix_caching": st.b
 POLICIES = {
     "vllm": paged | caches | {"long_prefill_token_threshold": st.sampled_from([0, 8])},
     "prefill_first": paged | caches,
-    "trtllm": {"capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]), "queue": queue,
-               "max_num_seqs": slots, "max_num_tokens": st.sampled_from([16, 64]), "chunked_prefill": st.booleans()},
+    "trtllm": {
+        "capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]),
+        "queue": queue,
+        "max_num_seqs": slots,
+        "max_num_tokens": st.sampled_from([16, 64]),
+        "chunked_prefill": st.booleans(),
+    },
     "tgi": {"max_num_seqs": slots, "max_batch_prefill_tokens": st.sampled_from([None, 40])},
-    "orca": {"max_num_seqs": slots, "queue": queue, "reservation": st.sampled_from(["max", "pow2", "oracle"])},
+    "orca": {
+        "max_num_seqs": slots,
+        "queue": queue,
+        "reservation": st.sampled_from(["max", "pow2", "oracle"]),
+    },
     "static": {"batch_size": st.sampled_from([None, 1, 4])},
-    "dynamic": {"batch_size": st.sampled_from([None, 1, 4]), "max_wait_s": st.sampled_from([0.0, 0.05])},
+    "dynamic": {
+        "batch_size": st.sampled_from([None, 1, 4]),
+        "max_wait_s": st.sampled_from([0.0, 0.05]),
+    },
     "multi_bin": {"batch_size": st.sampled_from([None, 1, 4]), "num_bins": st.integers(1, 3)},
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -104,7 +116,16 @@ def test_no_pools_strand_a_request(trace, pair, mode):
 def test_a_request_that_preempts_itself_is_served_as_vllm_serves_it(tmp_path):
     """vLLM 0.32 itself gives these times: the second enters at 0.01 s, for 9 iterations."""
     case = CASES / "priority_hang"
-    main(["simulate", str(case / "two.csv"), "--config", str(case / "run.toml"), "--out", str(tmp_path / "out")])
+    main(
+        [
+            "simulate",
+            str(case / "two.csv"),
+            "--config",
+            str(case / "run.toml"),
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
     requests = Result.load(tmp_path / "out").requests
     np.testing.assert_allclose(requests["finish_s"], [0.14, 0.10], rtol=1e-9)
     assert requests["num_preemptions"].tolist() == [1, 0]
@@ -130,7 +151,10 @@ class Idle(VllmPolicy):
 
 def test_requests_that_a_policy_strands_are_named():
     trace = Trace(arrival_s=[0, 0, 1], input_tokens=[4, 400, 4], output_tokens=[2, 2, 2])
-    message = r"Idle schedules nothing more, but 2 of 3 requests have not left: 0, 2; a policy has to run or refuse"
+    message = (
+        r"Idle schedules nothing more, but 2 of 3 requests have not left: 0, 2; a policy "
+        r"has to run or refuse"
+    )
     with pytest.raises(ValueError, match=message):
         simulate(trace, Idle(PagedKV(64, 16), 4, 64, 128), SECOND)
     replicas = [Replica(Idle(PagedKV(64, 16), 4, 64, 128), SECOND)]
@@ -140,11 +164,13 @@ def test_requests_that_a_policy_strands_are_named():
 
 @pytest.mark.parametrize(("lookahead", "step_by_step"), MODES)
 def test_preemption_without_end_is_an_error(lookahead, step_by_step):
-    """Two equal requests, admitted by their first pieces, outgrow the memory in turn: vLLM never ends either."""
+    """Two equal requests, admitted by first pieces, outgrow memory: vLLM never ends either."""
     trace = Trace(arrival_s=[0, 0], input_tokens=[15, 15], output_tokens=[1, 1])
     whims = {"queue": "priority", "long_prefill_token_threshold": 4, "reserve_full_prompt": False}
     policy = VllmPolicy(PagedKV(4, 4), 2, 16, 16, **whims)
-    with pytest.raises(ValueError, match="VllmPolicy preempts without end: requests 0, 1 take the KV memory"):
+    with pytest.raises(
+        ValueError, match="VllmPolicy preempts without end: requests 0, 1 take the KV memory"
+    ):
         simulate(trace, policy, SECOND, lookahead=lookahead, step_by_step=step_by_step)
 
 
@@ -152,5 +178,8 @@ def test_a_policy_serves_one_run():
     trace = Trace(arrival_s=[0], input_tokens=[4], output_tokens=[2])
     policy = VllmPolicy(PagedKV(64, 16), 4, 64, 128)
     simulate(trace, policy, SECOND)
-    with pytest.raises(ValueError, match="this VllmPolicy has served a run already; make a new policy for every run"):
+    with pytest.raises(
+        ValueError,
+        match="this VllmPolicy has served a run already; make a new policy for every run",
+    ):
         simulate(trace, policy, SECOND)

@@ -1,4 +1,4 @@
-"""One folder holds one study: checked before anything runs, written whole before anything is printed, never mixed."""
+"""One folder, one study: checked before it runs, written before it prints, never mixed."""
 
 import json
 import os
@@ -56,19 +56,28 @@ def no_runs(monkeypatch):
         "notes --overwrite": "notes holds notes.txt and no study of busdoor",
     }.items(),
 )
-def test_a_folder_that_cannot_take_the_study_is_refused_before_it_runs(here, no_runs, capsys, command, out, says):
+def test_a_folder_that_cannot_take_the_study_is_refused_before_it_runs(
+    here, no_runs, capsys, command, out, says
+):
     (here / "f").touch()
     for folder, name in (("full", "meta.json"), ("notes", "notes.txt")):
         (here / folder).mkdir()
         (here / folder / name).write_text("{}")
     assert main([command, *COMMANDS[command], "--out", *out.split()]) == 2
     assert says in capsys.readouterr().err
-    assert sorted(path.name for path in here.iterdir()) == ["f", "full", "notes"]  # nothing half-written either
+    assert sorted(path.name for path in here.iterdir()) == [
+        "f",
+        "full",
+        "notes",
+    ]  # nothing half-written either
 
 
 @pytest.mark.parametrize("command", ["simulate", "compare"])
 def test_a_timeline_that_cannot_be_written_is_refused_before_it_runs(no_runs, capsys, command):
-    assert main([command, *COMMANDS[command], "--out", "o", "--perfetto", "missing/timeline.json"]) == 2
+    assert (
+        main([command, *COMMANDS[command], "--out", "o", "--perfetto", "missing/timeline.json"])
+        == 2
+    )
     assert "--perfetto missing/timeline.json: there is no folder missing" in capsys.readouterr().err
 
 
@@ -88,7 +97,9 @@ def test_two_runs_at_once_are_two_folders(here):
         for place, text in ((first, "1"), (second, "2")):
             (place.part / "meta.json").write_text(text)
         assert (first.publish(), second.publish()) == (Path("o"), Path("o-2"))
-    assert (here / "o" / "meta.json").read_text() == "1" and (here / "o-2" / "meta.json").read_text() == "2"
+    assert (here / "o" / "meta.json").read_text() == "1" and (
+        here / "o-2" / "meta.json"
+    ).read_text() == "2"
 
 
 def test_a_folder_that_we_are_in_is_filled(here):
@@ -112,7 +123,11 @@ def test_what_is_worth_keeping_is_kept_if_the_rest_fails(here, monkeypatch, caps
 
 def test_a_folder_is_locked_for_one_process_at_a_time(here):
     (here / "twin.json").touch()
-    with locked(here), pytest.raises(ValueError, match="is being written by another busdoor"), locked(here):
+    with (
+        locked(here),
+        pytest.raises(ValueError, match="is being written by another busdoor"),
+        locked(here),
+    ):
         pass
     with locked(here):
         pass
@@ -123,12 +138,18 @@ def test_every_label_has_a_folder_of_its_own_within_the_study():
     labels = ["a b", "a-b", "A b", "..", "/etc", "../../x", "x" * 300, "漢字" * 100, ""]
     names = folder_names(labels)
     assert len({name.casefold() for name in names.values()}) == len(labels)
-    assert all(name and "/" not in name and name.strip(".") and len(name.encode()) < 255 for name in names.values())
+    assert all(
+        name and "/" not in name and name.strip(".") and len(name.encode()) < 255
+        for name in names.values()
+    )
 
 
 def test_json_has_neither_nan_nor_infinity():
     nan, inf = float("nan"), float("inf")
-    assert json.loads(to_json({"a": [nan, {"b": inf}], "c": -inf})) == {"a": [None, {"b": None}], "c": None}
+    assert json.loads(to_json({"a": [nan, {"b": inf}], "c": -inf})) == {
+        "a": [None, {"b": None}],
+        "c": None,
+    }
     assert plain(Result.example().summary.to_dict())["offered_load"] is None
 
 
@@ -157,7 +178,10 @@ def test_a_closed_pipe_loses_nothing(here, stderr_too):
 
 def test_an_ascii_terminal_gets_near_characters(here):
     process = busdoor(
-        ["compare", *QUICK, "--replications", "1", "--out", "o"], here, PYTHONIOENCODING="ascii", LANG="C"
+        ["compare", *QUICK, "--replications", "1", "--out", "o"],
+        here,
+        PYTHONIOENCODING="ascii",
+        LANG="C",
     )
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and b"Error" not in err
@@ -165,7 +189,8 @@ def test_an_ascii_terminal_gets_near_characters(here):
     assert (here / "o" / "comparison.json").exists()
 
 
-# The command, which waits in the second draw, and says so, so that the test knows when to interrupt.
+# The command, which waits in the second draw, and says so, so that the test knows when to
+# interrupt.
 WAITING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -184,11 +209,27 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_draws_that_are_done(here, how):
-    command = [sys.executable, "-c", WAITING, "compare", *QUICK, "--replications", "3", "--out", "o", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        WAITING,
+        "compare",
+        *QUICK,
+        "--replications",
+        "3",
+        "--out",
+        "o",
+        "--json",
+    ]
     process = subprocess.Popen(
-        command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command,
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": ROOTS},
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "in the second draw\n"
     os.killpg(process.pid, how)
     out, err = process.communicate(timeout=60)

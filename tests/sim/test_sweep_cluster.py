@@ -1,4 +1,4 @@
-"""Sweeps on a real Dask cluster: a scheduler and two workers, each a process of its own, on loopback."""
+"""Sweeps on a real Dask cluster: scheduler and two workers, own processes, loopback."""
 
 import json
 import os
@@ -46,11 +46,20 @@ class Cluster:
             self.kill(process)
 
     def _start(self, what, *flags, **environment):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *LOCAL, "--scheduler-file", str(self.file)]
+        command = [
+            sys.executable,
+            "-m",
+            f"distributed.cli.dask_{what}",
+            *LOCAL,
+            "--scheduler-file",
+            str(self.file),
+        ]
         paths = os.pathsep.join(map(str, (HERE, ROOT / "sim", ROOT / "workloads")))
         settings = {**os.environ, "PYTHONPATH": paths, **environment}
         with (self.folder / f"{what}.log").open("ab") as log:
-            process = subprocess.Popen([*command, *flags], cwd=self.folder, env=settings, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*command, *flags], cwd=self.folder, env=settings, stdout=log, stderr=log
+            )
         self.processes.append(process)
         return process
 
@@ -89,7 +98,9 @@ def points(tmp_path, monkeypatch):
 def written(monkeypatch):
     counts = Counter()
     write = Store.write
-    monkeypatch.setattr(Store, "write", lambda store, record: (counts.update([record.key]), write(store, record)))
+    monkeypatch.setattr(
+        Store, "write", lambda store, record: (counts.update([record.key]), write(store, record))
+    )
     return counts
 
 
@@ -100,7 +111,9 @@ def test_a_killed_worker_costs_no_result_and_doubles_none(cluster, points, writt
     def kill_one(share, what):
         if share >= 0.2 and not killed:
             before = begun(tmp_path)
-            number, pid = wait_for(lambda: begun(tmp_path)[len(before)])  # it has begun this point a moment ago
+            number, pid = wait_for(
+                lambda: begun(tmp_path)[len(before)]
+            )  # it has begun this point a moment ago
             cluster.kill(next(process for process in cluster.processes if process.pid == pid))
             killed.append((number, pid))
 
@@ -122,7 +135,9 @@ def begun(folder):
 
 def test_a_worker_with_another_busdoor_is_named(cluster, points, tmp_path, monkeypatch):
     monkeypatch.setattr(busdoor.sweep.dask_cluster, "__version__", "99.0")
-    with pytest.raises(ValueError, match=r"worker tcp://127\.0\.0\.1:\d+ has busdoor .*, not 99\.0 as here"):
+    with pytest.raises(
+        ValueError, match=r"worker tcp://127\.0\.0\.1:\d+ has busdoor .*, not 99\.0 as here"
+    ):
         run_sweep(points(1), tmp_path, cluster=cluster.address)
 
 
@@ -130,7 +145,9 @@ def test_a_cluster_without_workers_is_one_sentence(points, tmp_path, monkeypatch
     monkeypatch.setattr(busdoor.sweep.dask_cluster, "FIRST_WORKER_S", 0.2)
     cluster = Cluster(tmp_path)
     try:
-        with pytest.raises(ValueError, match=r"has no worker after 0\.2 s; start one: dask worker tcp://127"):
+        with pytest.raises(
+            ValueError, match=r"has no worker after 0\.2 s; start one: dask worker tcp://127"
+        ):
             run_sweep(points(1), tmp_path, cluster=cluster.address)
     finally:
         cluster.close()
@@ -148,11 +165,15 @@ def test_a_dead_address_is_one_sentence_within_seconds(points, tmp_path):
 
 
 def test_an_address_has_to_be_one(points, tmp_path):
-    with pytest.raises(ValueError, match="--cluster lokal: it has to be local, or a scheduler's address"):
+    with pytest.raises(
+        ValueError, match="--cluster lokal: it has to be local, or a scheduler's address"
+    ):
         run_sweep(points(1), tmp_path, cluster="lokal")
 
 
-def test_a_cluster_that_goes_away_is_one_sentence_and_what_was_done_stays(cluster, points, tmp_path):
+def test_a_cluster_that_goes_away_is_one_sentence_and_what_was_done_stays(
+    cluster, points, tmp_path
+):
     def end(share, what):
         if share > 0.1:
             cluster.close()

@@ -39,7 +39,11 @@ def test_every_value_meets_every_other_and_the_last_key_turns_fastest(tmp_path):
         ("h100", 4), ("h100", 8), ("h100", 12), ("l40s", 4), ("l40s", 8), ("l40s", 12),
     ]  # fmt: skip
     config = Config.from_table(points[5].table)
-    assert (config.gpu.name.name, config.workload.request_rate, config.kv.num_blocks) == ("l40s", 12.0, 500)
+    assert (config.gpu.name.name, config.workload.request_rate, config.kv.num_blocks) == (
+        "l40s",
+        12.0,
+        500,
+    )
     assert len({point.key for point in points}) == 6
 
 
@@ -57,7 +61,12 @@ def test_every_policy_of_a_configuration_is_a_point():
 
 
 def test_policies_can_be_swept_by_name_or_as_tables():
-    by_name = parameters({"policy": {"name": "vllm", "max_num_seqs": 9}, "sweep": {"policy.name": ["static", "orca"]}})
+    by_name = parameters(
+        {
+            "policy": {"name": "vllm", "max_num_seqs": 9},
+            "sweep": {"policy.name": ["static", "orca"]},
+        }
+    )
     assert [point["policy"] for point in by_name] == ["static", "orca"]
     tables = plan({"sweep": {"policy": ["static", {"name": "vllm", "max_num_seqs": 3}]}})
     assert [point.parameters for point in tables] == [
@@ -68,7 +77,10 @@ def test_policies_can_be_swept_by_name_or_as_tables():
 
 
 def test_a_field_goes_to_the_policies_that_have_it_and_the_others_run_once():
-    table = {"policy": ["static", "vllm"], "sweep": {"policy.max_num_batched_tokens": [2048, 4096, 8192]}}
+    table = {
+        "policy": ["static", "vllm"],
+        "sweep": {"policy.max_num_batched_tokens": [2048, 4096, 8192]},
+    }
     assert [point["policy"] for point in parameters(table)] == ["static", "vllm", "vllm", "vllm"]
 
 
@@ -89,19 +101,31 @@ def test_what_cannot_be_built_is_a_point_with_its_reason_if_others_can():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('"gpu.nam" = ["h100"]', r"study\.toml, line 12: \[gpu\] nam: unknown; did you mean name\?"),
+        (
+            '"gpu.nam" = ["h100"]',
+            r"study\.toml, line 12: \[gpu\] nam: unknown; did you mean name\?",
+        ),
         ('"gppu.name" = ["h100"]', r"line 12: \[sweep\] gppu: unknown; did you mean gpu\?"),
         (
             '"policy.max_num_seq" = [1]',
             r"line 12: \[sweep\] policy\.max_num_seq: unknown; did you mean policy\.max_num",
         ),
         ('"policy.name" = ["vlm"]', "'vlm' is not a policy; did you mean 'vllm'"),
-        ('"gpu.name" = "h100"', r'line 12: \[sweep\] gpu.name = "h100": it has to be a list of values'),
+        (
+            '"gpu.name" = "h100"',
+            r'line 12: \[sweep\] gpu.name = "h100": it has to be a list of values',
+        ),
         ('"kv.num_blocks" = []', r"line 12: \[sweep\] kv.num_blocks = \[\]: it needs a value"),
         ('"kv.num_blocks" = [0]', r"line 12: \[kv\] num_blocks = 0"),
         ('combine = "all"', "names nothing to vary"),
-        ('combine = "all"\nseed = [1]', r"\[sweep\] combine = 'all': it has to be 'product' or 'zip'"),
-        ('combine = "zip"\nseed = [1]\n"gpu.tp" = [1, 2]', "same length, but seed has 1, gpu.tp has 2"),
+        (
+            'combine = "all"\nseed = [1]',
+            r"\[sweep\] combine = 'all': it has to be 'product' or 'zip'",
+        ),
+        (
+            'combine = "zip"\nseed = [1]\n"gpu.tp" = [1, 2]',
+            "same length, but seed has 1, gpu.tp has 2",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence_with_their_line(tmp_path, line, said):
@@ -130,10 +154,16 @@ def test_a_product_has_every_combination_once(lists):
 
 
 def test_the_key_does_not_depend_on_the_order_of_keys_or_on_labels():
-    table = Config.from_table({"policy": {"name": "vllm"}, "kv": {"num_blocks": 50}, "seed": 4}).to_dict()
+    table = Config.from_table(
+        {"policy": {"name": "vllm"}, "kv": {"num_blocks": 50}, "seed": 4}
+    ).to_dict()
 
     def turned(value):
-        return {name: turned(value[name]) for name in reversed(value)} if isinstance(value, dict) else value
+        return (
+            {name: turned(value[name]) for name in reversed(value)}
+            if isinstance(value, dict)
+            else value
+        )
 
     assert list(turned(table)) != list(table)
     assert point_key(turned(table)) == point_key(table)
@@ -146,7 +176,11 @@ def test_the_key_does_not_depend_on_the_order_of_keys_or_on_labels():
 def test_spelling_out_a_default_does_not_change_the_key():
     plain = plan({"policy": "vllm", "sweep": {"seed": [0]}})
     spelt = plan(
-        {"policy": {"name": "vllm", "prefix_caching": False}, "kv": {"block_size": 16}, "sweep": {"seed": [0]}}
+        {
+            "policy": {"name": "vllm", "prefix_caching": False},
+            "kv": {"block_size": 16},
+            "sweep": {"seed": [0]},
+        }
     )
     assert plain[0].key == spelt[0].key
 
@@ -160,7 +194,9 @@ def test_another_version_is_another_key(monkeypatch):
 def test_a_trace_file_counts_by_what_is_in_it_not_by_where_it_lies(tmp_path):
     def key_of(name, text):
         (tmp_path / name).write_text("arrival_s,input_tokens,output_tokens\n" + text)
-        (point,) = plan({"policy": "vllm", "workload": {"path": str(tmp_path / name)}, "sweep": {"seed": [0]}})
+        (point,) = plan(
+            {"policy": "vllm", "workload": {"path": str(tmp_path / name)}, "sweep": {"seed": [0]}}
+        )
         return point.key
 
     first = key_of("a.csv", "0,10,5\n1,20,5\n")
@@ -170,7 +206,9 @@ def test_a_trace_file_counts_by_what_is_in_it_not_by_where_it_lies(tmp_path):
 
 def test_relative_trace_files_start_at_the_study_and_are_handed_on_whole(tmp_path):
     (tmp_path / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n0,10,5\n")
-    (tmp_path / "study.toml").write_text('policy = "vllm"\n[workload]\npath = "t.csv"\n[sweep]\nseed = [1]\n')
+    (tmp_path / "study.toml").write_text(
+        'policy = "vllm"\n[workload]\npath = "t.csv"\n[sweep]\nseed = [1]\n'
+    )
     (point,) = load_plan(tmp_path / "study.toml")
     assert point.table["workload"]["path"] == str(tmp_path / "t.csv")
     assert replace(point).key == point.key

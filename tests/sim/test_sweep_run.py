@@ -1,4 +1,4 @@
-"""Sweeps on this machine: what is finished stays, what fails says why, and killed processes cost no result."""
+"""Sweeps here: what is finished stays, failures say why, killed processes lose nothing."""
 
 import json
 import os
@@ -26,9 +26,11 @@ BEREAVED = "ignore:A worker stopped while some jobs were given to the executor:U
 
 @pytest.fixture
 def probe(tmp_path, monkeypatch):
-    """Points of a policy on the step-time model of sweep_probe.py, which processes beside this one can import."""
+    """Points of a policy on sweep_probe.py's step-time model, which other processes import."""
     monkeypatch.syspath_prepend(HERE)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (HERE, ROOT / "sim", ROOT / "workloads"))))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(map(str, (HERE, ROOT / "sim", ROOT / "workloads")))
+    )
 
     from sweep_probe import probe_points
 
@@ -38,7 +40,9 @@ def probe(tmp_path, monkeypatch):
 @pytest.fixture
 def runs(tmp_path):
     """How often each point was run."""
-    return lambda: Counter(int(line.split()[0]) for line in (tmp_path / "log").read_text().splitlines())
+    return lambda: Counter(
+        int(line.split()[0]) for line in (tmp_path / "log").read_text().splitlines()
+    )
 
 
 @pytest.fixture
@@ -46,7 +50,9 @@ def written(monkeypatch):
     """How often each point's record was written."""
     counts = Counter()
     write = Store.write
-    monkeypatch.setattr(Store, "write", lambda store, record: (counts.update([record.key]), write(store, record)))
+    monkeypatch.setattr(
+        Store, "write", lambda store, record: (counts.update([record.key]), write(store, record))
+    )
     return counts
 
 
@@ -87,9 +93,16 @@ def test_every_point_is_on_disk_when_the_next_one_begins(probe, tmp_path):
 
 
 def test_the_table_has_parameters_and_mean_metrics_and_is_saved_twice(tmp_path):
-    points = plan({"policy": ["static", "vllm"], "workload": {"num_requests": 20}, "replications": 2,
-                   "slo": {"ttft_p99": "2s"}, "gpu": {"price_per_hour": 3.6},
-                   "sweep": {"workload.request_rate": [2.0, 20.0]}})  # fmt: skip
+    points = plan(
+        {
+            "policy": ["static", "vllm"],
+            "workload": {"num_requests": 20},
+            "replications": 2,
+            "slo": {"ttft_p99": "2s"},
+            "gpu": {"price_per_hour": 3.6},
+            "sweep": {"workload.request_rate": [2.0, 20.0]},
+        }
+    )
     sweep = run_sweep(points, tmp_path, jobs=1)
     sweep.save(tmp_path)
     table = sweep.table
@@ -99,7 +112,11 @@ def test_the_table_has_parameters_and_mean_metrics_and_is_saved_twice(tmp_path):
     both = sweep.replications.groupby("key", sort=False)["mean_ttft_ms"].mean()
     assert both[table["key"]].to_numpy() == pytest.approx(table["mean_ttft_ms"])
     assert table["slo_met"][1] == 1.0
-    assert (table["cost_per_million_output_tokens"] * table["output_throughput"] / 1000).between(0.9, 1.2).all()
+    assert (
+        (table["cost_per_million_output_tokens"] * table["output_throughput"] / 1000)
+        .between(0.9, 1.2)
+        .all()
+    )
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sweep.parquet"), table)
     assert pd.read_csv(tmp_path / "sweep.csv")["key"].tolist() == table["key"].tolist()
 
@@ -109,7 +126,9 @@ def test_a_killed_process_costs_no_result_and_a_point_that_kills_its_process_fai
     probe, runs, written, tmp_path
 ):
     (tmp_path / "words").touch()
-    points = probe(10, {3: {"last_words": str(tmp_path / "words")}, 6: {"kills": True}}, sleep_s=0.02)
+    points = probe(
+        10, {3: {"last_words": str(tmp_path / "words")}, 6: {"kills": True}}, sleep_s=0.02
+    )
     sweep = run_sweep(points, tmp_path, jobs=2)
     assert sweep.table["status"].tolist() == ["done"] * 6 + ["failed"] + ["done"] * 3
     assert sweep.table["error"][6] == busdoor.sweep.run._DIED
@@ -138,9 +157,16 @@ gated = {first}
 
 @pytest.mark.parametrize(
     ("how", "where"),
-    [(signal.SIGKILL, []), (signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGTERM, ["--cluster", "local"])],
+    [
+        (signal.SIGKILL, []),
+        (signal.SIGINT, []),
+        (signal.SIGTERM, []),
+        (signal.SIGTERM, ["--cluster", "local"]),
+    ],
 )
-def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs, tmp_path, monkeypatch, how, where):
+def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(
+    probe, runs, tmp_path, monkeypatch, how, where
+):
     (tmp_path / "study.toml").write_text(STUDY.format(numbers=list(range(POINTS)), first=FIRST))
     if where:
         pytest.importorskip("distributed")
@@ -159,22 +185,38 @@ def test_a_driver_that_is_killed_or_interrupted_goes_on_where_it_was(probe, runs
     assert len(list(store.glob("*.parquet"))) == POINTS
     assert json.loads((tmp_path / "out" / "sweep.json").read_text())["complete"] is True
     assert set(runs()) == set(range(POINTS))
-    assert all(runs()[number] == 1 for number in range(FIRST))  # nothing that was kept has run again
+    assert all(
+        runs()[number] == 1 for number in range(FIRST)
+    )  # nothing that was kept has run again
 
 
 def stopped(folder, how, where):
-    """Start the command, stop it when the first points are there, and return its exit code and what it said.
+    """Start the command, stop it at the first points; return its exit code and what it said.
 
-    Nothing depends on how fast the machine is: the other points wait. Ctrl-C goes to all processes, as in a terminal.
+    Nothing depends on how fast the machine is: the other points wait. Ctrl-C goes to all processes,
+    as in a terminal.
     """
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from busdoor.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "sweep", "study.toml", "--out", "out", "--jobs", "2", *where]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "sweep",
+        "study.toml",
+        "--out",
+        "out",
+        "--jobs",
+        "2",
+        *where,
+    ]
     store = folder / "out" / "points"
     with (folder / "said").open("w") as said, (folder / "complaint").open("w") as complaint:
-        driver = subprocess.Popen(command, cwd=folder, stdout=said, stderr=complaint, start_new_session=True)
+        driver = subprocess.Popen(
+            command, cwd=folder, stdout=said, stderr=complaint, start_new_session=True
+        )
         wait_for(lambda: len(list(store.glob("*.parquet"))) == FIRST)
         (os.killpg if how == signal.SIGINT else os.kill)(driver.pid, how)
         driver.wait(60)
@@ -182,7 +224,12 @@ def stopped(folder, how, where):
     if how == signal.SIGKILL:  # the driver could not end them: they end with it by themselves
         wait_for(lambda: not any(map(alive, workers)), patience_s=2)
     assert not [pid for pid in workers if alive(pid)]
-    return driver.returncode, (folder / "said").read_text(), (folder / "complaint").read_text(), store
+    return (
+        driver.returncode,
+        (folder / "said").read_text(),
+        (folder / "complaint").read_text(),
+        store,
+    )
 
 
 def wait_for(done, patience_s=120):
@@ -213,7 +260,12 @@ def test_the_command_prints_the_table_and_its_json(tmp_path, monkeypatch, capsys
     shown = err.splitlines()
     assert sum("l40s" in row for row in shown) == 2
     assert "4 points: 4 done, 0 failed, 0 not run." in shown
-    assert [row["policy"] for row in json.loads(line)["table"]] == ["static", "vllm", "static", "vllm"]
+    assert [row["policy"] for row in json.loads(line)["table"]] == [
+        "static",
+        "vllm",
+        "static",
+        "vllm",
+    ]
     assert (tmp_path / "busdoor-sweep-mine" / "sweep.csv").exists()
 
 
@@ -223,11 +275,15 @@ def test_if_every_point_fails_the_command_does(probe, tmp_path, monkeypatch, cap
         STUDY.format(numbers=[1, 2], first=9).replace("sleep_s = 0.02", "fails = true")
     )
     assert main(["sweep", "study.toml", "--jobs", "1"]) == 2
-    assert "every point failed; the first: RuntimeError: the probe failed" in capsys.readouterr().err
+    assert (
+        "every point failed; the first: RuntimeError: the probe failed" in capsys.readouterr().err
+    )
 
 
 def test_a_missing_package_is_one_sentence():
-    with pytest.raises(ValueError, match=r"needs no_such, which is not installed: pip install 'busdoor\[sweep\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs no_such, which is not installed: pip install 'busdoor\[sweep\]'"
+    ):
         require("pyarrow", "no_such")
 
 

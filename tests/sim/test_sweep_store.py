@@ -1,4 +1,4 @@
-"""Records survive on disk; batches lose nothing, hand out nothing twice, and grow to a second's work."""
+"""Records survive on disk; batches lose or repeat nothing, and grow to a second's work."""
 
 import math
 
@@ -18,14 +18,19 @@ def store(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was(store):
-    record = Record("ab", {"a_ms": [1.5, math.inf], "b": [0.1 + 0.2, 3.0]}, duration_s=0.25, worker="host:1")
+    record = Record(
+        "ab", {"a_ms": [1.5, math.inf], "b": [0.1 + 0.2, 3.0]}, duration_s=0.25, worker="host:1"
+    )
     store.write(record)
     assert store.read("ab") == record
 
 
 def test_a_failure_comes_back_with_its_sentence_and_traceback(store):
     store.write(Record("ab", error="it does not fit", traceback="Traceback ..."))
-    assert (store.read("ab").error, store.read("ab").traceback) == ("it does not fit", "Traceback ...")
+    assert (store.read("ab").error, store.read("ab").traceback) == (
+        "it does not fit",
+        "Traceback ...",
+    )
 
 
 def test_a_record_is_a_table_for_pandas(store):
@@ -86,7 +91,9 @@ def test_whatever_dies_every_task_comes_back_once(count, data):
             out.append(batch)
             if data.draw(st.booleans()):
                 finished = out.pop(data.draw(st.integers(0, len(out) - 1)))
-                batches.done([Record(key, duration_s=data.draw(st.floats(0, 2))) for key, _ in finished])
+                batches.done(
+                    [Record(key, duration_s=data.draw(st.floats(0, 2))) for key, _ in finished]
+                )
                 done += finished
             if data.draw(st.integers(0, 9)) == 0:
                 break  # a worker dies, and with it this round

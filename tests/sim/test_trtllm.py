@@ -23,10 +23,15 @@ EVICT = {"capacity": "max_utilization"}
 def run(lengths, arrival_s=None, num_blocks=1000, columns=None, **fields):
     inputs, outputs = zip(*lengths, strict=True)
     arriving = Trace(
-        arrival_s=arrival_s or [0.0] * len(lengths), input_tokens=inputs, output_tokens=outputs, **(columns or {})
+        arrival_s=arrival_s or [0.0] * len(lengths),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        **(columns or {}),
     )
     kv = KVConfig(block_size=4, num_blocks=num_blocks, max_model_len=200)
-    policy = policy_config("trtllm", **({"max_num_seqs": 8, "max_num_tokens": 32} | fields)).build(kv, arriving)
+    policy = policy_config("trtllm", **({"max_num_seqs": 8, "max_num_tokens": 32} | fields)).build(
+        kv, arriving
+    )
     return simulate(arriving, policy, LinearStepTime(base_s=1.0))
 
 
@@ -39,8 +44,9 @@ class TestTokens:
 
     @pytest.mark.parametrize("capacity", ["guaranteed_no_evict", "max_utilization"])
     def test_context_is_cut_to_what_decodes_leave(self, capacity):
-        # 10 tokens an iteration: the first takes 8 and the second the 2 left; then the first decodes, and the second
-        # gets 9 of its other 10; its last token yields the first of its answer.
+        # 10 tokens an iteration: the first takes 8 and the second the 2 left; then the first
+        # decodes, and the second gets 9 of its other 10; its last token yields the first of its
+        # answer.
         result = run([(8, 4), (12, 2)], max_num_tokens=10, capacity=capacity, max_output_tokens=4)
         assert [row[:5] for row in log(result)] == [
             (0, 1, 10, 0, 0),
@@ -52,8 +58,14 @@ class TestTokens:
 
     @pytest.mark.parametrize("capacity", ["guaranteed_no_evict", "max_utilization"])
     def test_whole_context_waits_until_it_fits_beside_the_decodes(self, capacity):
-        # The 10 of the second never fit beside a decode in 10 tokens, and the third does not overtake it.
-        fields = {"max_num_tokens": 10, "max_output_tokens": 4, "chunked_prefill": False, "max_num_seqs": 4}
+        # The 10 of the second never fit beside a decode in 10 tokens, and the third does not
+        # overtake it.
+        fields = {
+            "max_num_tokens": 10,
+            "max_output_tokens": 4,
+            "chunked_prefill": False,
+            "max_num_seqs": 4,
+        }
         result = run([(6, 3), (10, 1), (3, 1)], capacity=capacity, **fields)
         assert [row[:5] for row in log(result)] == [
             (0, 1, 6, 0, 0),
@@ -74,7 +86,12 @@ class TestTokens:
 
     def test_slots_are_counted(self):
         result = run([(4, 3)] * 3, max_num_seqs=2, max_output_tokens=3)
-        assert [row[:4] for row in log(result)] == [(0, 1, 8, 0), (1, 2, 0, 2), (3, 1, 4, 0), (4, 2, 0, 1)]
+        assert [row[:4] for row in log(result)] == [
+            (0, 1, 8, 0),
+            (1, 2, 0, 2),
+            (3, 1, 4, 0),
+            (4, 2, 0, 1),
+        ]
 
     @pytest.mark.parametrize(
         ("fields", "status"),
@@ -100,8 +117,8 @@ class TestTokens:
 
 class TestGuaranteedNoEvict:
     def test_a_request_enters_when_its_blocks_to_the_end_are_left(self):
-        # 4 + 9 - 1 = 12 tokens are 3 blocks; eight hold two requests, whatever their true lengths. The third enters
-        # when one has left.
+        # 4 + 9 - 1 = 12 tokens are 3 blocks; eight hold two requests, whatever their true lengths.
+        # The third enters when one has left.
         result = run([(4, 3), (4, 9), (4, 2)], num_blocks=8, max_output_tokens=9)
         assert log(result) == [
             (0, 1, 8, 0, 0, 6, 0),
@@ -111,7 +128,11 @@ class TestGuaranteedNoEvict:
             (5, 4, 0, 1, 8, 3, 0),
         ]
         first = result.iterations.iloc[1]
-        assert (first["kv_reserved_tokens"], first["kv_used_tokens"], first["kv_unused_tokens"]) == (24, 8, 24 - 6 - 12)
+        assert (
+            first["kv_reserved_tokens"],
+            first["kv_used_tokens"],
+            first["kv_unused_tokens"],
+        ) == (24, 8, 24 - 6 - 12)
 
     def test_nobody_overtakes(self):
         # One block is left: too few for the second, enough for the third, which waits behind it.
@@ -127,8 +148,9 @@ class TestGuaranteedNoEvict:
 
 class TestMaxUtilization:
     def test_the_newest_is_paused_and_computed_anew(self):
-        # Prompts of 8 fill 4 of 5 blocks. Both decodes begin a block; there is one, so the newest goes, and nobody
-        # enters in that iteration. Its 8 + 1 tokens are 3 blocks, which the first leaves when it ends.
+        # Prompts of 8 fill 4 of 5 blocks. Both decodes begin a block; there is one, so the newest
+        # goes, and nobody enters in that iteration. Its 8 + 1 tokens are 3 blocks, which the first
+        # leaves when it ends.
         result = run([(8, 4), (8, 4)], num_blocks=5, **EVICT)
         assert log(result) == [
             (0, 1, 16, 0, 0, 4, 0),
@@ -142,15 +164,21 @@ class TestMaxUtilization:
         assert result.requests["finish_s"].tolist() == [4, 7]
 
     def test_as_many_are_paused_as_it_takes(self):
-        # Six prompts of 4 fill six blocks, and every decode begins one: three make room for three. One of the three has
-        # its last token then; the next in line finds the 2 blocks of its 4 + 1 tokens.
+        # Six prompts of 4 fill six blocks, and every decode begins one: three make room for three.
+        # One of the three has its last token then; the next in line finds the 2 blocks of its 4 + 1
+        # tokens.
         result = run([(4, 2), *[(4, 4)] * 5], num_blocks=6, **EVICT)
-        assert log(result)[:3] == [(0, 1, 24, 0, 0, 6, 0), (1, 1, 0, 3, 12, 6, 3), (2, 1, 5, 2, 10, 6, 0)]
+        assert log(result)[:3] == [
+            (0, 1, 24, 0, 0, 6, 0),
+            (1, 1, 0, 3, 12, 6, 3),
+            (2, 1, 5, 2, 10, 6, 0),
+        ]
         assert result.requests["num_preemptions"].tolist() == [0, 0, 0, 1, 1, 1]
         assert result.requests["first_scheduled_s"].tolist() == [0] * 6
 
     def test_context_in_progress_is_paused_too(self):
-        # The second's 20 tokens hold 5 blocks from its first piece on. The first begins its third block at 8 tokens.
+        # The second's 20 tokens hold 5 blocks from its first piece on. The first begins its third
+        # block at 8 tokens.
         result = run([(7, 4), (20, 1)], num_blocks=7, max_num_tokens=10, **EVICT)
         assert log(result) == [
             (0, 1, 10, 0, 0, 7, 0),
@@ -162,7 +190,8 @@ class TestMaxUtilization:
         ]
 
     def test_only_the_context_has_to_fit_to_enter(self):
-        # Each may come to 3 blocks; four hold the two prompts, and the first ends just when it would begin another.
+        # Each may come to 3 blocks; four hold the two prompts, and the first ends just when it
+        # would begin another.
         result = run([(8, 1), (8, 4)], num_blocks=4, **EVICT)
         assert result.requests["first_scheduled_s"].tolist() == [0, 0]
         assert result.requests["num_preemptions"].sum() == 0

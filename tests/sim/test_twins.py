@@ -1,4 +1,4 @@
-"""Every machine's twin in the repository: the simulator of today is no worse than the one that was recorded."""
+"""Every twin in the repository: today's simulator is no worse than the one recorded."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,9 @@ def test_there_are_some():
 def test_errors_have_not_grown_by_half_a_point(twin):
     validation = twin.validate()
     assert drifted(validation, twin.recorded) == []
-    assert {run.agreement["played"] for run in validation.runs} == {1.0}, "given the durations, the same batches"
+    assert {run.agreement["played"] for run in validation.runs} == {1.0}, (
+        "given the durations, the same batches"
+    )
 
 
 @each_twin
@@ -41,11 +43,13 @@ def test_the_calibration_is_what_its_profile_says(twin):
 @each_twin
 def test_nothing_was_fitted_to_what_it_is_judged_by(twin):
     assert twin.calibration.about["runs"] == ["profile"]
-    assert {"vllm", "static"} <= {result.meta["policy_config"]["name"] for result in twin.runs.values()}
+    assert {"vllm", "static"} <= {
+        result.meta["policy_config"]["name"] for result in twin.runs.values()
+    }
 
 
 def test_an_h100s_twin_keeps_its_bars_on_chats_below_saturation():
-    """The bars of the E2E latency, 3 % of its mean and 6 % of its p99, on open arrivals that the fit never saw."""
+    """The E2E latency's bars, 3 % of mean, 6 % of p99, on open arrivals the fit never saw."""
     validation = next(twin for twin in TWINS if twin.name == "h100-llama-3.1-8b").validate()
     below = [run for run in validation.runs if run.load < 1]
     assert len(below) == 8
@@ -70,7 +74,7 @@ def h200(calibration):
 
 
 def test_an_h200_was_predicted_from_the_h100s_profile_alone():
-    """Re-scaled by bandwidth and matrix rate, written down, then measured: 8 % is what others miss by (13 to 16 %)."""
+    """Re-scaled by bandwidth and matrix rate, then measured: others miss 8 % (13 to 16 %)."""
     for run in h200("calibration.toml").runs:
         assert max(abs(run.table["error"]["e2e", own]) for own in ("mean", "p99")) < 0.08, run.name
 

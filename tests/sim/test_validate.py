@@ -29,7 +29,10 @@ MEMORY = ("policy_config", "num_blocks", "block_size", "max_model_len")
 
 @pytest.fixture(scope="module")
 def vllm_runs():
-    return {name: load_measured(VLLM_CPU / f"{name}.json.gz", ABOUT) for name in ("rate_4", "rate_12", "rate_20")}
+    return {
+        name: load_measured(VLLM_CPU / f"{name}.json.gz", ABOUT)
+        for name in ("rate_4", "rate_12", "rate_20")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_vllms_batches_are_ours_when_iterations_last_as_long(validation):
 
 
 def test_an_unseen_rate_is_predicted_as_well_as_the_machine_allows(validation):
-    """Reached: step time +4.3 % in all, E2E mean +10.0 %, TTFT +8.2 %, TPOT +11.2 %; the machine drifts by 10 %."""
+    """Reached: step +4.3 %, E2E +10.0 %, TTFT +8.2 %, TPOT +11.2 %; drift is 10 %."""
     run = validation.runs[1]
     errors = run.table["error"]
     print(run.table, run.steps, run.budget, sep="\n")
@@ -69,13 +72,15 @@ def test_an_unseen_rate_is_predicted_as_well_as_the_machine_allows(validation):
 def test_the_knee_is_found_in_whatever_order_the_runs_come(vllm_runs, fitted, validation):
     """A shell's glob puts static runs first, which are too few for a knee of their own."""
     other = vllm_runs["rate_12"]
-    batched = Result(other.requests, other.iterations, other.stays, other.meta | {"max_model_len": 1000})
+    batched = Result(
+        other.requests, other.iterations, other.stays, other.meta | {"max_model_len": 1000}
+    )
     runs = {"a": batched, **vllm_runs}
     assert validate(list(runs.values()), fitted.step_time, list(runs)).knee == validation.knee
 
 
 def test_the_machine_is_what_limits_it(fitted):
-    """Parts of the log differ by 10 % in speed, whatever they compute; like iterations in a row by 6 %."""
+    """Parts of the log differ by 10 % in speed; like iterations in a row by 6 %."""
     assert 0.08 < fitted.about["drift"] < 0.15
     assert 0.04 < fitted.about["repeatability"] < 0.08
 
@@ -104,9 +109,18 @@ def served(step_time, rate, num_requests=150, lookahead=0):
         input_tokens=rng.integers(16, 250, num_requests),
         output_tokens=rng.integers(2, 60, num_requests),
     )
-    policy = VllmPolicy(PagedKV(400, 16), max_num_seqs=16, max_num_batched_tokens=256, max_model_len=512)
+    policy = VllmPolicy(
+        PagedKV(400, 16), max_num_seqs=16, max_num_batched_tokens=256, max_model_len=512
+    )
     config = {"name": "vllm", "max_num_seqs": 16, "max_num_batched_tokens": 256}
-    return simulate(trace, policy, step_time, step_by_step=True, lookahead=lookahead, meta={"policy_config": config})
+    return simulate(
+        trace,
+        policy,
+        step_time,
+        step_by_step=True,
+        lookahead=lookahead,
+        meta={"policy_config": config},
+    )
 
 
 @pytest.mark.parametrize("lookahead", [0, 1])
@@ -130,7 +144,9 @@ def test_a_step_time_that_is_too_long_is_blamed_on_the_step_model():
 
 def test_a_run_that_does_not_say_how_it_was_scheduled_is_refused(vllm_runs):
     table = from_requests_table(vllm_runs["rate_4"].requests, "mine")
-    with pytest.raises(ValueError, match=r"^a: the run's meta has no num_blocks; give it, as in --policy vllm,"):
+    with pytest.raises(
+        ValueError, match=r"^a: the run's meta has no num_blocks; give it, as in --policy vllm,"
+    ):
         validate([table], CalibratedStepTime(base_s=1.0), ["a"])
 
 
@@ -145,26 +161,42 @@ def test_a_vllm_log_keeps_its_times_and_tokens(vllm_runs):
         log.requests["input_tokens"].sum(),
         (log.requests["output_tokens"] - 1).sum(),
     )
-    assert (table["device_s"] + table["host_s"]).to_numpy() == pytest.approx(table["duration_s"].to_numpy())
+    assert (table["device_s"] + table["host_s"]).to_numpy() == pytest.approx(
+        table["duration_s"].to_numpy()
+    )
     assert table["num_running"].max() <= log.meta["num_slots"]
     assert len(log.stays) == 300
 
 
 def test_a_broken_vllm_log_is_one_sentence(tmp_path):
-    log = {"config": {"block_size": 16, "max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 9,
-                      "max_model_len": 64},
-           "requests": [[0.0, 10, 2, 1.0, 2.0]], "iterations": [[0.0, 1.0, [[0, 11]], []]]}  # fmt: skip
+    log = {
+        "config": {
+            "block_size": 16,
+            "max_num_seqs": 4,
+            "max_num_batched_tokens": 64,
+            "num_blocks": 9,
+            "max_model_len": 64,
+        },
+        "requests": [[0.0, 10, 2, 1.0, 2.0]],
+        "iterations": [[0.0, 1.0, [[0, 11]], []]],
+    }
     path = tmp_path / "log.json"
     path.write_text(json.dumps(log))
-    with pytest.raises(ValueError, match=r"log\.json iteration 0: request 0 has 10 tokens, but runs 11"):
+    with pytest.raises(
+        ValueError, match=r"log\.json iteration 0: request 0 has 10 tokens, but runs 11"
+    ):
         load_measured(path)
-    path.write_text(json.dumps({**log, "iterations": [[0.0, 1.0, [[0, 10]], []], [0.5, 1.5, [[0, 1]], []]]}))
-    with pytest.raises(ValueError, match=r"log\.json iteration 1: it starts at 0\.5 s, .* 1\.0 or later"):
+    path.write_text(
+        json.dumps({**log, "iterations": [[0.0, 1.0, [[0, 10]], []], [0.5, 1.5, [[0, 1]], []]]})
+    )
+    with pytest.raises(
+        ValueError, match=r"log\.json iteration 1: it starts at 0\.5 s, .* 1\.0 or later"
+    ):
         load_measured(path)
 
 
 def with_ids(log, of_iteration, of_request=None):
-    """Return a log whose iterations name requests otherwise, and whose requests have ids of their own, if given."""
+    """Return a log whose iterations name requests otherwise; requests may have own ids."""
     items = [
         [
             start,
@@ -174,7 +206,10 @@ def with_ids(log, of_iteration, of_request=None):
         ]
         for start, end, pairs, lost in log["iterations"]
     ]
-    rows = [[*row, of_request(place)] if of_request else row for place, row in enumerate(log["requests"])]
+    rows = [
+        [*row, of_request(place)] if of_request else row
+        for place, row in enumerate(log["requests"])
+    ]
     return {**log, "iterations": items, "requests": rows}
 
 
@@ -196,14 +231,24 @@ BIG = 2**64 - 1  # beyond int64, and beyond what a float keeps apart
 def test_a_vllm_log_may_name_requests_by_any_id(of_iteration, of_request, tmp_path):
     plain = VLLM_CPU / "rate_4.json.gz"
     path = tmp_path / "log.json"
-    path.write_text(json.dumps(with_ids(json.loads(gzip.decompress(plain.read_bytes())), of_iteration, of_request)))
+    path.write_text(
+        json.dumps(
+            with_ids(json.loads(gzip.decompress(plain.read_bytes())), of_iteration, of_request)
+        )
+    )
     found, expected = load_measured(path), load_measured(plain)
     for part in ("requests", "iterations", "stays"):
         pd.testing.assert_frame_equal(getattr(found, part), getattr(expected, part))
 
 
 SMALL_LOG = {
-    "config": {"block_size": 16, "max_num_seqs": 4, "max_num_batched_tokens": 64, "num_blocks": 9, "max_model_len": 64},
+    "config": {
+        "block_size": 16,
+        "max_num_seqs": 4,
+        "max_num_batched_tokens": 64,
+        "num_blocks": 9,
+        "max_model_len": 64,
+    },
     "requests": [[0.0, 10, 2, 1.0, 2.0]],
     "iterations": [[0.0, 1.0, [[0, 10]], []]],
 }
@@ -212,19 +257,40 @@ SMALL_LOG = {
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [
-        ({"iterations": [[0.0, 1.0, [["chat-a", 10]], []]]}, "iteration 0: there is no request 'chat-a'; add each"),
+        (
+            {"iterations": [[0.0, 1.0, [["chat-a", 10]], []]]},
+            "iteration 0: there is no request 'chat-a'; add each",
+        ),
         ({"iterations": [[0.0, 1.0, [[1, 10]], []]]}, "iteration 0: there is no request '1'"),
         ({"iterations": [[0.0, 1.0, [[-1, 10]], []]]}, "iteration 0: there is no request '-1'"),
-        ({"iterations": [[0.0, 1.0, [[0.0, 10]], []]]}, "iteration 0: the id 0.0 is neither a whole number nor"),
+        (
+            {"iterations": [[0.0, 1.0, [[0.0, 10]], []]]},
+            "iteration 0: the id 0.0 is neither a whole number nor",
+        ),
         ({"iterations": [[0.0, 1.0, [[True, 10]], []]]}, "iteration 0: the id True is neither"),
-        ({"iterations": [[0.0, 1.0, [[0, 10.5]], []]]}, r"iteration 0: it must be \[start_s, end_s"),
+        (
+            {"iterations": [[0.0, 1.0, [[0, 10.5]], []]]},
+            r"iteration 0: it must be \[start_s, end_s",
+        ),
         ({"iterations": [[0.0, 1.0, []]]}, r"iteration 0: it must be \[start_s, end_s"),
-        ({"iterations": [[0.0, 1.0, [[0, 10]], [0]]]}, "iteration 0: request 0 is preempted, but does not run"),
-        ({"requests": [[0.0, 10, 2, 1.0, 2.0, "a"], [0.0, 10, 2, 1.0, 2.0, "a"]]}, "request 1: its id 'a' is that of"),
+        (
+            {"iterations": [[0.0, 1.0, [[0, 10]], [0]]]},
+            "iteration 0: request 0 is preempted, but does not run",
+        ),
+        (
+            {"requests": [[0.0, 10, 2, 1.0, 2.0, "a"], [0.0, 10, 2, 1.0, 2.0, "a"]]},
+            "request 1: its id 'a' is that of",
+        ),
         ({"requests": [[0.0, 10, 2, 1.0]]}, "each of requests must be"),
-        ({"requests": [[0.0, 10, True, 1.0, 2.0]]}, r"request 0: its lengths \[10, True\] must be whole numbers"),
+        (
+            {"requests": [[0.0, 10, True, 1.0, 2.0]]},
+            r"request 0: its lengths \[10, True\] must be whole numbers",
+        ),
         ({"requests": [["0", 10, 2, 1.0, 2.0]]}, "request 0: its times .* must be numbers"),
-        ({"config": {**SMALL_LOG["config"], "block_size": 0}}, "config.block_size is 0; it must be a whole number"),
+        (
+            {"config": {**SMALL_LOG["config"], "block_size": 0}},
+            "config.block_size is 0; it must be a whole number",
+        ),
         ({"config": []}, "config.max_num_seqs is None; it must be"),
     ],
 )
@@ -237,8 +303,14 @@ def test_a_vllm_log_that_does_not_hold_together_is_one_sentence(part, sentence, 
 
 def test_vllm_bench_serve_results_are_read(tmp_path):
     path = tmp_path / "bench.json"
-    document = {"input_lens": [10, 20, 5], "output_lens": [3, 1, 0], "start_times": [100.0, 101.0, 102.0],
-                "ttfts": [0.5, 0.25, 0.0], "itls": [[0.1, 0.2], [], []], "request_throughput": 1.0}  # fmt: skip
+    document = {
+        "input_lens": [10, 20, 5],
+        "output_lens": [3, 1, 0],
+        "start_times": [100.0, 101.0, 102.0],
+        "ttfts": [0.5, 0.25, 0.0],
+        "itls": [[0.1, 0.2], [], []],
+        "request_throughput": 1.0,
+    }
     path.write_text(json.dumps(document))
     result = load_measured(path)
     assert result.requests["arrival_s"].tolist() == [0.0, 1.0]  # the third failed
@@ -252,8 +324,16 @@ def test_vllm_bench_serve_results_are_read(tmp_path):
 
 def test_llmservingsims_requests_are_read_by_the_engines_clock(tmp_path):
     path = tmp_path / "requests.jsonl"
-    row = {"request_id": "bench-0", "input_toks": 20, "output_toks": 5, "arrival_time": 1.7e9, "queued_ts": 10.0,
-           "scheduled_ts": 10.5, "first_token_ts": 11.0, "last_token_ts": 13.0}  # fmt: skip
+    row = {
+        "request_id": "bench-0",
+        "input_toks": 20,
+        "output_toks": 5,
+        "arrival_time": 1.7e9,
+        "queued_ts": 10.0,
+        "scheduled_ts": 10.5,
+        "first_token_ts": 11.0,
+        "last_token_ts": 13.0,
+    }
     path.write_text(f"{json.dumps(row)}\n{json.dumps({**row, 'queued_ts': 9.0})}\n")
     result = load_measured(path)
     assert result.requests["arrival_s"].tolist() == [0.0, 1.0]
@@ -265,7 +345,9 @@ def test_llmservingsims_requests_are_read_by_the_engines_clock(tmp_path):
 
 def test_a_csv_may_have_times_or_latencies(tmp_path):
     path = tmp_path / "mine.csv"
-    path.write_text("arrival_s,input_tokens,output_tokens,ttft_s,e2e_s\n5,10,3,0.5,1.5\n6,10,3,0.5,2.5\n")
+    path.write_text(
+        "arrival_s,input_tokens,output_tokens,ttft_s,e2e_s\n5,10,3,0.5,1.5\n6,10,3,0.5,2.5\n"
+    )
     assert load_measured(path).requests["finish_s"].tolist() == [1.5, 3.5]
     path.write_text("arrival_s,input_tokens,output_tokens,first_token_s,finish_s\n5,10,3,4,6\n")
     with pytest.raises(ValueError, match=r"request 0: first_token_s 4.* is before arrival_s 5"):
@@ -286,8 +368,12 @@ def requests_only(result):
 
 
 def test_per_request_times_give_the_reduced_model_back():
-    truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
-    fitted = calibrate_from_requests([requests_only(served(truth, rate, 80)) for rate in (4.0, 12.0)])
+    truth = CalibratedStepTime(
+        base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
+    )
+    fitted = calibrate_from_requests(
+        [requests_only(served(truth, rate, 80)) for rate in (4.0, 12.0)]
+    )
     assert fitted.step_time.base_s == pytest.approx(4e-3, rel=0.05)
     assert fitted.step_time.per_token_s[0] == pytest.approx(1e-4, rel=0.1)
     assert fitted.step_time.per_context_s == pytest.approx(1e-6, rel=0.3)
@@ -302,17 +388,23 @@ def test_a_term_that_does_not_show_is_said_to_be_unknown():
 
 
 def write_csv(path, result):
-    table = result.requests[["arrival_s", "input_tokens", "output_tokens", "first_token_s", "finish_s"]]
+    table = result.requests[
+        ["arrival_s", "input_tokens", "output_tokens", "first_token_s", "finish_s"]
+    ]
     table.to_csv(path, index=False)
     return str(path)
 
 
-POLICY = "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=512"
+POLICY = (
+    "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=512"
+)
 
 
 @pytest.fixture(scope="module")
 def csv_run():
-    truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
+    truth = CalibratedStepTime(
+        base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
+    )
     return served(truth, 12.0, 60)
 
 
@@ -321,10 +413,18 @@ def test_a_csv_brings_the_server_that_the_user_gave_and_none_that_it_did_not(csv
     out = tmp_path / "mine.toml"
     assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 0
     about = Calibration.load(out).about
-    assert about["server"] == {"policy": "vllm", "max_num_seqs": 16, "max_num_batched_tokens": 256, "num_blocks": 400,
-                               "block_size": 16, "max_model_len": 512}  # fmt: skip
+    assert about["server"] == {
+        "policy": "vllm",
+        "max_num_seqs": 16,
+        "max_num_batched_tokens": 256,
+        "num_blocks": 400,
+        "block_size": 16,
+        "max_model_len": 512,
+    }
     assert "lookahead" not in about
-    config = Config.from_table({"step_time": {"name": "calibrated", "path": str(out)}, "policy": ["static", "vllm"]})
+    config = Config.from_table(
+        {"step_time": {"name": "calibrated", "path": str(out)}, "policy": ["static", "vllm"]}
+    )
     assert (config.kv.num_blocks, config.kv.block_size) == (400, 16)
     assert [policy.config.max_num_seqs for policy in config.policies] == [16, 16]
     observed = about_runs([load_measured(file)], ["mine"])
@@ -335,7 +435,9 @@ def test_a_log_keeps_its_own_server_where_the_user_gives_another_field(tmp_path)
     out = tmp_path / "mine.toml"
     left = ["eager_s", "per_chunk_s", "per_request_s", "per_prefill_pair_s"]
     flags = [part for term in left for part in ("--without", term)]
-    served(CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_context_s=1e-6), 12.0, 60).save(tmp_path / "run")
+    served(CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_context_s=1e-6), 12.0, 60).save(
+        tmp_path / "run"
+    )
     given = ["--policy", "vllm,max_num_seqs=8"]
     assert main(["calibrate", str(tmp_path / "run"), "--out", str(out), *flags, *given]) == 0
     server = Calibration.load(out).about["server"]
@@ -350,7 +452,10 @@ def test_a_fit_that_does_not_reproduce_its_own_requests_is_refused(csv_run, tmp_
     out = tmp_path / "odd.toml"
     arguments = ["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]
     assert main(arguments) == 2
-    assert re.search(r"not written, because the mean T\w+ of odd is .[\d.]+ % off in sample", capsys.readouterr().err)
+    assert re.search(
+        r"not written, because the mean T\w+ of odd is .[\d.]+ % off in sample",
+        capsys.readouterr().err,
+    )
     assert not out.exists()
     assert main([*arguments, "--force"]) == 0
     kept = Calibration.load(out)
@@ -359,45 +464,79 @@ def test_a_fit_that_does_not_reproduce_its_own_requests_is_refused(csv_run, tmp_
 
 
 def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
-    truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6)
+    truth = CalibratedStepTime(
+        base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
+    )
     table = served(truth, 1.0, 40).requests
     alone = table.assign(arrival_s=np.arange(40.0), input_tokens=100, output_tokens=20)
-    alone = alone.assign(first_token_s=alone["arrival_s"] + 0.02, finish_s=alone["arrival_s"] + 0.115)
+    alone = alone.assign(
+        first_token_s=alone["arrival_s"] + 0.02, finish_s=alone["arrival_s"] + 0.115
+    )
     file = write_csv(tmp_path / "alike.csv", from_requests_table(alone, "alike"))
     out = tmp_path / "alike.toml"
     assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 2
-    assert "these runs cannot tell apart base_s, per_token_s, per_context_s" in capsys.readouterr().err
+    assert (
+        "these runs cannot tell apart base_s, per_token_s, per_context_s" in capsys.readouterr().err
+    )
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--from-requests", "--without", "eager_s"], "--without does not apply to --from-requests"),
-        (["--from-requests", "--graph-sizes", "1,2"], "--graph-sizes does not apply to --from-requests"),
+        (
+            ["--from-requests", "--without", "eager_s"],
+            "--without does not apply to --from-requests",
+        ),
+        (
+            ["--from-requests", "--graph-sizes", "1,2"],
+            "--graph-sizes does not apply to --from-requests",
+        ),
         (["--force"], "--force does not apply to a fit to iterations"),
         (["--policy", "vllm,max_num_seq=4"], "max_num_seq"),
-        (["--policy", "vllm,num_blocks=0"], "num_blocks is 0; it must be a whole number of 1 or more"),
+        (
+            ["--policy", "vllm,num_blocks=0"],
+            "num_blocks is 0; it must be a whole number of 1 or more",
+        ),
     ],
 )
 def test_a_flag_that_does_not_apply_is_refused(flags, sentence, csv_run, tmp_path, capsys):
     out = tmp_path / "x.toml"
-    assert main(["calibrate", write_csv(tmp_path / "a.csv", csv_run), "--out", str(out), *flags]) == 2
+    assert (
+        main(["calibrate", write_csv(tmp_path / "a.csv", csv_run), "--out", str(out), *flags]) == 2
+    )
     assert sentence in capsys.readouterr().err
     assert not out.exists()
 
 
-REFUSING = "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=2"
+REFUSING = (
+    "vllm,max_num_seqs=16,max_num_batched_tokens=256,num_blocks=400,block_size=16,max_model_len=2"
+)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["calibrate", "a.csv", "--from-requests", "--policy", REFUSING, "--out", "o.toml"], "60 of 60 are refused"),
-        (["validate", "a.csv", "--step-time", "vllm-cpu", "--policy", REFUSING], "no finished request: 60 of 60"),
-        (["validate", "open.csv", "--step-time", "vllm-cpu", "--policy", POLICY], "open has no finished request"),
-        (["calibrate", "inf.csv", "--from-requests", "--out", "o.toml"], "inf.csv request 0: finish_s is infinite"),
-        (["calibrate", "a.csv", "--from-requests", "--out", "folder"], "--out folder is a folder; name a file"),
+        (
+            ["calibrate", "a.csv", "--from-requests", "--policy", REFUSING, "--out", "o.toml"],
+            "60 of 60 are refused",
+        ),
+        (
+            ["validate", "a.csv", "--step-time", "vllm-cpu", "--policy", REFUSING],
+            "no finished request: 60 of 60",
+        ),
+        (
+            ["validate", "open.csv", "--step-time", "vllm-cpu", "--policy", POLICY],
+            "open has no finished request",
+        ),
+        (
+            ["calibrate", "inf.csv", "--from-requests", "--out", "o.toml"],
+            "inf.csv request 0: finish_s is infinite",
+        ),
+        (
+            ["calibrate", "a.csv", "--from-requests", "--out", "folder"],
+            "--out folder is a folder; name a file",
+        ),
         (
             ["calibrate", "a.csv", "--from-requests", "--out", "a.csv/o.toml"],
             "a.csv is a file, not a folder",
@@ -420,8 +559,15 @@ def test_what_cannot_be_fitted_or_validated_is_one_sentence(
 
 
 def test_requests_without_a_first_token_do_not_calibrate():
-    table = pd.DataFrame({"arrival_s": [0.0], "input_tokens": [9], "output_tokens": [1], "first_token_s": [1.0],
-                          "finish_s": [1.0]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "arrival_s": [0.0],
+            "input_tokens": [9],
+            "output_tokens": [1],
+            "first_token_s": [1.0],
+            "finish_s": [1.0],
+        }
+    )
     with pytest.raises(ValueError, match="a has no TTFT or no TPOT"):
         calibrate_from_requests([from_requests_table(table, "mine")], ["a"])
 
@@ -442,13 +588,20 @@ def test_the_commands_go_from_a_log_to_a_file_to_a_verdict(tmp_path, monkeypatch
     assert main(["validate", "measured", "--step-time", "mine.toml", "--out", "out", "--json"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert abs(said["runs"]["measured"]["errors"]["e2e"]["mean"]) < 1e-3
-    assert {"measured.png", "measured.svg", "measured.csv", "validation.json", "regimes.csv", "bars.csv"} <= {
-        path.name for path in Path("out").iterdir()
-    }
+    assert {
+        "measured.png",
+        "measured.svg",
+        "measured.csv",
+        "validation.json",
+        "regimes.csv",
+        "bars.csv",
+    } <= {path.name for path in Path("out").iterdir()}
     assert Result.load("out/measured_simulated").summary["completed"] == 60
     assert said["fitted_to"] == ["measured"]  # and so no bar applies
     assert main(["report", "out"]) == 0
-    assert "The calibration was fitted to measured" in Path("out/report.html").read_text(encoding="utf-8")
+    assert "The calibration was fitted to measured" in Path("out/report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_compare_simulate_and_capacity_take_the_file(tmp_path, monkeypatch, capsys):

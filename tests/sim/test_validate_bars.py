@@ -16,7 +16,14 @@ from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.validation.page import validation_page
-from busdoor.validation.table_text import NAME_COLUMNS, brief_rows, host_lines, limit_lines, run_rows, threshold_rows
+from busdoor.validation.table_text import (
+    NAME_COLUMNS,
+    brief_rows,
+    host_lines,
+    limit_lines,
+    run_rows,
+    threshold_rows,
+)
 from busdoor.validation.thresholds import THRESHOLDS, blame, missed
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
@@ -41,7 +48,9 @@ def one(exact, load=0.3, about=None, measured=None, **errors):
     return Validation([changed], exact.step_time, about or {})
 
 
-@pytest.mark.parametrize("quantity", [key for key in THRESHOLDS if key not in ("knee", "gain", "e2e_ratio")])
+@pytest.mark.parametrize(
+    "quantity", [key for key in THRESHOLDS if key not in ("knee", "gain", "e2e_ratio")]
+)
 def test_a_bar_is_met_up_to_its_limit_on_either_side(exact, quantity):
     for sign in (1, -1):
         for share, met in ((0.99, True), (1.01, False)):
@@ -51,7 +60,9 @@ def test_a_bar_is_met_up_to_its_limit_on_either_side(exact, quantity):
             assert list(missed(validation)) == ([] if met else ["door"])
 
 
-@pytest.mark.parametrize(("load", "judged"), [(0.3, True), (0.79, True), (0.8, False), (1.2, False), (nan, False)])
+@pytest.mark.parametrize(
+    ("load", "judged"), [(0.3, True), (0.79, True), (0.8, False), (1.2, False), (nan, False)]
+)
 def test_bars_are_for_loads_below_four_fifths(exact, load, judged):
     validation = one(exact, load=load, e2e_mean=0.5)
     row = validation.bars.set_index("quantity").loc["e2e_mean"]
@@ -62,12 +73,20 @@ def test_bars_are_for_loads_below_four_fifths(exact, load, judged):
 def test_bars_are_for_runs_that_the_calibration_has_not_seen(exact):
     validation = one(exact, about={"runs": ["door"]}, e2e_mean=0.5)
     assert validation.bars["met"].isna().all()
-    assert limit_lines(validation)[0] == "The calibration was fitted to door: bars are for unseen runs."
+    assert (
+        limit_lines(validation)[0]
+        == "The calibration was fitted to door: bars are for unseen runs."
+    )
     assert "No bar applies" in validation.verdict
 
 
 @pytest.mark.parametrize(
-    "said", [{"device": {"threads": 1}}, {"gpu": "cpu, 1 thread"}, {"step_time": {"name": "measured", "clock": "cpu"}}]
+    "said",
+    [
+        {"device": {"threads": 1}},
+        {"gpu": "cpu, 1 thread"},
+        {"step_time": {"name": "measured", "clock": "cpu"}},
+    ],
 )
 def test_on_a_processor_bars_are_double(exact, said):
     bars = one(exact, measured=said, e2e_mean=0.05).bars.set_index("quantity")
@@ -76,16 +95,22 @@ def test_on_a_processor_bars_are_double(exact, said):
 
 
 def test_the_calibration_says_the_device_where_the_run_does_not(exact):
-    bars = one(exact, about={"gpu": "cpu, 1 thread"}, measured={"gpu": None}).bars.set_index("quantity")
+    bars = one(exact, about={"gpu": "cpu, 1 thread"}, measured={"gpu": None}).bars.set_index(
+        "quantity"
+    )
     assert bars.loc["step_total", "bar"] == 0.03
 
 
 def test_the_e2e_ratio_is_held_to_its_bar_when_both_runs_are_below_four_fifths(exact):
     table = exact.runs[1].table
     runs = [replace(run, load=0.5, table=table) for run in exact.runs]
-    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is True
+    assert (
+        Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is True
+    )
     runs[0] = replace(runs[0], load=0.9)
-    assert Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is None
+    assert (
+        Validation(runs, exact.step_time).bars.set_index("quantity").loc["e2e_ratio", "met"] is None
+    )
 
 
 def test_a_cell_has_the_error_and_whether_it_is_within(exact):
@@ -108,19 +133,26 @@ def test_the_largest_part_is_to_blame_and_what_is_about_as_large(exact):
 def test_what_is_printed_says_what_the_step_time_cannot_know(exact, capsys):
     print_validation(exact)
     said = " ".join(capsys.readouterr().out.split())
-    assert "contexts that differ within it, and the longest of them, have no term of their own" in said
+    assert (
+        "contexts that differ within it, and the longest of them, have no term of their own" in said
+    )
     assert "E2E ratio of bus over door: measured 2.41×, simulated 2.41×" in said
 
 
 def test_two_runs_of_one_name_are_refused(exact):
-    with pytest.raises(ValueError, match=r"two of the runs are called 'a'; give each a name of its own"):
+    with pytest.raises(
+        ValueError, match=r"two of the runs are called 'a'; give each a name of its own"
+    ):
         validate(introductory_scenario(), exact.step_time, ["a", "a"])
     with pytest.raises(ValueError, match="there is nothing to validate"):
         validate([], exact.step_time)
 
 
 def test_folders_of_one_name_are_told_apart_by_where_they_are(tmp_path):
-    assert run_names([tmp_path / "low" / "vllm", tmp_path / "high" / "vllm"]) == ["low-vllm", "high-vllm"]
+    assert run_names([tmp_path / "low" / "vllm", tmp_path / "high" / "vllm"]) == [
+        "low-vllm",
+        "high-vllm",
+    ]
     assert run_names([tmp_path / "rate_0.5", tmp_path / "rate_0.8"]) == ["rate_0.5", "rate_0.8"]
 
 
@@ -130,7 +162,9 @@ def test_folders_of_one_name_are_told_apart_by_where_they_are(tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     slower = CalibratedStepTime(base_s=1.0, per_request_s=0.1)
-    validation = validate(introductory_scenario(), slower, ["bus", "door"], about={"name": "toy", "gpu": "<toy>"})
+    validation = validate(
+        introductory_scenario(), slower, ["bus", "door"], about={"name": "toy", "gpu": "<toy>"}
+    )
     return validation.save(tmp_path_factory.mktemp("validation"))
 
 
@@ -152,7 +186,8 @@ def test_a_folder_without_a_validation_is_refused(tmp_path):
 def test_the_page_has_verdict_bars_gain_runs_budget_and_figures(folder):
     html = page_of(folder).html()
     for said in (
-        "Answers take 2.41× as long under bus as under door (E2E ratio), and 2.59× when simulated (+7.5 %)",
+        "Answers take 2.41× as long under bus as under door (E2E ratio), and 2.59× when simulated "
+        "(+7.5 %)",
         "Are the bars met?",
         "What continuous batching gains",
         '<th scope="row">of E2E mean: feedback</th>',
@@ -169,13 +204,19 @@ def test_the_page_has_verdict_bars_gain_runs_budget_and_figures(folder):
 def test_a_missed_bar_stands_out(folder):
     validation = Validation.load(folder)
     runs = [replace(run, load=0.5) for run in validation.runs]
-    assert "<strong>✗</strong></td>" in validation_page(Validation(runs, validation.step_time)).html()
+    assert (
+        "<strong>✗</strong></td>" in validation_page(Validation(runs, validation.step_time)).html()
+    )
 
 
 def test_errors_of_steps_stand_side_by_side_with_what_they_are_over(exact):
-    run = replace(exact.runs[1], name="azure-conv-0.75-whole-prompts", steps=StepErrors(0.07, 0.1, -0.01))
+    run = replace(
+        exact.runs[1], name="azure-conv-0.75-whole-prompts", steps=StepErrors(0.07, 0.1, -0.01)
+    )
     [(name, cells)] = brief_rows([run])
-    assert name == f"azure-conv-0.75-\nwhole-prompts\n({run.num_iterations:,}; {run.num_requests:,})"
+    assert (
+        name == f"azure-conv-0.75-\nwhole-prompts\n({run.num_iterations:,}; {run.num_requests:,})"
+    )
     assert max(map(len, name.split("\n"))) <= NAME_COLUMNS
     assert cells[1:3] == ["7.0", "-1.0"]
     rows = dict(run_rows([run]))

@@ -1,4 +1,4 @@
-"""The gain of continuous over static batching, measured and simulated; and recorded errors as a gate."""
+"""Gain of continuous over static, measured and simulated; recorded errors as a gate."""
 
 import json
 from dataclasses import replace
@@ -35,8 +35,15 @@ class Noisy(StepTime):
 
 def trace(rate=np.inf, num_requests=96, seed=5, name="a"):
     rng = np.random.default_rng(seed)
-    arrival_s = np.cumsum(rng.exponential(1 / rate, num_requests)) if rate < np.inf else np.zeros(num_requests)
-    lengths = {"input_tokens": rng.integers(16, 120, num_requests), "output_tokens": rng.integers(2, 60, num_requests)}
+    arrival_s = (
+        np.cumsum(rng.exponential(1 / rate, num_requests))
+        if rate < np.inf
+        else np.zeros(num_requests)
+    )
+    lengths = {
+        "input_tokens": rng.integers(16, 120, num_requests),
+        "output_tokens": rng.integers(2, 60, num_requests),
+    }
     return Trace(arrival_s=arrival_s, **lengths, name=name)
 
 
@@ -70,7 +77,9 @@ def test_the_gain_of_a_burst_is_a_ratio_of_saturated_tokens_per_second(burst, va
     assert abs(row["error"]) < 0.03  # noise of 5 % an iteration is less over hundreds of them
 
 
-@pytest.mark.parametrize(("rate", "num_requests"), [(4.0, 96), (np.inf, 16)])  # 16 are two static batches only
+@pytest.mark.parametrize(
+    ("rate", "num_requests"), [(4.0, 96), (np.inf, 16)]
+)  # 16 are two static batches only
 def test_without_a_lasting_queue_there_is_no_gain_but_an_e2e_ratio(rate, num_requests):
     served = trace(rate, num_requests)
     runs = [measured(policy, served) for policy in (STATIC, CONTINUOUS)]
@@ -84,8 +93,12 @@ def test_without_a_lasting_queue_there_is_no_gain_but_an_e2e_ratio(rate, num_req
 
 
 def test_a_wrong_step_time_shows_in_the_gain_where_it_weighs_on_the_policies_unlike(burst):
-    as_long = replace(TRUTH, base_s=8e-3, per_request_s=4e-4, per_token_s=(2e-4,), per_context_s=2e-6)
-    on_prefills = replace(TRUTH, eager_s=0.01)  # somebody enters in most iterations of one, in few of the other
+    as_long = replace(
+        TRUTH, base_s=8e-3, per_request_s=4e-4, per_token_s=(2e-4,), per_context_s=2e-6
+    )
+    on_prefills = replace(
+        TRUTH, eager_s=0.01
+    )  # somebody enters in most iterations of one, in few of the other
     alike, unlike = (validate(burst, own).gain["error"].item() for own in (as_long, on_prefills))
     assert abs(alike) < 0.03
     assert unlike < -0.1
@@ -102,7 +115,10 @@ def test_runs_are_paired_by_arrivals_lengths_and_device_not_by_name(burst):
         "other model": measured(CONTINUOUS, trace(), model="another"),
     }
     gain = validate(list(runs.values()), TRUTH, list(runs)).gain
-    assert list(zip(gain["continuous"], gain["static"], strict=True)) == [("door", "bus"), ("door", "dynamic")]
+    assert list(zip(gain["continuous"], gain["static"], strict=True)) == [
+        ("door", "bus"),
+        ("door", "dynamic"),
+    ]
 
 
 def test_runs_of_one_policy_have_no_gain(burst):
@@ -127,7 +143,10 @@ def recorded(validation):
 
 def test_what_was_recorded_has_not_drifted(validation, recorded):
     assert drifted(validation, recorded) == []
-    assert recorded["runs"]["vllm"]["e2e_mean"] == validation.runs[1].table.loc[("e2e", "mean"), "error"]
+    assert (
+        recorded["runs"]["vllm"]["e2e_mean"]
+        == validation.runs[1].table.loc[("e2e", "mean"), "error"]
+    )
     assert recorded["runs"]["static"]["tpot_mean"] is None  # answers came with their batch
     assert recorded["gain"] == {"vllm / static": validation.gain["error"].item()}
 
@@ -144,7 +163,8 @@ def test_only_an_error_that_grew_beyond_the_tolerance_is_named(validation, recor
         assert drifted(validation, recorded) == []
     recorded["runs"]["vllm"]["e2e_mean"] = 0.0
     assert drifted(validation, recorded, tolerance=now / 2) == [
-        f"vllm: the error of e2e_mean is {100 * validation.runs[1].errors['e2e_mean']:+.2f} %; recorded was +0.00 %, "
+        f"vllm: the error of e2e_mean is {100 * validation.runs[1].errors['e2e_mean']:+.2f} %; "
+        f"recorded was +0.00 %, "
         f"and {100 * now / 2:g} points more are allowed"
     ]
 
@@ -162,11 +182,15 @@ def test_a_number_on_one_side_only_is_named(validation, recorded):
     del recorded["gain"]["vllm / static"]
     lost, new, pair = drifted(validation, recorded)
     assert lost == "static: the error of tpot_mean cannot be told any more; recorded was +1.00 %"
-    assert new.startswith("vllm: the error of tpot_mean is ") and new.endswith(", and was not recorded")
+    assert new.startswith("vllm: the error of tpot_mean is ") and new.endswith(
+        ", and was not recorded"
+    )
     assert pair.startswith("gain: the error of vllm / static is ")
 
 
 def test_a_run_on_one_side_only_is_named(burst, validation, recorded):
     alone = validate(burst[1:], TRUTH, ["vllm"])
     assert "static is recorded, but was not validated now" in drifted(alone, recorded)
-    assert "static was validated, but has no recorded errors" in drifted(validation, recorded_errors(alone))
+    assert "static was validated, but has no recorded errors" in drifted(
+        validation, recorded_errors(alone)
+    )

@@ -24,7 +24,9 @@ def quiet():
         input_tokens=rng.integers(10, 60, 100),
         output_tokens=rng.integers(20, 60, 100),
     )
-    policy = VllmPolicy(PagedKV(400, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=512)
+    policy = VllmPolicy(
+        PagedKV(400, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=512
+    )
     return simulate(trace, policy, TRUTH, step_by_step=True, meta={"policy_config": CONFIG})
 
 
@@ -49,7 +51,9 @@ def test_a_step_time_that_is_off_is_no_spread_of_the_machine(quiet):
 def test_noise_of_single_iterations_is_not_that_of_parts(quiet):
     noise = np.random.default_rng(1).normal(1, 0.1, len(quiet.iterations))
     spread = measured(quiet, noise).spread
-    assert spread.each == pytest.approx(0.1 * np.sqrt(2 / np.pi), rel=0.1)  # the mean deviation of a normal law
+    assert spread.each == pytest.approx(
+        0.1 * np.sqrt(2 / np.pi), rel=0.1
+    )  # the mean deviation of a normal law
     assert spread.parts < 0.03
 
 
@@ -65,10 +69,19 @@ def test_a_busy_machine_is_called_busy(quiet):
     paced = {"step_time": {"name": "measured", "clock": "paced"}}
     lines = list(spread_lines(measured(quiet, 1.0, cpu_s=30.0, wall_s=90.0, **paced)))
     assert "The runs took 30 s of processor time and 90 s of the wall clock." in lines
-    assert "The machine was busy: the runs had 33.3 % of a core; repeat them when it is quiet." in lines
-    assert not any("busy" in line for line in spread_lines(measured(quiet, 1.0, cpu_s=29.0, wall_s=30.0, **paced)))
+    assert (
+        "The machine was busy: the runs had 33.3 % of a core; repeat them when it is quiet."
+        in lines
+    )
+    assert not any(
+        "busy" in line
+        for line in spread_lines(measured(quiet, 1.0, cpu_s=29.0, wall_s=30.0, **paced))
+    )
     waits = {"step_time": {"name": "measured", "clock": "wall"}}
-    assert not any("busy" in line for line in spread_lines(measured(quiet, 1.0, cpu_s=1.0, wall_s=30.0, **waits)))
+    assert not any(
+        "busy" in line
+        for line in spread_lines(measured(quiet, 1.0, cpu_s=1.0, wall_s=30.0, **waits))
+    )
 
 
 def test_the_numbers_are_kept(quiet):

@@ -53,7 +53,11 @@ def test_times_are_in_order_and_as_many_as_asked_for(process):
     for n in (0, 1, 1000):
         arrival_s = process.times(n, np.random.default_rng(3))
         assert arrival_s.shape == (n,) and arrival_s.dtype == np.float64
-        assert (arrival_s >= 0).all() and (np.diff(arrival_s) >= 0).all() and np.isfinite(arrival_s).all()
+        assert (
+            (arrival_s >= 0).all()
+            and (np.diff(arrival_s) >= 0).all()
+            and np.isfinite(arrival_s).all()
+        )
 
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.process)
@@ -66,7 +70,10 @@ def test_configuration_round_trip(process):
     [
         (Constant(request_rate=8), 0),
         (Poisson(request_rate=8), 1),
-        *((GammaArrivals(request_rate=8, burstiness=k), k**-0.5) for k in (0.1, 0.25, 0.5, 1, 2, 4)),
+        *(
+            (GammaArrivals(request_rate=8, burstiness=k), k**-0.5)
+            for k in (0.1, 0.25, 0.5, 1, 2, 4)
+        ),
         *((GammaArrivals(request_rate=8, cv=cv), cv) for cv in (0.5, 2, 3.5)),
         *((WeibullArrivals(request_rate=8, cv=cv), cv) for cv in (0.5, 1, 2, 4)),
         (GapTable(request_rate=8, probabilities=(0, 0.5, 1), gaps_s=(0, 0, 4)), (5 / 3) ** 0.5),
@@ -93,7 +100,8 @@ def test_poisson_gaps_are_not_truncated():
 def test_a_count_varies_unless_the_duration_is_normalized():
     free = [Poisson(request_rate=10).times(100, np.random.default_rng(s))[-1] for s in range(400)]
     held = [
-        Poisson(request_rate=10, normalize_duration=True).times(100, np.random.default_rng(s))[-1] for s in range(9)
+        Poisson(request_rate=10, normalize_duration=True).times(100, np.random.default_rng(s))[-1]
+        for s in range(9)
     ]
     assert np.std(free) == pytest.approx(1.0, rel=0.15)
     assert held == pytest.approx([10.0] * 9)
@@ -109,14 +117,18 @@ def test_mmpp2_rate_and_dispersion():
     arrival_s = process.times(400_000, np.random.default_rng(0))
     assert process.request_rate == 8
     assert arrival_s.size / arrival_s[-1] == pytest.approx(8, rel=0.02)
-    # Variance over mean of counts in t seconds: 1 + 2 d^2 / (r c) (1 - (1 - e^(-c t)) / (c t)), c = 2 / sojourn, d = 6.
+    # Variance over mean of counts in t seconds: 1 + 2 d^2 / (r c) (1 - (1 - e^(-c t)) / (c t)), c =
+    # 2 / sojourn, d = 6.
     c, t = 2 / 5, 20.0
     theory = 1 + 2 * 36 / (8 * c) * (1 - (1 - np.exp(-c * t)) / (c * t))
     assert dispersion(arrival_s, t) == pytest.approx(theory, rel=0.06)
 
 
 def test_mmpp2_may_start_in_either_state():
-    first = [MMPP2(rates=(0, 10), mean_sojourn_s=(1, 3)).times(1, np.random.default_rng(s))[0] for s in range(2000)]
+    first = [
+        MMPP2(rates=(0, 10), mean_sojourn_s=(1, 3)).times(1, np.random.default_rng(s))[0]
+        for s in range(2000)
+    ]
     assert np.mean(np.array(first) > 0.5) == pytest.approx(0.25 * np.exp(-0.5) + 0.02, abs=0.04)
 
 
@@ -131,13 +143,17 @@ def test_ramp_takes_as_long_as_its_requests(strategy):
 
 
 def test_ramp_stays_at_its_end_rate():
-    arrival_s = Ramp(ramp_up_start_rps=1, ramp_up_end_rps=20, ramp_up_s=10).times(100_000, np.random.default_rng(0))
+    arrival_s = Ramp(ramp_up_start_rps=1, ramp_up_end_rps=20, ramp_up_s=10).times(
+        100_000, np.random.default_rng(0)
+    )
     assert np.searchsorted(arrival_s, 10.0) == pytest.approx(105, abs=40)
     assert np.diff(arrival_s[arrival_s > 10]).mean() == pytest.approx(1 / 20, rel=0.02)
 
 
 def test_diurnal_peak_to_trough():
-    arrival_s = Diurnal(request_rate=50, peak_to_trough=4, period_s=200).times(400_000, np.random.default_rng(0))
+    arrival_s = Diurnal(request_rate=50, peak_to_trough=4, period_s=200).times(
+        400_000, np.random.default_rng(0)
+    )
     phase = np.histogram(arrival_s[arrival_s < 200 * 39] % 200, 40)[0]
     assert arrival_s.size / arrival_s[-1] == pytest.approx(50, rel=0.01)
     assert phase.max() / phase.min() == pytest.approx(4, rel=0.08)
@@ -155,8 +171,12 @@ def test_spike_rates():
 def test_replay_scales_time_and_starts_over():
     replay = Replay(arrival_s=(1.0, 2.0, 4.0))
     assert replay.times(3, np.random.default_rng(0)).tolist() == [1, 2, 4]
-    assert Replay(arrival_s=(1.0, 2.0, 4.0), time_scale=2).times(3, np.random.default_rng(0)).tolist() == [2, 4, 8]
-    assert np.diff(replay.at_rate(4).times(3000, np.random.default_rng(0))).mean() == pytest.approx(1 / 4, rel=1e-3)
+    assert Replay(arrival_s=(1.0, 2.0, 4.0), time_scale=2).times(
+        3, np.random.default_rng(0)
+    ).tolist() == [2, 4, 8]
+    assert np.diff(replay.at_rate(4).times(3000, np.random.default_rng(0))).mean() == pytest.approx(
+        1 / 4, rel=1e-3
+    )
 
 
 def test_replay_reads_a_trace_file(tmp_path):
@@ -170,14 +190,23 @@ def test_replay_reads_a_trace_file(tmp_path):
 @given(rate=st.floats(0.01, 1e4), seed=st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
 @pytest.mark.parametrize(
-    "process", [Poisson(request_rate=3), GammaArrivals(request_rate=3, cv=2), WeibullArrivals(request_rate=3, cv=2)]
+    "process",
+    [
+        Poisson(request_rate=3),
+        GammaArrivals(request_rate=3, cv=2),
+        WeibullArrivals(request_rate=3, cv=2),
+    ],
 )
 def test_another_rate_only_stretches_time(process, rate, seed):
-    own, other = (p.times(50, np.random.default_rng(seed)) for p in (process, process.at_rate(rate)))
+    own, other = (
+        p.times(50, np.random.default_rng(seed)) for p in (process, process.at_rate(rate))
+    )
     assert other * rate == pytest.approx(own * 3, rel=1e-9)
 
 
-@pytest.mark.parametrize("process", [Burst(), ClosedLoop(concurrency=3), Measured(fit=Constant(request_rate=2))])
+@pytest.mark.parametrize(
+    "process", [Burst(), ClosedLoop(concurrency=3), Measured(fit=Constant(request_rate=2))]
+)
 def test_what_has_no_rate_to_scale_becomes_poisson(process):
     assert process.at_rate(7) == Poisson(request_rate=7)
 
@@ -203,12 +232,29 @@ def test_modulated_processes_keep_their_shape_at_another_rate(process):
         ({"process": "poison", "request_rate": 1}, "did you mean 'poisson'?"),
         ({"request_rate": 1}, "has no 'process'; "),
         ({"process": "poisson", "rate": 1}, "poisson has no 'rate'; did you mean 'request_rate'?"),
-        ({"process": "poisson", "request_rate": 0}, "poisson: request_rate is 0; input should be greater than 0"),
+        (
+            {"process": "poisson", "request_rate": 0},
+            "poisson: request_rate is 0; input should be greater than 0",
+        ),
         ({"process": "gamma", "request_rate": 1}, "either burstiness (the shape k) or cv"),
-        ({"process": "gamma", "request_rate": 1, "cv": 1, "burstiness": 1}, "either burstiness (the shape k) or cv"),
+        (
+            {"process": "gamma", "request_rate": 1, "cv": 1, "burstiness": 1},
+            "either burstiness (the shape k) or cv",
+        ),
         ({"process": "mmpp2", "rates": [0, 0], "mean_sojourn_s": [1, 1]}, "rates are both 0"),
-        ({"process": "ramp", "ramp_up_strategy": "lin", "ramp_up_start_rps": 1, "ramp_up_end_rps": 2}, "'linear'"),
-        ({"process": "closed_loop", "concurrency": 1, "think_time_s": -1}, "it is -1 seconds; it must be 0 or more"),
+        (
+            {
+                "process": "ramp",
+                "ramp_up_strategy": "lin",
+                "ramp_up_start_rps": 1,
+                "ramp_up_end_rps": 2,
+            },
+            "'linear'",
+        ),
+        (
+            {"process": "closed_loop", "concurrency": 1, "think_time_s": -1},
+            "it is -1 seconds; it must be 0 or more",
+        ),
         ({"process": "trace", "arrival_s": [2, 1]}, "in order of arrival"),
         ("poisson", "'poisson' is neither a request rate nor a table"),
     ],

@@ -1,4 +1,4 @@
-"""Small files of others on which readers were wrong, with the right answers; and files of the same kinds."""
+"""Small files of others that readers got wrong, with right answers; more like them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ CASES = Path(__file__).resolve().parents[1] / "cases"
 HEAD = "arrival_s,input_tokens,output_tokens\n"
 ROWS = HEAD + "0,5,2\n1,6,3\n"
 JSON_ROWS = (
-    '{"arrival_s": 0, "input_tokens": 5, "output_tokens": 2}\n{"arrival_s": 1, "input_tokens": 6, "output_tokens": 3}\n'
+    '{"arrival_s": 0, "input_tokens": 5, "output_tokens": 2}\n{"arrival_s": 1, '
+    '"input_tokens": 6, "output_tokens": 3}\n'
 )
 
 
@@ -44,7 +45,9 @@ def write(tmp_path):
 class TestNoFieldIsLost:
     @pytest.mark.parametrize("name", ["01-first-row-long.csv", "01-long-rows.csv"])
     def test_a_row_longer_than_the_header_is_refused(self, name):
-        with pytest.raises(ValueError, match=rf"^{name} line 2: the row has 4 fields but the header 3"):
+        with pytest.raises(
+            ValueError, match=rf"^{name} line 2: the row has 4 fields but the header 3"
+        ):
             read_trace(CASES / name)
 
     def test_or_counted_and_left_out(self):
@@ -62,7 +65,9 @@ class TestNoFieldIsLost:
     def test_an_empty_field_at_the_end_is_none(self, write, rows):
         assert read_trace(write(HEAD + rows)).output_tokens.tolist() == [2, 3]
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(widths=st.lists(st.integers(3, 6), min_size=1, max_size=6))
     def test_whatever_rows_are_long(self, tmp_path, widths):
         path = tmp_path / "t.csv"
@@ -70,15 +75,21 @@ class TestNoFieldIsLost:
         if max(widths) == 3:
             assert len(read_trace(path)) == len(widths)
             return
-        with pytest.raises(ValueError, match=f"line {2 + next(i for i, w in enumerate(widths) if w > 3)}: the row"):
+        with pytest.raises(
+            ValueError, match=f"line {2 + next(i for i, w in enumerate(widths) if w > 3)}: the row"
+        ):
             read_trace(path)
 
     def test_a_second_column_of_one_name(self, write):
-        with pytest.raises(ValueError, match=r"^dup.csv line 1: two columns are called 'input_tokens'"):
+        with pytest.raises(
+            ValueError, match=r"^dup.csv line 1: two columns are called 'input_tokens'"
+        ):
             read_trace(CASES / "robustness/10_readers/dup.csv")
         for rows in (1, 3):
             twice = '{"arrival_s": 0, "input_tokens": 5, "output_tokens": 2, "input_tokens": 500}\n'
-            with pytest.raises(ValueError, match=rf"line {rows}: the key 'input_tokens' stands twice"):
+            with pytest.raises(
+                ValueError, match=rf"line {rows}: the key 'input_tokens' stands twice"
+            ):
                 read_trace(write(JSON_ROWS * ((rows - 1) // 2) + twice, "t.jsonl"))
 
 
@@ -88,10 +99,17 @@ class TestClocks:
     def test_seconds_since_1970_count_from_the_first_request(self):
         trace = read_trace(CASES / "03-epoch-seconds.csv")
         assert trace.arrival_s[:3].tolist() == [0, 0.5, 1]
-        assert "counts from 1970: time 0 is the first request's, 2024-05-10T00:00:00 UTC" in trace.notes[0]
+        assert (
+            "counts from 1970: time 0 is the first request's, 2024-05-10T00:00:00 UTC"
+            in trace.notes[0]
+        )
 
-    @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
-    @pytest.mark.parametrize("format", ["csv", "jsonl", "mooncake", "splitwise", "vidur", "llmservingsim", "columns"])
+    @pytest.mark.parametrize(
+        ("unit", "per_second"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)]
+    )
+    @pytest.mark.parametrize(
+        "format", ["csv", "jsonl", "mooncake", "splitwise", "vidur", "llmservingsim", "columns"]
+    )
     def test_in_every_format_and_unit(self, tmp_path, unit, per_second, format):
         columns = {
             "mooncake": ("timestamp", "input_length", "output_length"),
@@ -124,7 +142,8 @@ class TestClocks:
     def test_an_outlier_costs_neither_time_nor_memory(self):
         summary = describe(read_trace(CASES / "03-outlier.csv"))
         assert summary["span_s"] == 1715299201
-        # One arrival in 1 of n windows, two in another: variance / mean of counts is close to (1 + 1 + 1) / 3.
+        # One arrival in 1 of n windows, two in another: variance / mean of counts is close to (1 +
+        # 1 + 1) / 3.
         assert summary["idc_60s"] == pytest.approx(1.0, rel=1)
 
     def test_a_long_idle_beginning_is_told(self, write):
@@ -139,7 +158,9 @@ class TestClocks:
 
     def test_dates_where_the_format_has_numbers_and_numbers_where_it_has_dates(self, write):
         line = '{"timestamp": "2024-05-10T00:00:%02dZ", "input_length": 5, "output_length": 1}\n'
-        assert read_trace(write(line % 0 + line % 9, "t.jsonl"), time_unit="datetime").arrival_s.tolist() == [0, 9]
+        assert read_trace(
+            write(line % 0 + line % 9, "t.jsonl"), time_unit="datetime"
+        ).arrival_s.tolist() == [0, 9]
         azure = "TIMESTAMP,ContextTokens,GeneratedTokens\n1715299200000,5,1\n1715299209000,5,1\n"
         assert read_trace(write(azure), time_unit="ms").arrival_s.tolist() == [0, 9]
 
@@ -152,7 +173,8 @@ class TestClocks:
 class TestHashIds:
     def test_ids_of_another_block_size_are_refused_naming_it(self):
         with pytest.raises(
-            ValueError, match=r"line 1: .* 10 ids for 160 tokens, .* 1 blocks of 512; .* block_size = 16"
+            ValueError,
+            match=r"line 1: .* 10 ids for 160 tokens, .* 1 blocks of 512; .* block_size = 16",
         ):
             read_trace(CASES / "04-mooncake-16-token-blocks.jsonl")
 
@@ -160,17 +182,27 @@ class TestHashIds:
         trace = read_trace(CASES / "04-mooncake-16-token-blocks.jsonl", block_size=16)
         other = read_trace(CASES / "04-the-same-with-its-block-size.jsonl")
         assert trace.block_size == other.block_size == 16
-        assert describe(trace)["prefix_token_hit_share"] == describe(other)["prefix_token_hit_share"]
+        assert (
+            describe(trace)["prefix_token_hit_share"] == describe(other)["prefix_token_hit_share"]
+        )
         assert describe(trace)["prefix_token_hit_share"] == pytest.approx(0.09, abs=0.001)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(
-        lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=8), size=st.sampled_from([16, 32, 64, 256, 1024])
+        lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=8),
+        size=st.sampled_from([16, 32, 64, 256, 1024]),
     )
     def test_whatever_the_size(self, tmp_path, lengths, size):
         path = tmp_path / "t.jsonl"
         rows = [
-            {"timestamp": 0, "input_length": n, "output_length": 1, "hash_ids": list(range(-(-n // size)))}
+            {
+                "timestamp": 0,
+                "input_length": n,
+                "output_length": 1,
+                "hash_ids": list(range(-(-n // size))),
+            }
             for n in lengths
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -182,7 +214,9 @@ class TestHashIds:
     def test_a_flag_without_ids_or_against_the_file(self, write):
         with pytest.raises(ValueError, match="has no hash_ids, to which block_size"):
             read_trace(write(ROWS), block_size=16)
-        with pytest.raises(ValueError, match=r"has block_size 16, but block_size \(--block-size\) is 32"):
+        with pytest.raises(
+            ValueError, match=r"has block_size 16, but block_size \(--block-size\) is 32"
+        ):
             read_trace(CASES / "04-the-same-with-its-block-size.jsonl", block_size=32)
 
     def test_ids_beyond_int64_are_numbered_anew(self, tmp_path):
@@ -193,7 +227,11 @@ class TestHashIds:
 
     def test_a_trace_made_in_python_is_described_too(self):
         big = Trace(
-            arrival_s=[0, 1], input_tokens=[5, 5], output_tokens=[1, 1], hash_ids=[(2**64 - 1,)] * 2, block_size=16
+            arrival_s=[0, 1],
+            input_tokens=[5, 5],
+            output_tokens=[1, 1],
+            hash_ids=[(2**64 - 1,)] * 2,
+            block_size=16,
         )
         assert describe(big)["prefix_block_hit_share"] == 0.5
 
@@ -207,7 +245,9 @@ class TestWholeNumbersStayWhole:
 
     @pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.parquet"])
     def test_in_any_container(self, tmp_path, name):
-        frame = pd.DataFrame({"arrival_s": [0.0, 1, 2], "input_tokens": 5, "output_tokens": 2, "turn": 0})
+        frame = pd.DataFrame(
+            {"arrival_s": [0.0, 1, 2], "input_tokens": 5, "output_tokens": 2, "turn": 0}
+        )
         frame["session_id"] = pd.array([2**60 + 1, None, 2**60 + 2], dtype="Int64")
         path = tmp_path / name
         if name == "t.csv":
@@ -228,7 +268,10 @@ class TestWholeNumbersStayWhole:
         assert "2 sessions, numbered from 0" in trace.notes[0]
 
     def test_more_tokens_than_any_request_has(self, write):
-        with pytest.raises(ValueError, match=r"line 2: output_tokens is 9223372036854775807; .* at most 4,294,967,296"):
+        with pytest.raises(
+            ValueError,
+            match=r"line 2: output_tokens is 9223372036854775807; .* at most 4,294,967,296",
+        ):
             read_trace(CASES / "robustness/14_int64/big.csv")
         for big in (2**63, 2**64, 10**30, "1e300"):
             with pytest.raises(ValueError, match=r"line 2: output_tokens is"):
@@ -248,7 +291,13 @@ class TestWholeNumbersStayWhole:
     )
     def test_in_python_too(self, values, sentence):
         with pytest.raises(ValueError, match=f"session_id.*{sentence}"):
-            Trace(arrival_s=[0], input_tokens=[1], output_tokens=[1], session_id=np.array(values), turn=[0])
+            Trace(
+                arrival_s=[0],
+                input_tokens=[1],
+                output_tokens=[1],
+                session_id=np.array(values),
+                turn=[0],
+            )
 
     def test_a_number_of_thousands_of_digits(self):
         with pytest.raises(ValueError, match=r"hugeint.jsonl line 1: .*digits") as error:
@@ -259,7 +308,10 @@ class TestWholeNumbersStayWhole:
     def test_a_number_of_hundreds(self, write, digits):
         for name, text in (
             ("t.csv", HEAD + f"0,{'9' * digits},2\n"),
-            ("t.jsonl", '{"arrival_s": 0, "input_tokens": %s, "output_tokens": 2}' % ("9" * digits)),
+            (
+                "t.jsonl",
+                '{"arrival_s": 0, "input_tokens": %s, "output_tokens": 2}' % ("9" * digits),
+            ),
         ):
             with pytest.raises(ValueError, match="input_tokens is") as error:
                 read_trace(write(text, name))
@@ -275,7 +327,9 @@ class TestWholeNumbersStayWhole:
 
 class TestBounds:
     def test_deep_nesting(self, write):
-        row = '{"arrival_s":0,"input_tokens":1,"output_tokens":1,"x":%s}\n' % ("[" * 100_000 + "]" * 100_000)
+        row = '{"arrival_s":0,"input_tokens":1,"output_tokens":1,"x":%s}\n' % (
+            "[" * 100_000 + "]" * 100_000
+        )
         for text in (row, JSON_ROWS + row, f"[{row}]"):
             with pytest.raises(ValueError, match="nested deeper"):
                 read_trace(write(text, "t.jsonl"))
@@ -298,7 +352,8 @@ class TestContainers:
     EXPECTED: ClassVar = [5, 6]
 
     @pytest.mark.parametrize(
-        ("name", "pack"), [("t.csv.gz", gzip.compress), ("t.csv.bz2", bz2.compress), ("t.csv.xz", lzma.compress)]
+        ("name", "pack"),
+        [("t.csv.gz", gzip.compress), ("t.csv.bz2", bz2.compress), ("t.csv.xz", lzma.compress)],
     )
     def test_packed(self, write, name, pack):
         path = write(pack(ROWS.encode()), name)
@@ -317,7 +372,9 @@ class TestContainers:
     def test_parquet(self, tmp_path):
         pytest.importorskip("pyarrow")
         hashes = [[1, 2], [1, 3]]
-        frame = pd.DataFrame({"timestamp": [0, 1000], "input_length": 600, "output_length": 2, "hash_ids": hashes})
+        frame = pd.DataFrame(
+            {"timestamp": [0, 1000], "input_length": 600, "output_length": 2, "hash_ids": hashes}
+        )
         frame.to_parquet(tmp_path / "t.parquet")
         trace = read_trace(tmp_path / "t.parquet")
         assert (trace.metadata["format"], trace.arrival_s.tolist()) == ("mooncake", [0, 1])
@@ -330,21 +387,30 @@ class TestContainers:
         text = json.dumps([json.loads(line) for line in JSON_ROWS.splitlines()], indent=1)
         assert read_trace(write(text, "t.json")).input_tokens.tolist() == self.EXPECTED
         with pytest.raises(ValueError, match=r"t.json request 1: 7 is no JSON object"):
-            read_trace(write('[{"arrival_s": 0, "input_tokens": 5, "output_tokens": 2}, 7]', "t.json"))
+            read_trace(
+                write('[{"arrival_s": 0, "input_tokens": 5, "output_tokens": 2}, 7]', "t.json")
+            )
 
     @pytest.mark.parametrize("separator", [";", "\t", "|"])
     def test_other_separators(self, write, separator):
-        assert read_trace(write(ROWS.replace(",", separator))).input_tokens.tolist() == self.EXPECTED
+        assert (
+            read_trace(write(ROWS.replace(",", separator))).input_tokens.tolist() == self.EXPECTED
+        )
 
     @pytest.mark.parametrize(("text", "name"), [(ROWS, "t.csv"), (JSON_ROWS, "t.jsonl")])
     def test_a_byte_order_mark(self, write, text, name):
-        assert read_trace(write(b"\xef\xbb\xbf" + text.encode(), name)).input_tokens.tolist() == self.EXPECTED
+        assert (
+            read_trace(write(b"\xef\xbb\xbf" + text.encode(), name)).input_tokens.tolist()
+            == self.EXPECTED
+        )
 
     def test_a_byte_order_mark_in_a_result(self, write):
         result = json.dumps({"input_lens": [5], "output_lens": [1], "start_times": [3.0]})
         assert len(read_trace(write(b"\xef\xbb\xbf" + result.encode(), "r.json"))) == 1
 
-    @pytest.mark.parametrize(("start", "what"), [(b"PK\x03\x04", "zip archive"), (b"\xff\xfea\0", "UTF-16")])
+    @pytest.mark.parametrize(
+        ("start", "what"), [(b"PK\x03\x04", "zip archive"), (b"\xff\xfea\0", "UTF-16")]
+    )
     def test_what_is_not_read_is_named(self, write, start, what):
         with pytest.raises(ValueError, match=what):
             read_trace(write(start + b"\0" * 40))
@@ -381,7 +447,9 @@ class TestNothingIsGuessedSilently:
     def test_arrivals_are_not_dropped(self, write, header):
         time, prompt, answer = header.split(",")
         path = write(f"{header}\n0.5,5,2\n1.5,6,3\n")
-        with pytest.raises(ValueError, match=rf"{time}.*--columns.arrival_s {time} --columns.input_tokens {prompt}"):
+        with pytest.raises(
+            ValueError, match=rf"{time}.*--columns.arrival_s {time} --columns.input_tokens {prompt}"
+        ):
             read_trace(path)
         columns = {"arrival_s": time, "input_tokens": prompt, "output_tokens": answer}
         assert read_trace(path, columns=columns).arrival_s.tolist() == [0, 1]
@@ -390,7 +458,12 @@ class TestNothingIsGuessedSilently:
         assert "no arrival times" in without.notes[0]
 
     def test_sessions_without_turns_follow_one_another(self):
-        columns = {"arrival_s": "ts", "input_tokens": "p", "output_tokens": "o", "session_id": "conv"}
+        columns = {
+            "arrival_s": "ts",
+            "input_tokens": "p",
+            "output_tokens": "o",
+            "session_id": "conv",
+        }
         trace = read_trace(CASES / "13-sessions-without-turn.jsonl", columns=columns)
         assert trace.turn.tolist() == [0, 1, 0, 1]
         assert "numbered in each session" in trace.notes[0]
@@ -419,14 +492,16 @@ class TestNothingIsGuessedSilently:
 
     def test_a_file_of_another_is_not_taken_for_ours(self, write):
         with pytest.raises(
-            ValueError, match=r"no column input_tokens; it has .*prompt_tokens.*--columns.input_tokens NAME"
+            ValueError,
+            match=r"no column input_tokens; it has .*prompt_tokens.*--columns.input_tokens NAME",
         ):
             read_trace(write("id,prompt_tokens,output_tokens\n1,5,2\n"))
         with pytest.raises(ValueError, match="--output-details"):
             read_trace(write('{"request_throughput": 3.0, "backend": "sglang"}\n', "sglang.jsonl"))
 
     @pytest.mark.parametrize(
-        ("name", "expected"), [("llama-3.1-8b.csv", "llama-3.1-8b"), ("v1.2.tar.csv.gz", "v1.2.tar"), ("a.b", "a.b")]
+        ("name", "expected"),
+        [("llama-3.1-8b.csv", "llama-3.1-8b"), ("v1.2.tar.csv.gz", "v1.2.tar"), ("a.b", "a.b")],
     )
     def test_names_keep_their_dots(self, write, name, expected):
         data = gzip.compress(ROWS.encode()) if name.endswith("gz") else ROWS
@@ -434,16 +509,25 @@ class TestNothingIsGuessedSilently:
 
 
 class TestVllmResults:
-    RESULT: ClassVar = {"input_lens": [1000] * 2000, "output_lens": [10] * 2000, "request_rate": 2.0, "burstiness": 1.0}
+    RESULT: ClassVar = {
+        "input_lens": [1000] * 2000,
+        "output_lens": [10] * 2000,
+        "request_rate": 2.0,
+        "burstiness": 1.0,
+    }
 
     def test_without_start_times_arrivals_follow_the_request_rate(self, write):
         trace = read_trace(write(json.dumps(self.RESULT), "r.json"))
         assert trace.request_rate == pytest.approx(2.0, rel=0.1)
         assert describe(trace)["interarrival_cv"] == pytest.approx(1.0, rel=0.1)
-        assert "no start_times: arrivals are drawn at the file's request_rate of 2/s" in trace.notes[0]
+        assert (
+            "no start_times: arrivals are drawn at the file's request_rate of 2/s" in trace.notes[0]
+        )
 
     def test_or_its_closed_loop(self, write):
-        trace = read_trace(write(json.dumps(self.RESULT | {"request_rate": "inf", "max_concurrency": 8}), "r.json"))
+        trace = read_trace(
+            write(json.dumps(self.RESULT | {"request_rate": "inf", "max_concurrency": 8}), "r.json")
+        )
         assert trace.concurrency == 8
         assert "closed loop" in trace.notes[0]
 
@@ -453,9 +537,15 @@ class TestVllmResults:
         assert "all at 0" in trace.notes[0]
 
     def test_of_appended_results_one_is_taken(self):
-        with pytest.raises(ValueError, match=r"holds 2 results: 1 \(date 20260101-000000.*; choose one .*--run 1"):
+        with pytest.raises(
+            ValueError, match=r"holds 2 results: 1 \(date 20260101-000000.*; choose one .*--run 1"
+        ):
             read_trace(CASES / "12-vllm-appended.json")
-        assert read_trace(CASES / "12-vllm-appended.json", run=2).input_tokens.tolist() == [10, 20, 40]
+        assert read_trace(CASES / "12-vllm-appended.json", run=2).input_tokens.tolist() == [
+            10,
+            20,
+            40,
+        ]
         with pytest.raises(ValueError, match="holds 2 results"):
             read_trace(CASES / "12-vllm-appended.json", run=3)
 
@@ -464,10 +554,15 @@ class TestWritten:
     def test_mooncake_in_whole_milliseconds(self, tmp_path):
         trace = read_trace(CASES / "14-written-mooncake.jsonl")
         write_trace(trace, tmp_path / "t.jsonl", "mooncake")
-        written = [json.loads(line)["timestamp"] for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+        written = [
+            json.loads(line)["timestamp"]
+            for line in (tmp_path / "t.jsonl").read_text().splitlines()
+        ]
         assert written == [318, 1381, 1840, 1840, 1849]
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(arrivals=st.lists(st.floats(0, 1e7), min_size=1, max_size=9))
     def test_a_round_trip_is_within_half_a_millisecond(self, tmp_path, arrivals):
         ones = [1] * len(arrivals)
@@ -478,7 +573,13 @@ class TestWritten:
 
     def test_no_cell_is_a_formula(self, tmp_path):
         ids = [(-5, 6), (7, 8)]
-        trace = Trace(arrival_s=[0, 1], input_tokens=[20, 20], output_tokens=[1, 1], hash_ids=ids, block_size=16)
+        trace = Trace(
+            arrival_s=[0, 1],
+            input_tokens=[20, 20],
+            output_tokens=[1, 1],
+            hash_ids=ids,
+            block_size=16,
+        )
         write_trace(trace, tmp_path / "t.csv")
         assert "'-5 6" in (tmp_path / "t.csv").read_text()
         assert read_trace(tmp_path / "t.csv").hash_ids == ids
@@ -488,5 +589,7 @@ def test_an_outlier_is_described_in_little_memory(tmp_path):
     code = "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (4_000_000 << 10,) * 2)\n"
     code += "from busdoor_workloads.formats import read_trace\nfrom busdoor_workloads.describe import describe\n"
     code += f"print(describe(read_trace({str(CASES / '03-outlier.csv')!r}))['requests'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "3.0"

@@ -10,13 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from busdoor_workloads import Trace
-from busdoor_workloads.describe import describe, index_of_dispersion, plot_describe, static_efficiency
+from busdoor_workloads.describe import (
+    describe,
+    index_of_dispersion,
+    plot_describe,
+    static_efficiency,
+)
 from busdoor_workloads.formats import read_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "../shared/traces"
 CONV, CODE = "azure_llm_2023_conv.csv.gz", "azure_llm_2023_code.csv.gz"
 CHAT, SYNTHETIC = "mooncake_fast25_conversation.jsonl.gz", "mooncake_fast25_synthetic.jsonl.gz"
-ARXIV, SHAREGPT = "vidur_arxiv_summarization_lengths.csv.gz", "llmservingsim_sharegpt_llama31_8b_lengths.csv.gz"
+ARXIV, SHAREGPT = (
+    "vidur_arxiv_summarization_lengths.csv.gz",
+    "llmservingsim_sharegpt_llama31_8b_lengths.csv.gz",
+)
 
 LENGTHS = st.lists(st.integers(1, 1000), min_size=1, max_size=30)
 
@@ -63,10 +71,19 @@ class TestStaticEfficiency:
 
     @pytest.mark.parametrize(
         ("file", "share"),
-        [(CONV, 0.30), (CODE, 0.32), (CHAT, 0.23), (SYNTHETIC, 0.28), (ARXIV, 0.68), (SHAREGPT, 0.41)],
+        [
+            (CONV, 0.30),
+            (CODE, 0.32),
+            (CHAT, 0.23),
+            (SYNTHETIC, 0.28),
+            (ARXIV, 0.68),
+            (SHAREGPT, 0.41),
+        ],
     )
     def test_the_survey_s_prefill_column(self, file, share):
-        assert static_efficiency(real(file).input_tokens, [16])[16] == pytest.approx(share, abs=0.0101)
+        assert static_efficiency(real(file).input_tokens, [16])[16] == pytest.approx(
+            share, abs=0.0101
+        )
 
     @pytest.mark.parametrize("wrong", [{"tokens": []}, {"tokens": [1], "batch_sizes": [0]}])
     def test_nonsense_is_refused(self, wrong):
@@ -102,7 +119,9 @@ class TestPrefixReuse:
         assert summary["prefix_block_hit_share"] == pytest.approx(3 / 8)  # 0 of 3, 1 of 3, 2 of 2
         assert summary["prefix_token_hit_share"] == pytest.approx((16 + 25) / 105)
 
-    @pytest.mark.parametrize(("file", "blocks", "tokens"), [(CHAT, 0.366, 0.374), (SYNTHETIC, 0.640, 0.651)])
+    @pytest.mark.parametrize(
+        ("file", "blocks", "tokens"), [(CHAT, 0.366, 0.374), (SYNTHETIC, 0.640, 0.651)]
+    )
     def test_the_survey_s_mooncake_rows(self, file, blocks, tokens):
         summary = describe(real(file))
         assert summary["prefix_block_hit_share"] == pytest.approx(blocks, abs=0.0006)
@@ -154,18 +173,44 @@ class TestPrefixReuse:
                 "idc_60s": 167,
             },
         ),
-        (CHAT, {"requests": 12_031, "input_tokens_mean": 12_035, "output_tokens_mean": 343, "output_tokens_cv": 0.73}),
-        (SYNTHETIC, {"request_rate": 3.91, "interarrival_cv": 1.01, "correlation": -0.37, "output_tokens_cv": 1.19}),
-        (ARXIV, {"requests": 28_257, "input_tokens_mean": 2588, "output_tokens_p99": 3271, "output_tokens_cv": 1.82}),
+        (
+            CHAT,
+            {
+                "requests": 12_031,
+                "input_tokens_mean": 12_035,
+                "output_tokens_mean": 343,
+                "output_tokens_cv": 0.73,
+            },
+        ),
+        (
+            SYNTHETIC,
+            {
+                "request_rate": 3.91,
+                "interarrival_cv": 1.01,
+                "correlation": -0.37,
+                "output_tokens_cv": 1.19,
+            },
+        ),
+        (
+            ARXIV,
+            {
+                "requests": 28_257,
+                "input_tokens_mean": 2588,
+                "output_tokens_p99": 3271,
+                "output_tokens_cv": 1.82,
+            },
+        ),
     ],
 )
 def test_the_survey_s_statistics(file, known):
-    # Rounded to the survey's digits; where its windows begin is its own choice, which moves the 60 s index by 2 %.
+    # Rounded to the survey's digits; where its windows begin is its own choice, which moves the 60
+    # s index by 2 %.
     summary = describe(real(file))
     wrong = {
         key: (summary[key], value)
         for key, value in known.items()
-        if summary[key] != pytest.approx(value, rel=0.02 if key.startswith("idc") else 0.004, abs=0.0051)
+        if summary[key]
+        != pytest.approx(value, rel=0.02 if key.startswith("idc") else 0.004, abs=0.0051)
     }
     assert not wrong
 
@@ -184,7 +229,13 @@ def test_an_empty_trace_is_refused():
 
 @pytest.mark.parametrize("arrival_s", [[0, 0, 0], [0, 1, 2.5], [0, 1, 1e6]])
 def test_the_picture_has_its_three_panels(arrival_s):
-    trace = Trace(arrival_s=arrival_s, input_tokens=[5, 50, 500], output_tokens=[1, 2, 3], name="mine")
+    trace = Trace(
+        arrival_s=arrival_s, input_tokens=[5, 50, 500], output_tokens=[1, 2, 3], name="mine"
+    )
     figure = plot_describe(trace)
-    assert [axes.get_title() for axes in figure.axes] == ["Lengths", "Arrivals", "Useful share of a static batch"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Lengths",
+        "Arrivals",
+        "Useful share of a static batch",
+    ]
     figure.canvas.draw()

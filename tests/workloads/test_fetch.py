@@ -23,7 +23,7 @@ NAME = "azure-2023-conv"
 
 
 class Publisher:
-    """A web server with one file; it can ignore ranges, break off, or be asked what it was asked."""
+    """A web server with one file; it can ignore ranges, break off, or say what was asked."""
 
     def __init__(self) -> None:
         self.data, self.knows_ranges, self.breaks_after = DATA, True, None
@@ -47,7 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         publisher.asked.append(asked)
         if self.path == "/missing":
             return self.send_error(404)
-        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked and publisher.knows_ranges else 0
+        first = (
+            int(asked.removeprefix("bytes=").rstrip("-")) if asked and publisher.knows_ranges else 0
+        )
         if first >= len(publisher.data):
             return self.send_error(416)
         body = publisher.data[first:]
@@ -63,7 +65,9 @@ class Handler(BaseHTTPRequestHandler):
 def publisher(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     publisher = Publisher()
-    published = replace(PUBLIC_TRACES[NAME], url=publisher.url, sha256=hashlib.sha256(DATA).hexdigest())
+    published = replace(
+        PUBLIC_TRACES[NAME], url=publisher.url, sha256=hashlib.sha256(DATA).hexdigest()
+    )
     monkeypatch.setattr(fetching, "PUBLIC_TRACES", {**PUBLIC_TRACES, NAME: published})
     yield publisher
     publisher.server.shutdown()
@@ -76,7 +80,9 @@ def part_of(folder: Path) -> Path:
 
 def test_a_fetched_file_is_verified_kept_and_readable(publisher, tmp_path):
     seen = []
-    path = fetch(NAME, tmp_path / "new", progress=lambda at_hand, in_all: seen.append((at_hand, in_all)))
+    path = fetch(
+        NAME, tmp_path / "new", progress=lambda at_hand, in_all: seen.append((at_hand, in_all))
+    )
     assert path.read_bytes() == DATA
     assert seen[0] == (0, len(DATA))
     assert seen[-1] == (len(DATA), len(DATA))
@@ -125,7 +131,9 @@ def test_a_broken_line_keeps_what_came(publisher, tmp_path):
 
 def test_another_file_under_that_name_is_refused_and_not_kept(publisher, tmp_path):
     publisher.data = DATA.replace(b"374", b"375")
-    with pytest.raises(ValueError, match=f"is not the published {NAME}: its sha256 is .* and must be"):
+    with pytest.raises(
+        ValueError, match=f"is not the published {NAME}: its sha256 is .* and must be"
+    ):
         fetch(NAME, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -164,7 +172,9 @@ def test_two_at_once_do_not_collide(publisher, tmp_path):
 def test_more_than_any_trace_is_not_received(publisher, tmp_path, monkeypatch, tells_length):
     monkeypatch.setattr(download, "_MOST_BYTES", 1000)
     publisher.tells_length = tells_length
-    with pytest.raises(ValueError, match=r"the server sends .* bytes or more, but no public trace here has 1,000"):
+    with pytest.raises(
+        ValueError, match=r"the server sends .* bytes or more, but no public trace here has 1,000"
+    ):
         fetch(NAME, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Reading and writing trace files: what was written comes back, and a bad row is named by file and line."""
+"""Trace files: what was written comes back, and a bad row is named by file and line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ def same(one: Trace, other: Trace) -> bool:
     """Every column is the same to the bit (and absent where it was absent)."""
     for column in COLUMNS:
         left, right = getattr(one, column), getattr(other, column)
-        if (left is None) != (right is None) or (left is not None and not np.array_equal(left, right, equal_nan=True)):
+        if (left is None) != (right is None) or (
+            left is not None and not np.array_equal(left, right, equal_nan=True)
+        ):
             return False
-    blocks = [None if t.hash_ids is None else [tuple(ids) for ids in t.hash_ids] for t in (one, other)]
+    blocks = [
+        None if t.hash_ids is None else [tuple(ids) for ids in t.hash_ids] for t in (one, other)
+    ]
     return (
         blocks[0] == blocks[1]
         and (one.block_size, one.concurrency) == (other.block_size, other.concurrency)
@@ -38,7 +42,9 @@ def same(one: Trace, other: Trace) -> bool:
 
 
 @st.composite
-def traces(draw: st.DrawFn, arrivals: st.SearchStrategy[float] = SECONDS, every_column: bool = True) -> Trace:
+def traces(
+    draw: st.DrawFn, arrivals: st.SearchStrategy[float] = SECONDS, every_column: bool = True
+) -> Trace:
     n = draw(st.integers(1, 8))
 
     def column(values: st.SearchStrategy) -> list:
@@ -47,13 +53,17 @@ def traces(draw: st.DrawFn, arrivals: st.SearchStrategy[float] = SECONDS, every_
     input_tokens, output_tokens = column(TOKENS), column(TOKENS)
     ids = st.integers(-(2**62), 2**62)
     optional = {
-        "max_output_tokens": [o + extra for o, extra in zip(output_tokens, column(st.integers(0, 999)), strict=True)],
+        "max_output_tokens": [
+            o + extra for o, extra in zip(output_tokens, column(st.integers(0, 999)), strict=True)
+        ],
         "priority": column(st.integers(-(2**62), 2**62)),
         "session_id": column(st.integers(-(2**62), 2**62)),
         "turn": column(st.integers(0, 99)),
         "think_time_s": column(SECONDS | st.just(np.nan)),
         "timeout_s": column(st.floats(1e-9, 1e9) | st.just(np.nan)),
-        "hash_ids": [tuple(draw(st.lists(ids, max_size=min(3, -(-tokens // 16))))) for tokens in input_tokens],
+        "hash_ids": [
+            tuple(draw(st.lists(ids, max_size=min(3, -(-tokens // 16))))) for tokens in input_tokens
+        ],
         "concurrency": draw(st.integers(1, 99)),
     }
     kept = {c: v for c, v in optional.items() if every_column and draw(st.booleans())}
@@ -79,14 +89,18 @@ def write(tmp_path):
 
 
 class TestWhatWasWrittenComesBack:
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(trace=traces(), suffix=st.sampled_from([".csv", ".jsonl", ".csv.gz", ".jsonl.gz"]))
     def test_ours_to_the_bit(self, tmp_path, trace, suffix):
         path = tmp_path / f"trace{suffix}"
         write_trace(trace, path)
         assert same(read_trace(path), trace)
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(trace=traces(st.integers(0, 10**9).map(lambda ms: ms / 1000), every_column=False))
     def test_mooncake_whole_milliseconds(self, tmp_path, trace):
         write_trace(trace, tmp_path / "trace.jsonl", "mooncake")
@@ -95,7 +109,9 @@ class TestWhatWasWrittenComesBack:
         assert np.array_equal(back.input_tokens, trace.input_tokens)
         assert back.metadata["format"] == "mooncake"
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(trace=traces(st.integers(0, 10**12).map(lambda ticks: ticks / 1e7), every_column=False))
     def test_azure_to_its_100_ns(self, tmp_path, trace):
         write_trace(trace, tmp_path / "trace.csv", "azure")
@@ -111,13 +127,22 @@ class TestWhatWasWrittenComesBack:
         assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
 
     def test_a_timeout_that_never_comes_is_empty(self, tmp_path):
-        trace = Trace(arrival_s=[0, 1], input_tokens=[1, 1], output_tokens=[1, 1], timeout_s=[np.inf, 2.0])
+        trace = Trace(
+            arrival_s=[0, 1], input_tokens=[1, 1], output_tokens=[1, 1], timeout_s=[np.inf, 2.0]
+        )
         write_trace(trace, tmp_path / "t.jsonl")
         assert json.loads((tmp_path / "t.jsonl").read_text().splitlines()[0])["timeout_s"] is None
         np.testing.assert_array_equal(read_trace(tmp_path / "t.jsonl").timeout_s, [np.nan, 2.0])
 
     def test_a_format_says_what_it_has_no_place_for(self):
-        trace = Trace(arrival_s=[0], input_tokens=[1], output_tokens=[1], hash_ids=[(1,)], block_size=16, turn=[0])
+        trace = Trace(
+            arrival_s=[0],
+            input_tokens=[1],
+            output_tokens=[1],
+            hash_ids=[(1,)],
+            block_size=16,
+            turn=[0],
+        )
         assert FORMATS["mooncake"].cannot_keep(trace) == ["turn"]
         assert FORMATS["jsonl"].cannot_keep(trace) == []
 
@@ -142,14 +167,33 @@ class TestABadRowIsNamed:
     @pytest.mark.parametrize(
         ("rows", "sentence"),
         [
-            ("0,5,5\n1,5,abc\n", 'trace.csv line 3: output_tokens is "abc"; it must be a whole number of at least 1'),
-            ("0,5,5\n1,0,5\n", "trace.csv line 3: input_tokens is 0; it must be a whole number of at least 1"),
-            ("0,5,2.5\n", "trace.csv line 2: output_tokens is 2.5; it must be a whole number of at least 1"),
-            ("0,5,5\n\n\n-1,5,5\n", "trace.csv line 5: arrival_s is -1; it must be a time of 0 or later"),
-            ("0,5,5\n1,5\n", "trace.csv line 3: output_tokens is missing; it must be a whole number of at least 1"),
+            (
+                "0,5,5\n1,5,abc\n",
+                'trace.csv line 3: output_tokens is "abc"; it must be a whole number of at least 1',
+            ),
+            (
+                "0,5,5\n1,0,5\n",
+                "trace.csv line 3: input_tokens is 0; it must be a whole number of at least 1",
+            ),
+            (
+                "0,5,2.5\n",
+                "trace.csv line 2: output_tokens is 2.5; it must be a whole number of at least 1",
+            ),
+            (
+                "0,5,5\n\n\n-1,5,5\n",
+                "trace.csv line 5: arrival_s is -1; it must be a time of 0 or later",
+            ),
+            (
+                "0,5,5\n1,5\n",
+                "trace.csv line 3: output_tokens is missing; it must be a whole number of at "
+                "least 1",
+            ),
             ("0,5,5\n1,5,5,9\n", "trace.csv line 3: the row has 4 fields but the header 3"),
             ("inf,5,5\n", "trace.csv line 2: arrival_s is inf; it must be a time of 0 or later"),
-            ("2,5,5\n1,5,5\n", "trace.csv line 3: arrival_s is 1.0 after 2.0; the file must be sorted by it"),
+            (
+                "2,5,5\n1,5,5\n",
+                "trace.csv line 3: arrival_s is 1.0 after 2.0; the file must be sorted by it",
+            ),
         ],
     )
     def test_in_csv(self, write, rows, sentence):
@@ -164,8 +208,14 @@ class TestABadRowIsNamed:
             ('{"arrival_s": 1, "input_tokens": [5], "output_tokens": 5}', r"input_tokens is \[5\]"),
             ('{"arrival_s": 1, "input_tokens": 5, "output_tokens": 5', "no JSON"),
             ("[1, 5, 5]", "is no JSON object"),
-            ('{"arrival_s":1,"input_tokens":5,"output_tokens":5,"hash_ids":["a"]}', "hash_ids is .* whole numbers"),
-            ('{"arrival_s":1,"input_tokens":5,"output_tokens":5,"timeout_s":0}', "timeout_s is 0; .* more than 0"),
+            (
+                '{"arrival_s":1,"input_tokens":5,"output_tokens":5,"hash_ids":["a"]}',
+                "hash_ids is .* whole numbers",
+            ),
+            (
+                '{"arrival_s":1,"input_tokens":5,"output_tokens":5,"timeout_s":0}',
+                "timeout_s is 0; .* more than 0",
+            ),
         ],
     )
     def test_in_jsonl(self, write, line, complaint):
@@ -177,12 +227,16 @@ class TestABadRowIsNamed:
         text = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5,0\n"
         with pytest.raises(ValueError, match=r"^trace.csv line 2: GeneratedTokens is 0"):
             read_trace(write(text))
-        with pytest.raises(ValueError, match=r'^trace.csv line 2: TIMESTAMP is "noon"; .* timestamp such as'):
+        with pytest.raises(
+            ValueError, match=r'^trace.csv line 2: TIMESTAMP is "noon"; .* timestamp such as'
+        ):
             read_trace(write(text.replace("2023-11-16 18:15:46.68", "noon")))
 
     def test_a_cap_below_the_output(self, write):
         text = "input_tokens,output_tokens,max_output_tokens\n5,10,20\n5,10,9\n"
-        with pytest.raises(ValueError, match=r"line 3: max_output_tokens is 9; .* at least output_tokens"):
+        with pytest.raises(
+            ValueError, match=r"line 3: max_output_tokens is 9; .* at least output_tokens"
+        ):
             read_trace(write(text))
 
     def test_skip_bad_drops_and_counts(self, write):
@@ -237,7 +291,14 @@ class TestAFileThatCannotBeRead:
             read_trace(write("arival_s,input_tokens,output_tokens\n0,5,5\n"))
 
     @pytest.mark.parametrize(
-        "wrong", [{"time_scale": 0}, {"max_requests": 0}, {"time_unit": "sec"}, {"too_long": "cut"}, {"duration_s": -1}]
+        "wrong",
+        [
+            {"time_scale": 0},
+            {"max_requests": 0},
+            {"time_unit": "sec"},
+            {"too_long": "cut"},
+            {"duration_s": -1},
+        ],
     )
     def test_an_option_that_makes_no_sense(self, write, wrong):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -260,14 +321,18 @@ class TestWhatTheReaderDoes:
     def test_both_azure_timestamp_styles_unsorted(self, write):
         text = (
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-            "2024-05-10 00:00:01.009930+00:00,2,1\n2024-05-10 00:00:00+00:00,1,1\n2024-05-10 00:00:02.5000000,3,1\n"
+            "2024-05-10 00:00:01.009930+00:00,2,1\n2024-05-10 00:00:00+00:00,1,1\n2024-05-10 "
+            "00:00:02.5000000,3,1\n"
         )
         trace = read_trace(write(text))
         assert trace.arrival_s.tolist() == [0, 1.00993, 2.5]
         assert trace.input_tokens.tolist() == [1, 2, 3]
 
     def test_coarse_ticks_are_spread_and_reported(self, write):
-        rows = [{"timestamp": 3000 * (i // 4), "input_length": i + 1, "output_length": 1} for i in range(400)]
+        rows = [
+            {"timestamp": 3000 * (i // 4), "input_length": i + 1, "output_length": 1}
+            for i in range(400)
+        ]
         path = write("".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
         trace = read_trace(path)
         assert trace.metadata["jitter"] == {"tick_s": 3.0, "seed": 0}
@@ -295,7 +360,10 @@ class TestWhatTheReaderDoes:
     def test_detection(self, write):
         assert detect_format(write("TIMESTAMP,ContextTokens,GeneratedTokens\n")) == "azure"
         assert detect_format(write("a,b\n")) == "csv"
-        assert detect_format(write('{"timestamp":0,"input_length":1,"output_length":1}\n', "t.jsonl")) == "mooncake"
+        assert (
+            detect_format(write('{"timestamp":0,"input_length":1,"output_length":1}\n', "t.jsonl"))
+            == "mooncake"
+        )
 
 
 class TestADataFrame:
@@ -310,17 +378,27 @@ class TestADataFrame:
         assert same(Trace.from_frame(frame), trace)
 
     def test_other_names_another_unit_and_any_index(self):
-        frame = pd.DataFrame({"ms": [2000, 1000], "prompt": [5, 6], "answer": [1, 2]}, index=["b", "a"])
+        frame = pd.DataFrame(
+            {"ms": [2000, 1000], "prompt": [5, 6], "answer": [1, 2]}, index=["b", "a"]
+        )
         names = {"arrival_s": "ms", "input_tokens": "prompt", "output_tokens": "answer"}
         trace = Trace.from_frame(frame, columns=names, time_unit="ms", name="mine")
-        assert (trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.name) == ([0, 1], [6, 5], "mine")
+        assert (trace.arrival_s.tolist(), trace.input_tokens.tolist(), trace.name) == (
+            [0, 1],
+            [6, 5],
+            "mine",
+        )
 
     def test_datetimes_need_no_unit(self):
-        frame = self.FRAME.assign(arrival_s=pd.to_datetime(["2024-05-10T00:00Z", "2024-05-10T00:01Z"]))
+        frame = self.FRAME.assign(
+            arrival_s=pd.to_datetime(["2024-05-10T00:00Z", "2024-05-10T00:01Z"])
+        )
         assert Trace.from_frame(frame).arrival_s.tolist() == [0, 60]
 
     def test_a_bad_row_is_named(self):
-        with pytest.raises(ValueError, match=r'^frame row 1: input_tokens is "x"; it must be a whole number'):
+        with pytest.raises(
+            ValueError, match=r'^frame row 1: input_tokens is "x"; it must be a whole number'
+        ):
             Trace.from_frame(self.FRAME.assign(input_tokens=[5, "x"]))
         trace = Trace.from_frame(self.FRAME.assign(input_tokens=[5, "x"]), skip_bad=True)
         assert (len(trace), trace.metadata["rows_dropped_bad"]) == (1, 1)

@@ -29,10 +29,12 @@ def lines(*records: dict) -> str:
 class TestBurstGPT:
     V1 = (
         "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-        "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,230,1317,API log\n118,ChatGPT,417,0,417,API log\n"
+        "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,1087,230,1317,API "
+        "log\n118,ChatGPT,417,0,417,API log\n"
     )
     V3 = (
-        "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log "
+        "Type\n"
         "0,a,1,GPT-4,10,1,11,x\n1,b,1,GPT-4,20,1,21,x\n2,,1,GPT-4,30,1,31,x\n3,a,1,GPT-4,40,1,41,x\n4,,1,GPT-4,5,1,6,x\n"
     )
 
@@ -89,7 +91,14 @@ class TestBailian:
             "output_length": 2,
             "hash_ids": [1, 2, 4],
         },
-        {"chat_id": 12, "parent_chat_id": 4, "timestamp": 9.6, "input_length": 60, "output_length": 2, "hash_ids": [5]},
+        {
+            "chat_id": 12,
+            "parent_chat_id": 4,
+            "timestamp": 9.6,
+            "input_length": 60,
+            "output_length": 2,
+            "hash_ids": [5],
+        },
     )
 
     def test_conversations_follow_their_parents(self, write):
@@ -120,20 +129,30 @@ class TestVidurAndSplitwise:
             assert np.array_equal(getattr(back, column), getattr(self.TRACE, column))
 
     def test_vidur_lengths_alone(self, write):
-        trace = read_trace(write("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n3772,54,3826,69.8\n"))
+        trace = read_trace(
+            write(
+                "num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n3772,54,3826,69.8\n"
+            )
+        )
         assert (trace.input_tokens[0], trace.output_tokens[0], trace.arrival_s[0]) == (3772, 54, 0)
 
 
 class TestVllmResult:
     def test_lengths_and_start_times(self, write):
-        result = {"input_lens": [5, 6, 7], "output_lens": [1, 0, 3], "start_times": [102.5, 101.0, 100.0]}
+        result = {
+            "input_lens": [5, 6, 7],
+            "output_lens": [1, 0, 3],
+            "start_times": [102.5, 101.0, 100.0],
+        }
         trace = read_trace(write(json.dumps(result, indent=2), "r.json"))
         assert trace.input_tokens.tolist() == [7, 5]
         assert trace.arrival_s.tolist() == [0, 2.5]
         assert trace.metadata["rows_dropped_zero_tokens"] == 1
 
     def test_without_start_times_all_at_once(self, write):
-        trace = read_trace(write(json.dumps({"input_lens": [5, 6], "output_lens": [1, 2]}), "r.json"))
+        trace = read_trace(
+            write(json.dumps({"input_lens": [5, 6], "output_lens": [1, 2]}), "r.json")
+        )
         assert trace.arrival_s.tolist() == [0, 0]
 
     def test_a_result_without_details_says_which_flag_is_missing(self, write):
@@ -149,12 +168,17 @@ class TestVllmResult:
 class TestLLMServingSim:
     def test_single_requests(self, write):
         trace = read_trace(
-            write(lines({"input_toks": 5, "output_toks": 2, "arrival_time_ns": 1_500_000_000}), "t.jsonl")
+            write(
+                lines({"input_toks": 5, "output_toks": 2, "arrival_time_ns": 1_500_000_000}),
+                "t.jsonl",
+            )
         )
         assert (trace.metadata["format"], trace.arrival_s[0]) == ("llmservingsim", 1.5)
 
     def test_agents_calls_wait_for_their_tools(self, write):
-        calls = [{"input_toks": n, "output_toks": 1, "tool_duration_ns": 2_000_000_000} for n in (10, 20)]
+        calls = [
+            {"input_toks": n, "output_toks": 1, "tool_duration_ns": 2_000_000_000} for n in (10, 20)
+        ]
         rows = (
             {"session_id": "a", "arrival_time_ns": 0, "sub_requests": calls},
             {"session_id": "b", "arrival_time_ns": 1_000_000_000, "sub_requests": calls[:1]},
@@ -167,7 +191,11 @@ class TestLLMServingSim:
         assert trace.arrival_s.tolist() == [0, 1, 2]
 
     def test_a_bad_call_names_its_line(self, write):
-        row = {"session_id": "a", "arrival_time_ns": 0, "sub_requests": [{"input_toks": 0, "output_toks": 1}]}
+        row = {
+            "session_id": "a",
+            "arrival_time_ns": 0,
+            "sub_requests": [{"input_toks": 0, "output_toks": 1}],
+        }
         with pytest.raises(ValueError, match=r"t\.jsonl line 1: input_toks is 0"):
             read_trace(write(lines(row), "t.jsonl"))
 
@@ -175,7 +203,7 @@ class TestLLMServingSim:
 class TestServeGen:
     @pytest.fixture
     def folder(self, tmp_path):
-        """One client, three windows: 5 per second (Gamma, cv 2), none, 20 per second (Weibull, shape 1)."""
+        """One client, three windows: 5 per second (Gamma, cv 2), none, 20 (Weibull, shape 1)."""
         windows = "0,5,2,Gamma,0.25,0.8\n600,0,1,Gamma,1,1\n1200,20,1,Weibull,1,0.05\n"
         (tmp_path / "chunk-0-trace.csv").write_text(windows)
         hists = {"0": {"input_tokens": "{100: 0.5, 300: 0.5}", "output_tokens": "{7: 1.0}"}}
@@ -200,10 +228,14 @@ class TestServeGen:
 
     def test_seeded(self, folder):
         assert np.array_equal(read_trace(folder).arrival_s, read_trace(folder).arrival_s)
-        assert not np.array_equal(read_trace(folder).arrival_s[:9], read_trace(folder, seed=1).arrival_s[:9])
+        assert not np.array_equal(
+            read_trace(folder).arrival_s[:9], read_trace(folder, seed=1).arrival_s[:9]
+        )
 
     def test_normalised_windows_hold_exactly_their_expectation(self, folder):
-        counts, _ = np.histogram(read_trace(folder, normalize_duration=True).arrival_s, [0, 600, 1200, 1800])
+        counts, _ = np.histogram(
+            read_trace(folder, normalize_duration=True).arrival_s, [0, 600, 1200, 1800]
+        )
         assert counts.tolist() == [3000, 0, 12000]
 
     def test_a_window_of_it(self, folder):
@@ -227,10 +259,14 @@ def test_every_format_is_told_by_its_own_header(write):
         "vidur": "num_prefill_tokens,num_decode_tokens\n",
         "splitwise": "request_id,request_type,application_id,arrival_timestamp,batch_size,prompt_size,token_size\n",
     }
-    assert {name: detect_format(write(text)) for name, text in heads.items()} == {name: name for name in heads}
+    assert {name: detect_format(write(text)) for name, text in heads.items()} == {
+        name: name for name in heads
+    }
     assert all(name == format.name for name, format in FORMATS.items())
 
 
 def test_a_format_that_is_only_read_cannot_be_written(tmp_path):
-    with pytest.raises(ValueError, match="burstgpt can be read but not written; these can: csv, jsonl, azure"):
+    with pytest.raises(
+        ValueError, match="burstgpt can be read but not written; these can: csv, jsonl, azure"
+    ):
         write_trace(TestVidurAndSplitwise.TRACE, tmp_path / "t.csv", "burstgpt")

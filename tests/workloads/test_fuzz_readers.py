@@ -17,7 +17,9 @@ from busdoor_workloads.describe import describe
 from busdoor_workloads.formats import read_trace
 
 pytestmark = pytest.mark.slow
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 KEYS = """arrival_s input_tokens output_tokens max_output_tokens priority session_id turn think_time_s timeout_s
 hash_ids block_size concurrency timestamp input_length output_length chat_id parent_chat_id TIMESTAMP ContextTokens
@@ -27,13 +29,21 @@ NAMES = st.sampled_from(KEYS.split()) | st.text(max_size=5)
 SMALL = st.integers(0, 9)
 NUMBERS = SMALL | st.integers() | st.floats() | st.integers(2**62, 2**66)
 SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=6) | st.dates().map(str)
-VALUES = SMALL | SCALARS | st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6
-)  # fmt: skip
+VALUES = (
+    SMALL
+    | SCALARS
+    | st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        max_leaves=6,
+    )
+)
 RECORDS = st.dictionaries(NAMES, VALUES, max_size=8)
 OWN = {"arrival_s": 0, "input_tokens": 5, "output_tokens": 2}
 MOONCAKE = {"timestamp": 0, "input_length": 5, "output_length": 2, "hash_ids": [1]}
-NEARLY = st.builds(lambda good, name, value: good | {name: value}, st.sampled_from([OWN, MOONCAKE]), NAMES, VALUES)
+NEARLY = st.builds(
+    lambda good, name, value: good | {name: value}, st.sampled_from([OWN, MOONCAKE]), NAMES, VALUES
+)
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -67,7 +77,9 @@ def holds(path, options) -> None:
 )
 def test_json(tmp_path, records, options, array):
     path = tmp_path / "t.jsonl"
-    text = json.dumps(records) if array else "".join(json.dumps(record) + "\n" for record in records)
+    text = (
+        json.dumps(records) if array else "".join(json.dumps(record) + "\n" for record in records)
+    )
     path.write_text(text)
     holds(path, options)
 
@@ -85,16 +97,18 @@ def test_csv(tmp_path, header, rows, separator, options, own):
     header = [*OWN, *header] if own else header
     rows = [["0", "5", "2", *row] for row in rows] if own else rows
     text = "\n".join(separator.join(row) for row in [header, *rows])
-    path.write_text(text, encoding="utf-8", errors="surrogatepass") if text.isascii() else path.write_bytes(
-        text.encode("utf-8", "replace")
-    )
+    path.write_text(
+        text, encoding="utf-8", errors="surrogatepass"
+    ) if text.isascii() else path.write_bytes(text.encode("utf-8", "replace"))
     holds(path, options)
 
 
 @FUZZ
 @given(
     data=st.binary(max_size=200),
-    start=st.sampled_from([b"", b"\x1f\x8b", b"PAR1", b"BZh9", b"\xfd7zXZ\x00", b"(\xb5/\xfd", b"{", b"["]),
+    start=st.sampled_from(
+        [b"", b"\x1f\x8b", b"PAR1", b"BZh9", b"\xfd7zXZ\x00", b"(\xb5/\xfd", b"{", b"["]
+    ),
 )
 @example(data=b"", start=b"")
 def test_bytes(tmp_path, data, start):
@@ -106,7 +120,11 @@ def test_bytes(tmp_path, data, start):
 @FUZZ
 @given(place=st.integers(0, 400), damage=st.binary(min_size=1, max_size=4), packed=st.booleans())
 def test_a_good_file_damaged(tmp_path, place, damage, packed):
-    good = ("".join(json.dumps(OWN | {"session_id": i, "turn": 0, "arrival_s": i}) + "\n" for i in range(4))).encode()
+    good = (
+        "".join(
+            json.dumps(OWN | {"session_id": i, "turn": 0, "arrival_s": i}) + "\n" for i in range(4)
+        )
+    ).encode()
     good = gzip.compress(good) if packed else good
     place %= len(good)
     path = tmp_path / "t.jsonl"

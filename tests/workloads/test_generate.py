@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from busdoor_workloads import PriorityClass, Workload, replication_seed, stream, workload_from_table
 from busdoor_workloads.sessions import block_ids, sessions_of
 
-COLUMNS = ("arrival_s", "input_tokens", "output_tokens", "max_output_tokens", "priority", "session_id", "turn")
+COLUMNS = (
+    "arrival_s",
+    "input_tokens",
+    "output_tokens",
+    "max_output_tokens",
+    "priority",
+    "session_id",
+    "turn",
+)
 CHAT = {
     "input_tokens": {"type": "lognormal", "p50": 500, "p99": 4000},
     "output_tokens": {"type": "exponential", "mean": 128},
@@ -19,7 +27,11 @@ CHAT = {
 
 
 def columns_of(trace):
-    return {c: getattr(trace, c) for c in (*COLUMNS, "think_time_s", "timeout_s") if getattr(trace, c) is not None}
+    return {
+        c: getattr(trace, c)
+        for c in (*COLUMNS, "think_time_s", "timeout_s")
+        if getattr(trace, c) is not None
+    }
 
 
 # --- Randomness ---
@@ -57,7 +69,9 @@ def test_another_rate_or_law_leaves_the_rest_alone():
 
 
 def test_streams_of_other_names_or_seeds_are_independent():
-    draws = [stream(seed, name).random(20_000) for seed in (0, 1) for name in ("a", "b", "arrivals")]
+    draws = [
+        stream(seed, name).random(20_000) for seed in (0, 1) for name in ("a", "b", "arrivals")
+    ]
     correlation = np.corrcoef(draws) - np.eye(len(draws))
     assert np.abs(correlation).max() < 5 / np.sqrt(20_000)
 
@@ -83,7 +97,11 @@ def test_a_factor_asks_for_more_than_it_gets():
 
 def test_patience():
     assert (Workload(**CHAT, timeout_s=30).generate().timeout_s == 30).all()
-    drawn = Workload(**CHAT, timeout_s={"type": "exponential", "mean": 0.25}).generate(num_requests=50_000).timeout_s
+    drawn = (
+        Workload(**CHAT, timeout_s={"type": "exponential", "mean": 0.25})
+        .generate(num_requests=50_000)
+        .timeout_s
+    )
     assert drawn.mean() == pytest.approx(0.25, rel=0.03)
 
 
@@ -98,7 +116,11 @@ def test_priority_classes_have_their_weights():
 
 
 def test_closed_loop_says_how_many_users_and_how_long_they_think():
-    loop = {"process": "closed_loop", "concurrency": 8, "think_time_s": {"type": "exponential", "mean": 2}}
+    loop = {
+        "process": "closed_loop",
+        "concurrency": 8,
+        "think_time_s": {"type": "exponential", "mean": 2},
+    }
     trace = Workload(**CHAT | {"arrival": loop}).generate(num_requests=20_000)
     assert trace.concurrency == 8 and (trace.arrival_s == 0).all()
     assert trace.think_time_s.mean() == pytest.approx(2, rel=0.05)
@@ -114,19 +136,35 @@ def test_a_duration_sets_the_number():
 
 # --- Sessions and shared prefixes ---
 
-SESSIONS = {"turns": {"type": "uniform", "low": 1, "high": 9}, "think_time_s": {"type": "exponential", "mean": 5}}
+SESSIONS = {
+    "turns": {"type": "uniform", "low": 1, "high": 9},
+    "think_time_s": {"type": "exponential", "mean": 5},
+}
 
 
-@given(seed=st.integers(0, 1000), n=st.integers(0, 200), prefix=st.booleans(), block_size=st.sampled_from([1, 16, 64]))
+@given(
+    seed=st.integers(0, 1000),
+    n=st.integers(0, 200),
+    prefix=st.booleans(),
+    block_size=st.sampled_from([1, 16, 64]),
+)
 @settings(max_examples=40, deadline=None)
 def test_context_accumulates_turn_by_turn(seed, n, prefix, block_size):
     shared = {"num_groups": 3, "prefix_tokens": 100, "block_size": block_size} if prefix else None
     workload = Workload(
-        **CHAT, multi_turn={**SESSIONS, "block_size": block_size}, shared_prefix=shared, max_output_tokens=300
+        **CHAT,
+        multi_turn={**SESSIONS, "block_size": block_size},
+        shared_prefix=shared,
+        max_output_tokens=300,
     )
     trace = workload.generate(seed, num_requests=n)
     assert len(trace) == n
-    rows = {(s, k): row for row, (s, k) in enumerate(zip(trace.session_id.tolist(), trace.turn.tolist(), strict=True))}
+    rows = {
+        (s, k): row
+        for row, (s, k) in enumerate(
+            zip(trace.session_id.tolist(), trace.turn.tolist(), strict=True)
+        )
+    }
     for (session, turn), row in rows.items():
         assert len(trace.hash_ids[row]) == -(-trace.input_tokens[row] // block_size)
         if turn == 0:
@@ -135,12 +173,16 @@ def test_context_accumulates_turn_by_turn(seed, n, prefix, block_size):
         before = rows[session, turn - 1]
         history = trace.input_tokens[before] + trace.output_tokens[before]
         assert trace.input_tokens[row] > history
-        assert trace.arrival_s[row] == pytest.approx(trace.arrival_s[before] + trace.think_time_s[row])
+        assert trace.arrival_s[row] == pytest.approx(
+            trace.arrival_s[before] + trace.think_time_s[row]
+        )
         assert trace.hash_ids[row][: len(trace.hash_ids[before])] == trace.hash_ids[before]
 
 
 def test_sessions_keep_the_request_rate():
-    trace = Workload(**CHAT | {"arrival": 10.0}, multi_turn={"turns": 5}).generate(num_requests=50_000)
+    trace = Workload(**CHAT | {"arrival": 10.0}, multi_turn={"turns": 5}).generate(
+        num_requests=50_000
+    )
     starts = trace.arrival_s[trace.turn == 0]
     assert len(starts) == 10_000
     assert np.diff(starts).mean() == pytest.approx(5 / 10, rel=0.03)
@@ -155,8 +197,14 @@ def test_no_two_sessions_share_a_block():
 
 
 def test_groups_share_their_prefix_and_nothing_else():
-    prefix = {"num_groups": 4, "prefix_tokens": {"type": "uniform", "low": 50, "high": 90}, "block_size": 16}
-    trace = Workload(input_tokens=40, output_tokens=5, shared_prefix=prefix).generate(num_requests=40)
+    prefix = {
+        "num_groups": 4,
+        "prefix_tokens": {"type": "uniform", "low": 50, "high": 90},
+        "block_size": 16,
+    }
+    trace = Workload(input_tokens=40, output_tokens=5, shared_prefix=prefix).generate(
+        num_requests=40
+    )
     groups = {}
     for ids, length in zip(trace.hash_ids, trace.input_tokens.tolist(), strict=True):
         groups.setdefault(ids[0], []).append((ids, length))
@@ -215,7 +263,9 @@ def test_a_base_is_changed_key_by_key():
 
 
 def test_a_joint_law_replaces_the_two():
-    workload = Workload(lengths={"type": "resample", "input_tokens": [1, 2], "output_tokens": [10, 20]})
+    workload = Workload(
+        lengths={"type": "resample", "input_tokens": [1, 2], "output_tokens": [10, 20]}
+    )
     trace = workload.generate(num_requests=20)
     assert np.array_equal(trace.output_tokens, 10 * trace.input_tokens)
 
@@ -228,21 +278,37 @@ def test_a_joint_law_replaces_the_two():
             {**CHAT, "lengths": {"type": "independent", "input_tokens": 1, "output_tokens": 1}},
             "lengths instead of both",
         ),
-        ({**CHAT, "imput_tokens": 5}, "Workload has no 'imput_tokens'; did you mean 'input_tokens'?"),
+        (
+            {**CHAT, "imput_tokens": 5},
+            "Workload has no 'imput_tokens'; did you mean 'input_tokens'?",
+        ),
         ({**CHAT, "output_tokens": {"type": "geometrc", "mean": 5}}, "did you mean 'geometric'?"),
         ({**CHAT, "arrival": {"process": "gama"}}, "did you mean 'gamma'?"),
         ({**CHAT, "arrival": -1}, "arrival: poisson: request_rate is -1"),
         ({**CHAT, "timeout_s": -5}, "timeout_s: it is -5 seconds"),
-        ({**CHAT, "timeout_s": {"type": "exponential", "mean": 3, "max": 9}}, "'max' cuts a number of tokens"),
+        (
+            {**CHAT, "timeout_s": {"type": "exponential", "mean": 3, "max": 9}},
+            "'max' cuts a number of tokens",
+        ),
         ({**CHAT, "max_output_tokens": 5, "max_output_factor": 2}, "give one of them"),
         ({**CHAT, "multi_turn": {"turn": 3}}, "turn"),
         (
-            {**CHAT, "multi_turn": {"turns": 3}, "arrival": {"process": "closed_loop", "concurrency": 1}},
+            {
+                **CHAT,
+                "multi_turn": {"turns": 3},
+                "arrival": {"process": "closed_loop", "concurrency": 1},
+            },
             "own think_time_s",
         ),
         ({**CHAT, "num_requests": -1}, "num_requests is -1"),
-        ({"base": "code", "request_rate": 0}, "request_rate is 0; it must be a number of requests per second"),
-        ({"base": "code", "request_rate": "4"}, "request_rate is '4'; it must be a number of requests per second"),
+        (
+            {"base": "code", "request_rate": 0},
+            "request_rate is 0; it must be a number of requests per second",
+        ),
+        (
+            {"base": "code", "request_rate": "4"},
+            "request_rate is '4'; it must be a number of requests per second",
+        ),
         ({"base": "azur-conv"}, "there is no workload 'azur-conv'; did you mean 'azure-conv'?"),
     ],
 )
@@ -254,7 +320,8 @@ def test_a_mistake_is_one_sentence(table, sentence):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"), [({"num_requests": -1}, "num_requests is -1"), ({"seed": -1}, "seed is -1")]
+    ("arguments", "sentence"),
+    [({"num_requests": -1}, "num_requests is -1"), ({"seed": -1}, "seed is -1")],
 )
 def test_generate_refuses_negative_numbers(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -65,7 +65,9 @@ def test_samples_follow_the_law_they_state(law):
     sample = law.sample(200_000, np.random.default_rng(1))
     lengths, counts = np.unique(sample, return_counts=True)
     # Dvoretzky-Kiefer-Wolfowitz: a larger distance has a chance of 1e-6.
-    assert np.abs(np.cumsum(counts) / sample.size - law.cdf(lengths)).max() < np.sqrt(np.log(2e6) / (2 * sample.size))
+    assert np.abs(np.cumsum(counts) / sample.size - law.cdf(lengths)).max() < np.sqrt(
+        np.log(2e6) / (2 * sample.size)
+    )
     error = 5 * sample.std() / np.sqrt(sample.size)
     assert sample.mean() == pytest.approx(law.mean_tokens, abs=error + 1e-9)
     assert sample.dtype == np.int64 and sample.min() >= 1 and sample.max() <= law.longest
@@ -87,7 +89,9 @@ def test_configuration_round_trip(law):
 # --- Closed forms (Anyscale's caps; order statistics) ---
 
 
-@pytest.mark.parametrize(("cap", "mean"), [(32, 15.33), (128, 53.51), (512, 118.45), (1536, 127.99)])
+@pytest.mark.parametrize(
+    ("cap", "mean"), [(32, 15.33), (128, 53.51), (512, 118.45), (1536, 127.99)]
+)
 def test_anyscale_rejects_above_the_cap(cap, mean):
     law = TruncatedExponential(mean=128, max=cap, truncate="reject")
     assert 128 - cap / np.expm1(cap / 128) == pytest.approx(mean, abs=0.01)
@@ -100,7 +104,9 @@ def test_clipping_is_not_rejecting(cap, clipped):
     assert law.mean_tokens == pytest.approx(clipped, abs=0.1)
 
 
-@pytest.mark.parametrize(("cap", "b", "longest"), [(32, 16, 29.9), (128, 12, 112.8), (512, 8, 300.7), (1536, 4, 266.6)])
+@pytest.mark.parametrize(
+    ("cap", "b", "longest"), [(32, 16, 29.9), (128, 12, 112.8), (512, 8, 300.7), (1536, 4, 266.6)]
+)
 def test_anyscale_longest_of_a_batch(cap, b, longest):
     law = TruncatedExponential(mean=128, max=cap, truncate="reject")
     assert law.expected_max(b) == pytest.approx(longest, rel=2e-3)
@@ -113,19 +119,27 @@ def test_exponential_longest_is_a_harmonic_number(b):
     assert Exponential(mean=128).static_efficiency(b) == pytest.approx(1 / harmonic, rel=1e-4)
 
 
-@pytest.mark.parametrize(("b", "longest"), [(4, 266.1), (8, 347.0), (16, 431.5), (32, 518.0), (64, 605.3)])
+@pytest.mark.parametrize(
+    ("b", "longest"), [(4, 266.1), (8, 347.0), (16, 431.5), (32, 518.0), (64, 605.3)]
+)
 def test_geometric_longest_of_a_batch(b, longest):
     assert Geometric(mean=128).expected_max(b) == pytest.approx(longest, abs=0.06)
 
 
-@pytest.mark.parametrize(("b", "efficiency"), [(2, 0.751), (4, 0.627), (8, 0.564), (16, 0.533), (32, 0.518)])
+@pytest.mark.parametrize(
+    ("b", "efficiency"), [(2, 0.751), (4, 0.627), (8, 0.564), (16, 0.533), (32, 0.518)]
+)
 def test_uniform_static_efficiency(b, efficiency):
     assert Uniform(low=1, high=128).static_efficiency(b) == pytest.approx(efficiency, abs=6e-4)
 
 
 @pytest.mark.parametrize(
     ("sigma", "efficiencies"),
-    [(0.5, (0.636, 0.530, 0.451, 0.390)), (1.0, (0.453, 0.323, 0.240, 0.182)), (1.5, (0.356, 0.226, 0.149, 0.101))],
+    [
+        (0.5, (0.636, 0.530, 0.451, 0.390)),
+        (1.0, (0.453, 0.323, 0.240, 0.182)),
+        (1.5, (0.356, 0.226, 0.149, 0.101)),
+    ],
 )
 def test_lognormal_static_efficiency(sigma, efficiencies):
     law = LogNormal(mu=np.log(1000), sigma=sigma)
@@ -143,11 +157,15 @@ def test_sums_over_very_long_lengths_stay_exact():
     long = LogNormal(mean=300_000, median=100_000)
     assert long.mean_tokens == pytest.approx(300_000, rel=1e-5)
     assert long.cv == pytest.approx(np.sqrt(9 - 1), rel=1e-3)
-    assert Pareto(alpha=1, scale=10).mean_tokens == pytest.approx(10 * (1 + np.log(MAX_TOKENS / 10)), rel=1e-4)
+    assert Pareto(alpha=1, scale=10).mean_tokens == pytest.approx(
+        10 * (1 + np.log(MAX_TOKENS / 10)), rel=1e-4
+    )
 
 
 def test_lognormal_by_each_pair():
-    assert LogNormal(mean=300, median=200).parameters == pytest.approx((np.log(200), np.sqrt(2 * np.log(1.5))))
+    assert LogNormal(mean=300, median=200).parameters == pytest.approx(
+        (np.log(200), np.sqrt(2 * np.log(1.5)))
+    )
     assert LogNormal(p50=200, p99=1500).quantile([0.5, 0.99]).tolist() == [200, 1500]
 
 
@@ -201,25 +219,51 @@ def test_toml_table_becomes_a_law():
         { weight = 0.3, type = "normal", mean = 400, std = 20 } ] }
     """
     law = as_lengths(tomllib.loads(text)["output_tokens"])
-    assert law == Mixture(components=(LogNormal(p50=129, p99=601), Normal(mean=400, std=20)), weights=(0.7, 0.3))
+    assert law == Mixture(
+        components=(LogNormal(p50=129, p99=601), Normal(mean=400, std=20)), weights=(0.7, 0.3)
+    )
 
 
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        ({"type": "log-normal", "mu": 1, "sigma": 1}, "unknown type 'log-normal'; did you mean 'lognormal'?"),
+        (
+            {"type": "log-normal", "mu": 1, "sigma": 1},
+            "unknown type 'log-normal'; did you mean 'lognormal'?",
+        ),
         ({"mean": 1}, "has no 'type'; "),
-        ({"type": "lognormal", "p50": 200, "p90": 1500}, "lognormal has no 'p90'; did you mean 'p99'?"),
-        ({"type": "lognormal", "p50": 200, "sigma": 1}, "give mu and sigma, or mean and median, or p50 and p99"),
+        (
+            {"type": "lognormal", "p50": 200, "p90": 1500},
+            "lognormal has no 'p90'; did you mean 'p99'?",
+        ),
+        (
+            {"type": "lognormal", "p50": 200, "sigma": 1},
+            "give mu and sigma, or mean and median, or p50 and p99",
+        ),
         ({"type": "lognormal", "p50": 200, "p99": 100}, "p99 must be the larger one"),
         ({"type": "lognormal", "mean": 200, "median": 300}, "mean is the larger one"),
-        ({"type": "exponential", "mean": -3}, "exponential: mean is -3; input should be greater than 0"),
+        (
+            {"type": "exponential", "mean": -3},
+            "exponential: mean is -3; input should be greater than 0",
+        ),
         ({"type": "exponential"}, "exponential needs 'mean'"),
-        ({"type": "truncated_exponential", "mean": 128, "max": 512}, "truncated_exponential needs 'truncate'"),
+        (
+            {"type": "truncated_exponential", "mean": 128, "max": 512},
+            "truncated_exponential needs 'truncate'",
+        ),
         ({"type": "uniform", "low": 9, "high": 3}, "low is 9, which is more than high, 3"),
-        ({"type": "normal", "mean": 1e6, "std": 1, "max": 10, "truncate": "reject"}, "widen it or clip"),
-        ({"type": "quantiles", "probabilities": [0, 1], "values": [5, 1]}, "values must not decrease"),
-        ({"type": "quantiles", "probabilities": [0.1, 1], "values": [1, 5]}, "increase from 0 to 1"),
+        (
+            {"type": "normal", "mean": 1e6, "std": 1, "max": 10, "truncate": "reject"},
+            "widen it or clip",
+        ),
+        (
+            {"type": "quantiles", "probabilities": [0, 1], "values": [5, 1]},
+            "values must not decrease",
+        ),
+        (
+            {"type": "quantiles", "probabilities": [0.1, 1], "values": [1, 5]},
+            "increase from 0 to 1",
+        ),
         (
             {"type": "mixture", "components": [{"weight": 1, "type": "fixed", "tokens": 1}, 5]},
             "every component its weight",
@@ -257,11 +301,16 @@ def test_resampling_keeps_rows_together():
 def test_resampling_reads_a_trace_file(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_text("arrival_s,input_tokens,output_tokens\n0,5,50\n1,6,60\n")
-    assert as_pairs({"type": "resample", "path": str(path)}) == Resample(input_tokens=(5, 6), output_tokens=(50, 60))
+    assert as_pairs({"type": "resample", "path": str(path)}) == Resample(
+        input_tokens=(5, 6), output_tokens=(50, 60)
+    )
 
 
 def test_weighted_pairs_keep_kinds_apart():
-    kinds = [{"input_tokens": 1000, "output_tokens": 10}, {"input_tokens": 10, "output_tokens": 1000}]
+    kinds = [
+        {"input_tokens": 1000, "output_tokens": 10},
+        {"input_tokens": 10, "output_tokens": 1000},
+    ]
     pairs = WeightedPairs(pairs=kinds, weights=(3, 1))
     inputs, outputs = pairs.sample(40_000, np.random.default_rng(0), np.random.default_rng(1))
     assert (inputs * outputs == 10_000).all()
@@ -272,7 +321,10 @@ def test_weighted_pairs_keep_kinds_apart():
 def test_rank_table_states_the_law_it_samples():
     ranks = [(0.3, 0.6, 1.0), (0.0, 0.2, 0.7)]
     pairs = RankTable(
-        probabilities=(0, 0.5, 1), input_values=(1, 50, 5000), output_values=(1, 100, 1000), output_ranks=ranks
+        probabilities=(0, 0.5, 1),
+        input_values=(1, 50, 5000),
+        output_values=(1, 100, 1000),
+        output_ranks=ranks,
     )
     inputs, outputs = pairs.sample(200_000, np.random.default_rng(0), np.random.default_rng(1))
     assert np.corrcoef(inputs, outputs)[0, 1] < -0.2

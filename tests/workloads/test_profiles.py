@@ -1,4 +1,4 @@
-"""Profiles: what ships in place of a public trace says the same as the trace, wherever the trace is at hand."""
+"""Profiles: what ships for a public trace says the same as the trace, where at hand."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from busdoor_workloads import Trace, fit, preset, preset_names, profile, profile_names, resolve, workload_names
+from busdoor_workloads import (
+    Trace,
+    fit,
+    preset,
+    preset_names,
+    profile,
+    profile_names,
+    resolve,
+    workload_names,
+)
 from busdoor_workloads.sources import SOURCES
 
 TRACES = Path(__file__).parents[2] / ".." / "shared" / "traces"
 DATA = Path(fit.__file__).parent / "data" / "profiles"
 
-needs_traces = pytest.mark.skipif(not TRACES.is_dir(), reason="the public traces are not beside the project")
+needs_traces = pytest.mark.skipif(
+    not TRACES.is_dir(), reason="the public traces are not beside the project"
+)
 each_source = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 
 
@@ -23,7 +34,11 @@ def test_every_source_has_its_profile_and_every_profile_its_source():
 @each_source
 def test_a_profile_names_its_source_and_licence(source):
     shipped = profile(source.name)
-    assert (shipped.name, shipped.source, shipped.licence) == (source.name, source.attribution, source.licence)
+    assert (shipped.name, shipped.source, shipped.licence) == (
+        source.name,
+        source.attribution,
+        source.licence,
+    )
     assert shipped.generate(num_requests=10).metadata["licence"] == source.licence
 
 
@@ -31,7 +46,14 @@ def test_a_profile_names_its_source_and_licence(source):
 def test_a_profile_is_a_few_kilobytes_of_quantiles(source):
     path = DATA / f"{source.name}.json"
     assert path.stat().st_size < 8_000
-    assert set(json.loads(path.read_text())) <= {"name", "lengths", "arrival", "source", "licence", "note"}
+    assert set(json.loads(path.read_text())) <= {
+        "name",
+        "lengths",
+        "arrival",
+        "source",
+        "licence",
+        "note",
+    }
 
 
 @needs_traces
@@ -41,12 +63,19 @@ def test_lengths_are_those_of_the_trace(source):
     shipped = profile(source.name)
     trace = shipped.generate(seed=0, num_requests=200_000)
     for column, law, drawn in zip(
-        columns, (shipped.pairs.inputs, shipped.pairs.outputs), (trace.input_tokens, trace.output_tokens), strict=True
+        columns,
+        (shipped.pairs.inputs, shipped.pairs.outputs),
+        (trace.input_tokens, trace.output_tokens),
+        strict=True,
     ):
         assert law.mean_tokens == pytest.approx(column.mean(), rel=0.03)
-        assert law.quantile([0.5, 0.9, 0.99]) == pytest.approx(np.quantile(column, [0.5, 0.9, 0.99]), rel=0.03)
+        assert law.quantile([0.5, 0.9, 0.99]) == pytest.approx(
+            np.quantile(column, [0.5, 0.9, 0.99]), rel=0.03
+        )
         assert drawn.mean() == pytest.approx(column.mean(), rel=0.03)
-        assert np.quantile(drawn, [0.5, 0.9, 0.99]) == pytest.approx(np.quantile(column, [0.5, 0.9, 0.99]), rel=0.03)
+        assert np.quantile(drawn, [0.5, 0.9, 0.99]) == pytest.approx(
+            np.quantile(column, [0.5, 0.9, 0.99]), rel=0.03
+        )
 
 
 @needs_traces
@@ -56,7 +85,9 @@ def test_input_and_output_depend_on_each_other_as_in_the_trace(source):
     trace = profile(source.name).generate(seed=0, num_requests=100_000)
     if source.bins > 1:
         assert _rank_correlation(trace) == pytest.approx(
-            _rank_correlation(Trace(arrival_s=np.zeros(len(inputs)), input_tokens=inputs, output_tokens=outputs)),
+            _rank_correlation(
+                Trace(arrival_s=np.zeros(len(inputs)), input_tokens=inputs, output_tokens=outputs)
+            ),
             abs=0.05,
         )
 
@@ -75,7 +106,10 @@ def test_gaps_spread_as_in_the_trace(source):
     arrival_s, _, _ = source.read(TRACES / source.file)
     if arrival_s is None:
         pytest.skip("the source publishes lengths without arrivals")
-    real, drawn = np.diff(arrival_s), np.diff(profile(source.name).generate(0, num_requests=400_000).arrival_s)
+    real, drawn = (
+        np.diff(arrival_s),
+        np.diff(profile(source.name).generate(0, num_requests=400_000).arrival_s),
+    )
     assert drawn.mean() == pytest.approx(real.mean(), rel=0.05)
     assert drawn.std() / drawn.mean() == pytest.approx(real.std() / real.mean(), rel=0.1)
 
@@ -87,7 +121,9 @@ def test_azure_conversation_bunches_up_over_a_minute_as_the_trace_does():
     )
     drawn = profile("azure-conv").generate(0, num_requests=400_000).arrival_s
     for window_s in (10.0, 60.0):
-        assert fit.dispersion(drawn, window_s) == pytest.approx(fit.dispersion(real, window_s), rel=0.15)
+        assert fit.dispersion(drawn, window_s) == pytest.approx(
+            fit.dispersion(real, window_s), rel=0.15
+        )
 
 
 @needs_traces
@@ -100,7 +136,10 @@ def test_fitting_again_gives_the_shipped_profile(name):
 
 
 def test_a_rate_makes_a_profile_poisson_and_keeps_its_lengths():
-    own, faster = (profile("azure-code").generate(3, num_requests=50_000, request_rate=rate) for rate in (None, 20))
+    own, faster = (
+        profile("azure-code").generate(3, num_requests=50_000, request_rate=rate)
+        for rate in (None, 20)
+    )
     gaps = np.diff(faster.arrival_s)
     assert faster.request_rate == pytest.approx(20, rel=0.03)
     assert gaps.std() / gaps.mean() == pytest.approx(1, rel=0.03)
@@ -139,7 +178,11 @@ def test_gsp_is_64_groups_of_16():
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("azure_conv", "azure-conv"), ("anyscale512", "anyscale_512"), ("mooncake-conv", "mooncake-conversation")],
+    [
+        ("azure_conv", "azure-conv"),
+        ("anyscale512", "anyscale_512"),
+        ("mooncake-conv", "mooncake-conversation"),
+    ],
 )
 def test_a_mistyped_name_is_answered_with_the_nearest(name, near):
     with pytest.raises(ValueError, match=f"there is no workload '{name}'; did you mean '{near}'"):
@@ -149,7 +192,11 @@ def test_a_mistyped_name_is_answered_with_the_nearest(name, near):
 def test_a_preset_is_no_profile():
     with pytest.raises(ValueError, match="there is no workload 'chat'"):
         profile("chat")
-    assert len(workload_names()) == len(set(workload_names())) == len(profile_names()) + len(preset_names())
+    assert (
+        len(workload_names())
+        == len(set(workload_names()))
+        == len(profile_names()) + len(preset_names())
+    )
 
 
 def _rank_correlation(trace):

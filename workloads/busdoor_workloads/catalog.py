@@ -54,8 +54,8 @@ def profile(name: str) -> Workload:
     Returns
     -------
     Workload
-        Own fitted parameters, no rows of the trace; its `source`, `licence` and `note` name where they come from and
-        what is left out.
+        Own fitted parameters, no rows of the trace; its `source`, `licence` and `note` name where
+        they come from and what is left out.
 
     Raises
     ------
@@ -127,13 +127,14 @@ def workload_from_table(table: Mapping[str, Any]) -> Workload:
     Parameters
     ----------
     table : mapping
-        The fields of `Workload`. With ``base``, the name of a profile or preset, the other keys change that one;
-        `request_rate` sets its rate.
+        The fields of `Workload`. With ``base``, the name of a profile or preset, the other keys
+        change that one; `request_rate` sets its rate.
 
     Raises
     ------
     ValueError
-        One sentence that names the key, the value and what would be right, or the nearest right name.
+        One sentence that names the key, the value and what would be right, or the nearest right
+        name.
 
     Examples
     --------
@@ -151,8 +152,14 @@ def _changed(base: str, keys: Mapping[str, Any]) -> Workload:
     workload = resolve(base)
     if "input_tokens" in keys or "output_tokens" in keys:
         pairs = workload.pairs
-        keys = {"input_tokens": pairs.inputs, "output_tokens": pairs.outputs, "lengths": None} | dict(keys)
-    return Workload(**{name: getattr(workload, name) for name in workload.__dataclass_fields__} | dict(keys))
+        keys = {
+            "input_tokens": pairs.inputs,
+            "output_tokens": pairs.outputs,
+            "lengths": None,
+        } | dict(keys)
+    return Workload(
+        **{name: getattr(workload, name) for name in workload.__dataclass_fields__} | dict(keys)
+    )
 
 
 def _profile_table(name: str) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ from busdoor_workloads.given import short
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-MAX_TOKENS = 2**32  # of one request: sums over two billion requests fit 64 bits, and no model's context comes near
+MAX_TOKENS = (
+    2**32
+)  # of one request: sums over two billion requests fit 64 bits, and no model's context comes near
 _LARGEST = np.iinfo(np.int64).max
 
 
@@ -31,18 +33,24 @@ def chosen_rows(rows: ArrayLike, length: int) -> IntArray:
     whole = chosen.ndim == 1 and (chosen.dtype.kind in "iu" or not len(chosen))
     if not whole or (len(chosen) and not -length <= chosen.min() <= chosen.max() < length):
         raise ValueError(
-            f"rows is {short(rows)}; it must be row numbers below {length}, or a mask of {length} booleans"
+            f"rows is {short(rows)}; it must be row numbers below {length}, or a mask of {length} "
+            f"booleans"
         )
     indices: IntArray = chosen.astype(np.int64)
     return indices
 
 
 def integers(column: str, values: ArrayLike) -> IntArray:
-    """Return a column of whole numbers; raise ValueError with the row and value of anything else."""
+    """Return a column of whole numbers; raise ValueError with row and value of others."""
     array = _numbers(column, values)
     if array.dtype.kind == "f":
         require(column, array, array == np.floor(array), "a whole number")
-        require(column, array, np.abs(array) < 2**53, "a whole number that floats hold exactly: give integers")
+        require(
+            column,
+            array,
+            np.abs(array) < 2**53,
+            "a whole number that floats hold exactly: give integers",
+        )
     elif array.dtype.kind == "u":
         require(column, array, array <= _LARGEST, "a whole number of 64 bits with a sign")
     return array.astype(np.int64)
@@ -60,13 +68,19 @@ def _numbers(column: str, values: ArrayLike) -> NDArray[Any]:
     except ValueError:  # rows of different lengths
         array = np.zeros(())
     if array.ndim != 1:
-        raise ValueError(f"{column} is {short(values)}; it must be a list or array of numbers, one per request")
+        raise ValueError(
+            f"{column} is {short(values)}; it must be a list or array of numbers, one per request"
+        )
     if not len(array):
         return array.astype(np.float64)
     if array.dtype.kind == "O":
-        good = np.array([isinstance(value, Real) and not isinstance(value, bool) for value in array])
+        good = np.array(
+            [isinstance(value, Real) and not isinstance(value, bool) for value in array]
+        )
         require(column, array, good, "a number")
-        small = np.array([isinstance(value, float) or -_LARGEST <= value <= _LARGEST for value in array])
+        small = np.array(
+            [isinstance(value, float) or -_LARGEST <= value <= _LARGEST for value in array]
+        )
         require(column, array, small, "a number of 64 bits with a sign")
         array = np.array(array.tolist())
     require(column, array, np.full(len(array), array.dtype.kind in "iuf"), "a number")

@@ -21,10 +21,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]  # infinity is allowed: everything at once, as in `vllm bench serve`
+Rate = Annotated[
+    float, Field(gt=0)
+]  # infinity is allowed: everything at once, as in `vllm bench serve`
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, DataclassField))
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(field, DataclassField)
+)
 def config(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only, validated dataclass that refuses keys it does not know.
 
@@ -73,7 +77,11 @@ def refuse_booleans(given: Mapping[str, Any], made: object, where: str) -> None:
     for key, value in given.items():
         taken = getattr(made, key, value)
         for one, other in zip(_listed(value), _listed(taken), strict=False):
-            if isinstance(one, bool) and isinstance(other, int | float) and not isinstance(other, bool):
+            if (
+                isinstance(one, bool)
+                and isinstance(other, int | float)
+                and not isinstance(other, bool)
+            ):
                 raise ValueError(f"{where} {key} = {value!r}: it has to be a number, not a boolean")
 
 
@@ -96,7 +104,8 @@ def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
     Raises
     ------
     ValueError
-        The name or a key is unknown (the message has the nearest known one), or a value is out of range.
+        The name or a key is unknown (the message has the nearest known one), or a value is out of
+        range.
 
     Examples
     --------
@@ -108,13 +117,17 @@ def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
     name = table.get(key)
     if not isinstance(name, str) or name not in known:
         reason = f"has no {key!r}" if name is None else f"names the unknown {key} {name!r}"
-        raise ValueError(f"{base.__name__.lower()} {dict(table)} {reason}; {did_you_mean(str(name), known)}")
+        raise ValueError(
+            f"{base.__name__.lower()} {dict(table)} {reason}; {did_you_mean(str(name), known)}"
+        )
     return known[name](**{k: v for k, v in table.items() if k != key})
 
 
 def named_subclasses(base: type[T], key: str) -> dict[str, type[T]]:
     """Return every concrete subclass of `base` by its class attribute `key`."""
-    return {vars(cls)[key]: cls for cls in _descendants(base) if isinstance(vars(cls).get(key), str)}
+    return {
+        vars(cls)[key]: cls for cls in _descendants(base) if isinstance(vars(cls).get(key), str)
+    }
 
 
 def with_columns_of_path(given: Any, *columns: str) -> Any:
@@ -144,14 +157,20 @@ def to_table(value: Any) -> Any:
     {'type': 'exponential', 'max': 512, 'mean': 128.0}
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return _named(value) | {f.name: to_table(v) for f in fields(value) if _said(v := getattr(value, f.name), f)}
+        return _named(value) | {
+            f.name: to_table(v) for f in fields(value) if _said(v := getattr(value, f.name), f)
+        }
     if isinstance(value, (list, tuple)):
         return [to_table(item) for item in value]
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _named(value: Any) -> dict[str, str]:
-    return {key: name for key in ("type", "process") if isinstance(name := getattr(type(value), key, None), str)}
+    return {
+        key: name
+        for key in ("type", "process")
+        if isinstance(name := getattr(type(value), key, None), str)
+    }
 
 
 def _said(value: Any, declared: DataclassField[Any]) -> bool:
@@ -182,7 +201,10 @@ def _sentence(error: ValidationError, cls: type[Any]) -> str:
 
 
 def _label(cls: type[Any]) -> str:
-    return next((name for key in ("type", "process") if isinstance(name := getattr(cls, key, None), str)), cls.__name__)
+    return next(
+        (name for key in ("type", "process") if isinstance(name := getattr(cls, key, None), str)),
+        cls.__name__,
+    )
 
 
 def _lower(message: str) -> str:

@@ -36,11 +36,12 @@ def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Serie
     Returns
     -------
     Series of float
-        `requests`, `span_s`, `request_rate`; `mean`, `p50`, `p90`, `p99`, `max` and `cv` of input and output tokens;
-        `interarrival_cv`; `idc_1s` and so on (index of dispersion for counts: variance over mean of the arrivals in
-        windows of that length, 1 for a Poisson process); `correlation` of input and output tokens; shares of prompt
-        blocks and tokens that an infinite prefix cache would hit; `decode_efficiency_b16` and so on;
-        `prefill_efficiency_b16` and so on. NaN if there is nothing to measure.
+        `requests`, `span_s`, `request_rate`; `mean`, `p50`, `p90`, `p99`, `max` and `cv` of input
+        and output tokens; `interarrival_cv`; `idc_1s` and so on (index of dispersion for counts:
+        variance over mean of the arrivals in windows of that length, 1 for a Poisson process);
+        `correlation` of input and output tokens; shares of prompt blocks and tokens that an
+        infinite prefix cache would hit; `decode_efficiency_b16` and so on; `prefill_efficiency_b16`
+        and so on. NaN if there is nothing to measure.
 
     Raises
     ------
@@ -64,7 +65,10 @@ def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Serie
             **_spread("input_tokens", trace.input_tokens),
             **_spread("output_tokens", trace.output_tokens),
             "interarrival_cv": _cv(np.diff(trace.arrival_s)),
-            **{f"idc_{window_s}s": index_of_dispersion(trace.arrival_s, window_s) for window_s in WINDOWS_S},
+            **{
+                f"idc_{window_s}s": index_of_dispersion(trace.arrival_s, window_s)
+                for window_s in WINDOWS_S
+            },
             "correlation": _correlation(trace.input_tokens, trace.output_tokens),
             **_prefix_reuse(trace),
             **static_efficiency(trace.output_tokens, batch_sizes).add_prefix("decode_efficiency_b"),
@@ -75,12 +79,14 @@ def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Serie
     )
 
 
-def static_efficiency(tokens: ArrayLike, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Series[float]:
-    """Return the share of a static batch's slot-steps that do wanted work, for batches filled at random.
+def static_efficiency(
+    tokens: ArrayLike, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> pd.Series[float]:
+    """Return the share of static slot-steps with wanted work, for batches filled at random.
 
-    A static batch of b requests lasts as long as its longest, so the share is E[N] / E[max of b]. Both are exact for
-    the lengths given: the maximum of b draws is at most k with probability F(k)^b. For prompts, padded to the longest,
-    it is the share of wanted prompt tokens.
+    A static batch of b requests lasts as long as its longest, so the share is E[N] / E[max of b].
+    Both are exact for the lengths given: the maximum of b draws is at most k with probability
+    F(k)^b. For prompts, padded to the longest, it is the share of wanted prompt tokens.
 
     Parameters
     ----------
@@ -99,9 +105,8 @@ def static_efficiency(tokens: ArrayLike, batch_sizes: Sequence[int] = BATCH_SIZE
     ValueError
         A batch size is below 1, or there are no lengths.
 
-    Examples
-    --------
-    Half the answers are 1 token, half 3: E[N] = 2, and a pair's longest is 3 in three cases of four, so 2.5.
+    Examples -------- Half the answers are 1 token, half 3: E[N] = 2, and a pair's longest is 3 in
+    three cases of four, so 2.5.
 
     >>> static_efficiency([1, 3], [1, 2])
     1    1.0
@@ -144,14 +149,23 @@ def index_of_dispersion(arrival_s: ArrayLike, window_s: float) -> float:
     if num_windows < 2:
         return float("nan")
     # Windows without an arrival are counted, not stored: a clock may span years.
-    _, counts = np.unique((since_s[since_s < num_windows * window_s] // window_s).astype(np.int64), return_counts=True)
+    _, counts = np.unique(
+        (since_s[since_s < num_windows * window_s] // window_s).astype(np.int64), return_counts=True
+    )
     mean = counts.sum() / num_windows
     return float((counts @ counts / num_windows - mean**2) / mean)
 
 
 def _spread(column: str, tokens: IntArray) -> dict[str, float]:
     p50, p90, p99 = np.percentile(tokens, (50, 90, 99))
-    values = {"mean": tokens.mean(), "p50": p50, "p90": p90, "p99": p99, "max": tokens.max(), "cv": _cv(tokens)}
+    values = {
+        "mean": tokens.mean(),
+        "p50": p50,
+        "p90": p90,
+        "p99": p99,
+        "max": tokens.max(),
+        "cv": _cv(tokens),
+    }
     return {f"{column}_{name}": float(value) for name, value in values.items()}
 
 
@@ -165,7 +179,7 @@ def _correlation(one: IntArray, other: IntArray) -> float:
 
 
 def _prefix_reuse(trace: Trace) -> dict[str, float]:
-    """Return the shares of blocks and of prompt tokens that hit an infinite cache, filled in trace order."""
+    """Return the shares of blocks and prompt tokens that hit an infinite cache, in order."""
     if trace.hash_ids is None or not trace.block_size:
         return {"prefix_block_hit_share": float("nan"), "prefix_token_hit_share": float("nan")}
     num_blocks = np.array([len(ids) for ids in trace.hash_ids])

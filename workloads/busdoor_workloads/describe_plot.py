@@ -8,11 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from busdoor_workloads.trace import Trace
 
-# Prompt and answer: far apart in lightness too, so that they survive greyscale; neither is a policy's colour.
+# Prompt and answer: far apart in lightness too, so that they survive greyscale; neither is a
+# policy's colour.
 _INPUT, _OUTPUT, _INK = "#9a8fc8", "#35353f", "#24292f"
 _NUM_BINS = 60
 _RATE_BINS = 120  # at most; fewer where a bin would hold too few requests to show a rate
@@ -27,7 +34,9 @@ def draw(trace: Trace, summary: pd.Series[float], batch_sizes: Sequence[int]) ->
     _arrivals(arrivals, trace, summary)
     _efficiency(efficiency, summary, batch_sizes)
     title = f"{trace.name}: {len(trace):,} requests"
-    figure.suptitle(title, x=0.01, ha="left", color=_INK, fontweight="bold", parse_math=False)  # a name is no formula
+    figure.suptitle(
+        title, x=0.01, ha="left", color=_INK, fontweight="bold", parse_math=False
+    )  # a name is no formula
     for axes in (lengths, arrivals, efficiency):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -55,7 +64,11 @@ def _lengths(axes: Axes, trace: Trace, summary: pd.Series[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set(title="Lengths", xlabel="tokens (log scale)" if log else "tokens", ylabel="share of requests")
+    axes.set(
+        title="Lengths",
+        xlabel="tokens (log scale)" if log else "tokens",
+        ylabel="share of requests",
+    )
     axes.set_ylim(top=axes.get_ylim()[1] * 1.25)  # room for the legend
     axes.legend(frameon=False, loc="upper left", fontsize="small")
 
@@ -66,12 +79,16 @@ def _arrivals(axes: Axes, trace: Trace, summary: pd.Series[float]) -> None:
         axes.text(0.5, 0.5, "all at once", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    counts, edges = np.histogram(trace.arrival_s, bins=int(np.clip(len(trace) // _REQUESTS_PER_BIN, 1, _RATE_BINS)))
+    counts, edges = np.histogram(
+        trace.arrival_s, bins=int(np.clip(len(trace) // _REQUESTS_PER_BIN, 1, _RATE_BINS))
+    )
     unit, divisor = _time_unit(trace.duration_s)
     bin_s = edges[1] - edges[0]
     axes.stairs(counts / bin_s, edges / divisor, fill=True, color=_INPUT)
     rate = summary["request_rate"]
-    axes.axhline(rate, color=_OUTPUT, linewidth=1.2, linestyle="--", label=f"mean {rate:.3g} per second")
+    axes.axhline(
+        rate, color=_OUTPUT, linewidth=1.2, linestyle="--", label=f"mean {rate:.3g} per second"
+    )
     axes.plot([], [], " ", label=f"CV of gaps {summary['interarrival_cv']:.2f} (Poisson: 1)")
     axes.set(xlabel=f"time ({unit})", ylabel=f"requests per second (in bins of {bin_s:.3g} s)")
     axes.set_ylim(0, counts.max() / bin_s * 1.25)
@@ -82,7 +99,11 @@ def _time_unit(duration_s: float) -> tuple[str, float]:
     # Change the unit if the axis would otherwise count in hundreds or thousands.
     return next(
         (unit, seconds)
-        for unit, seconds, from_s in (("days", 86_400.0, 2 * 86_400), ("hours", 3_600.0, 3 * 3_600), ("s", 1.0, 0))
+        for unit, seconds, from_s in (
+            ("days", 86_400.0, 2 * 86_400),
+            ("hours", 3_600.0, 3 * 3_600),
+            ("s", 1.0, 0),
+        )
         if duration_s >= from_s
     )
 
@@ -94,7 +115,14 @@ def _efficiency(axes: Axes, summary: pd.Series[float], batch_sizes: Sequence[int
     axes.plot(batch_sizes, prefill, "o--", color=_INPUT, label="prefill, padded prompts")
     for b, share, other in zip(batch_sizes, decode, prefill, strict=True):
         away = -15 if other > share else 8  # on the side where the other curve is not
-        axes.annotate(f"{share:.0%}", (b, share), (0, away), textcoords="offset points", ha="center", fontsize="small")
+        axes.annotate(
+            f"{share:.0%}",
+            (b, share),
+            (0, away),
+            textcoords="offset points",
+            ha="center",
+            fontsize="small",
+        )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(list(batch_sizes)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -102,6 +130,9 @@ def _efficiency(axes: Axes, summary: pd.Series[float], batch_sizes: Sequence[int
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(
-        title="Useful share of a static batch", xlabel="batch size b", ylabel="useful share", ylim=(0, 1.35)
+        title="Useful share of a static batch",
+        xlabel="batch size b",
+        ylabel="useful share",
+        ylim=(0, 1.35),
     )  # the legend above 100 %
     axes.legend(frameon=False, loc="upper right", fontsize="small")

@@ -1,4 +1,4 @@
-"""Download of a file: resumed after an interruption, never into another process's file, of limited size."""
+"""Download of a file: resumed, of limited size, never into another process's file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from uuid import uuid4
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received and the bytes in all (None while unknown)."""
 
-_CHUNK_BYTES = 1 << 18  # a few updates of the bar per second on a slow line, few calls on a fast one
+_CHUNK_BYTES = (
+    1 << 18
+)  # a few updates of the bar per second on a slow line, few calls on a fast one
 _MOST_BYTES = 256 << 20  # the largest of these traces, BurstGPT_1.csv, has 52,283,111
 _TIMEOUT_S = 30.0  # of silence, not of the whole download
 _RANGE_NOT_SATISFIABLE = 416  # RFC 9110, section 15.5.17
@@ -24,10 +26,10 @@ _PARTIAL_CONTENT = 206  # RFC 9110, section 15.3.7
 
 @contextmanager
 def own_part(target: Path) -> Iterator[Path]:
-    """Open a file of this process to download into; continue what an interrupted process left, if anything.
+    """Open a file of this process for a download; continue what an interrupted one left.
 
-    The file is taken by a rename, in which only one of several processes succeeds. An unfinished file is left for the
-    next process, unless it is the wrong file.
+    The file is taken by a rename, in which only one of several processes succeeds. An unfinished
+    file is left for the next process, unless it is the wrong file.
     """
     left = target.with_name(target.name + ".part")
     own = target.with_name(f"{target.name}.{os.getpid()}-{uuid4().hex[:8]}.part")
@@ -79,12 +81,17 @@ def download(url: str, part: Path, progress: Progress) -> None:
         raise OSError(f"{url} answers {error.code} {error.reason}") from None
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or error
-        raise OSError(f"{url} cannot be fetched: {reason}; run again to go on from what has come") from None
+        raise OSError(
+            f"{url} cannot be fetched: {reason}; run again to go on from what has come"
+        ) from None
 
 
 def _refuse_too_much(num_bytes: int) -> None:
     if num_bytes > _MOST_BYTES:
-        raise ValueError(f"the server sends {num_bytes:,} bytes or more, but no public trace here has {_MOST_BYTES:,}")
+        raise ValueError(
+            f"the server sends {num_bytes:,} bytes or more, but no public trace here has "
+            f"{_MOST_BYTES:,}"
+        )
 
 
 def _receive(response: HTTPResponse, part: Path, at_hand: int, progress: Progress) -> None:

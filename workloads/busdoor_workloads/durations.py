@@ -21,7 +21,8 @@ def as_seconds(value: object) -> float | Lengths:
     Parameters
     ----------
     value : float, mapping or Lengths
-        ``30.0`` or ``{"type": "exponential", "mean": 30.0}``; the types are those of lengths, uncut and unrounded.
+        ``30.0`` or ``{"type": "exponential", "mean": 30.0}``; the types are those of lengths, uncut
+        and unrounded.
 
     Raises
     ------
@@ -55,4 +56,6 @@ def draw_seconds(duration: float | Lengths, n: int, rng: np.random.Generator) ->
     >>> draw_seconds(2.5, 2, np.random.default_rng(0))
     array([2.5, 2.5])
     """
-    return duration.seconds(n, rng) if isinstance(duration, Lengths) else np.full(n, float(duration))
+    return (
+        duration.seconds(n, rng) if isinstance(duration, Lengths) else np.full(n, float(duration))
+    )

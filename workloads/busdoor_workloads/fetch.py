@@ -13,12 +13,8 @@ from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.text import printable
 
 _AZURE = "https://raw.githubusercontent.com/Azure/AzurePublicDataset/b469a113cedca53ddc3bdea71a143dc4b7d8700c/data/"
-_MOONCAKE = (
-    "https://raw.githubusercontent.com/kvcache-ai/Mooncake/3b5a594133958449a1feaf1c9e0fc1b553e34a28/FAST25-release/"
-)
-_VIDUR = (
-    "https://raw.githubusercontent.com/microsoft/vidur/7d47513363ec447a741ac5e47241580b47724fbf/data/processed_traces/"
-)
+_MOONCAKE = "https://raw.githubusercontent.com/kvcache-ai/Mooncake/3b5a594133958449a1feaf1c9e0fc1b553e34a28/FAST25-release/"
+_VIDUR = "https://raw.githubusercontent.com/microsoft/vidur/7d47513363ec447a741ac5e47241580b47724fbf/data/processed_traces/"
 
 _AZURE_PAPER = 'Azure LLM inference trace 2023: Patel et al., "Splitwise", ISCA 2024'
 _MOONCAKE_PAPER = 'Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025'
@@ -138,7 +134,9 @@ def public_trace(name: str) -> PublicTrace:
     'CC-BY-4.0'
     """
     if name not in PUBLIC_TRACES:
-        raise ValueError(f"no public trace is called {printable(name)!r}; {did_you_mean(name, PUBLIC_TRACES)}")
+        raise ValueError(
+            f"no public trace is called {printable(name)!r}; {did_you_mean(name, PUBLIC_TRACES)}"
+        )
     return PUBLIC_TRACES[name]
 
 
@@ -147,7 +145,11 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("BUSDOOR_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "busdoor" / "Cache"
+        return (
+            Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+            / "busdoor"
+            / "Cache"
+        )
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "busdoor"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "busdoor"
@@ -167,7 +169,8 @@ def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
         return None
     if (found := sha256_of(path)) != trace.sha256:
         raise ValueError(
-            f"{path} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…; "
+            f"{path} is not the published {name}: its sha256 is {found[:12]}… and must be "
+            f"{trace.sha256[:12]}…; "
             f"fetch it anew: busdoor trace fetch {name}"
         )
     return path
@@ -178,7 +181,10 @@ def _target(trace: PublicTrace, cache_dir: str | Path | None) -> Path:
 
 
 def fetch(
-    name: str, cache_dir: str | Path | None = None, url: str | None = None, progress: Progress | None = None
+    name: str,
+    cache_dir: str | Path | None = None,
+    url: str | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Download a public trace, or return it from the cache.
 
@@ -215,7 +221,8 @@ def fetch(
         download(source, part, progress or _silent)
         if (found := sha256_of(part)) != trace.sha256:
             raise ValueError(
-                f"{source} is not the published {name}: its sha256 is {found[:12]}… and must be {trace.sha256[:12]}…"
+                f"{source} is not the published {name}: its sha256 is {found[:12]}… and must be "
+                f"{trace.sha256[:12]}…"
             )
         part.replace(target)
     return target

@@ -1,6 +1,7 @@
-"""Fit the shipped profiles to the public traces: ``python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]``.
+"""Fit profiles: ``python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]``.
 
-A profile holds quantiles and parameters, no rows. `TRACE_DIR` holds the traces as named in `sources.py`.
+A profile holds quantiles and parameters, no rows. `TRACE_DIR` holds the traces as named in
+`sources.py`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ PROBABILITIES = (
     *(p / 100 for p in range(2, 99, 2)),
     *(0.985, 0.988, 0.99, 0.992, 0.994, 0.996, 0.998, 0.999, 0.9995, 1),
 )
-# Bins of the input for which outputs are tabulated: enough for the correlation, few enough for bins of 500 rows.
+# Bins of the input for which outputs are tabulated: enough for the correlation, few enough for bins
+# of 500 rows.
 BINS = 8
 _ROWS_A_BIN = 150
 # A rank to one in 100,000: finer than the tables' last step, 1 - 0.9995.
 _RANK_DIGITS = 5
-# Windows in which the dispersion of counts is matched: within and beyond an answer's usual duration, seconds.
+# Windows in which the dispersion of counts is matched: within and beyond an answer's usual
+# duration, seconds.
 _WINDOWS_S = (10.0, 60.0)
 # Counts no more dispersed than this in the longer window are taken for Poisson's (1).
 _POISSON_DISPERSION = 1.5
@@ -36,8 +39,10 @@ _POISSON_DISPERSION = 1.5
 _TABLE_CV = 2.0
 
 
-def fit_lengths(input_tokens: IntArray, output_tokens: IntArray, bins: int = BINS) -> dict[str, Any]:
-    """Tabulate lengths: quantiles of both, and of the output's rank in equally likely bins of the input.
+def fit_lengths(
+    input_tokens: IntArray, output_tokens: IntArray, bins: int = BINS
+) -> dict[str, Any]:
+    """Tabulate lengths: quantiles, and the output's rank in equally likely input bins.
 
     Parameters
     ----------
@@ -66,13 +71,16 @@ def fit_lengths(input_tokens: IntArray, output_tokens: IntArray, bins: int = BIN
     if bins > 1:
         order = np.argsort(input_tokens, kind="stable")
         parts = np.array_split(_ranks(output_tokens)[order], bins)
-        # Hazen's plotting positions, (k - 1/2) / n, are those of the ranks: no half row is lost at the ends.
-        table["output_ranks"] = [[round(rank, _RANK_DIGITS) for rank in _quantiles(part, "hazen")] for part in parts]
+        # Hazen's plotting positions, (k - 1/2) / n, are those of the ranks: no half row is lost at
+        # the ends.
+        table["output_ranks"] = [
+            [round(rank, _RANK_DIGITS) for rank in _quantiles(part, "hazen")] for part in parts
+        ]
     return table
 
 
 def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
-    """Fit an arrival process: Poisson, two alternating Poisson rates, or for strong bursts a table of gaps.
+    """Fit an arrival process: Poisson, two alternating Poisson rates, or a table of gaps.
 
     Parameters
     ----------
@@ -99,7 +107,7 @@ def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
 
 
 def dispersion(arrival_s: FloatArray, window_s: float) -> float:
-    """Return variance over mean of the number of arrivals in windows of `window_s` seconds; 1 for Poisson.
+    """Return variance over mean of arrivals in windows of `window_s` seconds; Poisson has 1.
 
     Examples
     --------
@@ -125,11 +133,15 @@ def _two_rates(arrival_s: FloatArray, rate: float) -> dict[str, Any]:
 
     near, far = (max(0.1, dispersion(arrival_s, t) - 1) for t in _WINDOWS_S)
     short, long = _WINDOWS_S
-    # As c goes from 0 to infinity the ratio falls from long / short to 1; outside, the nearest end is taken.
+    # As c goes from 0 to infinity the ratio falls from long / short to 1; outside, the nearest end
+    # is taken.
     ratio = np.clip(far / near, 1.05, 0.98 * long / short)
     c = float(brentq(lambda c: shape(c, long) / shape(c, short) - ratio, 1e-5, 1e3))
     swing = min(0.95 * rate, float(np.sqrt(far * rate / (2 * shape(c, long)))))
-    return {"rates": [round(rate - swing, 4), round(rate + swing, 4)], "mean_sojourn_s": [round(2 / c, 2)] * 2}
+    return {
+        "rates": [round(rate - swing, 4), round(rate + swing, 4)],
+        "mean_sojourn_s": [round(2 / c, 2)] * 2,
+    }
 
 
 def _gap_table(gaps: FloatArray) -> dict[str, Any]:
@@ -143,19 +155,23 @@ def _gap_table(gaps: FloatArray) -> dict[str, Any]:
         return GapTable(request_rate=1, probabilities=PROBABILITIES, gaps_s=gaps_s)
 
     wanted = gaps.std() / gaps.mean()
-    last = float(brentq(lambda last: table(last).gap_cv - wanted, values[-2], 10 * values[-1], xtol=1e-2))
+    last = float(
+        brentq(lambda last: table(last).gap_cv - wanted, values[-2], 10 * values[-1], xtol=1e-2)
+    )
     return {"probabilities": list(PROBABILITIES), "gaps_s": list(table(last).gaps_s)}
 
 
 def _ranks(values: IntArray) -> FloatArray:
-    """Return each value's rank between 0 and 1; the ranks of equal values are assigned at random."""
+    """Return each value's rank between 0 and 1; equal values get theirs at random."""
     order = np.lexsort((stream(0, "ties").random(len(values)), values))
     ranks = np.empty(len(values))
     ranks[order] = (np.arange(len(values)) + 0.5) / len(values)
     return ranks
 
 
-def _quantiles(values: IntArray | FloatArray, method: Literal["linear", "hazen"] = "linear") -> list[float]:
+def _quantiles(
+    values: IntArray | FloatArray, method: Literal["linear", "hazen"] = "linear"
+) -> list[float]:
     return [float(value) for value in np.quantile(values, PROBABILITIES, method=method)]
 
 

@@ -1,4 +1,4 @@
-"""Draw a trace from a workload: one step for each property of a request, each with its own random stream."""
+"""Draw a trace from a workload: a step and a random stream for each request property."""
 
 from __future__ import annotations
 
@@ -72,14 +72,19 @@ def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
     n = max(1, workload.num_requests)
     while _last_start_s(trace := generate(workload, seed, n)) < duration_s:
         if _last_start_s(trace) == 0:
-            raise ValueError(f"workload {workload.name!r} arrives all at once; a duration_s sets no number of requests")
+            raise ValueError(
+                f"workload {workload.name!r} arrives all at once; a duration_s sets no number of "
+                f"requests"
+            )
         n *= 2
     return trace.select(trace.arrival_s < duration_s)
 
 
 def _last_start_s(trace: Trace) -> float:
-    """Return the last arrival that the arrival process made: later turns of sessions do not count."""
-    return float(trace.arrival_s[-1] if trace.turn is None else trace.arrival_s[trace.turn == 0][-1])
+    """Return the arrival process's last arrival: later turns of sessions do not count."""
+    return float(
+        trace.arrival_s[-1] if trace.turn is None else trace.arrival_s[trace.turn == 0][-1]
+    )
 
 
 def _caps(workload: Laws, outputs: IntArray) -> Columns:
@@ -98,7 +103,11 @@ def _when(workload: Laws, seed: int, n: int) -> Columns:
         return _sessions(workload, seed, arrival_s)
     if isinstance(workload.arrival, ClosedLoop):
         think_time_s = draw_seconds(workload.arrival.think_time_s, n, stream(seed, "think_time"))
-        return {"arrival_s": arrival_s, "think_time_s": think_time_s, "concurrency": workload.arrival.concurrency}
+        return {
+            "arrival_s": arrival_s,
+            "think_time_s": think_time_s,
+            "concurrency": workload.arrival.concurrency,
+        }
     return {"arrival_s": arrival_s}
 
 
@@ -107,7 +116,8 @@ def _sessions(workload: Laws, seed: int, arrival_s: FloatArray) -> Columns:
     n = len(arrival_s)
     turns = workload.multi_turn.turns.sample(n, stream(seed, "turns"))
     sessions = sessions_of(turns, n)
-    # A random choice of the arrivals starts a session: it thins the process without changing its kind or its span.
+    # A random choice of the arrivals starts a session: it thins the process without changing its
+    # kind or its span.
     starts = np.sort(stream(seed, "session_starts").choice(n, size=len(sessions), replace=False))
     think_time_s = draw_seconds(workload.multi_turn.think_time_s, n, stream(seed, "think_time"))
     think_time_s[sessions.turn == 0] = 0.0
@@ -125,13 +135,22 @@ def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) 
     inputs, owner = new_tokens, np.arange(n)
     if turns is not None:
         sessions = Sessions(columns["session_id"], columns["turn"])
-        inputs, owner = accumulated_inputs(sessions, new_tokens, columns["output_tokens"]), sessions.session_id
+        inputs, owner = (
+            accumulated_inputs(sessions, new_tokens, columns["output_tokens"]),
+            sessions.session_id,
+        )
     group, prefix_tokens = np.zeros(n, np.int64), np.zeros(1, np.int64)
     if prefix is not None:
-        group = deal(int(owner.max(initial=-1)) + 1, prefix.num_groups, stream(seed, "prefix_groups"))[owner]
-        prefix_tokens = prefix.prefix_tokens.sample(prefix.num_groups, stream(seed, "prefix_tokens"))
+        group = deal(
+            int(owner.max(initial=-1)) + 1, prefix.num_groups, stream(seed, "prefix_groups")
+        )[owner]
+        prefix_tokens = prefix.prefix_tokens.sample(
+            prefix.num_groups, stream(seed, "prefix_tokens")
+        )
         inputs = inputs + prefix_tokens[group]
-    block_size = prefix.block_size if prefix is not None else turns.block_size if turns is not None else None
+    block_size = (
+        prefix.block_size if prefix is not None else turns.block_size if turns is not None else None
+    )
     if block_size is None:
         return {"input_tokens": inputs}
     hash_ids = block_ids(inputs, owner, group, prefix_tokens, block_size)
@@ -142,11 +161,15 @@ def _clients(workload: Laws, seed: int, n: int) -> Columns:
     columns: Columns = {}
     if workload.timeout_s is not None:
         drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
-        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)  # no client gives up before it sends
+        columns["timeout_s"] = np.maximum(
+            drawn, np.finfo(float).tiny
+        )  # no client gives up before it sends
     if workload.priorities:
         weights = np.array([one.weight for one in workload.priorities])
         classes = np.array([one.priority for one in workload.priorities])
-        columns["priority"] = stream(seed, "priority").choice(classes, size=n, p=weights / weights.sum())
+        columns["priority"] = stream(seed, "priority").choice(
+            classes, size=n, p=weights / weights.sum()
+        )
     return columns
 
 
@@ -154,7 +177,9 @@ def _in_order(columns: Columns, workload: Laws, seed: int) -> Trace:
     order = np.argsort(columns["arrival_s"], kind="stable")
     rows = {name: _taken(values, order) for name, values in columns.items()}
     about = {key: text for key in ("source", "licence", "note") if (text := getattr(workload, key))}
-    return Trace(**rows, name=workload.name, metadata={"workload": workload.name, "seed": seed} | about)
+    return Trace(
+        **rows, name=workload.name, metadata={"workload": workload.name, "seed": seed} | about
+    )
 
 
 def _taken(values: Any, order: IntArray) -> Any:

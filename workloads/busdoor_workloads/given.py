@@ -1,4 +1,4 @@
-"""Checks of arguments at the public functions, so that a mistake is one sentence and not an error deep inside."""
+"""Checks of arguments at public functions: a mistake is one sentence, no deep error."""
 
 from __future__ import annotations
 

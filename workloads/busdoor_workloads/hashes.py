@@ -17,7 +17,9 @@ def flat_ids(hash_ids: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
     >>> flat_ids([(7, 8), (7,)]), flat_ids([(2**64 - 1, 8), (2**64 - 1,)])
     (array([7, 8, 7]), array([0, 1, 0]))
     """
-    return np.fromiter(chain.from_iterable(within_int64(hash_ids)), np.int64, sum(map(len, hash_ids)))
+    return np.fromiter(
+        chain.from_iterable(within_int64(hash_ids)), np.int64, sum(map(len, hash_ids))
+    )
 
 
 def within_int64(hash_ids: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
@@ -36,7 +38,7 @@ def within_int64(hash_ids: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...
 
 
 def fitting_block_size(num_ids: NDArray[np.int64], input_tokens: NDArray[np.int64]) -> int | None:
-    """Return the tokens per block with which every prompt has as many blocks as ids: a power of two if one fits.
+    """Return the tokens per block with as many blocks as ids per prompt: a power of 2 if any.
 
     Prompts without ids are ignored; None if no size fits.
 

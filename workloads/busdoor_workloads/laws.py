@@ -53,11 +53,20 @@ class Laws:
     def __post_init__(self) -> None:
         given = [law is not None for law in (self.input_tokens, self.output_tokens, self.lengths)]
         if given not in ([True, True, False], [False, False, True]):
-            raise ValueError(f"workload {self.name!r} needs input_tokens and output_tokens, or lengths instead of both")
+            raise ValueError(
+                f"workload {self.name!r} needs input_tokens and output_tokens, or lengths instead "
+                f"of both"
+            )
         if self.max_output_tokens is not None and self.max_output_factor is not None:
-            raise ValueError(f"workload {self.name!r} has max_output_tokens and max_output_factor; give one of them")
+            raise ValueError(
+                f"workload {self.name!r} has max_output_tokens and max_output_factor; give one of "
+                f"them"
+            )
         if self.multi_turn is not None and isinstance(self.arrival, ClosedLoop):
-            raise ValueError(f"workload {self.name!r} has a closed loop and multi_turn, which has its own think_time_s")
+            raise ValueError(
+                f"workload {self.name!r} has a closed loop and multi_turn, which has its own "
+                f"think_time_s"
+            )
 
     @property
     def pairs(self) -> Pairs:

@@ -37,7 +37,7 @@ def check_memory(needed_bytes: float, what: str) -> None:
 
 
 def available_bytes() -> float:
-    """Return the bytes that this process can still allocate: of the machine, its control groups and its own limit.
+    """Return the bytes this process can still allocate: machine, control groups, own limit.
 
     Infinity if the system does not report them.
     """
@@ -78,7 +78,7 @@ def _process_limit() -> Iterator[float]:
 
 
 def _control_groups() -> Iterator[float]:
-    """Return the bytes that each control group of this process leaves (version 1 or 2); file pages can be reclaimed."""
+    """Return the bytes each control group (v1 or v2) leaves; file pages can be reclaimed."""
     root = Path("/sys/fs/cgroup")
     v1, v2 = root / "memory", root
     for line in _lines(Path("/proc/self/cgroup")):
@@ -86,11 +86,13 @@ def _control_groups() -> Iterator[float]:
         if controllers == "":
             yield from _group(v2, name, "memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            yield from _group(v1, name, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _group(
+                v1, name, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            )
 
 
 def _group(mount: Path, name: str, limit: str, usage: str, cache: str) -> Iterator[float]:
-    """Return the bytes that the group and its parents leave; in a container the mount itself is the group."""
+    """Return the bytes the group and its parents leave; in a container, the mount's."""
     inside = mount / name.strip().lstrip("/")
     for folder in (inside, *inside.parents):
         if mount not in (folder, *folder.parents):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-# Similarity (difflib) below which a guess is more often wrong than right: `p90` is near `p99` (0.67), but
-# gemma-3-12b is not llama-3.2-1b (0.61), and gpt-oss-120b not opt-13b (0.53).
+# Similarity (difflib) below which a guess is more often wrong than right: `p90` is near `p99`
+# (0.67), but gemma-3-12b is not llama-3.2-1b (0.61), and gpt-oss-120b not opt-13b (0.53).
 _CUTOFF = 0.66
-_SHORTEST_PART = 3  # letters of a word that may stand for a longer name which it is a part of, as rate for request_rate
+# letters of a word that may stand for a longer name which it is a part of, as rate for request_rate
+_SHORTEST_PART = 3
 
 
 def nearest(word: object, names: Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Requests whose prompts share a beginning: conversations of several turns, and groups with a common prefix."""
+"""Requests sharing prompt beginnings: conversations of turns, groups with a prefix."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class MultiTurn:
     block_size : int, optional
         Tokens per block id; None: no ids, so that a prefix cache finds nothing.
 
-    Notes
-    -----
-    The workload's `input_tokens` are the new tokens of a turn. Its arrival process starts sessions, at the request
-    rate over the mean number of turns, so that `request_rate` stays a rate of requests.
+    Notes ----- The workload's `input_tokens` are the new tokens of a turn. Its arrival process
+    starts sessions, at the request rate over the mean number of turns, so that `request_rate` stays
+    a rate of requests.
     """
 
     turns: AnyLengths
@@ -105,7 +104,9 @@ def sessions_of(turns: IntArray, num_requests: int | None = None) -> Sessions:
     return Sessions(session_id, np.arange(len(session_id)) - first[session_id])
 
 
-def accumulated_inputs(sessions: Sessions, new_tokens: IntArray, output_tokens: IntArray) -> IntArray:
+def accumulated_inputs(
+    sessions: Sessions, new_tokens: IntArray, output_tokens: IntArray
+) -> IntArray:
     """Return each turn's whole prompt: the session so far and the turn's new tokens, shape (n,).
 
     Examples
@@ -117,7 +118,7 @@ def accumulated_inputs(sessions: Sessions, new_tokens: IntArray, output_tokens: 
 
 
 def lower_bounds_s(sessions: Sessions, start_s: FloatArray, think_time_s: FloatArray) -> FloatArray:
-    """Return the earliest arrival of each turn, as if the server answered at once, in seconds, shape (n,)."""
+    """Return each turn's earliest arrival in seconds, if answers are instant, shape (n,)."""
     return start_s[sessions.session_id] + sessions.running_total(think_time_s)
 
 
@@ -133,7 +134,11 @@ def deal(num_owners: int, num_groups: int, rng: np.random.Generator) -> IntArray
 
 
 def block_ids(
-    input_tokens: IntArray, owner: IntArray, group: IntArray, prefix_tokens: IntArray, block_size: int
+    input_tokens: IntArray,
+    owner: IntArray,
+    group: IntArray,
+    prefix_tokens: IntArray,
+    block_size: int,
 ) -> list[tuple[int, ...]]:
     """Return ids of every prompt's blocks; equal ids are equal tokens.
 
@@ -167,12 +172,20 @@ def block_ids(
     np.maximum.at(own, owner, blocks - shared[group])
     prefixes = _number(shared, 0)
     rests = _number(own, int(shared.sum()))
-    contexts = [prefixes[its_group] + rest for its_group, rest in zip(group_of.tolist(), rests, strict=True)]
-    # Slices share their numbers with the context: a long session costs one pointer per block and turn.
-    return [contexts[its][:count] for its, count in zip(owner.tolist(), blocks.tolist(), strict=True)]
+    contexts = [
+        prefixes[its_group] + rest for its_group, rest in zip(group_of.tolist(), rests, strict=True)
+    ]
+    # Slices share their numbers with the context: a long session costs one pointer per block and
+    # turn.
+    return [
+        contexts[its][:count] for its, count in zip(owner.tolist(), blocks.tolist(), strict=True)
+    ]
 
 
 def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
     """Return consecutive numbers for each, from `first` on."""
     ends = first + np.cumsum(counts)
-    return [tuple(range(end - count, end)) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
+    return [
+        tuple(range(end - count, end))
+        for end, count in zip(ends.tolist(), counts.tolist(), strict=True)
+    ]

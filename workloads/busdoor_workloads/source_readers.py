@@ -17,7 +17,8 @@ Columns = tuple[FloatArray | None, IntArray, IntArray]
 
 # Rows drawn from a published histogram before it is tabulated: p99's own error is then about 0.2 %.
 _HISTOGRAM_ROWS = 1_000_000
-# An hour of ServeGen's six 10-minute windows is long enough to see its bursts and short enough to be stationary.
+# An hour of ServeGen's six 10-minute windows is long enough to see its bursts and short enough to
+# be stationary.
 _SERVEGEN_WINDOWS = 6
 _SERVEGEN_WINDOW_S = 600.0
 
@@ -33,10 +34,13 @@ def read_mooncake(path: Path, tick_s: float = 0.0) -> Columns:
     """Read a Mooncake trace, its arrivals spread evenly over ticks of `tick_s` seconds."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = pd.DataFrame(
-            [json.loads(line) for line in lines], columns=["timestamp", "input_length", "output_length"]
+            [json.loads(line) for line in lines],
+            columns=["timestamp", "input_length", "output_length"],
         )
     spread = stream(0, "ticks").random(len(rows)) * tick_s
-    return _columns(np.sort(rows["timestamp"] / 1000 + spread), rows["input_length"], rows["output_length"])
+    return _columns(
+        np.sort(rows["timestamp"] / 1000 + spread), rows["input_length"], rows["output_length"]
+    )
 
 
 def read_vidur(path: Path) -> Columns:
@@ -69,12 +73,14 @@ def read_servegen(path: Path, model: str) -> Columns:
         places = (np.arange(_HISTOGRAM_ROWS) + 0.5) / _HISTOGRAM_ROWS
         order = np.argsort(values)
         cumulative = np.cumsum(weights[order]) / weights.sum()
-        drawn.append(values[order][np.minimum(np.searchsorted(cumulative, places), len(values) - 1)])
+        drawn.append(
+            values[order][np.minimum(np.searchsorted(cumulative, places), len(values) - 1)]
+        )
     return _columns(None, np.maximum(drawn[0], 1), np.maximum(drawn[1], 1))
 
 
 def servegen_arrivals(traces: Path, model: str) -> FloatArray:
-    """Draw the hour of a ServeGen model whose rate is nearest the mean, client by client and window by window."""
+    """Draw the ServeGen hour whose rate is nearest the mean, by client and window."""
     rows = pd.read_parquet(traces / "servegen_client_windows.parquet")
     rows = rows[rows["model"] == model]
     hour = rows["window_start_s"] // (_SERVEGEN_WINDOWS * _SERVEGEN_WINDOW_S)
@@ -86,13 +92,22 @@ def servegen_arrivals(traces: Path, model: str) -> FloatArray:
 
 
 def _client_window(row: Any, rng: np.random.Generator) -> FloatArray:
-    # Half a window again of gaps beyond the expected number, and some: bursts may need more than the mean.
+    # Half a window again of gaps beyond the expected number, and some: bursts may need more than
+    # the mean.
     n = int(2 * row.rate_rps * _SERVEGEN_WINDOW_S) + 50
-    gaps = rng.weibull(row.shape, n) if row.iat_family == "Weibull" else rng.gamma(row.shape, size=n)
+    gaps = (
+        rng.weibull(row.shape, n) if row.iat_family == "Weibull" else rng.gamma(row.shape, size=n)
+    )
     arrival_s = np.cumsum(gaps * row.scale)
-    return np.asarray(row.window_start_s + arrival_s[arrival_s < _SERVEGEN_WINDOW_S], dtype=np.float64)
+    return np.asarray(
+        row.window_start_s + arrival_s[arrival_s < _SERVEGEN_WINDOW_S], dtype=np.float64
+    )
 
 
 def _columns(arrival_s: Any, input_tokens: Any, output_tokens: Any) -> Columns:
     seconds = None if arrival_s is None else np.asarray(arrival_s, dtype=np.float64)
-    return seconds, np.asarray(input_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
+    return (
+        seconds,
+        np.asarray(input_tokens, dtype=np.int64),
+        np.asarray(output_tokens, dtype=np.int64),
+    )

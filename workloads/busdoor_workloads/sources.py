@@ -1,4 +1,4 @@
-"""The public traces of the profiles: reader, attribution, licence, and what each profile leaves out."""
+"""The profiles' public traces: reader, attribution, licence, and what is left out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Source:
     arrivals : callable, optional
         From the traces' folder to arrivals, if they are published apart from the lengths.
     bins : int
-        Bins of the input for the outputs' tables; 1 if lengths were published without their correlation.
+        Bins of the input for the outputs' tables; 1 if lengths were published without their
+        correlation.
     """
 
     name: str
@@ -64,7 +65,9 @@ class Source:
 
 
 _AZURE = "Patel et al., Splitwise, ISCA 2024; Azure/AzurePublicDataset @ b469a113 : data/{}"
-_MOONCAKE = "Qin et al., Mooncake, FAST 2025; kvcache-ai/Mooncake @ 3b5a5941 : FAST25-release/traces/{}"
+_MOONCAKE = (
+    "Qin et al., Mooncake, FAST 2025; kvcache-ai/Mooncake @ 3b5a5941 : FAST25-release/traces/{}"
+)
 _SERVEGEN = "Xiang et al., ServeGen, arXiv 2505.09999; alibaba/ServeGen @ f891d118 : data/{}"
 _NO_PREFIXES = "shared prefixes (hash_ids) are not modelled"
 
@@ -108,27 +111,32 @@ SOURCES = (
             "data/processed_traces/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv"
         ),
         licence="MIT",
-        note="the source has no arrivals: all at once unless a rate is given; totals are cut at 4,096 tokens",
+        note="the source has no arrivals: all at once unless a rate is given; totals are cut at "
+        "4,096 tokens",
     ),
     Source(
         name="sharegpt-llama31",
         read=read_simple,
         file="llmservingsim_sharegpt_llama31_8b_lengths.csv.gz",
         attribution=(
-            "LLMServingSim (Copyright 2024 CASYS Lab at KAIST); casys-kaist/LLMServingSim @ 5daddb21 : "
+            "LLMServingSim (Copyright 2024 CASYS Lab at KAIST); casys-kaist/LLMServingSim @ "
+            "5daddb21 : "
             "workloads/sharegpt-llama-3.1-8b-300-sps10.jsonl"
         ),
         licence="MIT",
-        note="300 requests filtered to answers of 512 tokens or more, so lengths hardly vary: static looks good on it",
+        note="300 requests filtered to answers of 512 tokens or more, so lengths hardly vary: "
+        "static looks good on it",
     ),
     Source(
         name="weka-agentic",
         read=read_weka,
         file="weka_kv_cache_tester_requests.parquet",
-        attribution="Weka agentic coding traces; callanjfox/kv-cache-tester @ 94f60463 : traces/trace_*.json",
+        attribution="Weka agentic coding traces; callanjfox/kv-cache-tester @ 94f60463 : "
+        "traces/trace_*.json",
         licence="Apache-2.0",
         note=(
-            "lengths of single calls, from 710 of 739 sessions; sessions, pauses and prefix reuse (96 % of tokens) are "
+            "lengths of single calls, from 710 of 739 sessions; sessions, pauses and prefix reuse "
+            "(96 % of tokens) are "
             "not modelled (see the preset agentic); all at once unless a rate is given"
         ),
     ),
@@ -141,7 +149,8 @@ SOURCES = (
         attribution=_SERVEGEN.format("language/m-large"),
         licence="Apache-2.0",
         note=(
-            "lengths are PARTIAL: 15 of 162 clients with about 37 % of the requests are missing; inputs and outputs "
+            "lengths are PARTIAL: 15 of 162 clients with about 37 % of the requests are missing; "
+            "inputs and outputs "
             "are drawn independently; arrivals are those of an hour of mean rate"
         ),
     ),
@@ -153,6 +162,7 @@ SOURCES = (
         bins=1,
         attribution=_SERVEGEN.format("reason/deepseek-r1"),
         licence="Apache-2.0",
-        note="inputs and outputs are drawn independently; arrivals are those of an hour of mean rate",
+        note="inputs and outputs are drawn independently; arrivals are those of an hour of mean "
+        "rate",
     ),
 )

@@ -33,10 +33,8 @@ def stream(seed: int, name: str) -> np.random.Generator:
     ValueError
         The seed is not a whole number of at least 0.
 
-    Notes
-    -----
-    The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams depend only on their names, not on
-    the order of the calls.
+    Notes ----- The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams
+    depend only on their names, not on the order of the calls.
 
     Examples
     --------
@@ -77,4 +75,8 @@ def replication_seed(seed: int, replication: int) -> int:
     # 63 bits fit every place a seed may be written to: JSON readers, int64 columns, TOML.
     seed = whole_number("seed", seed, at_most=_MAX_SEED)
     replication = whole_number("replication", replication)
-    return seed if replication == 0 else int(stream(seed, f"replication {replication}").integers(2**63))
+    return (
+        seed
+        if replication == 0
+        else int(stream(seed, f"replication {replication}").integers(2**63))
+    )

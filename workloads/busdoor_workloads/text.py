@@ -8,7 +8,8 @@ from pathlib import Path
 # Spreadsheets run cells that begin with these as formulas (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _SHOWN_CHARACTERS = 60  # of a value in an error sentence: enough to find it again
-# Control, format (bidirectional overrides), surrogate, private use, line and paragraph separator (Unicode, table 12).
+# Control, format (bidirectional overrides), surrogate, private use, line and paragraph separator
+# (Unicode, table 12).
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _WRITTEN_AS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
@@ -29,7 +30,7 @@ def printable(text: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for an error message: texts in quotes, long ones cut, without control characters.
+    """Return a value for an error message: quoted texts, long ones cut, no control characters.
 
     Examples
     --------
@@ -38,7 +39,9 @@ def shown(value: object) -> str:
     """
     if isinstance(value, str):
         return f'"{_cut(value)}"'
-    if isinstance(value, int) and value.bit_length() > 64 * 4:  # str() of a huge number is slow, or refused
+    if (
+        isinstance(value, int) and value.bit_length() > 64 * 4
+    ):  # str() of a huge number is slow, or refused
         return f"a number of about {value.bit_length() * 30103 // 100_000:,} digits"
     if isinstance(value, float) and value.is_integer():
         return _cut(str(int(value)))
@@ -58,7 +61,11 @@ def neutral_cell(cell: object) -> object:
     >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
     ("'=1+1", 'vllm', -1.5)
     """
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS) else cell
+    return (
+        f"'{cell}"
+        if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS)
+        else cell
+    )
 
 
 def plain_cell(cell: object) -> object:
@@ -69,7 +76,9 @@ def plain_cell(cell: object) -> object:
     >>> plain_cell("'=1+1"), plain_cell("'tis")
     ('=1+1', "'tis")
     """
-    quoted = isinstance(cell, str) and cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA_STARTS)
+    quoted = (
+        isinstance(cell, str) and cell[:1] == "'" and cell.lstrip("'").startswith(FORMULA_STARTS)
+    )
     return cell[1:] if quoted and isinstance(cell, str) else cell
 
 

@@ -15,7 +15,10 @@ from busdoor_workloads.given import instance, positive, whole_number
 from busdoor_workloads.reading.frame import frame_fields
 from busdoor_workloads.trace_check import INTEGER_COLUMNS, SECONDS_COLUMNS, check_columns
 
-_COUNTED = ("rows_dropped", "rows_clipped")  # keys of the metadata: requests that the reader left out or cut
+_COUNTED = (
+    "rows_dropped",
+    "rows_clipped",
+)  # keys of the metadata: requests that the reader left out or cut
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,8 +28,9 @@ class Trace:
     Parameters
     ----------
     arrival_s : array of float, shape (n,)
-        Seconds from the trace's start. In a closed loop and for later turns of a session this is a lower bound:
-        the request arrives when the previous one has been answered and `think_time_s` has passed.
+        Seconds from the trace's start. In a closed loop and for later turns of a session this is a
+        lower bound: the request arrives when the previous one has been answered and `think_time_s`
+        has passed.
     input_tokens, output_tokens : array of int, shape (n,)
         Prompt length, and the number of tokens that the request generates (both at least 1).
     max_output_tokens : array of int, shape (n,), optional
@@ -36,16 +40,18 @@ class Trace:
     session_id, turn : array of int, shape (n,), optional
         Conversation, and place in it (0 first). Turn k arrives after turn k-1 has been answered.
     think_time_s : array of float, shape (n,), optional
-        Seconds between the previous answer (of the session, or of the closed loop's user) and this request.
+        Seconds between the previous answer (of the session, or of the closed loop's user) and this
+        request.
     timeout_s : array of float, shape (n,), optional
         The client gives up this long after arrival; with NaN or infinity never.
     hash_ids : sequence of tuples of int, length n, optional
-        Equal ids are equal prompt blocks of `block_size` tokens; the last block may be partly filled.
-        An empty tuple shares nothing with any other request.
+        Equal ids are equal prompt blocks of `block_size` tokens; the last block may be partly
+        filled. An empty tuple shares nothing with any other request.
     block_size : int, optional
         Tokens per hash id.
     concurrency : int, optional
-        Closed loop: number of users, each of which sends its next request (in trace order) after the answer.
+        Closed loop: number of users, each of which sends its next request (in trace order) after
+        the answer.
     name : str
         Name in tables and plots.
     metadata : dict
@@ -99,20 +105,34 @@ class Trace:
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, whole_number(name, value, at_least=1))
         if not instance("name", self.name, str, "a string").isprintable():
-            raise ValueError(f"the trace's name {self.name!r} has a character that cannot be shown; use another name")
+            raise ValueError(
+                f"the trace's name {self.name!r} has a character that cannot be shown; use "
+                f"another name"
+            )
         instance("metadata", self.metadata, Mapping, "a mapping")
         if self.hash_ids is not None:
-            instance("hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request")
+            instance(
+                "hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request"
+            )
             for row in self.hash_ids:
                 instance("a row of hash_ids", row, Sized, "a list of block ids")
             if not self.block_size:
-                raise ValueError("hash_ids are given without block_size, the tokens that one id stands for")
+                raise ValueError(
+                    "hash_ids are given without block_size, the tokens that one id stands for"
+                )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Changes and assumptions of the reader, one sentence each."""
-        counts = {key: number for key, number in self.metadata.items() if key.startswith(_COUNTED) and number}
-        return (*self.metadata.get("notes", ()), *(f"{key.replace('_', ' ')}: {n:,}" for key, n in counts.items()))
+        counts = {
+            key: number
+            for key, number in self.metadata.items()
+            if key.startswith(_COUNTED) and number
+        }
+        return (
+            *self.metadata.get("notes", ()),
+            *(f"{key.replace('_', ' ')}: {n:,}" for key, n in counts.items()),
+        )
 
     @property
     def duration_s(self) -> float:
@@ -148,10 +168,12 @@ class Trace:
         return self.with_arrivals(self.arrival_s * positive("time_scale", time_scale))
 
     def at_rate(self, request_rate: float) -> Trace:
-        """Return the trace with time scaled so that `request_rate` requests arrive per second on average."""
+        """Return the trace with time scaled to `request_rate` requests per second on average."""
         request_rate = positive("request_rate", request_rate)
         if not np.isfinite(self.request_rate):
-            raise ValueError(f"{self.name} is a burst, which has no rate to scale; give it an arrival process")
+            raise ValueError(
+                f"{self.name} is a burst, which has no rate to scale; give it an arrival process"
+            )
         return self.scale_time(self.request_rate / request_rate)
 
     @classmethod
@@ -171,7 +193,8 @@ class Trace:
         frame : DataFrame
             One row per request.
         columns : mapping, optional
-            From our column name to the frame's, as in ``{"input_tokens": "prompt_len"}``; by default ours.
+            From our column name to the frame's, as in ``{"input_tokens": "prompt_len"}``; by
+            default ours.
         time_unit : {"s", "ms", "us", "ns", "datetime"}
             Unit of the arrival times; a column of datetimes needs none.
         skip_bad : bool
@@ -191,9 +214,18 @@ class Trace:
         >>> Trace.from_frame(log, columns=names).arrival_s
         array([ 0., 30.])
         """
-        return cls(**frame_fields(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name))
+        return cls(
+            **frame_fields(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name)
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame of the columns that are present."""
-        columns = ("arrival_s", "input_tokens", "output_tokens", *INTEGER_COLUMNS, *SECONDS_COLUMNS, "hash_ids")
+        columns = (
+            "arrival_s",
+            "input_tokens",
+            "output_tokens",
+            *INTEGER_COLUMNS,
+            *SECONDS_COLUMNS,
+            "hash_ids",
+        )
         return pd.DataFrame({c: getattr(self, c) for c in columns if getattr(self, c) is not None})

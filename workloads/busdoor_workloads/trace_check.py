@@ -9,23 +9,33 @@ import numpy as np
 
 from busdoor_workloads.columns import MAX_TOKENS, require
 
-INTEGER_COLUMNS = ("max_output_tokens", "priority", "session_id", "turn")  # those that a trace may lack
+INTEGER_COLUMNS = (
+    "max_output_tokens",
+    "priority",
+    "session_id",
+    "turn",
+)  # those that a trace may lack
 SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 
 
 def check_columns(fields: Mapping[str, Any]) -> None:
-    """Raise ValueError, which names the column, the row and the value, if a trace's columns are wrong.
+    """Raise ValueError with column, row and value if a trace's columns are wrong.
 
     Parameters
     ----------
     fields : mapping
         The fields of a trace by name; the columns are arrays, or None if the trace lacks them.
     """
-    arrival_s, inputs, outputs = (fields[name] for name in ("arrival_s", "input_tokens", "output_tokens"))
+    arrival_s, inputs, outputs = (
+        fields[name] for name in ("arrival_s", "input_tokens", "output_tokens")
+    )
     for column in ("input_tokens", "output_tokens", *INTEGER_COLUMNS, *SECONDS_COLUMNS, "hash_ids"):
         values = fields[column]
         if values is not None and len(values) != len(arrival_s):
-            raise ValueError(f"{column} has {len(values)} rows but arrival_s has {len(arrival_s)}; they must agree")
+            raise ValueError(
+                f"{column} has {len(values)} rows but arrival_s has {len(arrival_s)}; they must "
+                f"agree"
+            )
     require("arrival_s", arrival_s, np.isfinite(arrival_s) & (arrival_s >= 0), "0 or later")
     require("arrival_s", arrival_s, np.diff(arrival_s, prepend=0) >= 0, "in order of arrival")
     for column, tokens in (("input_tokens", inputs), ("output_tokens", outputs)):

@@ -24,7 +24,8 @@ class Workload(Laws):
     duration_s : float, optional
         Instead: generate the requests that arrive in this many seconds.
     input_tokens, output_tokens : Lengths, table or int
-        The two laws, independent of each other. In a session or after a shared prefix, the input is the new tokens.
+        The two laws, independent of each other. In a session or after a shared prefix, the input is
+        the new tokens.
     lengths : Pairs or table
         Instead of the two: a joint law.
     arrival : Arrivals, table or float
@@ -38,11 +39,13 @@ class Workload(Laws):
     max_output_tokens : int, optional
         The client's cap; longer answers stop there.
     max_output_factor : float, optional
-        Instead: the cap is this multiple of the answer's length, rounded up (1: the client knows it).
+        Instead: the cap is this multiple of the answer's length, rounded up (1: the client knows
+        it).
     priorities : list of PriorityClass or tables
         Classes, drawn independently for each request.
     source, licence, note : str
-        Source and terms of the numbers, and what the workload leaves out; kept in the trace's metadata.
+        Source and terms of the numbers, and what the workload leaves out; kept in the trace's
+        metadata.
 
     Raises
     ------
@@ -62,15 +65,19 @@ class Workload(Laws):
     def at_rate(self, request_rate: float) -> Workload:
         """Return the workload with arrivals at `request_rate` requests per second on average.
 
-        A parametric process keeps its shape; a burst, a closed loop and a process fitted to a trace become Poisson.
+        A parametric process keeps its shape; a burst, a closed loop and a process fitted to a trace
+        become Poisson.
         """
         if not (isinstance(request_rate, Real) and request_rate > 0):
             raise ValueError(
-                f"request_rate is {request_rate!r}; it must be a number of requests per second, more than 0"
+                f"request_rate is {request_rate!r}; it must be a number of requests per second, "
+                f"more than 0"
             )
         return replace(self, arrival=self.arrival.at_rate(request_rate))
 
-    def generate(self, seed: int = 0, *, num_requests: int | None = None, request_rate: float | None = None) -> Trace:
+    def generate(
+        self, seed: int = 0, *, num_requests: int | None = None, request_rate: float | None = None
+    ) -> Trace:
         """Draw a trace.
 
         Parameters
@@ -80,7 +87,8 @@ class Workload(Laws):
         num_requests : int, optional
             Number of requests; by default the workload's own, or those of its `duration_s`.
         request_rate : float, optional
-            Requests per second, as by `at_rate`; by default the workload's own. The lengths do not change.
+            Requests per second, as by `at_rate`; by default the workload's own. The lengths do not
+            change.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Fit the shipped profiles to the public traces: `python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]`."""
+"""Fit profiles: `python -m busdoor_workloads.write_profiles TRACE_DIR [OUT_DIR]`."""
 
 from __future__ import annotations
 

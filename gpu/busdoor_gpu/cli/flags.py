@@ -18,20 +18,22 @@ class MachineFlags:
     Parameters
     ----------
     backend
-        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch without a GPU.
+        triton: our kernels, on a GPU; torch: plain PyTorch, anywhere; by default triton, or torch
+        without a GPU.
     model
-        Model of the catalogue, tiny-llama, tiny-qwen2, tiny-qwen3, or the folder of a checkpoint; by default the
-        configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
+        Model of the catalogue, tiny-llama, tiny-qwen2, tiny-qwen3, or the folder of a checkpoint;
+        by default the configuration's, else llama-3.1-8b on a GPU and tiny-llama on a CPU.
     device
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
         Format of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
     clock
-        wall: real seconds; cpu: this process's processor time, which a busy machine does not lengthen; paced: processor
-        time scaled by a reference computation beside every iteration, for shared cores. By default wall; for twin on a
-        CPU paced.
+        wall: real seconds; cpu: this process's processor time, which a busy machine does not
+        lengthen; paced: processor time scaled by a reference computation beside every iteration,
+        for shared cores. By default wall; for twin on a CPU paced.
     lookahead
-        0: the next batch is scheduled when the previous one has ended; by default while it still runs.
+        0: the next batch is scheduled when the previous one has ended; by default while it still
+        runs.
     eager
         Run without CUDA graphs.
     """
@@ -64,7 +66,8 @@ class GridFlags:
     max_model_len
         Longest request; by default 8192 on a GPU, 512 on a CPU.
     num_blocks
-        KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the batch can fill.
+        KV blocks of 16 tokens; by default as many as the GPU has room for, on a CPU as many as the
+        batch can fill.
     """
 
     max_num_seqs: int | None = None

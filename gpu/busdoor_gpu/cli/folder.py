@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def broken_off(error: ReplayError, remark: str) -> int:
-    """Report what was kept of a replay that stopped early; return the exit code of an interruption."""
+    """Report what was kept of an early-stopped replay; return an interruption's exit code."""
     from busdoor.cli.output import note
     from busdoor.core.interrupt import exit_code
 
@@ -25,7 +25,7 @@ def broken_off(error: ReplayError, remark: str) -> int:
 
 
 def places(settled: Config, part: Path) -> dict[str, Path]:
-    """Return the folder of each policy: the study's own for one policy; for several, replay.json lists those done."""
+    """Return each policy's folder: the study's for one; of several, those in replay.json."""
     from busdoor.core.study_paths import folder_names
 
     labels = [policy.label for policy in settled.policies]

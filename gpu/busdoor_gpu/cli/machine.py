@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from busdoor_gpu.twin.grid import GridLimits
 
 _BLOCK_SIZE = 16  # vLLM's, as everywhere
-# Defaults: on a GPU vLLM's max_num_seqs and max_num_batched_tokens (server on an H100, `busdoor.catalog.memory`), on a
-# CPU what a tiny model computes in tens of milliseconds.
+# Defaults: on a GPU vLLM's max_num_seqs and max_num_batched_tokens (server on an H100,
+# `busdoor.catalog.memory`), on a CPU what a tiny model computes in tens of milliseconds.
 _GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "max_model_len": 8192}
 _CPU_LIMITS = {"max_num_seqs": 16, "max_num_batched_tokens": 256, "max_model_len": 512}
 
 
 def place_of(machine: MachineFlags, configured: ModelConfig | None = None) -> Place:
-    """Return the device, backend and model of flags; `configured` is the model where no flag gives one.
+    """Return the device, backend and model of flags; `configured` is the model without a flag.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def place_of(machine: MachineFlags, configured: ModelConfig | None = None) -> Pl
 
 
 def settle_machine(place: Place, grid: GridFlags, seed: int) -> tuple[Model, Backend, GridLimits]:
-    """Settle the grid's bounds, check that they fit the machine's memory, and load model and backend.
+    """Settle the grid's bounds, check that they fit the memory, and load model and backend.
 
     Raises
     ------
@@ -50,7 +50,9 @@ def settle_machine(place: Place, grid: GridFlags, seed: int) -> tuple[Model, Bac
     from busdoor_gpu.engine.kv_memory import measure_num_blocks
 
     limits = grid_limits(place, grid)
-    place.check(Sizes(limits.num_blocks, limits.block_size, limits.max_num_seqs, limits.max_model_len))
+    place.check(
+        Sizes(limits.num_blocks, limits.block_size, limits.max_num_seqs, limits.max_model_len)
+    )
     model, backend = place.load(seed)
     if grid.num_blocks is None and place.on_gpu:
         blocks = measure_num_blocks(model, backend, limits.block_size, limits.max_model_len)
@@ -59,9 +61,10 @@ def settle_machine(place: Place, grid: GridFlags, seed: int) -> tuple[Model, Bac
 
 
 def grid_limits(place: Place, grid: GridFlags) -> GridLimits:
-    """Return the grid's bounds: as requested, else the device's defaults, and never beyond the model.
+    """Return the grid's bounds: as requested, else the device's defaults, within the model.
 
-    By default there are as many blocks as the largest batch can fill; on a GPU they are measured later.
+    By default there are as many blocks as the largest batch can fill; on a GPU they are measured
+    later.
     """
     from busdoor.cli.flags import values
     from busdoor_gpu.engine.passes import PASS_TOKENS
@@ -72,7 +75,9 @@ def grid_limits(place: Place, grid: GridFlags) -> GridLimits:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be 1 or more")
     defaults = _GPU_LIMITS if place.on_gpu else _CPU_LIMITS
     bounds = {name: getattr(grid, name) or default for name, default in defaults.items()}
-    bounds["max_model_len"] = min(bounds["max_model_len"], place.config.shape.max_position_embeddings)
+    bounds["max_model_len"] = min(
+        bounds["max_model_len"], place.config.shape.max_position_embeddings
+    )
     filled = -(-bounds["max_model_len"] // _BLOCK_SIZE) * bounds["max_num_seqs"]
     prompts = min(PASS_TOKENS, bounds["max_num_seqs"] * bounds["max_model_len"] // 2)
     return GridLimits(

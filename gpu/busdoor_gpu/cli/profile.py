@@ -19,8 +19,9 @@ def profile(
 ) -> int:
     """Measure iterations of many shapes on this machine, for `busdoor calibrate`.
 
-    Decodes over batch and context (equal and skewed), prefill over chunk and prior context, and both together. The
-    folder has iterations (with device_s, host_s and cell) and meta.json, in the simulator's format.
+    Decodes over batch and context (equal and skewed), prefill over chunk and prior context, and
+    both together. The folder has iterations (with device_s, host_s and cell) and meta.json, in the
+    simulator's format.
 
     Parameters
     ----------
@@ -66,6 +67,9 @@ def profile(
         write_result(result, study.part)
         folder = study.publish()
     measured = result.iterations["cell"]
-    print(f"{len(measured):,} iterations of {measured.nunique()} of {result.meta['num_cells']} designed shapes")
+    print(
+        f"{len(measured):,} iterations of {measured.nunique()} of {result.meta['num_cells']} "
+        f"designed shapes"
+    )
     print(f"Result: {folder}")
     return 0

@@ -42,10 +42,10 @@ def replay(
 ) -> int:
     """Serve a trace on this machine, and write what happened in the simulator's format.
 
-    Prompts are random tokens of the trace's lengths, answers have the trace's lengths, and the weights are random
-    unless the model is a checkpoint's folder, because times do not depend on the text. The folder has
-    requests.csv, iterations (with device_s and host_s), stays, summary.json and meta.json; with several policies, a
-    folder for each.
+    Prompts are random tokens of the trace's lengths, answers have the trace's lengths, and the
+    weights are random unless the model is a checkpoint's folder, because times do not depend on the
+    text. The folder has requests.csv, iterations (with device_s and host_s), stays, summary.json
+    and meta.json; with several policies, a folder for each.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def replay(
     time_scale
         Stretch the trace's time: 2 halves the rate.
     concurrency
-        Closed loop: this many users, each of which sends its next request when the last one is answered.
+        Closed loop: this many users, each of which sends its next request when the last one is
+        answered.
     num_requests
         Number of requests to take from the start of the trace.
     seed
@@ -76,9 +77,16 @@ def replay(
 
     place = place_of(machine, _configured_model(config) if machine.model is None else None)
     settled = _configured(
-        config, place.config.shape, policy=policy, workload=trace, rate=rate, num_requests=num_requests, seed=seed,
-        reading=reading, lookahead=machine.lookahead,
-    )  # fmt: skip
+        config,
+        place.config.shape,
+        policy=policy,
+        workload=trace,
+        rate=rate,
+        num_requests=num_requests,
+        seed=seed,
+        reading=reading,
+        lookahead=machine.lookahead,
+    )
     served = _served(settled, time_scale, concurrency)
     _check_memory(settled, served, place)
     options: dict[str, Any] = {
@@ -148,7 +156,9 @@ def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
     tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
     settled = configured(config, tables, {"policy": "vllm", "lookahead": 1})
     if settled.cluster is not None:
-        raise ValueError("[cluster]: a replay runs on one server, this machine; leave the table out")
+        raise ValueError(
+            "[cluster]: a replay runs on one server, this machine; leave the table out"
+        )
     return settled
 
 
@@ -160,7 +170,10 @@ def _served(settled: Config, time_scale: float | None, concurrency: int | None) 
     trace = settled.workload.trace(settled.seed)
     for flag, value in {"--time-scale": time_scale, "--concurrency": concurrency}.items():
         if value is not None and not 0 < value < inf:
-            raise ValueError(f"{flag} is {value}; it must be more than 0" + (", and finite" if value == inf else ""))
+            raise ValueError(
+                f"{flag} is {value}; it must be more than 0"
+                + (", and finite" if value == inf else "")
+            )
     if time_scale is not None:
         trace = trace.with_arrivals(trace.arrival_s * time_scale)
     if concurrency is not None:
@@ -169,7 +182,7 @@ def _served(settled: Config, time_scale: float | None, concurrency: int | None) 
 
 
 def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
-    """Raise ValueError if a replay on a CPU, or with the configuration's blocks, does not fit the machine's memory."""
+    """Raise ValueError if a CPU replay, or the configuration's blocks, exceed the memory."""
     from busdoor.config.limits import limits_for
     from busdoor_gpu.engine.footprint import sizes_of
     from busdoor_gpu.engine.kv_memory import NOT_MEASURED
@@ -186,7 +199,7 @@ def _check_memory(settled: Config, trace: Trace, place: Place) -> None:
 
 
 def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tuple[Limits, bool]:
-    """Return the limits, with KV memory as configured or else as measured on the GPU, and whether it was measured."""
+    """Return the limits, KV memory as configured or measured, and whether it was measured."""
     from dataclasses import replace
 
     from busdoor.config.limits import limits_for
@@ -201,7 +214,7 @@ def _limits(settled: Config, trace: Trace, model: Model, backend: Backend) -> tu
 
 
 def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> Policy:
-    """Build the policy; one without pages leaves one block free per slot, since a range may begin inside a block."""
+    """Build the policy; one without pages leaves a block free per slot, for ranges' starts."""
     from dataclasses import replace
 
     from busdoor.kv.paged import PagedKV
@@ -209,7 +222,9 @@ def _build(table: PolicyTable, limits: Limits, trace: Trace, measured: bool) -> 
     table, kv = table.capped(limits.max_output_tokens), limits.kv
     policy = table.build(kv, trace)
     if measured and not isinstance(getattr(policy, "kv", None), PagedKV):
-        policy = table.build(replace(kv, num_blocks=max(1, kv.num_blocks - policy.num_slots)), trace)
+        policy = table.build(
+            replace(kv, num_blocks=max(1, kv.num_blocks - policy.num_slots)), trace
+        )
     return policy
 
 

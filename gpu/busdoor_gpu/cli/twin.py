@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _BROKEN_OFF = "broken_off"
 _PAGE = "report.html"
-_FEW = 50  # requests: with fewer, a 99th percentile is the largest value, and static batches are only two or three
+# requests: with fewer, a 99th percentile is the largest value, and static batches are only two or
+# three
+_FEW = 50
 
 
 def twin(
@@ -34,11 +36,13 @@ def twin(
 ) -> int:
     """Calibrate the simulator to this machine, or to a server by its address, and report its errors.
 
-    Measures a grid of iterations, fits the step time to it, replays held-out traces (a burst, and open arrivals at
-    several loads, under continuous batching and, if it can keep up, static batching), and compares the simulator with
-    these runs. The folder gets the profile, calibration.toml for --step-time, the runs, their validation and
-    report.html. After an interruption the same command with its folder as --out continues where it stopped. With --url
-    a server is measured instead: at some rates to calibrate, at others to check what was predicted before.
+    Measures a grid of iterations, fits the step time to it, replays held-out traces (a burst, and
+    open arrivals at several loads, under continuous batching and, if it can keep up, static
+    batching), and compares the simulator with these runs. The folder gets the profile,
+    calibration.toml for --step-time, the runs, their validation and report.html. After an
+    interruption the same command with its folder as --out continues where it stopped. With --url a
+    server is measured instead: at some rates to calibrate, at others to check what was predicted
+    before.
 
     Parameters
     ----------
@@ -69,7 +73,8 @@ def twin(
     folder = resumed_folder(out, "twin", SETTINGS, overwrite)
     with locked(folder), output(json) as answer:
         try:
-            # Measured memory may differ by a block between calls; a twin continues with the blocks that it had.
+            # Measured memory may differ by a block between calls; a twin continues with the blocks
+            # that it had.
             if grid.num_blocks is None:
                 grid = replace(grid, num_blocks=claimed(folder).get("num_blocks"))
             loaded, kernels, limits = settle_machine(place, grid, seed)
@@ -96,7 +101,8 @@ def _broken_off(error: ReplayError, folder: Path) -> int:
     kept = error.result.save(folder / _BROKEN_OFF, overwrite=True)
     return broken_off(
         error,
-        f"complete steps are in {folder}, what was measured of this one is in {kept}; the same command with "
+        f"complete steps are in {folder}, what was measured of this one is in {kept}; the same "
+        f"command with "
         f"--out {folder} continues",
     )
 
@@ -131,5 +137,8 @@ def _print(folder: Path, calibration: Calibration, validation: Validation) -> No
     print_validation(validation)
     fewest = min(len(run.measured.requests) for run in validation.runs)
     if fewest < _FEW:
-        print(f"A run has only {fewest} requests, too few for 99th percentiles and gains; give a larger --budget.")
+        print(
+            f"A run has only {fewest} requests, too few for 99th percentiles and gains; give a "
+            f"larger --budget."
+        )
     print(f"Calibration: {folder / CALIBRATION}   Report: {folder / _PAGE}")

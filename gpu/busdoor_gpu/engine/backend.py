@@ -1,4 +1,4 @@
-"""The two backends: our Triton kernels, or their plain PyTorch references, behind the same signatures."""
+"""The two backends: Triton kernels or PyTorch references, behind the same signatures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 BackendName = Literal["triton", "torch"]
 Op = Callable[..., Any]
-_MODULES = {"prepare_step": "step_inputs", "commit_step": "step_inputs", "plan_decode": "decode_plan"}
+_MODULES = {
+    "prepare_step": "step_inputs",
+    "commit_step": "step_inputs",
+    "plan_decode": "decode_plan",
+}
 
 
 @dataclass(frozen=True)
@@ -52,5 +56,8 @@ def load_backend(name: BackendName) -> Backend:
             ) from error
     suffix = "_reference" if name == "torch" else ""
     ops = [field.name for field in fields(Backend) if field.name != "name"]
-    found = {op: getattr(import_module(f"busdoor_gpu.kernels.{_MODULES.get(op, op)}"), op + suffix) for op in ops}
+    found = {
+        op: getattr(import_module(f"busdoor_gpu.kernels.{_MODULES.get(op, op)}"), op + suffix)
+        for op in ops
+    }
     return Backend(**found, name=name)

@@ -36,7 +36,9 @@ def changes_of(step: Step, table: SlotTable, kept: Iterable[Request], vocab_size
     return np.concatenate(places).astype(np.int32), np.concatenate(values).astype(np.int32)
 
 
-def _parts(step: Step, table: SlotTable, kept: set[Request], vocab_size: int) -> Iterator[tuple[Ints, Ints]]:
+def _parts(
+    step: Step, table: SlotTable, kept: set[Request], vocab_size: int
+) -> Iterator[tuple[Ints, Ints]]:
     if step.entered:
         requests, *columns = zip(*step.entered, strict=True)
         slots, cached, known = (np.array(column) for column in columns)
@@ -53,4 +55,7 @@ def _parts(step: Step, table: SlotTable, kept: set[Request], vocab_size: int) ->
         yield slots + table.num_padding.storage_offset(), padding
     if step.blocks:
         slots, index, blocks = np.array(step.blocks).T
-        yield table.block_table.storage_offset() + slots * table.block_table.stride(0) + index, blocks
+        yield (
+            table.block_table.storage_offset() + slots * table.block_table.stride(0) + index,
+            blocks,
+        )

@@ -61,8 +61,12 @@ def _driver(index: int) -> dict[str, Any]:
         kinds = {"sm": pynvml.NVML_CLOCK_SM, "memory": pynvml.NVML_CLOCK_MEM}
         return {
             "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "clock_mhz": {name: pynvml.nvmlDeviceGetClockInfo(handle, kind) for name, kind in kinds.items()},
-            "max_clock_mhz": {name: pynvml.nvmlDeviceGetMaxClockInfo(handle, kind) for name, kind in kinds.items()},
+            "clock_mhz": {
+                name: pynvml.nvmlDeviceGetClockInfo(handle, kind) for name, kind in kinds.items()
+            },
+            "max_clock_mhz": {
+                name: pynvml.nvmlDeviceGetMaxClockInfo(handle, kind) for name, kind in kinds.items()
+            },
             "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
         }
     except pynvml.NVMLError as error:
@@ -75,5 +79,7 @@ def git_commit() -> str | None:
     """Return the commit of the source that runs; None outside a repository."""
     with suppress(OSError, subprocess.SubprocessError):
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     return None

@@ -52,7 +52,9 @@ class DeviceStep:
         backend.plan_decode(self.decode_plan, inputs.seq_lens)
 
         def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return backend.paged_decode(query, k, v, inputs.block_table, inputs.seq_lens, self.decode_plan)  # type: ignore[no-any-return]
+            return backend.paged_decode(
+                query, k, v, inputs.block_table, inputs.seq_lens, self.decode_plan
+            )  # type: ignore[no-any-return]
 
         sampled = self.model.forward(backend, inputs, self.caches, attend)
         backend.commit_step(self.table, slots, query_starts, sampled)
@@ -75,4 +77,6 @@ class DeviceStep:
             return backend.paged_prefill(query, k, v, inputs.block_table, lens, starts, rows.plan)  # type: ignore[no-any-return]
 
         sampled = self.model.forward(backend, inputs, self.caches, attend, rows.last)
-        backend.commit_step(self.table, rows.slots[: rows.last.shape[0]], rows.wanted_starts, sampled)
+        backend.commit_step(
+            self.table, rows.slots[: rows.last.shape[0]], rows.wanted_starts, sampled
+        )

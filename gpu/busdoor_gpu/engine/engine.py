@@ -1,4 +1,4 @@
-"""The engine: a model, its paged KV cache and its slot table on one device; it runs a policy's batches."""
+"""The engine: a model, paged KV cache and slot table on a device; runs policy batches."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
 from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
-_REHEARSED = 4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
+_REHEARSED = (
+    4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
+)
 
 
 class Engine:
     """Runs a policy's batches on a model.
 
-    `submit` queues a batch, `finish` waits for it. On a GPU the next batch may be submitted while the previous one
-    still runs: tokens are fed back on the device, so the host does not need them. On a CPU, which computes in the
-    caller's thread, `finish` computes the step.
+    `submit` queues a batch, `finish` waits for it. On a GPU the next batch may be submitted while
+    the previous one still runs: tokens are fed back on the device, so the host does not need them.
+    On a CPU, which computes in the caller's thread, `finish` computes the step.
 
     Parameters
     ----------
@@ -85,21 +87,35 @@ class Engine:
         shape, device, num_slots = model.config.shape, model.device, policy.num_slots
         positions = model.rope.shape[0]
         if row_tokens > positions:
-            raise EngineError(f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings {positions}")
+            raise EngineError(
+                f"rows of {row_tokens} tokens exceed {shape.name}'s max_position_embeddings "
+                f"{positions}"
+            )
         self.model, self.policy, self.backend = model, policy, backend
         check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
         self.slots = Slots(policy, row_tokens)
         self.num_blocks, self.block_size = self.slots.source.num_blocks, self.slots.block_size
         self.table = guarded(SlotTable.allocate, num_slots, row_tokens + 1, self.block_size, device)
-        cache = (self.num_blocks, shape.num_key_value_heads, self.block_size, shape.head_dim, model.dtype, device)
+        cache = (
+            self.num_blocks,
+            shape.num_key_value_heads,
+            self.block_size,
+            shape.head_dim,
+            model.dtype,
+            device,
+        )
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
         heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim)
         decode_plan = guarded(DecodePlan.allocate, num_slots, *heads, device)
         self._group = shape.num_attention_heads // shape.num_key_value_heads
         self._max_tokens: int | None = getattr(policy, "max_num_batched_tokens", None)
-        longest = max(PASS_TOKENS, row_tokens, num_slots)  # a row longer than a pass has a pass of its own
+        longest = max(
+            PASS_TOKENS, row_tokens, num_slots
+        )  # a row longer than a pass has a pass of its own
         self._inputs = guarded(StepInputs.allocate, longest, num_slots + 1, self.table)
-        self._upload = guarded(Upload, device, sum(padded_lengths(num_slots + ALIGNED, longest, self._group)))
+        self._upload = guarded(
+            Upload, device, sum(padded_lengths(num_slots + ALIGNED, longest, self._group))
+        )
         self._step = DeviceStep(model, backend, self.table, self.caches, decode_plan)
         self._asynchronous = device.type == "cuda"
         self._keep = keep_outputs
@@ -127,7 +143,7 @@ class Engine:
 
     @property
     def mixed_graph_sizes(self) -> list[int]:
-        """Numbers of tokens that steps with a prefill are padded to; a larger step is launched kernel by kernel."""
+        """Token counts that steps with a prefill are padded to; larger ones launch by kernel."""
         return self._graphs.mixed_sizes if self._graphs is not None else []
 
     def submit(self, batch: Batch) -> Running:
@@ -138,7 +154,7 @@ class Engine:
         return running
 
     def finish(self, running: Running) -> tuple[float, float]:
-        """Wait for a step; return its seconds on the device, and the seconds that the host waited."""
+        """Wait for a step; return its seconds on the device, and those the host waited."""
         if self._asynchronous:
             return guarded(self._wait, running)
         start_s = time.process_time()
@@ -157,7 +173,7 @@ class Engine:
 
     @torch.inference_mode()
     def _rehearse(self) -> None:
-        """Run padding through the shapes that steps may have, so that nothing compiles, loads or grows later.
+        """Run padding through all possible step shapes: nothing compiles, loads or grows later.
 
         In the middle of a run that time would count as the step's.
         """
@@ -167,7 +183,9 @@ class Engine:
             tokens = 1
             while rows * tokens <= most:
                 nothing = np.zeros(rows, dtype=np.int32)  # written over the zeros of an empty table
-                self._run_passes(Step.of_padding(rows, tokens), (np.arange(rows, dtype=np.int32), nothing))
+                self._run_passes(
+                    Step.of_padding(rows, tokens), (np.arange(rows, dtype=np.int32), nothing)
+                )
                 tokens *= _REHEARSED
             rows *= _REHEARSED
         if self.model.device.type == "cuda":
@@ -209,7 +227,7 @@ class Engine:
                 self._step.mixed(rows, inputs)
 
     def _send(self, arrays: list[Ints], changes: Changes) -> list[torch.Tensor]:
-        """Send arrays and changes in one copy, and write the changes; only more than fit it have copies before it."""
+        """Send arrays and changes in one copy, and write changes; what exceeds it goes before."""
         places, values = changes
         room = self._upload.room(arrays)
         while len(places) > room:
@@ -225,7 +243,7 @@ class Engine:
 
     @torch.inference_mode()
     def _update(self, step: Step) -> Changes:
-        """Keep the tokens of requests that leave, bring back those that return; return the changes to send."""
+        """Keep the tokens of leaving requests, restore those that return; return the changes."""
         table = self.table
         for request, slot, comes_back in step.left:
             if comes_back:

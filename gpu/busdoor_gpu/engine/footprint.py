@@ -1,4 +1,4 @@
-"""Memory of an engine: weights, KV cache and slots, counted and checked before anything is allocated."""
+"""An engine's memory: weights, KV cache, slots, counted before anything is allocated."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from busdoor_gpu.engine.model_config import ModelConfig
 from busdoor_workloads.memory_check import GIB, check_memory
 
 _INT32, _FLOAT32 = 4, 4
-_SLOT_COUNTS = 2  # integers of a slot beside its tokens and its blocks: tokens computed, tokens known
-# Bytes of Python objects, by tracemalloc on Python 3.12: 370 per slot in a profile's grid, 36 per block in a list.
+_SLOT_COUNTS = (
+    2  # integers of a slot beside its tokens and its blocks: tokens computed, tokens known
+)
+# Bytes of Python objects, by tracemalloc on Python 3.12: 370 per slot in a profile's grid, 36 per
+# block in a list.
 _HOST_SLOT_BYTES, _HOST_BLOCK_BYTES = 400, 40
 
 
@@ -35,8 +38,10 @@ class Sizes:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of the slot table, tokens, block table and counts of each slot, and of a step's own block table."""
-        width = self.row_tokens + 1 + 2 * -(-(self.row_tokens + 1) // self.block_size) + _SLOT_COUNTS
+        """Bytes of slot table, tokens, block table and counts by slot, and a step's own table."""
+        width = (
+            self.row_tokens + 1 + 2 * -(-(self.row_tokens + 1) // self.block_size) + _SLOT_COUNTS
+        )
         return self.num_slots * width * _INT32
 
     @property
@@ -81,7 +86,14 @@ def block_bytes(config: ModelConfig, dtype: torch.dtype, block_size: int) -> int
     8192
     """
     shape = config.shape
-    return 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * block_size * dtype.itemsize
+    return (
+        2
+        * shape.num_hidden_layers
+        * shape.num_key_value_heads
+        * shape.head_dim
+        * block_size
+        * dtype.itemsize
+    )
 
 
 def check_weights(config: ModelConfig, dtype: torch.dtype) -> None:
@@ -90,21 +102,31 @@ def check_weights(config: ModelConfig, dtype: torch.dtype) -> None:
 
 
 def check_engine(
-    config: ModelConfig, dtype: torch.dtype, device: torch.device, sizes: Sizes, loaded: bool = False
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    sizes: Sizes,
+    loaded: bool = False,
 ) -> None:
-    """Raise ValueError if an engine and (unless it is loaded) its model do not fit the machine's memory.
+    """Raise ValueError if an engine and (unless loaded) its model do not fit the memory.
 
-    With a GPU the machine holds only the records of slots and blocks; the GPU's own memory is measured later.
+    With a GPU the machine holds only the records of slots and blocks; the GPU's own memory is
+    measured later.
     """
     if device.type != "cpu":
         needed = sizes.host_slot_bytes + sizes.host_block_bytes
-        check_memory(needed, f"a record of {sizes.num_slots:,} slots and {sizes.num_blocks:,} KV blocks")
+        check_memory(
+            needed, f"a record of {sizes.num_slots:,} slots and {sizes.num_blocks:,} KV blocks"
+        )
         return
     weights = 0 if loaded else weight_bytes(config, dtype)
     cache = sizes.num_blocks * block_bytes(config, dtype, sizes.block_size) + sizes.host_block_bytes
     slots = sizes.slot_bytes + sizes.host_slot_bytes
     parts = [] if loaded else [f"weights {_gib(weights)}"]
-    parts += [f"KV {_gib(cache)} for {sizes.num_blocks:,} blocks", f"{_gib(slots)} for {sizes.num_slots:,} slots"]
+    parts += [
+        f"KV {_gib(cache)} for {sizes.num_blocks:,} blocks",
+        f"{_gib(slots)} for {sizes.num_slots:,} slots",
+    ]
     check_memory(weights + cache + slots, f"{config.shape.name} on the CPU ({', '.join(parts)})")
 
 

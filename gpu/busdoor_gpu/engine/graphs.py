@@ -15,16 +15,18 @@ from busdoor_gpu.engine.slots import Step
 from busdoor_gpu.engine.upload import Ints, Upload
 from busdoor_gpu.kernels.slot_table import StepInputs
 
-_LARGEST = 512  # decodes, as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
-# Tokens of a mixed step. A step above the largest computes for longer than its launch takes, kernel by kernel: 2,048
-# tokens are 45 ms of an H100 with 8B weights, a launch is 10 to 20 ms (references/gpu-next 3.1).
+# decodes, as vLLM's max_cudagraph_capture_size: beyond it a launch is short beside the work
+_LARGEST = 512
+# Tokens of a mixed step. A step above the largest computes for longer than its launch takes, kernel
+# by kernel: 2,048 tokens are 45 ms of an H100 with 8B weights, a launch is 10 to 20 ms
+# (references/gpu-next 3.1).
 _MIXED = (32, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536, 2048)
 # Rows of a mixed step: each row that is not there is an empty program per KV head and layer.
 _ROWS = (32, 128)
 
 
 def graph_sizes(most: int) -> list[int]:
-    """Return the batch sizes to capture, as vLLM chooses them: 1, 2, 4, then every 8th up to 256, then every 16th.
+    """Return the batch sizes vLLM captures: 1, 2, 4, every 8th up to 256, then every 16th.
 
     Examples
     --------
@@ -56,8 +58,8 @@ class Key(NamedTuple):
 class StepGraphs:
     """Captures steps at each size, and replays the smallest graph that holds a step.
 
-    What changes from step to step is read at fixed addresses on the device: the rows from the buffer of `Upload`, the
-    rest from the slot table. Padding has slot -1 and writes nothing.
+    What changes from step to step is read at fixed addresses on the device: the rows from the
+    buffer of `Upload`, the rest from the slot table. Padding has slot -1 and writes nothing.
 
     Parameters
     ----------
@@ -93,7 +95,9 @@ class StepGraphs:
         self.decode_sizes = graph_sizes(min(num_slots, _LARGEST))
         self.mixed_sizes = mixed_graph_sizes(max_tokens)
         self._row_sizes = [*(rows for rows in _ROWS if rows < num_slots), num_slots]
-        self._starts = torch.arange(self.decode_sizes[-1] + 1, dtype=torch.int32, device=inputs.seq_lens.device)
+        self._starts = torch.arange(
+            self.decode_sizes[-1] + 1, dtype=torch.int32, device=inputs.seq_lens.device
+        )
         self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         with torch.inference_mode():
             for key in self._keys():
@@ -105,7 +109,9 @@ class StepGraphs:
             Key(rows, tokens)
             for tokens in self.mixed_sizes
             for fewer, rows in zip([0, *self._row_sizes], self._row_sizes, strict=False)
-            if fewer < tokens  # a step has a token per row, so that fewer rows hold all that has so few tokens
+            if fewer
+            # a step has a token per row, so that fewer rows hold all that has so few tokens
+            < tokens
         ]
         return [*reversed(mixed), *map(Key, reversed(self.decode_sizes))]
 
@@ -134,7 +140,11 @@ class StepGraphs:
 
     def find(self, step: Step) -> Key | None:
         """Return the smallest graph that holds a step; None if none does."""
-        sizes, size = (self.decode_sizes, len(step.slots)) if step.decodes else (self.mixed_sizes, sum(step.num_tokens))
+        sizes, size = (
+            (self.decode_sizes, len(step.slots))
+            if step.decodes
+            else (self.mixed_sizes, sum(step.num_tokens))
+        )
         if size > sizes[-1]:
             return None
         padded = sizes[bisect_left(sizes, size)]

@@ -14,11 +14,18 @@ from busdoor_gpu.kernels.paged_prefill import plan_prefill
 from busdoor_gpu.kernels.slot_table import StepInputs
 
 NOT_MEASURED = "KV memory can be measured on a GPU only; give [kv] num_blocks in the configuration"
-_GRAPH_BYTES = 2**30  # left for CUDA graphs and their workspaces, which are captured later (vLLM logs 0.5-1 GiB for 8B)
+_GRAPH_BYTES = (
+    2**30
+    # left for CUDA graphs and their workspaces, which are captured later (vLLM logs 0.5-1 GiB for 8B)
+)
 
 
 def measure_num_blocks(
-    model: Model, backend: Backend, block_size: int, max_model_len: int, gpu_memory_utilization: float = 0.9
+    model: Model,
+    backend: Backend,
+    block_size: int,
+    max_model_len: int,
+    gpu_memory_utilization: float = 0.9,
 ) -> int:
     """Run the largest possible forward pass, and divide the memory that it leaves into blocks.
 
@@ -50,8 +57,10 @@ def measure_num_blocks(
     each = block_bytes(model.config, model.dtype, block_size)
     if left < each:
         raise EngineError(
-            f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB are weights and "
-            f"activations and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; use a larger GPU, or "
+            f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB "
+            f"are weights and "
+            f"activations and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; "
+            f"use a larger GPU, or "
             f"raise gpu_memory_utilization"
         )
     return left // each
@@ -62,13 +71,17 @@ def _largest_pass(model: Model, backend: Backend, block_size: int, num_tokens: i
     """Run one prompt of this many tokens, with one layer's cache, to which all layers write."""
     shape, device = model.config.shape, model.device
     num_blocks = -(-num_tokens // block_size)
-    cache = allocate_kv_cache(num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.dtype, device)
+    cache = allocate_kv_cache(
+        num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.dtype, device
+    )
     tokens = torch.arange(num_tokens, dtype=torch.int32, device=device)
     table = torch.arange(num_blocks, dtype=torch.int32, device=device)[None]
     positions = tokens % model.rope.shape[0]
     lens = torch.tensor([num_tokens], dtype=torch.int32, device=device)
     starts = torch.tensor([0, num_tokens], dtype=torch.int32, device=device)
-    plan = plan_prefill([num_tokens], [num_tokens], shape.num_attention_heads // shape.num_key_value_heads, device)
+    plan = plan_prefill(
+        [num_tokens], [num_tokens], shape.num_attention_heads // shape.num_key_value_heads, device
+    )
     inputs = StepInputs(tokens % shape.vocab_size, positions, tokens, lens, table)
 
     def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -81,7 +81,9 @@ class Model:
         next_norms = [layer.input_norm for layer in weights.layers[1:]] + [weights.norm]
         for layer, cache, next_norm in zip(weights.layers, caches, next_norms, strict=True):
             qkv = linear(x, layer.qkv, layer.qkv_bias)
-            query = backend.rope_kv_write(qkv, inputs.positions, inputs.slot_mapping, self.rope, cache, layer.head_norm)
+            query = backend.rope_kv_write(
+                qkv, inputs.positions, inputs.slot_mapping, self.rope, cache, layer.head_norm
+            )
             x = linear(attend(query, *cache).flatten(1), layer.attention_out)
             x = backend.rmsnorm(x, layer.mlp_norm, eps, residual)
             x = linear(backend.swiglu(linear(x, layer.gate_up)), layer.down)
@@ -101,7 +103,10 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def load_model(
-    model: str | ModelConfig, device: str | torch.device = "cuda", dtype: torch.dtype | None = None, seed: int = 0
+    model: str | ModelConfig,
+    device: str | torch.device = "cuda",
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
 ) -> Model:
     """Load a model onto a device.
 
@@ -129,12 +134,16 @@ def load_model(
     config = find_model(model) if isinstance(model, str) else model
     device = torch.device(device)
     if device.type == "cuda":
-        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        device = torch.device(
+            "cuda", torch.cuda.current_device() if device.index is None else device.index
+        )
         torch.cuda.set_device(device)
     dtype = dtype or default_dtype(device)
     if device.type == "cpu":
         check_weights(config, dtype)
     read = config.folder is not None and any(config.folder.glob("*.safetensors"))
-    weights = load_weights(config, device, dtype) if read else random_weights(config, device, dtype, seed)
+    weights = (
+        load_weights(config, device, dtype) if read else random_weights(config, device, dtype, seed)
+    )
     rope = rope_table(config.inverse_frequencies(), config.shape.max_position_embeddings)
     return Model(config, weights, rope.to(device))

@@ -1,4 +1,4 @@
-"""Configuration of a model: a shape of the catalogue, a toy for the CPU, or a checkpoint's folder."""
+"""Model configuration: a catalogue shape, a toy for the CPU, or a checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,26 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     "Qwen3ForCausalLM": {"qk_norm": True},
 }
 _RUNS = {
-    "num_experts": (1,), "mlp": ("gated",), "bias": ("none", "qkv"), "norm_bias": (False,), "learned_positions": (0,),
-    "sliding_window": (0,), "kv_lora_rank": (0,), "norms_per_layer": (2,),
-}  # fmt: skip
+    "num_experts": (1,),
+    "mlp": ("gated",),
+    "bias": ("none", "qkv"),
+    "norm_bias": (False,),
+    "learned_positions": (0,),
+    "sliding_window": (0,),
+    "kv_lora_rank": (0,),
+    "norms_per_layer": (2,),
+}
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 _TINY: dict[str, Any] = {
-    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-    "intermediate_size": 128, "vocab_size": 257, "max_position_embeddings": 4096,
-}  # fmt: skip
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    "vocab_size": 257,
+    "max_position_embeddings": 4096,
+}
 TINY = {
     "tiny-llama": ModelShape(name="tiny-llama", **_TINY),
     "tiny-qwen2": ModelShape(name="tiny-qwen2", bias="qkv", **_TINY),
@@ -63,14 +75,19 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         shape = self.shape
-        wrong = [f"{name} = {value!r}" for name, runs in _RUNS.items() if (value := getattr(shape, name)) not in runs]
+        wrong = [
+            f"{name} = {value!r}"
+            for name, runs in _RUNS.items()
+            if (value := getattr(shape, name)) not in runs
+        ]
         if wrong:
             raise ValueError(
-                f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama, Mistral, Qwen2 or Qwen3"
+                f"{shape.name} has {', '.join(wrong)}; the engine runs models shaped as Llama, "
+                f"Mistral, Qwen2 or Qwen3"
             )
 
     def inverse_frequencies(self) -> torch.Tensor:
-        """Return the radians by which one position rotates each pair of dimensions: float64, [head_dim / 2].
+        """Return the radians a position rotates each pair of dimensions: float64, [head_dim / 2].
 
         Examples
         --------
@@ -82,7 +99,8 @@ class ModelConfig:
         if not self.rope_scaling:
             return plain
         factor, low, high, old = (self.rope_scaling[key] for key in _LLAMA3)
-        # Waves shorter than old / high stay, those longer than old / low are scaled, between them linearly less.
+        # Waves shorter than old / high stay, those longer than old / low are scaled, between them
+        # linearly less.
         kept = ((old * plain / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
         return plain * (kept + (1 - kept) / factor)
 
@@ -108,13 +126,21 @@ def find_model(name: str) -> ModelConfig:
     if name in TINY:
         return ModelConfig(TINY[name])
     if folder.exists():
-        raise ValueError(f"--model {name}: not a checkpoint's folder, as it has no config.json; give one that has")
+        raise ValueError(
+            f"--model {name}: not a checkpoint's folder, as it has no config.json; give one that "
+            f"has"
+        )
     if name.startswith((".", "/", "~")):
-        raise ValueError(f"--model {name}: there is no such folder; give a checkpoint's folder, or a model's name")
+        raise ValueError(
+            f"--model {name}: there is no such folder; give a checkpoint's folder, or a model's "
+            f"name"
+        )
     try:
         shape = model(name)
     except ValueError as error:
-        raise ValueError(f"{error}; on a CPU there are {', '.join(TINY)} too, or give a checkpoint's folder") from None
+        raise ValueError(
+            f"{error}; on a CPU there are {', '.join(TINY)} too, or give a checkpoint's folder"
+        ) from None
     return ModelConfig(shape)
 
 
@@ -129,7 +155,10 @@ def read_config(folder: Path) -> ModelConfig:
     found = _read_json(folder / "config.json")
     family = next(iter(found.get("architectures") or ["none"]))
     if family not in _FAMILIES:
-        raise ValueError(f"{folder}/config.json: architectures = [{family!r}]; the engine runs {', '.join(_FAMILIES)}")
+        raise ValueError(
+            f"{folder}/config.json: architectures = [{family!r}]; the engine runs "
+            f"{', '.join(_FAMILIES)}"
+        )
     _check_numbers(found, folder / "config.json")
     heads = found["num_attention_heads"]
     fields = {
@@ -150,7 +179,9 @@ def read_config(folder: Path) -> ModelConfig:
         "rope_theta": found.get("rope_theta", 1e4),
     }
     shape = checked(ModelShape, fields, f"{folder}/config.json")
-    return ModelConfig(shape, rope["rope_theta"], _scaling(rope, folder), found["rms_norm_eps"], folder)
+    return ModelConfig(
+        shape, rope["rope_theta"], _scaling(rope, folder), found["rms_norm_eps"], folder
+    )
 
 
 def _window(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +199,10 @@ def _read_json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("architectures", []), list):
-        raise ValueError(f"{file} is not a model's configuration; it must be a table, with a list of architectures")
+        raise ValueError(
+            f"{file} is not a model's configuration; it must be a table, with a list of "
+            f"architectures"
+        )
     return found
 
 
@@ -176,7 +210,9 @@ def _check_numbers(found: Mapping[str, Any], file: Path) -> None:
     """Raise ValueError if a number is missing that a shape is made of."""
     for key in (*_TINY, "rms_norm_eps"):
         value = found.get(key)
-        if key not in ("head_dim", "num_key_value_heads") and (isinstance(value, bool) or not _positive(value)):
+        if key not in ("head_dim", "num_key_value_heads") and (
+            isinstance(value, bool) or not _positive(value)
+        ):
             raise ValueError(f"{file}: {key} is {value}; it must be a number above 0")
 
 
@@ -187,8 +223,13 @@ def _positive(value: Any) -> bool:
 def _scaling(rope: Mapping[str, Any], folder: Path) -> Mapping[str, float]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise ValueError(f"{folder}/config.json: rope_type = {kind!r}; the engine supports default and llama3")
+        raise ValueError(
+            f"{folder}/config.json: rope_type = {kind!r}; the engine supports default and llama3"
+        )
     for key in _LLAMA3 if kind == "llama3" else ():
         if not _positive(rope.get(key)):
-            raise ValueError(f"{folder}/config.json: {key} of the rope is {rope.get(key)}; it must be a number above 0")
+            raise ValueError(
+                f"{folder}/config.json: {key} of the rope is {rope.get(key)}; it must be a number "
+                f"above 0"
+            )
     return rope if kind == "llama3" else {}

@@ -12,8 +12,9 @@ from busdoor_gpu.engine.slots import EngineError, Step
 Out = TypeVar("Out")
 
 
-# Most tokens of one forward pass: a larger step runs in several passes, so that activations stay bounded. It is vLLM's
-# largest default budget (16384 offline on an H100, see `busdoor.catalog.memory`).
+# Most tokens of one forward pass: a larger step runs in several passes, so that activations stay
+# bounded. It is vLLM's largest default budget (16384 offline on an H100, see
+# `busdoor.catalog.memory`).
 PASS_TOKENS = 16384
 
 
@@ -46,17 +47,22 @@ def passes_of(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def guarded(act: Callable[..., Out], *args: Any) -> Out:
-    """Call `act`; raise EngineError with one sentence if the device is out of memory or has failed."""
+    """Call `act`; raise EngineError, one sentence, if the device is full or has failed."""
     try:
         return act(*args)
     except torch.OutOfMemoryError as error:
         raise EngineError(
-            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, or lower "
+            f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, "
+            f"or lower "
             f"gpu_memory_utilization"
         ) from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):
-            raise EngineError(f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less") from error
+            raise EngineError(
+                f"the machine's memory is full ({str(error).splitlines()[0]}); ask for less"
+            ) from error
         if "CUDA" in str(error) or "HIP" in str(error):
-            raise EngineError(f"the GPU failed ({str(error).splitlines()[0]}); restart the process") from error
+            raise EngineError(
+                f"the GPU failed ({str(error).splitlines()[0]}); restart the process"
+            ) from error
         raise

@@ -66,7 +66,10 @@ class Place:
 
 
 def settle_place(
-    model: str | ModelConfig | None, backend: BackendName | None, device: str | None, dtype: str | None
+    model: str | ModelConfig | None,
+    backend: BackendName | None,
+    device: str | None,
+    dtype: str | None,
 ) -> Place:
     """Choose what the user left open, and print the choice if there is no GPU.
 
@@ -89,7 +92,9 @@ def settle_place(
     place = find_device(device, backend)
     chosen: BackendName = backend or ("triton" if place.type == "cuda" else "torch")
     if chosen == "triton" and place.type != "cuda":
-        raise ValueError(f"--backend triton runs on a GPU, and --device is {device}; use --backend torch")
+        raise ValueError(
+            f"--backend triton runs on a GPU, and --device is {device}; use --backend torch"
+        )
     named = model if model is not None else (GPU_MODEL if place.type == "cuda" else CPU_MODEL)
     config = named if isinstance(named, ModelConfig) else find_model(named)
     chose_cpu = backend is None and device is None
@@ -101,11 +106,13 @@ def settle_place(
 def _choice(no_gpu: bool, toy: bool) -> str:
     """Return a sentence on what was chosen for the user on a CPU."""
     why = "there is no GPU here, so this runs on the CPU" if no_gpu else "this runs on the CPU"
-    return f"{why} with --backend torch" + (f" and the toy model {CPU_MODEL}; --model names another" if toy else "")
+    return f"{why} with --backend torch" + (
+        f" and the toy model {CPU_MODEL}; --model names another" if toy else ""
+    )
 
 
 def find_device(device: str | None, backend: BackendName | None) -> torch.device:
-    """Return the device that was asked for, else a GPU if there is one and the backend is not torch.
+    """Return the device asked for, else a GPU if there is one and the backend is not torch.
 
     Raises
     ------
@@ -126,7 +133,11 @@ def find_device(device: str | None, backend: BackendName | None) -> torch.device
     if found.type not in ("cuda", "cpu"):
         raise ValueError(f"--device {name!r}: there is no such device; use cuda, cuda:1 or cpu")
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"there is no GPU for device {name} here; use --backend torch --device cpu")
+        raise ValueError(
+            f"there is no GPU for device {name} here; use --backend torch --device cpu"
+        )
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0")
+        raise ValueError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, numbered from 0"
+        )
     return found

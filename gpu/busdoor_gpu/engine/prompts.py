@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from busdoor.core.request import Request
 
-_GOLDEN = 0x9E3779B97F4A7C15  # splitmix64's increment and multipliers (Steele, Lea and Flood, OOPSLA 2014)
+# splitmix64's increment and multipliers (Steele, Lea and Flood, OOPSLA 2014)
+_GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def prompt_tokens(request: Request, block_size: int, vocab_size: int) -> NDArray[np.int32]:
-    """Return a request's prompt: blocks with equal hash ids are equal, all other tokens differ by request.
+    """Return a request's prompt: equal hash ids are equal blocks, other tokens differ.
 
     Parameters
     ----------

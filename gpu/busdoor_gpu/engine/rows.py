@@ -21,7 +21,8 @@ class Rows(NamedTuple):
     slots : Tensor
         int32: the slot of each row; -1 for padding.
     query_starts, wanted_starts : Tensor
-        int32, one more than rows: where each row's tokens start, and where they would without padding.
+        int32, one more than rows: where each row's tokens start, and where they would without
+        padding.
     last : Tensor
         int32: the index of each row's last wanted token, after which a token is picked.
     plan : Tensor
@@ -54,14 +55,20 @@ def row_arrays(step: Step, low: int, high: int, group: int) -> list[Ints]:
     last = starts[:-1] + np.array(wanted, dtype=np.int32) - 1
     seq_lens = np.array(step.contexts[low:high]) + lens
     plan = prefill_programs(lens, seq_lens, group)
-    return [np.array(step.slots[low:high], dtype=np.int32), starts, wanted_starts, last, plan.reshape(-1)]
+    return [
+        np.array(step.slots[low:high], dtype=np.int32),
+        starts,
+        wanted_starts,
+        last,
+        plan.reshape(-1),
+    ]
 
 
 def padded_arrays(step: Step, num_rows: int, num_tokens: int, group: int) -> list[Ints]:
-    """Return a whole step as the arrays of `Rows`, padded to `num_rows` rows and `num_tokens` tokens.
+    """Return a whole step as the arrays of `Rows`, padded to `num_rows` and `num_tokens`.
 
-    Behind the rows there is one more, which owns the tokens that are left over; it has slot -1 and writes nothing.
-    Programs of the plan that have nothing to do begin at that row's end.
+    Behind the rows there is one more, which owns the tokens that are left over; it has slot -1 and
+    writes nothing. Programs of the plan that have nothing to do begin at that row's end.
 
     Examples
     --------
@@ -74,13 +81,18 @@ def padded_arrays(step: Step, num_rows: int, num_tokens: int, group: int) -> lis
     count = len(step.slots)
     slots, last = np.full(num_rows + 1, -1, dtype=np.int32), np.zeros(num_rows, dtype=np.int32)
     slots[:count] = step.slots
-    starts, wanted_starts = _starts(step.num_tokens, num_rows + 1), _starts(step.num_wanted, num_rows)
+    starts, wanted_starts = (
+        _starts(step.num_tokens, num_rows + 1),
+        _starts(step.num_wanted, num_rows),
+    )
     spare = num_tokens - int(starts[-1])
     starts[-1] = num_tokens
     last[:count] = starts[:count] + np.array(step.num_wanted, dtype=np.int32) - 1
     seq_lens = np.zeros(num_rows + 1, dtype=np.int64)
     seq_lens[:count] = np.array(step.contexts) + step.num_tokens
-    plan = np.full((max_programs(num_tokens, num_rows + 1, group), 2), (num_rows, spare), dtype=np.int32)
+    plan = np.full(
+        (max_programs(num_tokens, num_rows + 1, group), 2), (num_rows, spare), dtype=np.int32
+    )
     real = prefill_programs(np.diff(starts), seq_lens, group)
     plan[: len(real)] = real
     return [slots, starts, wanted_starts, last, plan.reshape(-1)]
@@ -92,7 +104,13 @@ def padded_lengths(num_rows: int, num_tokens: int, group: int) -> list[int]:
     >>> padded_lengths(2, 32, group=4)
     [3, 4, 3, 2, 8]
     """
-    return [num_rows + 1, num_rows + 2, num_rows + 1, num_rows, 2 * max_programs(num_tokens, num_rows + 1, group)]
+    return [
+        num_rows + 1,
+        num_rows + 2,
+        num_rows + 1,
+        num_rows,
+        2 * max_programs(num_tokens, num_rows + 1, group),
+    ]
 
 
 def _starts(counts: Sequence[int], num_rows: int) -> Ints:

@@ -23,7 +23,8 @@ class Step:
     Attributes
     ----------
     left : list of (Request, int, bool)
-        Request that leaves a slot, the slot, and whether to keep its tokens because it will come back.
+        Request that leaves a slot, the slot, and whether to keep its tokens because it will come
+        back.
     entered : list of (Request, int, int, int)
         Request that enters a slot, the slot, its tokens in the cache, its tokens known.
     padding : list of (int, int)
@@ -31,7 +32,8 @@ class Step:
     blocks : list of (int, int, int)
         New entries of the block table: slot, index, block.
     slots, num_tokens, num_wanted, contexts : list of int
-        Of each row: the slot, the tokens computed, those without padding, the tokens in the cache before.
+        Of each row: the slot, the tokens computed, those without padding, the tokens in the cache
+        before.
     """
 
     left: list[tuple[Request, int, bool]] = field(default_factory=list)
@@ -45,7 +47,7 @@ class Step:
 
     @classmethod
     def of_padding(cls, num_rows: int, num_tokens: int) -> Step:
-        """Return a step of rows without a request, which compute this many tokens each and write nothing.
+        """Return a step of rows without a request: each computes so many tokens, writes none.
 
         >>> Step.of_padding(2, 1).decodes
         True
@@ -71,10 +73,10 @@ class PagedBlocks:
 
 
 class ContiguousBlocks:
-    """Blocks for a policy that reserves contiguous ranges of tokens: for each range the lowest free blocks.
+    """Blocks for a policy that reserves contiguous ranges: for each the lowest free blocks.
 
-    A static batch, alone in memory, so gets the identity block table. A range may begin inside a block, so there is one
-    block per slot more than the policy's tokens fill.
+    A static batch, alone in memory, so gets the identity block table. A range may begin inside a
+    block, so there is one block per slot more than the policy's tokens fill.
     """
 
     def __init__(self, policy: Policy, kv: ContiguousKV) -> None:
@@ -88,7 +90,9 @@ class ContiguousBlocks:
         """Return the ids of all blocks of the request's range; the first call allocates them."""
         if request not in self._held:
             reserved = max(num_tokens, self._reserved_tokens(request))
-            self._held[request] = [heappop(self._free) for _ in range(self._kv.blocks_for(reserved))]
+            self._held[request] = [
+                heappop(self._free) for _ in range(self._kv.blocks_for(reserved))
+            ]
         return self._held[request]
 
     def _reserved_tokens(self, request: Request) -> int:
@@ -107,11 +111,12 @@ class ContiguousBlocks:
 class Slots:
     """Assigns slots to the requests of each batch, and lists what the device does not know yet.
 
-    A padded prompt is computed in full, with the padding behind it. The answer is then written over the padding, to
-    which no token attends. So a static batch costs what its padding computes, does not read the padding's keys
-    afterwards (`decode_reads = "own"`), and answers as if there were no padding. With `decode_reads = "padded"` each
-    decode reads as many keys as the longest row has, which costs what a dense attention under a mask would read; there
-    is no mask, so the tokens are then not the model's.
+    A padded prompt is computed in full, with the padding behind it. The answer is then written over
+    the padding, to which no token attends. So a static batch costs what its padding computes, does
+    not read the padding's keys afterwards (`decode_reads = "own"`), and answers as if there were no
+    padding. With `decode_reads = "padded"` each decode reads as many keys as the longest row has,
+    which costs what a dense attention under a mask would read; there is no mask, so the tokens are
+    then not the model's.
 
     Parameters
     ----------
@@ -132,7 +137,8 @@ class Slots:
             self.source = ContiguousBlocks(policy, kv)
         else:
             raise EngineError(
-                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens by a PagedKV or a "
+                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens "
+                f"by a PagedKV or a "
                 f"ContiguousKV"
             )
         self.block_size = kv.block_size
@@ -140,7 +146,9 @@ class Slots:
         self._free_slots = list(range(policy.num_slots))
         heapify(self._free_slots)
         self._computed = [0] * policy.num_slots
-        self._num_blocks = [0] * policy.num_slots  # entries of each slot's block table on the device
+        self._num_blocks = [
+            0
+        ] * policy.num_slots  # entries of each slot's block table on the device
         self._padding = [0] * policy.num_slots  # keys of padding that each slot's decodes read
         self._unread: dict[int, int] = {}  # padding that was computed in the last step, by slot
 
@@ -162,7 +170,8 @@ class Slots:
             context = self._computed[slot]
             if contexts.get(request, context) != context:
                 raise EngineError(
-                    f"{request} has {context} tokens in the cache; {type(self.policy).__name__} takes it for "
+                    f"{request} has {context} tokens in the cache; {type(self.policy).__name__} "
+                    f"takes it for "
                     f"{contexts[request]}"
                 )
             num_tokens = max(wanted, width)
@@ -201,10 +210,14 @@ class Slots:
 
     def _enter(self, request: Request, cached_tokens: int, step: Step) -> int:
         if request.kv_tokens > self.row_tokens:
-            raise EngineError(f"{request} needs {request.kv_tokens} tokens; the engine was made for {self.row_tokens}")
+            raise EngineError(
+                f"{request} needs {request.kv_tokens} tokens; the engine was made for "
+                f"{self.row_tokens}"
+            )
         if not self._free_slots:
             raise EngineError(
-                f"{type(self.policy).__name__} runs more than its num_slots = {self.policy.num_slots} requests"
+                f"{type(self.policy).__name__} runs more than its num_slots = "
+                f"{self.policy.num_slots} requests"
             )
         slot = self._slot_of[request] = heappop(self._free_slots)
         self._computed[slot] = cached_tokens

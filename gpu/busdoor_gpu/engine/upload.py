@@ -1,4 +1,4 @@
-"""What the host sends to the device: packed into one copy per step, through a ring of pinned memory."""
+"""What the host sends the device: one copy per step, through a ring of pinned memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 
 Ints = NDArray[np.int32]
-# A step is packed while the previous one runs; the third and fourth place absorb a step that needs several copies.
+# A step is packed while the previous one runs; the third and fourth place absorb a step that needs
+# several copies.
 _PLACES = 4
-_NUM_INTS = 2**18  # 1 MiB: the longest prompt of any shipped model (131,072 tokens, each a place and a value) at once
+_NUM_INTS = (
+    2**18
+    # 1 MiB: the longest prompt of any shipped model (131,072 tokens, each a place and a value) at once
+)
 
 
 class Upload:
     """A ring of pinned buffers, and one buffer on the device to which each of them is copied.
 
-    All memory is allocated here, once: pinned memory that is allocated while the device works waits for it. The copies
-    and the kernels that read them are in one stream, so one buffer on the device suffices, and its addresses never
-    change, as CUDA graphs need. The host waits only if a place of the ring is still being copied.
+    All memory is allocated here, once: pinned memory that is allocated while the device works waits
+    for it. The copies and the kernels that read them are in one stream, so one buffer on the device
+    suffices, and its addresses never change, as CUDA graphs need. The host waits only if a place of
+    the ring is still being copied.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ class Upload:
         self._next = 0
 
     def send(self, parts: Sequence[Ints]) -> list[torch.Tensor]:
-        """Copy arrays to the device without waiting for it; return them there, valid until the next call."""
+        """Copy arrays to the device without waiting; return them there, valid until next call."""
         bounds = _bounds([part.shape[0] for part in parts])
         place, end = self._next, bounds[-1]
         self._next = (place + 1) % _PLACES
@@ -65,17 +70,26 @@ class Upload:
 
     def views(self, lengths: Sequence[int]) -> list[torch.Tensor]:
         """Return where `send` puts arrays of these lengths."""
-        return [self._buffer[low : low + length] for length, low in zip(lengths, _bounds(lengths), strict=False)]
+        return [
+            self._buffer[low : low + length]
+            for length, low in zip(lengths, _bounds(lengths), strict=False)
+        ]
 
     def room(self, parts: Sequence[Ints]) -> int:
         """Return the integers that two more arrays of the same length may have beside these."""
-        return (self.num_ints - _bounds([part.shape[0] for part in parts])[-1]) // 2 // ALIGNED * ALIGNED
+        return (
+            (self.num_ints - _bounds([part.shape[0] for part in parts])[-1])
+            // 2
+            // ALIGNED
+            * ALIGNED
+        )
 
 
 def _bounds(lengths: Sequence[int]) -> list[int]:
     """Return the first place of each array and the end; each begins at a multiple of 16 bytes.
 
-    Triton compiles a kernel again for any other pointer, which would take seconds in the middle of a run.
+    Triton compiles a kernel again for any other pointer, which would take seconds in the middle of
+    a run.
 
     >>> _bounds([3, 4, 5])
     [0, 4, 8, 16]

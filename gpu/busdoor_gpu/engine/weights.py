@@ -12,13 +12,14 @@ import torch
 from busdoor_gpu.engine.model_config import ModelConfig
 from busdoor_gpu.kernels.rope_kv_write import HeadNorm
 
-# Returns the tensors of these names (Hugging Face's, without "model.") and shapes, concatenated along dimension 0.
+# Returns the tensors of these names (Hugging Face's, without "model.") and shapes, concatenated
+# along dimension 0.
 Source = Callable[[Sequence[tuple[str, tuple[int, ...]]]], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: matrices [out, in], norms [width]; matrices that multiply the same input are one."""
+    """One layer: matrices [out, in], norms [width]; those multiplying one input are one."""
 
     input_norm: torch.Tensor
     qkv: torch.Tensor
@@ -40,17 +41,22 @@ class Weights:
     lm_head: torch.Tensor
 
 
-def random_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Weights:
+def random_weights(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, seed: int = 0
+) -> Weights:
     """Draw weights on the device; the same seed on the same device gives the same weights.
 
-    Matrices keep the scale of their input (a standard deviation of in^-1/2) and norms are near 1, so that hidden states
-    neither vanish nor grow, and the greedy token depends on the whole context.
+    Matrices keep the scale of their input (a standard deviation of in^-1/2) and norms are near 1,
+    so that hidden states neither vanish nor grow, and the greedy token depends on the whole
+    context.
     """
     generator = torch.Generator(device).manual_seed(seed)
 
     def draw(parts: Sequence[tuple[str, tuple[int, ...]]]) -> torch.Tensor:
         name, shape = parts[0]
-        made = torch.empty(sum(part[1][0] for part in parts), *shape[1:], device=device, dtype=dtype)
+        made = torch.empty(
+            sum(part[1][0] for part in parts), *shape[1:], device=device, dtype=dtype
+        )
         if "norm" in name:
             return made.normal_(1.0, 0.1, generator=generator)
         if name.endswith("bias"):
@@ -75,16 +81,23 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     where = _files(folder)
 
     def read(parts: Sequence[tuple[str, tuple[int, ...]]]) -> torch.Tensor:
-        made = torch.empty(sum(part[1][0] for part in parts), *parts[0][1][1:], device=device, dtype=dtype)
-        for (name, shape), part in zip(parts, torch.split(made, [part[1][0] for part in parts]), strict=True):
+        made = torch.empty(
+            sum(part[1][0] for part in parts), *parts[0][1][1:], device=device, dtype=dtype
+        )
+        for (name, shape), part in zip(
+            parts, torch.split(made, [part[1][0] for part in parts]), strict=True
+        ):
             full = name if name == "lm_head.weight" else f"model.{name}"
             if full not in where:
-                raise ValueError(f"{folder} has no tensor {full!r}; is it a checkpoint of {config.shape.name}?")
+                raise ValueError(
+                    f"{folder} has no tensor {full!r}; is it a checkpoint of {config.shape.name}?"
+                )
             with safe_open(where[full], framework="pt") as file:
                 tensor = file.get_tensor(full)
             if tuple(tensor.shape) != shape:
                 raise ValueError(
-                    f"{where[full]}: {full!r} has shape {tuple(tensor.shape)}; by config.json it must be {shape}"
+                    f"{where[full]}: {full!r} has shape {tuple(tensor.shape)}; by config.json it "
+                    f"must be {shape}"
                 )
             part.copy_(tensor)
         return made
@@ -98,7 +111,10 @@ def _files(folder: Path) -> dict[str, Path]:
 
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
+        return {
+            name: folder / file
+            for name, file in json.loads(index.read_text())["weight_map"].items()
+        }
     single = folder / "model.safetensors"
     if not single.exists():
         raise ValueError(f"{folder} has neither model.safetensors nor {index.name}")
@@ -119,9 +135,13 @@ def _build(config: ModelConfig, source: Source) -> Weights:
         return Layer(
             input_norm=get(("input_layernorm", (hidden,))),
             qkv=get(*((name, (n, hidden)) for name, n in projections)),
-            qkv_bias=get(*((name, (n,)) for name, n in projections), kind="bias") if shape.bias == "qkv" else None,
+            qkv_bias=get(*((name, (n,)) for name, n in projections), kind="bias")
+            if shape.bias == "qkv"
+            else None,
             head_norm=HeadNorm(
-                get(("self_attn.q_norm", (head,))), get(("self_attn.k_norm", (head,))), config.rms_norm_eps
+                get(("self_attn.q_norm", (head,))),
+                get(("self_attn.k_norm", (head,))),
+                config.rms_norm_eps,
             )
             if shape.qk_norm
             else None,
@@ -136,5 +156,8 @@ def _build(config: ModelConfig, source: Source) -> Weights:
     norm = source([("norm.weight", (hidden,))])
     tied = shape.tie_word_embeddings
     return Weights(
-        embedding, layers, norm, embedding if tied else source([("lm_head.weight", (shape.vocab_size, hidden))])
+        embedding,
+        layers,
+        norm,
+        embedding if tied else source([("lm_head.weight", (shape.vocab_size, hidden))]),
     )

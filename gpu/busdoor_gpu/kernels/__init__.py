@@ -1,1 +1,1 @@
-"""Triton kernels, one file per operation: its formula, kernel, wrapper, and plain PyTorch reference."""
+"""Triton kernels, one file per operation: formula, kernel, wrapper, PyTorch reference."""

@@ -36,18 +36,23 @@ def attend(
     TILE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Add a tile of keys, in these blocks, to the online softmax: output `acc`, maximum `top` and sum `total`, base 2.
+    """Add these keys to the online softmax: `acc`, maximum `top`, sum `total`, base 2.
 
-    The scale is applied where the maximum is subtracted: one instruction for both. Every row sees a key of the first
-    tile that it is given, so that no maximum is a masked score.
+    The scale is applied where the maximum is subtracted: one instruction for both. Every row sees a
+    key of the first tile that it is given, so that no maximum is a masked score.
     """
     token = tile * TILE + tl.arange(0, TILE)
     dim = tl.arange(0, HEAD_DIM)
-    # Places past the end may hold anything, and weight 0 times NaN is NaN: masked tokens read the last token again
-    # instead (in cache, and 30 registers fewer than masked loads: 4 decode programs per SM, not 3).
+    # Places past the end may hold anything, and weight 0 times NaN is NaN: masked tokens read the
+    # last token again instead (in cache, and 30 registers fewer than masked loads: 4 decode
+    # programs per SM, not 3).
     read = tl.minimum(token, length - 1) if MASKED else token
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
-    place = block.to(tl.int64) * stride_block + head.to(tl.int64) * stride_head + (read % PAGE) * stride_token
+    place = (
+        block.to(tl.int64) * stride_block
+        + head.to(tl.int64) * stride_head
+        + (read % PAGE) * stride_token
+    )
     place = place[:, None] + dim[None, :]
     k = tl.load(k_cache + place)
     v = tl.load(v_cache + place)

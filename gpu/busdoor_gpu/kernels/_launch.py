@@ -1,8 +1,8 @@
 """Triton where it is installed, and one way to launch its kernels.
 
-Every wrapper launches through `launch`, so that `recording` can collect the launches of meta tensors instead of running
-them: what is compiled ahead of time (`benchmarks.gpu.resources`) is then what the wrappers ship, tile sizes and all,
-with no GPU.
+Every wrapper launches through `launch`, so that `recording` can collect the launches of meta
+tensors instead of running them: what is compiled ahead of time (`benchmarks.gpu.resources`) is then
+what the wrappers ship, tile sizes and all, with no GPU.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ __all__ = [
 ]
 
 
-# Triton compiles a kernel again, which takes seconds in the middle of a run, for a tensor that does not begin at a
-# multiple of 16 bytes (this many 32-bit integers), and for counts that happen to be 1 or a multiple of 16.
+# Triton compiles a kernel again, which takes seconds in the middle of a run, for a tensor that does
+# not begin at a multiple of 16 bytes (this many 32-bit integers), and for counts that happen to be
+# 1 or a multiple of 16.
 ALIGNED = 4
 VARYING = ("num_seqs", "num_rows")
 
@@ -64,7 +65,7 @@ _recorder: ContextVar[_Recorder | None] = ContextVar("busdoor_gpu_recorder", def
 
 
 def jit(fn: Callable[..., Any]) -> Any:
-    """Apply `triton.jit` if Triton is installed; else return the function itself, which is never called."""
+    """Apply `triton.jit` if Triton is installed; else return the function, never called."""
     return fn if triton is None else triton.jit(fn, do_not_specialize=VARYING)
 
 
@@ -75,7 +76,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
         recorder.launches.append(Launch(kernel, grid, args, meta))
         return
     if triton is None:
-        raise ModuleNotFoundError("the triton backend needs the package triton (Linux only); use the torch backend")
+        raise ModuleNotFoundError(
+            "the triton backend needs the package triton (Linux only); use the torch backend"
+        )
     kernel[grid](*args, **meta)
 
 
@@ -112,7 +115,7 @@ def recording(capability: tuple[int, int] = (9, 0), num_sms: int = 132) -> Itera
 
 
 def capability(device: torch.device) -> tuple[int, int]:
-    """Return the compute capability to configure for; the interpreter, which has none, counts as an H100."""
+    """Return the compute capability to configure for; the interpreter counts as an H100."""
     recorder = _recorder.get()
     if recorder is not None:
         return recorder.capability
@@ -120,11 +123,15 @@ def capability(device: torch.device) -> tuple[int, int]:
 
 
 def num_sms(device: torch.device) -> int:
-    """Return the number of multiprocessors; 2 in the interpreter, whose programs run one after another."""
+    """Return the number of multiprocessors; 2 in the interpreter, which runs in sequence."""
     recorder = _recorder.get()
     if recorder is not None:
         return recorder.num_sms
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+    return (
+        torch.cuda.get_device_properties(device).multi_processor_count
+        if device.type == "cuda"
+        else 2
+    )
 
 
 def next_power_of_2(n: int) -> int:
@@ -146,5 +153,5 @@ def cdiv(a: int, b: int) -> int:
 
 
 def compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """Return the type in which a reference computes: float32 for half types, else the tensor's own type."""
+    """Return the type a reference computes in: float32 for half types, else the tensor's."""
     return torch.promote_types(x.dtype, torch.float32)

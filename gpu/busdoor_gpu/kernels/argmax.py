@@ -2,7 +2,8 @@
 
     token[s] = min { v : logits[s, v] = max_w logits[s, w] }
 
-A vocabulary row is cut into pieces, so that one sequence too occupies the GPU; a second kernel takes the best piece.
+A vocabulary row is cut into pieces, so that one sequence too occupies the GPU; a second kernel
+takes the best piece.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -13,15 +14,21 @@ import torch
 
 from busdoor_gpu.kernels._launch import cdiv, jit, launch, next_power_of_2, tl
 
-_BLOCK = 8192  # 128,256 logits are 16 pieces; 32 elements per thread of 8 warps, four 16-byte loads of half precision
+# 128,256 logits are 16 pieces; 32 elements per thread of 8 warps, four 16-byte loads of half
+# precision
+_BLOCK = 8192
 
 
 @jit
-def _piece_kernel(logits, best, best_token, stride, num_pieces, VOCAB: tl.constexpr, BLOCK: tl.constexpr):
+def _piece_kernel(
+    logits, best, best_token, stride, num_pieces, VOCAB: tl.constexpr, BLOCK: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     piece = tl.program_id(1)
     token = piece * BLOCK + tl.arange(0, BLOCK)
-    value = tl.load(logits + row * stride + token, mask=token < VOCAB, other=float("-inf")).to(tl.float32)
+    value = tl.load(logits + row * stride + token, mask=token < VOCAB, other=float("-inf")).to(
+        tl.float32
+    )
     top, index = tl.max(value, 0, return_indices=True, return_indices_tie_break_left=True)
     tl.store(best + row * num_pieces + piece, top)
     tl.store(best_token + row * num_pieces + piece, piece * BLOCK + index)
@@ -60,7 +67,16 @@ def argmax(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tenso
         _piece_kernel, (num_rows, pieces), logits, best, best_token, logits.stride(0), pieces,
         VOCAB=vocab, BLOCK=_BLOCK, num_warps=8,
     )  # fmt: skip
-    launch(_best_kernel, (num_rows,), best, best_token, out, pieces, BLOCK=next_power_of_2(pieces), num_warps=1)
+    launch(
+        _best_kernel,
+        (num_rows,),
+        best,
+        best_token,
+        out,
+        pieces,
+        BLOCK=next_power_of_2(pieces),
+        num_warps=1,
+    )
     return out
 
 

@@ -1,13 +1,14 @@
-"""The paged KV cache: its layout, contiguous batches as a block table, and how a reference reads it.
+"""The paged KV cache: layout, contiguous batches as a block table, a reference's reading.
 
-One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is `cache[:, 0]`, V is
-`cache[:, 1]`. So a block is contiguous (to copy, to swap), and so are the tokens of one head within a block (4 KiB for
-16 tokens of 128 half-precision elements), which one program of attention reads. The kernels take K and V as
-[num_blocks, num_kv_heads, block_size, head_dim] with any equal strides if head_dim is contiguous; a token-major cache
-is passed as a `transpose`.
+One layer's cache is one tensor of shape [num_blocks, 2, num_kv_heads, block_size, head_dim]: K is
+`cache[:, 0]`, V is `cache[:, 1]`. So a block is contiguous (to copy, to swap), and so are the
+tokens of one head within a block (4 KiB for 16 tokens of 128 half-precision elements), which one
+program of attention reads. The kernels take K and V as [num_blocks, num_kv_heads, block_size,
+head_dim] with any equal strides if head_dim is contiguous; a token-major cache is passed as a
+`transpose`.
 
-`block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is block * block_size +
-offset.
+`block_table[s, i]` is the block that holds tokens i * block_size ... of sequence s; a *slot* is
+block * block_size + offset.
 """
 
 from __future__ import annotations
@@ -40,14 +41,16 @@ def allocate_kv_cache(
     >>> tuple(k.shape), k.stride() == v.stride()
     ((10, 2, 16, 64), True)
     """
-    cache = torch.zeros(num_blocks, 2, num_kv_heads, block_size, head_dim, dtype=dtype, device=device)
+    cache = torch.zeros(
+        num_blocks, 2, num_kv_heads, block_size, head_dim, dtype=dtype, device=device
+    )
     return cache[:, 0], cache[:, 1]
 
 
 def identity_block_table(
     num_seqs: int, max_tokens: int, block_size: int, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Return the block table of a contiguous (static) batch: sequence s owns the s-th run of blocks.
+    """Return the block table of a contiguous (static) batch: sequence s owns run s of blocks.
 
     Examples
     --------
@@ -82,10 +85,12 @@ def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> tor
 
 
 def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
-    """Raise ValueError if the attention kernels cannot read the cache; the message names what they can read."""
+    """Raise ValueError if the kernels cannot read the cache; it says what they can read."""
     head_dim = query.shape[-1]
     if head_dim not in (16, 32, 64, 128):
-        raise ValueError(f"head_dim is {head_dim}; the kernels are written for 64 and 128 (16 and 32 in tests)")
+        raise ValueError(
+            f"head_dim is {head_dim}; the kernels are written for 64 and 128 (16 and 32 in tests)"
+        )
     if k_cache.shape != v_cache.shape or k_cache.stride() != v_cache.stride():
         raise ValueError(
             f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}, "
@@ -93,12 +98,17 @@ def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tenso
         )
     if k_cache.shape[-1] != head_dim or k_cache.stride(-1) != 1:
         raise ValueError(
-            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}; its last dimension has to be "
+            f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}; its last "
+            f"dimension has to be "
             f"{head_dim} contiguous elements"
         )
     if query.shape[1] % k_cache.shape[1]:
         raise ValueError(
-            f"{query.shape[1]} query heads do not divide into groups over {k_cache.shape[1]} KV heads; use a multiple"
+            f"{query.shape[1]} query heads do not divide into groups over {k_cache.shape[1]} KV "
+            f"heads; use a multiple"
         )
     if query.stride(1) != head_dim or query.stride(2) != 1:
-        raise ValueError(f"query has strides {query.stride()}; heads and elements of a token have to be contiguous")
+        raise ValueError(
+            f"query has strides {query.stride()}; heads and elements of a token have to be "
+            f"contiguous"
+        )

@@ -1,4 +1,4 @@
-"""The plan of paged decode: every program gets an equal stretch of the line of tiles (see `paged_decode`)."""
+"""The plan of paged decode: programs get equal stretches of tiles (see `paged_decode`)."""
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
 
@@ -11,16 +11,19 @@ import torch
 from busdoor_gpu.kernels._launch import cdiv, jit, launch, next_power_of_2, num_sms, tl
 
 _PROGRAMS_PER_SM = 4  # fit together at ~104 registers x 128 threads and ~40 KiB of shared memory
-# With fewer tiles a program's start and the join cost more than the tile (TRT-LLM: two pages per split).
+# With fewer tiles a program's start and the join cost more than the tile (TRT-LLM: two pages per
+# split).
 _MIN_SHARE_TILES = 2
 # One K tile is 16 KiB in half precision; 3 stages of K and V leave room for 4 programs per SM.
 _TILE_ELEMENTS = 64 * 128
-_PLAN_PROGRAMS = 8  # programs planned by one program, so that 1024 sequences x 8 comparisons stay in registers
+_PLAN_PROGRAMS = (
+    8  # programs planned by one program, so that 1024 sequences x 8 comparisons stay in registers
+)
 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """The programs' shares of the tiles, and buffers for their partials; made once, updated in place every step.
+    """The programs' tile shares, and partials' buffers; made once, updated in place.
 
     Attributes
     ----------
@@ -31,8 +34,8 @@ class DecodePlan:
     share : Tensor
         int32 [1]: tiles in a stretch.
     partial_out, partial_lse : Tensor
-        float32 [num_programs, 2, group, head_dim] and [num_programs, 2, group]: output and log2 of the softmax sum of a
-        cut pair; the program's first piece, and any later one.
+        float32 [num_programs, 2, group, head_dim] and [num_programs, 2, group]: output and log2 of
+        the softmax sum of a cut pair; the program's first piece, and any later one.
     tile : int
         Tokens in a tile.
     num_kv_heads : int
@@ -63,7 +66,7 @@ class DecodePlan:
         num_programs: int | None = None,
         tile: int | None = None,
     ) -> DecodePlan:
-        """Allocate buffers for `max_seqs` sequences; by default the device determines `num_programs` and `tile`.
+        """Allocate buffers for `max_seqs`; by default the device sets `num_programs` and `tile`.
 
         Examples
         --------
@@ -78,7 +81,9 @@ class DecodePlan:
             tile_starts=torch.zeros(max_seqs + 1, dtype=torch.int32, device=device),
             first_seq=torch.zeros(programs + 1, dtype=torch.int32, device=device),
             share=torch.ones(1, dtype=torch.int32, device=device),
-            partial_out=torch.zeros(programs, 2, group, head_dim, dtype=torch.float32, device=device),
+            partial_out=torch.zeros(
+                programs, 2, group, head_dim, dtype=torch.float32, device=device
+            ),
             partial_lse=torch.zeros(programs, 2, group, dtype=torch.float32, device=device),
             tile=tile or _TILE_ELEMENTS // head_dim,
             num_kv_heads=num_kv_heads,
@@ -101,7 +106,8 @@ def _plan_kernel(
 ):
     seq = tl.arange(0, BLOCK_SEQS)
     length = tl.load(seq_lens + seq, mask=seq < num_seqs, other=0)
-    # An empty sequence owns one tile, which reads nothing, so that its zeros are written like any other output.
+    # An empty sequence owns one tile, which reads nothing, so that its zeros are written like any
+    # other output.
     tiles = tl.where(seq < num_seqs, tl.maximum(tl.cdiv(length, TILE), 1), 0)
     ends = tl.cumsum(tiles, 0)
     share = tl.maximum(tl.cdiv(tl.sum(tiles, 0) * NUM_KV_HEADS, NUM_PROGRAMS), MIN_SHARE)
@@ -116,7 +122,7 @@ def _plan_kernel(
 
 
 def plan_decode(plan: DecodePlan, seq_lens: torch.Tensor) -> None:
-    """Divide the tiles of the sequences among the programs, in place: once per step, for all layers.
+    """Divide the sequences' tiles among programs, in place: once per step, for all layers.
 
     Parameters
     ----------
@@ -132,7 +138,10 @@ def plan_decode(plan: DecodePlan, seq_lens: torch.Tensor) -> None:
     """
     num_seqs = seq_lens.shape[0]
     if num_seqs >= plan.tile_starts.shape[0]:
-        raise ValueError(f"{num_seqs} sequences do not fit a plan for {plan.tile_starts.shape[0] - 1}; allocate more")
+        raise ValueError(
+            f"{num_seqs} sequences do not fit a plan for {plan.tile_starts.shape[0] - 1}; "
+            f"allocate more"
+        )
     grid = (cdiv(plan.num_programs + 1, _PLAN_PROGRAMS),)
     launch(
         _plan_kernel, grid, seq_lens, plan.tile_starts, plan.first_seq, plan.share, num_seqs,

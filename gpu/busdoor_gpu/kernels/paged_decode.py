@@ -2,22 +2,24 @@ r"""Attention of one query token per sequence over a paged KV cache.
 
     out[s, h] = sum_t softmax_t(scale * query[s, h] . K[s, h // group, t]) V[s, h // group, t],   t < seq_lens[s]
 
-Decode reads every key and value once and computes little with them, so it must keep all of the GPU's memory pipes busy
-for the same time at any lengths. The KV cache is cut into tiles of `tile` tokens; all tiles of all (sequence, KV head)
-pairs form one line, and each of a fixed number of programs takes an equal stretch of it. The output of a pair within
-one stretch is written at once; for a pair that is cut, every program writes a partial (its output and the log of its
-softmax sum), and a second kernel joins them:
+Decode reads every key and value once and computes little with them, so it must keep all of the
+GPU's memory pipes busy for the same time at any lengths. The KV cache is cut into tiles of `tile`
+tokens; all tiles of all (sequence, KV head) pairs form one line, and each of a fixed number of
+programs takes an equal stretch of it. The output of a pair within one stretch is written at once;
+for a pair that is cut, every program writes a partial (its output and the log of its softmax sum),
+and a second kernel joins them:
 
     tile line   | s0 h0 ------ | s0 h1 ------ | s1 h0 - | s1 h1 - | s2 h0 -------------------- | ...
     programs    |   p0  |   p1  |   p2  |   p3  |   p4  |   p5  |   p6  |   p7  |
 
-A program cuts at most two pairs (at its start and at its end), so the partials need 2 rows per program for any length,
-and both grids depend only on the number of programs: one CUDA graph serves any lengths. The plan (where each sequence
-starts on the line, and the sequence in which a program starts) is made on the device, once per step for all layers.
+A program cuts at most two pairs (at its start and at its end), so the partials need 2 rows per
+program for any length, and both grids depend only on the number of programs: one CUDA graph serves
+any lengths. The plan (where each sequence starts on the line, and the sequence in which a program
+starts) is made on the device, once per step for all layers.
 
-The query heads that share a KV head are the rows of one matrix product, so K and V cross the memory bus once. Softmax
-runs in base 2 with a factor `scale * log2(e)`: exp2 is one instruction. Masked scores are -1e30, not -inf: a fully
-masked row must not become inf - inf.
+The query heads that share a KV head are the rows of one matrix product, so K and V cross the memory
+bus once. Softmax runs in base 2 with a factor `scale * log2(e)`: exp2 is one instruction. Masked
+scores are -1e30, not -inf: a fully masked row must not become inf - inf.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -36,8 +38,11 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
-_MAX_REGISTERS = 128  # per thread: 4 programs of 128 threads share an SM's 65,536; without a limit sm_80 takes 162
-_JOIN_PIECES = 16  # partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps
+# per thread: 4 programs of 128 threads share an SM's 65,536; without a limit sm_80 takes 162
+_MAX_REGISTERS = 128
+_JOIN_PIECES = (
+    16  # partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps
+)
 
 
 @jit
@@ -90,7 +95,9 @@ def _decode_kernel(
         acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
         top = tl.full([ROWS], -1e30, tl.float32)
         total = tl.zeros([ROWS], tl.float32)
-        for tile in range(low, tl.minimum(high, tl.cdiv(length, TILE))):  # none of an empty sequence
+        for tile in range(
+            low, tl.minimum(high, tl.cdiv(length, TILE))
+        ):  # none of an empty sequence
             block = blocks_of(table, tile, length, PAGE, TILE)
             acc, top, total = attend(
                 q, k_cache, v_cache, block, tile, length, row * 0 + length - 1, acc, top, total, scale_log2e,
@@ -133,7 +140,8 @@ def _join_kernel(
         num_tiles = tl.load(tile_starts + seq + 1) - first_tile
         head = (border - first_tile * NUM_KV_HEADS) // num_tiles
         start = first_tile * NUM_KV_HEADS + head * num_tiles
-        # A cut pair is joined here by the program in whose stretch it starts; a border between pairs cuts nothing.
+        # A cut pair is joined here by the program in whose stretch it starts; a border between
+        # pairs cuts nothing.
         if (start < border) & (start >= program * share):
             dim = tl.arange(0, HEAD_DIM)
             last = (start + num_tiles - 1) // share
@@ -146,7 +154,9 @@ def _join_kernel(
                 piece = (owner * 2 + later.to(tl.int32)) * GROUP + row
                 lse = tl.load(partial_lse + piece, mask=owner <= last, other=-1e30)
                 part = tl.load(
-                    partial_out + piece[:, None] * HEAD_DIM + dim[None, :], mask=(owner <= last)[:, None], other=0.0
+                    partial_out + piece[:, None] * HEAD_DIM + dim[None, :],
+                    mask=(owner <= last)[:, None],
+                    other=0.0,
                 )
                 new_top = tl.maximum(top, tl.max(lse, 0))
                 weight = tl.where(owner <= last, tl.exp2(lse - new_top), 0.0)
@@ -172,7 +182,8 @@ def paged_decode(
     Parameters
     ----------
     query : Tensor
-        [num_seqs, num_q_heads, head_dim]; a sequence may be strided (a view of the fused projection).
+        [num_seqs, num_q_heads, head_dim]; a sequence may be strided (a view of the fused
+        projection).
     k_cache, v_cache : Tensor
         [num_blocks, num_kv_heads, block_size, head_dim], see `busdoor_gpu.kernels.cache`.
     block_table : Tensor
@@ -213,7 +224,16 @@ def paged_decode(
         **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile,
         num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS,
     )  # fmt: skip
-    launch(_join_kernel, (plan.num_programs, group), out, *shared, num_seqs, **shape, PIECES=_JOIN_PIECES, num_warps=4)
+    launch(
+        _join_kernel,
+        (plan.num_programs, group),
+        out,
+        *shared,
+        num_seqs,
+        **shape,
+        PIECES=_JOIN_PIECES,
+        num_warps=4,
+    )
     return out
 
 
@@ -227,6 +247,8 @@ def paged_decode_reference(
     scale: float | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `paged_decode`, in plain PyTorch: a prefill of one query token per sequence; the plan is not needed."""
+    """`paged_decode` in plain PyTorch: a prefill of one query token per sequence, no plan."""
     starts = torch.arange(query.shape[0] + 1, dtype=torch.int32)
-    return paged_prefill_reference(query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out)
+    return paged_prefill_reference(
+        query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out
+    )

@@ -1,16 +1,17 @@
-"""Causal attention of several query tokens per sequence over a paged KV cache: prefill, chunks, mixed with decodes.
+"""Causal attention over paged KV, several queries a sequence: prefill, chunks, mixed.
 
     out[t, h] = sum_u softmax_u(scale * query[t, h] . K[s, h // group, u]) V[s, h // group, u],   u <= position of t
 
-The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that end at seq_lens[s];
-their K and V are already in the cache. A whole prompt, a chunk after cached context and a single decoding token are the
-same case.
+The query tokens of sequence s are its last ones: query_starts[s + 1] - query_starts[s] tokens that
+end at seq_lens[s]; their K and V are already in the cache. A whole prompt, a chunk after cached
+context and a single decoding token are the same case.
 
-A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough rows for Hopper's
-warpgroup product (wgmma needs 64). It reads the keys in tiles: first those that every row attends to, without a mask,
-then the one or two at the diagonal, with a mask. The blocks of the next tile are looked up one tile ahead, so that its
-keys and values are fetched while this one is multiplied. The host, which knows the lengths, lists the programs longest
-first, so that the last to start are short.
+A program takes 128 rows: a run of query tokens times the query heads that share a KV head, enough
+rows for Hopper's warpgroup product (wgmma needs 64). It reads the keys in tiles: first those that
+every row attends to, without a mask, then the one or two at the diagonal, with a mask. The blocks
+of the next tile are looked up one tile ahead, so that its keys and values are fetched while this
+one is multiplied. The host, which knows the lengths, lists the programs longest first, so that the
+last to start are short.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -36,8 +37,9 @@ _NUM_WARPS = 8
 def _tile_and_stages(device: torch.device) -> tuple[int, int]:
     """Return keys per tile and pipeline stages that fit the registers without spills.
 
-    With wgmma, the products' operands stay in shared memory: 128 keys, two tiles are loaded while one is multiplied
-    (measured on an H100, gpu/results). Without it, operands pass through registers: a quarter of the keys.
+    With wgmma, the products' operands stay in shared memory: 128 keys, two tiles are loaded while
+    one is multiplied (measured on an H100, gpu/results). Without it, operands pass through
+    registers: a quarter of the keys.
     """
     return (128, 3) if capability(device)[0] == 9 else (32, 2)
 
@@ -83,8 +85,8 @@ def _prefill_kernel(
     acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
     top = tl.full([ROWS], -1e30, tl.float32)
     total = tl.zeros([ROWS], tl.float32)
-    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full; padding, of length 0,
-    # has a context below 0.
+    # Keys that the last row sees, and tiles that the first row, and so every row, sees in full;
+    # padding, of length 0, has a context below 0.
     end = tl.maximum(context + tl.minimum(first + ROWS // GROUP, query_len), 0)
     whole = tl.maximum(context + first + 1, 0) // TILE
     block = blocks_of(table, 0, end, PAGE, TILE)
@@ -106,7 +108,9 @@ def _prefill_kernel(
     tl.store(out + place, acc.to(out.dtype.element_ty), mask=inside)
 
 
-def prefill_programs(query_lens: Sequence[int] | NDArray[Any], seq_lens: NDArray[Any], group: int) -> NDArray[np.int32]:
+def prefill_programs(
+    query_lens: Sequence[int] | NDArray[Any], seq_lens: NDArray[Any], group: int
+) -> NDArray[np.int32]:
     """List the programs of one step's prefill attention, longest first, for all layers.
 
     Parameters
@@ -137,7 +141,7 @@ def prefill_programs(query_lens: Sequence[int] | NDArray[Any], seq_lens: NDArray
 
 
 def max_programs(num_tokens: int, num_seqs: int, group: int) -> int:
-    """Return the most programs that any lengths of so many sequences, with so many query tokens in all, can have.
+    """Return the most programs that so many sequences, with so many query tokens, can have.
 
     >>> max_programs(64, 3, group=4)
     5
@@ -146,10 +150,15 @@ def max_programs(num_tokens: int, num_seqs: int, group: int) -> int:
 
 
 def plan_prefill(
-    query_lens: Sequence[int], seq_lens: Sequence[int], group: int, device: torch.device | str = "cpu"
+    query_lens: Sequence[int],
+    seq_lens: Sequence[int],
+    group: int,
+    device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Return `prefill_programs` on a device, int32 [num_programs, 2]; this waits for the device."""
-    return torch.from_numpy(prefill_programs(query_lens, np.asarray(seq_lens, dtype=np.int64), group)).to(device)
+    return torch.from_numpy(
+        prefill_programs(query_lens, np.asarray(seq_lens, dtype=np.int64), group)
+    ).to(device)
 
 
 def paged_prefill(
@@ -168,7 +177,8 @@ def paged_prefill(
     Parameters
     ----------
     query : Tensor
-        [num_tokens, num_q_heads, head_dim]: the sequences' query tokens one after another; a token may be strided.
+        [num_tokens, num_q_heads, head_dim]: the sequences' query tokens one after another; a token
+        may be strided.
     k_cache, v_cache : Tensor
         [num_blocks, num_kv_heads, block_size, head_dim], see `busdoor_gpu.kernels.cache`.
     block_table : Tensor
@@ -176,7 +186,8 @@ def paged_prefill(
     seq_lens : Tensor
         int32 [num_seqs], query tokens included.
     query_starts : Tensor
-        int32 [num_seqs + 1]: where each sequence's query tokens start; equal neighbours: none this step.
+        int32 [num_seqs + 1]: where each sequence's query tokens start; equal neighbours: none this
+        step.
     plan : Tensor, optional
         From `plan_prefill` with the same lengths; made here if absent, which waits for the device.
     scale : float, optional
@@ -236,7 +247,7 @@ def paged_prefill_reference(
 
 
 def _attention(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-    """Compute causal attention of a sequence's last tokens: query [tokens, q heads, d], k, v [KV heads, length, d]."""
+    """Causal attention of last tokens: query [tokens, q heads, d], k, v [KV heads, len, d]."""
     dtype = compute_dtype(query)
     num_tokens, num_q_heads, head_dim = query.shape
     num_kv_heads, length, _ = k.shape

@@ -3,7 +3,8 @@
     r = x + residual          (rounded to the tensors' type, as a model that keeps its residual in that type does)
     y = r / sqrt(mean(r^2) + eps) * weight
 
-One program a token: the row is read once, the sum written back as the new residual, the norm taken from registers.
+One program a token: the row is read once, the sum written back as the new residual, the norm taken
+from registers.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -19,7 +20,15 @@ _ELEMENTS_PER_WARP = 512  # 16 elements per thread: two 16-byte loads of half pr
 
 @jit
 def _rmsnorm_kernel(
-    x, residual, weight, out, eps, stride_x, stride_residual, HIDDEN: tl.constexpr, BLOCK: tl.constexpr
+    x,
+    residual,
+    weight,
+    out,
+    eps,
+    stride_x,
+    stride_residual,
+    HIDDEN: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)

@@ -1,10 +1,11 @@
-"""Rotary embedding of Q and K, after their optional RMS norm, and the write of K and V to the paged cache.
+"""Rotary embedding of Q and K after optional RMS norm; write of K and V to paged cache.
 
     n = x / sqrt(mean(x^2) + eps) * weight            per head of Q and K, where the model has that norm (Qwen3)
     y[:d/2] = n[:d/2] * cos(p) - n[d/2:] * sin(p)     p: the token's position; angles p * inv_freq, halves paired
     y[d/2:] = n[d/2:] * cos(p) + n[:d/2] * sin(p)
 
-Q goes to a buffer of its own, K and V to the token's slot of the cache; slot -1 (padding) writes neither.
+Q goes to a buffer of its own, K and V to the token's slot of the cache; slot -1 (padding) writes
+neither.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -87,14 +88,20 @@ def _rope_kv_write_kernel(
     if q_weight is not None:
         square = tl.sum(left * left, 1) + tl.sum(right * right, 1)
         inverse = tl.rsqrt(square / HEAD_DIM + eps)[:, None]
-        turned_left *= inverse * tl.where(is_q, tl.load(q_weight + column), tl.load(k_weight + column)).to(tl.float32)
+        turned_left *= inverse * tl.where(
+            is_q, tl.load(q_weight + column), tl.load(k_weight + column)
+        ).to(tl.float32)
         turned_right *= inverse * tl.where(
             is_q, tl.load(q_weight + HALF + column), tl.load(k_weight + HALF + column)
         ).to(tl.float32)
     angle = table + tl.load(positions + token).to(tl.int64) * HEAD_DIM + column
     cos, sin = tl.load(angle), tl.load(angle + HALF)
-    new_left = tl.where(is_v, left, turned_left * cos - turned_right * sin).to(query.dtype.element_ty)
-    new_right = tl.where(is_v, right, turned_right * cos + turned_left * sin).to(query.dtype.element_ty)
+    new_left = tl.where(is_v, left, turned_left * cos - turned_right * sin).to(
+        query.dtype.element_ty
+    )
+    new_right = tl.where(is_v, right, turned_right * cos + turned_left * sin).to(
+        query.dtype.element_ty
+    )
 
     target = query + (token * NUM_Q + head[:, None]) * HEAD_DIM + column
     tl.store(target, new_left, mask=is_q)
@@ -102,7 +109,12 @@ def _rope_kv_write_kernel(
     slot = tl.load(slot_mapping + token)
     writes = exists & (slot >= 0)
     kv_head = tl.where(is_v, head[:, None] - NUM_Q - NUM_KV, head[:, None] - NUM_Q).to(tl.int64)
-    place = (slot // PAGE).to(tl.int64) * stride_block + kv_head * stride_head + (slot % PAGE) * stride_token + column
+    place = (
+        (slot // PAGE).to(tl.int64) * stride_block
+        + kv_head * stride_head
+        + (slot % PAGE) * stride_token
+        + column
+    )
     tl.store(k_cache + place, new_left, mask=writes & ~is_q & ~is_v)
     tl.store(k_cache + place + HALF, new_right, mask=writes & ~is_q & ~is_v)
     tl.store(v_cache + place, new_left, mask=writes & is_v)
@@ -125,7 +137,8 @@ def rope_kv_write(
     qkv : Tensor
         [num_tokens, (num_q_heads + 2 * num_kv_heads) * head_dim], the fused projection.
     positions, slot_mapping : Tensor
-        int32 [num_tokens]: position in the sequence; block * block_size + offset, or -1 to write nothing.
+        int32 [num_tokens]: position in the sequence; block * block_size + offset, or -1 to write
+        nothing.
     table : Tensor
         From `rope_table`.
     caches : tuple of Tensor
@@ -143,7 +156,11 @@ def rope_kv_write(
     (num_tokens, width), k_cache = qkv.shape, caches[0]
     num_kv, page, head_dim = k_cache.shape[1:]
     num_q = width // head_dim - 2 * num_kv
-    out = torch.empty(num_tokens, num_q, head_dim, dtype=qkv.dtype, device=qkv.device) if out is None else out
+    out = (
+        torch.empty(num_tokens, num_q, head_dim, dtype=qkv.dtype, device=qkv.device)
+        if out is None
+        else out
+    )
     launch(
         _rope_kv_write_kernel, (num_tokens, cdiv(num_q + 2 * num_kv, _HEADS)),
         qkv, out, *caches, positions, slot_mapping, table,

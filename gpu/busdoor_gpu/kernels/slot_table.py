@@ -12,15 +12,16 @@ from busdoor_gpu.kernels._launch import ALIGNED, cdiv
 
 @dataclass(frozen=True)
 class SlotTable:
-    """The state of every slot; a request keeps its slot from admission to its end or its preemption.
+    """The state of every slot; a request keeps its slot from admission to end or preemption.
 
     Attributes
     ----------
     token_ids : Tensor
         int32 [num_slots, max_model_len]: prompt, then generated tokens.
     num_computed, num_known, num_padding : Tensor
-        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`; keys of padding that attention reads beside
-        the slot's own (0 unless a static batch has `decode_reads = "padded"`).
+        int32 [num_slots]: tokens in the KV cache; tokens in `token_ids`; keys of padding that
+        attention reads beside the slot's own (0 unless a static batch has `decode_reads =
+        "padded"`).
     block_table : Tensor
         int32 [num_slots, max_blocks].
     block_size : int
@@ -38,7 +39,9 @@ class SlotTable:
     state: torch.Tensor
 
     @classmethod
-    def allocate(cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str) -> SlotTable:
+    def allocate(
+        cls, num_slots: int, max_model_len: int, block_size: int, device: torch.device | str
+    ) -> SlotTable:
         """Allocate empty slots.
 
         Examples
@@ -69,7 +72,8 @@ class StepInputs:
     input_ids, positions, slot_mapping : Tensor
         int32 [num_tokens]. A padding token has id 0, position 0, slot -1.
     seq_lens : Tensor
-        int32 [num_rows]: the keys that attention reads, this step's tokens included; 0 for a padding row.
+        int32 [num_rows]: the keys that attention reads, this step's tokens included; 0 for a
+        padding row.
     block_table : Tensor
         int32 [num_rows, max_blocks]; entries past a row's length are stale.
     """
@@ -84,7 +88,9 @@ class StepInputs:
     def allocate(cls, num_tokens: int, num_rows: int, table: SlotTable) -> StepInputs:
         """Allocate buffers for `num_tokens` tokens of `num_rows` rows on the table's device."""
         width = cdiv(num_tokens, ALIGNED) * ALIGNED
-        tokens = torch.zeros(3, width, dtype=torch.int32, device=table.token_ids.device)[:, :num_tokens]
+        tokens = torch.zeros(3, width, dtype=torch.int32, device=table.token_ids.device)[
+            :, :num_tokens
+        ]
         block_table = tokens.new_zeros(num_rows, table.block_table.shape[1])
         return cls(tokens[0], tokens[1], tokens[2], tokens.new_zeros(num_rows), block_table)
 

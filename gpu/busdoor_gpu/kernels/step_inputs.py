@@ -1,18 +1,20 @@
 """A step's inputs, read on the device from a table of slots that stays there.
 
-For row r of the batch, in slot s with c computed tokens, and its token number i = 0 ... query_lens[r] - 1:
+For row r of the batch, in slot s with c computed tokens, and its token number i = 0 ...
+query_lens[r] - 1:
 
     position  = c + i
     input_id  = token_ids[s, position]
     kv slot   = block_table[s, position // block_size] * block_size + position % block_size
     seq_len   = c + query_lens[r] + padding[s]
 
-and after the step (`commit_step`): computed[s] = c + query_lens[r]; if that reaches known[s], the sampled token becomes
-token_ids[s, known[s]] and known[s] grows by one. The token is fed back without the host: the next step reads it from
-the table. A chunk that does not complete its prefill, and a recomputation of generated tokens, sample a token that is
-dropped.
+and after the step (`commit_step`): computed[s] = c + query_lens[r]; if that reaches known[s], the
+sampled token becomes token_ids[s, known[s]] and known[s] grows by one. The token is fed back
+without the host: the next step reads it from the table. A chunk that does not complete its prefill,
+and a recomputation of generated tokens, sample a token that is dropped.
 
-The host sends only changes: a prompt when a request enters, new block numbers, and the slots of the rows that run.
+The host sends only changes: a prompt when a request enters, new block numbers, and the slots of the
+rows that run.
 """
 # ruff: noqa: N803
 # mypy: disable-error-code="no-untyped-def"
@@ -53,17 +55,25 @@ def _prepare_kernel(
     query_len = tl.load(query_starts + row + 1) - start
     real = slot >= 0
     computed = tl.load(num_computed + slot, mask=real, other=0)
-    seq_len = tl.where(real, computed + query_len + tl.load(num_padding + slot, mask=real, other=0), 0)
+    seq_len = tl.where(
+        real, computed + query_len + tl.load(num_padding + slot, mask=real, other=0), 0
+    )
     if tl.program_id(1) == 0:
         tl.store(seq_lens + row, seq_len)
 
     inside = index < query_len
     position = tl.where(real, computed + index, 0)
     token = tl.load(token_ids + slot * stride_ids + position, mask=inside & real, other=0)
-    block = tl.load(block_table + slot * stride_table + position // PAGE, mask=inside & real, other=0)
+    block = tl.load(
+        block_table + slot * stride_table + position // PAGE, mask=inside & real, other=0
+    )
     tl.store(input_ids + start + index, token, mask=inside)
     tl.store(positions + start + index, position, mask=inside)
-    tl.store(slot_mapping + start + index, tl.where(real, block * PAGE + position % PAGE, -1), mask=inside)
+    tl.store(
+        slot_mapping + start + index,
+        tl.where(real, block * PAGE + position % PAGE, -1),
+        mask=inside,
+    )
 
     used = index < tl.cdiv(seq_len, PAGE)
     entry = tl.load(block_table + slot * stride_table + index, mask=used, other=0)
@@ -72,21 +82,37 @@ def _prepare_kernel(
 
 @jit
 def _commit_kernel(
-    slots, query_starts, sampled, token_ids, num_computed, num_known, num_rows, stride_ids, BLOCK: tl.constexpr
+    slots,
+    query_starts,
+    sampled,
+    token_ids,
+    num_computed,
+    num_known,
+    num_rows,
+    stride_ids,
+    BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     slot = tl.load(slots + row, mask=row < num_rows, other=-1).to(tl.int64)
     real = slot >= 0
-    query_len = tl.load(query_starts + row + 1, mask=real, other=0) - tl.load(query_starts + row, mask=real, other=0)
+    query_len = tl.load(query_starts + row + 1, mask=real, other=0) - tl.load(
+        query_starts + row, mask=real, other=0
+    )
     computed = tl.load(num_computed + slot, mask=real, other=0) + query_len
     known = tl.load(num_known + slot, mask=real, other=0)
     grows = real & (computed == known) & (query_len > 0) & (known < stride_ids)
     tl.store(num_computed + slot, computed, mask=real)
     tl.store(num_known + slot, known + 1, mask=grows)
-    tl.store(token_ids + slot * stride_ids + known, tl.load(sampled + row, mask=grows, other=0), mask=grows)
+    tl.store(
+        token_ids + slot * stride_ids + known,
+        tl.load(sampled + row, mask=grows, other=0),
+        mask=grows,
+    )
 
 
-def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs) -> None:
+def prepare_step(
+    table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs
+) -> None:
     """Fill `step` from the table.
 
     Parameters
@@ -96,7 +122,8 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
     slots : Tensor
         int32 [num_rows]: the slot of each row, no slot twice; -1 for a padding row.
     query_starts : Tensor
-        int32 [num_rows + 1]: where each row's tokens start; a padding row of a decode graph has one token too.
+        int32 [num_rows + 1]: where each row's tokens start; a padding row of a decode graph has one
+        token too.
     step : StepInputs
         Written in place; `query_starts` ends at its number of tokens.
     """
@@ -111,12 +138,19 @@ def prepare_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tens
     )  # fmt: skip
 
 
-def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs) -> None:
+def prepare_step_reference(
+    table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs
+) -> None:
     """As `prepare_step`, in plain PyTorch, one row after another."""
     starts = query_starts.tolist()
     for row, slot in enumerate(slots.tolist()):
         tokens = slice(starts[row], starts[row + 1])
-        step.input_ids[tokens], step.positions[tokens], step.slot_mapping[tokens], step.seq_lens[row] = 0, 0, -1, 0
+        (
+            step.input_ids[tokens],
+            step.positions[tokens],
+            step.slot_mapping[tokens],
+            step.seq_lens[row],
+        ) = 0, 0, -1, 0
         if slot >= 0:
             computed = int(table.num_computed[slot])
             end = computed + starts[row + 1] - starts[row]
@@ -131,7 +165,9 @@ def prepare_step_reference(table: SlotTable, slots: torch.Tensor, query_starts: 
             step.seq_lens[row] = seq_len
 
 
-def commit_step(table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, sampled: torch.Tensor) -> None:
+def commit_step(
+    table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, sampled: torch.Tensor
+) -> None:
     """Count the step's tokens as computed and write the sampled tokens to the table, in place.
 
     Parameters
@@ -168,7 +204,9 @@ def commit_step_reference(
     slot, query_len = slots[row].long(), query_starts.diff()[row]
     table.num_computed[slot] += query_len
     known = table.num_known[slot]
-    grows = (table.num_computed[slot] == known) & (query_len > 0) & (known < table.token_ids.shape[1])
+    grows = (
+        (table.num_computed[slot] == known) & (query_len > 0) & (known < table.token_ids.shape[1])
+    )
     slot, row, known = slot[grows], row[grows], known[grows]
     table.token_ids[slot, known.long()] = sampled[row].to(torch.int32)
     table.num_known[slot] = known + 1

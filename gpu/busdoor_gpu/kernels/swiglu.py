@@ -44,7 +44,11 @@ def swiglu(gate_up: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tens
         [num_tokens, width], in gate_up's dtype.
     """
     num_tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(num_tokens, width, dtype=gate_up.dtype, device=gate_up.device) if out is None else out
+    out = (
+        torch.empty(num_tokens, width, dtype=gate_up.dtype, device=gate_up.device)
+        if out is None
+        else out
+    )
     launch(
         _swiglu_kernel, (num_tokens, cdiv(width, _BLOCK)), gate_up, out, gate_up.stride(0),
         WIDTH=width, BLOCK=_BLOCK, num_warps=4,

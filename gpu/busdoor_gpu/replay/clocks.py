@@ -81,21 +81,23 @@ class CpuClock:
         self._mark_s = time.process_time()
 
 
-# The reference computation: small operations in the mix of a tiny model's iteration, so that another tenant of the core
-# slows both down alike (matrix products alone slow down more). Long enough to be disturbed, short beside an iteration
-# of ten milliseconds.
+# The reference computation: small operations in the mix of a tiny model's iteration, so that
+# another tenant of the core slows both down alike (matrix products alone slow down more). Long
+# enough to be disturbed, short beside an iteration of ten milliseconds.
 _REFERENCE_SIZE, _REFERENCE_REPEATS = 64, 10
-# Seconds that it counts as: about its mean on two shared virtual cores of an AMD EPYC (2026-11, torch 2.13), where an
-# undisturbed core takes half as long and disturbances change within tens of milliseconds.
+# Seconds that it counts as: about its mean on two shared virtual cores of an AMD EPYC (2026-11,
+# torch 2.13), where an undisturbed core takes half as long and disturbances change within tens of
+# milliseconds.
 REFERENCE_S = 900e-6
 
 
 class PacedClock:
-    """Processor time at an even speed: each iteration is scaled by a reference computation beside it.
+    """Processor time at an even speed: each iteration is scaled by a reference beside it.
 
-    On shared cores the same iteration may take twice as long as a moment before, in processor time too, so that
-    averages vary. This clock times a fixed computation before and after each iteration, and scales the iteration by
-    the mean of the two speeds. Its seconds are those of a core that computes the reference in 900 µs.
+    On shared cores the same iteration may take twice as long as a moment before, in processor time
+    too, so that averages vary. This clock times a fixed computation before and after each
+    iteration, and scales the iteration by the mean of the two speeds. Its seconds are those of a
+    core that computes the reference in 900 µs.
 
     Examples
     --------
@@ -148,7 +150,10 @@ class Stopwatch:
 
     def read(self) -> dict[str, float]:
         """Return the seconds since the stopwatch was made."""
-        return {"cpu_s": time.process_time() - self._cpu_s, "wall_s": time.perf_counter() - self._wall_s}
+        return {
+            "cpu_s": time.process_time() - self._cpu_s,
+            "wall_s": time.perf_counter() - self._wall_s,
+        }
 
 
 CLOCKS: dict[ClockName, type[WallClock | CpuClock | PacedClock]] = {

@@ -1,4 +1,4 @@
-"""The second executor: the simulator's server; the engine runs its iterations and a clock times them."""
+"""The second executor: the simulator's server; the engine runs and a clock times it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Measured(LineStepTime):
 
 
 class EngineServer(Server):
-    """One replica on real hardware, in the same environment and with the same clients as a simulated one.
+    """One replica on real hardware, in a simulated one's environment, with its clients.
 
-    Time passes in the environment as the clock measures it: an iteration lasts from the end of the previous one (or
-    from the arrival that ended idleness) until its own end, with all that the host did in between. So the simulator,
-    given the durations in the result, makes the same batches.
+    Time passes in the environment as the clock measures it: an iteration lasts from the end of the
+    previous one (or from the arrival that ended idleness) until its own end, with all that the host
+    did in between. So the simulator, given the durations in the result, makes the same batches.
 
     Parameters
     ----------
@@ -130,7 +130,9 @@ class EngineServer(Server):
                 running = self.engine.submit(batch)
             self._begin(batch)
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            finished = policy.complete(batch, 1)  # lengths are forced: what finishes is known before the run
+            finished = policy.complete(
+                batch, 1
+            )  # lengths are forced: what finishes is known before the run
             self._drop_gone()
             following = policy.schedule(env.now)
             next_running = self.engine.submit(following) if following else None
@@ -150,7 +152,9 @@ class EngineServer(Server):
     def _sleep(self) -> Process:
         """Wait for an arrival or for the policy's next wakeup."""
         if self.env.now == self._slept_at_s and not isinf(self.policy.next_wakeup_s()):
-            raise EngineError(f"{self._standstill()}, although its wakeup was at {self.env.now:.6g} s")
+            raise EngineError(
+                f"{self._standstill()}, although its wakeup was at {self.env.now:.6g} s"
+            )
         self._slept_at_s = self.env.now
         wakeup_s = self.policy.next_wakeup_s()
         yield from super()._sleep()
@@ -166,6 +170,7 @@ class EngineServer(Server):
     def _standstill(self) -> str:
         policy = self.policy
         return (
-            f"{type(policy).__name__} schedules nothing while {policy.num_waiting} requests wait and "
+            f"{type(policy).__name__} schedules nothing while {policy.num_waiting} requests wait "
+            f"and "
             f"{policy.num_running} hold a slot"
         )

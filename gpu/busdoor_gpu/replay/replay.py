@@ -62,10 +62,11 @@ def replay(
     model, backend : Model, Backend
         The model, and the operations that it runs on.
     lookahead : {0, 1}
-        When an iteration is scheduled: at the end of the previous one (0), or while that still runs (1).
+        When an iteration is scheduled: at the end of the previous one (0), or while that still runs
+        (1).
     clock : {"wall", "cpu", "paced"}
-        Real time; on a CPU also the process's own time, which skips idle time, or that at an even speed, see
-        `PacedClock`.
+        Real time; on a CPU also the process's own time, which skips idle time, or that at an even
+        speed, see `PacedClock`.
     keep_outputs : bool
         Whether `meta["outputs"]` gets the tokens of each finished request.
     cuda_graphs : bool
@@ -76,8 +77,8 @@ def replay(
     Returns
     -------
     Result
-        As the simulator's, one row for each iteration, with two more columns: `device_s` (on the device, by its own
-        events) and `host_s` (the host at work, not waiting).
+        As the simulator's, one row for each iteration, with two more columns: `device_s` (on the
+        device, by its own events) and `host_s` (the host at work, not waiting).
 
     Raises
     ------
@@ -99,14 +100,19 @@ def replay(
     (2, 4)
     """
     if clock != "wall" and model.device.type != "cpu":
-        raise EngineError(f'clock = "{clock}" counts processor time, but the model is on {model.device}; use "wall"')
+        raise EngineError(
+            f'clock = "{clock}" counts processor time, but the model is on {model.device}; use '
+            f'"wall"'
+        )
     engine = Engine(model, policy, backend, row_tokens(policy, trace), keep_outputs, cuda_graphs)
     recorder = TableRecorder(policy)
     env = simpy.Environment()
     clients = Clients(env, trace, engine.block_size)
     noted = describe_run(trace, policy, Measured(clock=clock, backend=backend.name), lookahead)
     noted |= describe_engine(engine) | dict(meta or {})
-    server = EngineServer(env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left)
+    server = EngineServer(
+        env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left
+    )
     clients.start(server)
     watch = Stopwatch()
     try:
@@ -127,7 +133,7 @@ def replay(
 
 
 def row_tokens(policy: Policy, trace: Trace) -> int:
-    """Return the most tokens of a slot; in a static batch, the longest prompt and the longest answer together.
+    """Return a slot's most tokens; in a static batch, longest prompt plus longest answer.
 
     Examples
     --------
@@ -137,7 +143,9 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
     >>> row_tokens(StaticPolicy(ContiguousKV(1000), batch_size=2, max_model_len=200), trace)
     150
     """
-    served = trace.input_tokens + trace.output_tokens <= (getattr(policy, "max_model_len", None) or inf)
+    served = trace.input_tokens + trace.output_tokens <= (
+        getattr(policy, "max_model_len", None) or inf
+    )
     inputs, outputs = trace.input_tokens[served], trace.output_tokens[served]
     if policy.whole_batch:
         padded = getattr(policy, "padding", None) or (1, 1)

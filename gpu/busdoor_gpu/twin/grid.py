@@ -10,7 +10,9 @@ import numpy as np
 _SHORTEST = 16  # tokens: a block, the least context and chunk of the grid
 _DECODE_REPEATS = 8  # a decode's context grows by one token each: a change of 1 in 16 at most
 _OTHER_REPEATS = 2
-LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2  # of the shortest decode's request, after all its repetitions
+LEAST_TOKENS = (
+    _SHORTEST + _DECODE_REPEATS + 2
+)  # of the shortest decode's request, after all its repetitions
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Cell:
         return len(self.decodes) + sum(tokens for tokens, _ in self.chunks)
 
     def row_tokens(self) -> list[int]:
-        """Return the tokens of each request at its end: its context, the measured tokens, and one iteration more."""
+        """Return each request's tokens at its end: context, measured, and one iteration more."""
         runs = self.repeats + 1
         return [context + runs + 1 for context in self.decodes] + [
             context + (runs if context else 1) * tokens for tokens, context in self.chunks
@@ -84,7 +86,7 @@ class GridLimits:
 
 
 def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]:
-    """Yield cells of several whole prompts at once; in static batches they may exceed the token budget."""
+    """Yield cells of several whole prompts; static batches may exceed the token budget."""
     most = max(limits.max_num_batched_tokens, limits.max_prefill_tokens)
     for prompt in _ladder(_SHORTEST, min(most, limits.max_model_len), 4):
         for count in batches[1:]:
@@ -92,7 +94,7 @@ def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]
 
 
 def design(limits: GridLimits) -> list[Cell]:
-    """Return cells that separate the terms of a step time: batch from context, tokens from pairs, mixed from plain.
+    """Return cells that separate step-time terms: batch/context, tokens/pairs, mixed/plain.
 
     Parameters
     ----------
@@ -115,7 +117,11 @@ def design(limits: GridLimits) -> list[Cell]:
     longest = limits.max_model_len - _DECODE_REPEATS - 2
     batches, contexts = _ladder(1, limits.max_num_seqs, 2), _ladder(_SHORTEST, longest, 4)
     chunks = _ladder(_SHORTEST, min(limits.max_num_batched_tokens, limits.max_model_len), 4)
-    cells = [Cell(decodes=(context,) * batch, repeats=_DECODE_REPEATS) for batch in batches for context in contexts]
+    cells = [
+        Cell(decodes=(context,) * batch, repeats=_DECODE_REPEATS)
+        for batch in batches
+        for context in contexts
+    ]
     cells += [cell for batch in batches if batch > 2 for cell in _skewed(batch, contexts)]
     cells += [Cell(chunks=((chunk, prior),)) for chunk in chunks for prior in (0, *contexts[1:])]
     cells += _whole_prompts(limits, batches)
@@ -143,7 +149,7 @@ def _ladder(least: int, most: int, factor: int) -> list[int]:
 
 
 def _skewed(batch: int, contexts: Sequence[int]) -> Iterator[Cell]:
-    """Yield decodes of one long context among short ones, and of contexts spread evenly in their logarithm."""
+    """Yield decodes of one long context among short, and of contexts even in logarithm."""
     for longest in contexts[1:]:
         spread = np.geomspace(contexts[0], longest, batch).astype(int).tolist()
         for decodes in ((longest, *[contexts[0]] * (batch - 1)), tuple(spread)):

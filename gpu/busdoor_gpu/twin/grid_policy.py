@@ -13,16 +13,19 @@ from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import Item, KVUse, Policy
 from busdoor_gpu.twin.grid import Cell, GridLimits
 
-_WARM_SHARE = 0.1  # most of the budget that warm-up may take: the engine has rehearsed what compiles
+_WARM_SHARE = (
+    0.1  # most of the budget that warm-up may take: the engine has rehearsed what compiles
+)
 
 
 class GridPolicy(Policy):
     """Schedules cells until the time is up; no request arrives, the policy makes its own.
 
-    A request enters with its context as if from a prefix cache, so that computing it takes no time. A cell begins with
-    an iteration that admits its decodes, and ends with an extra iteration of its own kind, since the host prepares the
-    next batch while an iteration runs. Neither is measured. Every cell runs once to warm up, then all cells run again
-    and again, each time in a new random order, so that the run can stop anywhere.
+    A request enters with its context as if from a prefix cache, so that computing it takes no time.
+    A cell begins with an iteration that admits its decodes, and ends with an extra iteration of its
+    own kind, since the host prepares the next batch while an iteration runs. Neither is measured.
+    Every cell runs once to warm up, then all cells run again and again, each time in a new random
+    order, so that the run can stop anywhere.
 
     Parameters
     ----------
@@ -41,7 +44,9 @@ class GridPolicy(Policy):
         For each scheduled batch the cell that it measures, -1 if none.
     """
 
-    def __init__(self, cells: Sequence[Cell], limits: GridLimits, budget_s: float = inf, seed: int = 0) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], limits: GridLimits, budget_s: float = inf, seed: int = 0
+    ) -> None:
         self.num_slots = limits.max_num_seqs
         self.max_num_batched_tokens = limits.max_num_batched_tokens
         self.max_model_len = limits.max_model_len
@@ -64,7 +69,7 @@ class GridPolicy(Policy):
         """Do nothing: a grid has no clients."""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Return the next batch of the cell, or the first one of the next cell; None when the time is up."""
+        """Return the next batch of the cell, or the next cell's first; None when time is up."""
         self._now_s = now_s
         batch = next(self._emitted, None)
         while batch is None:
@@ -94,10 +99,14 @@ class GridPolicy(Policy):
         decodes = [self._enter(context, 0, runs + 1) for context in cell.decodes]
         grown = [(self._enter(context, n * runs, 1), n) for n, context in cell.chunks if context]
         if decodes or grown:
-            yield self._batch([], [(request, 1) for request in [*decodes, *(request for request, _ in grown)]], -1)
+            yield self._batch(
+                [], [(request, 1) for request in [*decodes, *(request for request, _ in grown)]], -1
+            )
         for run in range(runs):
             fresh = [(self._enter(0, n, 1), n) for n, context in cell.chunks if not context]
-            yield self._batch(decodes, [*grown, *fresh], index if measured and run < runs - 1 else -1)
+            yield self._batch(
+                decodes, [*grown, *fresh], index if measured and run < runs - 1 else -1
+            )
 
     def _enter(self, context: int, more_tokens: int, output_tokens: int) -> Request:
         """Create a request that holds all but the last token of a context."""
@@ -155,5 +164,7 @@ class GridPolicy(Policy):
     def kv_use(self) -> KVUse:
         """Return the KV memory that the batch that was just scheduled takes."""
         blocks = self.kv.num_blocks - self.kv.num_free_blocks
-        used = sum(request.computed_tokens for request in self._running) + sum(n for _, n in self._items)
+        used = sum(request.computed_tokens for request in self._running) + sum(
+            n for _, n in self._items
+        )
         return KVUse(blocks, blocks * self.kv.block_size, used, 0, 0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-SIZED = "sized"  # lengths in proportion to the machine's longest request, for `busdoor twin` in a few minutes
+# lengths in proportion to the machine's longest request, for `busdoor twin` in a few minutes
+SIZED = "sized"
 _TIGHT_SHARE = 0.1  # of the measured blocks, for runs that preempt
 
 
@@ -42,8 +43,9 @@ class Case:
     blocks_share: float = 1.0
 
 
-# Every held-out run. Those of `busdoor twin` first: static batching where it can keep up, continuous batching
-# up to the edge of saturation. Then the longer list behind gpu/results (`python -m benchmarks.gpu.campaign`).
+# Every held-out run. Those of `busdoor twin` first: static batching where it can keep up,
+# continuous batching up to the edge of saturation. Then the longer list behind gpu/results (`python
+# -m benchmarks.gpu.campaign`).
 HELD_OUT = (
     Case("burst-vllm", SIZED, inf, bound="static"),
     Case("burst-static", SIZED, inf, "static"),

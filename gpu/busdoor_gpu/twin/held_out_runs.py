@@ -24,8 +24,9 @@ from busdoor_workloads.arrivals import Burst, Poisson
 from busdoor_workloads.lengths import LogNormal
 
 PROFILE_SHARE = 0.4  # of the time for measuring; the replays share the rest
-# Means of the lengths as shares of the longest request, and their spread: the median of a lognormal distribution of
-# σ ≈ 1, as in chats, is 0.6 of the mean. Prompts are cut at half of the longest request, answers at a quarter.
+# Means of the lengths as shares of the longest request, and their spread: the median of a lognormal
+# distribution of σ ≈ 1, as in chats, is 0.6 of the mean. Prompts are cut at half of the longest
+# request, answers at a quarter.
 _INPUT_SHARE, _OUTPUT_SHARE, _MEDIAN_SHARE = 1 / 8, 1 / 16, 0.6
 _FEWEST, _MOST = 32, 5000  # requests of a trace: fewer have no tail, more only cost time
 
@@ -59,8 +60,17 @@ class Machine:
     @property
     def settings(self) -> dict[str, Any]:
         """Settings of the twin, as its folder keeps them."""
-        own = {"model": self.model.config.shape.name, "dtype": str(self.model.dtype), "backend": self.backend.name}
-        return {**own, "device": describe_device(self.model.device)["name"], **self.options, **asdict(self.limits)}
+        own = {
+            "model": self.model.config.shape.name,
+            "dtype": str(self.model.dtype),
+            "backend": self.backend.name,
+        }
+        return {
+            **own,
+            "device": describe_device(self.model.device)["name"],
+            **self.options,
+            **asdict(self.limits),
+        }
 
     def policy_fields(self, name: str) -> dict[str, Any]:
         """Return the settings of a policy under these limits."""
@@ -75,12 +85,14 @@ class Machine:
 
     def policy(self, name: str, trace: Trace) -> Policy:
         """Build a fresh scheduler."""
-        built: Policy = policy_config(**self.policy_fields(name)).build(memory_for(name, self.limits), trace)
+        built: Policy = policy_config(**self.policy_fields(name)).build(
+            memory_for(name, self.limits), trace
+        )
         return built
 
 
 def memory_for(policy: str, limits: GridLimits, share: float = 1.0) -> KVConfig:
-    """Return a share of the machine's blocks; a policy with contiguous ranges leaves one block free per slot."""
+    """Return a share of the blocks; contiguous policies leave one block free per slot."""
     spare = limits.max_num_seqs if policy in ("static", "orca") else 0
     return KVConfig(
         num_blocks=int(share * limits.num_blocks) - spare,
@@ -114,8 +126,10 @@ class Run:
         return f"{self.trace.name}-{self.policy}"
 
 
-def held_out_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0) -> list[Run]:
-    """Choose the held-out runs: a burst and open arrivals at several loads, static batching if it can keep up.
+def held_out_runs(
+    machine: Machine, step_time: StepTime, budget_s: float, seed: int = 0
+) -> list[Run]:
+    """Choose held-out runs: a burst, open arrivals at several loads, static if it keeps up.
 
     Parameters
     ----------
@@ -145,7 +159,9 @@ def held_out_runs(machine: Machine, step_time: StepTime, budget_s: float, seed: 
     return runs
 
 
-def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each_s: float, seed: int) -> Trace:
+def _loaded(
+    machine: Machine, step_time: StepTime, bound: str, load: float, each_s: float, seed: int
+) -> Trace:
     """Draw a trace of a given load on a policy, which takes about `each_s` seconds of the clock."""
 
     def carried_rps(lengths: Trace) -> float:
@@ -162,7 +178,7 @@ def _loaded(machine: Machine, step_time: StepTime, bound: str, load: float, each
 
 
 def _lengths(limits: GridLimits, num_requests: int, seed: int) -> Trace:
-    """Draw requests that arrive at once, with lengths spread as in chats, in proportion to the longest request."""
+    """Draw requests that arrive at once, lengths spread as in chats, scaled to the longest."""
     longest = limits.max_model_len
 
     def lengths(mean: float, most: int) -> LogNormal:

@@ -35,7 +35,7 @@ def profile(
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Run as much of the grid as a time budget allows, through the same engine and loop as a replay.
+    """Run as much of the grid as the time allows, with the engine and loop of a replay.
 
     Parameters
     ----------
@@ -55,8 +55,9 @@ def profile(
     Returns
     -------
     Result
-        `iterations` has one row for each measured iteration, with `device_s` and `host_s` as in a replay, and `cell`,
-        the number of the designed iteration. Its requests are stand-ins; their latencies mean nothing.
+        `iterations` has one row for each measured iteration, with `device_s` and `host_s` as in a
+        replay, and `cell`, the number of the designed iteration. Its requests are stand-ins; their
+        latencies mean nothing.
 
     Raises
     ------
@@ -76,12 +77,17 @@ def profile(
     ({1}, True)
     """
     if clock != "wall" and model.device.type != "cpu":
-        raise EngineError(f'clock = "{clock}" counts processor time, but the model is on {model.device}; use "wall"')
+        raise EngineError(
+            f'clock = "{clock}" counts processor time, but the model is on {model.device}; use '
+            f'"wall"'
+        )
     cells = design(limits)
     if not cells:
         raise EngineError(
-            f"no iteration of the grid fits requests of {limits.max_model_len} tokens in {limits.num_blocks} blocks; "
-            f"give --max-model-len {LEAST_TOKENS} and --num-blocks {-(-LEAST_TOKENS // limits.block_size)}, or more"
+            f"no iteration of the grid fits requests of {limits.max_model_len} tokens in "
+            f"{limits.num_blocks} blocks; "
+            f"give --max-model-len {LEAST_TOKENS} and --num-blocks "
+            f"{-(-LEAST_TOKENS // limits.block_size)}, or more"
         )
     policy = GridPolicy(cells, limits, budget_s, seed)
     engine = Engine(model, policy, backend, limits.max_model_len, cuda_graphs=cuda_graphs)
@@ -119,7 +125,10 @@ def profile(
     noted |= watch.read()
     made = result()
     if not len(made.iterations):
-        raise EngineError(f"nothing was measured in a budget of {budget_s:g} s; give --budget more, or a smaller grid")
+        raise EngineError(
+            f"nothing was measured in a budget of {budget_s:g} s; give --budget more, or a "
+            f"smaller grid"
+        )
     return made
 
 
@@ -127,6 +136,10 @@ def _measured(server: EngineServer, recorder: TableRecorder, policy: GridPolicy)
     """Return the iterations that belong to a cell."""
     iterations = recorder.iterations()
     count = len(iterations)
-    for name, values in (("device_s", server.device_s), ("host_s", server.host_s), ("cell", policy.cell_of)):
+    for name, values in (
+        ("device_s", server.device_s),
+        ("host_s", server.host_s),
+        ("cell", policy.cell_of),
+    ):
         iterations[name] = np.array(values)[:count]
     return iterations[iterations["cell"] >= 0].reset_index(drop=True)

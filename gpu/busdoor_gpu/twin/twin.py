@@ -26,7 +26,12 @@ SETTINGS = "twin.json"  # in the folder: the settings of its steps
 def measure_profile(machine: Machine, budget_s: float, seed: int = 0) -> Result:
     """Run the designed grid for its share of the time."""
     return profile(
-        machine.model, machine.backend, machine.limits, PROFILE_SHARE * budget_s, seed=seed, **machine.options
+        machine.model,
+        machine.backend,
+        machine.limits,
+        PROFILE_SHARE * budget_s,
+        seed=seed,
+        **machine.options,
     )
 
 
@@ -34,22 +39,24 @@ def measure(machine: Machine, run: Run, meta: Mapping[str, Any] | None = None) -
     """Replay a run on the machine."""
     described = {"policy_config": machine.policy_fields(run.policy), **(meta or {})}
     policy = machine.policy(run.policy, run.trace)
-    return replay(run.trace, policy, machine.model, machine.backend, meta=described, **machine.options)
+    return replay(
+        run.trace, policy, machine.model, machine.backend, meta=described, **machine.options
+    )
 
 
 def make_twin(
     machine: Machine, folder: Path, budget_s: float, seed: int = 0, report: Report | None = None
 ) -> tuple[Calibration, Validation]:
-    """Profile, calibrate, replay the held-out runs, validate; each step is written at once and done only once.
+    """Profile, calibrate, replay held-out runs, validate; each is written at once, done once.
 
     Parameters
     ----------
     machine : Machine
         The machine that gets a twin.
     folder : Path
-        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`, with which a test can
-        compare a later simulator (`busdoor.validation.regression.drifted`). Steps that an interrupted call with the
-        same settings left there are kept.
+        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`,
+        with which a test can compare a later simulator (`busdoor.validation.regression.drifted`).
+        Steps that an interrupted call with the same settings left there are kept.
     budget_s : float
         Seconds of the machine's clock for profile and replays together.
     seed : int
@@ -84,7 +91,7 @@ def make_twin(
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a twin into its folder; raise ValueError if the folder has steps of other settings.
+    """Write a twin's settings into its folder; raise ValueError if its steps have others.
 
     Examples
     --------
@@ -104,7 +111,8 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
         if found.get(key) != value:
             raise ValueError(
-                f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, not {value}; use the "
+                f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, "
+                f"not {value}; use the "
                 f"same settings, another --out, or --overwrite"
             )
 
@@ -126,7 +134,8 @@ def _calibrated(profile: Result, name: str) -> Calibration:
         return calibrate([profile], ["profile"], name=name)
     except ValueError as error:
         raise ValueError(
-            "the profile is too small to fit a step time to; give a larger --max-num-seqs, --max-model-len, "
+            "the profile is too small to fit a step time to; give a larger --max-num-seqs, "
+            "--max-model-len, "
             f"--num-blocks or --budget ({str(error).split(';')[0]})"
         ) from error
 
@@ -138,7 +147,9 @@ def _once(folder: Path, measure: Callable[[], Result]) -> Result:
     return Result.load(folder)
 
 
-def _replayed(machine: Machine, runs: list[Run], folder: Path, seed: int, report: Report) -> Iterator[Result]:
+def _replayed(
+    machine: Machine, runs: list[Run], folder: Path, seed: int, report: Report
+) -> Iterator[Result]:
     for number, run in enumerate(runs):
         report(PROFILE_SHARE + (1 - PROFILE_SHARE) * number / len(runs), run.name)
         yield _once(folder / run.name, lambda run=run: measure(machine, run, {"seed": seed}))  # type: ignore[misc]

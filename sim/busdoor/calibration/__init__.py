@@ -1,4 +1,4 @@
-"""From measurements to a step time, and from a step time back to the measurements: calibrate and validate."""
+"""From measurements to a step time, and back to them: calibrate and validate."""
 
 from busdoor.calibration.calibration import Calibration
 from busdoor.calibration.fit import calibrate

@@ -19,7 +19,9 @@ _MIN_SIDE = 0.01  # of the iterations on either side of a break
 _FOLDS = 5
 
 
-def choose_breaks(log: Log, terms: Sequence[str], target: Floats, weights: Floats) -> tuple[int, ...]:
+def choose_breaks(
+    log: Log, terms: Sequence[str], target: Floats, weights: Floats
+) -> tuple[int, ...]:
     """Add breaks one by one while the held-out error falls.
 
     Parameters
@@ -41,7 +43,9 @@ def choose_breaks(log: Log, terms: Sequence[str], target: Floats, weights: Float
     rounding = _ROUNDING * float((weights * target**2).sum())
     for _ in range(MAX_BREAKS):
         trials = {
-            tuple(sorted({*breaks, candidate})): np.inf for candidate in candidates(log) if candidate not in breaks
+            tuple(sorted({*breaks, candidate})): np.inf
+            for candidate in candidates(log)
+            if candidate not in breaks
         }
         for trial in trials:
             trials[trial] = _held_out_squares(log, terms, trial, target, weights)
@@ -63,7 +67,7 @@ def candidates(log: Log) -> list[int]:
 def _held_out_squares(
     log: Log, terms: Sequence[str], breaks: tuple[int, ...], target: Floats, weights: Floats
 ) -> float:
-    """Weighted squares of the errors on each fifth of the blocks, fitted on the others; infinite if that cannot be."""
+    """Weighted squared errors by fifth of blocks, fitted on others; infinite if impossible."""
     matrix = log.matrix(terms, breaks)
     if breaks and unidentified(matrix, weights, [str(i) for i in range(matrix.shape[1])]):
         return np.inf

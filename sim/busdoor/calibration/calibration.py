@@ -1,4 +1,4 @@
-"""A calibration: the fitted step time, how good it is, and what it was fitted to; as an object and as a file."""
+"""A calibration: the fitted step time, its quality, its data; as object and as file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Calibration:
     intervals : mapping
         95 % bootstrap interval of each term, [low, high]; a list of them for `per_token_s`.
     errors : mapping of str to float
-        Relative errors of iterations, on the data fitted and held out: mean absolute, 90th percentile, total.
+        Relative errors of iterations, on the data fitted and held out: mean absolute, 90th
+        percentile, total.
     held_out : mapping
         The same for each group that was left out.
     about : mapping
@@ -50,7 +51,11 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tables of its file."""
-        step_time = {key: value for key, value in self.step_time.describe().items() if value not in ("", [], False)}
+        step_time = {
+            key: value
+            for key, value in self.step_time.describe().items()
+            if value not in ("", [], False)
+        }
         return {
             "calibration": dict(self.about),
             "step_time": step_time,
@@ -94,13 +99,17 @@ def about_runs(
         If the runs are of several devices, models or dtypes.
     """
     about: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "runs": list(names)}
-    metas = [{**result.meta, "clock": (result.meta.get("step_time") or {}).get("clock")} for result in results]
+    metas = [
+        {**result.meta, "clock": (result.meta.get("step_time") or {}).get("clock")}
+        for result in results
+    ]
     for key in _META_KEYS:
         found = [meta[key] for meta in metas if meta.get(key) is not None]
         different = [value for i, value in enumerate(found) if value not in found[:i]]
         if len(different) > 1 and key in ("gpu", "model", "dtype"):
             raise ValueError(
-                f"the runs are of different {key}s ({', '.join(map(str, different))}); calibrate them apart"
+                f"the runs are of different {key}s ({', '.join(map(str, different))}); calibrate "
+                f"them apart"
             )
         if different:
             about[key] = different[0] if len(different) == 1 else different
@@ -119,7 +128,11 @@ def _server(results: Sequence[Result], given: Mapping[str, Any]) -> dict[str, An
     keys = ("num_blocks", "block_size", "max_num_seqs", "max_num_batched_tokens")
     metas = [{**result.meta, **(result.meta.get("policy_config") or {})} for result in results]
     first = metas[0] if metas else {}
-    agreed = {key: first[key] for key in keys if first.get(key) and all(own.get(key) == first[key] for own in metas)}
+    agreed = {
+        key: first[key]
+        for key in keys
+        if first.get(key) and all(own.get(key) == first[key] for own in metas)
+    }
     return agreed | {"policy" if key == "name" else key: value for key, value in given.items()}
 
 
@@ -136,7 +149,11 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
     "left out" = nan
     <BLANKLINE>
     """
-    plain = {key: value for key, value in table.items() if value is not None and not isinstance(value, Mapping)}
+    plain = {
+        key: value
+        for key, value in table.items()
+        if value is not None and not isinstance(value, Mapping)
+    }
     lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
     text = "".join(f"{line}\n" for line in lines)
     for key, value in table.items():
@@ -148,7 +165,11 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return (
+        key
+        if key.replace("_", "").replace("-", "").isalnum() and key.isascii()
+        else json.dumps(key)
+    )
 
 
 def _value(value: Any) -> str:

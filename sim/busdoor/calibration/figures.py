@@ -23,7 +23,7 @@ _SHOWN = 20_000  # iterations drawn; more are the same cloud
 
 @styled
 def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: StepTime) -> Figure:
-    """Draw the residuals of a calibration: predicted against measured, and their ratio over size, context and time.
+    """Draw calibration residuals: predicted against measured; ratio by size, context, time.
 
     Parameters
     ----------
@@ -59,7 +59,11 @@ def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
     rows = _thin(len(x))
     ax.plot(x[rows], ratio[rows], ".", color="#3f92c4", markersize=3, alpha=0.3)
     pieces = [piece for piece in np.array_split(np.argsort(x), 20) if len(piece)]
-    ax.plot([np.median(x[piece]) for piece in pieces], [np.median(ratio[piece]) for piece in pieces], color=INK)
+    ax.plot(
+        [np.median(x[piece]) for piece in pieces],
+        [np.median(ratio[piece]) for piece in pieces],
+        color=INK,
+    )
     ax.axhline(1.0, color=PALE, linewidth=1.0)
     ax.set(xlabel=label, ylim=(0, 2.5), title="measured / predicted")
 
@@ -67,11 +71,22 @@ def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
 def predicted_vs_measured(
     ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
 ) -> None:
-    """Draw a point per iteration (at most so many), with the line where both are equal; those with prefill apart."""
+    """Draw a point per iteration (up to a limit), the line of equality; prefill apart."""
     rows = _thin(len(measured_s), most)
     prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
-    for kind, color, label in ((~prefill, "#3f92c4", "decode only"), (prefill, "#c4501b", "with prefill")):
-        ax.plot(measured_s[rows][kind], predicted_s[rows][kind], ".", color=color, markersize=3, alpha=0.4, label=label)
+    for kind, color, label in (
+        (~prefill, "#3f92c4", "decode only"),
+        (prefill, "#c4501b", "with prefill"),
+    ):
+        ax.plot(
+            measured_s[rows][kind],
+            predicted_s[rows][kind],
+            ".",
+            color=color,
+            markersize=3,
+            alpha=0.4,
+            label=label,
+        )
     both = np.concatenate([measured_s, predicted_s])
     low, high = both[both > 0].min(), both.max()
     label_durations(ax, "x", low, high)
@@ -86,7 +101,7 @@ def _thin(count: int, most: int = _SHOWN) -> np.ndarray:
 
 
 def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
-    """Draw measured over predicted, averaged over fiftieths of the run: a machine that drifts is not flat."""
+    """Draw measured over predicted by fiftieths of the run: a drifting machine is not flat."""
     pieces = np.array_split(np.arange(len(start_s)), min(50, len(start_s)))
     ratio = [measured_s[rows].sum() / predicted_s[rows].sum() for rows in pieces]
     ax.axhline(1.0, color=PALE, linewidth=1.0)

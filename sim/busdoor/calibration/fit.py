@@ -13,14 +13,21 @@ from busdoor.calibration.calibration import Calibration, about_runs
 from busdoor.calibration.log import Log, read_log
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.nnls import relative_weights, unidentified
-from busdoor.calibration.quality import bootstrap_intervals, describe_log, fit_errors, held_out_errors
+from busdoor.calibration.quality import (
+    bootstrap_intervals,
+    describe_log,
+    fit_errors,
+    held_out_errors,
+)
 from busdoor.core.arrays import Floats
 from busdoor.core.names import unknown
 from busdoor.results.result import Result
 from busdoor.step_time.terms import TERM, term_names
 
 ROWS_PER_TERM = 5  # with fewer, errors in sample do not predict those of other iterations
-HOST_BOUND = 0.95  # of an iteration: a host that works so much of it is what the iteration waits for
+HOST_BOUND = (
+    0.95  # of an iteration: a host that works so much of it is what the iteration waits for
+)
 RESAMPLES = 200  # the ends of a 95 % interval then rest on five resamples each
 
 
@@ -49,10 +56,11 @@ def calibrate(
     without : iterable of str
         Terms to leave at 0, because the log cannot identify them or you know better.
     graph_sizes, mixed_graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs of decodes, and token counts of those of other batches, where the runs' meta has
-        none.
+        Batch sizes of CUDA graphs of decodes, and token counts of those of other batches, where the
+        runs' meta has none.
     policy : mapping, optional
-        How the runs were scheduled, where their meta has no policy; kept beside the fit, for simulations.
+        How the runs were scheduled, where their meta has no policy; kept beside the fit, for
+        simulations.
     resamples : int
         Bootstrap resamples (blocks of contiguous iterations) for the intervals.
     seed : int
@@ -88,7 +96,11 @@ def calibrate(
         intervals=bootstrap_intervals(model, resamples, seed),
         errors={**fit_errors(log, model.predict(coefs)), **held_out},
         held_out=groups,
-        about={"name": name, **about_runs(results, names, policy), **describe_log(log, model, coefs)},
+        about={
+            "name": name,
+            **about_runs(results, names, policy),
+            **describe_log(log, model, coefs),
+        },
     )
 
 
@@ -123,7 +135,8 @@ def _refuse_small(log: Log, terms: Sequence[str]) -> None:
         term, reason = next(iter(reasons.items()))
         others = f"; so it is with {', '.join(list(reasons)[1:])}" if len(reasons) > 1 else ""
         raise ValueError(
-            f"the log cannot identify {term}: {reason}{others}; measure {TERM[term].remedy}, or leave a term at 0 by "
+            f"the log cannot identify {term}: {reason}{others}; measure {TERM[term].remedy}, or "
+            f"leave a term at 0 by "
             f"--without {term}"
         )
 
@@ -133,7 +146,11 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
     device, host = terms
     target = log.duration_s if log.device_s is None else log.device_s
     weights = relative_weights(log.matrix(device, ()), log.duration_s, log.repeat)[0]
-    breaks = choose_breaks(log, device, target, weights) if any(TERM[term].segmented for term in device) else ()
+    breaks = (
+        choose_breaks(log, device, target, weights)
+        if any(TERM[term].segmented for term in device)
+        else ()
+    )
     if breaks:
         weights = relative_weights(log.matrix(device, breaks), log.duration_s, log.repeat)[0]
     own = Part(device, log.matrix(device, breaks), target)
@@ -148,9 +165,10 @@ def _choose(log: Log, terms: tuple[tuple[str, ...], tuple[str, ...]]) -> Model:
 
 
 def _fed(log: Log, host_s: Floats, own: Part, weights: Floats) -> NDArray[np.bool_]:
-    """Mark the iterations in which the device did not wait for launches: else its time does not show what it can do.
+    """Mark the iterations where the device did not wait for launches: only they show its time.
 
-    All of them, where the others alone cannot tell the terms apart: then what the device waited is all that is known.
+    All of them, where the others alone cannot tell the terms apart: then what the device waited is
+    all that is known.
     """
     fed = (log.columns["eager_s"] == 0) | (host_s <= HOST_BOUND * log.duration_s)
     columns = [str(i) for i in range(own.matrix.shape[1])]

@@ -1,4 +1,4 @@
-"""A reduced step time from per-request times alone: the simulator is fitted to TTFT and TPOT at a few rates."""
+"""A reduced step time from per-request times: fitted to TTFT and TPOT at a few rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from busdoor.simulator.simulate import simulate
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.terms import TERM
 
-FITTED = ("base_s", "per_token_s", "per_context_s")  # of `step_time.terms`; prefill pairs cost what keys do
+FITTED = (
+    "base_s",
+    "per_token_s",
+    "per_context_s",
+)  # of `step_time.terms`; prefill pairs cost what keys do
 # What no table of requests can show, whatever the rates.
 HIDDEN = (
     "host time apart from the device's",
@@ -30,13 +34,19 @@ _LATENCIES = ("ttft", "tpot")
 # Means over fourths of the requests by prompt length: short and long prompts separate tokens from
 # query-key pairs, and a mean is smoother than a percentile as batches change with the terms.
 _FOURTHS = 4
-_STEP = 0.05  # of a term's first guess: a smaller one would measure which batch an arrival just misses
+_STEP = (
+    0.05  # of a term's first guess: a smaller one would measure which batch an arrival just misses
+)
 _EVALUATIONS = 15
-_NOISE = 0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
+_NOISE = (
+    0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
+)
 SURE = 2.0  # standard errors that a term has to be away from 0, to be called identified
-WORST_ERROR = 0.05  # of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
-# Belsley, Kuh and Welsch, Regression Diagnostics (1980), ch. 3: a scaled condition index beyond 30 is harmful
-# collinearity, among the terms that have more than half of their variance there.
+WORST_ERROR = (
+    0.05  # of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
+)
+# Belsley, Kuh and Welsch, Regression Diagnostics (1980), ch. 3: a scaled condition index beyond 30
+# is harmful collinearity, among the terms that have more than half of their variance there.
 WORST_CONDITION = 30.0
 _MOST_VARIANCE = 0.5
 
@@ -48,7 +58,7 @@ def calibrate_from_requests(
     name: str = "calibration",
     policy: Mapping[str, Any] | None = None,
 ) -> Calibration:
-    """Fit base, per token and per context (query-key pair) so that simulated TTFT and TPOT are the measured ones.
+    """Fit base, per token and per context so that simulated TTFT and TPOT are as measured.
 
     Parameters
     ----------
@@ -64,9 +74,10 @@ def calibrate_from_requests(
     Returns
     -------
     Calibration
-        `about["not_identified"]` names the terms that these rates do not tell from 0, `about["hidden"]` what requests
-        never show, `about["doubts"]` why the fit should not be used, a sentence each (absent for a sound fit); `errors`
-        are relative ones of each statistic fitted.
+        `about["not_identified"]` names the terms that these rates do not tell from 0,
+        `about["hidden"]` what requests never show, `about["doubts"]` why the fit should not be
+        used, a sentence each (absent for a sound fit); `errors` are relative ones of each statistic
+        fitted.
 
     Raises
     ------
@@ -76,18 +87,25 @@ def calibrate_from_requests(
     names = list(names or (f"run {i + 1}" for i in range(len(results))))
     for result, run in zip(results, names, strict=True):
         if not np.isfinite(_statistics(result)).all():
-            raise ValueError(f"{run} has no TTFT or no TPOT: it needs first_token_s and answers of 2 tokens or more")
+            raise ValueError(
+                f"{run} has no TTFT or no TPOT: it needs first_token_s and answers of 2 tokens or "
+                f"more"
+            )
     problem = _Problem(results, policy or {})
     solution, jacobian, residuals = problem.solve()
     errors = _standard_errors(jacobian, residuals)
     unsure = [term for term, x, sd in zip(FITTED, solution, errors, strict=True) if x < SURE * sd]
     ends = [np.maximum(solution + side * 1.96 * errors, 0.0) * problem.scale for side in (-1, 1)]
-    intervals = {term: [float(low), float(high)] for term, low, high in zip(FITTED, *ends, strict=True)}
+    intervals = {
+        term: [float(low), float(high)] for term, low, high in zip(FITTED, *ends, strict=True)
+    }
     found = problem.errors(residuals, names)
     doubts = [*_large_errors(found), *_confused(jacobian, unsure)]
     return Calibration(
         step_time=problem.step_time(solution, name),
-        intervals={term: [ends] if TERM[term].segmented else ends for term, ends in intervals.items()},
+        intervals={
+            term: [ends] if TERM[term].segmented else ends for term, ends in intervals.items()
+        },
         errors={f"{run}_{key}": value for run, row in found.items() for key, value in row.items()},
         held_out={},
         about={
@@ -105,16 +123,20 @@ def calibrate_from_requests(
 def _large_errors(errors: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Name the worst statistic that the fit does not reproduce, if there is one."""
     run, key, worst = max(
-        ((run, key, value) for run, row in errors.items() for key, value in row.items()), key=lambda own: abs(own[2])
+        ((run, key, value) for run, row in errors.items() for key, value in row.items()),
+        key=lambda own: abs(own[2]),
     )
     if abs(worst) <= WORST_ERROR:
         return []
     latency = key.removeprefix("mean_").upper()
-    return [f"the mean {latency} of {run} is {as_percent(worst)} off in sample, more than {as_share(WORST_ERROR)}"]
+    return [
+        f"the mean {latency} of {run} is {as_percent(worst)} off in sample, more than "
+        f"{as_share(WORST_ERROR)}"
+    ]
 
 
 def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
-    """Name the terms that the measured latencies do not separate, or state that all of them are unknown."""
+    """Name the terms that the latencies do not separate, or state that all are unknown."""
     scaled = jacobian / np.maximum(np.linalg.norm(jacobian, axis=0), np.finfo(float).tiny)
     _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
     values = np.maximum(values, np.finfo(float).eps * values[0])
@@ -123,9 +145,15 @@ def _confused(jacobian: Floats, unsure: Sequence[str]) -> list[str]:
     shared = shares[high].sum(axis=0) / shares.sum(axis=0) > _MOST_VARIANCE
     if high.any():
         terms = [term for term, own in zip(FITTED, shared, strict=True) if own]
-        return [f"these runs cannot tell apart {', '.join(terms)}: measure other prompt lengths, or more rates"]
+        return [
+            f"these runs cannot tell apart {', '.join(terms)}: measure other prompt lengths, or "
+            f"more rates"
+        ]
     if len(unsure) == len(FITTED):
-        return [f"these runs tell none of {', '.join(FITTED)} from 0: measure more requests, or lower rates"]
+        return [
+            f"these runs tell none of {', '.join(FITTED)} from 0: measure more requests, or lower "
+            f"rates"
+        ]
     return []
 
 
@@ -146,7 +174,11 @@ class _Problem:
         """Make the reduced model."""
         base_s, token_s, pair_s = (np.maximum(x, 0.0) * self.scale).tolist()
         return CalibratedStepTime(
-            base_s=base_s, per_token_s=(token_s,), per_prefill_pair_s=pair_s, per_context_s=pair_s, calibration=name
+            base_s=base_s,
+            per_token_s=(token_s,),
+            per_prefill_pair_s=pair_s,
+            per_context_s=pair_s,
+            calibration=name,
         )
 
     def residuals(self, x: Floats) -> Floats:
@@ -163,9 +195,17 @@ class _Problem:
 
     def errors(self, residuals: Floats, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """Relative errors of the mean TTFT and TPOT of each run."""
-        relative = np.exp(residuals / self.weights).reshape(len(names), len(_LATENCIES), _FOURTHS).mean(axis=2) - 1
+        relative = (
+            np.exp(residuals / self.weights)
+            .reshape(len(names), len(_LATENCIES), _FOURTHS)
+            .mean(axis=2)
+            - 1
+        )
         keys = [f"mean_{latency}" for latency in _LATENCIES]
-        return {run: dict(zip(keys, row, strict=True)) for run, row in zip(names, relative.tolist(), strict=True)}
+        return {
+            run: dict(zip(keys, row, strict=True))
+            for run, row in zip(names, relative.tolist(), strict=True)
+        }
 
     def jacobian(self, x: Floats) -> Floats:
         """Central differences, wide enough to look over single batches."""
@@ -182,30 +222,39 @@ class _Problem:
         from scipy.optimize import least_squares
 
         found = least_squares(
-            self.residuals, np.ones(len(FITTED)), self.jacobian, bounds=(0, np.inf), loss="soft_l1", f_scale=0.1,
-            max_nfev=_EVALUATIONS, xtol=1e-3, ftol=1e-4,
-        )  # fmt: skip
+            self.residuals,
+            np.ones(len(FITTED)),
+            self.jacobian,
+            bounds=(0, np.inf),
+            loss="soft_l1",
+            f_scale=0.1,
+            max_nfev=_EVALUATIONS,
+            xtol=1e-3,
+            ftol=1e-4,
+        )
         return found.x, self.jacobian(found.x), self.residuals(found.x)
 
 
 def _statistics(result: Result) -> Floats:
-    """Mean TTFT of each fourth of the requests by prompt length, then mean TPOT of each, in seconds."""
+    """Mean TTFT of each fourth by prompt length, then each fourth's mean TPOT, in seconds."""
     table = result.latencies[list(_LATENCIES)]
     place = result.requests.loc[table.index, "input_tokens"].rank(method="first").to_numpy()
     fourth = np.ceil(place * _FOURTHS / max(len(table), 1)).astype(int)
-    means: Floats = table.groupby(fourth).mean().reindex(range(1, _FOURTHS + 1)).to_numpy().T.ravel()
+    means: Floats = (
+        table.groupby(fourth).mean().reindex(range(1, _FOURTHS + 1)).to_numpy().T.ravel()
+    )
     return means
 
 
 def _queue_weights(measured: Floats) -> Floats:
-    """Weigh a TTFT the less, the longer the queue in it, which multiplies errors of the step time by 1/(1 − ρ)."""
+    """Weigh a TTFT less the longer its queue: that multiplies step errors by 1/(1 − ρ)."""
     lightest = measured.min(axis=0)
     firsts = np.arange(measured.shape[1]) < _FOURTHS
     return np.where(firsts, lightest / measured, 1.0).ravel()
 
 
 def _first_guess(results: Sequence[Result]) -> Floats:
-    """Where to start, and the units: at the lightest load a TPOT is mostly base, a TTFT mostly tokens."""
+    """Where to start, and units: at light load a TPOT is mostly base, a TTFT mostly tokens."""
     light = min(results, key=lambda result: float(result.latencies["tpot"].median()))
     tpot_s, ttft_s = (float(light.latencies[name].median()) for name in ("tpot", "ttft"))
     prompt = float(light.requests["input_tokens"].median())

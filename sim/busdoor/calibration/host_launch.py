@@ -1,4 +1,4 @@
-"""The time in which a machine's host launches an iteration kernel by kernel: a fact of the run, not of the model."""
+"""A host's time to launch an iteration by kernels: a fact of the run, not the model."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class HostLaunch(NamedTuple):
     seconds : float
         Without the terms per chunk and per request.
     source : {"meta", "run", "calibration"}
-        Measured at the engine's start (`host_launch_s` of the run's meta), the mean of the run's own iterations, or the
-        calibration's, because the run has neither.
+        Measured at the engine's start (`host_launch_s` of the run's meta), the mean of the run's
+        own iterations, or the calibration's, because the run has neither.
     launches : int
         Iterations of the run that it is the mean of.
     """
@@ -80,7 +80,7 @@ def _known(step_time: CalibratedStepTime, result: Result) -> HostLaunch:
 
 
 def _launches_s(step_time: CalibratedStepTime, result: Result) -> Floats:
-    """Return what the host took to launch each iteration during a CUDA graph, less the terms per chunk and request.
+    """Return the host's launch time per iteration in a CUDA graph, less chunks' and requests'.
 
     During launched kernels it may have to wait for the device, which is not its own time.
     """
@@ -89,7 +89,11 @@ def _launches_s(step_time: CalibratedStepTime, result: Result) -> Floats:
         return np.array([])
     work = work_of(table, step_time.graph_sizes, step_time.mixed_graph_sizes)
     eager = work.eager > 0
-    rows = np.flatnonzero(touching(table) & ~eager[:-1] & eager[1:] & (table["repeat"].to_numpy()[:-1] == 1))
-    rest_s = step_time.host_per_chunk_s * work.chunks + step_time.host_per_request_s * (work.rows + work.chunks)
+    rows = np.flatnonzero(
+        touching(table) & ~eager[:-1] & eager[1:] & (table["repeat"].to_numpy()[:-1] == 1)
+    )
+    rest_s = step_time.host_per_chunk_s * work.chunks + step_time.host_per_request_s * (
+        work.rows + work.chunks
+    )
     own_s: Floats = table["host_s"].to_numpy(dtype=float)[rows] - rest_s[rows + 1]
     return own_s

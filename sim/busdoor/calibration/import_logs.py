@@ -17,23 +17,28 @@ from busdoor_workloads.reading.csv_table import read_csv
 from busdoor_workloads.reading.json_table import read_json, read_jsonl
 from busdoor_workloads.reading.sniff import sniff
 
-ENGINE_FOLDER = "engine"  # in the folder of an observation: what the server's engine recorded itself
+ENGINE_FOLDER = (
+    "engine"  # in the folder of an observation: what the server's engine recorded itself
+)
 # The columns that a plain CSV may have; times in seconds from any common zero.
 CSV_TIMES = ("arrival_s", "first_token_s", "finish_s")
 CSV_LATENCIES = {"first_token_s": "ttft_s", "finish_s": "e2e_s"}
 _SUFFIXES = re.compile(r"(\.(json|jsonl|csv|gz|zst))+$")
 
 
-def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run: int | None = None) -> Result:
+def load_measured(
+    path: str | Path, about: Mapping[str, Any] | None = None, run: int | None = None
+) -> Result:
     """Read a measured run, whatever wrote it.
 
     Parameters
     ----------
     path : str or Path
-        A folder of ours (replay, profile, simulate, observe: there the iterations that the engine recorded, if it has
-        them, else what the client saw); a vLLM engine log (`read_vllm_log`); the JSON of `vllm bench serve
-        --save-result --save-detailed`; LLMServingSim's requests.jsonl; or a CSV with arrival_s, input_tokens,
-        output_tokens, first_token_s (or ttft_s) and finish_s (or e2e_s).
+        A folder of ours (replay, profile, simulate, observe: there the iterations that the engine
+        recorded, if it has them, else what the client saw); a vLLM engine log (`read_vllm_log`);
+        the JSON of `vllm bench serve --save-result --save-detailed`; LLMServingSim's
+        requests.jsonl; or a CSV with arrival_s, input_tokens, output_tokens, first_token_s (or
+        ttft_s) and finish_s (or e2e_s).
     about : mapping, optional
         Further entries of its meta: gpu, model, policy_config, num_blocks ...
     run : int, optional
@@ -53,11 +58,16 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run:
     container, columns = sniff(path)
     is_json = container == "json" or bool(set(columns) & {"iterations", "input_lens"})
     if run is not None and not is_json:
-        raise ValueError(f"run (--run) applies only to a file of vLLM results, which {path.name} is not; leave it out")
+        raise ValueError(
+            f"run (--run) applies only to a file of vLLM results, which {path.name} is not; leave "
+            f"it out"
+        )
     if path.is_dir():
         recorded = path / ENGINE_FOLDER
         result = Result.load(recorded if recorded.is_dir() else path)
-        return Result(result.requests, result.iterations, result.stays, {**result.meta, **(about or {})})
+        return Result(
+            result.requests, result.iterations, result.stays, {**result.meta, **(about or {})}
+        )
     if is_json:
         return _read_json(path, about or {}, run)
     read: Callable[[Path], pd.DataFrame] = _llmservingsim if container == "jsonl" else _csv
@@ -65,7 +75,7 @@ def load_measured(path: str | Path, about: Mapping[str, Any] | None = None, run:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """Name measured runs by their folders or files; where two would be called the same, with the folder above.
+    """Name measured runs by folders or files; where two clash, with the folder above.
 
     Examples
     --------
@@ -75,7 +85,8 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     whole = [path.resolve() for path in paths]
     names = [_SUFFIXES.sub("", path.name) for path in whole]
     return [
-        f"{path.parent.name}-{name}" if names.count(name) > 1 else name for path, name in zip(whole, names, strict=True)
+        f"{path.parent.name}-{name}" if names.count(name) > 1 else name
+        for path, name in zip(whole, names, strict=True)
     ]
 
 
@@ -84,15 +95,20 @@ def _read_json(path: Path, about: Mapping[str, Any], run: int | None) -> Result:
     if set(document) >= KEYS:
         return read_vllm_log(path, about)
     if "input_lens" in document:
-        return from_requests_table(_vllm_bench(document, path.name), path.stem, {**_gaps(document), **about})
+        return from_requests_table(
+            _vllm_bench(document, path.name), path.stem, {**_gaps(document), **about}
+        )
     raise ValueError(
-        f"{path.name} is neither a log of vLLM's engine (config, requests, iterations) nor a result of vllm bench "
+        f"{path.name} is neither a log of vLLM's engine (config, requests, iterations) nor a "
+        f"result of vllm bench "
         f"serve (input_lens ...; run it with --save-detailed)"
     )
 
 
-def from_requests_table(table: pd.DataFrame, name: str, about: Mapping[str, Any] | None = None) -> Result:
-    """Make a result of per-request times: arrival_s, input_tokens, output_tokens, first_token_s, finish_s.
+def from_requests_table(
+    table: pd.DataFrame, name: str, about: Mapping[str, Any] | None = None
+) -> Result:
+    """Make a result of arrival_s, input_tokens, output_tokens, first_token_s, finish_s.
 
     Raises
     ------
@@ -112,7 +128,9 @@ def from_requests_table(table: pd.DataFrame, name: str, about: Mapping[str, Any]
         wrong = np.flatnonzero(table[after] < table[before] - 1e-9)
         if len(wrong):
             row = table.iloc[wrong[0]]
-            raise ValueError(f"{name} request {wrong[0]}: {after} {row[after]} is before {before} {row[before]}")
+            raise ValueError(
+                f"{name} request {wrong[0]}: {after} {row[after]} is before {before} {row[before]}"
+            )
     zero = float(table["arrival_s"].min())
     for column in (*CSV_TIMES, "first_scheduled_s"):
         table[column] = table[column] - zero if column in table else np.nan
@@ -124,19 +142,29 @@ def from_requests_table(table: pd.DataFrame, name: str, about: Mapping[str, Any]
     # The server's memory, slots and lookahead are not observed, and so not written.
     meta = {"policy": "measured", "streams": True, "trace": name, "num_requests": len(table),
             "trace_duration_s": float(table["arrival_s"].max()), **(about or {})}  # fmt: skip
-    return Result(table[[*REQUEST_COLUMNS, "status"]], _empty(ITERATION_COLUMNS), _empty(STAY_COLUMNS, "slot"), meta)
+    return Result(
+        table[[*REQUEST_COLUMNS, "status"]],
+        _empty(ITERATION_COLUMNS),
+        _empty(STAY_COLUMNS, "slot"),
+        meta,
+    )
 
 
 def _empty(columns: tuple[str, ...], *more: str) -> pd.DataFrame:
-    return pd.DataFrame({column: np.array([], dtype=float) for column in (*columns, *more, "replica")})
+    return pd.DataFrame(
+        {column: np.array([], dtype=float) for column in (*columns, *more, "replica")}
+    )
 
 
 def _vllm_bench(document: Mapping[str, Any], name: str) -> pd.DataFrame:
-    """Read the lists of `vllm bench serve`; a request that failed has no output tokens, and is left out."""
+    """Read `vllm bench serve`'s lists; a failed request has no output, and is left out."""
     lists = ("start_times", "input_lens", "output_lens", "ttfts", "itls")
     for key in lists:
         if not isinstance(document.get(key), list):
-            raise ValueError(f"{name} has no list {key}; vllm bench serve writes it with --save-result --save-detailed")
+            raise ValueError(
+                f"{name} has no list {key}; vllm bench serve writes it with --save-result "
+                f"--save-detailed"
+            )
     lengths = {key: len(document[key]) for key in lists}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{name} has lists of different lengths: {lengths}")
@@ -170,7 +198,7 @@ _LLMSERVINGSIM = {
 
 
 def _llmservingsim(path: Path) -> pd.DataFrame:
-    """Read what its `bench run` writes. A request arrives when the engine has queued it: the clock of all that follows.
+    """Read what `bench run` writes; a request arrives when queued: the clock of the rest.
 
     `arrival_time` is of the client and by another clock.
     """
@@ -187,7 +215,9 @@ def _csv(path: Path) -> pd.DataFrame:
     return _renamed(table, {name: name for name in wanted}, path, "CSV of per-request times")
 
 
-def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path, what: str) -> pd.DataFrame:
+def _renamed(
+    table: pd.DataFrame, columns: Mapping[str, str], path: Path, what: str
+) -> pd.DataFrame:
     for column in columns:
         if column not in table:
             latency = CSV_LATENCIES.get(column)
@@ -195,14 +225,20 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path, what: 
             raise ValueError(f"{path.name} has no column {column}{instead}, which a {what} has")
     numbers = table[list(columns)].rename(columns=columns).apply(pd.to_numeric, errors="coerce")
     counts = ["input_tokens", "output_tokens"]
-    wrong = np.flatnonzero(numbers[["arrival_s", *counts]].isna().any(axis=1) | (numbers[counts] < 1).any(axis=1))
+    wrong = np.flatnonzero(
+        numbers[["arrival_s", *counts]].isna().any(axis=1) | (numbers[counts] < 1).any(axis=1)
+    )
     if len(wrong):
         raise ValueError(
-            f"{path.name} request {wrong[0]}: arrival and lengths have to be numbers, the latter 1 or more"
+            f"{path.name} request {wrong[0]}: arrival and lengths have to be numbers, the latter "
+            f"1 or more"
         )
     for column in numbers.columns:
         endless = np.flatnonzero(np.isinf(numbers[column]))
         if len(endless):
-            raise ValueError(f"{path.name} request {endless[0]}: {column} is infinite; leave it empty if it is unknown")
+            raise ValueError(
+                f"{path.name} request {endless[0]}: {column} is infinite; leave it empty if it is "
+                f"unknown"
+            )
     typed: pd.DataFrame = numbers.astype(dict.fromkeys(counts, np.int64))
     return typed

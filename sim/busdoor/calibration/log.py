@@ -32,7 +32,8 @@ class Log:
     names : tuple of str
         Of the runs.
     graph_sizes, mixed_graph_sizes : tuple of int
-        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; empty without.
+        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; empty
+        without.
     results : tuple of Result
         The runs.
     """
@@ -55,7 +56,9 @@ class Log:
     def matrix(self, terms: Sequence[str], breaks: Sequence[int]) -> Floats:
         """Put the columns of the terms side by side; a term that bends has one for each segment."""
         parts = [
-            segments(self.columns[term], breaks) if TERM[term].segmented else self.columns[term][:, None]
+            segments(self.columns[term], breaks)
+            if TERM[term].segmented
+            else self.columns[term][:, None]
             for term in terms
         ]
         return np.hstack(parts) if parts else np.zeros((len(self), 0))
@@ -73,7 +76,9 @@ def segments(positions: Floats, breaks: Sequence[int]) -> Floats:
     return np.column_stack([np.clip(positions, low, high) - low for low, high in pairwise(edges)])
 
 
-BLOCKS_PER_RUN = 20  # long enough each for the slow drift of a machine to be inside of them, not between
+BLOCKS_PER_RUN = (
+    20  # long enough each for the slow drift of a machine to be inside of them, not between
+)
 MIN_BLOCK_ROWS = 10
 
 
@@ -92,8 +97,8 @@ def read_log(
     names : sequence of str
         What to call them.
     graph_sizes, mixed_graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; by default those in the runs'
-        meta, under the same names.
+        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; by default
+        those in the runs' meta, under the same names.
 
     Raises
     ------
@@ -102,7 +107,9 @@ def read_log(
     """
     for result, name in zip(results, names, strict=True):
         if not len(result.iterations):
-            raise ValueError(f"{name} has no table of iterations, only requests; use --from-requests")
+            raise ValueError(
+                f"{name} has no table of iterations, only requests; use --from-requests"
+            )
     decodes = _same_sizes("graph_sizes", graph_sizes, results, names)
     mixed = _same_sizes("mixed_graph_sizes", mixed_graph_sizes, results, names)
     table = pd.concat([result.iterations for result in results], ignore_index=True)
@@ -110,7 +117,9 @@ def read_log(
     lengths = [len(result.iterations) for result in results]
     run = np.repeat(np.arange(len(results)), lengths)[timed]
     columns = _joined([_columns(result, decodes, mixed) for result in results])
-    apart = {"device_s", "host_s"} <= set.intersection(*(set(result.iterations) for result in results))
+    apart = {"device_s", "host_s"} <= set.intersection(
+        *(set(result.iterations) for result in results)
+    )
     repeat = _floats(table, "repeat")
     return Log(
         duration_s=(_floats(table, "duration_s") / repeat)[timed],
@@ -130,13 +139,15 @@ def read_log(
 def columns_of(
     iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_graph_sizes: Sequence[int] = ()
 ) -> dict[str, Floats]:
-    """Work out what each term multiplies, and `positions`, for every row of a table of iterations."""
+    """Work out what each term multiplies, and `positions`, for each row of iterations."""
     work, ones = work_of(iterations, graph_sizes, mixed_graph_sizes), np.ones(len(iterations))
     return {"positions": work.positions} | {term.name: term.feature(work) * ones for term in TERMS}
 
 
-def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_graph_sizes: Sequence[int] = ()) -> Work:
-    """Return what every row of a table of iterations asks of device and host, arrays of shape (n,)."""
+def work_of(
+    iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_graph_sizes: Sequence[int] = ()
+) -> Work:
+    """Return what each row of a table of iterations asks of device and host, shape (n,)."""
     rows = _floats(iterations, "num_decode_tokens") + _floats(iterations, "num_idle_rows")
     chunks = _floats(iterations, "num_requests") - rows
     positions = sum(
@@ -146,9 +157,18 @@ def work_of(iterations: pd.DataFrame, graph_sizes: Sequence[int] = (), mixed_gra
     decodes = np.where(chunks > 0, np.nan, _padded(rows, graph_sizes))
     padded = np.where(np.isnan(decodes), _padded(positions, mixed_graph_sizes), decodes)
     eager = np.isnan(padded) & ((chunks > 0) | bool(len(graph_sizes) or len(mixed_graph_sizes)))
-    context = (_floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")) / 2
+    context = (
+        _floats(iterations, "context_tokens") + _floats(iterations, "context_tokens_last")
+    ) / 2
     pairs = _floats(iterations, "prefill_attention")
-    return Work(rows, chunks, np.where(np.isnan(padded), positions, padded), eager.astype(float), pairs, context + rows)
+    return Work(
+        rows,
+        chunks,
+        np.where(np.isnan(padded), positions, padded),
+        eager.astype(float),
+        pairs,
+        context + rows,
+    )
 
 
 def _padded(counts: Floats, sizes: Sequence[int]) -> Floats:
@@ -158,7 +178,8 @@ def _padded(counts: Floats, sizes: Sequence[int]) -> Floats:
     return padded
 
 
-_TOUCHING_S = 1e-6  # between the end of one iteration and the beginning of the next: rounding, and no idleness
+# between the end of one iteration and the beginning of the next: rounding, and no idleness
+_TOUCHING_S = 1e-6
 
 
 def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
@@ -175,12 +196,14 @@ def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def works_ahead(result: Result) -> bool:
-    """Whether an iteration has the host's work for another batch: not where a grid lets like follow like."""
+    """Whether an iteration has another batch's host work: not where like follows like."""
     return bool(result.meta.get("lookahead")) and "cell" not in result.iterations
 
 
-def _columns(result: Result, graph_sizes: Sequence[int], mixed_graph_sizes: Sequence[int]) -> dict[str, Floats]:
-    """Return the columns of one run; the host's are of what it submits meanwhile, as `StepTime.ahead` has it."""
+def _columns(
+    result: Result, graph_sizes: Sequence[int], mixed_graph_sizes: Sequence[int]
+) -> dict[str, Floats]:
+    """Return a run's columns; the host's: what it submits meanwhile (`StepTime.ahead`)."""
     table = result.iterations
     columns = columns_of(table, graph_sizes, mixed_graph_sizes)
     if not works_ahead(result):
@@ -214,11 +237,13 @@ def _blocks(lengths: Sequence[int]) -> NDArray[np.int64]:
 def _same_sizes(
     key: str, given: Sequence[int] | None, results: Sequence[Result], names: Sequence[str]
 ) -> tuple[int, ...]:
-    """Return the sizes that were given, else those of all runs' meta; raise ValueError if these differ."""
+    """Return the sizes given, else those of all meta; raise ValueError if they differ."""
     if given is not None:
         return tuple(given)
     found = [tuple(int(size) for size in result.meta.get(key) or ()) for result in results]
     for sizes, name in zip(found, names, strict=True):
         if sizes != found[0]:
-            raise ValueError(f"{name} ran with other CUDA graphs ({key}) than {names[0]}; calibrate them apart")
+            raise ValueError(
+                f"{name} ran with other CUDA graphs ({key}) than {names[0]}; calibrate them apart"
+            )
     return found[0]

@@ -1,4 +1,4 @@
-"""The terms that are fitted to a log, in one part (all of an iteration) or two (device and host)."""
+"""The terms fitted to a log, in one part (whole iteration) or two (device and host)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from busdoor.step_time.terms import TERM
 
 
 class Part(NamedTuple):
-    """Device or host: its terms, what they multiply, what they should add up to, and in which rows that shows."""
+    """Device or host: terms, what they multiply and add up to, the rows that show it."""
 
     terms: tuple[str, ...]
     matrix: Floats
@@ -28,7 +28,9 @@ class Part(NamedTuple):
 
     def sums(self, weights: Floats, blocks: NDArray[np.int64]) -> Sums:
         """Return the sums of least squares over each block."""
-        return Sums.of(self.matrix, self.target, weights * self.counts, blocks, int(blocks.max()) + 1)
+        return Sums.of(
+            self.matrix, self.target, weights * self.counts, blocks, int(blocks.max()) + 1
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Model:
 
     def solve(self, times: Floats) -> list[Floats]:
         """Coefficients of each part, with each block counted so many times."""
-        return [Sums(_weighed(times, sums.xx), _weighed(times, sums.xy)).solve() for sums in self._sums]
+        return [
+            Sums(_weighed(times, sums.xx), _weighed(times, sums.xy)).solve() for sums in self._sums
+        ]
 
     def predict(self, coefs: Sequence[Floats]) -> Floats:
         """Return the seconds of an iteration of each row."""
@@ -63,9 +67,12 @@ class Model:
         return combined
 
     def _teacher_forced(self, step_time: CalibratedStepTime) -> Floats:
-        """Return the seconds of each row by the recurrence of host and device, which goes from row to row."""
+        """Return each row's seconds by the row-to-row recurrence of host and device."""
         log = self.log
-        rows = [predicted_s(own, step_time)[own.iterations["duration_s"].to_numpy() > 0] for own in log.results]
+        rows = [
+            predicted_s(own, step_time)[own.iterations["duration_s"].to_numpy() > 0]
+            for own in log.results
+        ]
         per_iteration: Floats = np.concatenate(rows) / log.repeat
         return per_iteration
 

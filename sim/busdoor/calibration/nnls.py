@@ -1,4 +1,4 @@
-"""Non-negative least squares on relative errors, from sums that are added up once for all resamples."""
+"""Non-negative least squares on relative errors; sums are added once for resamples."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from busdoor.core.arrays import Floats
 # A column that the others explain to this share of its square has no information of its own.
 COLLINEAR = 1e-6
 SHOWN = 1e-2  # of a column that explains another: less is rounding
-# The Gram matrix has squared condition: what is smaller than this share of its largest eigenvalue is rounding.
+# The Gram matrix has squared condition: what is smaller than this share of its largest eigenvalue
+# is rounding.
 _RANK = 1e-11
-# An iteration this many times longer (or shorter) than predicted from the rest is a compilation or a process that was
-# stopped. It is left out and counted.
+# An iteration this many times longer (or shorter) than predicted from the rest is a compilation or
+# a process that was stopped. It is left out and counted.
 OUTLIER = 5.0
 _REWEIGHTINGS = 4  # of which the last changes nothing in the fourth digit
 
 
 class Sums(NamedTuple):
-    """What least squares need of some rows: X'WX, shape (..., k, k), and X'Wy, shape (..., k). Sums add."""
+    """What least squares need of some rows: X'WX (..., k, k) and X'Wy (..., k). Sums add."""
 
     xx: Floats
     xy: Floats
 
     @classmethod
-    def of(cls, matrix: Floats, target: Floats, weights: Floats, groups: NDArray[np.int64], count: int) -> Sums:
+    def of(
+        cls, matrix: Floats, target: Floats, weights: Floats, groups: NDArray[np.int64], count: int
+    ) -> Sums:
         """Sum over each of `count` groups of rows."""
         k = matrix.shape[1]
         weighted = matrix * weights[:, None]
@@ -49,18 +52,26 @@ class Sums(NamedTuple):
         root = np.sqrt(values[kept])
         rows = root[:, None] * vectors[:, kept].T
         right = (vectors[:, kept].T @ (self.xy / scale)) / root
-        if len(right) < len(scale):  # a resample that misses a term: lsq_linear wants as many rows as columns
+        if len(right) < len(
+            scale
+        ):  # a resample that misses a term: lsq_linear wants as many rows as columns
             missing = len(scale) - len(right)
-            rows, right = np.vstack([rows, np.zeros((missing, len(scale)))]), np.append(right, np.zeros(missing))
+            rows, right = (
+                np.vstack([rows, np.zeros((missing, len(scale)))]),
+                np.append(right, np.zeros(missing)),
+            )
         found: Floats = lsq_linear(rows, right, bounds=(0, np.inf), method="bvls", tol=1e-12).x
-        positive: Floats = np.maximum(found, 0.0) / scale  # bvls leaves a bound by a rounding error now and then
+        positive: Floats = (
+            np.maximum(found, 0.0) / scale
+        )  # bvls leaves a bound by a rounding error now and then
         return positive
 
 
 def relative_weights(matrix: Floats, target: Floats, repeat: Floats) -> tuple[Floats, Floats]:
     """Weights under which relative errors count, and the prediction they are relative to.
 
-    Weights of 1/measured² would favour short iterations; those of 1/predicted², found by repeating, keep the mean.
+    Weights of 1/measured² would favour short iterations; those of 1/predicted², found by repeating,
+    keep the mean.
 
     Returns
     -------

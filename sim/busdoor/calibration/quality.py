@@ -1,4 +1,4 @@
-"""How good a fit is: its errors, on what it saw and what it did not, and the intervals of its terms."""
+"""How good a fit is: errors on seen and unseen data, and the intervals of its terms."""
 
 from __future__ import annotations
 
@@ -67,8 +67,10 @@ def fit_errors(log: Log, predicted: Floats, rows: Any = slice(None)) -> dict[str
     return relative_errors(log.duration_s[rows], predicted[rows], log.repeat[rows])._asdict()
 
 
-def held_out_errors(log: Log, model: Model) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
-    """Errors on each run when it is left out, or on each fifth of the only one; and over all of them."""
+def held_out_errors(
+    log: Log, model: Model
+) -> tuple[dict[str, float], dict[str, Mapping[str, float]]]:
+    """Errors on each run left out, or on each fifth of the only one; and over all of them."""
     several = len(log.names) > 1
     group = log.run if several else log.block % FOLDS
     predicted = np.zeros(len(log))
@@ -80,7 +82,9 @@ def held_out_errors(log: Log, model: Model) -> tuple[dict[str, float], dict[str,
         if not kept.any():
             return {}, {}
         predicted[rows] = model.predict(model.solve(kept))[rows]
-        tables[log.names[number] if several else f"fifth {number + 1}"] = fit_errors(log, predicted, rows)
+        tables[log.names[number] if several else f"fifth {number + 1}"] = fit_errors(
+            log, predicted, rows
+        )
     return {f"held_out_{key}": value for key, value in fit_errors(log, predicted).items()}, tables
 
 
@@ -91,7 +95,10 @@ def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, An
     rng, count = np.random.default_rng(seed), model.num_blocks
     draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
     solved = [model.solve(times) for times in draws]
-    ends = [np.percentile([own[i] for own in solved], [2.5, 97.5], axis=0) for i in range(len(model.parts))]
+    ends = [
+        np.percentile([own[i] for own in solved], [2.5, 97.5], axis=0)
+        for i in range(len(model.parts))
+    ]
     low, high = (model.named([end[i] for end in ends]) for i in (0, 1))
     return {
         term: [list(pair) for pair in zip(low[term], high[term], strict=True)]
@@ -102,9 +109,10 @@ def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, An
 
 
 def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, Any]:
-    """Return how many iterations a log has, how many were left out, and how much of its spread no model can predict.
+    """Return a log's iterations, those left out, and the spread that no model can predict.
 
-    `drift` is the standard deviation of measured over predicted time between the contiguous pieces of the log.
+    `drift` is the standard deviation of measured over predicted time between the contiguous pieces
+    of the log.
     """
     seconds = np.array([model.predict(coefs), log.duration_s]) * log.repeat
     predicted, measured = (np.bincount(log.block, own) for own in seconds)
@@ -117,7 +125,7 @@ def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, A
 
 
 def repeatability(log: Log) -> float:
-    """Mean relative difference of two consecutive decode iterations of as many requests: noise that no model predicts.
+    """Mean relative difference of consecutive like decodes: noise that no model predicts.
 
     NaN where the log has none.
     """

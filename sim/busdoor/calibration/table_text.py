@@ -11,7 +11,10 @@ from busdoor.step_time.terms import TERMS
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-_NOISE = {"repeatability": "noise between like iterations", "drift": "drift between parts of the log"}
+_NOISE = {
+    "repeatability": "noise between like iterations",
+    "drift": "drift between parts of the log",
+}
 _DOUBTS = {
     "not_identified": "These rates cannot be told from 0",
     "hidden": "Requests never show",
@@ -27,7 +30,7 @@ def subject(calibration: Calibration) -> str:
 
 
 def term_rows(calibration: Calibration) -> list[tuple[str, list[str]]]:
-    """Return a row per term that is not 0 or has an interval: its name, its value and its interval."""
+    """Return a row per term that is not 0 or has an interval: name, value and interval."""
     rows: list[tuple[str, list[str]]] = []
     for term in TERMS:
         value = getattr(calibration.step_time, term.name)

@@ -1,4 +1,4 @@
-"""A measured trace through our scheduler: with the step time of a model, or with the durations that were measured."""
+"""A measured trace through our scheduler, with a model's or with measured durations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def trace_of(result: Result) -> Trace:
         arrival_s=table["arrival_s"].to_numpy(dtype=np.float64),
         input_tokens=table["input_tokens"].to_numpy(dtype=np.int64),
         output_tokens=table["output_tokens"].to_numpy(dtype=np.int64),
-        max_output_tokens=np.maximum(table["max_output_tokens"].fillna(0), table["output_tokens"]).astype(int),
+        max_output_tokens=np.maximum(
+            table["max_output_tokens"].fillna(0), table["output_tokens"]
+        ).astype(int),
         name=str(result.meta.get("trace", "measured")),
     )
 
@@ -54,7 +56,7 @@ MEMORY = ("num_blocks", "block_size", "max_model_len")
 
 
 def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields of a --policy if there is such a policy and it has them; the KV memory's may be among them.
+    """Return a --policy's fields if it exists and has them; KV memory's may be among them.
 
     Raises
     ------
@@ -70,7 +72,9 @@ def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
     policy_config(own.pop("name"), **own)
     for key in MEMORY:
         if key in given and (type(given[key]) is not int or given[key] < 1):
-            raise ValueError(f"--policy: {key} is {given[key]}; it must be a whole number of 1 or more")
+            raise ValueError(
+                f"--policy: {key} is {given[key]}; it must be a whole number of 1 or more"
+            )
     return given
 
 
@@ -83,11 +87,17 @@ def check_served(result: Result, name: str) -> None:
     """
     if not (result.requests["status"] == "finished").any():
         refused = result.requests["status"].str.startswith("refused").sum()
-        why = f"{refused} of {len(result.requests)} are refused; check --policy" if refused else "check its times"
+        why = (
+            f"{refused} of {len(result.requests)} are refused; check --policy"
+            if refused
+            else "check its times"
+        )
         raise ValueError(f"{name} has no finished request: {why}")
 
 
-def policy_of(meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None) -> Policy:
+def policy_of(
+    meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None
+) -> Policy:
     """Make a fresh scheduler as a run's meta describes it.
 
     Parameters
@@ -146,12 +156,18 @@ class Replayed(StepTime):
 
 
 def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> Result:
-    """Run a trace iteration by iteration, asking the step time once for each of them and for nothing else."""
+    """Run a trace by iterations, asking the step time once for each and nothing else."""
     env = simpy.Environment()
     clients = Clients(env, trace, getattr(getattr(policy, "kv", None), "block_size", 16))
     recorder = TableRecorder(policy)
     server = Server(
-        env, policy, step_time, lookahead=lookahead, step_by_step=True, recorder=recorder, on_leave=clients.left
+        env,
+        policy,
+        step_time,
+        lookahead=lookahead,
+        step_by_step=True,
+        recorder=recorder,
+        on_leave=clients.left,
     )
     clients.start(server)
     meta = describe_run(trace, policy, step_time, lookahead)
@@ -166,8 +182,15 @@ def batches_of(result: Result) -> list[Batch]:
     """Return the batches of a run's iterations, with all that a step-time model reads."""
     table = result.iterations
     chunks = table["num_requests"] - table["num_decode_tokens"] - table["num_idle_rows"]
-    columns = ("num_prefill_tokens", "prefill_attention", "prefill_context_tokens", "num_decode_tokens",
-               "num_idle_rows", "num_padded_tokens", "context_tokens")  # fmt: skip
+    columns = (
+        "num_prefill_tokens",
+        "prefill_attention",
+        "prefill_context_tokens",
+        "num_decode_tokens",
+        "num_idle_rows",
+        "num_padded_tokens",
+        "context_tokens",
+    )
     rows = zip(chunks.tolist(), *(table[column].tolist() for column in columns), strict=True)
     return [_batch(*row) for row in rows]
 
@@ -176,7 +199,14 @@ _STAND_IN = Chunk(Request(0, 0.0, 1, 1), 1, 0)  # models read sums and the numbe
 
 
 def _batch(
-    chunks: int, prefill: int, attention: float, keys: int, decodes: int, idle: int, padded: int, context: int
+    chunks: int,
+    prefill: int,
+    attention: float,
+    keys: int,
+    decodes: int,
+    idle: int,
+    padded: int,
+    context: int,
 ) -> Batch:
     return Batch(
         chunks=[_STAND_IN] * chunks,
@@ -191,14 +221,16 @@ def _batch(
 
 
 def predicted_s(result: Result, step_time: StepTime) -> Floats:
-    """Return the seconds that a model gives each row of a run's iterations (all its repetitions): teacher-forced."""
+    """Return the seconds a model gives each row of a run's iterations: teacher-forced."""
     repeats, batches = result.iterations["repeat"].tolist(), batches_of(result)
     if not works_ahead(result):
         pairs = zip(batches, repeats, strict=True)
         return np.array([float(step_time.durations_s(*pair).sum()) for pair in pairs])
     lead_s: float | None = None
     rows = []
-    for batch, repeat, following in zip(batches, repeats, _following(result.iterations, batches), strict=True):
+    for batch, repeat, following in zip(
+        batches, repeats, _following(result.iterations, batches), strict=True
+    ):
         ahead = step_time.ahead(batch, lead_s)
         durations_s = (ahead or step_time).durations_s(batch, repeat)
         if ahead is not None:

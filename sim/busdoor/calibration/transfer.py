@@ -55,20 +55,36 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
     reading = (source.bandwidth_bytes_per_s * source.memory_efficiency) / (
         target.bandwidth_bytes_per_s * target.memory_efficiency
     )
-    keys = (source.bandwidth_bytes_per_s * source.kv_efficiency) / (target.bandwidth_bytes_per_s * target.kv_efficiency)
-    matrix = (source.rate(dtype) * source.gemm_efficiency) / (target.rate(dtype) * target.gemm_efficiency)
+    keys = (source.bandwidth_bytes_per_s * source.kv_efficiency) / (
+        target.bandwidth_bytes_per_s * target.kv_efficiency
+    )
+    matrix = (source.rate(dtype) * source.gemm_efficiency) / (
+        target.rate(dtype) * target.gemm_efficiency
+    )
     old = calibration.step_time
     weights_s = min(old.base_s, _weights_s(calibration, source, dtype))
     name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
     ratios = {"reading": reading, "keys": keys, "matrix": matrix}
-    scaled = {term.name: getattr(old, term.name) * ratios[term.scales_with] for term in TERMS if _scales(term)}
+    scaled = {
+        term.name: getattr(old, term.name) * ratios[term.scales_with]
+        for term in TERMS
+        if _scales(term)
+    }
     scaled |= {
         "base_s": old.base_s - weights_s + weights_s * reading,
         "per_token_s": tuple(seconds * matrix for seconds in old.per_token_s),
-        "token_breaks": tuple(max(i + 1, round(at * reading / matrix)) for i, at in enumerate(old.token_breaks)),
+        "token_breaks": tuple(
+            max(i + 1, round(at * reading / matrix)) for i, at in enumerate(old.token_breaks)
+        ),
     }
     step_time = replace(old, **scaled, calibration=name)
-    about = {**calibration.about, "name": name, "gpu": target.name, "transferred_from": source.name, "ratios": ratios}
+    about = {
+        **calibration.about,
+        "name": name,
+        "gpu": target.name,
+        "transferred_from": source.name,
+        "ratios": ratios,
+    }
     return Calibration(step_time, {}, {}, {}, about)
 
 
@@ -82,12 +98,13 @@ def _source(calibration: Calibration) -> GPU:
         return gpu(name)
     except ValueError:
         raise ValueError(
-            f"the calibration is of {name!r}, which is no GPU of the catalogue; only those can be transferred"
+            f"the calibration is of {name!r}, which is no GPU of the catalogue; only those can be "
+            f"transferred"
         ) from None
 
 
 def _weights_s(calibration: Calibration, source: GPU, dtype: Dtype) -> float:
-    """Seconds that reading the weights takes on the measured GPU; infinite where the model is not known."""
+    """Seconds to read the weights on the measured GPU; infinite if the model is not known."""
     shape: Any = calibration.about.get("model_shape") or calibration.about.get("model")
     try:
         costs = RooflineStepTime(gpu=source, model=model(shape), weight_dtype=dtype).costs

@@ -1,4 +1,4 @@
-"""Logs of vLLM's engine, iteration by iteration, as a result: tests/measured/vllm_cpu has the format."""
+"""Logs of vLLM's engine by iteration, as a result; format in tests/measured/vllm_cpu."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
     Parameters
     ----------
     path : str or Path
-        JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size, num_blocks, max_model_len),
-        `requests` ([arrival_s, input, output, first_token_s, finish_s] or, with an id of its own, [..., finish_s, id])
-        and `iterations` ([start_s, end_s, [[request, tokens], ...], [preempted, ...]] or, with a prefix cache, a
-        fifth item {request: cached tokens} of those that enter), in seconds from the run's start. An iteration names
-        a request by its id, else by its place in `requests`, as a number or a string.
+        JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size,
+        num_blocks, max_model_len), `requests` ([arrival_s, input, output, first_token_s, finish_s]
+        or, with an id of its own, [..., finish_s, id]) and `iterations` ([start_s, end_s,
+        [[request, tokens], ...], [preempted, ...]] or, with a prefix cache, a fifth item {request:
+        cached tokens} of those that enter), in seconds from the run's start. An iteration names a
+        request by its id, else by its place in `requests`, as a number or a string.
     about : mapping, optional
         Further entries of the result's meta: gpu, model, dtype, engine.
 
     Returns
     -------
     Result
-        An iteration begins when the one before it ends, or when a request arrives at an idle engine; `device_s` is the
-        engine's own time, and `host_s` what passed before it.
+        An iteration begins when the one before it ends, or when a request arrives at an idle
+        engine; `device_s` is the engine's own time, and `host_s` what passed before it.
 
     Raises
     ------
@@ -47,10 +48,14 @@ def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> R
     return result_of_log(path.name, read_json(path), about)
 
 
-def result_of_log(name: str, log: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Result:
-    """Make a result of a log's document; `name` is what errors call it. Otherwise as `read_vllm_log`."""
+def result_of_log(
+    name: str, log: Mapping[str, Any], about: Mapping[str, Any] | None = None
+) -> Result:
+    """Make a result of a log's document; errors call it `name`. Else as `read_vllm_log`."""
     if missing := KEYS - set(log):
-        raise ValueError(f"{name} has no {', '.join(sorted(missing))}; it is no log of vLLM's engine")
+        raise ValueError(
+            f"{name} has no {', '.join(sorted(missing))}; it is no log of vLLM's engine"
+        )
     requests, places = read_requests(name, log["requests"])
     meta = _meta(name, log, about or {})
     history = _History(name, requests, meta["block_size"])
@@ -67,7 +72,9 @@ def _meta(name: str, log: Mapping[str, Any], about: Mapping[str, Any]) -> dict[s
     for key in _SETTINGS:
         value = config.get(key) if isinstance(config, Mapping) else None
         if type(value) is not int or value < 1:
-            raise ValueError(f"{name}: config.{key} is {value}; it must be a whole number of 1 or more")
+            raise ValueError(
+                f"{name}: config.{key} is {value}; it must be a whole number of 1 or more"
+            )
     scheduler = {key: config[key] for key in ("max_num_seqs", "max_num_batched_tokens")}
     scheduler |= {key: True for key in ("prefix_caching",) if config.get(key) is True}
     arrivals = [row[0] for row in log["requests"]]
@@ -119,15 +126,19 @@ class _History:
         preempted: list[int],
         cached: Mapping[int, int],
     ) -> None:
-        """Add one iteration; `cached` has the tokens that the prefix cache held of requests that enter."""
+        """Add one iteration; `cached` has the prefix-cache tokens of requests that enter."""
         begin_s = max(self._ended_s, min(self._requests[request][0] for request, _ in items))
         if not begin_s <= start_s <= end_s:
             raise ValueError(
-                f"{self._name} iteration {number}: it starts at {start_s} s, which should be {begin_s} or later"
+                f"{self._name} iteration {number}: it starts at {start_s} s, which should be "
+                f"{begin_s} or later"
             )
         for request in preempted:
             if request not in self._entered:
-                raise ValueError(f"{self._name} iteration {number}: request {request} is preempted, but does not run")
+                raise ValueError(
+                    f"{self._name} iteration {number}: request {request} is preempted, but does "
+                    f"not run"
+                )
             self._stays.append((request, self._entered.pop(request), begin_s))
             self._computed[request], self._prefilling[request] = 0, True
             self._preemptions[request] += 1
@@ -141,20 +152,32 @@ class _History:
                     self._cached[request] = cached.get(request, 0)
             self._run(number, request, tokens, end_s, row)
         seconds = end_s - begin_s
-        row |= {"start_s": begin_s, "duration_s": seconds, "first_duration_s": seconds, "last_duration_s": seconds}
+        row |= {
+            "start_s": begin_s,
+            "duration_s": seconds,
+            "first_duration_s": seconds,
+            "last_duration_s": seconds,
+        }
         row |= {"repeat": 1, "num_requests": len(items), "num_preempted": len(preempted)}
-        row |= {"device_s": end_s - start_s, "host_s": start_s - begin_s, "num_running": len(self._entered)}
+        row |= {
+            "device_s": end_s - start_s,
+            "host_s": start_s - begin_s,
+            "num_running": len(self._entered),
+        }
         row |= self._memory()
         self._rows.append(row)
         self._leave(end_s)
         self._ended_s = end_s
 
-    def _run(self, number: int, request: int, tokens: int, end_s: float, row: dict[str, float]) -> None:
+    def _run(
+        self, number: int, request: int, tokens: int, end_s: float, row: dict[str, float]
+    ) -> None:
         context = self._computed[request]
         known = self._inputs[request] + self._generated[request]
         if context + tokens > known:
             raise ValueError(
-                f"{self._name} iteration {number}: request {request} has {known} tokens, but runs {context + tokens}"
+                f"{self._name} iteration {number}: request {request} has {known} tokens, but runs "
+                f"{context + tokens}"
             )
         self._computed[request] += tokens
         if self._prefilling[request]:
@@ -195,7 +218,11 @@ class _History:
         }
 
     def _leave(self, end_s: float) -> None:
-        done = [request for request in self._entered if self._generated[request] == self._outputs[request]]
+        done = [
+            request
+            for request in self._entered
+            if self._generated[request] == self._outputs[request]
+        ]
         self._stays += [(request, self._entered.pop(request), end_s) for request in done]
 
     def requests(self) -> pd.DataFrame:
@@ -217,21 +244,33 @@ class _History:
     def iterations(self) -> pd.DataFrame:
         """One row an iteration."""
         table = pd.DataFrame(self._rows, columns=[*ITERATION_COLUMNS, "device_s", "host_s"])
-        counts = [column for column in table if not str(column).endswith("_s") and column != "prefill_attention"]
+        counts = [
+            column
+            for column in table
+            if not str(column).endswith("_s") and column != "prefill_attention"
+        ]
         table = table.astype(dict.fromkeys(counts, np.int64))
         table["num_waiting"] = _waiting(table["start_s"].to_numpy(), self.requests())
         return table.assign(replica=0)
 
     def stays(self) -> pd.DataFrame:
         """Who held a slot when."""
-        table = pd.DataFrame(self._stays, columns=list(STAY_COLUMNS)).sort_values(["enter_s", "request_id"])
-        table.insert(1, "slot", assign_slots(table["enter_s"].to_numpy(float), table["leave_s"].to_numpy(float)))
+        table = pd.DataFrame(self._stays, columns=list(STAY_COLUMNS)).sort_values(
+            ["enter_s", "request_id"]
+        )
+        table.insert(
+            1,
+            "slot",
+            assign_slots(table["enter_s"].to_numpy(float), table["leave_s"].to_numpy(float)),
+        )
         return table.reset_index(drop=True).assign(replica=0)
 
 
 def _waiting(start_s: np.ndarray, requests: pd.DataFrame) -> np.ndarray:
     """Requests that have arrived and not been scheduled when each iteration has begun."""
     arrived = np.searchsorted(np.sort(requests["arrival_s"]), start_s, side="right")
-    scheduled = np.searchsorted(np.sort(requests["first_scheduled_s"].dropna()), start_s, side="right")
+    scheduled = np.searchsorted(
+        np.sort(requests["first_scheduled_s"].dropna()), start_s, side="right"
+    )
     waiting: np.ndarray = np.maximum(arrived - scheduled, 0)
     return waiting

@@ -1,4 +1,4 @@
-"""Rows of a log of vLLM's engine: checked, and requests found by their ids, which may be numbers or strings."""
+"""Rows of a vLLM engine log: checked, and requests found by number or string ids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class Places(NamedTuple):
         for text in (own, bare, "" if self.named or not bare.isdecimal() else str(int(bare))):
             if text in self.of_id:
                 return self.of_id[text]
-        remedy = "check the ids in requests" if self.named else "add each request's id to its row, as a sixth item"
+        remedy = (
+            "check the ids in requests"
+            if self.named
+            else "add each request's id to its row, as a sixth item"
+        )
         raise ValueError(f"{where}: there is no request {own!r}; {remedy}")
 
 
@@ -66,8 +70,15 @@ def read_requests(name: str, rows: Any) -> tuple[list[list[Any]], Places]:
     ValueError
         If a row has another width, a length that is no whole number, or an id that another has too.
     """
-    shape = "[arrival_s, input, output, first_token_s, finish_s] or the same with an id, one width for all"
-    widths = {len(row) if isinstance(row, list) else 0 for row in rows} if isinstance(rows, list) else {0}
+    shape = (
+        "[arrival_s, input, output, first_token_s, finish_s] or the same with an id, one "
+        "width for all"
+    )
+    widths = (
+        {len(row) if isinstance(row, list) else 0 for row in rows}
+        if isinstance(rows, list)
+        else {0}
+    )
     if not widths <= {_TIMES} and not widths <= {_TIMES + 1}:
         raise ValueError(f"{name}: each of requests must be {shape}")
     of_id: dict[str, int] = {}
@@ -76,7 +87,9 @@ def read_requests(name: str, rows: Any) -> tuple[list[list[Any]], Places]:
         _check_request(row, where)
         own = id_text(row[_TIMES], where) if len(row) > _TIMES else str(place)
         if own in of_id:
-            raise ValueError(f"{where}: its id {own!r} is that of request {of_id[own]} too; ids must differ")
+            raise ValueError(
+                f"{where}: its id {own!r} is that of request {of_id[own]} too; ids must differ"
+            )
         of_id[own] = place
     return [row[:_TIMES] for row in rows], Places(of_id, widths == {_TIMES + 1})
 
@@ -84,7 +97,9 @@ def read_requests(name: str, rows: Any) -> tuple[list[list[Any]], Places]:
 def _check_request(row: list[Any], where: str) -> None:
     arrival_s, lengths, times = row[0], row[1:3], row[3:_TIMES]
     if not _is_number(arrival_s) or not all(time is None or _is_number(time) for time in times):
-        raise ValueError(f"{where}: its times {[arrival_s, *times]} must be numbers, the last two may be null")
+        raise ValueError(
+            f"{where}: its times {[arrival_s, *times]} must be numbers, the last two may be null"
+        )
     if not all(type(length) is int and length > 0 for length in lengths):
         raise ValueError(f"{where}: its lengths {lengths} must be whole numbers of 1 or more")
 
@@ -104,7 +119,7 @@ class Iteration(NamedTuple):
 
 
 def read_iteration(row: Any, places: Places, where: str) -> Iteration:
-    """Return an iteration: start, end, [request's place, tokens], the preempted, cached tokens of those that enter.
+    """Return an iteration: start, end, [place, tokens], preempted, newcomers' cached tokens.
 
     Raises
     ------
@@ -116,12 +131,18 @@ def read_iteration(row: Any, places: Places, where: str) -> Iteration:
         (cached,) = more or [{}]
         pairs = [(request, tokens) for request, tokens in items]
         counts = [*(tokens for _, tokens in pairs), *(1 + tokens for tokens in cached.values())]
-        right = _is_number(start_s) and _is_number(end_s) and isinstance(preempted, list) and bool(pairs)
+        right = (
+            _is_number(start_s)
+            and _is_number(end_s)
+            and isinstance(preempted, list)
+            and bool(pairs)
+        )
     except (TypeError, ValueError, AttributeError):
         right = False
     if not right or not all(type(tokens) is int and tokens > 0 for tokens in counts):
         raise ValueError(
-            f"{where}: it must be [start_s, end_s, [[request, tokens], ...], [preempted, ...]], and may have a fifth "
+            f"{where}: it must be [start_s, end_s, [[request, tokens], ...], [preempted, ...]], "
+            f"and may have a fifth "
             "item {request: cached tokens}"
         )
     return Iteration(

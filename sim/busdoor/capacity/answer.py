@@ -57,7 +57,9 @@ class Answer:
     @property
     def at_low(self) -> Probe | None:
         """The last run at the low end."""
-        return next((probe for probe in reversed(self.probes) if probe.request_rate == self.low), None)
+        return next(
+            (probe for probe in reversed(self.probes) if probe.request_rate == self.low), None
+        )
 
     @property
     def num_requests(self) -> int:
@@ -69,12 +71,16 @@ class Answer:
         return replace(self, policy=label)
 
 
-def nothing(policy: str, reason: str, saturated_rps: float = float("nan"), probes: tuple[Probe, ...] = ()) -> Answer:
+def nothing(
+    policy: str, reason: str, saturated_rps: float = float("nan"), probes: tuple[Probe, ...] = ()
+) -> Answer:
     """Return the answer that no rate meets the SLO."""
     return Answer(policy, 0.0, 0.0, 0.0, "", saturated_rps, reason, probes)
 
 
-def found(policy: str, search: Search, least: Least, saturated_rps: float, slo: SLO, advice: str) -> Answer:
+def found(
+    policy: str, search: Search, least: Least, saturated_rps: float, slo: SLO, advice: str
+) -> Answer:
     """Return the answer of the two searches; `advice` is added where their runs were too short."""
     probes = (*search.probes, *least.probes)
     if search.low is None:
@@ -82,13 +88,23 @@ def found(policy: str, search: Search, least: Least, saturated_rps: float, slo: 
     if search.high is None:
         low = search.low.request_rate
         reason = f"the runs are too short to fill the server, so that no rate misses; {advice}"
-        return Answer(policy, low, low, inf, "", saturated_rps, reason, probes, least.meets, least.misses)
+        return Answer(
+            policy, low, low, inf, "", saturated_rps, reason, probes, least.meets, least.misses
+        )
     reasons = [] if search.decided else [_too_short(search, advice)]
     reasons += [] if least.decided else [_lowest_unsure(least)]
     binds = search.high.missed.key
     ends = search.low.request_rate, search.high.request_rate
     return Answer(
-        policy, search.rate, *ends, binds, saturated_rps, "; ".join(reasons), probes, least.meets, least.misses
+        policy,
+        search.rate,
+        *ends,
+        binds,
+        saturated_rps,
+        "; ".join(reasons),
+        probes,
+        least.meets,
+        least.misses,
     )
 
 
@@ -96,13 +112,18 @@ def _no_rate(search: Search, slo: SLO, advice: str) -> str:
     best = min(search.probes, key=lambda probe: probe.binding.ratio)
     at = f"at {best.request_rate:.3g} requests/s"
     if best.outcome is not Outcome.MISSES:
-        return f"runs of {best.num_requests:,} requests are too short to decide, even {at}; {advice}"
+        return (
+            f"runs of {best.num_requests:,} requests are too short to decide, even {at}; {advice}"
+        )
     return f"its best is {describe(best.missed, slo)}, {at}"
 
 
 def _lowest_unsure(least: Least) -> str:
     below = f"; it is above {least.misses:.3g}" if least.misses else ""
-    return f"the lowest rate that meets the SLO is known only to be at most {least.meets:.3g} requests/s{below}"
+    return (
+        f"the lowest rate that meets the SLO is known only to be at most {least.meets:.3g} "
+        f"requests/s{below}"
+    )
 
 
 def _too_short(search: Search, advice: str) -> str:
@@ -141,7 +162,15 @@ def describe(reading: Reading, slo: SLO) -> str:
         return "a queue that grows without end"
     target = slo.target(reading.key)
     if reading.value == inf:
-        return f"{target.name} of requests that are never answered, over {duration_text(target.limit_s)}"
+        return (
+            f"{target.name} of requests that are never answered, over "
+            f"{duration_text(target.limit_s)}"
+        )
     if target.key == "goodput":
-        return f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
-    return f"{target.name} {duration_text(float(f'{reading.value:.3g}'))}, over {duration_text(target.limit_s)}"
+        return (
+            f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
+        )
+    return (
+        f"{target.name} {duration_text(float(f'{reading.value:.3g}'))}, over "
+        f"{duration_text(target.limit_s)}"
+    )

@@ -115,7 +115,11 @@ def capacity(
     report = given.function("report", report)
     with processes(given.whole_number("jobs", jobs, at_least=1)) as pool:
         study = make_study(
-            config, recorded, num_requests=num_requests, tolerance=tolerance, max_doublings=max_doublings
+            config,
+            recorded,
+            num_requests=num_requests,
+            tolerance=tolerance,
+            max_doublings=max_doublings,
         )
         study.runs.pool = pool
         study.report = report or study.report
@@ -146,7 +150,8 @@ def make_study(
     _check_slo(config.slo)
     if config.cluster is not None:
         raise ValueError(
-            "[cluster]: capacity simulates one server and returns how many are needed; leave the table out"
+            "[cluster]: capacity simulates one server and returns how many are needed; leave the "
+            "table out"
         )
     check_sizes(config)
     fixed = recorded is not None or config.workload.path is not None
@@ -154,7 +159,9 @@ def make_study(
     traces, refused = draw_traces(unit, recorded, fixed)
     length = len(traces[0]) if fixed else num_requests
     others = None if fixed else reference(unit)
-    runs = Runs(unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others, refused=refused)
+    runs = Runs(
+        unit, traces, limits_for(unit, traces), config.slo.needs_gaps, others, refused=refused
+    )
     return Study(runs, config.slo, length, 0 if fixed else max_doublings, tolerance)
 
 
@@ -172,7 +179,9 @@ def capacity_of(study: Study) -> Capacity:
         raise ValueError(f"no policy meets the SLO {study.slo} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())
     spent = runs.spent.num_runs, runs.spent.num_requests, len(runs.traces)
-    return Capacity(runs.config, study.slo, answers, tokens, *spent, runs.refused, complete=study.finished)
+    return Capacity(
+        runs.config, study.slo, answers, tokens, *spent, runs.refused, complete=study.finished
+    )
 
 
 def default_slo(model: str) -> str:
@@ -212,4 +221,6 @@ def _check(num_requests: int, tolerance: float, max_doublings: int) -> None:
     given.whole_number("num_requests", num_requests, at_least=1)
     given.whole_number("max_doublings", max_doublings, at_most=MOST_DOUBLINGS)
     if not given.positive("tolerance", tolerance) < 1:
-        raise ValueError(f"tolerance is {tolerance}; it has to be a share above 0 and below 1, as in 0.02")
+        raise ValueError(
+            f"tolerance is {tolerance}; it has to be a share above 0 and below 1, as in 0.02"
+        )

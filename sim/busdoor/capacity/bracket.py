@@ -155,7 +155,7 @@ class Search:
                     self._try((neighbour * best.request_rate) ** 0.5)
 
     def _ascend(self, rate: float, step: float, most: float) -> None:
-        """Go up to a rate that misses, then narrow; only the first that meets can lack one above it."""
+        """Go up to a rate that misses, then narrow; only the first may lack one above it."""
         assert self.low is not None
         low_rps = self.low.request_rate
         above = [probe for probe in self.probes if probe.misses and probe.request_rate > low_rps]

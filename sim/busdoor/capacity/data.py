@@ -72,21 +72,44 @@ class CapacityData:
         One column per target has the quantity whose mean over the replications has a limit: the
         share of requests beyond a limit, a mean latency in seconds, or (stability) the load.
         """
-        rows = [{"policy": answer.policy, **row} for answer in self.answers for p in answer.probes for row in p.rows()]
+        rows = [
+            {"policy": answer.policy, **row}
+            for answer in self.answers
+            for p in answer.probes
+            for row in p.rows()
+        ]
         return pd.DataFrame(rows)
 
     @cached_property
     def points(self) -> pd.DataFrame:
         """One row per policy, rate and target: `value` (seconds, or a share) and `outcome`."""
         rows = [
-            {"policy": answer.policy, "request_rate": probe.request_rate, "num_requests": probe.num_requests}
+            {
+                "policy": answer.policy,
+                "request_rate": probe.request_rate,
+                "num_requests": probe.num_requests,
+            }
             | {"steady": probe.window is not None and probe.window.steady}
-            | {"target": reading.key, "value": reading.value, "ratio": reading.ratio, "outcome": str(reading.outcome)}
+            | {
+                "target": reading.key,
+                "value": reading.value,
+                "ratio": reading.ratio,
+                "outcome": str(reading.outcome),
+            }
             for answer in self.answers
             for probe in answer.probes
             for reading in probe.readings
         ]
-        columns = ["policy", "request_rate", "num_requests", "steady", "target", "value", "ratio", "outcome"]
+        columns = [
+            "policy",
+            "request_rate",
+            "num_requests",
+            "steady",
+            "target",
+            "value",
+            "ratio",
+            "outcome",
+        ]
         return pd.DataFrame(rows, columns=columns)
 
     @property

@@ -52,7 +52,10 @@ NONE_REFUSED = Refused()
 def unit_rate(config: Config, num_requests: int | None = None) -> Config:
     """Return the configuration with one request per second, and so many requests."""
     workload = replace(config.workload, request_rate=1.0, time_scale=None)
-    return replace(config, workload=workload if num_requests is None else replace(workload, num_requests=num_requests))
+    return replace(
+        config,
+        workload=workload if num_requests is None else replace(workload, num_requests=num_requests),
+    )
 
 
 def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
@@ -102,7 +105,10 @@ def begins_alike(config: Config) -> bool:
     False
     """
     law = config.workload.workload
-    fills = getattr(law.arrival, "normalize_duration", False) or getattr(law.arrival, "ramp_up_s", 0.0) is None
+    fills = (
+        getattr(law.arrival, "normalize_duration", False)
+        or getattr(law.arrival, "ramp_up_s", 0.0) is None
+    )
     return law.multi_turn is None and not fills
 
 
@@ -137,7 +143,8 @@ def _check_trace(trace: Trace) -> None:
         raise ValueError(f"{trace.name} has no requests, so that no rate can be tried")
     if trace.concurrency:
         raise ValueError(
-            f"{trace.name} is a closed loop, whose users wait for answers, so that no rate can be searched for"
+            f"{trace.name} is a closed loop, whose users wait for answers, so that no rate can be "
+            f"searched for"
         )
 
 
@@ -152,7 +159,11 @@ def taken(trace: Trace, policies: Sequence[Policy]) -> tuple[Trace, Refused]:
     ValueError
         If no request is left.
     """
-    reasons = [_refusals(policy, trace) for policy in policies if len(trace) and _refusal(policy, _longest(trace))]
+    reasons = [
+        _refusals(policy, trace)
+        for policy in policies
+        if len(trace) and _refusal(policy, _longest(trace))
+    ]
     if not reasons or len(reasons) < len(policies):
         return trace, Refused(0, len(trace))
     refused = np.all([own != "" for own in reasons], axis=0)
@@ -164,7 +175,9 @@ def taken(trace: Trace, policies: Sequence[Policy]) -> tuple[Trace, Refused]:
     return _at_rate_of(trace, trace.select(~refused)), found
 
 
-def taken_from_all(traces: Sequence[Trace], policies: Sequence[Policy]) -> tuple[list[Trace], Refused]:
+def taken_from_all(
+    traces: Sequence[Trace], policies: Sequence[Policy]
+) -> tuple[list[Trace], Refused]:
     """Return several traces without the requests that all policies refuse; see `taken`."""
     pairs = [taken(trace, policies) for trace in traces]
     refused = NONE_REFUSED
@@ -176,7 +189,11 @@ def taken_from_all(traces: Sequence[Trace], policies: Sequence[Policy]) -> tuple
 def _at_rate_of(trace: Trace, part: Trace) -> Trace:
     """Return a part of a trace at the request rate of the whole, from 0 on."""
     part = part.with_arrivals(part.arrival_s - part.arrival_s[0])
-    return part.at_rate(trace.request_rate) if np.isfinite(part.request_rate * trace.request_rate) else part
+    return (
+        part.at_rate(trace.request_rate)
+        if np.isfinite(part.request_rate * trace.request_rate)
+        else part
+    )
 
 
 def _longest(trace: Trace) -> Request:
@@ -186,9 +203,17 @@ def _longest(trace: Trace) -> Request:
 
 
 def _refusals(policy: Policy, trace: Trace) -> NDArray[np.str_]:
-    caps = np.zeros(len(trace), dtype=int) if trace.max_output_tokens is None else trace.max_output_tokens
-    rows = zip(trace.input_tokens.tolist(), trace.output_tokens.tolist(), caps.tolist(), strict=True)
-    return np.array([_refusal(policy, Request(number, 0.0, *row)) for number, row in enumerate(rows)])
+    caps = (
+        np.zeros(len(trace), dtype=int)
+        if trace.max_output_tokens is None
+        else trace.max_output_tokens
+    )
+    rows = zip(
+        trace.input_tokens.tolist(), trace.output_tokens.tolist(), caps.tolist(), strict=True
+    )
+    return np.array(
+        [_refusal(policy, Request(number, 0.0, *row)) for number, row in enumerate(rows)]
+    )
 
 
 def _refusal(policy: Policy, request: Request) -> str:

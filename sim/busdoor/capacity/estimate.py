@@ -119,7 +119,10 @@ def overload_rps(saturated: Floats, carried_rps: float) -> float:
 
 
 def readings(
-    samples: Sequence[Sample], targets: Sequence[Target], window: Window, controls: Sequence[Control] = ()
+    samples: Sequence[Sample],
+    targets: Sequence[Target],
+    window: Window,
+    controls: Sequence[Control] = (),
 ) -> list[Reading]:
     """Return the reading of every target in a window of the replications."""
     number = _BATCH_MEANS if len(samples) == 1 else 1
@@ -134,14 +137,20 @@ def _read(target: Target, parts: Sequence[Sample], control: Control | None) -> R
         return _read_goodput(target, parts, control)
     values = [part.values(target.latency) for part in parts]
     if target.share is None:
-        means = np.array([np.average(v, weights=w) if len(v) else np.nan for v, w in map(_answered, values)])
+        means = np.array(
+            [np.average(v, weights=w) if len(v) else np.nan for v, w in map(_answered, values)]
+        )
         means, control = _complete(means, control)
         value = float(means.mean()) - _luck(means, control) if len(means) else np.nan
         return Reading(target.key, means, target.limit_s, value, value / target.limit_s, control)
-    late = np.array([np.average(v > target.limit_s, weights=w) if len(v) else np.nan for v, w in values])
+    late = np.array(
+        [np.average(v > target.limit_s, weights=w) if len(v) else np.nan for v, w in values]
+    )
     late, control = _complete(late, control)
     pooled, counts = (np.concatenate(column) for column in zip(*values, strict=True))
-    value = weighted_percentile(np.minimum(pooled, _NEVER_S), counts, _percentile(target, late, control))
+    value = weighted_percentile(
+        np.minimum(pooled, _NEVER_S), counts, _percentile(target, late, control)
+    )
     value = value if value < _NEVER_S else np.inf
     return Reading(target.key, late, 1 - target.share, value, value / target.limit_s, control)
 
@@ -176,10 +185,14 @@ def _read_goodput(target: Target, parts: Sequence[Sample], control: Control | No
     late, worst = [], []
     for part in parts:
         # A single token has no TPOT, and meets any limit on it, as in vLLM's benchmark.
-        over = [part.latencies_s[name].fillna(0.0) / limit for name, limit in target.limits_s.items()]
+        over = [
+            part.latencies_s[name].fillna(0.0) / limit for name, limit in target.limits_s.items()
+        ]
         worst.append(np.max(over, axis=0))
         late.append(float(np.mean(worst[-1] > 1)))
     risks = np.array(late)
-    ratio = float(np.percentile(np.concatenate(worst), _percentile(target, risks, control), method="lower"))
+    ratio = float(
+        np.percentile(np.concatenate(worst), _percentile(target, risks, control), method="lower")
+    )
     within = float(np.clip(1 - risks.mean() + _luck(risks, control), 0, 1))
     return Reading(target.key, risks, 1 - target.share, within, ratio, control)

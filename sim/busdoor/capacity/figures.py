@@ -54,7 +54,9 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     """
     target, points = _target(study, key), longest(study.points, key)
     if not len(points):
-        raise ValueError(f"no policy was run at any rate, so that there is nothing to draw of {target.name}")
+        raise ValueError(
+            f"no policy was run at any rate, so that there is nothing to draw of {target.name}"
+        )
     ax = axes_or_new(ax, 8.5, 3.6)
     percent = 100 if key == "goodput" else 1
     styles = looks(list(study.table.index), points)
@@ -87,16 +89,24 @@ def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
     A rate is left out if a longer run beside it corrects it: short runs near saturation scatter
     widely.
     """
-    points = points[(points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)]
+    points = points[
+        (points["target"] == key) & (points["value"] < float("inf")) & (points["value"] > 0)
+    ]
     # a run that is mostly warm-up and drain is left out
     if "steady" in points and points["steady"].any():
         points = points[points["steady"].astype(bool)]
-    points = points.sort_values("num_requests", kind="stable").groupby(["policy", "request_rate"], sort=False).tail(1)
+    points = (
+        points.sort_values("num_requests", kind="stable")
+        .groupby(["policy", "request_rate"], sort=False)
+        .tail(1)
+    )
     return points[[not _corrected(point, points) for _, point in points.iterrows()]]
 
 
 def _corrected(point: pd.Series[Any], points: pd.DataFrame) -> bool:
-    others = points[(points["policy"] == point["policy"]) & (points["num_requests"] > point["num_requests"])]
+    others = points[
+        (points["policy"] == point["policy"]) & (points["num_requests"] > point["num_requests"])
+    ]
     return bool(((others["request_rate"] / point["request_rate"] - 1).abs() < _BESIDE).any())
 
 
@@ -114,7 +124,9 @@ def looks(names: list[str], points: pd.DataFrame) -> dict[str, Identity]:
     for name in names:
         own = points.loc[points["policy"] == name, ["request_rate", "value"]]
         if len(own):
-            shared.setdefault(tuple(sorted(own.itertuples(index=False, name=None))), []).append(name)
+            shared.setdefault(tuple(sorted(own.itertuples(index=False, name=None))), []).append(
+                name
+            )
     styles = identities(group[0] for group in shared.values())
     for first, *twins in shared.values():
         styles[first]["label"] = "\nand ".join((first, *twins))
@@ -134,12 +146,16 @@ def _scale_rates(ax: Axes) -> None:
 
     ax.set(xlabel="requests offered per second (logarithmic)", xscale="log")
     low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(LogLocator(subs=next(subs for ratio, subs in _TICKS if high / low <= ratio)))
+    ax.xaxis.set_major_locator(
+        LogLocator(subs=next(subs for ratio, subs in _TICKS if high / low <= ratio))
+    )
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_limit(ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]) -> None:
+def _draw_limit(
+    ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]
+) -> None:
     """Draw the limit, scale the axis to show it, and explain the shading in the legend."""
     if target.key == "goodput":
         share = 100 * (target.share or 0.0)

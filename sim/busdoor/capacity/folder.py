@@ -11,7 +11,15 @@ from busdoor.capacity.data import CapacityData, Drawable, Saved
 from busdoor.capacity.figures import plot_targets
 from busdoor.capacity.summary_text import verdict
 from busdoor.core.json import plain, read_object, write_json
-from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
+from busdoor.core.saved import (
+    REPAIR,
+    Keys,
+    check_columns,
+    check_keys,
+    check_rows,
+    read_csv,
+    write_csv,
+)
 from busdoor.core.study_folder import StudyFolder
 from busdoor.metrics.slo import SLO
 from busdoor.plots import save_figure

@@ -42,7 +42,12 @@ def fills(policy: Policy) -> bool:
 
 
 def find_least(
-    policy: Policy, lone: Sequence[Reading], attempt: Try, met: Probe, tolerance: float, max_doublings: int
+    policy: Policy,
+    lone: Sequence[Reading],
+    attempt: Try,
+    met: Probe,
+    tolerance: float,
+    max_doublings: int,
 ) -> Least:
     """Find the lowest rate that meets, below one that does.
 
@@ -67,7 +72,11 @@ def find_least(
         return Least(0.0)
     wait_s = _longest_wait_s(policy) if fills(policy) else 0.0
     endless = not isfinite(wait_s)
-    lowest = met.request_rate * (LEAST_SHARE if endless else _LOW_SHARE) if not wait_s or endless else _ALONE / wait_s
+    lowest = (
+        met.request_rate * (LEAST_SHARE if endless else _LOW_SHARE)
+        if not wait_s or endless
+        else _ALONE / wait_s
+    )
 
     def slower(gap_s: float, doublings: int) -> Probe:
         return _turned(attempt(1 / gap_s, doublings))

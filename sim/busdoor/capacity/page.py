@@ -37,11 +37,12 @@ def capacity_page(folder: Path) -> Page:
     if (folder / "plan.csv").exists():
         sections.insert(1, _sizing(folder / "plan.csv"))
     sections.append(provenance(study["config"], study["versions"]))
-    runs = f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, {study['replications']} replications"
+    runs = (
+        f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, "
+        f"{study['replications']} replications"
+    )
     if study.get("num_refused"):
-        runs += (
-            f"; {study['num_refused']:,} requests ({100 * study['refused_share']:.3g} %) are refused, and are no load"
-        )
+        runs += f"; {study['num_refused']:,} requests ({100 * study['refused_share']:.3g} %) are refused, and are no load"
     if "prediction" in study:
         runs += f"; {study['prediction']}"
     return Page(f"Capacity within {study['slo_text']}", runs, study["verdict"], tuple(sections))
@@ -50,8 +51,12 @@ def capacity_page(folder: Path) -> Page:
 def _rates(saved: Saved) -> str:
     """Return one row per policy, and below the table why some have no rate."""
     columns, rows = rate_rows(saved)
-    reasons = {name: own["reason"] for name, own in saved.about["policies"].items() if own["reason"]}
-    table = html_table([("policy", columns), *rows], caption="Requests per second that one server carries.")
+    reasons = {
+        name: own["reason"] for name, own in saved.about["policies"].items() if own["reason"]
+    }
+    table = html_table(
+        [("policy", columns), *rows], caption="Requests per second that one server carries."
+    )
     return table + bullets(f"{name}: {reason}." for name, reason in reasons.items())
 
 

@@ -96,7 +96,10 @@ class Solver:
         if not plain.probes:
             return plain.named(_tuned_label(policy.label, None))  # no batch size would change that
         sizes = BatchSizes(self.runs, self.slo, self.num_requests, self._closed_form, self.report)
-        (size, rough_rps), own = sizes.best(policy, plain.low), self._built(self.settled(policy)).num_slots
+        (size, rough_rps), own = (
+            sizes.best(policy, plain.low),
+            self._built(self.settled(policy)).num_slots,
+        )
         if size is None or size == own:
             return plain.named(_tuned_label(policy.label, own))
         best = policy.with_fields(_tuned_label(policy.label, size), batch_size=size)
@@ -122,7 +125,9 @@ class Solver:
         limits = self.runs.limits
         return policy.capped(limits.max_output_tokens).build(limits.kv, self.runs.traces[0])
 
-    def _search(self, policy: PolicyTable, lone: list[Reading], begin_rps: float | None = None) -> Answer:
+    def _search(
+        self, policy: PolicyTable, lone: list[Reading], begin_rps: float | None = None
+    ) -> Answer:
         count = len(self.runs.traces)
 
         @cache
@@ -141,10 +146,14 @@ class Solver:
             return probe(request_rate, samples, self.slo.targets, load, stand_in)
 
         burst = self._length(0, _BURST)
-        carried = float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
+        carried = (
+            float(saturated(burst).mean()) if len(saturated(burst)) else self._closed_form(policy)
+        )
         stand_in = self._stand_in(policy, carried)
         ceiling_rps = overload_rps(saturated(burst), carried)
-        search = Search(attempt, ceiling_rps, self.tolerance, self.max_doublings, begin_rps=begin_rps)
+        search = Search(
+            attempt, ceiling_rps, self.tolerance, self.max_doublings, begin_rps=begin_rps
+        )
         search.run()
         least = Least(0.0)
         if search.low is not None:
@@ -158,10 +167,19 @@ class Solver:
         assert search.low is not None
         tried = [probe.request_rate for probe in (*search.probes, *least.probes) if probe.window]
         rates = [share * search.low.request_rate for share in _CURVE]
-        gaps = [rate for rate in rates if rate > least.meets and min(abs(rate / own - 1) for own in tried) > _CURVE_GAP]
+        gaps = [
+            rate
+            for rate in rates
+            if rate > least.meets and min(abs(rate / own - 1) for own in tried) > _CURVE_GAP
+        ]
         length, unknown = self._length(0), stability(0.0, np.empty(0))
         return [
-            probe(rate, self.runs.at_rate(policy, rate, length, _CURVE_REPLICATIONS), self.slo.targets, unknown)
+            probe(
+                rate,
+                self.runs.at_rate(policy, rate, length, _CURVE_REPLICATIONS),
+                self.slo.targets,
+                unknown,
+            )
             for rate in gaps
         ]
 
@@ -180,7 +198,9 @@ class Solver:
         if getattr(policy.config, "batch_size", 0) is not None:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
-        return policy.with_fields(policy.label, batch_size=min(capped.build(kv, t).num_slots for t in self.runs.traces))
+        return policy.with_fields(
+            policy.label, batch_size=min(capped.build(kv, t).num_slots for t in self.runs.traces)
+        )
 
 
 def _usable(rates: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,9 @@ class Capacity(CapacityData):
         """Return all numbers as JSON: null for what is not a number."""
         return to_dict(self, request_rate)
 
-    def save(self, directory: str | Path, request_rate: float | None = None, overwrite: bool = False) -> Path:
+    def save(
+        self, directory: str | Path, request_rate: float | None = None, overwrite: bool = False
+    ) -> Path:
         """Write tables (CSV, JSON) and plots (PNG, SVG) into a folder of their own.
 
         Raises

@@ -144,7 +144,11 @@ class Runs:
     def serving(self, policy: Policy) -> Runs:
         """Return the runs of a policy: without the requests that it refuses."""
         traces, refused = taken_from_all(self.traces, [policy])
-        return replace(self, traces=traces, refused=self.refused.and_more(refused)) if refused.num else self
+        return (
+            replace(self, traces=traces, refused=self.refused.and_more(refused))
+            if refused.num
+            else self
+        )
 
     @property
     def fixed(self) -> bool:
@@ -156,9 +160,13 @@ class Runs:
         """Requests of the longest run that every replication can make."""
         return min(map(len, self.traces))
 
-    def at_rate(self, policy: PolicyTable, request_rate: float, num_requests: int, replications: int) -> list[Sample]:
+    def at_rate(
+        self, policy: PolicyTable, request_rate: float, num_requests: int, replications: int
+    ) -> list[Sample]:
         """Run a policy at so many requests per second."""
-        traces = [trace.scale_time(1 / request_rate) for trace in self._first(num_requests, replications)]
+        traces = [
+            trace.scale_time(1 / request_rate) for trace in self._first(num_requests, replications)
+        ]
         return self._spread(sample, policy, traces)
 
     def alone(self, policy: PolicyTable, num_requests: int, replications: int) -> list[Sample]:
@@ -171,12 +179,19 @@ class Runs:
 
     def saturated(self, policy: PolicyTable, num_requests: int, replications: int) -> Floats:
         """Return the maximum throughput of a policy in requests per second, by replication."""
-        return np.array(self._spread(saturated_rps, policy, self._first(num_requests, replications)))
+        return np.array(
+            self._spread(saturated_rps, policy, self._first(num_requests, replications))
+        )
 
     def _first(self, num_requests: int, replications: int) -> list[Trace]:
-        return [trace.select(np.arange(min(num_requests, len(trace)))) for trace in self.traces[:replications]]
+        return [
+            trace.select(np.arange(min(num_requests, len(trace))))
+            for trace in self.traces[:replications]
+        ]
 
-    def _spread(self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]) -> list[T]:
+    def _spread(
+        self, work: Callable[[Task], T], policy: PolicyTable, traces: list[Trace]
+    ) -> list[T]:
         self.spent.add(traces)
         tasks = [Task(self.config, policy, trace, self.limits, self.gaps) for trace in traces]
         return list(map(work, tasks) if self.pool is None else self.pool.map(work, tasks))

@@ -85,9 +85,13 @@ def plan(
     [3.0, 3.0, 13.333, 0.125, 1.0, 6.0, 0.208]
     """
     if not (np.isfinite(request_rate) and request_rate > 0):
-        raise ValueError(f"rate is {request_rate}; it has to be a number of requests per second, more than 0")
+        raise ValueError(
+            f"rate is {request_rate}; it has to be a number of requests per second, more than 0"
+        )
     ranges = _ranges(low_rps, least_rps)
-    replicas = pd.Series({name: replicas_needed(request_rate, *ends) for name, *ends in ranges}, dtype=float)
+    replicas = pd.Series(
+        {name: replicas_needed(request_rate, *ends) for name, *ends in ranges}, dtype=float
+    )
     least = pd.Series({name: end for name, _, end in ranges}, dtype=float)
     table = pd.DataFrame(
         {
@@ -101,12 +105,16 @@ def plan(
     if price_per_hour is not None:
         table["cost_per_hour"] = table["gpus"] * price_per_hour
         tokens_per_hour = request_rate * mean_output_tokens * _SECONDS_PER_HOUR
-        table["cost_per_million_output_tokens"] = table["cost_per_hour"] / tokens_per_hour * _MILLION
+        table["cost_per_million_output_tokens"] = (
+            table["cost_per_hour"] / tokens_per_hour * _MILLION
+        )
     return table.rename_axis("policy")
 
 
 def plan_day(
-    low_rps: pd.Series[float], hourly_rps: Sequence[float], least_rps: pd.Series[float] | None = None
+    low_rps: pd.Series[float],
+    hourly_rps: Sequence[float],
+    least_rps: pd.Series[float] | None = None,
 ) -> pd.DataFrame:
     """Return how many servers each policy needs hour by hour.
 
@@ -130,13 +138,17 @@ def plan_day(
     [1.0, 3.0]
     """
     ranges = _ranges(low_rps, least_rps)
-    columns = {name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges}
+    columns = {
+        name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges
+    }
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
 
 
 def fixed_fleet(
-    low_rps: pd.Series[float], hourly_rps: Sequence[float], least_rps: pd.Series[float] | None = None
+    low_rps: pd.Series[float],
+    hourly_rps: Sequence[float],
+    least_rps: pd.Series[float] | None = None,
 ) -> pd.Series[float]:
     """Return how many servers each policy needs all day; NaN where no number meets the SLO.
 
@@ -154,7 +166,12 @@ def fixed_fleet(
     return pd.Series(fleet, dtype=float)
 
 
-def _ranges(low_rps: pd.Series[float], least_rps: pd.Series[float] | None) -> list[tuple[str, float, float]]:
+def _ranges(
+    low_rps: pd.Series[float], least_rps: pd.Series[float] | None
+) -> list[tuple[str, float, float]]:
     """Return each policy with the highest and the lowest rate that meet the SLO."""
     least = [0.0] * len(low_rps) if least_rps is None else least_rps.reindex(low_rps.index)
-    return [(str(name), float(low), float(end)) for (name, low), end in zip(low_rps.items(), least, strict=True)]
+    return [
+        (str(name), float(low), float(end))
+        for (name, low), end in zip(low_rps.items(), least, strict=True)
+    ]

@@ -91,7 +91,9 @@ def warmup(values: Floats) -> int:
     return _BATCH * cut if batches[:cut].sum() < 0 else 0
 
 
-def settling_requests(load: float, request_rate: float, limit_s: float, share: float | None) -> float:
+def settling_requests(
+    load: float, request_rate: float, limit_s: float, share: float | None
+) -> float:
     """Return how many requests a queue takes to settle where waits may near a limit; else 0.
 
     Parameters

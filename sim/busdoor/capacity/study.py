@@ -115,7 +115,9 @@ class Study:
             for place, released in enumerate(releases):
                 yield partial(self._answer, solver, released, *places[place :: len(releases)])
 
-    def _answer(self, solver: Solver, policy: PolicyTable, row: int, best_row: int | None = None) -> None:
+    def _answer(
+        self, solver: Solver, policy: PolicyTable, row: int, best_row: int | None = None
+    ) -> None:
         """Record the answer for a policy's row, and for that of its best batch size."""
         plain = self._keep(row, solver.solve(policy))
         if best_row is not None:
@@ -130,7 +132,9 @@ class Study:
         with self._lock:
             self._tried += 1
             share = max(len(self._answers), self._tried / _TRIES) / self.num_rows
-            self.report(min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests")
+            self.report(
+                min(share, 0.99), f"{label}: {request_rate:.3g} requests/s, {length:,} requests"
+            )
 
 
 def _other_release(policy: PolicyTable) -> PolicyTable:

@@ -22,9 +22,19 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
     """
     best = _best(capacity.table)
     card = capacity.config.pools[0].machine
-    server = f"one {card}" if capacity.config.gpu.tp == 1 else f"{capacity.config.gpu.tp} {card} together"
-    rates = [f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in best.iterrows()]
-    served = f"{server} serve{'s' * (server[:3] == 'one')} {listed(rates)}" if rates else "there is no rate yet"
+    server = (
+        f"one {card}"
+        if capacity.config.gpu.tp == 1
+        else f"{capacity.config.gpu.tp} {card} together"
+    )
+    rates = [
+        f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in best.iterrows()
+    ]
+    served = (
+        f"{server} serve{'s' * (server[:3] == 'one')} {listed(rates)}"
+        if rates
+        else "there is no rate yet"
+    )
     parts = [f"Within {capacity.slo}, {served}."]
     if request_rate is not None and rates:
         parts += _servers(capacity, request_rate, card)
@@ -79,12 +89,22 @@ def _servers(capacity: CapacityData, request_rate: float, card: str) -> list[str
     plan = capacity.plan(request_rate)
     needs = _best(capacity.table[plan["replicas"].notna()]).index
     gpus = plan["gpus"][needs].sort_values(kind="stable").items()
-    counts = [f"{int(number):,}{'' if place else f' {card}'} with {name}" for place, (name, number) in enumerate(gpus)]
-    lost = [name for name in _best(capacity.table).index if plan["replicas"][name] != plan["replicas"][name]]
+    counts = [
+        f"{int(number):,}{'' if place else f' {card}'} with {name}"
+        for place, (name, number) in enumerate(gpus)
+    ]
+    lost = [
+        name
+        for name in _best(capacity.table).index
+        if plan["replicas"][name] != plan["replicas"][name]
+    ]
     lost = [name for name in lost if _family(name) not in map(_family, needs)]
     parts = [f"{request_rate:.3g} requests/s need {listed(counts)}."] if counts else []
     if lost:
-        parts.append(f"With {listed(list(map(str, lost)))} no number of servers is sure to serve {request_rate:.3g}.")
+        parts.append(
+            f"With {listed(list(map(str, lost)))} no number of servers is sure to serve "
+            f"{request_rate:.3g}."
+        )
     return parts
 
 

@@ -21,8 +21,12 @@ _RATES = ["request_rate", "least", "low", "high", "value", "saturated_request_ra
 def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
     """Return remarks on policies: why a rate is 0, uncertain, or cannot be served."""
     own = [("refused", str(capacity.refused))] if capacity.refused.num else []
-    own += [(answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num]
-    own += [(str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason]
+    own += [
+        (answer.policy, str(answer.refused)) for answer in capacity.answers if answer.refused.num
+    ]
+    own += [
+        (str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason
+    ]
     if request_rate is None:
         return own
     return [*own, *misfits(capacity.table, capacity.plan(request_rate), request_rate).items()]
@@ -63,7 +67,10 @@ def rate_rows(study: Drawable) -> tuple[list[str], Rows]:
             rows.append((_title(policy), ["0", *[NOTHING] * (4 + slow)]))
             continue
         share = percent(row["request_rate"] / row["saturated_request_rate"], 0).removesuffix(" %")
-        ends = [f"{row[name]:.3g}" if isfinite(row[name]) else NOTHING for name in (*["least"] * slow, "low", "high")]
+        ends = [
+            f"{row[name]:.3g}" if isfinite(row[name]) else NOTHING
+            for name in (*["least"] * slow, "low", "high")
+        ]
         rows.append((_title(policy), [rate_text(row), *ends, _binds(study.slo, row), share]))
     return columns, rows
 
@@ -84,8 +91,13 @@ def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], R
 
 def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
     """Return columns and a row per policy of a plan; `may_fall` only where it is limited."""
-    names = [name for name in _PLAN if name in plan and (name != "may_fall" or (plan[name] < 1).any())]
-    rows = [(_title(policy), [_PLAN[name][1](row[name]) for name in names]) for policy, row in plan.iterrows()]
+    names = [
+        name for name in _PLAN if name in plan and (name != "may_fall" or (plan[name] < 1).any())
+    ]
+    rows = [
+        (_title(policy), [_PLAN[name][1](row[name]) for name in names])
+        for policy, row in plan.iterrows()
+    ]
     return [_PLAN[name][0] for name in names], rows
 
 

@@ -49,9 +49,14 @@ def hourly_rates(spec: str, peak_rps: float | None = None) -> list[float]:
 def daily_wave(peak_to_trough: float, peak_rps: float | None) -> list[float]:
     """Return a cosine wave by hour, from the trough at night to the peak in the afternoon."""
     if peak_rps is None:
-        raise ValueError(f"--diurnal {peak_to_trough:g} is a ratio of peak to trough; give the peak's rate, --rate")
+        raise ValueError(
+            f"--diurnal {peak_to_trough:g} is a ratio of peak to trough; give the peak's rate, "
+            f"--rate"
+        )
     if peak_to_trough < 1:
-        raise ValueError(f"--diurnal {peak_to_trough:g}: the ratio of peak to trough has to be 1 or more")
+        raise ValueError(
+            f"--diurnal {peak_to_trough:g}: the ratio of peak to trough has to be 1 or more"
+        )
     trough_rps = peak_rps / peak_to_trough
     waves = [(1 + cos(2 * pi * (hour - _PEAK_HOUR) / HOURS)) / 2 for hour in range(HOURS)]
     return [trough_rps + (peak_rps - trough_rps) * wave for wave in waves]
@@ -61,26 +66,37 @@ def _column(path: Path) -> list[str]:
     try:
         rows = [row for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()) if row]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from None
+        raise ValueError(
+            f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text"
+        ) from None
     header = [cell.strip() for cell in rows[0]] if rows else []
     if len(rows) <= ("request_rate" in header):
-        raise ValueError(f"{path} is empty; it has to have a rate in requests per second in each row")
+        raise ValueError(
+            f"{path} is empty; it has to have a rate in requests per second in each row"
+        )
     if "request_rate" in header:
         _check_rows(path, header, rows[1:])
         column = header.index("request_rate")
         return [row[column] for row in _by_hour(path, header, rows[1:])]
     if len(header) > 1:
-        raise ValueError(f"{path} has the columns {', '.join(header)}; one of them has to be request_rate")
+        raise ValueError(
+            f"{path} has the columns {', '.join(header)}; one of them has to be request_rate"
+        )
     return [row[0] for row in rows]
 
 
 def _check_rows(path: Path, header: list[str], rows: list[list[str]]) -> None:
     unused = [name for name in header if name not in ("hour", "request_rate")]
     if unused or len(set(header)) < len(header):
-        raise ValueError(f"{path} has the columns {', '.join(header)}; it may have hour and request_rate, each once")
+        raise ValueError(
+            f"{path} has the columns {', '.join(header)}; it may have hour and request_rate, each "
+            f"once"
+        )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise ValueError(f"{path}, row {number}: it has {len(row)} fields, and the header {len(header)}")
+            raise ValueError(
+                f"{path}, row {number}: it has {len(row)} fields, and the header {len(header)}"
+            )
 
 
 def _by_hour(path: Path, header: list[str], rows: list[list[str]]) -> list[list[str]]:
@@ -96,7 +112,9 @@ def _by_hour(path: Path, header: list[str], rows: list[list[str]]) -> list[list[
         ) from None
     if sorted(hours) != list(range(min(hours, default=0), min(hours, default=0) + len(hours))):
         listed = ", ".join(map(str, hours[:HOURS]))
-        raise ValueError(f"{path}, column hour: {listed}; it has to have each hour once, with none left out")
+        raise ValueError(
+            f"{path}, column hour: {listed}; it has to have each hour once, with none left out"
+        )
     return [row for _, row in sorted(zip(hours, rows, strict=True), key=lambda pair: pair[0])]
 
 
@@ -109,7 +127,8 @@ def _checked(texts: list[str], spec: str) -> list[float]:
             rate = float("nan")
         if not (isfinite(rate) and rate > 0):
             raise ValueError(
-                f"--diurnal {spec}: {text.strip()!r} is neither a file nor a rate in requests per second above 0"
+                f"--diurnal {spec}: {text.strip()!r} is neither a file nor a rate in requests per "
+                f"second above 0"
             )
         rates.append(rate)
     return rates

@@ -51,7 +51,9 @@ class Probe:
         outcomes = {reading.outcome for reading in self.readings}
         if Outcome.MISSES in outcomes:
             return Outcome.MISSES
-        unsure = self.window is not None and not (self.window.steady and self.num_requests >= self.settling)
+        unsure = self.window is not None and not (
+            self.window.steady and self.num_requests >= self.settling
+        )
         return Outcome.OPEN if Outcome.OPEN in outcomes or unsure else Outcome.MEETS
 
     @property
@@ -89,11 +91,16 @@ class Probe:
     @property
     def missed(self) -> Reading:
         """Of the targets that are missed for certain, the one furthest beyond its limit."""
-        return max((r for r in self.readings if r.outcome is Outcome.MISSES), key=lambda reading: reading.ratio)
+        return max(
+            (r for r in self.readings if r.outcome is Outcome.MISSES),
+            key=lambda reading: reading.ratio,
+        )
 
     def ratio(self, key: str) -> float:
         """Value over limit of one target; NaN where it was not measured."""
-        return next((reading.ratio for reading in self.readings if reading.key == key), float("nan"))
+        return next(
+            (reading.ratio for reading in self.readings if reading.key == key), float("nan")
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per replication for the history."""
@@ -141,14 +148,25 @@ def probe(
     """
     length = min(len(sample.arrival_s) for sample in samples)
     window = steady_window(
-        np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]), request_rate
+        np.stack([sample.latencies_s["e2e"].to_numpy()[:length] for sample in samples]),
+        request_rate,
     )
     read = readings(samples, targets, window)
     if stand_in:
         ratios = [reading.ratio for reading in read]
-        read = readings(samples, targets, window, stand_in.controls(targets, ratios, request_rate, length, window))
-    settling = max(settling_requests(load.value, request_rate, target.limit_s, target.share) for target in targets)
-    return Probe(request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling)
+        read = readings(
+            samples,
+            targets,
+            window,
+            stand_in.controls(targets, ratios, request_rate, length, window),
+        )
+    settling = max(
+        settling_requests(load.value, request_rate, target.limit_s, target.share)
+        for target in targets
+    )
+    return Probe(
+        request_rate, length, (*read, *([load] if len(load.risks) else [])), window, settling
+    )
 
 
 # runs of a quarter of the longest still locate the answer; much shorter ones only scatter
@@ -158,11 +176,17 @@ _LONG = 4
 def crossing_rps(probes: Sequence[Probe], low_rps: float, high_rps: float) -> float:
     """Return the lowest rate between two at which a target reaches its limit, or their middle."""
     keys = {reading.key for probe in probes for reading in probe.readings}
-    rates = [rate for key in sorted(keys) if (rate := _crossing_of(key, probes, low_rps, high_rps)) is not None]
+    rates = [
+        rate
+        for key in sorted(keys)
+        if (rate := _crossing_of(key, probes, low_rps, high_rps)) is not None
+    ]
     return min(rates) if rates else sqrt(low_rps * high_rps)
 
 
-def _crossing_of(key: str, probes: Sequence[Probe], low_rps: float, high_rps: float) -> float | None:
+def _crossing_of(
+    key: str, probes: Sequence[Probe], low_rps: float, high_rps: float
+) -> float | None:
     """Return where a target reaches its limit; by the longer runs if possible, else by all."""
     inside = [p for p in probes if low_rps <= p.request_rate <= high_rps and 0 < p.ratio(key) < inf]
     longest = max((probe.num_requests for probe in inside), default=0)

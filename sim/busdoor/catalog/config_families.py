@@ -71,12 +71,14 @@ def _gemma2(keys: ConfigKeys) -> Fields:
 
 def _gemma3(keys: ConfigKeys) -> Fields:
     layers = keys.count("num_hidden_layers")
-    whole = layers // keys.count("sliding_window_pattern")  # the last of each pattern attends to all
+    whole = layers // keys.count(
+        "sliding_window_pattern"
+    )  # the last of each pattern attends to all
     return {"norms_per_layer": 4, "qk_norm": True, **_windows(keys, layers - whole)}
 
 
 def _phi(keys: ConfigKeys) -> Fields:
-    """Return Phi-1 and 2: attention and MLP side by side behind one LayerNorm, everything biased."""
+    """Return Phi-1 and 2: attention and MLP side by side behind one LayerNorm, all biased."""
     return {"mlp": "plain", "bias": "all", "norm_bias": True, "norms_per_layer": 1}
 
 
@@ -168,7 +170,9 @@ _FAMILIES = {
     ("MistralForCausalLM", "mistral"): Family(_mistral),
     ("MixtralForCausalLM", "mixtral"): Family(_mixtral),
     ("Qwen2ForCausalLM", "qwen2"): Family(_qwen2),
-    ("Qwen2MoeForCausalLM", "qwen2_moe"): Family(lambda keys: {**_qwen2(keys), **_qwen_experts(keys)}),
+    ("Qwen2MoeForCausalLM", "qwen2_moe"): Family(
+        lambda keys: {**_qwen2(keys), **_qwen_experts(keys)}
+    ),
     ("Qwen3ForCausalLM", "qwen3", "qwen3_vl_text"): Family(_qwen3),
     ("Qwen3MoeForCausalLM", "qwen3_moe", "qwen3_vl_moe_text"): Family(
         lambda keys: {**_qwen3(keys), **_qwen_experts(keys)}

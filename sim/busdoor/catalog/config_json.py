@@ -1,4 +1,4 @@
-"""From a Hugging Face config.json to the shape of a model: the file alone, no network, no weights."""
+"""From a Hugging Face config.json alone to a model's shape: no network, no weights."""
 
 from __future__ import annotations
 
@@ -98,10 +98,13 @@ def _architecture(config: Mapping[str, Any], text: Mapping[str, Any], where: str
             return str(name)
     name = (named or inside)[0]
     if name is None:
-        raise ValueError(f"{where}: architectures is missing; give the file that belongs to the weights")
+        raise ValueError(
+            f"{where}: architectures is missing; give the file that belongs to the weights"
+        )
     known = [family for family in FAMILIES if family.endswith("ForCausalLM")]
     raise ValueError(
-        f"{where}: {unknown('an architecture that is read', name, known)}; or write the shape's own "
+        f"{where}: {unknown('an architecture that is read', name, known)}; or write the shape's "
+        f"own "
         "fields as a table, model = {num_hidden_layers = ...}"
     )
 

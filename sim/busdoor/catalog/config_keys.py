@@ -30,7 +30,9 @@ class ConfigKeys:
     ValueError: config.json: num_hidden_layers is missing; give the file that belongs to the weights
     """
 
-    def __init__(self, table: Mapping[str, Any], where: str, assumed: Mapping[str, Any] = _NOTHING) -> None:
+    def __init__(
+        self, table: Mapping[str, Any], where: str, assumed: Mapping[str, Any] = _NOTHING
+    ) -> None:
         self._table, self._where, self._assumed = table, where, assumed
 
     def get(self, key: str) -> Any:
@@ -42,9 +44,13 @@ class ConfigKeys:
         """Return a whole number above 0; ValueError if it is missing or something else."""
         value = self.get(key)
         if value is None:
-            raise ValueError(f"{self._where}: {key} is missing; give the file that belongs to the weights")
+            raise ValueError(
+                f"{self._where}: {key} is missing; give the file that belongs to the weights"
+            )
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{self._where}: {key} is {value!r}; it must be a whole number above 0")
+            raise ValueError(
+                f"{self._where}: {key} is {value!r}; it must be a whole number above 0"
+            )
         return value
 
     def count_or(self, otherwise: int, key: str) -> int:
@@ -67,4 +73,6 @@ class ConfigKeys:
 
     def refuse(self, key: str, right: Iterable[str], remedy: str) -> ValueError:
         """Return the error that a key's value is none of those that are right."""
-        return ValueError(f"{self._where}: {key} is {self.get(key)!r}; it must be {' or '.join(right)}; {remedy}")
+        return ValueError(
+            f"{self._where}: {key} is {self.get(key)!r}; it must be {' or '.join(right)}; {remedy}"
+        )

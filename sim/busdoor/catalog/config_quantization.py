@@ -46,7 +46,9 @@ def formats(keys: ConfigKeys, has_experts: bool) -> dict[str, Dtype]:
     plain = _PLAIN.get(str(keys.get("torch_dtype") or keys.get("dtype") or "bfloat16"))
     if plain is None:
         key = "torch_dtype" if keys.get("torch_dtype") else "dtype"
-        raise keys.refuse(key, _PLAIN, "give the checkpoint's weight_dtype as a quantization_config")
+        raise keys.refuse(
+            key, _PLAIN, "give the checkpoint's weight_dtype as a quantization_config"
+        )
     table = keys.get("quantization_config")
     if not table:
         return {"weight_dtype": plain}
@@ -71,7 +73,9 @@ def _weights(keys: ConfigKeys, table: Mapping[str, Any]) -> Dtype:
         return "fp8"
     if algorithm == "nvfp4":
         return "nvfp4"
-    kind, bits = _kind_and_bits(table) if method not in ("awq", "gptq") else ("int", table.get("bits"))
+    kind, bits = (
+        _kind_and_bits(table) if method not in ("awq", "gptq") else ("int", table.get("bits"))
+    )
     if method not in _METHODS or (kind, bits) not in _BITS:
         right = [f"of one of {', '.join(_METHODS)}, with 4 or 8 bits"]
         raise keys.refuse("quantization_config", right, _REMEDY)

@@ -15,8 +15,12 @@ from busdoor.catalog.tables import complete, find, read_tables
 from busdoor.core.names import Label
 from busdoor.core.registry import checked
 
-DEFAULT_ENGINE = "vllm"  # what most people run, and whose limits and memory share are our defaults too
-MOST_HOST_S = 1.0  # per step, request or token: more is no engine's host, but a unit that was mistaken
+DEFAULT_ENGINE = (
+    "vllm"  # what most people run, and whose limits and memory share are our defaults too
+)
+MOST_HOST_S = (
+    1.0  # per step, request or token: more is no engine's host, but a unit that was mistaken
+)
 HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
 
 
@@ -50,7 +54,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Engine:
-    """What a serving engine adds to the work of its GPUs, and what it sets where its user is silent.
+    """What a serving engine adds to its GPUs' work, and what it sets where its user is silent.
 
     Parameters
     ----------
@@ -108,7 +112,7 @@ class Engine:
     sources: dict[str, str] = Field(default_factory=dict, repr=False)
 
     def host_s(self, tp: int = 1) -> tuple[float, float]:
-        """Return the host seconds of a step, and of a request in it, where `tp` GPUs share the model.
+        """Return the host seconds of a step, and of a request in it, with `tp` GPUs per model.
 
         Examples
         --------
@@ -119,10 +123,14 @@ class Engine:
         if tp == 1:
             return alone
         shared = self.host_per_step_tp_s, self.host_per_request_tp_s
-        step_s, request_s = (own if own is not None else one for own, one in zip(shared, alone, strict=True))
+        step_s, request_s = (
+            own if own is not None else one for own, one in zip(shared, alone, strict=True)
+        )
         return step_s, request_s
 
-    def accuracy(self, tp: int = 1, weight_dtype: Dtype = "bf16", step_time: str = "roofline") -> str:
+    def accuracy(
+        self, tp: int = 1, weight_dtype: Dtype = "bf16", step_time: str = "roofline"
+    ) -> str:
         """Say how far predictions of TPOT were off where they were checked, or that they were not.
 
         Examples
@@ -135,7 +143,10 @@ class Engine:
         bits = {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[weight_dtype], 4)
         for one in self.checked:
             if (one.bits, one.tensor_parallel, one.step_time) == (bits, tp > 1, step_time):
-                return f"TPOT was {100 * one.tpot_error:.2g} % off on average, over {one.num_points} measured loads"
+                return (
+                    f"TPOT was {100 * one.tpot_error:.2g} % off on average, over "
+                    f"{one.num_points} measured loads"
+                )
         narrow = "" if bits == 16 else f"weights of {bits} bits"
         where = " and ".join(part for part in ("tensor parallel" if tp > 1 else "", narrow) if part)
         return f"not checked with {where}" if where else "not checked"
@@ -164,9 +175,13 @@ class Engine:
         if self in map(engine, engine_names()):
             return self.name
         empty = Engine(name=self.name)
-        changed = {one.name for one in fields(self) if getattr(self, one.name) != getattr(empty, one.name)}
+        changed = {
+            one.name for one in fields(self) if getattr(self, one.name) != getattr(empty, one.name)
+        }
         table = {key: value for key, value in asdict(self).items() if key in {"name", *changed}}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in table.items()
+        }
 
 
 def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
@@ -195,7 +210,9 @@ def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
         return name
     if isinstance(name, Mapping):
         return checked(Engine, complete(read_tables("engines.toml"), name), "[engine]")
-    return checked(Engine, find(read_tables("engines.toml"), "an engine of the catalogue", name), "[engine]")
+    return checked(
+        Engine, find(read_tables("engines.toml"), "an engine of the catalogue", name), "[engine]"
+    )
 
 
 def engine_names() -> list[str]:

@@ -18,8 +18,9 @@ GIB = 2**30
 Share = Annotated[float, Field(gt=0, le=1)]
 PCIE_4_BYTES_PER_S = 32e9  # x16, one direction: what a GPU has that names no link
 LAYER_S = 32e-6  # BLIS's fit on an H100: 32.1 µs (inference-sim)
-# Time of vLLM's fused experts beyond reading them: 25 (Qwen3-30B-A3B) to 42 µs, median 30, on an H100 and H200
-# (aiconfigurator moe sweeps, vLLM 0.24: latency over 1 to 128 tokens against the expected distinct experts' bytes).
+# Time of vLLM's fused experts beyond reading them: 25 (Qwen3-30B-A3B) to 42 µs, median 30, on an
+# H100 and H200 (aiconfigurator moe sweeps, vLLM 0.24: latency over 1 to 128 tokens against the
+# expected distinct experts' bytes).
 EXPERTS_S = 30e-6
 
 
@@ -41,7 +42,8 @@ class GPU:
     bandwidth_bytes_per_s : float
         Datasheet memory bandwidth, bytes/s.
     flop_per_s : float or dict of str to float
-        Dense matrix rates by number format, FLOP/s; `bf16` has to be there, and a number is its rate.
+        Dense matrix rates by number format, FLOP/s; `bf16` has to be there, and a number is its
+        rate.
     link_bytes_per_s : float
         GPU to GPU bandwidth in one direction, bytes/s, all links together; PCIe 4 unless given.
     memory_efficiency, kv_efficiency : float
@@ -55,7 +57,8 @@ class GPU:
     tdp_w : float
         Power limit, watts; 0 where not given.
     price_per_hour : float, optional
-        Of one GPU: where `sources` has one, a list price. A run counts it for a GPU of your own only.
+        Of one GPU: where `sources` has one, a list price. A run counts it for a GPU of your own
+        only.
     aliases : tuple of str
         Other names.
     sources : dict of str to str
@@ -85,7 +88,10 @@ class GPU:
 
     def __post_init__(self) -> None:
         if "bf16" not in self.flop_per_s:
-            raise ValueError(f"flop_per_s of {self.name} has no bf16 rate, which every other format falls back on")
+            raise ValueError(
+                f"flop_per_s of {self.name} has no bf16 rate, which every other format falls back "
+                f"on"
+            )
 
     @property
     def memory_bytes(self) -> float:
@@ -99,8 +105,8 @@ class GPU:
     def rate(self, weight_dtype: Dtype) -> float:
         """Dense matrix rate for weights of a format, FLOP/s.
 
-        Where the GPU cannot multiply the format (fp8 on Ampere, int4 anywhere), the weights are expanded to 16 bits
-        on the fly, as Marlin kernels do, and multiplied at that rate.
+        Where the GPU cannot multiply the format (fp8 on Ampere, int4 anywhere), the weights are
+        expanded to 16 bits on the fly, as Marlin kernels do, and multiplied at that rate.
 
         Examples
         --------
@@ -117,8 +123,9 @@ def gpu(name: str | Mapping[str, Any] | GPU) -> GPU:
     Parameters
     ----------
     name : str, mapping or GPU
-        A name or alias in any case; or a table of `GPU`'s fields, filled from the catalogue where its `name` is known
-        (so that `{"name": "h100", "memory_gib": 93.0}` is an H100 with more memory).
+        A name or alias in any case; or a table of `GPU`'s fields, filled from the catalogue where
+        its `name` is known (so that `{"name": "h100", "memory_gib": 93.0}` is an H100 with more
+        memory).
 
     Raises
     ------

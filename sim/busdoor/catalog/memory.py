@@ -1,4 +1,4 @@
-"""What fits: GPU memory less weights and working space, in KV blocks; and vLLM's defaults that go with it."""
+"""What fits: GPU memory less weights and workspace, in KV blocks; vLLM's defaults."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def default_max_num_batched_tokens(card: GPU, offline: bool = False) -> int:
     Parameters
     ----------
     card : GPU
-        The GPU: from 160 GiB (B200, MI300X) the largest budget, from 70 GiB and not an A100 the next.
+        The GPU: from 160 GiB (B200, MI300X) the largest budget, from 70 GiB and not an A100 the
+        next.
     offline : bool
         vLLM's `LLM` class instead of its server.
 
-    References
-    ----------
-    vllm-project/vllm 0.32, `vllm/engine/arg_utils.py`, `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
+    References ---------- vllm-project/vllm 0.32, `vllm/engine/arg_utils.py`,
+    `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
 
     Examples
     --------
@@ -138,12 +138,16 @@ def memory_plan(
     weight_dtype = weight_dtype or shape.weight_dtype
     kv_dtype = kv_dtype or shape.kv_dtype_with(weight_dtype)
     if not 0 < gpu_memory_utilization <= 1:
-        raise ValueError(f"gpu_memory_utilization = {gpu_memory_utilization} has to be over 0 and at most 1")
+        raise ValueError(
+            f"gpu_memory_utilization = {gpu_memory_utilization} has to be over 0 and at most 1"
+        )
     tokens = max_num_batched_tokens or default_max_num_batched_tokens(card)
     return MemoryPlan(
         usable_bytes=card.memory_bytes * gpu_memory_utilization,
         weight_bytes=shape.weight_bytes(weight_dtype) / tp,
-        reserve_bytes=reserve_bytes(shape, tokens, max_num_seqs or default_max_num_seqs(card), tp, vllm),
+        reserve_bytes=reserve_bytes(
+            shape, tokens, max_num_seqs or default_max_num_seqs(card), tp, vllm
+        ),
         block_bytes=block_size * shape.kv_bytes_per_token(kv_dtype, tp, context_tokens),
     )
 
@@ -167,7 +171,8 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
     Raises
     ------
     ValueError
-        If the model does not fit; the message names the sizes and the smallest `tp`, or a weight format, that would.
+        If the model does not fit; the message names the sizes and the smallest `tp`, or a weight
+        format, that would.
 
     Examples
     --------
@@ -185,11 +190,13 @@ def kv_capacity(card: str | GPU, shape: str | ModelShape, **options: Any) -> int
 
 
 def check_weights_fit(card: GPU, shape: ModelShape, weight_dtype: Dtype, tp: int) -> None:
-    """Raise ValueError, as `kv_capacity` does, if not even the weights fit the GPU's whole memory."""
+    """Raise ValueError, as `kv_capacity` does, if not even the weights fit the GPU."""
     if shape.weight_bytes(weight_dtype) / tp > card.memory_bytes:
         options = {"weight_dtype": weight_dtype, "tp": tp}
         raise ValueError(
-            _does_not_fit(card, shape, memory_plan(card, shape, weight_dtype=weight_dtype, tp=tp), options)
+            _does_not_fit(
+                card, shape, memory_plan(card, shape, weight_dtype=weight_dtype, tp=tp), options
+            )
         )
 
 
@@ -198,8 +205,10 @@ def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[
     each = f" on each of {tp} GPUs" if tp > 1 else ""
     share = options.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION)
     return (
-        f"{shape.name} ({plan.weight_bytes / GIB:.1f} GiB of {dtype} weights and {plan.reserve_bytes / GIB:.1f} GiB of "
-        f"working space{each}) does not fit the {plan.usable_bytes / GIB:.1f} GiB that {card.name} lends with "
+        f"{shape.name} ({plan.weight_bytes / GIB:.1f} GiB of {dtype} weights and "
+        f"{plan.reserve_bytes / GIB:.1f} GiB of "
+        f"working space{each}) does not fit the {plan.usable_bytes / GIB:.1f} GiB that "
+        f"{card.name} lends with "
         f"gpu_memory_utilization = {share}; use {_way_out(card, shape, options)}"
     )
 
@@ -211,6 +220,10 @@ def _way_out(card: GPU, shape: ModelShape, options: dict[str, Any]) -> str:
         except ValueError:  # the heads cannot be dealt out to so many
             return False
 
-    ways = [f"tp = {tp}" for tp in (2, 4, 8, 16, 32) if tp > options.get("tp", 1) and fits(tp=tp)][:1]
-    ways += [f"weight_dtype = '{dtype}'" for dtype in ("fp8", "int4") if fits(weight_dtype=dtype)][:1]
+    ways = [f"tp = {tp}" for tp in (2, 4, 8, 16, 32) if tp > options.get("tp", 1) and fits(tp=tp)][
+        :1
+    ]
+    ways += [f"weight_dtype = '{dtype}'" for dtype in ("fp8", "int4") if fits(weight_dtype=dtype)][
+        :1
+    ]
     return " or ".join(ways) or "a larger GPU"

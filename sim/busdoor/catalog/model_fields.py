@@ -98,17 +98,26 @@ class ModelFields:
                 f"num_key_value_heads = {self.num_key_value_heads}"
             )
         if self.num_experts_per_tok > self.num_experts:
-            raise ValueError(f"num_experts_per_tok = {self.num_experts_per_tok} > num_experts = {self.num_experts}")
+            raise ValueError(
+                f"num_experts_per_tok = {self.num_experts_per_tok} > num_experts = "
+                f"{self.num_experts}"
+            )
         for part in ("num_dense_layers", "num_window_layers"):
             if getattr(self, part) > self.num_hidden_layers:
-                raise ValueError(f"{part} = {getattr(self, part)} > num_hidden_layers = {self.num_hidden_layers}")
+                raise ValueError(
+                    f"{part} = {getattr(self, part)} > num_hidden_layers = {self.num_hidden_layers}"
+                )
         if bool(self.sliding_window) != bool(self.num_window_layers):
             raise ValueError(
-                f"sliding_window = {self.sliding_window} and num_window_layers = {self.num_window_layers}: "
+                f"sliding_window = {self.sliding_window} and num_window_layers = "
+                f"{self.num_window_layers}: "
                 "both have to be above 0, or neither"
             )
-        if self.kv_lora_rank and not (self.v_head_dim and 0 < self.qk_rope_head_dim < self.head_dim):
+        if self.kv_lora_rank and not (
+            self.v_head_dim and 0 < self.qk_rope_head_dim < self.head_dim
+        ):
             raise ValueError(
-                f"kv_lora_rank = {self.kv_lora_rank} needs v_head_dim, and a qk_rope_head_dim below "
+                f"kv_lora_rank = {self.kv_lora_rank} needs v_head_dim, and a qk_rope_head_dim "
+                f"below "
                 f"head_dim = {self.head_dim}"
             )

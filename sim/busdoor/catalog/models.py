@@ -80,7 +80,9 @@ def config_path(name: object, folder: Path | None = None) -> Path | None:
         return None
     try:
         path = (folder or Path()) / Path(name).expanduser()
-        found = [file for file in (path / CONFIG_NAME, path) if file.suffix == ".json" and file.is_file()]
+        found = [
+            file for file in (path / CONFIG_NAME, path) if file.suffix == ".json" and file.is_file()
+        ]
     except (OSError, ValueError, RuntimeError):  # no name that a file could have
         return None
     if found:
@@ -109,7 +111,7 @@ def has_config(name: object, folder: Path | None = None) -> bool:
 
 @cache
 def _tables() -> Mapping[str, Table]:
-    """Fields of each model of the catalogue; where it holds a config.json's keys, those read out of them."""
+    """Fields of each model of the catalogue; config.json's keys are read into fields."""
     return {name: _fields(table) for name, table in read_tables("models.toml").items()}
 
 

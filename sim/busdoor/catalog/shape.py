@@ -62,25 +62,32 @@ class ModelShape(ModelFields):
         """Parameters of the attention of one layer."""
         if self.kv_lora_rank:
             return self._latent_attention_parameters
-        q, kv = self.num_attention_heads * self.head_dim, 2 * self.num_key_value_heads * self.head_dim
+        q, kv = (
+            self.num_attention_heads * self.head_dim,
+            2 * self.num_key_value_heads * self.head_dim,
+        )
         output = self.hidden_size if self.bias in ("attention", "all") else 0
         biases = 0 if self.bias == "none" else q + kv + output
         return self.hidden_size * (2 * q + kv) + biases + (2 * self.head_dim if self.qk_norm else 0)
 
     @property
     def _latent_attention_parameters(self) -> int:
-        """Return queries (compressed and expanded, or neither), keys and values, output; two norms."""
+        """Return queries (compressed and expanded, or neither), keys and values, output; norms."""
         heads, latent = self.num_attention_heads, self.kv_lora_rank
         queries = heads * self.head_dim
         rank = self.q_lora_rank
         down = rank * (self.hidden_size + 1 + queries) if rank else self.hidden_size * queries
         nope = self.head_dim - self.qk_rope_head_dim
         compressed = self.hidden_size * (latent + self.qk_rope_head_dim) + latent
-        return down + compressed + heads * (latent * (nope + self.v_head_dim) + self.v_head_dim * self.hidden_size)
+        return (
+            down
+            + compressed
+            + heads * (latent * (nope + self.v_head_dim) + self.v_head_dim * self.hidden_size)
+        )
 
     @property
     def dense_parameters(self) -> int:
-        """Parameters that every step reads whatever its tokens: no embeddings, LM head or experts."""
+        """Parameters every step reads whatever its tokens: no embeddings, LM head or experts."""
         norm = self.hidden_size * (2 if self.norm_bias else 1)
         router = self.hidden_size * self.num_experts
         layers, expert_layers = self.num_hidden_layers, self.num_expert_layers
@@ -100,7 +107,12 @@ class ModelShape(ModelFields):
     def num_parameters(self) -> int:
         """Parameters of the whole model."""
         head = 0 if self.tie_word_embeddings else self.lm_head_parameters
-        return self.embedding_parameters + head + self.dense_parameters + self.num_experts * self.expert_parameters
+        return (
+            self.embedding_parameters
+            + head
+            + self.dense_parameters
+            + self.num_experts * self.expert_parameters
+        )
 
     @property
     def num_active_parameters(self) -> int:
@@ -165,14 +177,18 @@ class ModelShape(ModelFields):
         dtype = dtype or self.weight_dtype
         head = 0 if self.tie_word_embeddings else self.lm_head_parameters
         wide = (self.embedding_parameters + head) * BYTES_PER_VALUE[lm_head_dtype(dtype)]
-        experts = self.num_experts * self.expert_parameters * BYTES_PER_VALUE[self.expert_dtype or dtype]
+        experts = (
+            self.num_experts * self.expert_parameters * BYTES_PER_VALUE[self.expert_dtype or dtype]
+        )
         return wide + self.dense_parameters * BYTES_PER_VALUE[dtype] + experts
 
     def kv_dtype_with(self, weight_dtype: Dtype) -> Dtype:
         """Format of the KV cache under weights of a format, where no other is asked for."""
         return self.kv_dtype or lm_head_dtype(weight_dtype)
 
-    def kv_bytes_per_token(self, dtype: Dtype = "bf16", tp: int = 1, context_tokens: float | None = None) -> float:
+    def kv_bytes_per_token(
+        self, dtype: Dtype = "bf16", tp: int = 1, context_tokens: float | None = None
+    ) -> float:
         """Bytes of keys and values of one token on one of `tp` GPUs.
 
         KV heads that are too few are held on several GPUs, compressed ones on all.
@@ -220,5 +236,6 @@ class ModelShape(ModelFields):
         if self.num_attention_heads % tp or (kv_heads % tp and tp % kv_heads):
             raise ValueError(
                 f"tp = {tp} cannot share out {self.name}'s {self.num_attention_heads} query and "
-                f"{self.num_key_value_heads} KV heads evenly; use a tp that divides {self.num_attention_heads}"
+                f"{self.num_key_value_heads} KV heads evenly; use a tp that divides "
+                f"{self.num_attention_heads}"
             )

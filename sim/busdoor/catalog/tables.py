@@ -19,7 +19,7 @@ _SUFFIX = re.compile(r"-(instruct|chat|base|hf|it|fp16|bf16)(?=-|$)")
 
 @cache
 def read_tables(file: str) -> Mapping[str, Table]:
-    """Tables of a data file of the catalogue, each with its key as `name`; cached, so not to be changed."""
+    """Tables of a catalogue data file, keys as `name`; cached, so not to be changed."""
     text = resources.files("busdoor.catalog").joinpath(file).read_text(encoding="utf-8")
     return {name: {"name": name, **table} for name, table in tomllib.loads(text).items()}
 
@@ -34,7 +34,9 @@ def plain(name: str) -> str:
     """
     last = name.lower().rpartition("/")[2]
     dashed = re.sub(r"[\s_]+", "-", last.strip())
-    return _SUFFIX.sub("", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|tesla|meta)-", "", dashed))
+    return _SUFFIX.sub(
+        "", re.sub(r"^(nvidia-geforce|amd-instinct|nvidia|amd|geforce|tesla|meta)-", "", dashed)
+    )
 
 
 def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
@@ -46,7 +48,9 @@ def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
         If there is none; the message has the nearest name.
     """
     if not isinstance(name, str):
-        raise ValueError(f"{name!r} is not {what}; it has to be a name ({min(tables)}, ...) or a table")
+        raise ValueError(
+            f"{name!r} is not {what}; it has to be a name ({min(tables)}, ...) or a table"
+        )
     found = _entry(tables, name)
     if found is None:
         raise unknown(what, name, tables)
@@ -55,7 +59,14 @@ def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
 
 def _entry(tables: Mapping[str, Table], name: str) -> Table | None:
     wanted = plain(name)
-    return next((table for key, table in tables.items() if wanted == key or wanted in table.get("aliases", ())), None)
+    return next(
+        (
+            table
+            for key, table in tables.items()
+            if wanted == key or wanted in table.get("aliases", ())
+        ),
+        None,
+    )
 
 
 def complete(tables: Mapping[str, Table], table: Mapping[str, Any]) -> Table:

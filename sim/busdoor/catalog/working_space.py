@@ -21,12 +21,14 @@ class WorkingSpace(NamedTuple):
     Attributes
     ----------
     sampler_bytes_per_logit : float
-        Bytes of each of the `max_num_seqs` rows of logits: 16 and 32-bit logits, probabilities, a sort.
+        Bytes of each of the `max_num_seqs` rows of logits: 16 and 32-bit logits, probabilities, a
+        sort.
     expert_row_copies : float
         How often a mixture of experts holds each token for every expert that it visits: workspaces
         of M × top-k rows (fused_moe/experts/triton_moe.py, `workspace_shapes`), quantised copies.
     tp_row_copies : float
-        Rows of the width for each token of the budget that tensor parallel adds: buffers of all-reduces.
+        Rows of the width for each token of the budget that tensor parallel adds: buffers of
+        all-reduces.
     """
 
     sampler_bytes_per_logit: float
@@ -34,10 +36,11 @@ class WorkingSpace(NamedTuple):
     tp_row_copies: float
 
 
-# Fitted to "GPU KV cache size" lines (tests/sim/test_kv_tokens.py names each): up to 0.11.0, 0.11.1 to 0.17, from 0.18.
-# The oldest has one mixture, Qwen3-235B-A22B-FP8 on 4 H100 (vllm issue 21348). The one in the middle held about 3 GiB
-# more back in every log with 1,024 sequences. From 0.21 an estimate of CUDA graphs counts too (0.2 to 1.2 % of the
-# memory in logs), which is not in here: its default share grew by as much.
+# Fitted to "GPU KV cache size" lines (tests/sim/test_kv_tokens.py names each): up to 0.11.0, 0.11.1
+# to 0.17, from 0.18. The oldest has one mixture, Qwen3-235B-A22B-FP8 on 4 H100 (vllm issue 21348).
+# The one in the middle held about 3 GiB more back in every log with 1,024 sequences. From 0.21 an
+# estimate of CUDA graphs counts too (0.2 to 1.2 % of the memory in logs), which is not in here: its
+# default share grew by as much.
 WORKING_SPACE: dict[VllmVersion, WorkingSpace] = {
     "0.9": WorkingSpace(sampler_bytes_per_logit=17.0, expert_row_copies=10.5, tp_row_copies=0.0),
     "0.11": WorkingSpace(sampler_bytes_per_logit=38.0, expert_row_copies=3.0, tp_row_copies=4.0),
@@ -47,7 +50,11 @@ NEWEST: VllmVersion = "0.18"
 
 
 def reserve_bytes(
-    shape: ModelShape, max_num_batched_tokens: int, max_num_seqs: int, tp: int = 1, vllm: VllmVersion = NEWEST
+    shape: ModelShape,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    tp: int = 1,
+    vllm: VllmVersion = NEWEST,
 ) -> float:
     """Working space that vLLM keeps free of KV blocks on each GPU, bytes.
 
@@ -83,7 +90,7 @@ def reserve_bytes(
 
 
 def _widest_mlp(shape: ModelShape) -> int:
-    """Return the width of the widest MLP that is not a routed expert; of an expert where there is no other."""
+    """Return the width of the widest MLP but routed experts; an expert's if no other."""
     if shape.num_expert_layers == shape.num_hidden_layers:
         return shape.shared_intermediate_size or shape.expert_width
     return max(shape.intermediate_size, shape.shared_intermediate_size)

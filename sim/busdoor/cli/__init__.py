@@ -18,7 +18,13 @@ __all__ = ["app", "main"]
 
 USAGE_ERROR = 2
 # Which extra brings what is imported only where it is needed.
-EXTRA_OF = {"torch": "gpu", "triton": "gpu", "safetensors": "gpu", "distributed": "sweep", "aiohttp": "observe"}
+EXTRA_OF = {
+    "torch": "gpu",
+    "triton": "gpu",
+    "safetensors": "gpu",
+    "distributed": "sweep",
+    "aiohttp": "observe",
+}
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as shells have it
 
 # What tables and sentences hold beyond ASCII, for a terminal that has no more.
@@ -44,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments)
             sys.stdout.flush()  # here, where a closed pipe can still be answered
             return code
-    except BrokenPipeError:  # the reader has read enough (`| head -1`); files are written before anything is printed
+    except (
+        BrokenPipeError
+    ):  # the reader has read enough (`| head -1`); files are written before anything is printed
         _forget_stdout()
         return PIPE_CLOSED
     except SystemExit as end:  # rich's answer to the same
@@ -70,7 +78,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         if error.name not in EXTRA_OF:
             raise
         return _complain(
-            f"this needs {error.name}, which is not installed: pip install 'busdoor[{EXTRA_OF[error.name]}]'"
+            f"this needs {error.name}, which is not installed: pip install "
+            f"'busdoor[{EXTRA_OF[error.name]}]'"
         )
     except KeyboardInterrupt:
         print("busdoor: interrupted", file=sys.stderr)
@@ -86,7 +95,9 @@ def _complain(sentence: str) -> int:
 
 
 def _os_sentence(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    return (
+        f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    )
 
 
 def _sentence(error: CycloptsError) -> str:
@@ -102,16 +113,22 @@ def _unknown_option(said: str, error: UnknownOptionError) -> str:
     from busdoor_workloads.nearest import nearest
 
     typed = (error.token.keyword or error.token.value).partition("=")[0].lstrip("-")
-    options = {name.lstrip("-"): name for argument in error.argument_collection for name in argument.names}
+    options = {
+        name.lstrip("-"): name for argument in error.argument_collection for name in argument.names
+    }
     guess = nearest(typed, options)
-    return said.partition(" Did you mean ")[0] + (f" Did you mean {options[guess]}?" if guess else "")
+    return said.partition(" Did you mean ")[0] + (
+        f" Did you mean {options[guess]}?" if guess else ""
+    )
 
 
 def _write_what_the_terminal_can() -> None:
     """Write characters that the terminal's encoding lacks as near ones, or as question marks."""
     codecs.register_error("busdoor", _nearest)
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)  # not of what stands in for a terminal, as in a notebook
+        reconfigure = getattr(
+            stream, "reconfigure", None
+        )  # not of what stands in for a terminal, as in a notebook
         if reconfigure is not None:
             reconfigure(errors="busdoor")
 

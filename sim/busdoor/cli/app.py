@@ -8,7 +8,8 @@ from busdoor._version import __version__
 
 app = App(
     name="busdoor",
-    help="What continuous batching is worth against static batching, on your lengths, your arrivals and your GPU.",
+    help="What continuous batching is worth against static batching, on your lengths, your "
+    "arrivals and your GPU.",
     version=__version__,
     default_parameter=Parameter(negative=()),  # no --no-FLAG and no --empty-FLAG
     suppress_keyboard_interrupt=False,  # `main` answers it
@@ -29,7 +30,9 @@ COMMANDS = {
 for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
 app.command(
-    "busdoor.cli.traces.commands:trace", name="trace", help="Describe, generate, convert and fetch request traces."
+    "busdoor.cli.traces.commands:trace",
+    name="trace",
+    help="Describe, generate, convert and fetch request traces.",
 )
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
 app.command(
@@ -47,4 +50,6 @@ app.command(
     name="twin",
     help="Calibrate the simulator to this machine, and report its errors.",
 )
-app.register_install_completion_command(help="Install completion of commands and flags for your shell.")
+app.register_install_completion_command(
+    help="Install completion of commands and flags for your shell."
+)

@@ -28,14 +28,15 @@ def calibrate(
 ) -> int:
     """Fit a step time to measured runs, and write it as a file that --step-time takes.
 
-    The file also keeps the fit's errors and intervals, and the measured server's memory and limits. Figures beside it
-    show the residuals: predicted against measured, over size, context and time.
+    The file also keeps the fit's errors and intervals, and the measured server's memory and limits.
+    Figures beside it show the residuals: predicted against measured, over size, context and time.
 
     Parameters
     ----------
     measured
-        Folders of replays or profiles, logs of vLLM's engine; with --from-requests also vllm bench serve's JSON,
-        LLMServingSim's requests.jsonl, CSV files of per-request times. With --transfer, a calibration's file or name.
+        Folders of replays or profiles, logs of vLLM's engine; with --from-requests also vllm bench
+        serve's JSON, LLMServingSim's requests.jsonl, CSV files of per-request times. With
+        --transfer, a calibration's file or name.
     out
         The file to write: mine.toml.
     name
@@ -45,15 +46,17 @@ def calibrate(
     graph_sizes
         Batch sizes of CUDA graphs, where the runs do not contain them: 1,2,4,8,16.
     from_requests
-        Fit base, per token and per context by simulating the requests. A fit that is more than 5 % off in sample, or
-        whose terms these requests cannot tell apart, is refused.
+        Fit base, per token and per context by simulating the requests. A fit that is more than 5 %
+        off in sample, or whose terms these requests cannot tell apart, is refused.
     transfer
         Re-scale to another GPU of the catalogue, by memory bandwidth and matrix throughput: h200.
     force
         With --from-requests: write the file even if the fit is refused.
     """
     if not measured:
-        raise ValueError("calibrate needs something measured: a replay's folder, a log, or a file of requests")
+        raise ValueError(
+            "calibrate needs something measured: a replay's folder, a log, or a file of requests"
+        )
     from busdoor.calibration.import_logs import run_names
     from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
@@ -113,14 +116,18 @@ def _check_file(out: Path) -> None:
         raise ValueError(f"--out {out} is a folder; give a file, as in mine.toml")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"--out {out}: nothing can be written into {above}; give a file in a folder of yours")
+        raise ValueError(
+            f"--out {out}: nothing can be written into {above}; give a file in a folder of yours"
+        )
 
 
 def _refuse_doubtful(calibration: Calibration, force: bool) -> None:
     """Raise ValueError if the fit has doubts, unless --force is given."""
     doubts = calibration.about.get("doubts")
     if doubts and not force:
-        raise ValueError(f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same")
+        raise ValueError(
+            f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same"
+        )
 
 
 def _is_calibration(path: Path) -> bool:
@@ -160,10 +167,14 @@ def _sizes(text: str | None) -> list[int] | None:
     try:
         return [int(size) for size in text.split(",")]
     except ValueError:
-        raise ValueError(f"--graph-sizes {text}: it has to be whole numbers with commas, as in 1,2,4,8") from None
+        raise ValueError(
+            f"--graph-sizes {text}: it has to be whole numbers with commas, as in 1,2,4,8"
+        ) from None
 
 
-def _deliver(calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path) -> None:
+def _deliver(
+    calibration: Calibration, results: Sequence[Result], names: Sequence[str], out: Path
+) -> None:
     """Write the file and the figure, and then print the fit."""
     from busdoor.cli.render import print_calibration
 

@@ -35,24 +35,25 @@ def capacity(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Find the highest arrival rate at which each policy meets an SLO, and how many GPUs a rate needs.
+    """Find the highest rate at which each policy meets an SLO, and the GPUs a rate needs.
 
-    Without flags: MLPerf's SLO for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's conversation trace, with
-    one H100; static, dynamic, orca and vllm. Whether a rate meets the SLO is
-    decided by a confidence bound over replications.
+    Without flags: MLPerf's SLO for llama-3.1-8b (TTFT p99 2 s, TPOT p99 100 ms) on Azure's
+    conversation trace, with one H100; static, dynamic, orca and vllm. Whether a rate meets the SLO
+    is decided by a confidence bound over replications.
 
     Parameters
     ----------
     slo
-        An SLO: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with mean, p50, p90,
-        p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A plain --slo ttft=2s is for single
-        requests, counted by --goodput.
+        An SLO: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with
+        mean, p50, p90, p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A
+        plain --slo ttft=2s is for single requests, counted by --goodput.
     goodput
         Share of requests that must meet all plain limits; by default 0.99.
     rate
         Requests per second to serve: prints how many GPUs that needs.
     diurnal
-        Ratio of peak to trough around a day, --rate being the peak; or hourly rates: 10,40,20 or a CSV file.
+        Ratio of peak to trough around a day, --rate being the peak; or hourly rates: 10,40,20 or a
+        CSV file.
     gpu_price
         Price of one GPU per hour: prints what the rate costs.
     policy
@@ -89,7 +90,9 @@ def capacity(
         "to a trace file, which is run whole",
     )
     day = _day(diurnal, wanted)
-    requests = settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
+    requests = (
+        settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
+    )
     near = TOLERANCE if tolerance is None else tolerance
     with output(json) as answer, study_folder(out, "capacity", overwrite) as place:
         with progress_bar("drawing requests"):
@@ -111,7 +114,9 @@ def _refuse_idle(given: dict[str, Any], idle: bool, where: str) -> None:
             raise ValueError(f"{flag} does not apply {where}; leave it out")
 
 
-def _settle(path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None) -> tuple[Config, bool]:
+def _settle(
+    path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None
+) -> tuple[Config, bool]:
     """Return the configuration of the file and the flags, and whether its SLO is a default."""
     from busdoor.capacity.api import REPLICATIONS, with_slo
     from busdoor.cli.from_flags import configured
@@ -128,7 +133,10 @@ def _default_note(config: Config) -> str:
 
     model = config.gpu.model.name
     other = "" if config.slo.preset == own_slo(model) else f", as MLPerf has none for {model}"
-    return f"No SLO is given: {config.slo} is only a default{other}; give yours with --slo, or [slo] in the file."
+    return (
+        f"No SLO is given: {config.slo} is only a default{other}; give yours with --slo, or "
+        f"[slo] in the file."
+    )
 
 
 def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
@@ -147,7 +155,9 @@ def _run(study: Study, jobs: int | None) -> None:
         study.run()
 
 
-def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFolder, answer: Answer) -> None:
+def _deliver(
+    study: Study, rate: float | None, day: list[float], place: StudyFolder, answer: Answer
+) -> None:
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
     from busdoor.capacity.folder import write
@@ -162,7 +172,10 @@ def _deliver(study: Study, rate: float | None, day: list[float], place: StudyFol
     if day:
         print_day(found, day)
     if not study.finished:
-        print(f"Interrupted: {len(study.answers)} of {study.num_rows} rows are done, and these are their answers.")
+        print(
+            f"Interrupted: {len(study.answers)} of {study.num_rows} rows are done, and these are "
+            f"their answers."
+        )
     print(f"Tables and plots: {folder}")
     hours = {"hours": found.plan_day(day).reset_index().to_dict("records")} if day else {}
     answer(lambda: {**found.to_dict(rate), **hours})

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from busdoor.cli.flags import ClientFlags, ClusterFlags, DrawFlags, Json, Overwrite, Perfetto, ServerFlags
+from busdoor.cli.flags import (
+    ClientFlags,
+    ClusterFlags,
+    DrawFlags,
+    Json,
+    Overwrite,
+    Perfetto,
+    ServerFlags,
+)
 from busdoor.core.interrupt import exit_code
 
 if TYPE_CHECKING:
@@ -31,14 +39,15 @@ def compare(
 ) -> int:
     """Compare policies on the same requests, and print what continuous batching gains.
 
-    Without flags: static, dynamic, orca and vllm on 2,000 requests of Azure's conversation trace at 12 requests/s, with
-    llama-3.1-8b on one H100. Prints a table and a verdict, and writes tables and plots into a folder.
+    Without flags: static, dynamic, orca and vllm on 2,000 requests of Azure's conversation trace at
+    12 requests/s, with llama-3.1-8b on one H100. Prints a table and a verdict, and writes tables
+    and plots into a folder.
 
     Parameters
     ----------
     policy
-        A policy to compare, with fields after commas: --policy static,batch_size=16 --policy vllm. The others are
-        compared with the first.
+        A policy to compare, with fields after commas: --policy static,batch_size=16 --policy vllm.
+        The others are compared with the first.
     num_requests
         Requests of each replication.
     out
@@ -136,4 +145,7 @@ def _interruption(experiment: Experiment) -> str:
     done, wanted = experiment.num_complete, experiment.config.replications
     if not done:
         return "Interrupted in the first replication: the rows that it had run are shown."
-    return f"Interrupted: this is the mean of the {done} of {wanted} replications that every row had run."
+    return (
+        f"Interrupted: this is the mean of the {done} of {wanted} replications that every row "
+        f"had run."
+    )

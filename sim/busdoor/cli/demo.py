@@ -21,7 +21,9 @@ def demo(*, out: Path | None = None, overwrite: Overwrite = False) -> int:
 
     with study_folder(out, "demo", overwrite) as place:
         scenario = introductory_scenario()
-        files = save_figure(plot_bus_and_door(scenario.static, scenario.continuous), place.part / "bus-and-door")
+        files = save_figure(
+            plot_bus_and_door(scenario.static, scenario.continuous), place.part / "bus-and-door"
+        )
         folder = place.publish()
     print(describe(scenario))
     print("\nPicture: " + ", ".join(str(folder / file.name) for file in files))

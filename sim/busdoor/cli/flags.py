@@ -1,4 +1,4 @@
-"""Flags that several commands share: cyclopts puts the fields of these classes among a command's own flags."""
+"""Flags that commands share: cyclopts puts these classes' fields among a command's own."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ Rate = Annotated[
         help="Requests per second, in place of the workload's own arrivals; inf for all at once.",
     ),
 ]
-Overwrite = Annotated[bool, Parameter(help="Replace everything that an earlier study left in the folder of --out.")]
+Overwrite = Annotated[
+    bool, Parameter(help="Replace everything that an earlier study left in the folder of --out.")
+]
 Json = Annotated[
     bool,
     Parameter(help="Print the numbers as one line of JSON; tables and notes then go to stderr."),
 ]
-Perfetto = Annotated[Path | None, Parameter(help="File for a timeline to load in https://ui.perfetto.dev.")]
+Perfetto = Annotated[
+    Path | None, Parameter(help="File for a timeline to load in https://ui.perfetto.dev.")
+]
 
 _PYTHON_NAMES = {"from_format": "format"}
 
@@ -36,7 +40,8 @@ class FileFlags:
     from_format
         Format of the trace file; by default recognized from its first record.
     columns
-        For a file of no known format, our name of a column and the file's: --columns.input_tokens prompt_len
+        For a file of no known format, our name of a column and the file's: --columns.input_tokens
+        prompt_len
     time_unit
         Unit of the file's arrival times; by default the format's own.
     block_size
@@ -122,8 +127,8 @@ class ServerFlags:
     model
         Model of the catalogue: llama-3.1-8b, qwen3-14b ...
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships; roofline; or operators,
-        from tables measured on the GPU.
+        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships;
+        roofline; or operators, from tables measured on the GPU.
     engine
         The engine whose host, front end, limits and memory share are simulated: vllm (the default),
         trtllm, sglang, tgi ...
@@ -138,8 +143,8 @@ class ServerFlags:
     config
         TOML file with [workload], [policy], [kv], [step_time], [gpu] ...; flags override it.
     lookahead
-        1: the next batch is scheduled while the previous one still runs; 0: when it has ended. By default the
-        engine's, else 1 with vllm.
+        1: the next batch is scheduled while the previous one still runs; 0: when it has ended. By
+        default the engine's, else 1 with vllm.
     """
 
     gpu: str | None = None
@@ -199,8 +204,9 @@ class ClusterFlags:
     replicas
         Servers of this kind, behind a router.
     router
-        How requests are assigned to them: round_robin, random, least_outstanding (the default), shortest_queue,
-        power_of_two, least_kv, session_affinity, prefix_affinity; fields after commas.
+        How requests are assigned to them: round_robin, random, least_outstanding (the default),
+        shortest_queue, power_of_two, least_kv, session_affinity, prefix_affinity; fields after
+        commas.
     """
 
     rate: Rate = None
@@ -216,8 +222,8 @@ class MeasuredFlags:
     Parameters
     ----------
     policy
-        How the runs were scheduled, where they do not contain it: vllm,max_num_seqs=64,num_blocks=4096,block_size=16,
-        max_model_len=8192.
+        How the runs were scheduled, where they do not contain it:
+        vllm,max_num_seqs=64,num_blocks=4096,block_size=16, max_model_len=8192.
     run
         Which result of a vLLM result file to which several were appended; 1 is the first.
     """

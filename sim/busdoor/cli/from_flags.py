@@ -38,8 +38,8 @@ def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
     Parameters
     ----------
     *groups
-        Flags that several commands share, as classes of `busdoor.cli.flags`. The file of their `config` is not read
-        here, but by `configured`.
+        Flags that several commands share, as classes of `busdoor.cli.flags`. The file of their
+        `config` is not read here, but by `configured`.
     **own
         A command's own flags.
 
@@ -91,14 +91,18 @@ def _number(text: str) -> float | str:
         return text
 
 
-def configured(config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]) -> Config:
-    """Read the configuration file, if there is one; flags override it, and defaults set what neither has."""
+def configured(
+    config: Path | None, tables: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> Config:
+    """Read the configuration file, if any; flags override it, defaults fill the rest."""
     from busdoor.cli.idle import refuse_idle_flags
     from busdoor.config import override, parse_config
 
     document = read_document(config)
     for key, value in defaults.items():
-        if key not in document.data and not (key == "workload" and {"name", "path"} & set(tables.get("workload", {}))):
+        if key not in document.data and not (
+            key == "workload" and {"name", "path"} & set(tables.get("workload", {}))
+        ):
             document.data[key] = value
     merged = override(document, tables)
     settled = parse_config(merged)
@@ -126,10 +130,10 @@ def names_policies(config: Path | None) -> bool:
 
 
 def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a file's tables with the relative paths of [workload], [step_time] and [gpu] resolved from its folder.
+    """Return a file's tables; [workload], [step_time], [gpu] paths are resolved in its folder.
 
-    A step time's path may be the name of a calibration instead, and a GPU's model a name of the catalogue; these stay.
-    Relative paths of flags start in the working folder.
+    A step time's path may be the name of a calibration instead, and a GPU's model a name of the
+    catalogue; these stay. Relative paths of flags start in the working folder.
     """
     from busdoor.catalog import has_config
     from busdoor.step_time import step_time_table
@@ -137,7 +141,10 @@ def absolute(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     tables = dict(data)
     cluster = data.get("cluster")
     if isinstance(cluster, Mapping) and isinstance(cluster.get("pool"), list):
-        pools = [absolute(pool, folder) if isinstance(pool, Mapping) else pool for pool in cluster["pool"]]
+        pools = [
+            absolute(pool, folder) if isinstance(pool, Mapping) else pool
+            for pool in cluster["pool"]
+        ]
         tables["cluster"] = {**cluster, "pool": pools}
     for name in ("workload", "step_time"):
         table = step_time_table(data.get(name)) if name == "step_time" else data.get(name)

@@ -25,11 +25,17 @@ def refuse_idle_flags(tables: Mapping[str, Any], data: Mapping[str, Any], settle
 
     _refuse_what_pools_have(tables, data, settled)
     card = tables.get("gpu", {})
-    given = {flag: (key, card[key]) for flag, key in (("--gpu", "name"), ("--model", "model")) if key in card}
+    given = {
+        flag: (key, card[key])
+        for flag, key in (("--gpu", "name"), ("--model", "model"))
+        if key in card
+    }
     refuse_other_hardware(given, data.get("step_time"))
     if "tp" in card and settled.step_time.describe()["name"] in ("calibrated", "linear"):
         name = settled.step_time.describe()["name"]
-        raise ValueError(f"--tp {card['tp']} does not apply: a {name} step time is of one server as it is")
+        raise ValueError(
+            f"--tp {card['tp']} does not apply: a {name} step time is of one server as it is"
+        )
 
 
 # By flag: the table and key that it sets, and whether a pool's own tables replace that.
@@ -41,10 +47,14 @@ _OF_POOLS: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], bool]]] = {
 }
 
 
-def _refuse_what_pools_have(tables: Mapping[str, Any], data: Mapping[str, Any], settled: Config) -> None:
+def _refuse_what_pools_have(
+    tables: Mapping[str, Any], data: Mapping[str, Any], settled: Config
+) -> None:
     if settled.cluster is None or settled.cluster.replicas is not None:
         return
     pools = data["cluster"]["pool"]
     for flag, (table, key, own) in _OF_POOLS.items():
         if table in tables and (not key or key in tables[table]) and all(map(own, pools)):
-            raise ValueError(f"{flag} would change nothing: every [[cluster.pool]] has its own; leave it out")
+            raise ValueError(
+                f"{flag} would change nothing: every [[cluster.pool]] has its own; leave it out"
+            )

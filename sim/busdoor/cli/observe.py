@@ -42,10 +42,10 @@ def observe(
 ) -> int:
     """Send a trace to an OpenAI-compatible server, and keep every time that a client can see.
 
-    The folder is that of a result: requests.csv has when each request was due, sent and answered, its
-    tokens by the server's usage, and its errors; chunks.csv the time of every chunk; server.csv the
-    server's own numbers once a second. `busdoor calibrate`, `validate` and `plot` take it. The API
-    key is read from OPENAI_API_KEY and written nowhere.
+    The folder is that of a result: requests.csv has when each request was due, sent and answered,
+    its tokens by the server's usage, and its errors; chunks.csv the time of every chunk; server.csv
+    the server's own numbers once a second. `busdoor calibrate`, `validate` and `plot` take it. The
+    API key is read from OPENAI_API_KEY and written nowhere.
 
     Parameters
     ----------
@@ -85,7 +85,14 @@ def observe(
 
     tables = overrides(client, workload=workload, num_requests=num_requests)
     traces = _traces(tables, config, rate or [None], concurrency)
-    how = How(model=model, api=api, max_in_flight=max_in_flight, static=static, warm_up=warm_up, seed=client.seed or 0)
+    how = How(
+        model=model,
+        api=api,
+        max_in_flight=max_in_flight,
+        static=static,
+        warm_up=warm_up,
+        seed=client.seed or 0,
+    )
     with output(json) as answer, study_folder(out, "observe", overwrite) as place:
         seen: list[Observation] = []
         code = 0
@@ -106,7 +113,10 @@ def observe(
 
 
 def _traces(
-    tables: dict[str, Any], config: Path | None, rates: Sequence[float | None], concurrency: int | None
+    tables: dict[str, Any],
+    config: Path | None,
+    rates: Sequence[float | None],
+    concurrency: int | None,
 ) -> list[tuple[str, Trace]]:
     """Draw a trace for each rate, each with a seed of its own."""
     from dataclasses import replace
@@ -126,7 +136,9 @@ def _traces(
     return found
 
 
-def _run(url: str, trace: Trace, how: How, step_log: Path | None) -> tuple[Observation, Result | None]:
+def _run(
+    url: str, trace: Trace, how: How, step_log: Path | None
+) -> tuple[Observation, Result | None]:
     """Send one trace, and read what the engine recorded of it."""
     from time import sleep
 

@@ -1,4 +1,4 @@
-"""What a command prints, and where: with --json one line to stdout, and everything else to stderr."""
+"""What a command prints: with --json one line to stdout, all else to stderr."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Answer = Callable[[Callable[[], Any]], None]
 
 @contextmanager
 def output(json: bool) -> Iterator[Answer]:
-    """Print to stdout; with JSON requested, print only the answer there and everything else to stderr.
+    """Print to stdout; with JSON only the answer goes there, everything else to stderr.
 
     Yields
     ------
     callable
-        Takes a function that returns the answer, and prints it as JSON; does nothing if no JSON was requested.
+        Takes a function that returns the answer, and prints it as JSON; does nothing if no JSON was
+        requested.
 
     Examples
     --------

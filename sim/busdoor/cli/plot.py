@@ -19,14 +19,20 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False
     out
         Folder for the pictures; by default the folder's own plots, drawn again.
     overwrite
-        Draw into the folder of --out even if it is not empty; pictures of the same names are replaced.
+        Draw into the folder of --out even if it is not empty; pictures of the same names are
+        replaced.
     """
     from busdoor.core.saved import readable
     from busdoor.core.study_folder import check_free
 
     if not directory.is_dir():
-        raise ValueError(f"{directory} is not a folder; name one that busdoor compare, capacity or simulate wrote")
-    draw = next((draw for marker, (_, draw) in _KINDS.items() if (directory / marker).exists()), None)
+        raise ValueError(
+            f"{directory} is not a folder; name one that busdoor compare, capacity or simulate "
+            f"wrote"
+        )
+    draw = next(
+        (draw for marker, (_, draw) in _KINDS.items() if (directory / marker).exists()), None
+    )
     if draw is None:
         known = " nor ".join(f"a {kind} ({marker})" for marker, (kind, _) in _KINDS.items())
         raise ValueError(f"{directory} holds neither {known}")
@@ -35,7 +41,9 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False
     with readable(directory):
         files = draw(directory, out or directory / "plots")
     if not files:
-        raise ValueError(f"{directory} has no rate that was tried, so that there is nothing to draw")
+        raise ValueError(
+            f"{directory} has no rate that was tried, so that there is nothing to draw"
+        )
     for file in files:
         print(file)
     return 0

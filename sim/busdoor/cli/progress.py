@@ -1,4 +1,4 @@
-"""Progress on stderr of work longer than a second: a bar in a terminal, elsewhere a line every ten seconds."""
+"""Progress on stderr of work over a second: a terminal bar, or a line each ten seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from busdoor_workloads.download import Progress as Downloaded
 
 PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
-LINE_EVERY_S = 10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
+LINE_EVERY_S = (
+    10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
+)
 REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed
 
 
@@ -24,7 +26,8 @@ REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed
 def progress_bar(what: str = "") -> Iterator[Report]:
     """Show on stderr which share of the work is done, and since when it runs.
 
-    A terminal gets a bar after a second; a file or pipe gets a line every ten seconds, also while nothing is reported.
+    A terminal gets a bar after a second; a file or pipe gets a line every ten seconds, also while
+    nothing is reported.
 
     Parameters
     ----------
@@ -83,7 +86,9 @@ class _Bar:
             TextColumn("{task.description}", markup=False),
         )
         console = Console(stderr=True)
-        self.bar = Progress(*columns, console=console, transient=True, refresh_per_second=REFRESHES_PER_S)
+        self.bar = Progress(
+            *columns, console=console, transient=True, refresh_per_second=REFRESHES_PER_S
+        )
         self.task = self.bar.add_task(what, total=1.0)
         self.stop = self.bar.stop
 
@@ -134,7 +139,7 @@ def progress_line(share: float, what: str, elapsed_s: float) -> str:
 
 @contextmanager
 def _every(wait_s: float, tick: Callable[[], None]) -> Iterator[None]:
-    """Call `tick` every so many seconds, from a thread of its own, so that work that reports nothing is not silent."""
+    """Call `tick` every so many seconds from its own thread, so that silent work reports."""
     over = Event()
 
     def wait() -> None:

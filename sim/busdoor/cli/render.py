@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
-def _grid(columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], first: str = "") -> Table:
+def _grid(
+    columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], first: str = ""
+) -> Table:
     """Return a table of a title and right-aligned cells per row."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(first, no_wrap=True)  # 80 columns hold four policies and static's best batch size
+    table.add_column(
+        first, no_wrap=True
+    )  # 80 columns hold four policies and static's best batch size
     for column in columns:
         table.add_column(escape(column.replace(" (", "\n(")), justify="right")
     for title, cells in rows:
@@ -87,7 +91,9 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
     for reason, count in refusals(result.requests).items():
         console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
     if summary["saturated"]:
-        console.print("The server cannot keep up: its queue grows as long as requests come.", style="yellow")
+        console.print(
+            "The server cannot keep up: its queue grows as long as requests come.", style="yellow"
+        )
 
 
 def print_observation(seen: Observation, engine: Result | None) -> None:
@@ -99,7 +105,11 @@ def print_observation(seen: Observation, engine: Result | None) -> None:
     console.print(escape(what_was_observed(result.meta)), highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     known = [row for row in summary_rows(result.summary) if not row[1].startswith("–")]
-    for title, value in [*known, *client_rows(seen), *(engine_rows(result, engine) if engine else [])]:
+    for title, value in [
+        *known,
+        *client_rows(seen),
+        *(engine_rows(result, engine) if engine else []),
+    ]:
         table.add_row(title, value)
     console.print(table)
     for reason, count in refusals(result.requests).items():
@@ -112,8 +122,12 @@ def print_predictions(made: ServerTwin) -> None:
     from busdoor.observe.table_text import PREDICTION_COLUMNS, prediction_cells, split_lines
 
     console = Console()
-    console.print("Predictions, each written before its run, against what was measured:", highlight=False)
-    console.print(_grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity"))
+    console.print(
+        "Predictions, each written before its run, against what was measured:", highlight=False
+    )
+    console.print(
+        _grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity")
+    )
     _print_lines(console, split_lines(made.front_end_s, made.splits))
 
 
@@ -129,7 +143,7 @@ def print_calibration(calibration: Calibration) -> None:
 
 
 def print_validation(validation: Validation) -> None:
-    """Print the main errors run by run, then knee, gains, thresholds, the causes of errors, and what is not known."""
+    """Print the main errors by run, then knee, gains, thresholds, causes, and unknowns."""
     from busdoor.validation import table_text as text
 
     console = Console()
@@ -138,8 +152,12 @@ def print_validation(validation: Validation) -> None:
     console.print(_grid(columns, rows, first=text.BRIEF_HEAD))
     _print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
     regimes, rows = text.threshold_rows(validation)
-    console.print("\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:")
-    console.print(_grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows]))
+    console.print(
+        "\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:"
+    )
+    console.print(
+        _grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows])
+    )
     _print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))
     _print_lines(console, text.limit_lines(validation), style="yellow")
 
@@ -150,7 +168,9 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
     console = Console()
     name = capacity.config.workload.name or capacity.config.workload.path or "azure-conv"
-    console.print(f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}")
+    console.print(
+        f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}"
+    )
     console.print(f"{escape(capacity.config.prediction)}\n", highlight=False)
     console.print(_grid(*rate_rows(capacity)))
     if request_rate is not None:
@@ -164,7 +184,7 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
 
 
 def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
-    """Print servers by hour, and what a fleet that follows the day saves against one for its peak."""
+    """Print servers by hour, and what a fleet that follows the day saves against its peak."""
     from busdoor.core.format import number
 
     day = capacity.plan_day(hourly_rps)
@@ -203,7 +223,7 @@ def print_replicas(replicas: pd.DataFrame) -> None:
 
 
 def print_sweep(sweep: Sweep) -> None:
-    """Print a line per point: what was varied and the main metrics; then what failed or is missing."""
+    """Print a line per point: what varied, main metrics; then what failed or is missing."""
     from busdoor.sweep.table_text import METRICS, closing_lines, point_rows, varied_keys
 
     console = Console()

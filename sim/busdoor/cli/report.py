@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def report(directory: Path, /, *, out: Path | None = None) -> int:
-    """Write a folder as one HTML page: answer, tables and figures; for a comparison also timelines that play.
+    """Write a folder as an HTML page: answer, tables, figures; timelines for comparisons.
 
     The page needs no network and no server; open it in any browser.
 

@@ -74,4 +74,10 @@ KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "validation.json": ("validation", _validation),
     "meta.json": ("result", _result),
 }
-WRITERS = ("busdoor compare", "busdoor simulate", "busdoor capacity", "busdoor sweep", "busdoor validate")
+WRITERS = (
+    "busdoor compare",
+    "busdoor simulate",
+    "busdoor capacity",
+    "busdoor sweep",
+    "busdoor validate",
+)

@@ -20,9 +20,9 @@ def serve(
 ) -> int:
     """Serve a simulated GPU behind OpenAI's API: tokens leave at simulated times.
 
-    It answers /v1/completions and /v1/chat/completions (streamed or whole), /v1/models, and /metrics
-    in vLLM's names: a server without a GPU, to try clients, autoscalers and `busdoor observe` on.
-    An answer has as many tokens as max_tokens asks for. It ends with Ctrl-C.
+    It answers /v1/completions and /v1/chat/completions (streamed or whole), /v1/models, and
+    /metrics in vLLM's names: a server without a GPU, to try clients, autoscalers and `busdoor
+    observe` on. An answer has as many tokens as max_tokens asks for. It ends with Ctrl-C.
 
     Parameters
     ----------
@@ -54,7 +54,9 @@ async def _serve(settled: Config, host: str, port: int, name: str) -> None:
     from busdoor.observe.stand_in import serving
 
     own, ahead = live_replica(settled), settled.lookahead
-    async with serving(own.policy, own.step_time, name, lookahead=ahead, host=host, port=port) as url:
+    async with serving(
+        own.policy, own.step_time, name, lookahead=ahead, host=host, port=port
+    ) as url:
         print(url, flush=True)
         note(f"busdoor: model {name} at {url}/v1; end with Ctrl-C")
         await asyncio.Event().wait()

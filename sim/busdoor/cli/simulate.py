@@ -31,8 +31,9 @@ def simulate(
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
-    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots, summary.json,
-    meta.json, from which the run can be repeated, and for a cluster replicas.csv, a row per server.
+    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots,
+    summary.json, meta.json, from which the run can be repeated, and for a cluster replicas.csv, a
+    row per server.
 
     Parameters
     ----------
@@ -43,7 +44,8 @@ def simulate(
     num_requests
         Number of requests to take from the start of the trace.
     step_by_step
-        Make every iteration an event of its own: slower, with the same results, to check the simulator.
+        Make every iteration an event of its own: slower, with the same results, to check the
+        simulator.
     out
         Folder for the result; by default a new busdoor-simulate-001.
     """
@@ -53,12 +55,15 @@ def simulate(
     from busdoor.core.study_paths import check_file
 
     policies = [policy] if policy else None
-    tables = overrides(server, client, cluster, workload=trace, policy=policies, num_requests=num_requests)
+    tables = overrides(
+        server, client, cluster, workload=trace, policy=policies, num_requests=num_requests
+    )
     settled = configured(server.config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
         names = ", ".join(each.label for each in settled.policies)
         raise ValueError(
-            f"simulate runs one policy, but the configuration has {names}; choose one, as in --policy vllm"
+            f"simulate runs one policy, but the configuration has {names}; choose one, as in "
+            f"--policy vllm"
         )
     with output(json) as answer, study_folder(out, "simulate", overwrite) as place:
         check_file(perfetto, "--perfetto", made=out)
@@ -116,7 +121,9 @@ def _run(settled: Config, step_by_step: bool) -> tuple[Result, int]:
                 trace,
                 limits_for(settled, [servable(settled, trace)]),
                 step_by_step=step_by_step,
-                progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
+                progress=lambda done, total: report(
+                    done / total, f"{done:,} of {total:,} requests"
+                ),
             )
     except Interrupted as stopped:
         note(f"{stopped}; the rest is written as unfinished")

@@ -27,22 +27,25 @@ def sweep(
 ) -> int:
     """Run every combination of a study's values, and write the what-if table.
 
-    The study is a configuration file with a table [sweep] of lists by dotted keys: "gpu.name" = ["h100", "h200"],
-    "workload.request_rate" = [4, 8, 12]. Every combination is a point for each policy; combine = "zip" pairs the
-    first values, then the second. Finished points stay in the folder: the same command continues after an interruption.
+    The study is a configuration file with a table [sweep] of lists by dotted keys: "gpu.name" =
+    ["h100", "h200"], "workload.request_rate" = [4, 8, 12]. Every combination is a point for each
+    policy; combine = "zip" pairs the first values, then the second. Finished points stay in the
+    folder: the same command continues after an interruption.
 
     Parameters
     ----------
     study
         TOML file.
     jobs
-        Number of processes: 1 runs in this one, -1 starts one per core. With a running cluster: the workers to expect.
+        Number of processes: 1 runs in this one, -1 starts one per core. With a running cluster: the
+        workers to expect.
     cluster
         Run on Dask: the scheduler's address (tcp://host:8786), or local.
     out
         Folder for the table and the points; by default busdoor-sweep- and the study's name.
     overwrite
-        Replace everything that another study left in that folder, or run all points of this one again.
+        Replace everything that another study left in that folder, or run all points of this one
+        again.
     """
     from busdoor.cli.output import output
     from busdoor.cli.render import print_sweep
@@ -73,7 +76,9 @@ def _print_file_notes(points: list[Point]) -> None:
         workload = point.table.get("workload", {}) if not point.error else {}
         files |= {workload["path"]: workload} if workload.get("path") else {}
     for workload in files.values():
-        with suppress(ValueError, OSError):  # a file that cannot be read is each of its points' own error
+        with suppress(
+            ValueError, OSError
+        ):  # a file that cannot be read is each of its points' own error
             print_notes(WorkloadTable.from_table(workload).notes)
 
 

@@ -43,17 +43,26 @@ def heading(trace: Trace, summary: pd.Series[float]) -> tuple[str, str]:
 
 
 def description(summary: pd.Series[float]) -> Iterator[TextTable]:
-    """Return a trace's statistics as three tables: lengths, arrivals and what static batches would use."""
+    """Return a trace's statistics as three tables: lengths, arrivals, static batches' use."""
     lengths = {"input": "input_tokens", "output": "output_tokens"}
-    rows = [(title, [_number(summary[f"{key}_{name}"]) for name in _LENGTHS]) for title, key in lengths.items()]
+    rows = [
+        (title, [_number(summary[f"{key}_{name}"]) for name in _LENGTHS])
+        for title, key in lengths.items()
+    ]
     yield TextTable("Tokens", list(_LENGTHS), rows)
-    measured = {title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]}  # else NaN
+    measured = {
+        title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]
+    }  # else NaN
     yield TextTable(
         "Arrivals and reuse",
         [""],
         [(title, [_shown(key, summary)]) for title, key in measured.items()],
     )
-    sizes = [key.removeprefix("decode_efficiency_b") for key in map(str, summary.index) if key.startswith("decode_")]
+    sizes = [
+        key.removeprefix("decode_efficiency_b")
+        for key in map(str, summary.index)
+        if key.startswith("decode_")
+    ]
     rows = [
         (title, [f"{summary[f'{part}_efficiency_b{size}']:.0%}" for size in sizes])
         for part, title in _EFFICIENCY.items()
@@ -72,14 +81,24 @@ def _number(value: float) -> str:
 
 
 def reading_notes(trace: Trace) -> str:
-    """Return how the trace was read: format, arrivals, jitter and dropped rows; empty if it was drawn."""
+    """Return how the trace was read: format, arrivals, jitter, drops; empty if drawn."""
     notes = dict(trace.metadata)
-    shown = {key: value for key, value in notes.items() if key in ("format", "arrivals", "jitter") or "dropped" in key}
-    return ", ".join(f"{key.replace('_', ' ')} {_note(value)}" for key, value in shown.items() if value)
+    shown = {
+        key: value
+        for key, value in notes.items()
+        if key in ("format", "arrivals", "jitter") or "dropped" in key
+    }
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_note(value)}" for key, value in shown.items() if value
+    )
 
 
 def _note(value: object) -> str:
-    return " ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    return (
+        " ".join(f"{key} {item}" for key, item in value.items())
+        if isinstance(value, dict)
+        else str(value)
+    )
 
 
 def public_rows() -> list[list[str]]:

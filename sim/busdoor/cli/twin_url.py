@@ -57,7 +57,9 @@ def refuse_without_url(given: UrlFlags) -> None:
     for one in fields(given):
         if getattr(given, one.name) != one.default:
             flag = f"--{one.name.replace('_', '-')}"
-            raise ValueError(f"{flag} applies only to --url, the address of a server; add that, or leave it out")
+            raise ValueError(
+                f"{flag} applies only to --url, the address of a server; add that, or leave it out"
+            )
 
 
 def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, json: bool) -> int:
@@ -71,13 +73,17 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
 
     if not given.rate or not given.predict:
         raise ValueError(
-            "twin --url needs --rate, to calibrate on, and --predict, to predict, as in --rate 2 --predict 4"
+            "twin --url needs --rate, to calibrate on, and --predict, to predict, as in --rate 2 "
+            "--predict 4"
         )
     plan = _plan(given, seed)
     folder = resumed_folder(out, "twin", SETTINGS, overwrite)
     with locked(folder), output(json) as answer:
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {key: str(getattr(given, key)) for key in ("url", "workload", "rate", "predict", "num_requests")}
+        settings = {
+            key: str(getattr(given, key))
+            for key in ("url", "workload", "rate", "predict", "num_requests")
+        }
         write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": False})
         with progress_bar(f"asking {given.url}") as report:
             made = make_twin(plan, folder, report)
@@ -99,7 +105,10 @@ def _plan(given: UrlFlags, seed: int) -> Plan:
     assert given.url is not None
     names = [f"rate-{rate:g}" for rate in (*given.rate, *given.predict)]
     if len(set(names)) < len(names):
-        raise ValueError("--rate and --predict have a rate in common; a rate that was calibrated on is no prediction")
+        raise ValueError(
+            "--rate and --predict have a rate in common; a rate that was calibrated on is no "
+            "prediction"
+        )
     traces = dict(zip(names, _traces(given, seed), strict=True))
     split = len(given.rate)
     return Plan(

@@ -17,11 +17,12 @@ def validate(
 ) -> int:
     """Replay measured runs in the simulator, and report its errors and their causes.
 
-    For each run and load regime: the errors of the step time on the measured batches, and, with the simulator making
-    its own batches, those of TTFT, TPOT, ITL, E2E and throughput; the knee; the gain of continuous over static batching
-    where runs of one trace were scheduled both ways; the machine's own spread; which thresholds are met, and which
-    part causes the error where one is not. The folder gets the tables, both sides of each run and their figures;
-    busdoor report makes a page of it.
+    For each run and load regime: the errors of the step time on the measured batches, and, with the
+    simulator making its own batches, those of TTFT, TPOT, ITL, E2E and throughput; the knee; the
+    gain of continuous over static batching where runs of one trace were scheduled both ways; the
+    machine's own spread; which thresholds are met, and which part causes the error where one is
+    not. The folder gets the tables, both sides of each run and their figures; busdoor report makes
+    a page of it.
 
     Parameters
     ----------
@@ -44,14 +45,18 @@ def validate(
     from busdoor.validation.validate import validate as hold_against
 
     if not measured:
-        raise ValueError("validate needs something measured: a replay's folder, a log, or a file of requests")
+        raise ValueError(
+            "validate needs something measured: a replay's folder, a log, or a file of requests"
+        )
     model = make_step_time("calibrated", path=step_time)
     about = read_calibration_tables(step_time).get("calibration", {})
     policy = runs.scheduling
     with output(json) as answer, study_folder(out, "validate", overwrite) as place:
         with progress_bar(f"simulating {len(measured)} measured runs"):
             results = [load_measured(path, run=runs.run) for path in measured]
-            validation = hold_against(results, model, run_names(measured), policy=policy, about=about)
+            validation = hold_against(
+                results, model, run_names(measured), policy=policy, about=about
+            )
         with progress_bar() as report:
             folder = write(validation, place, report)
         print_validation(validation)

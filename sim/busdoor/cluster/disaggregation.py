@@ -21,11 +21,12 @@ TRANSFER_COLUMNS = ("request_id", "prefill_replica", "transfer_start_s", "transf
 class Disaggregation:
     """Route requests through a prefill pool, over a link, and through a decode pool.
 
-    In the prefill pool a request is one of its prompt and a single token: it is answered there with its first token,
-    and its KV leaves the server's cache at once (what waits to be sent, or for room in the decode pool, waits in host
-    memory). The whole prompt's KV is then sent to the decode server that the second router has chosen. There the
-    request stands in line as one that was computed up to its prompt's end: admitted when its blocks are free, it goes
-    on with its second token. If that server preempts it, it computes everything anew itself.
+    In the prefill pool a request is one of its prompt and a single token: it is answered there with
+    its first token, and its KV leaves the server's cache at once (what waits to be sent, or for
+    room in the decode pool, waits in host memory). The whole prompt's KV is then sent to the decode
+    server that the second router has chosen. There the request stands in line as one that was
+    computed up to its prompt's end: admitted when its blocks are free, it goes on with its second
+    token. If that server preempts it, it computes everything anew itself.
 
     Parameters
     ----------
@@ -60,21 +61,27 @@ class Disaggregation:
         self.kv_bytes_per_token = kv_bytes_per_token
         self.recorder = recorder
         self.on_leave = on_leave
-        self._prompts: dict[int, Request] = {}  # by request id: what stands for it in the prefill pool
+        self._prompts: dict[
+            int, Request
+        ] = {}  # by request id: what stands for it in the prefill pool
         self._originals: dict[int, Request] = {}
         self._under_way: set[Request] = set()
         self._gone: set[Request] = set()
         self._closed = False
         self._transfers = array("d")
 
-    def connect(self, servers: Sequence[Server], weights: Sequence[float], num_prefill: int, seed: int) -> None:
-        """Connect the first `num_prefill` servers to the prefill router, the others to the decode router."""
+    def connect(
+        self, servers: Sequence[Server], weights: Sequence[float], num_prefill: int, seed: int
+    ) -> None:
+        """Connect the first `num_prefill` servers to the prefill router, others to decode's."""
         pools = (
             (self.prefill, slice(num_prefill), 0, self.prefilled),
             (self.decode, slice(num_prefill, None), num_prefill, self.on_leave),
         )
         for router, own, first, left in pools:
-            router.connect(servers[own], weights=weights[own], seed=seed, first_replica=first, on_leave=left)
+            router.connect(
+                servers[own], weights=weights[own], seed=seed, first_replica=first, on_leave=left
+            )
 
     def submit(self, request: Request) -> None:
         """Submit a request that arrives now."""
@@ -117,12 +124,18 @@ class Disaggregation:
         self._close_decode()
 
     def prefilled(self, prompt: Request) -> None:
-        """Pass on a prompt that has left the prefill pool: its first token is out, or it never will be."""
+        """Pass on a prompt that left the prefill pool: its token is out or never will be."""
         del self._prompts[prompt.request_id]
         request = self._originals.pop(prompt.request_id)
         request.replica = prompt.replica
-        request.first_scheduled_s, request.first_token_s = prompt.first_scheduled_s, prompt.first_token_s
-        request.cached_tokens, request.num_preemptions = prompt.cached_tokens, prompt.num_preemptions
+        request.first_scheduled_s, request.first_token_s = (
+            prompt.first_scheduled_s,
+            prompt.first_token_s,
+        )
+        request.cached_tokens, request.num_preemptions = (
+            prompt.cached_tokens,
+            prompt.num_preemptions,
+        )
         if prompt.status != "finished":
             self._end(request, prompt.status)
         elif request.output_tokens == 1:
@@ -131,16 +144,22 @@ class Disaggregation:
         elif request in self._gone:
             self._end(request, "abandoned")
         else:
-            # Its next gap between tokens began with its first: it goes on as one does that was preempted.
+            # Its next gap between tokens began with its first: it goes on as one does that was
+            # preempted.
             request.last_token_s = prompt.first_token_s
             request.generated_tokens, request.computed_tokens = 1, request.input_tokens
             self._under_way.add(request)
             self.env.process(self._send(request))
 
     def with_transfers(self, requests: pd.DataFrame) -> pd.DataFrame:
-        """Return the requests with prefill_replica, transfer_start_s and transfer_end_s; NaN where no KV was sent."""
-        columns = {name: self._transfers[i :: len(TRANSFER_COLUMNS)] for i, name in enumerate(TRANSFER_COLUMNS)}
-        transfers = pd.DataFrame(columns).astype({"request_id": "int64", "prefill_replica": "int64"})
+        """Return requests with prefill_replica, transfer_start_s, transfer_end_s; else NaN."""
+        columns = {
+            name: self._transfers[i :: len(TRANSFER_COLUMNS)]
+            for i, name in enumerate(TRANSFER_COLUMNS)
+        }
+        transfers = pd.DataFrame(columns).astype(
+            {"request_id": "int64", "prefill_replica": "int64"}
+        )
         return requests.merge(transfers, on="request_id", how="left")
 
     def _send(self, request: Request) -> Generator[simpy.Event, Any, None]:

@@ -18,10 +18,12 @@ from busdoor_workloads import Trace
 
 
 def cluster_load(trace: Trace, replicas: Sequence[Replica]) -> float:
-    """Return the trace's request rate over what replicas can carry together; NaN where clients have no rate."""
+    """Return the trace's rate over all replicas' capacity; NaN where clients have no rate."""
     if not _has_rate(trace):
         return nan
-    return trace.request_rate / sum(replica.policy.capacity_rps(trace, replica.step_time) for replica in replicas)
+    return trace.request_rate / sum(
+        replica.policy.capacity_rps(trace, replica.step_time) for replica in replicas
+    )
 
 
 def pools_load(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Replica]) -> float:
@@ -55,5 +57,8 @@ class _DecodeTime(StepTime):
         self.step_time = step_time
 
     def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
-        decodes = Batch(num_decode_tokens=batch.num_decode_tokens, decode_context_tokens=batch.decode_context_tokens)
+        decodes = Batch(
+            num_decode_tokens=batch.num_decode_tokens,
+            decode_context_tokens=batch.decode_context_tokens,
+        )
         return self.step_time.durations_s(decodes, repeat)

@@ -11,7 +11,7 @@ from busdoor.simulator.clients import EARLY
 
 
 class Links:
-    """Links of some senders and some receivers; a transfer takes the link of either for as long as its bytes need.
+    """Links of senders and receivers; a transfer takes the link of either while bytes need it.
 
     Parameters
     ----------
@@ -45,7 +45,12 @@ class Links:
     """
 
     def __init__(
-        self, env: simpy.Environment, senders: int, receivers: int, bytes_per_s: float, latency_s: float = 0.0
+        self,
+        env: simpy.Environment,
+        senders: int,
+        receivers: int,
+        bytes_per_s: float,
+        latency_s: float = 0.0,
     ) -> None:
         if not bytes_per_s > 0:
             raise ValueError(f"link_bytes_per_s is {bytes_per_s}; it must be more than 0")
@@ -57,10 +62,13 @@ class Links:
         self._out = [_Link(env) for _ in range(senders)]
         self._in = [_Link(env) for _ in range(receivers)]
 
-    def send(self, num_bytes: float, sender: int, receiver: int) -> Generator[simpy.Event, Any, tuple[float, float]]:
+    def send(
+        self, num_bytes: float, sender: int, receiver: int
+    ) -> Generator[simpy.Event, Any, tuple[float, float]]:
         """Wait until the bytes are there; return when they began to flow and when the last arrived.
 
-        It is over a rounding error early, so that what arrives at the end of an iteration is there for the next.
+        It is over a rounding error early, so that what arrives at the end of an iteration is there
+        for the next.
         """
         env, source, target = self.env, self._out[sender], self._in[receiver]
         ready_s = float(env.now)

@@ -30,10 +30,11 @@ def replica_table(result: Result) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a server, by its number: `role`, `policy` and `gpu` where they are known, `weight`, `requests` that
-        were sent there, `tokens` (prompts and answers that it had to compute), `busy_share` of the run's time,
-        `mean_batch_size` while busy (by time), `kv_used_share` while busy, latencies of its requests in ms,
-        preemptions, and `imbalance`: its tokens for its weight over the mean of the servers of its role.
+        One row a server, by its number: `role`, `policy` and `gpu` where they are known, `weight`,
+        `requests` that were sent there, `tokens` (prompts and answers that it had to compute),
+        `busy_share` of the run's time, `mean_batch_size` while busy (by time), `kv_used_share`
+        while busy, latencies of its requests in ms, preemptions, and `imbalance`: its tokens for
+        its weight over the mean of the servers of its role.
 
     Examples
     --------
@@ -51,10 +52,14 @@ def imbalance(result: Result) -> float:
 
 
 def result_of(result: Result, number: int) -> Result:
-    """Return what one server of a cluster did, as a result of its own: the requests that were sent to it."""
+    """Return what one server of a cluster did, as a result of its own requests."""
     if "replicas" not in result.meta:
         return result
-    shared = {key: value for key, value in result.meta.items() if key not in ("replicas", "offered_load", "mfu", "mbu")}
+    shared = {
+        key: value
+        for key, value in result.meta.items()
+        if key not in ("replicas", "offered_load", "mfu", "mbu")
+    }
     requests = result.requests
     own = requests["replica"] == number
     if "prefill_replica" in requests:
@@ -62,7 +67,10 @@ def result_of(result: Result, number: int) -> Result:
     tables = {name: getattr(result, name) for name in ("iterations", "stays")}
     return Result(
         requests=requests[own].reset_index(drop=True),
-        **{name: table[table["replica"] == number].reset_index(drop=True) for name, table in tables.items()},
+        **{
+            name: table[table["replica"] == number].reset_index(drop=True)
+            for name, table in tables.items()
+        },
         meta=shared | result.meta["replicas"][number],
     )
 
@@ -82,12 +90,17 @@ def _did(own: Result, span_s: float) -> dict[str, Any]:
     """Return how busy a server was in a run of so many seconds."""
     summary = own.summary if len(own.requests) else pd.Series(dtype=object)
     busy_s = own.iterations["duration_s"].sum()
-    return {"busy_share": busy_s / span_s, **{name: summary.get(key, np.nan) for name, key in _METRICS.items()}}
+    return {
+        "busy_share": busy_s / span_s,
+        **{name: summary.get(key, np.nan) for name, key in _METRICS.items()},
+    }
 
 
 def _imbalances(table: pd.DataFrame) -> pd.Series[float]:
     load = table["tokens"] / table["weight"]
-    return load / (load.groupby(table["role"]).transform("mean") if "role" in table else load.mean())
+    return load / (
+        load.groupby(table["role"]).transform("mean") if "role" in table else load.mean()
+    )
 
 
 def _tokens(own: Result) -> int:
@@ -97,6 +110,6 @@ def _tokens(own: Result) -> int:
 
 
 def _span_s(result: Result) -> float:
-    """Seconds from the first arrival to the last iteration's end; NaN where iterations were not kept."""
+    """Seconds from first arrival to the last iteration's end; NaN if iterations not kept."""
     end_s = (result.iterations["start_s"] + result.iterations["duration_s"]).max()
     return float(end_s - result.requests["arrival_s"].min())

@@ -90,7 +90,9 @@ def as_router(router: str | Mapping[str, Any] | Router) -> Router:
     if isinstance(router, str):
         return make_router(router)
     if "name" not in router:
-        raise ValueError(f"router = {dict(router)!r} has no name; it must be one of {', '.join(ROUTERS)}")
+        raise ValueError(
+            f"router = {dict(router)!r} has no name; it must be one of {', '.join(ROUTERS)}"
+        )
     return make_router(**router)
 
 

@@ -12,8 +12,8 @@ from busdoor.simulator.server import Server
 class Router(ABC):
     """Send every request to a server, and know what each of them still has to answer.
 
-    Write your own by subclassing and implementing `choose`; what it is constructed with are its settings, and
-    `prepare` is the place for what depends on the servers. One router serves one run.
+    Write your own by subclassing and implementing `choose`; what it is constructed with are its
+    settings, and `prepare` is the place for what depends on the servers. One router serves one run.
 
     Attributes
     ----------
@@ -24,8 +24,8 @@ class Router(ABC):
     seed : int
         Of its random streams, for a router that draws.
     outstanding, outstanding_tokens : list of int
-        Requests sent to each server that have not left it, and their tokens (prompt, and the cap of the answer, or
-        its length where the client gave no cap).
+        Requests sent to each server that have not left it, and their tokens (prompt, and the cap of
+        the answer, or its length where the client gave no cap).
     loads : list of float
         Outstanding requests of each server over its weight, if one more joined it.
 
@@ -99,14 +99,14 @@ class Router(ABC):
 
     @abstractmethod
     def choose(self, request: Request) -> int:
-        """Return the index of the server that a request is sent to; called once for each, when it arrives."""
+        """Return the index of a request's server; called once for each, when it arrives."""
 
     def next_server(self) -> int | None:
-        """Return the index of the server that takes the next request, whatever it is; None if not known."""
+        """Return the index of the server that takes the next request; None if not known."""
         return None
 
     def least(self) -> int:
-        """Return the index of the server with the fewest outstanding requests for its weight, the first of equals."""
+        """Return the server with the fewest outstanding for its weight, the first of equals."""
         return self.loads.index(min(self.loads))
 
     def submit(self, request: Request) -> None:
@@ -114,10 +114,13 @@ class Router(ABC):
         self.servers[self.place(request)].submit(request)
 
     def place(self, request: Request) -> int:
-        """Choose the server of a request, and count it as outstanding there from now on; return the index."""
+        """Choose a request's server, count it as outstanding there; return the index."""
         index = self.choose(request) if len(self.servers) > 1 else 0
         if not 0 <= index < len(self.servers):
-            raise ValueError(f"{type(self).__name__} chose server {index} of {len(self.servers)}; they count from 0")
+            raise ValueError(
+                f"{type(self).__name__} chose server {index} of {len(self.servers)}; they count "
+                f"from 0"
+            )
         request.replica = self._first_replica + index
         self._count(index, 1, request)
         return index
@@ -139,9 +142,10 @@ class Router(ABC):
         self.server_of(request).abandon(request)
 
     def expect(self, arrival_s: float) -> None:
-        """Note when the next request may arrive: passed to the one server that will have it, if that is known.
+        """Note when the next request may arrive; passed to the server that gets it, if known.
 
-        A server ends its stretch where an arrival is expected; if all of them did, each would cost what all cost.
+        A server ends its stretch where an arrival is expected; if all of them did, each would cost
+        what all cost.
         """
         index = self.next_server() if len(self.servers) > 1 else 0
         if index is not None:
@@ -164,7 +168,7 @@ class Router(ABC):
 
 
 def max_tokens(request: Request) -> int:
-    """Prompt and answer, as long as the client allows it to become; its true length where the client said nothing.
+    """Prompt and answer as long as the client allows; the true length where it says nothing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The routers: by turns or at random, by the load of the servers, or to where a conversation or prefix is known."""
+"""Routers: by turns, at random, by server load, or to a known conversation or prefix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from busdoor.cluster.router import Router, max_tokens
 from busdoor.core.request import Request
 from busdoor_workloads.streams import stream
 
-# Defaults of SGLang's cache-aware router: --cache-threshold, --balance-abs-threshold, --balance-rel-threshold.
+# Defaults of SGLang's cache-aware router: --cache-threshold, --balance-abs-threshold,
+# --balance-rel-threshold.
 MIN_MATCH = 0.3
 MAX_LEAD = 64
 MAX_RATIO = 1.5
@@ -73,7 +74,9 @@ class Random(Router):
         return index
 
     def _draw(self) -> int:
-        return min(bisect_right(self._steps, self._draws.random() * self._steps[-1]), len(self._steps) - 1)
+        return min(
+            bisect_right(self._steps, self._draws.random() * self._steps[-1]), len(self._steps) - 1
+        )
 
 
 class LeastOutstanding(Router):
@@ -85,17 +88,20 @@ class LeastOutstanding(Router):
 
 
 class ShortestQueue(Router):
-    """The server with the fewest unanswered tokens for its weight, the request's included; the first of equals."""
+    """Fewest unanswered tokens for the server's weight, its own included; first of equals."""
 
     def choose(self, request: Request) -> int:
         """Return the server with the fewest outstanding tokens for its weight."""
         own = max_tokens(request)
-        sums = [(tokens + own) / weight for tokens, weight in zip(self.outstanding_tokens, self.weights, strict=True)]
+        sums = [
+            (tokens + own) / weight
+            for tokens, weight in zip(self.outstanding_tokens, self.weights, strict=True)
+        ]
         return sums.index(min(sums))
 
 
 class PowerOfTwo(Router):
-    """Of two different servers drawn at random, the one with fewer unanswered requests for its weight.
+    """Of two servers drawn at random, the one with fewer unanswered requests per weight.
 
     References
     ----------
@@ -116,9 +122,10 @@ class PowerOfTwo(Router):
 
 
 class LeastKV(Router):
-    """The server with the smallest share of KV blocks taken; of equals, the one with the fewest unanswered requests.
+    """The server with the smallest share of KV blocks; of equals, the fewest unanswered.
 
-    Blocks are counted as of the iteration that runs; a request that still waits at a server holds none.
+    Blocks are counted as of the iteration that runs; a request that still waits at a server holds
+    none.
     """
 
     def prepare(self) -> None:
@@ -128,12 +135,15 @@ class LeastKV(Router):
 
     def choose(self, request: Request) -> int:
         """Return the server with the smallest share of blocks taken."""
-        taken = [server.kv_blocks() / blocks for server, blocks in zip(self.servers, self._num_blocks, strict=True)]
+        taken = [
+            server.kv_blocks() / blocks
+            for server, blocks in zip(self.servers, self._num_blocks, strict=True)
+        ]
         return min(range(len(taken)), key=lambda index: (taken[index], self.loads[index]))
 
 
 class SessionAffinity(Router):
-    """All turns of a conversation to one server: where the fewest unanswered requests were when it began.
+    """All turns of a conversation to the server with the fewest unanswered when it began.
 
     A request without a session goes to the server that has the fewest.
     """
@@ -154,24 +164,24 @@ class SessionAffinity(Router):
 
 @dataclass(kw_only=True, eq=False, config=ConfigDict(extra="forbid"))
 class PrefixAffinity(Router):
-    """To the server that was sent the longest beginning of the prompt before, if it is long and the load is even.
+    """To the server already sent the longest beginning, if it is long and the load is even.
 
-    Else, and among equals, to the server with the fewest unanswered requests for its weight. The router knows which
-    prompts it has sent where (by their `hash_ids`), not what a server's cache has since lost.
+    Else, and among equals, to the server with the fewest unanswered requests for its weight. The
+    router knows which prompts it has sent where (by their `hash_ids`), not what a server's cache
+    has since lost.
 
     Parameters
     ----------
     min_match : float
         Share of the prompt's blocks that must be known for the beginning to count.
     max_lead : int
-        The load is uneven if the busiest server has more than so many unanswered requests more than the idlest ...
+        The load is uneven if the busiest server has more than so many unanswered requests more than
+        the idlest ...
     max_ratio : float
         ... and more than so many times as many.
 
-    Notes
-    -----
-    The rule and its defaults are those of SGLang's cache-aware router; without them a prompt that all requests begin
-    with would send all requests to one server.
+    Notes ----- The rule and its defaults are those of SGLang's cache-aware router; without them a
+    prompt that all requests begin with would send all requests to one server.
     """
 
     min_match: Annotated[float, Field(ge=0, le=1)] = MIN_MATCH
@@ -184,7 +194,7 @@ class PrefixAffinity(Router):
         self._servers_of = [0]  # of each node, the servers that were sent this prefix, a bit each
 
     def choose(self, request: Request) -> int:
-        """Return the server that knows the beginning, and remember that it now knows all of the prompt."""
+        """Return the server that knows the beginning, and record that it knows all of it now."""
         index = self.least()
         if request.hash_ids:
             known, servers = self._longest(request.hash_ids)
@@ -194,7 +204,7 @@ class PrefixAffinity(Router):
         return index
 
     def _longest(self, hash_ids: tuple[int, ...]) -> tuple[int, int]:
-        """Return how many blocks at the beginning some server was sent before, and which servers."""
+        """Return how many blocks at the beginning some server was sent before, and which."""
         node, servers = 0, 0
         for known, hash_id in enumerate(hash_ids):
             child = self._nodes.get((node, hash_id))

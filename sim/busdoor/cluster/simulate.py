@@ -38,7 +38,8 @@ def simulate_cluster(
     replicas : sequence of Replica
         The servers; they may differ in policy, memory, step time and weight.
     router : str, mapping or Router
-        A name of `ROUTERS`, the import path of your own, a table with such a `name` and fields, or a fresh router.
+        A name of `ROUTERS`, the import path of your own, a table with such a `name` and fields, or
+        a fresh router.
     seed : int
         Of routers that draw.
     lookahead, engine, step_by_step, iterations, meta, progress
@@ -47,8 +48,9 @@ def simulate_cluster(
     Returns
     -------
     Result
-        Its tables say in `replica` which server it was, and slots are numbered on each server; `meta["replicas"]` says
-        what each one was. A batch in the summary is one server's; use of slots and memory is that of the whole.
+        Its tables say in `replica` which server it was, and slots are numbered on each server;
+        `meta["replicas"]` says what each one was. A batch in the summary is one server's; use of
+        slots and memory is that of the whole.
 
     Raises
     ------
@@ -57,9 +59,8 @@ def simulate_cluster(
     ValueError
         If replicas share what each needs for itself, or the router is unknown.
 
-    Examples
-    --------
-    Two servers, one slot each, an iteration per second: the third request follows the first, which is done sooner.
+    Examples -------- Two servers, one slot each, an iteration per second: the third request follows
+    the first, which is done sooner.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy
@@ -81,7 +82,8 @@ def simulate_cluster(
         trace,
         replicas,
         connect,
-        describe_cluster(trace, replicas, ahead) | {"router": router_name(router), "router_seed": seed},
+        describe_cluster(trace, replicas, ahead)
+        | {"router": router_name(router), "router_seed": seed},
         lambda sent: cluster_load(sent, replicas),
         meta,
         lookahead=ahead,
@@ -97,11 +99,23 @@ def describe_cluster(
 ) -> dict[str, Any]:
     """Return what ran, as a result's meta.json keeps it.
 
-    `num_slots` and `num_blocks` are sums over the replicas; `replicas` says what each one was. Of policy, step time,
-    block size and the longest request it says the first replica's, but the names of all policies.
+    `num_slots` and `num_blocks` are sums over the replicas; `replicas` says what each one was. Of
+    policy, step time, block size and the longest request it says the first replica's, but the names
+    of all policies.
     """
-    runs = [describe_run(trace, replica.policy, replica.step_time, lookahead) for replica in replicas]
-    own = ("policy", "streams", "whole_batch", "num_slots", "num_blocks", "block_size", "max_model_len", "step_time")
+    runs = [
+        describe_run(trace, replica.policy, replica.step_time, lookahead) for replica in replicas
+    ]
+    own = (
+        "policy",
+        "streams",
+        "whole_batch",
+        "num_slots",
+        "num_blocks",
+        "block_size",
+        "max_model_len",
+        "step_time",
+    )
     parts = [
         {key: run[key] for key in own} | {"weight": replica.weight, **replica.about}
         for run, replica in zip(runs, replicas, strict=True)

@@ -48,14 +48,15 @@ def simulate_disaggregated(
     trace : Trace
         Which requests arrive when.
     prefill_replicas, decode_replicas : sequence of Replica
-        The two pools. The decode pool's policies must be of the `PagedPolicy` kind (`vllm`), which can take in a
-        request whose prompt is computed.
+        The two pools. The decode pool's policies must be of the `PagedPolicy` kind (`vllm`), which
+        can take in a request whose prompt is computed.
     link_bytes_per_s : float
         Bytes per second of each server's link; one transfer at a time goes over it.
     link_latency_s : float
         Seconds that a transfer takes beside its bytes; the link is free meanwhile.
     kv_bytes_per_token : float, optional
-        Bytes of a token's keys and values; the model's where the first prefill replica has a roofline.
+        Bytes of a token's keys and values; the model's where the first prefill replica has a
+        roofline.
     prefill_router, decode_router : str, mapping or Router
         As in `simulate_cluster`. The decode server is chosen when the prompt is done.
     seed, lookahead, engine, step_by_step, iterations, meta, progress
@@ -64,17 +65,17 @@ def simulate_disaggregated(
     Returns
     -------
     Result
-        Prefill servers are numbered first. In `requests`, `replica` is the server that ended the request, and there
-        are three columns more: prefill_replica, transfer_start_s and transfer_end_s (NaN where no KV was sent).
+        Prefill servers are numbered first. In `requests`, `replica` is the server that ended the
+        request, and there are three columns more: prefill_replica, transfer_start_s and
+        transfer_end_s (NaN where no KV was sent).
 
     Raises
     ------
     ValueError
         For a pool, link, router or policy that cannot be used, in one sentence.
 
-    Examples
-    --------
-    An iteration a second; the KV of 100 tokens takes another: tokens at 1 s, then (after its arrival at 2 s) at 3 s.
+    Examples -------- An iteration a second; the KV of 100 tokens takes another: tokens at 1 s, then
+    (after its arrival at 2 s) at 3 s.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy
@@ -93,7 +94,9 @@ def simulate_disaggregated(
     routers = as_router(prefill_router), as_router(decode_router)
 
     def connect(system: System) -> Entry:
-        links = Links(system.env, num_prefill, len(decode_replicas), link_bytes_per_s, link_latency_s)
+        links = Links(
+            system.env, num_prefill, len(decode_replicas), link_bytes_per_s, link_latency_s
+        )
         aside = TableRecorder(replicas[0].policy, iterations=False)
         path = Disaggregation(system.env, *routers, links, kv_bytes, aside, system.on_leave)
         path.connect(system.servers, [replica.weight for replica in replicas], num_prefill, seed)
@@ -131,7 +134,8 @@ def _check_pools(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Repl
     for number, replica in enumerate(decode):
         if not isinstance(replica.policy, PagedPolicy):
             raise ValueError(
-                f"decode replica {number} runs {type(replica.policy).__name__}, which cannot take in KV that was "
+                f"decode replica {number} runs {type(replica.policy).__name__}, which cannot take "
+                f"in KV that was "
                 f"computed elsewhere; use a policy with paged KV on demand, such as vllm"
             )
 

@@ -26,7 +26,7 @@ def replica_rows(replicas: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 
 def replica_lines(replicas: pd.DataFrame) -> Iterator[str]:
-    """Return what stands below the rows: how many are left out, and which server had the largest load."""
+    """Return what stands below the rows: how many are left out, the most loaded server."""
     if len(replicas) > SHOWN_ROWS:
         yield f"... and {len(replicas) - SHOWN_ROWS:,} more in replicas.csv"
     busiest, times = replicas["imbalance"].idxmax(), replicas["imbalance"].max()

@@ -26,7 +26,9 @@ Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # a workload as Py
 DEFAULT_SERVER = {"gpu": "h100", "model": "llama-3.1-8b"}
 # The built-in job: below the throughput of one GPU with continuous batching, above that with static
 # batching.
-DEFAULT_JOB: Mapping[str, Any] = {"workload": {"name": "azure-conv", "request_rate": 12.0, "num_requests": 2000}}
+DEFAULT_JOB: Mapping[str, Any] = {
+    "workload": {"name": "azure-conv", "request_rate": 12.0, "num_requests": 2000}
+}
 
 
 def compare(
@@ -118,7 +120,9 @@ def compare(
     return Comparison.of(experiment)
 
 
-def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: Any) -> dict[str, Any]:
+def server_table(
+    gpu: Any, model: Any, options: Mapping[str, Any], step_time: Any
+) -> dict[str, Any]:
     """Return the table [gpu] of Python's arguments, if the step time was measured with these.
 
     Raises
@@ -127,7 +131,9 @@ def server_table(gpu: Any, model: Any, options: Mapping[str, Any], step_time: An
         If the step time was measured with another GPU or model.
     """
     given_as = {"gpu": ("name", gpu), "model": ("model", model)}
-    refuse_other_hardware({key: pair for key, pair in given_as.items() if pair[1] != DEFAULT_SERVER[key]}, step_time)
+    refuse_other_hardware(
+        {key: pair for key, pair in given_as.items() if pair[1] != DEFAULT_SERVER[key]}, step_time
+    )
     return {"name": gpu, "model": model, **given.table("gpu_options", options)}
 
 
@@ -142,7 +148,11 @@ def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str
     """
     # which have names of their own among the parameters
     further = {*TABLES, *PLAIN_KEYS} - {"workload", "policy"}
-    own = [name for name, one in signature(function).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    own = [
+        name
+        for name, one in signature(function).parameters.items()
+        if one.kind is not one.VAR_KEYWORD
+    ]
     reject_unknown(f"{function.__name__}()", keywords, {*own, *further})
 
 
@@ -155,7 +165,10 @@ def only_rate(request_rate: float | None, rate: float | None) -> float | None:
         If both are given.
     """
     if request_rate is not None and rate is not None:
-        raise ValueError(f"request_rate = {request_rate!r} and rate = {rate!r} both set the rate; give one of them")
+        raise ValueError(
+            f"request_rate = {request_rate!r} and rate = {rate!r} both set the rate; give one of "
+            f"them"
+        )
     return rate if request_rate is None else request_rate
 
 

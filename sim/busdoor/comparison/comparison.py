@@ -32,7 +32,9 @@ class Comparison(ComparisonData):
         draws = max(1, experiment.num_complete)
         rows = {key: row for key, row in experiment.summaries.items() if key[1] < draws}
         capacities = {key: experiment.capacities[key] for key in rows}
-        rungs = {key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete}
+        rungs = {
+            key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete
+        }
         return cls(experiment.config, experiment.results, *map(frame_of, (rows, capacities, rungs)))
 
     @property
@@ -73,7 +75,9 @@ class Comparison(ComparisonData):
             raise ValueError("the comparison has no ladder; it needs the policies static and vllm")
         return plots.plot_ladder(self.ladder, ax=ax)
 
-    def save(self, directory: str | Path, report: Report | None = None, overwrite: bool = False) -> Path:
+    def save(
+        self, directory: str | Path, report: Report | None = None, overwrite: bool = False
+    ) -> Path:
         """Write tables (CSV, JSON), the first replication's results, and plots into a folder.
 
         Raises

@@ -18,10 +18,21 @@ from busdoor.results.result import Result
 
 # Columns of the table: metrics of `Result.summary`, means over the replications.
 METRICS = (
-    "output_throughput", "request_throughput",
-    "median_ttft_ms", "p99_ttft_ms", "median_tpot_ms", "p99_tpot_ms", "median_e2el_ms", "p99_e2el_ms",
-    "num_slots", "slot_use", "mean_batch_size_time", "padding_share", "bubble_share", "kv_wasted_share",
-)  # fmt: skip
+    "output_throughput",
+    "request_throughput",
+    "median_ttft_ms",
+    "p99_ttft_ms",
+    "median_tpot_ms",
+    "p99_tpot_ms",
+    "median_e2el_ms",
+    "p99_e2el_ms",
+    "num_slots",
+    "slot_use",
+    "mean_batch_size_time",
+    "padding_share",
+    "bubble_share",
+    "kv_wasted_share",
+)
 _ENDS = ("", "_low", "_high")
 
 
@@ -71,11 +82,15 @@ class ComparisonData:
         capacity = self.capacities.groupby("policy", sort=False).mean().add_prefix("saturated_")
         table = means[list(METRICS)].join(capacity)
         refused = means["num_refused"] / (means["completed"] + means["failed"])
-        table["offered_load"] = self.request_rate * (1 - refused) / table["saturated_request_throughput"]
+        table["offered_load"] = (
+            self.request_rate * (1 - refused) / table["saturated_request_throughput"]
+        )
         units = self.config.num_units
         table["gpus"] = np.ceil(table["offered_load"] * units) * (self.config.num_gpus / units)
         if self.config.price_per_hour is not None:
-            table["cost_per_hour"] = table["gpus"] * (self.config.price_per_hour / self.config.num_gpus)
+            table["cost_per_hour"] = table["gpus"] * (
+                self.config.price_per_hour / self.config.num_gpus
+            )
         more = ["imbalance"] if self.config.cluster is not None else []
         more += ["request_goodput", "slo_met"] if self.config.slo else []
         return table.join(means[more])
@@ -93,9 +108,18 @@ class ComparisonData:
             first = values[self.policies[0]]
             for policy in self.policies:
                 ours, theirs = _shared(values[policy], first)
-                parts = mean_interval(values[policy]), paired_ratio(ours, theirs), paired_difference(ours, theirs)
+                parts = (
+                    mean_interval(values[policy]),
+                    paired_ratio(ours, theirs),
+                    paired_difference(ours, theirs),
+                )
                 rows[policy, metric] = [end for part in parts for end in part]
-        ends = ["mean", "low", "high", *(f"{name}{end}" for name in ("ratio", "difference") for end in _ENDS)]
+        ends = [
+            "mean",
+            "low",
+            "high",
+            *(f"{name}{end}" for name in ("ratio", "difference") for end in _ENDS),
+        ]
         frame = pd.DataFrame(list(rows.values()), columns=ends)
         frame.index = pd.MultiIndex.from_tuples(rows, names=["policy", "metric"])
         return frame
@@ -104,7 +128,9 @@ class ComparisonData:
         """Return the values of each metric and policy, by replication."""
         numbers = self.summaries[list(METRICS)].join(self.capacities.add_prefix("saturated_"))
         return {
-            str(metric): {policy: numbers[metric].xs(policy, level="policy") for policy in self.policies}
+            str(metric): {
+                policy: numbers[metric].xs(policy, level="policy") for policy in self.policies
+            }
             for metric in numbers
         }
 
@@ -120,7 +146,10 @@ class ComparisonData:
         columns: dict[str, list[float]] = {}
         for name, base in (("over_static", self.static), ("over_best_static", self.best_static)):
             if base is not None:
-                rows = [paired_ratio(*_shared(values, tokens_per_s[base])) for values in tokens_per_s.values()]
+                rows = [
+                    paired_ratio(*_shared(values, tokens_per_s[base]))
+                    for values in tokens_per_s.values()
+                ]
                 for end, values in zip(_ENDS, zip(*rows, strict=True), strict=True):
                     columns[name + end] = list(values)
         return pd.DataFrame(columns, index=pd.Index(self.policies, name="policy"))
@@ -144,14 +173,20 @@ class ComparisonData:
     @property
     def static(self) -> str:
         """The baseline of gains: the first static row, else of whole batches, else the first."""
-        named = {policy.label: policy.name for policy in self.config.policies if policy.label in self.policies}
+        named = {
+            policy.label: policy.name
+            for policy in self.config.policies
+            if policy.label in self.policies
+        }
         statics = [label for label, name in named.items() if name == "static"]
         return next(iter([*statics, *filter(self.is_whole_batch, self.results), *self.policies]))
 
     @property
     def bus_and_door(self) -> dict[str, Result]:
         """The two runs shown side by side: static at its best, and the last continuous policy."""
-        bus = next(name for name in (self.best_static, self.static) if name and name in self.results)
+        bus = next(
+            name for name in (self.best_static, self.static) if name and name in self.results
+        )
         others = [name for name in self.results if name not in (self.static, self.best_static)]
         doors = [name for name in others if not self.is_whole_batch(name)]
         return {name: self.results[name] for name in (bus, *(doors or others)[-1:])}
@@ -163,7 +198,9 @@ class ComparisonData:
     @property
     def best_static(self) -> str | None:
         """The row of static batching at its best batch size, if it was searched for."""
-        return next((name for name in self.policies if name.startswith(f"{self.static} (best batch")), None)
+        return next(
+            (name for name in self.policies if name.startswith(f"{self.static} (best batch")), None
+        )
 
     @property
     def complete(self) -> bool:
@@ -175,11 +212,15 @@ class ComparisonData:
 
 def frame_of(rows: Mapping[tuple[str, int], pd.Series[Any]]) -> pd.DataFrame:
     """Return rows by policy and replication as a table of numbers."""
-    index = pd.MultiIndex.from_tuples(list(rows) or [("", 0)], names=["policy", "replication"])[: len(rows)]
+    index = pd.MultiIndex.from_tuples(list(rows) or [("", 0)], names=["policy", "replication"])[
+        : len(rows)
+    ]
     return cast(pd.DataFrame, pd.DataFrame(list(rows.values()), index=index).apply(pd.to_numeric))
 
 
-def _shared(ours: pd.Series[float], theirs: pd.Series[float]) -> tuple[pd.Series[float], pd.Series[float]]:
+def _shared(
+    ours: pd.Series[float], theirs: pd.Series[float]
+) -> tuple[pd.Series[float], pd.Series[float]]:
     """Return the values of two policies for the replications that both have run."""
     both = ours.index.intersection(theirs.index)
     return ours.loc[both], theirs.loc[both]

@@ -59,7 +59,9 @@ class Experiment:
         self.config = config
         self.draw = draw
         self.server = one_server(config)
-        self.limits = limits_for(config, (servable(config, draw(i)) for i in range(config.replications)))
+        self.limits = limits_for(
+            config, (servable(config, draw(i)) for i in range(config.replications))
+        )
         self.results: dict[str, Result] = {}
         self.summaries: dict[Key, pd.Series[Any]] = {}
         self.capacities: dict[Key, pd.Series[float]] = {}
@@ -84,11 +86,15 @@ class Experiment:
             named = f"replication {replication + 1} of {self.config.replications}"
             for policy in policies:
                 what, key = f"{named}: {policy.label}", (policy.label, replication)
-                self.capacities[key] = self._capacity(policy, full, self._advance(share, f"{what}, saturated"))
+                self.capacities[key] = self._capacity(
+                    policy, full, self._advance(share, f"{what}, saturated")
+                )
                 self._serve(policy, trace, key, self._advance(share, what))
             for title, policy in steps:
                 progress = self._advance(share, f"{named}: {title}, saturated")
-                known = self.capacities.get((policy.label, replication)) if policy in policies else None
+                known = (
+                    self.capacities.get((policy.label, replication)) if policy in policies else None
+                )
                 rates = self._capacity(policy, full, progress) if known is None else known
                 self.rungs[title, replication] = rates
             self.num_complete += 1
@@ -102,13 +108,19 @@ class Experiment:
                 yield self.tuned
 
     def _serve(self, policy: PolicyTable, trace: Trace, key: Key, progress: Progress) -> None:
-        result = run(self.config, policy, trace, self.limits, meta={"replication": key[1]}, progress=progress)
+        result = run(
+            self.config, policy, trace, self.limits, meta={"replication": key[1]}, progress=progress
+        )
         load = _rate(accepted(trace, result.requests)) / self.capacities[key]["request_throughput"]
         result = replace(result, meta={**result.meta, "offered_load": load})
-        about = pd.Series({"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object)
+        about = pd.Series(
+            {"num_slots": result.meta["num_slots"], "request_rate": _rate(trace)}, dtype=object
+        )
         if self.config.cluster is not None:
             about["imbalance"] = imbalance(result)
-        self.summaries[key] = pd.concat([about, result.summary, slo_shares(result, self.config.slo)])
+        self.summaries[key] = pd.concat(
+            [about, result.summary, slo_shares(result, self.config.slo)]
+        )
         if key[1] == 0:
             self.results[policy.label] = result
 
@@ -128,10 +140,15 @@ class Experiment:
         sizes = [1 << power for power in range(most.bit_length())]
         tokens_per_s: dict[int, float] = {}
         for size in sizes:
-            progress = self._advance(self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}")
+            progress = self._advance(
+                self._weight / len(sizes), f"{policy.label}: trying a batch size of {size}"
+            )
             candidate = policy.with_fields(policy.label, batch_size=size)
             tokens_per_s[size] = self._saturated(candidate, full, progress)[1]
-            if size // 4 in tokens_per_s and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4:
+            if (
+                size // 4 in tokens_per_s
+                and max(tokens_per_s, key=tokens_per_s.__getitem__) <= size // 4
+            ):
                 break
         num_slots, tokens = self._saturated(policy, full)
         if self.server.cluster is None:  # else a sum over servers, which need not be alike
@@ -139,7 +156,9 @@ class Experiment:
         best = max(tokens_per_s, key=tokens_per_s.__getitem__)
         self.tuned = policy.with_fields(f"{policy.label} (best batch, {best})", batch_size=best)
 
-    def _saturated(self, policy: PolicyTable, full: Trace, progress: Progress | None = None) -> tuple[int, float]:
+    def _saturated(
+        self, policy: PolicyTable, full: Trace, progress: Progress | None = None
+    ) -> tuple[int, float]:
         """Return slots and saturated output tokens per second of the server that is tuned."""
         result = run(self.server, policy, full, self.limits, iterations=False, progress=progress)
         tokens = float(saturated_rates(result.requests, result.meta)["output_throughput"])
@@ -152,7 +171,9 @@ class Experiment:
         self._done = min(1.0, begin + share)
 
         def progress(done: int, total: int) -> None:
-            self.report(min(1.0, begin + share * done / total), f"{what}, {done:,} of {total:,} requests")
+            self.report(
+                min(1.0, begin + share * done / total), f"{what}, {done:,} of {total:,} requests"
+            )
 
         return progress
 
@@ -177,4 +198,8 @@ def _wants_tuning(policy: PolicyTable) -> bool:
 
 def _rate(trace: Trace) -> float:
     """Return requests per second; NaN in a burst and in a closed loop, which have no rate."""
-    return float("nan") if trace.concurrency or not np.isfinite(trace.request_rate) else trace.request_rate
+    return (
+        float("nan")
+        if trace.concurrency or not np.isfinite(trace.request_rate)
+        else trace.request_rate
+    )

@@ -17,14 +17,28 @@ from busdoor.config import Config
 from busdoor.core.import_paths import as_data
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.json import to_json as to_text
-from busdoor.core.saved import REPAIR, Keys, check_columns, check_keys, check_rows, read_csv, write_csv
+from busdoor.core.saved import (
+    REPAIR,
+    Keys,
+    check_columns,
+    check_keys,
+    check_rows,
+    read_csv,
+    write_csv,
+)
 from busdoor.core.study_folder import StudyFolder
 from busdoor.core.study_paths import folder_names
 from busdoor.results.result import Result, write_result
 from busdoor.simulator.describe import versions
 
 _COMPARISON = "comparison.json"
-_KEYS: Keys = {"policies": dict, "results": list, "config": dict, "replications?": int, "rows?": dict}
+_KEYS: Keys = {
+    "policies": dict,
+    "results": list,
+    "config": dict,
+    "replications?": int,
+    "rows?": dict,
+}
 _RATES = ("request_throughput", "output_throughput")
 
 
@@ -63,14 +77,19 @@ def write(comparison: ComparisonData, place: StudyFolder, report: Report | None 
     return place.publish()
 
 
-def save_plots(comparison: ComparisonData, folder: Path, report: Report | None = None) -> list[Path]:
+def save_plots(
+    comparison: ComparisonData, folder: Path, report: Report | None = None
+) -> list[Path]:
     """Draw a comparison into a folder, as PNG and SVG."""
     runs = list(comparison.bus_and_door.values())
     draws: dict[str, Callable[[], Any]] = {
         "compare": lambda: plots.plot_compare(comparison.results),
         "timeline": lambda: plots.plot_bus_and_door(runs[0], runs[-1]),
     }
-    if comparison.gain.drop(index=comparison.static).notna().all(axis=None) and len(comparison.gain) > 1:
+    if (
+        comparison.gain.drop(index=comparison.static).notna().all(axis=None)
+        and len(comparison.gain) > 1
+    ):
         draws["gain"] = lambda: plots.plot_gain_bars(comparison.gain, comparison.static).figure
     if len(comparison.ladder):
         draws["ladder"] = lambda: plots.plot_ladder(comparison.ladder).figure
@@ -96,7 +115,9 @@ def load(folder: Path) -> ComparisonData:
     check_keys(about, str(folder / _COMPARISON), _KEYS)
     if not about["results"]:
         raise ValueError(f"{folder / _COMPARISON}: results is [], not a list of policies; {REPAIR}")
-    labels = {name: folder / "results" / place for name, place in folder_names(about["results"]).items()}
+    labels = {
+        name: folder / "results" / place for name, place in folder_names(about["results"]).items()
+    }
     with as_data():
         config = Config.from_table(about["config"], exists=False)
     summaries = _read(folder / "replications.csv", METRICS, about)
@@ -105,7 +126,11 @@ def load(folder: Path) -> ComparisonData:
         results={name: Result.load(path) for name, path in labels.items()},
         summaries=summaries,
         capacities=_read(folder / "capacities.csv", _RATES, about),
-        **({"rungs": _read(folder / "rungs.csv", (), about)} if (folder / "rungs.csv").exists() else {}),
+        **(
+            {"rungs": _read(folder / "rungs.csv", (), about)}
+            if (folder / "rungs.csv").exists()
+            else {}
+        ),
     )
 
 
@@ -116,13 +141,18 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
         "verdict": verdict(comparison),
         "policies": comparison.table.to_dict("index"),
         "gain": comparison.gain.to_dict("index"),
-        "ladder": [{"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()],
+        "ladder": [
+            {"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()
+        ],
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
         "prediction": comparison.config.prediction,
         "config": comparison.config.to_dict(),
         "versions": versions(),
-        "rows": {"replications": len(comparison.summaries), "capacities": len(comparison.capacities)},
+        "rows": {
+            "replications": len(comparison.summaries),
+            "capacities": len(comparison.capacities),
+        },
     }
     return {key: plain(value) for key, value in content.items()}
 
@@ -132,9 +162,13 @@ def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
     events: list[dict[str, Any]] = []
     first = 0
     for result in comparison.results.values():
-        events += [event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]]
+        events += [
+            event | {"pid": first + event["pid"]} for event in result.to_perfetto()["traceEvents"]
+        ]
         first += len(result.meta.get("replicas", [None]))
-    Path(file).write_text(to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+    Path(file).write_text(
+        to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8"
+    )
 
 
 def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:
@@ -143,6 +177,10 @@ def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.
     check_rows(table, file, (about.get("rows") or {}).get(file.stem), _COMPARISON)
     unknown = set(table["policy"]) - set(about["policies"]) if numbers else set()
     if unknown or not len(table):
-        what = f"rows of {sorted(unknown)[0]!r}, which {_COMPARISON} does not have" if unknown else "no rows"
+        what = (
+            f"rows of {sorted(unknown)[0]!r}, which {_COMPARISON} does not have"
+            if unknown
+            else "no rows"
+        )
         raise ValueError(f"{file} has {what}; {REPAIR}")
     return table.set_index(["policy", "replication"])

@@ -55,23 +55,31 @@ def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
     ['static', '+ finished rows skipped', 'orca (oracle), 8 slots', 'vllm, 8 slots', 'vllm']
     """
     statics = [policy for policy in config.policies if policy.name == "static"]
-    given = next(iter([*(policy for policy in statics if policy.config.batch_size is None), *statics]), None)
+    given = next(
+        iter([*(policy for policy in statics if policy.config.batch_size is None), *statics]), None
+    )
     vllm = next((policy for policy in config.policies if policy.name == "vllm"), None)
     return list(_rungs(config, given, tuned, vllm)) if given and vllm else []
 
 
-def _rungs(config: Config, static: PolicyTable, tuned: PolicyTable | None, vllm: PolicyTable) -> Iterator[Rung]:
+def _rungs(
+    config: Config, static: PolicyTable, tuned: PolicyTable | None, vllm: PolicyTable
+) -> Iterator[Rung]:
     best = tuned or static
     slots = min(best.config.batch_size, best.config.max_num_seqs)
     yield Rung(static.label, static)
     if tuned is not None:
         yield Rung(f"+ best batch size ({slots:,})", tuned)
-    yield Rung("+ finished rows skipped", best.with_fields(f"{best.label}, finished rows skipped", **_SKIP))
+    yield Rung(
+        "+ finished rows skipped", best.with_fields(f"{best.label}, finished rows skipped", **_SKIP)
+    )
     orca = {"name": "orca", "reservation": "oracle", "max_num_seqs": slots}
     yield Rung(f"orca (oracle), {slots:,} slots", PolicyTable.from_table(orca, config.gpu))
     # a token for each slot at least, as vLLM demands
     budget = max(slots, vllm.config.max_num_batched_tokens)
-    few = vllm.with_fields(f"{vllm.label}, {slots} slots", max_num_seqs=slots, max_num_batched_tokens=budget)
+    few = vllm.with_fields(
+        f"{vllm.label}, {slots} slots", max_num_seqs=slots, max_num_batched_tokens=budget
+    )
     yield Rung(f"{vllm.label}, {slots:,} slots", few)
     yield Rung(vllm.label, vllm)
 
@@ -99,5 +107,10 @@ def ladder_table(tokens_per_s: pd.Series[float]) -> pd.DataFrame:
     names = list(dict.fromkeys(tokens_per_s.index.get_level_values(0)))
     own = [tokens_per_s.xs(name) for name in names]
     steps = zip(own, [*own[:1], *own], strict=False)
-    rows = [(mine.mean(), *paired_ratio(mine, below), *paired_ratio(mine, own[0])) for mine, below in steps]
-    return pd.DataFrame(rows, columns=["tokens_per_s", *_RATIOS], index=pd.Index(names, name="rung"))
+    rows = [
+        (mine.mean(), *paired_ratio(mine, below), *paired_ratio(mine, own[0]))
+        for mine, below in steps
+    ]
+    return pd.DataFrame(
+        rows, columns=["tokens_per_s", *_RATIOS], index=pd.Index(names, name="rung")
+    )

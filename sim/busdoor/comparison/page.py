@@ -7,10 +7,24 @@ from typing import TYPE_CHECKING
 from busdoor import plots
 from busdoor.comparison.data import ComparisonData
 from busdoor.comparison.summary_text import best_policy, verdict
-from busdoor.comparison.table_text import LADDER, LADDER_HEADS, comparison_rows, gain_rows, heading, ladder_rows
+from busdoor.comparison.table_text import (
+    LADDER,
+    LADDER_HEADS,
+    comparison_rows,
+    gain_rows,
+    heading,
+    ladder_rows,
+)
 from busdoor.core.names import listed
 from busdoor.html.page import Page, Section
-from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.html.sections import (
+    course_plots,
+    latency_plots,
+    provenance,
+    timelines,
+    waste_plots,
+    words_used,
+)
 from busdoor.html.svg import figure
 from busdoor.html.tables import html_table
 
@@ -44,28 +58,38 @@ def comparison_page(comparison: ComparisonData) -> Page:
         waste_plots(results),
         course_plots(results),
         words_used(),
-        provenance(comparison.config.to_dict(), next(iter(results.values())).meta.get("versions", {})),
+        provenance(
+            comparison.config.to_dict(), next(iter(results.values())).meta.get("versions", {})
+        ),
     ]
     return Page(_title(comparison), heading(comparison), verdict(comparison), tuple(sections))
 
 
 def _title(comparison: ComparisonData) -> str:
-    policies = [policy.label for policy in comparison.config.policies if policy.label in comparison.policies]
+    policies = [
+        policy.label for policy in comparison.config.policies if policy.label in comparison.policies
+    ]
     return listed(policies, "or") + "?"
 
 
 def _numbers(comparison: ComparisonData) -> Section:
     policies, best = comparison.policies, best_policy(comparison)
     table = html_table(comparison_rows(comparison), policies, "Means over the replications.", best)
-    if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(axis=None):
+    if len(comparison.policies) < 2 or comparison.gain.drop(index=comparison.static).isna().any(
+        axis=None
+    ):
         return Section("The numbers", table)
     plot = figure(
         lambda ax: plots.plot_gain_bars(comparison.gain, comparison.static, ax=ax),
         "Gain over static batching",
         _height_in(comparison.gain),
     )
-    gains = html_table(gain_rows(comparison), policies, "Ratios of saturated tokens/s, with 95 % intervals.", best)
-    return Section("The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}')
+    gains = html_table(
+        gain_rows(comparison), policies, "Ratios of saturated tokens/s, with 95 % intervals.", best
+    )
+    return Section(
+        "The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}'
+    )
 
 
 def _ladder(comparison: ComparisonData) -> list[Section]:

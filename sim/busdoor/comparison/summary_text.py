@@ -47,10 +47,17 @@ def _gain(comparison: ComparisonData, best: str) -> str:
     subject = spoken(best, comparison.is_whole_batch(best))
     subject = subject[0].upper() + subject[1:]
     if best == base or np.isnan(throughput):
-        return "" if np.isnan(throughput) else f"{subject} serves {throughput:,.0f} output tokens/s at most."
+        return (
+            ""
+            if np.isnan(throughput)
+            else f"{subject} serves {throughput:,.0f} output tokens/s at most."
+        )
     row = {str(name): float(values[best]) for name, values in comparison.gain.to_dict().items()}
     if comparison.best_static is None or best == comparison.best_static:
-        return f"{subject} serves {row['over_static']:.1f}× the tokens of {base}{_interval(row, 'over_static')}."
+        return (
+            f"{subject} serves {row['over_static']:.1f}× the tokens of "
+            f"{base}{_interval(row, 'over_static')}."
+        )
     return (
         f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its "
         f"best batch size"
@@ -75,7 +82,9 @@ def _gpus(comparison: ComparisonData, best: str) -> str:
     if comparison.summaries["num_refused"].any():  # they are no load
         loads = comparison.summaries["offered_load"] * comparison.capacities["request_throughput"]
         rate = float(loads.xs(best, level="policy").mean())
-    return f"By throughput, {rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+    return (
+        f"By throughput, {rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+    )
 
 
 def _overloaded(comparison: ComparisonData) -> str:
@@ -90,7 +99,10 @@ def _overloaded(comparison: ComparisonData) -> str:
     config = comparison.config
     servers = "one GPU" if config.gpu.tp == 1 else f"one server of {config.gpu.tp} GPUs"
     servers = servers if config.cluster is None else f"these {config.cluster.num_replicas} servers"
-    return f"With {servers} {listed(late)} cannot keep up: queue and latencies grow as long as requests come."
+    return (
+        f"With {servers} {listed(late)} cannot keep up: queue and latencies grow as long as "
+        f"requests come."
+    )
 
 
 def _slo(comparison: ComparisonData) -> str:
@@ -99,7 +111,9 @@ def _slo(comparison: ComparisonData) -> str:
     met = [name for name in comparison.policies if comparison.table.loc[name, "slo_met"] == 1]
     if not met:
         return f"None of them meets the SLO: {comparison.config.slo}."
-    return f"The SLO ({comparison.config.slo}) is met by {listed(met)}" + (" alone." if len(met) == 1 else ".")
+    return f"The SLO ({comparison.config.slo}) is met by {listed(met)}" + (
+        " alone." if len(met) == 1 else "."
+    )
 
 
 def _refused(comparison: ComparisonData) -> str:

@@ -55,7 +55,8 @@ def heading(comparison: ComparisonData) -> str:
     behind = "" if config.cluster is None else f" behind {config.cluster.routers}"
     return (
         f"{first.meta['trace']}, {first.meta['num_requests']:,} requests, {arrivals}, on "
-        f"{config.where}{behind}; mean of {count} replication{'s' * (count > 1)}; {config.prediction}"
+        f"{config.where}{behind}; mean of {count} replication{'s' * (count > 1)}; "
+        f"{config.prediction}"
     )
 
 
@@ -72,14 +73,19 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     ]
     for short, key in LATENCIES.items():
         for name, kind in (("p50", "median"), ("p99", "p99")):
-            rows.append(line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key])))  # type: ignore[misc]
+            rows.append(
+                line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key]))
+            )  # type: ignore[misc]
     rows += [
         line("slots held (mean)", _held),
         line("idle slot time", lambda row: percent(row["bubble_share"])),
         line("padding computed", lambda row: percent(row["padding_share"])),
         line("KV memory wasted", lambda row: percent(row["kv_wasted_share"])),
         ("saturated: tokens/s", [_capacity(comparison, name) for name in comparison.policies]),
-        (f"gain over {comparison.static}", [_gain(comparison, name) for name in comparison.policies]),
+        (
+            f"gain over {comparison.static}",
+            [_gain(comparison, name) for name in comparison.policies],
+        ),
         *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
         line("offered load", lambda row: percent(row["offered_load"], 0)),
         line("GPUs by throughput", lambda row: number(row["gpus"])),
@@ -94,7 +100,11 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
 
 def _held(row: pd.Series[Any]) -> str:
     """Return the mean number of held slots, and the number of slots."""
-    return NOTHING if isnan(row["slot_use"]) else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
+    return (
+        NOTHING
+        if isnan(row["slot_use"])
+        else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
+    )
 
 
 def _imbalance(row: pd.Series[Any]) -> str:
@@ -103,7 +113,9 @@ def _imbalance(row: pd.Series[Any]) -> str:
 
 def _capacity(comparison: ComparisonData, name: str) -> str:
     ends = comparison.intervals.to_dict()
-    mean, low, high = (float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high"))
+    mean, low, high = (
+        float(ends[end][name, "saturated_output_throughput"]) for end in ("mean", "low", "high")
+    )
     half = (high - low) / 2  # a few replications support two digits of it
     if isnan(low) or half < _EXACT_SHARE * mean:
         return number(mean)
@@ -119,9 +131,18 @@ def _gain(comparison: ComparisonData, name: str) -> str:
 
 def gain_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     """Return the gains with their 95 % intervals, one line per baseline."""
-    names = {"over_static": f"gain over {comparison.static}", "over_best_static": f"gain over {comparison.best_static}"}
+    names = {
+        "over_static": f"gain over {comparison.static}",
+        "over_best_static": f"gain over {comparison.best_static}",
+    }
     return [
-        (title, [ratio(*ends) for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()])
+        (
+            title,
+            [
+                ratio(*ends)
+                for ends in comparison.gain[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+            ],
+        )
         for name, title in names.items()
         if name in comparison.gain
     ]

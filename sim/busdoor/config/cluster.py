@@ -1,4 +1,4 @@
-"""The table [cluster]: several servers behind a router, all alike, of several kinds, or prefill apart from decode."""
+"""Table [cluster]: servers behind a router, alike, of several kinds, or prefill apart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class PoolTable:
     policy : dict
         Fields of [policy] that differ here, or another policy with its `name`.
     measured : dict
-        Limits of the scheduler that its step time was measured with, for policies that set none; its calibration's.
+        Limits of the scheduler that its step time was measured with, for policies that set none;
+        its calibration's.
     """
 
     kv: KVTable
@@ -51,7 +52,7 @@ class PoolTable:
 
     @property
     def machine(self) -> str:
-        """What one of its GPUs is called in a sentence; a calibration stands for what it was measured on."""
+        """What one of its GPUs is called; a calibration stands for what it was measured on."""
         return getattr(self.step_time, "calibration", "") or self.gpu.name.name.upper()
 
     @property
@@ -69,8 +70,14 @@ class PoolTable:
         """Return the table as TOML or JSON would hold it, its server spelt out."""
         role = {} if self.role is None else {"role": self.role}
         kv = {key: value for key, value in asdict(self.kv).items() if value is not None}
-        server = {"kv": kv, "gpu": self.gpu.to_dict(), "step_time": without_engine(self.step_time.describe())}
-        policy = {"policy": dict(self.policy)} | ({"measured": dict(self.measured)} if self.measured else {})
+        server = {
+            "kv": kv,
+            "gpu": self.gpu.to_dict(),
+            "step_time": without_engine(self.step_time.describe()),
+        }
+        policy = {"policy": dict(self.policy)} | (
+            {"measured": dict(self.measured)} if self.measured else {}
+        )
         return {"replicas": self.replicas, **role, "weight": self.weight, **server, **policy}
 
 
@@ -83,13 +90,15 @@ class ClusterTable:
     pools : tuple of PoolTable
         The servers, in order of their numbers.
     replicas : int, optional
-        How many there are of the one server that the other tables describe; None where there are [[cluster.pool]].
+        How many there are of the one server that the other tables describe; None where there are
+        [[cluster.pool]].
     router : str or table
         Name of a router, or a table with its `name` and fields.
     decode_router : str or table, optional
         Of the decode pools; by default as the prefill pools' `router`.
     link_bytes_per_s : float, optional
-        Bytes per second of each server's link, over which prefill servers send KV to decode servers.
+        Bytes per second of each server's link, over which prefill servers send KV to decode
+        servers.
     link_latency_s : float or str
         Seconds that a transfer takes beside its bytes.
     kv_bytes_per_token : float, optional
@@ -121,14 +130,19 @@ class ClusterTable:
     @property
     def routers(self) -> str:
         """Names of its routers."""
-        names = [self.router, self.decode_router or self.router] if self.disaggregated else [self.router]
+        names = (
+            [self.router, self.decode_router or self.router]
+            if self.disaggregated
+            else [self.router]
+        )
         return " and ".join(dict.fromkeys(map(router_name, names)))
 
     @property
     def hardware(self) -> str:
         """Its servers in short, as in "2 × h200 + 4 × l40s"."""
         return " + ".join(
-            f"{pool.replicas} × {pool.gpu.hardware if pool.gpu.tp == 1 else f'({pool.gpu.hardware})'}"
+            f"{pool.replicas} × "
+            f"{pool.gpu.hardware if pool.gpu.tp == 1 else f'({pool.gpu.hardware})'}"
             + (f" {pool.role}" if pool.role else "")
             for pool in self.pools
         )
@@ -139,4 +153,8 @@ class ClusterTable:
         said = {key: value for key in plain if (value := getattr(self, key)) is not None}
         if not self.disaggregated:
             said.pop("link_latency_s")
-        return said if self.replicas is not None else said | {"pool": [pool.to_dict() for pool in self.pools]}
+        return (
+            said
+            if self.replicas is not None
+            else said | {"pool": [pool.to_dict() for pool in self.pools]}
+        )

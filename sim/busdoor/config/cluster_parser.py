@@ -56,18 +56,25 @@ def parse_cluster(
         reject_unknown("[cluster]", table, own | {"pool"})
         given = _pool_tables(table)
         _check_routers(table)
-    pools = [_pool(document, index, pool, base, policies, host, folder) for index, pool in enumerate(given)]
+    pools = [
+        _pool(document, index, pool, base, policies, host, folder)
+        for index, pool in enumerate(given)
+    ]
     with document.blame("cluster"):
         if not pools:
             checked(PoolTable, {**base._asdict(), "replicas": table["replicas"]}, "[cluster]")
             pools = [PoolTable(**base._asdict(), replicas=table["replicas"])]
         _check_roles(pools, table)
         _check_models(pools)
-        return checked(ClusterTable, {**{key: table[key] for key in own & table.keys()}, "pools": pools}, "[cluster]")
+        return checked(
+            ClusterTable,
+            {**{key: table[key] for key in own & table.keys()}, "pools": pools},
+            "[cluster]",
+        )
 
 
 def has_pools(data: Mapping[str, Any]) -> bool:
-    """Whether a configuration says of each server what it is made of, so that its other tables are but defaults."""
+    """Whether a configuration describes each server, so other tables are but defaults."""
     cluster = data.get("cluster")
     return isinstance(cluster, Mapping) and bool(cluster.get("pool"))
 
@@ -78,10 +85,13 @@ def _pool_tables(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         raise ValueError(f"[cluster] pool = {pools!r}: it has to be tables, [[cluster.pool]]")
     if pools and "replicas" in table:
         raise ValueError(
-            f"[cluster] replicas = {table['replicas']!r}: each [[cluster.pool]] says how many it has; leave it out here"
+            f"[cluster] replicas = {table['replicas']!r}: each [[cluster.pool]] says how many it "
+            f"has; leave it out here"
         )
     if not pools and "replicas" not in table:
-        raise ValueError("[cluster] has no servers; say replicas = 4 (--replicas 4), or give it [[cluster.pool]]")
+        raise ValueError(
+            "[cluster] has no servers; say replicas = 4 (--replicas 4), or give it [[cluster.pool]]"
+        )
     return pools
 
 
@@ -93,7 +103,9 @@ def _check_routers(table: Mapping[str, Any]) -> None:
                 raise ValueError(f"{router!r} has to be a name, or a table with a name")
             as_router(router)
         except ValueError as error:
-            raise ValueError(f"[cluster] {key}: {str(error).removeprefix('[router]').lstrip(': ')}") from error
+            raise ValueError(
+                f"[cluster] {key}: {str(error).removeprefix('[router]').lstrip(': ')}"
+            ) from error
 
 
 def _pool(
@@ -132,7 +144,7 @@ def _within(where: str) -> Iterator[None]:
 
 
 def _over(name: str, outside: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a pool's keys over a table outside: of another step time's nothing stays, of another GPU's not the price."""
+    """Put a pool's keys over a table: another step time drops all, another GPU its price."""
     if name == "step_time" and "name" in own:
         return dict(own)
     dropped = {"price_per_hour"} if name == "gpu" and "name" in own else set()
@@ -144,13 +156,16 @@ def _check_step_time(own: Mapping[str, Mapping[str, Any]], base: ServerTables) -
     if other_gpu and not isinstance(base.step_time, RooflineStepTime):
         name = type(base.step_time).__name__
         raise ValueError(
-            f"gpu = {dict(own['gpu'])!r}: the {name} of [step_time] is another GPU's; give the pool a step_time too"
+            f"gpu = {dict(own['gpu'])!r}: the {name} of [step_time] is another GPU's; give the "
+            f"pool a step_time too"
         )
 
 
 def _check_policy(pool: PoolTable, policies: Sequence[PolicyTable]) -> None:
     if "name" not in pool.policy and not any(":" in policy.name for policy in policies):
-        reject_unknown("[policy]", pool.policy, set().union(*(policy.field_names for policy in policies)))
+        reject_unknown(
+            "[policy]", pool.policy, set().union(*(policy.field_names for policy in policies))
+        )
     for policy in policies:
         pool.policy_of(policy)
 
@@ -163,13 +178,19 @@ def _check_roles(pools: Sequence[PoolTable], table: Mapping[str, Any]) -> None:
         return
     for role, other in (ROLES, ROLES[::-1]):
         if role not in roles:
-            raise ValueError(f'[cluster] has a {other} pool but no {role} pool; give it a pool with role = "{role}"')
+            raise ValueError(
+                f"[cluster] has a {other} pool but no {role} pool; give it a pool with role = "
+                f'"{role}"'
+            )
     if None in roles:
         number = roles.index(None) + 1
-        raise ValueError(f'[[cluster.pool]] {number} has no role, but others have; give it "prefill" or "decode"')
+        raise ValueError(
+            f'[[cluster.pool]] {number} has no role, but others have; give it "prefill" or "decode"'
+        )
     if "link_bytes_per_s" not in table:
         raise ValueError(
-            "[cluster] link_bytes_per_s is missing: bytes per second at which a prefill server sends KV, as in "
+            "[cluster] link_bytes_per_s is missing: bytes per second at which a prefill server "
+            "sends KV, as in "
             "link_bytes_per_s = 50e9 for a link of 400 Gbit/s"
         )
 
@@ -177,4 +198,7 @@ def _check_roles(pools: Sequence[PoolTable], table: Mapping[str, Any]) -> None:
 def _check_models(pools: Sequence[PoolTable]) -> None:
     models = list(dict.fromkeys(pool.gpu.model.name for pool in pools))
     if len(models) > 1:
-        raise ValueError(f"[cluster] has pools with {' and '.join(models)}; all replicas have to serve the same model")
+        raise ValueError(
+            f"[cluster] has pools with {' and '.join(models)}; all replicas have to serve the "
+            f"same model"
+        )

@@ -1,4 +1,4 @@
-"""The whole of a configuration: one schema for every command, read from TOML, flags or keyword arguments."""
+"""The whole configuration: one schema for all commands, from TOML, flags or keywords."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Config:
     replications : int
         Draws of the workload.
     lookahead : {0, 1}
-        When an iteration is decided: at the end of the one before, or while it still runs. One value for all policies;
-        where it is not given, that of `default_lookahead`.
+        When an iteration is decided: at the end of the one before, or while it still runs. One
+        value for all policies; where it is not given, that of `default_lookahead`.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class Config:
 
     @property
     def num_units(self) -> int:
-        """Equal parts of which more or fewer could be bought: servers that are alike, else the whole cluster."""
+        """Equal parts of which more or fewer could be bought: like servers, else the cluster."""
         return (self.cluster.replicas if self.cluster else None) or 1
 
     @property
@@ -124,7 +124,9 @@ class Config:
         prices = [pool.gpu.price_per_hour for pool in self.pools]
         if None in prices:
             return None
-        return sum(pool.replicas * pool.num_gpus * (pool.gpu.price_per_hour or 0) for pool in self.pools)
+        return sum(
+            pool.replicas * pool.num_gpus * (pool.gpu.price_per_hour or 0) for pool in self.pools
+        )
 
     @property
     def hardware(self) -> str:
@@ -142,11 +144,14 @@ class Config:
 
     @property
     def prediction(self) -> str:
-        """Which engine and lookahead the answers are for, and how far such answers were off where they were checked."""
+        """Which engine and lookahead the answers are for, and their error where checked."""
         ahead = f"lookahead {self.lookahead}"
         if self.engine is None:
             return ahead
-        kinds = {(str(pool.step_time.describe()["name"]), pool.gpu.tp, pool.gpu.weight_dtype) for pool in self.pools}
+        kinds = {
+            (str(pool.step_time.describe()["name"]), pool.gpu.tp, pool.gpu.weight_dtype)
+            for pool in self.pools
+        }
         found = {self.engine.accuracy(tp, dtype or "bf16", name) for name, tp, dtype in kinds}
         return f"engine {self.engine.title}, {ahead}; {' or '.join(sorted(found))}"
 
@@ -155,7 +160,7 @@ class Config:
         return replace(self, policies=(policy,))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return tables that strict JSON can hold and that `from_table` builds the same configuration from."""
+        """Return tables that strict JSON can hold and `from_table` reads back the same."""
         # In a cluster every pool's GPU chooses for itself what is not set.
         policies = [policy.to_dict(chosen=self.cluster is None) for policy in self.policies]
         tables = {
@@ -191,7 +196,9 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """
     document = read_toml(path)
     folder = Path(path).parent
-    return parse_config(override(document, given.table("overrides", overrides or {}), folder), folder)
+    return parse_config(
+        override(document, given.table("overrides", overrides or {}), folder), folder
+    )
 
 
 def parse_config(document: Document, folder: str | Path = ".", *, exists: bool = True) -> Config:
@@ -222,7 +229,13 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
         limits |= measured_limits(table_of(data, "step_time"), Path(folder))
     policies = parse_policies(document, server.gpu, limits)
     cluster = parse_cluster(document, server, policies, host, Path(folder))
-    parts = {"workload": workload, "policies": policies, **server._asdict(), "engine": host, "slo": slo}
+    parts = {
+        "workload": workload,
+        "policies": policies,
+        **server._asdict(),
+        "engine": host,
+        "slo": slo,
+    }
     parts["cluster"] = cluster
     with document.blame():
         measured = measured_lookahead(table_of(data, "step_time"), Path(folder))

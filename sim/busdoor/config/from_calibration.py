@@ -1,4 +1,4 @@
-"""What a calibration says of the server that was measured: its memory, its scheduler's limits, its hardware."""
+"""What a calibration says of the measured server: memory, scheduler limits, hardware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 
 
 def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int]:
-    """Return the settings of the server behind a [step_time] that is a calibration; empty if it says none.
+    """Return the settings of the server behind a calibrated [step_time]; empty if none.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
 
 
 def measured_lookahead(step_time: Mapping[str, Any], folder: Path) -> int | None:
-    """Return the lookahead of the server behind a [step_time] that is a calibration; None if unknown.
+    """Return the lookahead of the server behind a calibrated [step_time]; None if unknown.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def measured_lookahead(step_time: Mapping[str, Any], folder: Path) -> int | None
 
 
 def measured_on(step_time: Any) -> dict[str, str]:
-    """Return the GPU and the model that a [step_time] was measured with, under the keys of [gpu]; empty if unknown.
+    """Return the GPU and model a [step_time] was measured with, as keys of [gpu], or empty.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def refuse_other_hardware(given: Mapping[str, tuple[str, Any]], step_time: Any) 
 
 
 def _name(find: Callable[[Any], Any], given: Any) -> str:
-    """Return the catalogue's name of a GPU or model; of one that it does not have, what it was called."""
+    """Return the catalogue's name of a GPU or model, else what it was called."""
     try:
         return str(find(given).name)
     except ValueError:
@@ -105,7 +105,9 @@ def _tables(path: str | Path) -> dict[str, Any]:
 
 def measured_limits(step_time: Mapping[str, Any], folder: Path) -> dict[str, int]:
     """Return the scheduler's limits among the settings of the measured server."""
-    return {key: value for key, value in measured_server(step_time, folder).items() if key in LIMITS}
+    return {
+        key: value for key, value in measured_server(step_time, folder).items() if key in LIMITS
+    }
 
 
 def with_memory(kv: Mapping[str, Any], server: Mapping[str, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a configuration leaves open and the traces settle: longest request, KV memory, which policies fit."""
+"""What traces settle for a configuration: longest request, KV memory, fitting policies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class Limits:
     Parameters
     ----------
     kv : KVConfig
-        Memory of the (first) server (where layers attend to a window, as requests of the traces' mean length leave it),
-        and `max_model_len`: the smallest power of two that holds the longest request, within what the model can.
+        Memory of the (first) server (where layers attend to a window, as requests of the traces'
+        mean length leave it), and `max_model_len`: the smallest power of two that holds the longest
+        request, within what the model can.
     max_output_tokens : int
-        For policies that reserve: cap on answers whose clients gave none, the smallest power of two that holds the
-        longest one.
+        For policies that reserve: cap on answers whose clients gave none, the smallest power of two
+        that holds the longest one.
     pools : tuple of KVConfig
         Memory of a server of each of the configuration's pools.
     """
@@ -47,7 +48,10 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
     """
     check_sizes(config)
-    seen = [(longest_request(trace), int(trace.output_tokens.max(initial=1)), _mean_request(trace)) for trace in traces]
+    seen = [
+        (longest_request(trace), int(trace.output_tokens.max(initial=1)), _mean_request(trace))
+        for trace in traces
+    ]
     *longest, means = zip(*(seen or [(2, 1, 0.0)]), strict=True)
     request, answer = (_power_of_two(max(lengths)) for lengths in longest)
     context = sum(means) / len(means)
@@ -56,7 +60,7 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
 
 
 def servable(config: Config, trace: Trace) -> Trace:
-    """Return a trace without the requests that are too long for every server: they are refused, and set no limits.
+    """Return a trace without requests too long for every server: refused, they set no limits.
 
     Examples
     --------
@@ -64,13 +68,15 @@ def servable(config: Config, trace: Trace) -> Trace:
     >>> len(servable(config, Trace(arrival_s=[0, 1], input_tokens=[1000, 2000], output_tokens=[5, 5])))
     1
     """
-    most = max(pool.kv.max_model_len or pool.gpu.model.max_position_embeddings for pool in config.pools)
+    most = max(
+        pool.kv.max_model_len or pool.gpu.model.max_position_embeddings for pool in config.pools
+    )
     fits = trace.input_tokens + trace.output_tokens <= most
     return trace if fits.all() or not fits.any() else trace.select(fits)
 
 
 def check_sizes(config: Config) -> None:
-    """Raise ValueError where the servers or the results of a configuration do not fit into this machine's memory.
+    """Raise ValueError if a configuration's servers or results do not fit the memory.
 
     Examples
     --------
@@ -82,7 +88,9 @@ def check_sizes(config: Config) -> None:
     check_memory(servers * REPLICA_BYTES, f"a cluster of {servers:,} replicas")
     policies = f"{len(config.policies)} polic{'y' if len(config.policies) == 1 else 'ies'}"
     runs = config.replications * len(config.policies)
-    check_memory(runs * SUMMARY_BYTES, f"a study with {config.replications:,} replications of {policies}")
+    check_memory(
+        runs * SUMMARY_BYTES, f"a study with {config.replications:,} replications of {policies}"
+    )
 
 
 def _mean_request(trace: Trace) -> float:
@@ -95,7 +103,8 @@ def _memory(pool: PoolTable, longest_request: int, context_tokens: float) -> KVC
     return KVConfig(
         block_size=kv.block_size,
         num_blocks=kv.num_blocks or pool.gpu.num_blocks(kv.block_size, context_tokens),
-        max_model_len=kv.max_model_len or min(longest_request, pool.gpu.model.max_position_embeddings),
+        max_model_len=kv.max_model_len
+        or min(longest_request, pool.gpu.model.max_position_embeddings),
     )
 
 
@@ -110,7 +119,7 @@ def longest_request(trace: Trace) -> int:
 
 
 def misfits(config: Config, trace: Trace) -> dict[str, str]:
-    """Policies that a configuration's server cannot run on a trace, by label, each with the sentence that says why.
+    """Policies that a configuration's server cannot run on a trace, by label, with the reason.
 
     Examples
     --------
@@ -140,7 +149,8 @@ def idle_caches(config: Config, trace: Trace) -> list[str]:
         return []
     note = f"; {trace.metadata['note']}" if "note" in trace.metadata else ""
     return [
-        f"{policy.label}: prefix_caching finds nothing, as the requests of {trace.name} name no blocks that they share "
+        f"{policy.label}: prefix_caching finds nothing, as the requests of {trace.name} name no "
+        f"blocks that they share "
         f"(hash_ids){note}"
         for policy in config.policies
         if getattr(policy.config, "prefix_caching", False)

@@ -15,7 +15,7 @@ from busdoor.core.toml import Document
 
 
 def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:
-    """Put flags over a file's tables; tables that they replace are checked first, so that no mistake in one is lost.
+    """Put flags over a file's tables; replaced tables are checked first for mistakes.
 
     Raises
     ------
@@ -54,7 +54,9 @@ def merge(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     """
     merged = dict(table)
     if "seed" in overrides and isinstance(merged.get("workload"), Mapping):
-        merged["workload"] = {key: value for key, value in merged["workload"].items() if key != "seed"}
+        merged["workload"] = {
+            key: value for key, value in merged["workload"].items() if key != "seed"
+        }
     for key, value in overrides.items():
         old = merged.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):

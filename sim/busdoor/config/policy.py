@@ -55,7 +55,9 @@ class PolicyTable:
         rest = dict(table)
         name, label = rest.pop("name", None), rest.pop("label", None)
         if not isinstance(name, str):
-            raise ValueError(f'[policy] name = {name!r}: it has to name a policy, as in name = "vllm"')
+            raise ValueError(
+                f'[policy] name = {name!r}: it has to name a policy, as in name = "vllm"'
+            )
         if ":" in name:  # a user's own: it checks its own fields when it is built
             return cls._made(name, label, policy_config(name, **rest))
         known = {entry.name for entry in fields(_config(name, {}))}
@@ -69,27 +71,43 @@ class PolicyTable:
         return cls._made(name, label, config, frozenset(chosen.keys() - (measured or {}).keys()))
 
     @classmethod
-    def _made(cls, name: str, label: Any, config: Any, chosen: frozenset[str] = frozenset()) -> PolicyTable:
+    def _made(
+        cls, name: str, label: Any, config: Any, chosen: frozenset[str] = frozenset()
+    ) -> PolicyTable:
         shown = name if label is None else label
-        return checked(cls, {"name": name, "label": shown, "config": config, "chosen": chosen}, "[policy]")
+        return checked(
+            cls, {"name": name, "label": shown, "config": config, "chosen": chosen}, "[policy]"
+        )
 
     @property
     def field_names(self) -> frozenset[str]:
         """Names of the policy's fields."""
         return frozenset({"name"}.union(entry.name for entry in fields(self.config)))
 
-    def on(self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]) -> PolicyTable:
+    def on(
+        self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]
+    ) -> PolicyTable:
         """Return the policy on another server, with those of the changes that it has fields for.
 
         Limits that are not set are those that were measured with, else chosen by the GPU.
         """
-        limits = {key: value for key, value in {**_limits(card), **measured}.items() if key in self.chosen}
-        own = {key: value for key, value in changes.items() if ":" in self.name or key in self.field_names}
+        limits = {
+            key: value for key, value in {**_limits(card), **measured}.items() if key in self.chosen
+        }
+        own = {
+            key: value
+            for key, value in changes.items()
+            if ":" in self.name or key in self.field_names
+        }
         table = {**self.to_dict(), **limits, **own}
-        return replace(PolicyTable.from_table(table, card), label=self.label) if limits or own else self
+        return (
+            replace(PolicyTable.from_table(table, card), label=self.label)
+            if limits or own
+            else self
+        )
 
     def capped(self, max_output_tokens: int) -> PolicyTable:
-        """Return the policy with this cap on answers whose clients gave none, if it knows caps and has none itself."""
+        """Return the policy with this cap on uncapped answers, if it knows caps and has none."""
         if getattr(self.config, "max_output_tokens", max_output_tokens) is not None:
             return self
         return self.with_fields(self.label, max_output_tokens=max_output_tokens)
@@ -105,13 +123,17 @@ class PolicyTable:
         return replace(self, label=label, config=replace(self.config, **changes), chosen=chosen)
 
     def to_dict(self, chosen: bool = True) -> dict[str, Any]:
-        """Return the table as TOML or JSON would hold it; on request without the limits that the GPU chose."""
+        """Return the table as TOML or JSON has it; on request without limits the GPU chose."""
         left_out = frozenset() if chosen else self.chosen
         names = [entry.name for entry in fields(self.config) if entry.name not in left_out]
         own = {name: getattr(self.config, name) for name in names}
         own = own["fields"] if ":" in self.name else own
         label = {} if self.label == self.name else {"label": self.label}
-        return {"name": self.name, **label, **{key: value for key, value in own.items() if value is not None}}
+        return {
+            "name": self.name,
+            **label,
+            **{key: value for key, value in own.items() if value is not None},
+        }
 
 
 def _limits(card: GPUTable) -> dict[str, int]:
@@ -128,11 +150,13 @@ def _config(name: str, table: Mapping[str, Any]) -> Any:
         return policy_config(name, **table)
     except ValueError as error:
         said = str(error)
-        raise ValueError(said if said.startswith("[policy]") else f"[policy] name: {said}") from error
+        raise ValueError(
+            said if said.startswith("[policy]") else f"[policy] name: {said}"
+        ) from error
 
 
 def parse_policy(text: str, what: str = "--policy") -> dict[str, Any]:
-    """Read a policy as a flag gives it: its name, and fields after commas; `what` is how messages call it.
+    """Read a policy from a flag: its name, fields after commas; messages call it `what`.
 
     Examples
     --------
@@ -157,28 +181,36 @@ def policy_tables(policies: object) -> list[Any]:
     """
     given = [policies] if isinstance(policies, str | Mapping) else policies
     if not isinstance(given, Sequence):
-        raise ValueError(f"policies is {policies!r}; it has to be names or tables, as in ['static', 'vllm']")
-    return [parse_policy(policy, "policy") if isinstance(policy, str) else policy for policy in given]
+        raise ValueError(
+            f"policies is {policies!r}; it has to be names or tables, as in ['static', 'vllm']"
+        )
+    return [
+        parse_policy(policy, "policy") if isinstance(policy, str) else policy for policy in given
+    ]
 
 
 def parse_policies(
     document: Document, card: GPUTable, measured: Mapping[str, int] | None = None
 ) -> tuple[PolicyTable, ...]:
-    """Build the policies of a document, each with a label of its own; the default ones if it names none."""
+    """Build a document's policies, each with its own label; the defaults if it names none."""
     given = document.data.get("policy", list(DEFAULT_POLICIES))
     policies = []
     for index, table in enumerate(given if isinstance(given, list) else [given]):
         with document.blame("policy", index):
             named = {"name": table} if isinstance(table, str) else table
             if not isinstance(named, Mapping):
-                raise ValueError(f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]")
+                raise ValueError(
+                    f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]"
+                )
             policies.append(PolicyTable.from_table(named, card, measured))
     if not policies:
         raise ValueError("policy = []: name at least one")
     return label_policies(policies)
 
 
-def default_lookahead(policies: Sequence[PolicyTable], host: Engine | None, measured: int | None) -> int:
+def default_lookahead(
+    policies: Sequence[PolicyTable], host: Engine | None, measured: int | None
+) -> int:
     """Return the lookahead of a configuration that gives none.
 
     Parameters
@@ -202,15 +234,20 @@ def default_lookahead(policies: Sequence[PolicyTable], host: Engine | None, meas
 
 
 def label_policies(policies: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
-    """Return policies with labels of their own: by the first field in which they differ, else by number."""
+    """Return policies with own labels: by the first field that differs, else by number."""
     counts = Counter(policy.label for policy in policies)
     labelled = tuple(
-        replace(policy, label=_apart(policy, index, policies)) if counts[policy.label] > 1 else policy
+        replace(policy, label=_apart(policy, index, policies))
+        if counts[policy.label] > 1
+        else policy
         for index, policy in enumerate(policies)
     )
     label, count = Counter(policy.label for policy in labelled).most_common(1)[0]
     if count > 1:
-        raise ValueError(f"[policy] label = {label!r}: {count} policies would have it; give each a label of its own")
+        raise ValueError(
+            f"[policy] label = {label!r}: {count} policies would have it; give each a label of "
+            f"its own"
+        )
     return labelled
 
 

@@ -1,4 +1,4 @@
-"""Traces made from recorded ones: at another rate, with rows drawn again, or all requests at once."""
+"""Traces from recorded ones: at another rate, rows drawn again, or all at once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from numpy.typing import NDArray
 
 from busdoor_workloads import Trace, stream
 
-# A saturated run of fewer requests would be mostly filling and draining: the largest batches hold several hundred.
+# A saturated run of fewer requests would be mostly filling and draining: the largest batches hold
+# several hundred.
 FULL_REQUESTS = 4000
 
 
 def resampled(trace: Trace, seed: int, replication: int) -> Trace:
-    """Draw a replication of a recorded trace: same arrivals, rows drawn with replacement; number 0 is the trace itself.
+    """Draw a replication of a trace: same arrivals, rows with replacement; number 0 is itself.
 
     Raises
     ------
     ValueError
-        If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one by one.
+        If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one
+        by one.
     """
     if replication == 0:
         return trace
     if not is_replicable(trace):
         raise ValueError(
-            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can be run only once; "
+            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can "
+            f"be run only once; "
             "use replications = 1"
         )
     rows = stream(seed, f"resample {replication}").integers(len(trace), size=len(trace))
@@ -39,7 +42,7 @@ def is_replicable(trace: Trace) -> bool:
 
 
 def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
-    """All requests at once, repeated until there are enough to keep any server full; no think times or timeouts.
+    """All requests at once, repeated to keep any server full; no think times or timeouts.
 
     In a closed loop, "at once" is as many as there are users.
 
@@ -57,12 +60,14 @@ def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
 
 def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64]) -> Trace:
     """Return rows in any order, with other arrival times."""
-    at_once = trace.with_arrivals(np.zeros(len(trace)))  # rows out of order may not have times out of order
+    at_once = trace.with_arrivals(
+        np.zeros(len(trace))
+    )  # rows out of order may not have times out of order
     return at_once.select(rows).with_arrivals(arrival_s)
 
 
 def at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
-    """Return a trace at another rate: its arrivals stretched, or drawn as Poisson if all arrive at once.
+    """Return a trace at another rate: arrivals stretched, or Poisson if all arrive at once.
 
     Examples
     --------
@@ -74,4 +79,6 @@ def at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
         return trace.with_arrivals(np.zeros(len(trace)))
     if np.isfinite(trace.request_rate):
         return trace.at_rate(request_rate)
-    return trace.with_arrivals(np.cumsum(stream(seed, "arrivals").exponential(1 / request_rate, len(trace))))
+    return trace.with_arrivals(
+        np.cumsum(stream(seed, "arrivals").exponential(1 / request_rate, len(trace)))
+    )

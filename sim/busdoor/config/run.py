@@ -1,4 +1,4 @@
-"""From a configuration to a run: memory, scheduler and step time put together, and recorded in the result."""
+"""From configuration to run: memory, scheduler, step time put together and recorded."""
 
 from __future__ import annotations
 
@@ -71,13 +71,17 @@ def run(
         "progress": progress,
     }
     if config.cluster is None:
-        return simulate(trace, policy.build(limits.kv, trace), config.step_time, meta=noted, **settings)
+        return simulate(
+            trace, policy.build(limits.kv, trace), config.step_time, meta=noted, **settings
+        )
     pools = [replicas(config, pool, policy, trace, limits) for pool in range(len(config.pools))]
     seed = replication_seed(config.seed, noted.get("replication", 0))
     return _run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
 
 
-def replicas(config: Config, pool: int, policy: PolicyTable, trace: Trace, limits: Limits) -> list[Replica]:
+def replicas(
+    config: Config, pool: int, policy: PolicyTable, trace: Trace, limits: Limits
+) -> list[Replica]:
     """Make the servers of one pool of a configuration, each with a fresh scheduler.
 
     Examples
@@ -97,13 +101,20 @@ def replicas(config: Config, pool: int, policy: PolicyTable, trace: Trace, limit
     ]
 
 
-def _run_cluster(cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any) -> Result:
+def _run_cluster(
+    cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any
+) -> Result:
     """Run a trace through the fresh servers of each pool, as the table [cluster] connects them."""
     if not cluster.disaggregated:
         return simulate_cluster(trace, list(chain(*pools)), cluster.router, **settings)
     assert cluster.link_bytes_per_s is not None  # the table was checked
     prefill, decode = (
-        [replica for table, pool in zip(cluster.pools, pools, strict=True) if table.role == role for replica in pool]
+        [
+            replica
+            for table, pool in zip(cluster.pools, pools, strict=True)
+            if table.role == role
+            for replica in pool
+        ]
         for role in ("prefill", "decode")
     )
     kv_bytes = cluster.kv_bytes_per_token
@@ -113,7 +124,9 @@ def _run_cluster(cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trac
         decode,
         cluster.link_bytes_per_s,
         link_latency_s=cluster.link_latency_s,
-        kv_bytes_per_token=cluster.pools[0].gpu.kv_bytes_per_token() if kv_bytes is None else kv_bytes,
+        kv_bytes_per_token=cluster.pools[0].gpu.kv_bytes_per_token()
+        if kv_bytes is None
+        else kv_bytes,
         prefill_router=cluster.router,
         decode_router=cluster.decode_router or cluster.router,
         **settings,

@@ -15,7 +15,9 @@ from busdoor.core.registry import checked
 from busdoor.core.units import reject_unknown
 from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
-Blame = Callable[[str], AbstractContextManager[None]]  # puts file and line of a table before what is wrong with it
+Blame = Callable[
+    [str], AbstractContextManager[None]
+]  # puts file and line of a table before what is wrong with it
 
 
 PREDICTED = frozenset({"roofline", "operators"})  # step times to which the engine adds its host's
@@ -30,7 +32,12 @@ class ServerTables(NamedTuple):
 
 
 def parse_server(
-    data: Mapping[str, Any], folder: Path, blame: Blame, *, host: Engine | None = None, runs: bool = True
+    data: Mapping[str, Any],
+    folder: Path,
+    blame: Blame,
+    *,
+    host: Engine | None = None,
+    runs: bool = True,
 ) -> ServerTables:
     """Build a server's tables.
 
@@ -45,8 +52,8 @@ def parse_server(
     host : Engine, optional
         The engine, as `parse_engine` reads it.
     runs : bool
-        Whether there is such a server, so that its model has to fit and a calibration brings its memory along; else the
-        tables are but defaults of others.
+        Whether there is such a server, so that its model has to fit and a calibration brings its
+        memory along; else the tables are but defaults of others.
 
     Raises
     ------
@@ -82,11 +89,15 @@ def parse_engine(data: Mapping[str, Any]) -> Engine | None:
     if "engine" in data:
         given = data["engine"]
         if isinstance(given, Mapping) and "name" not in given:
-            raise ValueError("[engine] has no name; give it one of the catalogue's, or a name of your own")
+            raise ValueError(
+                "[engine] has no name; give it one of the catalogue's, or a name of your own"
+            )
         return engine(given)
     cluster = data.get("cluster")
     pools = cluster.get("pool") if isinstance(cluster, Mapping) else None
-    servers = [pool for pool in pools if isinstance(pool, Mapping)] if isinstance(pools, list) else []
+    servers = (
+        [pool for pool in pools if isinstance(pool, Mapping)] if isinstance(pools, list) else []
+    )
     tables = [server if "step_time" in server else data for server in servers] or [data]
     names = {step_time_fields(table_of(table, "step_time"))[0] for table in tables}
     return engine(DEFAULT_ENGINE) if PREDICTED & names else None
@@ -111,7 +122,9 @@ def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -
     share = host.gpu_memory_utilization
     if share is not None and "gpu_memory_utilization" not in given:
         taken = card.model.weight_bytes(card.weight_dtype) / card.tp / card.name.memory_bytes
-        free = host.memory_share_of == "free" and taken < 1  # a model that does not fit is refused later
+        free = (
+            host.memory_share_of == "free" and taken < 1
+        )  # a model that does not fit is refused later
         changes["gpu_memory_utilization"] = taken + share * (1 - taken) if free else share
     if host.fp8_kv_dtype is not None and card.weight_dtype == "fp8" and card.kv_dtype is None:
         changes["kv_dtype"] = host.fp8_kv_dtype
@@ -119,7 +132,7 @@ def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -
 
 
 def _with_path(gpu: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a table [gpu] whose model, where it is a file beside the configuration, is found from anywhere."""
+    """Return [gpu] with its model, if a file beside the configuration, found from anywhere."""
     path = config_path(gpu.get("model"), folder)
     return gpu if path is None else {**gpu, "model": path}
 
@@ -145,22 +158,28 @@ def _strict(cls: type[Any], table: Mapping[str, Any], where: str) -> Any:
     return checked(cls, table, where)
 
 
-def _step_time(table: Mapping[str, Any], card: GPUTable, host: Engine | None, folder: Path) -> StepTime:
+def _step_time(
+    table: Mapping[str, Any], card: GPUTable, host: Engine | None, folder: Path
+) -> StepTime:
     name, fields = step_time_fields(table)
-    if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():  # else the name of a calibration
+    if (
+        isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file()
+    ):  # else the name of a calibration
         fields["path"] = str(folder / fields["path"])
     if isinstance(fields.get("profile"), str) and (folder / fields["profile"]).is_dir():
         fields["profile"] = str(folder / fields["profile"])
     if name not in PREDICTED:
         return make_step_time(name, **fields)
     if "engine" in fields:
-        raise ValueError(f"[step_time] engine = {fields['engine']!r}: it belongs into [engine] name")
+        raise ValueError(
+            f"[step_time] engine = {fields['engine']!r}: it belongs into [engine] name"
+        )
     shared = {} if host is None else {"engine": host}
     return make_step_time(name, **{**card.roofline(), **shared, **fields})
 
 
 def step_time_fields(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the model that a table [step_time] names, and its fields; ValueError for one that it does not have."""
+    """Return the model that a [step_time] names, and its fields; else raise ValueError."""
     fields = dict(table)
     name = fields.pop("name", "calibrated" if "path" in fields else "roofline")
     if not isinstance(name, str):

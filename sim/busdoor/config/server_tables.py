@@ -26,8 +26,8 @@ class KVTable:
     num_blocks : int, optional
         Blocks; by default what the GPU holds beside the model.
     max_model_len : int, optional
-        Longest request, prompt and answer together; by default the smallest power of two that holds the workload's
-        longest, within what the model can.
+        Longest request, prompt and answer together; by default the smallest power of two that holds
+        the workload's longest, within what the model can.
     """
 
     block_size: PositiveInt = 16
@@ -55,7 +55,9 @@ class GPUTable:
         have its price in its table instead.
     """
 
-    name: Annotated[GPU, BeforeValidator(find_gpu)] = Field(default_factory=lambda: find_gpu("h100"))
+    name: Annotated[GPU, BeforeValidator(find_gpu)] = Field(
+        default_factory=lambda: find_gpu("h100")
+    )
     model: Annotated[ModelShape, BeforeValidator(find_model)] = Field(
         default_factory=lambda: find_model("llama-3.1-8b")
     )
@@ -93,7 +95,12 @@ class GPUTable:
 
     def roofline(self) -> dict[str, Any]:
         """Fields of the roofline step time on this GPU."""
-        fields = {"gpu": self.name, "model": self.model, "tp": self.tp, "weight_dtype": self.weight_dtype}
+        fields = {
+            "gpu": self.name,
+            "model": self.model,
+            "tp": self.tp,
+            "weight_dtype": self.weight_dtype,
+        }
         return fields if self.kv_dtype is None else fields | {"kv_dtype": self.kv_dtype}
 
     @property
@@ -110,13 +117,25 @@ class GPUTable:
         131072.0
         """
         weights = self.weight_dtype or self.model.weight_dtype
-        return float(self.model.kv_bytes_per_token(self.kv_dtype or self.model.kv_dtype_with(weights)))
+        return float(
+            self.model.kv_bytes_per_token(self.kv_dtype or self.model.kv_dtype_with(weights))
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the table as TOML or JSON would hold it; what is not of the catalogue is spelt out."""
-        said = {key: value for key in self.__dataclass_fields__ if (value := getattr(self, key)) is not None}
-        said["name"] = self.name.name if self.name in map(find_gpu, gpu_names()) else self.name.to_table()
-        said["model"] = self.model.name if self.model in map(find_model, model_names()) else self.model.to_table()
+        """Return the table as TOML or JSON has it; what is not in the catalogue is spelt out."""
+        said = {
+            key: value
+            for key in self.__dataclass_fields__
+            if (value := getattr(self, key)) is not None
+        }
+        said["name"] = (
+            self.name.name if self.name in map(find_gpu, gpu_names()) else self.name.to_table()
+        )
+        said["model"] = (
+            self.model.name
+            if self.model in map(find_model, model_names())
+            else self.model.to_table()
+        )
         return said
 
 
@@ -134,5 +153,5 @@ def engine_table(engine: Engine) -> dict[str, Any]:
 
 
 def without_engine(step_time: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table [step_time] without the engine, which a configuration has in a table of its own."""
+    """Return a table [step_time] without the engine, which a configuration keeps apart."""
     return {key: value for key, value in step_time.items() if key != "engine"}

@@ -23,7 +23,8 @@ def reject_unknown_tables(data: Mapping[str, Any]) -> None:
     """
     if "sweep" in data:
         raise ValueError(
-            "[sweep]: this file is a study of many configurations; run it with busdoor sweep, or take the table out"
+            "[sweep]: this file is a study of many configurations; run it with busdoor sweep, or "
+            "take the table out"
         )
     brackets = {name: f"[{name}]" if name in TABLES else name for name in (*TABLES, *PLAIN_KEYS)}
     for key, value in data.items():
@@ -32,7 +33,12 @@ def reject_unknown_tables(data: Mapping[str, Any]) -> None:
             try:
                 reject_unknown("", [key], brackets)
             except ValueError as error:
-                guess = str(error).partition("unknown; ")[2].removeprefix("did you mean ").removesuffix("?")
+                guess = (
+                    str(error)
+                    .partition("unknown; ")[2]
+                    .removeprefix("did you mean ")
+                    .removesuffix("?")
+                )
                 near = f"did you mean {brackets[guess]}?" if guess in brackets else guess
                 raise ValueError(f"{shown} unknown; {near}") from None
 

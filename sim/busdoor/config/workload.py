@@ -22,12 +22,34 @@ from busdoor_workloads.formats import read_trace
 
 DEFAULT_WORKLOAD = "azure-conv"
 
-# What `busdoor_workloads.formats.read_trace` takes beside what this table has under the same or another name.
+# What `busdoor_workloads.formats.read_trace` takes beside what this table has under the same or
+# another name.
 READ_OPTIONS = (
-    "format", "columns", "time_unit", "start_s", "duration_s", "max_total_tokens", "too_long", "skip_bad", "jitter",
-    "model", "normalize_duration", "block_size", "run", "max_bytes",
-)  # fmt: skip
-_OWN = ("name", "path", "num_requests", "request_rate", "time_scale", "timeout_s", "max_output_tokens", "seed")
+    "format",
+    "columns",
+    "time_unit",
+    "start_s",
+    "duration_s",
+    "max_total_tokens",
+    "too_long",
+    "skip_bad",
+    "jitter",
+    "model",
+    "normalize_duration",
+    "block_size",
+    "run",
+    "max_bytes",
+)
+_OWN = (
+    "name",
+    "path",
+    "num_requests",
+    "request_rate",
+    "time_scale",
+    "timeout_s",
+    "max_output_tokens",
+    "seed",
+)
 _RATES = {"request_rate": "time_scale", "time_scale": "request_rate"}  # each in place of the other
 
 
@@ -44,8 +66,8 @@ class WorkloadTable:
     num_requests : int, optional
         How many; by default as many as the profile, the preset or the file has.
     request_rate : float, optional
-        Requests per second; infinity for all at once. A file's arrivals are stretched; where it has none, they are
-        drawn as Poisson.
+        Requests per second; infinity for all at once. A file's arrivals are stretched; where it has
+        none, they are drawn as Poisson.
     time_scale : float, optional
         Instead: stretches time by this factor.
     timeout_s : float or str, optional
@@ -55,7 +77,8 @@ class WorkloadTable:
     seed : int, optional
         Of the draws; the configuration's by default.
     laws : dict
-        The other keys: laws as in `busdoor_workloads.Workload`, or for a file options of `read_trace`.
+        The other keys: laws as in `busdoor_workloads.Workload`, or for a file options of
+        `read_trace`.
 
     Examples
     --------
@@ -78,7 +101,9 @@ class WorkloadTable:
     laws: Annotated[dict[str, Any], Field(default_factory=dict)]
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], folder: str | Path = ".", *, exists: bool = True) -> WorkloadTable:
+    def from_table(
+        cls, table: Mapping[str, Any], folder: str | Path = ".", *, exists: bool = True
+    ) -> WorkloadTable:
         """Build it from a TOML table.
 
         Parameters
@@ -93,8 +118,12 @@ class WorkloadTable:
         own = {key: value for key, value in table.items() if key in _OWN}
         laws = {key: value for key, value in table.items() if key not in _OWN}
         if of_files := [key for key in laws if key in READ_OPTIONS and "path" not in own]:
-            raise ValueError(f"[workload] {of_files[0]}: only for a trace file (path), not for a profile or laws")
-        reject_unknown("[workload]", laws, (*_OWN, *(READ_OPTIONS if "path" in own else _law_names())))
+            raise ValueError(
+                f"[workload] {of_files[0]}: only for a trace file (path), not for a profile or laws"
+            )
+        reject_unknown(
+            "[workload]", laws, (*_OWN, *(READ_OPTIONS if "path" in own else _law_names()))
+        )
         if isinstance(own.get("path"), str):
             own["path"] = str(Path(folder) / Path(own["path"]).expanduser())
         made = checked(cls, {**own, "laws": laws}, "[workload]")
@@ -104,7 +133,9 @@ class WorkloadTable:
     def check(self, exists: bool = True) -> None:
         """Raise ValueError if keys contradict each other, or name what does not exist."""
         if self.request_rate is not None and self.time_scale is not None:
-            raise ValueError("[workload] request_rate and time_scale both set the rate; give one of them")
+            raise ValueError(
+                "[workload] request_rate and time_scale both set the rate; give one of them"
+            )
         if self.path is None:
             _ = self.workload
         elif exists and not Path(self.path).exists():
@@ -113,11 +144,22 @@ class WorkloadTable:
     @cached_property
     def workload(self) -> Workload:
         """The laws (not for a file)."""
-        named = {"name": self.name or "workload"} if self._is_label else {"base": self.name or DEFAULT_WORKLOAD}
+        named = (
+            {"name": self.name or "workload"}
+            if self._is_label
+            else {"base": self.name or DEFAULT_WORKLOAD}
+        )
         table: dict[str, Any] = {**named, **self.laws}
-        table |= {key: value for key in ("timeout_s", "max_output_tokens") if (value := getattr(self, key)) is not None}
+        table |= {
+            key: value
+            for key in ("timeout_s", "max_output_tokens")
+            if (value := getattr(self, key)) is not None
+        }
         if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
-            raise ValueError(f"[workload] name: {unknown('a profile or preset', table['base'], workload_names())}")
+            raise ValueError(
+                f"[workload] name: "
+                f"{unknown('a profile or preset', table['base'], workload_names())}"
+            )
         try:
             return workload_from_table(table)
         except ValueError as error:
@@ -126,12 +168,21 @@ class WorkloadTable:
     @property
     def _is_label(self) -> bool:
         """Whether the laws are complete without a profile."""
-        return "base" in self.laws or "lengths" in self.laws or {"input_tokens", "output_tokens"} <= set(self.laws)
+        return (
+            "base" in self.laws
+            or "lengths" in self.laws
+            or {"input_tokens", "output_tokens"} <= set(self.laws)
+        )
 
     @cached_property
     def _file(self) -> Trace:
         assert self.path is not None
-        options = {"time_scale": self.time_scale or 1.0, "name": self.name, "seed": self.seed or 0, **self.laws}
+        options = {
+            "time_scale": self.time_scale or 1.0,
+            "name": self.name,
+            "seed": self.seed or 0,
+            **self.laws,
+        }
         return self.apply(read_trace(self.path, max_requests=self.num_requests, **options))
 
     @property
@@ -149,7 +200,9 @@ class WorkloadTable:
             trace = replace(trace, timeout_s=np.full(len(trace), self.timeout_s))
         if self.max_output_tokens is not None:
             cap = np.full(len(trace), self.max_output_tokens)
-            trace = replace(trace, output_tokens=np.minimum(trace.output_tokens, cap), max_output_tokens=cap)
+            trace = replace(
+                trace, output_tokens=np.minimum(trace.output_tokens, cap), max_output_tokens=cap
+            )
         return trace
 
     def trace(self, seed: int = 0, replication: int = 0) -> Trace:
@@ -160,14 +213,17 @@ class WorkloadTable:
         seed : int
             Unless the table has its own.
         replication : int
-            0 is the run itself. Of a file, which is one draw of its traffic, further replications keep the arrivals and
-            draw the other columns anew from the file's rows, with replacement.
+            0 is the run itself. Of a file, which is one draw of its traffic, further replications
+            keep the arrivals and draw the other columns anew from the file's rows, with
+            replacement.
         """
         own = seed if self.seed is None else self.seed
         if self.path is not None:
             return resampled(self._file, own, replication)
         trace = self.workload.generate(
-            replication_seed(own, replication), num_requests=self.num_requests, request_rate=self.request_rate
+            replication_seed(own, replication),
+            num_requests=self.num_requests,
+            request_rate=self.request_rate,
         )
         return trace if self.time_scale is None else trace.scale_time(self.time_scale)
 
@@ -180,8 +236,8 @@ class WorkloadTable:
 def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stays of a table over which changes are put.
 
-    Where another profile or file takes its place, that is what goes with any workload; and of the two keys that set
-    the rate, only one can stay.
+    Where another profile or file takes its place, that is what goes with any workload; and of the
+    two keys that set the rate, only one can stay.
 
     Examples
     --------

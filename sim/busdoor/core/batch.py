@@ -1,4 +1,4 @@
-"""What one iteration runs: the changes since the last one, and the sums that a step-time model reads."""
+"""What one iteration runs: the changes since the last, and the sums a step time reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from busdoor.core.request import Request
 
 
 class Chunk(NamedTuple):
-    """A piece of prefill: `num_tokens` of a request after `context_tokens` that are already in the KV cache."""
+    """Prefill: `num_tokens` of a request after `context_tokens` already in the KV cache."""
 
     request: Request
     num_tokens: int
@@ -18,7 +18,9 @@ class Chunk(NamedTuple):
     def completes(self) -> bool:
         """Whether the prefill ends here, so that the iteration yields a token for the request."""
         request = self.request
-        return self.context_tokens + self.num_tokens == request.input_tokens + request.generated_tokens
+        return (
+            self.context_tokens + self.num_tokens == request.input_tokens + request.generated_tokens
+        )
 
 
 class Batch:
@@ -31,7 +33,8 @@ class Batch:
     admitted, preempted : list of Request
         Requests that entered, and that were preempted, when this batch was decided.
     released : list of Request, optional
-        Requests whose slots became free when it completed, where these are not just the finished (static batches).
+        Requests whose slots became free when it completed, where these are not just the finished
+        (static batches).
     grown_blocks : int
         KV blocks begun in the repetitions after the first; known when it has completed.
     num_prefill_tokens : int
@@ -59,7 +62,8 @@ class Batch:
     chunks: list[Chunk]
     admitted: list[Request]
     preempted: list[Request]
-    # Defaults live in the class: a batch is made at every event, and most of its sums stay what they are here.
+    # Defaults live in the class: a batch is made at every event, and most of its sums stay what
+    # they are here.
     released: list[Request] | None = None
     grown_blocks: int = 0
     num_prefill_tokens: int = 0
@@ -101,5 +105,5 @@ class Batch:
 
     @property
     def decode_attention(self) -> int:
-        """Query-key pairs of the decodes at the first repetition: each reads its context and itself."""
+        """Query-key pairs of decodes, first repetition: each reads its context and itself."""
         return self.decode_context_tokens + self.num_decode_rows

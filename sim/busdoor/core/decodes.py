@@ -1,9 +1,9 @@
-"""The decoding requests as running sums: an iteration costs what changed in it, not the size of the batch.
+"""Decoding requests as running sums: an iteration costs what changed, not the batch size.
 
-All of them advance by one token per iteration, so a single clock says where each one is: a request that joined at clock
-j with c tokens in the cache has c + (clock - j) of them now, and ends at a clock that is known when it joins. Which of
-them need a new KV block is as regular: those whose context is a multiple of the block size, that is, one of
-`block_size` phases at each tick.
+All of them advance by one token per iteration, so a single clock says where each one is: a request
+that joined at clock j with c tokens in the cache has c + (clock - j) of them now, and ends at a
+clock that is known when it joins. Which of them need a new KV block is as regular: those whose
+context is a multiple of the block size, that is, one of `block_size` phases at each tick.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Decodes:
     def join(self, request: Request) -> None:
         """Add a request whose `computed_tokens` and `generated_tokens` are right at this clock."""
         request.decode_clock = self.clock
-        request.finish_clock = finish = self.clock + request.output_tokens - request.generated_tokens
+        request.finish_clock = finish = (
+            self.clock + request.output_tokens - request.generated_tokens
+        )
         self.phases[(request.computed_tokens - self.clock) % self.block_size][request] = None
         self.count += 1
         self.context_tokens += request.computed_tokens
@@ -89,7 +91,7 @@ class Decodes:
         return ending[0][0] - self.clock if ending else inf
 
     def pop_finished(self) -> list[Request]:
-        """Remove and return the requests that have just made their last token, in order of admission."""
+        """Remove and return requests that just made their last token, in order of admission."""
         finished: list[Request] = []
         ending, clock = self._ending, self.clock
         while ending and ending[0][0] <= clock:
@@ -119,7 +121,7 @@ class Decodes:
         return blocks
 
     def affordable(self, num_blocks: int, ahead: int = 0) -> float:
-        """How many iterations, from the one that is `ahead` of the next, `num_blocks` blocks suffice for."""
+        """How many iterations `num_blocks` blocks suffice for, from `ahead` of the next on."""
         if not self.count:
             return inf
         cycles, left = divmod(num_blocks, self.count)

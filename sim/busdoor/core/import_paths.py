@@ -14,11 +14,13 @@ from busdoor.core.names import unknown
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-_as_data: ContextVar[bool] = ContextVar("as_data", default=False)  # whether import paths stand for themselves
+_as_data: ContextVar[bool] = ContextVar(
+    "as_data", default=False
+)  # whether import paths stand for themselves
 
 
 def import_class(path: str, kind: type[Any], what: str) -> Any:
-    """Import the class that "package.module:Name" names. This runs the module's code: see docs/security.md.
+    """Import the class "package.module:Name"; this runs the module's code: docs/security.md.
 
     Parameters
     ----------
@@ -32,7 +34,8 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
     Raises
     ------
     ValueError
-        If there is no such module or name, or it is no class of that kind; nothing that it names has been called.
+        If there is no such module or name, or it is no class of that kind; nothing that it names
+        has been called.
 
     Examples
     --------
@@ -55,7 +58,7 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
 
 @contextmanager
 def as_data() -> Iterator[None]:
-    """Import nothing meanwhile: what a saved folder names is shown by its name, and is never called.
+    """Import nothing meanwhile: a name in a saved folder is shown, and is never called.
 
     Examples
     --------
@@ -79,7 +82,10 @@ def _stand_in(path: str, kind: type[Any]) -> type[Any]:
             refuse()
 
     def refuse(*parts: Any, **fields: Any) -> Any:
-        raise ValueError(f"{path!r} is named by a saved folder, from which nothing is imported; name it with --policy")
+        raise ValueError(
+            f"{path!r} is named by a saved folder, from which nothing is imported; name it with "
+            f"--policy"
+        )
 
     def describe(self: Any) -> dict[str, Any]:
         return {"name": path, **self.fields}
@@ -98,5 +104,7 @@ def _import_object(path: str) -> Any:
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise ValueError(f"{path!r} cannot be imported: {kind}{error}") from error
     if not hasattr(module, attribute):
-        raise unknown(f"a name in {module_name}", attribute, [n for n in dir(module) if not n.startswith("_")])
+        raise unknown(
+            f"a name in {module_name}", attribute, [n for n in dir(module) if not n.startswith("_")]
+        )
     return getattr(module, attribute)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what is finished is kept, worker processes end at once, and the exit code says which it was."""
+"""SIGINT and SIGTERM: finished work is kept, workers end at once, the exit code tells."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _received: list[int] = []
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt for the first SIGINT or SIGTERM, and ignore the second while finished rows are written.
+    """Raise KeyboardInterrupt for the first SIGINT or SIGTERM; ignore the second meanwhile.
 
-    The third ends the process. A signal that the parent has set to be ignored (`nohup`, a shell's `&`) stays ignored.
-    Only the main thread can do this; in any other one nothing changes.
+    The third ends the process. A signal that the parent has set to be ignored (`nohup`, a shell's
+    `&`) stays ignored. Only the main thread can do this; in any other one nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -49,7 +49,7 @@ def _receive(number: int, frame: FrameType | None) -> None:
 
 
 def exit_code() -> int:
-    """Return the exit code of an interrupted command: 128 and the number of the first signal, as shells have it.
+    """Return an interrupted command's exit code: 128 plus the first signal, as in shells.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def exit_code() -> int:
 
 
 def ignore_sigint() -> None:
-    """Ignore SIGINT in a worker process: a terminal sends it to all, and the parent decides what ends."""
+    """Ignore SIGINT in a worker process: a terminal sends it to all; the parent decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""JSON as others can read it: what is not a number is null, whatever is written; and one sentence for what is wrong."""
+"""JSON that others can read: what is not a number is null; one sentence for a mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 35  # characters of a wrong value in a sentence
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: NaN and infinity as null, numpy's as Python's, anything unknown as its text.
+    """Return a value as JSON has it: NaN, infinity as null, numpy as Python, others as text.
 
     Examples
     --------
@@ -60,7 +60,9 @@ def read_json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {error.lineno}: no JSON ({error.msg}); it was changed or cut off") from error
+        raise ValueError(
+            f"{file}, line {error.lineno}: no JSON ({error.msg}); it was changed or cut off"
+        ) from error
     except RecursionError:
         raise ValueError(f"{file}: nested too deeply for what busdoor writes") from None
     except ValueError as error:  # bytes that are no text, or a number of thousands of digits

@@ -1,4 +1,4 @@
-"""Names and labels that users type: the nearest right one for a wrong one, and what a label may hold."""
+"""Names and labels users type: the nearest right one for a wrong one; what is allowed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def check_label(label: str) -> str:
     Raises
     ------
     ValueError
-        If it has control characters or more than `LONGEST_LABEL`, or begins as a formula of a spreadsheet does.
+        If it has control characters or more than `LONGEST_LABEL`, or begins as a formula of a
+        spreadsheet does.
 
     Examples
     --------
@@ -32,12 +33,18 @@ def check_label(label: str) -> str:
     """
     if not label.isprintable():
         raise ValueError(
-            f"{label[:LONGEST_LABEL]!r} has a character that cannot be shown; use letters, digits, signs and spaces"
+            f"{label[:LONGEST_LABEL]!r} has a character that cannot be shown; use letters, "
+            f"digits, signs and spaces"
         )
     if label.startswith(FORMULA_STARTS):
-        raise ValueError(f"{label[:20]!r} begins as a formula of a spreadsheet does; begin it with a letter or digit")
+        raise ValueError(
+            f"{label[:20]!r} begins as a formula of a spreadsheet does; begin it with a letter or "
+            f"digit"
+        )
     if len(label) > LONGEST_LABEL:
-        raise ValueError(f"{label[:20]!r}... has {len(label):,} characters; use at most {LONGEST_LABEL}")
+        raise ValueError(
+            f"{label[:20]!r}... has {len(label):,} characters; use at most {LONGEST_LABEL}"
+        )
     return label
 
 

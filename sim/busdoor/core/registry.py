@@ -1,4 +1,4 @@
-"""What a configuration names: registries of classes, and what pydantic finds wrong, in a sentence."""
+"""What a configuration names: registries, and what pydantic finds wrong, in a sentence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Registry(Mapping[str, T]):
         return len(self._known)
 
     def find(self, name: object) -> T:
-        """Return what a name stands for, or the class of an import path; ValueError where there is none."""
+        """Return what a name means, or the class of an import path; else raise ValueError."""
         if is_import_path(name):
             return import_class(str(name), self._kind, self._what)  # type: ignore[no-any-return]
         if not isinstance(name, str) or name not in self._known:
@@ -78,21 +78,26 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
     Raises
     ------
     ValueError
-        If a field is unknown, missing or out of range; the message names the first such field and its value.
+        If a field is unknown, missing or out of range; the message names the first such field and
+        its value.
     """
     try:
         made = build(**table)
     except ValueError as error:
-        found = error if isinstance(error, ValidationError) else error.__cause__  # of what is `in_one_sentence`
+        found = (
+            error if isinstance(error, ValidationError) else error.__cause__
+        )  # of what is `in_one_sentence`
         if not isinstance(found, ValidationError):
             raise
-        raise ValueError(_sentence(found, where, getattr(build, "__dataclass_fields__", {}))) from found
+        raise ValueError(
+            _sentence(found, where, getattr(build, "__dataclass_fields__", {}))
+        ) from found
     refuse_booleans(table, made, where)
     return made
 
 
 def in_one_sentence(cls: type[T]) -> type[T]:
-    """Make the constructor of a pydantic dataclass answer a mistake in one sentence, for callers from Python.
+    """Make a pydantic dataclass's constructor answer a mistake in one sentence, in Python.
 
     Examples
     --------
@@ -108,7 +113,9 @@ def in_one_sentence(cls: type[T]) -> type[T]:
         try:
             validate(self, *arguments, **fields)
         except ValidationError as error:
-            raise ValueError(_sentence(error, cls.__name__, getattr(cls, "__dataclass_fields__", {}))) from error
+            raise ValueError(
+                _sentence(error, cls.__name__, getattr(cls, "__dataclass_fields__", {}))
+            ) from error
 
     cls.__init__ = init  # type: ignore[method-assign]
     return cls

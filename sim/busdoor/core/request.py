@@ -15,9 +15,11 @@ class Request:
     arrival_s : float
         Seconds from the trace's start.
     input_tokens, output_tokens : int
-        Prompt length, and the tokens that will be generated (known to the executor, not to a policy's reservations).
+        Prompt length, and the tokens that will be generated (known to the executor, not to a
+        policy's reservations).
     max_output_tokens : int
-        The cap that the client asked for, which a reserving policy reserves; 0 where it asked for none.
+        The cap that the client asked for, which a reserving policy reserves; 0 where it asked for
+        none.
     priority : int
         Smaller is served first.
     hash_ids : tuple of int
@@ -28,17 +30,18 @@ class Request:
     Attributes
     ----------
     computed_tokens : int
-        Tokens whose keys and values are in the KV cache; of a decoding request, as of the last time it was touched
-        (a policy knows the exact number, see `busdoor.core.decodes.Decodes`).
+        Tokens whose keys and values are in the KV cache; of a decoding request, as of the last time
+        it was touched (a policy knows the exact number, see `busdoor.core.decodes.Decodes`).
     generated_tokens : int
         Tokens answered so far; likewise.
     first_scheduled_s, first_token_s, finish_s, released_s : float
-        When it first entered a batch, when its first and last token left the server, when its slot became free
-        (later than `finish_s` in a static batch). NaN until then.
+        When it first entered a batch, when its first and last token left the server, when its slot
+        became free (later than `finish_s` in a static batch). NaN until then.
     num_preemptions, cached_tokens : int
         Times it was preempted; prompt tokens found in the prefix cache at first admission.
     context_ids : tuple of int
-        Ids of the blocks of prompt and answer together, where the session's next prompt repeats both; else empty.
+        Ids of the blocks of prompt and answer together, where the session's next prompt repeats
+        both; else empty.
     status : str
         waiting, running, finished, abandoned, or "refused: <reason>".
     replica : int
@@ -114,7 +117,7 @@ class Request:
 
     @property
     def known_tokens(self) -> int:
-        """Prompt plus what was generated: what a prefill has to compute (again after a preemption)."""
+        """Prompt plus output so far: what a prefill computes (again after a preemption)."""
         return self.input_tokens + self.generated_tokens
 
     @property
@@ -123,4 +126,7 @@ class Request:
         return self.input_tokens + self.output_tokens - 1
 
     def __repr__(self) -> str:
-        return f"Request({self.request_id}, {self.input_tokens} in, {self.output_tokens} out, {self.status})"
+        return (
+            f"Request({self.request_id}, {self.input_tokens} in, {self.output_tokens} out, "
+            f"{self.status})"
+        )

@@ -1,4 +1,4 @@
-"""What is read back from a folder: tables with their columns, JSON with its keys, or a sentence of what is wrong."""
+"""What is read back from a folder: tables, JSON, or a sentence of what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from busdoor_workloads.reading.table import EXACT_FLOATS
 from busdoor_workloads.text import neutral_cell, plain_cell
 
 REPAIR = "the folder was changed or cut off; run the command that wrote it again"
-Keys = Mapping[str, type]  # by key, "?" after one that may be missing or null; float takes any number, and null
+Keys = Mapping[
+    str, type
+]  # by key, "?" after one that may be missing or null; float takes any number, and null
 _WORDS = {
     str: "a text",
     int: "a whole number",
@@ -62,7 +64,9 @@ def write_csv(table: pd.DataFrame, file: Path, index: bool = True) -> None:
 
 def read_csv(file: Path, **options: Any) -> pd.DataFrame:
     """Read a table exactly, as `write_csv` was given it; ValueError if it is none."""
-    return _with_texts(_read(file, lambda: pd.read_csv(file, **EXACT_FLOATS, **options)), plain_cell)
+    return _with_texts(
+        _read(file, lambda: pd.read_csv(file, **EXACT_FLOATS, **options)), plain_cell
+    )
 
 
 def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
@@ -77,10 +81,16 @@ def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.D
     '@a,'=1+1,-1.0
     """
     texts = [column for column in table if not is_numeric_dtype(table[column])]
-    changed = table.assign(**{str(column): table[column].map(change, na_action="ignore") for column in texts})
+    changed = table.assign(
+        **{str(column): table[column].map(change, na_action="ignore") for column in texts}
+    )
     if not is_numeric_dtype(table.index):
         rows, names = table.index.to_frame(index=False).map(change), table.index.names
-        changed.index = pd.MultiIndex.from_frame(rows) if len(names) > 1 else pd.Index(rows.iloc[:, 0], name=names[0])
+        changed.index = (
+            pd.MultiIndex.from_frame(rows)
+            if len(names) > 1
+            else pd.Index(rows.iloc[:, 0], name=names[0])
+        )
     return changed
 
 
@@ -94,11 +104,15 @@ def read_table(stem: Path) -> pd.DataFrame:
     """
     parquet, csv = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.csv")
     if parquet.exists() and csv.exists():
-        raise ValueError(f"{stem.parent} has both {parquet.name} and {csv.name}, of two studies; {REPAIR}")
+        raise ValueError(
+            f"{stem.parent} has both {parquet.name} and {csv.name}, of two studies; {REPAIR}"
+        )
     if csv.exists():
         return read_csv(csv)
     if not parquet.exists():
-        raise ValueError(f"{stem.parent} holds no table {stem.name!r}; the result is incomplete: {REPAIR}")
+        raise ValueError(
+            f"{stem.parent} holds no table {stem.name!r}; the result is incomplete: {REPAIR}"
+        )
     if not find_spec("pyarrow"):
         raise ValueError(f"reading {parquet} needs pyarrow: pip install pyarrow")
     return _read(parquet, lambda: pd.read_parquet(parquet))
@@ -155,12 +169,14 @@ def _wrong_row(values: pd.Series[Any], is_text: bool) -> int | None:
 def check_rows(table: pd.DataFrame, file: Path | str, expected: Any, told_by: str) -> None:
     """Raise ValueError if a table has not as many rows as another file says."""
     if isinstance(expected, int) and len(table) != expected:
-        raise ValueError(f"{file} has {len(table):,} rows, but {told_by} says {expected:,}; {REPAIR}")
+        raise ValueError(
+            f"{file} has {len(table):,} rows, but {told_by} says {expected:,}; {REPAIR}"
+        )
 
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turn what fails on a folder's content, though every file of it could be read, into a sentence."""
+    """Turn what fails on a folder's content, though readable, into a sentence."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:

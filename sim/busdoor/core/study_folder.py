@@ -1,4 +1,4 @@
-"""One folder holds one study: checked before it runs, written whole beside its place, and then moved there."""
+"""One folder, one study: checked before it runs, written whole beside it, then moved."""
 
 from __future__ import annotations
 
@@ -67,13 +67,15 @@ class StudyFolder:
         self.part.mkdir()
 
     def publish(self) -> Path:
-        """Move what was written to its place, and return that; to a free one beside it if another run was faster."""
+        """Move what was written to its place, or beside it if another was faster; return that."""
         if self.out is None:
             return _first_free(self.part, Path(), f"busdoor-{self._command}-{{:03}}", 1)
         if self._overwrite:
             clear(self._target)
         try:
-            _fill(self.part, self._target) if _stays(self._target) else _move(self.part, self._target)
+            _fill(self.part, self._target) if _stays(self._target) else _move(
+                self.part, self._target
+            )
         except OSError:
             if not entries(self._target):
                 raise
@@ -82,7 +84,9 @@ class StudyFolder:
 
 
 @contextmanager
-def study_folder(out: str | Path | None, command: str = "study", overwrite: bool = False) -> Iterator[StudyFolder]:
+def study_folder(
+    out: str | Path | None, command: str = "study", overwrite: bool = False
+) -> Iterator[StudyFolder]:
     """Open the folder of a study; what has been neither published nor `kept` by the end is removed.
 
     Examples
@@ -108,7 +112,7 @@ def study_folder(out: str | Path | None, command: str = "study", overwrite: bool
 
 
 def check_free(folder: Path, overwrite: bool = False, mixed: bool = False) -> None:
-    """Raise ValueError if a folder is a file, or holds something that a study would be mixed with."""
+    """Raise ValueError if a folder is a file, or holds what a study would be mixed with."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, but a study is a folder; choose another name")
     found = entries(folder)
@@ -116,11 +120,13 @@ def check_free(folder: Path, overwrite: bool = False, mixed: bool = False) -> No
         return
     if not overwrite:
         raise ValueError(
-            f"{folder} holds {found[0]}; one folder holds one study: choose another one, or replace it with --overwrite"
+            f"{folder} holds {found[0]}; one folder holds one study: choose another one, or "
+            f"replace it with --overwrite"
         )
     if not any(name in MARKERS for name in found):
         raise ValueError(
-            f"{folder} holds {found[0]} and no study of busdoor, so that it is not replaced; choose another"
+            f"{folder} holds {found[0]} and no study of busdoor, so that it is not replaced; "
+            f"choose another"
         )
 
 
@@ -138,7 +144,7 @@ def clear(target: Path) -> None:
 
 
 def entries(folder: Path) -> list[str]:
-    """Return the names in a folder that are not hidden, markers first; none of a folder that is not there."""
+    """Return a folder's names that are not hidden, markers first; none if it is missing."""
     if not folder.is_dir():
         return []
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -146,8 +152,10 @@ def entries(folder: Path) -> list[str]:
 
 
 def _stays(folder: Path) -> bool:
-    """Whether a folder is filled, not replaced: we are in it, something is mounted there, or hidden files are in it."""
-    return folder.is_dir() and (folder == Path.cwd() or os.path.ismount(folder) or any(folder.glob(".*")))
+    """Whether a folder is filled, not replaced: it is ours, a mount, or has hidden files."""
+    return folder.is_dir() and (
+        folder == Path.cwd() or os.path.ismount(folder) or any(folder.glob(".*"))
+    )
 
 
 def _move(part: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Paths of a study: files beside its folder, folders that it fills step by step, and names of folders within."""
+"""A study's paths: files beside its folder, folders filled in steps, names within."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ _LONGEST_NAME = 60  # characters: 240 bytes of any alphabet, where file systems 
 
 
 def check_file(file: Path | None, flag: str, made: Path | None = None) -> None:
-    """Raise ValueError if a file could not be written; `made` is a folder that will be made by then."""
+    """Raise ValueError if a file could not be written; the folder `made` will exist then."""
     if file is None:
         return
     if file.is_dir():
         raise ValueError(f"{flag} {file} is a folder; name a file")
     there = next(path for path in (file, *file.parents) if path.exists())
     if there not in (file, file.parent) and file.parent != made:
-        raise ValueError(f"{flag} {file}: there is no folder {file.parent}; make it first, or choose another")
+        raise ValueError(
+            f"{flag} {file}: there is no folder {file.parent}; make it first, or choose another"
+        )
     if there != file and not there.is_dir():
         raise ValueError(f"{flag} {file}: {there} is a file, not a folder; choose another")
     if not os.access(there, os.W_OK):
-        raise ValueError(f"{flag} {file} cannot be written, as {there} is read-only; choose another")
+        raise ValueError(
+            f"{flag} {file} cannot be written, as {there} is read-only; choose another"
+        )
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
@@ -53,9 +57,13 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def resumed_folder(out: Path | None, command: str, marker: str, overwrite: bool = False) -> Path:
-    """Return the folder of a study that is written step by step and goes on where it was: free, or with its marker."""
+    """Return the folder of a study written in steps and resumed: free, or with its marker."""
     if out is None:
-        return next(folder for number in count(1) if (folder := _made(Path(f"busdoor-{command}-{number:03}"))))
+        return next(
+            folder
+            for number in count(1)
+            if (folder := _made(Path(f"busdoor-{command}-{number:03}")))
+        )
     if overwrite:
         check_free(out, overwrite)
         clear(out)
@@ -75,7 +83,7 @@ def _made(folder: Path) -> Path | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder to this process, where the system can; one that is still empty at the end is removed.
+    """Keep a folder to this process where possible; one still empty at the end is removed.
 
     Raises
     ------
@@ -91,7 +99,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder} is being written by another busdoor; wait for it, or choose another") from None
+            raise ValueError(
+                f"{folder} is being written by another busdoor; wait for it, or choose another"
+            ) from None
         except OSError:  # a network's file system without locks
             pass
         try:

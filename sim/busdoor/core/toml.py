@@ -12,7 +12,8 @@ from typing import Any
 
 from busdoor_workloads.given import path_of
 
-# A file of hand-written tables: far above what any needs, far below what would cost memory or the interpreter's stack.
+# A file of hand-written tables: far above what any needs, far below what would cost memory or the
+# interpreter's stack.
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
 MAX_INTEGER = 2**63  # TOML's integers have 64 bits
@@ -34,7 +35,8 @@ class Document:
     file : str
         The file's name; empty where the tables come from elsewhere.
     lines : dict
-        Line numbers from 1, by (table, index of it in an array of tables, key); key "" is the table's header.
+        Line numbers from 1, by (table, index of it in an array of tables, key); key "" is the
+        table's header.
 
     Examples
     --------
@@ -68,11 +70,15 @@ class Document:
             raise ValueError(self.where(table, index, str(error)) + str(error)) from error
 
     def where(self, table: str, index: int, message: str) -> str:
-        """File and line of the first key of a table that a message mentions; of the table where it mentions none."""
+        """File and line of the first table key that a message mentions; else of the table."""
         if not self.file:
             return ""
         words = set(re.findall(r"[\w-]+", message.split(";")[0]))
-        own = {key: line for (name, place, key), line in self.lines.items() if (name, place) == (table, index)}
+        own = {
+            key: line
+            for (name, place, key), line in self.lines.items()
+            if (name, place) == (table, index)
+        }
         line = min((line for key, line in own.items() if key in words), default=own.get(""))
         return f"{self.file}, line {line}: " if line else f"{self.file}: "
 
@@ -95,7 +101,9 @@ def read_toml(path: str | Path) -> Document:
     try:
         text = data.decode("utf-8-sig")  # editors on Windows begin a file with a byte-order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file, so no TOML: {error.reason} at byte {error.start}") from error
+        raise ValueError(
+            f"{path} is not a text file, so no TOML: {error.reason} at byte {error.start}"
+        ) from error
     return parse_toml(text, str(path))
 
 
@@ -112,7 +120,9 @@ def parse_toml(text: str, file: str = "") -> Document:
         data = _loads(text)
     except tomllib.TOMLDecodeError as error:
         said = str(error)
-        raise ValueError(f"{file or 'the text'} is not valid TOML: {said[0].lower()}{said[1:]}") from error
+        raise ValueError(
+            f"{file or 'the text'} is not valid TOML: {said[0].lower()}{said[1:]}"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{file or 'the text'}: {error}") from error
     return Document(data, file, _lines(text))
@@ -124,7 +134,8 @@ def _loads(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no TOML (TOMLDecodeError), nests deeper than `MAX_DEPTH` or has an integer beyond 64 bits.
+        If it is no TOML (TOMLDecodeError), nests deeper than `MAX_DEPTH` or has an integer beyond
+        64 bits.
     """
     try:
         data = tomllib.loads(text)
@@ -139,7 +150,7 @@ def _loads(text: str) -> dict[str, Any]:
 
 
 def _check_bounds(data: Mapping[str, Any]) -> None:
-    """Raise ValueError where values nest too deep or an integer has more than 64 bits; without recursion."""
+    """Raise ValueError for values nested too deep or integers over 64 bits; no recursion."""
     level: list[tuple[str, Any]] = list(data.items())
     for _ in range(MAX_DEPTH):
         for key, value in level:
@@ -171,7 +182,7 @@ def parse_value(text: str) -> Any:
 
 
 def parse_named(text: str, flag: str, example: str) -> dict[str, Any]:
-    """Read what a flag names with fields after commas; `flag` and `example` are for what is said of mistakes.
+    """Read a flag's name and fields after commas; `flag` and `example` are for messages.
 
     Examples
     --------
@@ -189,13 +200,15 @@ def parse_named(text: str, flag: str, example: str) -> dict[str, Any]:
 
 
 def _lines(text: str) -> dict[tuple[str, int, str], int]:
-    """Find where tables and keys stand; a line inside a multi-line value may be taken for a key, which does no harm."""
+    """Find where tables and keys stand; a multi-line value may give false keys, harmlessly."""
     lines: dict[tuple[str, int, str], int] = {}
     table, index = "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
             table = header[2]
-            index = sum(name == table and not key for name, _, key in lines) if header[1] == "[[" else 0
+            index = (
+                sum(name == table and not key for name, _, key in lines) if header[1] == "[[" else 0
+            )
             lines[table, index, ""] = number
             if "." in table:  # [workload.input_tokens]: a key of [workload] too
                 parent, _, key = table.partition(".")

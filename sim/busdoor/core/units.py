@@ -39,7 +39,8 @@ def parse_seconds(value: float | str) -> float:
     except ValueError:
         pass
     raise ValueError(
-        f"{value!r} is no duration; write a number of seconds, or one with a unit: '200ms', '2s', '5min', '1h'"
+        f"{value!r} is no duration; write a number of seconds, or one with a unit: '200ms', '2s', "
+        f"'5min', '1h'"
     )
 
 

@@ -41,7 +41,9 @@ def at_night(color: str) -> str:
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = rgb_to_hls(red, green, blue)
     negative = NIGHT_WHITE + (NIGHT_BLACK - NIGHT_WHITE) * lightness
-    return "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, negative, saturation))
+    return "#" + "".join(
+        f"{round(255 * part):02x}" for part in hls_to_rgb(hue, negative, saturation)
+    )
 
 
 def definitions(page: str) -> str:
@@ -56,4 +58,7 @@ def definitions(page: str) -> str:
     colors = [f"#{name}" for name in sorted(set(_VARIABLE.findall(page)))]
     day = " ".join(f"--c{color[1:]}: {color};" for color in colors)
     night = " ".join(f"--c{color[1:]}: {at_night(color)};" for color in colors)
-    return f":root {{ {day} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {night} }} }}"
+    return (
+        f":root {{ {day} }}\n@media screen and (prefers-color-scheme: dark) "
+        f"{{ :root {{ {night} }} }}"
+    )

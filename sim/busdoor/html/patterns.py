@@ -54,7 +54,9 @@ def patterns(key: str, color: str, parts: Iterable[str] = SLOT_LABELS) -> str:
 
 def _pattern(part: str, key: str, color: str) -> str:
     fill = look(part, color)
-    face, line = (variable(str(fill[name]).replace("white", "#ffffff")) for name in ("facecolor", "edgecolor"))
+    face, line = (
+        variable(str(fill[name]).replace("white", "#ffffff")) for name in ("facecolor", "edgecolor")
+    )
     side, motif = _MOTIFS[fill["hatch"][0]]
     drawn = motif.format(style=f"stroke: {line}")
     return (
@@ -74,8 +76,14 @@ def legend(labels: Mapping[str, str], key: str) -> str:
         As in `paint`.
     """
     swatch = (
-        '<li><svg class="swatch" aria-hidden="true"><rect width="100%" height="100%" style="fill: {}"/></svg>{}</li>'
+        '<li><svg class="swatch" aria-hidden="true"><rect width="100%" height="100%" '
+        'style="fill: {}"/></svg>{}</li>'
     )
-    items = "".join(swatch.format(paint(part, key, NEUTRAL), escape(text)) for part, text in labels.items())
-    defs = f'<svg class="defs" aria-hidden="true" width="0" height="0">{patterns(key, NEUTRAL, labels)}</svg>'
+    items = "".join(
+        swatch.format(paint(part, key, NEUTRAL), escape(text)) for part, text in labels.items()
+    )
+    defs = (
+        f'<svg class="defs" aria-hidden="true" width="0" '
+        f'height="0">{patterns(key, NEUTRAL, labels)}</svg>'
+    )
     return f'{defs}<ul class="key">{items}</ul>'

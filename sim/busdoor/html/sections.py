@@ -23,7 +23,9 @@ from busdoor.plots.waste import plot_waste
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NOTHING_SERVED = "<p>Nothing was served, or the run has no iterations: there is nothing to draw.</p>"
+NOTHING_SERVED = (
+    "<p>Nothing was served, or the run has no iterations: there is nothing to draw.</p>"
+)
 COURSE_SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop
 WASTE_WIDTH_IN = 4.5
 WASTE_HEIGHT_IN = (0.8, 0.95)  # of the axis, and of each policy
@@ -38,7 +40,8 @@ WORDS = {
     "E2E": "End-to-end latency: from arrival until the answer is complete.",
     "p50, p99": "Half, or 99 of 100 requests, are at or below.",
     "slot": "A place in the batch; it holds one request at a time.",
-    "useful share": "Of the slot-iterations held by requests, those that made a wanted token or read a prompt.",
+    "useful share": "Of the slot-iterations held by requests, those that made a wanted token or "
+    "read a prompt.",
     "idle slot time": "The rest of them: held slot-iterations that made no wanted token (bubbles).",
     "padding": "Positions computed only because the batch is as long as its longest prompt.",
     "saturated": "With all requests there from the start: what one server serves at most.",
@@ -70,14 +73,19 @@ def latency_plots(runs: Mapping[str, Run]) -> Section:
         for metric, caption in LATENCIES.items()
         if any(len(latency_s(run, metric)) for run in runs.values())
     ]
-    words = "<p>The further left a line, the sooner requests are answered; the time axes are logarithmic.</p>"
+    words = (
+        "<p>The further left a line, the sooner requests are answered; the time axes are "
+        "logarithmic.</p>"
+    )
     return Section("Latency", words + _grid(plots))
 
 
 def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
     plot_latency_cdf(runs, metric, ax)
     ax.set_xlabel("")  # the caption has it
-    lines = {str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"}
+    lines = {
+        str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"
+    }
     drop_legend(ax)
     if len(runs) > 1:
         legend_below(ax.figure, {}, lines)
@@ -96,8 +104,13 @@ def waste_plots(runs: Mapping[str, Run]) -> Section:
         figure(lambda ax, what=what: plot_waste(runs, what, ax), caption, height_in, WASTE_WIDTH_IN)  # type: ignore[misc]
         for what, caption in captions.items()
     ]
-    words = "<p>From all that a server had, down to what was useful; what is hatched or dotted was wasted or idle.</p>"
-    return Section("Use of slots and memory", words + _grid(plots, "plots wide") if runs else NOTHING_SERVED)
+    words = (
+        "<p>From all that a server had, down to what was useful; what is hatched or dotted "
+        "was wasted or idle.</p>"
+    )
+    return Section(
+        "Use of slots and memory", words + _grid(plots, "plots wide") if runs else NOTHING_SERVED
+    )
 
 
 def course_plots(runs: Mapping[str, Run]) -> Section:
@@ -106,12 +119,18 @@ def course_plots(runs: Mapping[str, Run]) -> Section:
     if not runs:
         return Section("Batch, queue and memory over time", NOTHING_SERVED)
     parts = [
-        ("Batch and queue; the line is the number of slots held at most", plot_occupancy, BATCH_LABELS),
+        (
+            "Batch and queue; the line is the number of slots held at most",
+            plot_occupancy,
+            BATCH_LABELS,
+        ),
         ("KV cache, in tokens; the line is its capacity", plot_kv, KV_LABELS),
     ]
     body = ""
     for number, (title, plot, labels) in enumerate(parts):
-        draws = {name: partial(_course, plot=plot, run=run, runs=runs) for name, run in runs.items()}
+        draws = {
+            name: partial(_course, plot=plot, run=run, runs=runs) for name, run in runs.items()
+        }
         plots = [figure(draw, name, *COURSE_SIZE_IN) for name, draw in draws.items()]
         body += f"<h3>{title}</h3>{legend(labels, f'course-{number}')}{_grid(plots, 'plots small')}"
     return Section("Batch, queue and memory over time", body)
@@ -124,7 +143,13 @@ def _course(ax: Axes, plot: Callable[..., Axes], run: Run, runs: Mapping[str, Ru
         each.set_xlim(0, max(float(own.stays["leave_s"].max()) for own in runs.values()))
         each.yaxis.set_major_formatter(_thousands)
         if each.get_label() == "queue":
-            each.set_ylim(0, max(1.0, *(1.1 * float(own.iterations["num_waiting"].max()) for own in runs.values())))
+            each.set_ylim(
+                0,
+                max(
+                    1.0,
+                    *(1.1 * float(own.iterations["num_waiting"].max()) for own in runs.values()),
+                ),
+            )
     if plot is plot_occupancy:
         ax.set_ylim(0, SPACE_ABOVE * max(map(count_slots, runs.values())))
     drop_legend(ax)
@@ -136,7 +161,9 @@ def _thousands(value: float, _: object = None) -> str:
 
 def words_used(words: Mapping[str, str] = WORDS) -> Section:
     """Explain the words of the page."""
-    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in words.items())
+    items = "".join(
+        f"<dt>{escape(word)}</dt><dd>{escape(meaning)}</dd>" for word, meaning in words.items()
+    )
     return Section("Words", f'<dl class="words">{items}</dl>')
 
 

@@ -31,7 +31,10 @@ _REFERENCE = re.compile(r'(?:url\(#|href="#)([\w-]+)')
 
 @styled
 def figure(
-    draw: Callable[[Axes], object], caption: str, height_in: float = HEIGHT_IN, width_in: float = WIDTH_IN
+    draw: Callable[[Axes], object],
+    caption: str,
+    height_in: float = HEIGHT_IN,
+    width_in: float = WIDTH_IN,
 ) -> str:
     """Draw into one panel, and return it as an HTML figure.
 
@@ -73,18 +76,24 @@ def inline(svg: str, label: str) -> str:
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
     body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
-    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL
+    )
     body = re.sub(r"<defs>\s*</defs>", "", body)
     body = _PATH.sub(lambda match: thin(match[0]), body)
     # words between them stay as they are
     body = _TAG.sub(lambda tag: _NUMBER.sub(_shorter, tag[0]), body)
     body = body.replace("xlink:href", "href")
-    body = _FONT.sub(lambda match: f"font-size: {match[2]}; font-weight: {match[1] or 'normal'}", body)
+    body = _FONT.sub(
+        lambda match: f"font-size: {match[2]}; font-weight: {match[1] or 'normal'}", body
+    )
     body = re.sub(r"font-family: [^;\"]*(; )?| transform=\"rotate\(-0 [^\"]*\"", "", body)
     body = re.sub(r'fill="(#\w{6})"', r'style="fill: \1"', body)
     body = with_variables(_own_ids(body, label))
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
-    return f'<svg class="plot" viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    return (
+        f'<svg class="plot" viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    )
 
 
 def _shorter(number: re.Match[str]) -> str:
@@ -94,8 +103,13 @@ def _shorter(number: re.Match[str]) -> str:
 def _own_ids(body: str, label: str) -> str:
     """Replace ids by ones unique on the page, and drop those that nothing refers to."""
     prefix = f"f{crc32((label + body).encode()):08x}"
-    used = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(set(_REFERENCE.findall(body))))}
-    body = re.sub(r' id="([^"]+)"', lambda match: f' id="{used[match[1]]}"' if match[1] in used else "", body)
+    used = {
+        name: f"{prefix}-{number}"
+        for number, name in enumerate(sorted(set(_REFERENCE.findall(body))))
+    }
+    body = re.sub(
+        r' id="([^"]+)"', lambda match: f' id="{used[match[1]]}"' if match[1] in used else "", body
+    )
     return _REFERENCE.sub(lambda match: match[0].replace(match[1], used[match[1]]), body)
 
 
@@ -127,9 +141,12 @@ def _thin_stroke(stroke: str) -> str:
     return "M" + " ".join(f"{x:g} {y:g}" for x, y in points) + ("z" if "z" in stroke else "")
 
 
-def _on_the_way(begin: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]) -> bool:
+def _on_the_way(
+    begin: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]
+) -> bool:
     """Return whether the middle lies between the others on a level or upright line."""
     return any(
-        begin[axis] == middle[axis] == end[axis] and (middle[other] - begin[other]) * (end[other] - middle[other]) >= 0
+        begin[axis] == middle[axis] == end[axis]
+        and (middle[other] - begin[other]) * (end[other] - middle[other]) >= 0
         for axis, other in ((0, 1), (1, 0))
     )

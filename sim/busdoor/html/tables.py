@@ -13,7 +13,10 @@ _BEST = ' class="best"'
 
 
 def html_table(
-    rows: Iterable[tuple[str, Sequence[str]]], columns: Sequence[str] = (), caption: str = "", best: str = ""
+    rows: Iterable[tuple[str, Sequence[str]]],
+    columns: Sequence[str] = (),
+    caption: str = "",
+    best: str = "",
 ) -> str:
     """Return rows as a table.
 
@@ -34,9 +37,15 @@ def html_table(
     '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
     """
     marks = [_BEST * (name == best) for name in columns]
-    body = "".join(f'<tr><th scope="row">{escape(title)}</th>{_cells(cells, marks)}</tr>' for title, cells in rows)
+    body = "".join(
+        f'<tr><th scope="row">{escape(title)}</th>{_cells(cells, marks)}</tr>'
+        for title, cells in rows
+    )
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll" tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll" '
+        f'tabindex="0"><table>{above}{_head(columns, marks)}<tbody>{body}</tbody></table></div>'
+    )
 
 
 def bullets(lines: Iterable[str]) -> str:

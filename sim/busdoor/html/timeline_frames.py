@@ -87,7 +87,9 @@ class Window:
     def of(cls, scenes: Sequence[Scene]) -> Window:
         """Return the longest window in which the bars of every timeline are wide enough to see."""
         end_s = max(scene.end_s for scene in scenes)
-        legible_s = min([scene.legible_s for scene in scenes if scene.legible_s < scene.end_s], default=end_s)
+        legible_s = min(
+            [scene.legible_s for scene in scenes if scene.legible_s < scene.end_s], default=end_s
+        )
         shown_s = min(end_s, legible_s)
         step_s = round_step(shown_s / MAX_FRAMES)
         steps = shown_s / step_s
@@ -116,7 +118,9 @@ def round_step(seconds: float) -> float:
     """
     power = int(np.floor(np.log10(seconds)))
     # A negative power is divided by: 5 * 10**-1 is 0.5, but 1 * 10**-1 * 3 would not be 0.3.
-    steps = [step * 10**p if p >= 0 else step / 10**-p for p in (power, power + 1) for step in (1, 2, 5)]
+    steps = [
+        step * 10**p if p >= 0 else step / 10**-p for p in (power, power + 1) for step in (1, 2, 5)
+    ]
     return float(next(step for step in steps if step >= seconds * (1 - ROUNDING)))
 
 
@@ -184,7 +188,11 @@ def bars(scene: Scene, window: Window) -> list[list[int]]:
     """Return the stays shown: slot, enter, prefill end, done and leave, in 1/1000 of a frame."""
     shown = scene.stays
     shown = shown[(shown["slot"] < scene.rows(window)) & (shown["enter_s"] < window.end_s)]
-    moments = shown[["enter_s", "prefill_end_s", "done_s", "leave_s"]].to_numpy(float) / window.step_s * 1000
+    moments = (
+        shown[["enter_s", "prefill_end_s", "done_s", "leave_s"]].to_numpy(float)
+        / window.step_s
+        * 1000
+    )
     rows = np.column_stack([shown["slot"].to_numpy(float), moments]).round().astype(int)
     listed: list[list[int]] = rows.tolist()
     return listed

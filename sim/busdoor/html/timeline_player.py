@@ -107,7 +107,9 @@ def useful_text(permille: int) -> str:
     return "–" if permille < 0 else f"{permille / 10:.1f} %"
 
 
-def _side(key: str, side: Side, scene: Scene, counts: Mapping[str, list[int]], window: Window) -> str:
+def _side(
+    key: str, side: Side, scene: Scene, counts: Mapping[str, list[int]], window: Window
+) -> str:
     color, rows = identity(str(side.run.meta["policy"]))["color"], scene.rows(window)
     answered, useful = counts["answered"][-1], useful_text(counts["useful"][-1])
     label = (
@@ -140,7 +142,8 @@ def _ticks(window: Window) -> str:
     """Label round times under the timeline, each as far from the left as it is late."""
     every = max(1, round(round_step(window.end_s / MAX_TICKS) / window.step_s))
     return "".join(
-        f'<span style="left: {100 * frame / window.frames:.6g}%">{frame * window.step_s:.6g} s</span>'
+        f'<span style="left: {100 * frame / window.frames:.6g}%">{frame * window.step_s:.6g} '
+        f"s</span>"
         for frame in range(0, window.frames + 1, every)
     )
 
@@ -149,16 +152,23 @@ def _counters(counts: Mapping[str, list[int]]) -> str:
     last = {key: f"{values[-1]:,}" for key, values in counts.items()}
     last |= {"useful": useful_text(counts["useful"][-1]), "opened": last["opened"] + "×"}
     return "".join(
-        f'<div><dt>{title}</dt><dd data-count="{key}">{last[key]}</dd></div>' for key, title in COUNTERS.items()
+        f'<div><dt>{title}</dt><dd data-count="{key}">{last[key]}</dd></div>'
+        for key, title in COUNTERS.items()
     )
 
 
 def _notes(sides: tuple[Side, ...], scenes: list[Scene], window: Window) -> list[str]:
     """Return notes on what is not shown, and on what the counters count."""
     end, longest_s = clock_text(window.frames, window.step_s), max(scene.end_s for scene in scenes)
-    notes = [f"Shown: the whole run, {end}." if window.whole else f"Shown: the first {end} of {longest_s:,.0f} s."]
+    notes = [
+        f"Shown: the whole run, {end}."
+        if window.whole
+        else f"Shown: the first {end} of {longest_s:,.0f} s."
+    ]
     if any(scene.used_slots > scene.rows(window) for scene in scenes):
-        notes.append("Slots beyond the rows shown are not drawn, but the counters count the whole server.")
+        notes.append(
+            "Slots beyond the rows shown are not drawn, but the counters count the whole server."
+        )
     for side, scene in zip(sides, scenes, strict=True):
         if len(scene.replicas) > 1:
             notes.append(f"Of the {len(scene.replicas)} servers of {side.name}, this is the first.")

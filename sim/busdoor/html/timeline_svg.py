@@ -37,14 +37,20 @@ def lanes(scene: Scene, window: Window) -> str:
 
 def _rect(left: float, width: float, slot: int, rows: int, more: str = "") -> str:
     top, height = 100 * (slot + (1 - BAR_SHARE) / 2) / rows, 100 * BAR_SHARE / rows
-    return f'<rect x="{left:.6g}%" y="{top:.4g}%" width="{width:.4g}%" height="{height:.4g}%"{more}/>'
+    return (
+        f'<rect x="{left:.6g}%" y="{top:.4g}%" width="{width:.4g}%" height="{height:.4g}%"{more}/>'
+    )
 
 
 def _letters(scene: Scene, window: Window, rows: int) -> str:
     """Write A, B, C in bars that have room, where the alphabet lasts."""
     if len(scene.run.requests) > len(ascii_uppercase):
         return ""
-    return "".join(_letter(stay, window, rows) for stay in scene.stays.to_dict("records") if stay["slot"] < rows)
+    return "".join(
+        _letter(stay, window, rows)
+        for stay in scene.stays.to_dict("records")
+        if stay["slot"] < rows
+    )
 
 
 def _letter(stay: Mapping[Any, Any], window: Window, rows: int) -> str:

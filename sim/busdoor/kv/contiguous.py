@@ -7,9 +7,10 @@ from collections.abc import Hashable
 
 
 class ContiguousKV:
-    """One range of token slots, cut up first fit; what is given back joins the free range beside it.
+    """One range of token slots, cut first fit; what is freed joins the range beside it.
 
-    What it cannot hand out although it is free is external fragmentation: the free slots outside the largest hole.
+    What it cannot hand out although it is free is external fragmentation: the free slots outside
+    the largest hole.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class ContiguousKV:
         return num_tokens <= self.largest_hole
 
     def reserve(self, key: Hashable, num_tokens: int) -> int | None:
-        """Reserve the first hole that is large enough; return its offset, or None if there is no such hole.
+        """Reserve the first hole that is large enough; return its offset, or None if none is.
 
         Raises
         ------
@@ -70,7 +71,9 @@ class ContiguousKV:
             If the key holds a range already, or wants none.
         """
         if key in self._taken or num_tokens < 1:
-            raise ValueError(f"{key} wants {num_tokens} token slots; it must want 1 or more, and hold none")
+            raise ValueError(
+                f"{key} wants {num_tokens} token slots; it must want 1 or more, and hold none"
+            )
         if num_tokens > self.largest_hole:
             return None
         i = next(i for i, size in enumerate(self._sizes) if size >= num_tokens)

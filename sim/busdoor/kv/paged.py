@@ -10,7 +10,7 @@ from busdoor.core.request import Request
 
 @dataclass(slots=True)
 class Pages:
-    """What a request holds: `num_blocks` of them, of which those in `block_ids` have been named so far."""
+    """What a request holds: `num_blocks`, of which those in `block_ids` are named so far."""
 
     num_blocks: int
     block_ids: list[int]
@@ -19,8 +19,9 @@ class Pages:
 class PagedKV:
     """A pool of KV blocks, handed out one at a time and given back all at once.
 
-    Only the number of free blocks steers a policy; which block a request gets is decided when the engine asks for its
-    block table (the engine does, the simulator does not), so that a block costs the simulator nothing.
+    Only the number of free blocks steers a policy; which block a request gets is decided when the
+    engine asks for its block table (the engine does, the simulator does not), so that a block costs
+    the simulator nothing.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ class PagedKV:
     def __init__(self, num_blocks: int, block_size: int) -> None:
         if num_blocks < 1 or block_size < 1:
             raise ValueError(
-                f"a cache of {num_blocks} blocks of {block_size} tokens holds nothing; both must be 1 or more"
+                f"a cache of {num_blocks} blocks of {block_size} tokens holds nothing; both must "
+                f"be 1 or more"
             )
         self.num_blocks = num_blocks
         self.block_size = block_size
@@ -62,7 +64,7 @@ class PagedKV:
         return -(-num_tokens // self.block_size)
 
     def lookup(self, request: Request) -> int:
-        """Tokens of the request that need not be computed: without a prefix cache only those that it brings."""
+        """A request's tokens not to be computed: without a prefix cache only those it brings."""
         return request.computed_tokens
 
     def needed(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> int:
@@ -72,7 +74,7 @@ class PagedKV:
         return -(-num_tokens // self.block_size) - held
 
     def grow(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> None:
-        """Allocate the blocks that a request lacks to hold `num_tokens` tokens; the caller has asked `needed`."""
+        """Allocate the blocks a request lacks for `num_tokens`; the caller has asked `needed`."""
         pages = request.kv
         if not isinstance(pages, Pages):
             request.kv = pages = Pages(0, [])
@@ -82,16 +84,17 @@ class PagedKV:
             self.num_free_blocks -= more
 
     def grow_decodes(self, decodes: Decodes, repeat: int, ahead: int = 0) -> int:
-        """Allocate the blocks that `repeat` iterations of the decodes begin, from the one `ahead` of the next.
+        """Allocate the blocks that `repeat` decode iterations begin, from `ahead` of the next on.
 
-        Returns how many. They are counted for all together; `settle` writes its share into a request that stops.
+        Returns how many. They are counted for all together; `settle` writes its share into a
+        request that stops.
         """
         num_blocks = decodes.new_blocks(repeat, ahead)
         self.num_free_blocks -= num_blocks
         return num_blocks
 
     def settle(self, request: Request, num_tokens: int) -> None:
-        """Write into a request how many blocks it has come to hold while it decoded up to `num_tokens` tokens."""
+        """Write into a request the blocks it holds after decoding up to `num_tokens` tokens."""
         pages = request.kv
         if isinstance(pages, Pages):
             pages.num_blocks = max(pages.num_blocks, -(-num_tokens // self.block_size))
@@ -105,7 +108,7 @@ class PagedKV:
             request.kv = None
 
     def block_table(self, request: Request, num_tokens: int) -> list[int]:
-        """Ids of the blocks of the request's first `num_tokens` tokens, in order; the list is the request's own."""
+        """Ids of the blocks of the first `num_tokens` tokens, in order; the request's own list."""
         pages = request.kv
         if not isinstance(pages, Pages):
             return []

@@ -1,4 +1,4 @@
-"""Paged KV memory that remembers: blocks of equal prefixes are shared, freed ones stay until they are needed."""
+"""Paged KV that remembers: equal prefixes share blocks; freed ones stay until needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = int  # stands for a block's content and everything before it
 
 @dataclass(slots=True)
 class CachedPages:
-    """What a request holds: its blocks in order, and the key of each that is full and in the cache."""
+    """What a request holds: its blocks in order, and the key of each full, cached one."""
 
     block_ids: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
@@ -25,9 +25,10 @@ class CachedPages:
 class PrefixCachedKV(PagedKV):
     """A pool of KV blocks with a prefix cache, as vLLM keeps it.
 
-    A full block gets a key that names its content and, through the key of the block before it, all content before. A
-    request that begins with known keys shares those blocks. A block that no request holds stays findable in a line of
-    free blocks until it comes to the head; a request gives its blocks back tail first, so that beginnings live longest.
+    A full block gets a key that names its content and, through the key of the block before it, all
+    content before. A request that begins with known keys shares those blocks. A block that no
+    request holds stays findable in a line of free blocks until it comes to the head; a request
+    gives its blocks back tail first, so that beginnings live longest.
 
     Examples
     --------
@@ -46,15 +47,19 @@ class PrefixCachedKV(PagedKV):
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._holders = [0] * num_blocks
         self._key_of: list[Key | None] = [None] * num_blocks
-        self._cached: dict[Key, dict[int, None]] = {}  # key: the blocks with that content, first cached first
-        self._keys: dict[tuple[Key, int, int], Key] = {}  # chained content: no two prefixes share a key
+        self._cached: dict[
+            Key, dict[int, None]
+        ] = {}  # key: the blocks with that content, first cached first
+        self._keys: dict[
+            tuple[Key, int, int], Key
+        ] = {}  # chained content: no two prefixes share a key
 
     def lookup(self, request: Request) -> int:
-        """Tokens at its beginning that are in the cache or that it brings; at least its last is left to compute."""
+        """Tokens at its beginning in the cache or brought; at least the last is computed."""
         return max(request.computed_tokens, len(self._hits(request)) * self.block_size)
 
     def needed(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> int:
-        """Free blocks that it takes to hold `num_tokens` tokens, found blocks that no request holds among them."""
+        """Free blocks needed to hold `num_tokens`, found blocks that no request holds included."""
         pages = request.kv
         held = len(pages.block_ids) if isinstance(pages, CachedPages) else 0
         hits = self._hits(request)[: cached_tokens // self.block_size]
@@ -62,7 +67,7 @@ class PrefixCachedKV(PagedKV):
         return max(0, -(-num_tokens // self.block_size) - held - len(hits)) + idle
 
     def grow(self, request: Request, num_tokens: int, cached_tokens: int = 0) -> None:
-        """Allocate the blocks that a request lacks for `num_tokens`, the first `cached_tokens` from the cache."""
+        """Allocate blocks a request lacks for `num_tokens`; `cached_tokens` are from the cache."""
         pages = request.kv
         if not isinstance(pages, CachedPages):
             request.kv = pages = CachedPages()
@@ -75,7 +80,7 @@ class PrefixCachedKV(PagedKV):
         self._remember(request, pages, num_tokens // self.block_size)
 
     def grow_decodes(self, decodes: Decodes, repeat: int, ahead: int = 0) -> int:
-        """Allocate the blocks that `repeat` iterations of the decodes begin, from the one `ahead` of the next."""
+        """Allocate the blocks that `repeat` decode iterations begin, `ahead` of the next on."""
         num_blocks = 0
         for i in range(ahead, ahead + repeat):
             for request in decodes.crossing(i):
@@ -124,7 +129,8 @@ class PrefixCachedKV(PagedKV):
     def _content(self, request: Request, i: int) -> tuple[int, int]:
         """Name the content of a request's i-th block: shared by its id, else its own.
 
-        vLLM caches a block when it is full, of generated tokens too; the next turn of a session looks for those.
+        vLLM caches a block when it is full, of generated tokens too; the next turn of a session
+        looks for those.
         """
         ids = request.context_ids
         if ids or (i + 1) * self.block_size <= request.input_tokens:

@@ -32,10 +32,14 @@ def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
     count = np.where(decodes > 0, iterations["repeat"], 0).astype(np.int64)
     gaps = _spread(iterations, count)
     weights = np.repeat(decodes, count)
-    late_gaps, late_weights, early = _stalls(iterations, (iterations["start_s"] + iterations["duration_s"]).to_numpy())
+    late_gaps, late_weights, early = _stalls(
+        iterations, (iterations["start_s"] + iterations["duration_s"]).to_numpy()
+    )
     # their first iterations are in late_gaps instead
     weights[(np.cumsum(count) - count)[early]] = 0
-    resumed = iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
+    resumed = (
+        iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
+    )
     return (
         np.concatenate([gaps, late_gaps, resumed[0] / np.maximum(resumed[1], 1)]),
         np.concatenate([weights, late_weights, resumed[1].astype(np.int64)]),
@@ -58,7 +62,9 @@ def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
     return spread
 
 
-def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+def _stalls(
+    iterations: pd.DataFrame, end_s: Floats
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """Return the gaps of decodes that paused for other iterations, and the rows that resume."""
     decodes = iterations["num_decode_tokens"].to_numpy()
     joined = iterations["num_joined"].to_numpy()
@@ -75,7 +81,9 @@ def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, NDArray[np
             weights.append(new)
             left -= new
             before -= 1
-        gaps.append(first_end_s[row] - (end_s[before] if before >= 0 else iterations["start_s"].iloc[row]))
+        gaps.append(
+            first_end_s[row] - (end_s[before] if before >= 0 else iterations["start_s"].iloc[row])
+        )
         weights.append(left)
     return np.array(gaps, dtype=np.float64), np.array(weights, dtype=np.int64), after_pause
 
@@ -93,5 +101,7 @@ def weighted_percentile(values: Floats, weights: NDArray[np.int64], percent: flo
     if not len(counts) or not counts[-1]:
         return float("nan")
     place = percent / 100 * (counts[-1] - 1)
-    low, high = values[order][np.searchsorted(counts, [np.floor(place), np.ceil(place)], side="right")]
+    low, high = values[order][
+        np.searchsorted(counts, [np.floor(place), np.ceil(place)], side="right")
+    ]
     return float(low + (high - low) * (place - np.floor(place)))

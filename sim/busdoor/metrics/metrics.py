@@ -21,7 +21,15 @@ from busdoor.metrics.saturation import burst_rates
 from busdoor.metrics.throughput import throughput_keys
 from busdoor.metrics.usage import memory_keys, slot_keys
 
-__all__ = ["SLO_METRICS", "is_saturated", "latencies", "meets_slo", "summarize", "token_gaps", "weighted_percentile"]
+__all__ = [
+    "SLO_METRICS",
+    "is_saturated",
+    "latencies",
+    "meets_slo",
+    "summarize",
+    "token_gaps",
+    "weighted_percentile",
+]
 
 # The metrics that an SLO may limit, and the latency column of each.
 SLO_METRICS = ("ttft", "tpot", "e2e", "normalized")
@@ -64,7 +72,9 @@ def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
     )
 
 
-def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True) -> pd.Series[bool]:
+def meets_slo(
+    requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bool = True
+) -> pd.Series[bool]:
     """Return which finished requests meet every limit (at or under it).
 
     A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was
@@ -77,7 +87,9 @@ def meets_slo(requests: pd.DataFrame, limits_s: Mapping[str, float], streams: bo
     """
     for name in limits_s:
         if name not in SLO_METRICS:
-            raise ValueError(f"slo {name!r} is no latency; it must be one of {', '.join(SLO_METRICS)}")
+            raise ValueError(
+                f"slo {name!r} is no latency; it must be one of {', '.join(SLO_METRICS)}"
+            )
     times = latencies(requests, streams)
     if streams:
         times["tpot"] = times["tpot"].fillna(0.0)
@@ -114,12 +126,21 @@ def summarize(
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
 
 
-def _latency_keys(requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool) -> dict[str, float]:
+def _latency_keys(
+    requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool
+) -> dict[str, float]:
     times = latencies(requests, streams) * 1e3
     keys: dict[str, float] = {}
-    for name, column in (("ttft", "ttft"), ("tpot", "tpot"), ("e2el", "e2e"), ("normalized", "normalized")):
+    for name, column in (
+        ("ttft", "ttft"),
+        ("tpot", "tpot"),
+        ("e2el", "e2e"),
+        ("normalized", "normalized"),
+    ):
         keys |= _statistics(name, times[column].dropna().to_numpy())
-    keys |= _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
+    keys |= (
+        _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
+    )
     queue = times["queue"].to_numpy()
     keys["mean_queue_ms"] = float(queue.mean()) if len(queue) else np.nan
     keys["p99_queue_ms"] = float(np.percentile(queue, 99)) if len(queue) else np.nan

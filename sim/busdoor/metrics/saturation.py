@@ -66,7 +66,11 @@ def _window(requests: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
     done = requests[requests["status"] == "finished"]
     until_s = float(done["first_scheduled_s"].max())
     counted = done[done["finish_s"] <= until_s].sort_values("finish_s")
-    since_s = float(counted["finish_s"].iloc[int(FILLING_SHARE * len(counted))]) if len(counted) else np.nan
+    since_s = (
+        float(counted["finish_s"].iloc[int(FILLING_SHARE * len(counted))])
+        if len(counted)
+        else np.nan
+    )
     return counted, since_s, until_s
 
 

@@ -71,10 +71,13 @@ class SLO:
         targets = [_target(key, limit) for key, limit in limits.items() if key not in plain]
         if goodput is not None and not plain:
             raise ValueError(
-                f"[slo] goodput = {goodput!r} has no limit to count by; give one for single requests, as in ttft = '2s'"
+                f"[slo] goodput = {goodput!r} has no limit to count by; give one for single "
+                f"requests, as in ttft = '2s'"
             )
         if plain:
-            targets.append(Target("goodput", plain, _share(GOODPUT if goodput is None else goodput)))
+            targets.append(
+                Target("goodput", plain, _share(GOODPUT if goodput is None else goodput))
+            )
         return cls(tuple(targets), preset)
 
     def __bool__(self) -> bool:
@@ -137,7 +140,9 @@ def as_slo_table(slo: object) -> Mapping[str, Any]:
     if isinstance(slo, Mapping):
         return slo
     flags = [] if slo is None else [slo] if isinstance(slo, str) else slo
-    instance("slo", flags, Sequence, "a limit as in 'ttft_p99=2s', a preset's name, several, or a table")
+    instance(
+        "slo", flags, Sequence, "a limit as in 'ttft_p99=2s', a preset's name, several, or a table"
+    )
     return slo_table(flags)  # type: ignore[arg-type]
 
 
@@ -183,7 +188,9 @@ def _preset(name: object, what: str = "a preset") -> dict[str, Any]:
 
 def _target(key: str, limit_s: float) -> Target:
     latency, _, statistic = key.partition("_")
-    return Target(key, {latency: limit_s}, None if statistic == "mean" else float(statistic[1:]) / 100)
+    return Target(
+        key, {latency: limit_s}, None if statistic == "mean" else float(statistic[1:]) / 100
+    )
 
 
 def _limit(key: str, value: Any) -> float:
@@ -206,5 +213,7 @@ def _limit(key: str, value: Any) -> float:
 
 def _share(goodput: Any) -> float:
     if isinstance(goodput, bool) or not (isinstance(goodput, int | float) and 0 < goodput <= 1):
-        raise ValueError(f"[slo] goodput = {goodput!r}: it has to be a share above 0, at most 1, as in 0.99")
+        raise ValueError(
+            f"[slo] goodput = {goodput!r}: it has to be a share above 0, at most 1, as in 0.99"
+        )
     return float(goodput)

@@ -35,7 +35,9 @@ class Target:
     def __str__(self) -> str:
         """Return the target in words."""
         if self.key == "goodput":
-            limits = " and ".join(f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items())
+            limits = " and ".join(
+                f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items()
+            )
             return f"{100 * (self.share or 0):g} % of requests with {limits}"
         return f"{self.name} ≤ {duration_text(self.limit_s)}"
 
@@ -45,7 +47,9 @@ class Target:
         latency, _, statistic = self.key.partition("_")
         if self.key == "goodput":
             return "goodput"
-        return f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
+        return (
+            f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
+        )
 
     @property
     def latency(self) -> str:

@@ -65,7 +65,9 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     return Interval(mean, float(mean - half), float(mean + half))
 
 
-def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def paired_difference(
+    values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval:
     """Interval of the mean difference of two policies that ran on the same draws.
 
     Parameters
@@ -85,7 +87,9 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float 
     return mean_interval(_paired(values, baseline, np.subtract), confidence)
 
 
-def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def paired_ratio(
+    values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
+) -> Interval:
     """Interval of the ratio of two policies that ran on the same draws.
 
     It is the geometric mean over the replications, with the t interval of its logarithm. The
@@ -109,7 +113,9 @@ def paired_ratio(values: ArrayLike, baseline: ArrayLike, confidence: float = CON
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(_paired(values, baseline, np.divide))
-    return Interval(*(float(np.exp(end)) for end in mean_interval(logs[np.isfinite(logs)], confidence)))
+    return Interval(
+        *(float(np.exp(end)) for end in mean_interval(logs[np.isfinite(logs)], confidence))
+    )
 
 
 def is_undecided(value: float, low: float, high: float) -> bool:
@@ -141,6 +147,8 @@ def student_t(confidence: float, degrees_of_freedom: int) -> float:
 def _paired(values: ArrayLike, baseline: ArrayLike, combine: np.ufunc) -> np.ndarray:
     ours, theirs = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
     if ours.shape != theirs.shape:
-        raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}; both need one per replication")
+        raise ValueError(
+            f"{len(ours)} values cannot be paired with {len(theirs)}; both need one per replication"
+        )
     combined: np.ndarray = combine(ours, theirs)
     return combined

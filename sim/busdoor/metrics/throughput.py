@@ -11,7 +11,9 @@ from busdoor.core.arrays import Floats
 from busdoor.metrics.itl import by_replica
 
 
-def throughput_keys(requests: pd.DataFrame, iterations: pd.DataFrame, num_good: float) -> dict[str, Any]:
+def throughput_keys(
+    requests: pd.DataFrame, iterations: pd.DataFrame, num_good: float
+) -> dict[str, Any]:
     """Return counts and rates of a run's requests and tokens.
 
     Parameters
@@ -47,9 +49,13 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
     # Nothing changes between a beginning or end of a stretch and the next: their seconds and those
     # after them suffice, so that a clock may span years.
     starts_s = iterations["start_s"].to_numpy()
-    changes = np.unique(np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()])))
+    changes = np.unique(
+        np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()]))
+    )
     seconds = np.unique(np.concatenate([changes, changes + 1]))
-    return float(np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max())
+    return float(
+        np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max()
+    )
 
 
 def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
@@ -60,7 +66,9 @@ def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
     times = np.column_stack([start, end]).ravel()
     total = np.cumsum(made.to_numpy())
     totals = np.column_stack([np.concatenate([[0], total[:-1]]), total]).ravel()
-    return np.asarray(np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64)
+    return np.asarray(
+        np.interp(seconds + 1, times, totals) - np.interp(seconds, times, totals), dtype=np.float64
+    )
 
 
 def _most_at_once(begin: Floats, end: Floats) -> int:

@@ -27,7 +27,9 @@ def slot_keys(
     useful = ((iterations["num_requests"] - iterations["num_idle_rows"]) * repeat).sum()
     taken = (iterations["num_running"] * repeat).sum()
     padded = (iterations["num_padded_tokens"] * repeat).sum()
-    tokens = ((iterations["num_prefill_tokens"] + iterations["num_decode_tokens"]) * repeat).sum() + padded
+    tokens = (
+        (iterations["num_prefill_tokens"] + iterations["num_decode_tokens"]) * repeat
+    ).sum() + padded
     span = float((iterations["start_s"] + duration).max() - requests["arrival_s"].min())
     held = float((stays["leave_s"] - stays["enter_s"]).sum())
     values = (
@@ -65,7 +67,10 @@ def memory_keys(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, 
 
 def _kv_size(iterations: pd.DataFrame, meta: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return tokens of a block and of a server's cache; per row where servers differ."""
-    sizes = [(own["block_size"], own["num_blocks"] * own["block_size"]) for own in meta.get("replicas", [meta])]
+    sizes = [
+        (own["block_size"], own["num_blocks"] * own["block_size"])
+        for own in meta.get("replicas", [meta])
+    ]
     if len(set(sizes)) == 1:
         return sizes[0]
     of_rows = np.array(sizes)[iterations["replica"]]

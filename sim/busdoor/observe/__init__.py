@@ -1,1 +1,1 @@
-"""Real servers: observe one, record its iterations, make a twin of it; and the simulator behind the same API."""
+"""Real servers: observe, record iterations, make a twin; the simulator behind the API."""

@@ -183,7 +183,9 @@ class _Run:
             own = limit_s if limit_s and np.isfinite(limit_s) else None
             self._sent += 1
             answer = self._answers[row] = Answer()  # there from the start: an interruption keeps it
-            await ask(session, target, body, answer, request_id=request_name(self.run, row), timeout_s=own)
+            await ask(
+                session, target, body, answer, request_id=request_name(self.run, row), timeout_s=own
+            )
             self._done += 1
             self._failed += bool(answer.error)
 
@@ -191,7 +193,9 @@ class _Run:
         if size:
             await send_in_batches(trace, size, send, start_s, load, self._batches)
         else:
-            await send_all(trace, send, start_s=start_s, max_in_flight=self.how.max_in_flight, load=load)
+            await send_all(
+                trace, send, start_s=start_s, max_in_flight=self.how.max_in_flight, load=load
+            )
 
     def _prompt(self, prompts: Prompts, row: int) -> list[int] | str:
         return prompts.text(row) if self.how.api == "chat" else prompts.token_ids(row)

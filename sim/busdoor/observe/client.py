@@ -191,7 +191,7 @@ def _document(event: str) -> Mapping[str, Any]:
 
 
 def _has_text(document: Mapping[str, Any]) -> bool:
-    """Whether a chunk brings tokens: even those whose text is empty, as parts of a character are."""
+    """Whether a chunk brings tokens: even with empty text, as parts of a character do."""
     for choice in document.get("choices") or ():
         delta = choice.get("delta", choice)
         if delta.get("content") or delta.get("reasoning_content") or "text" in delta:

@@ -1,4 +1,4 @@
-"""An observation on disk: a result's folder, with every chunk's time and the server's own numbers beside it."""
+"""An observation on disk: a result's folder, with chunk times and the server's numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulated server in real time: SimPy in a thread of its own, which requests enter from outside."""
+"""A simulated server in real time: SimPy in its own thread, requests from outside."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class LiveServer:
     [1, 1, 1]
     """
 
-    def __init__(self, policy: Policy, step_time: StepTime, deliver: Deliver, *, lookahead: int = 0) -> None:
+    def __init__(
+        self, policy: Policy, step_time: StepTime, deliver: Deliver, *, lookahead: int = 0
+    ) -> None:
         self.policy = policy
         self.counts = Counts()
         self._deliver = deliver
@@ -158,14 +160,16 @@ class LiveServer:
             self.counts.prefix_queries += request.input_tokens
             self.counts.prefix_hits += request.cached_tokens
 
-    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
+    def end(
+        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
+    ) -> None:
         """Deliver the iteration's tokens, unless the policy keeps them until the batch ends."""
         self.counts.iterations += 1
         if self.policy.streams:  # first tokens first: that of a later token is not waited for alone
             self._emit([(request, 1) for request in (*firsts, *self._decoding)])
 
     def left(self, request: Request, now_s: float) -> None:
-        """Deliver a whole answer where the policy kept it, and the end of one that was broken off."""
+        """Deliver a whole answer if the policy kept it, and the end of one broken off."""
         if request.status != "finished":
             self._emit([(request, 0)])
         elif not self.policy.streams:

@@ -1,4 +1,4 @@
-"""When each request of a trace is sent: at its due time, after the answer before, or when a user is free."""
+"""When requests of a trace are sent: when due, after an answer, or when a user is free."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def send_all(
     Parameters
     ----------
     trace : Trace
-        An open loop by its times; with `concurrency` a closed one; later turns of a session wait for
-        the answer before and the think time.
+        An open loop by its times; with `concurrency` a closed one; later turns of a session wait
+        for the answer before and the think time.
     send : callable
         Sends a row.
     start_s : float
@@ -101,7 +101,9 @@ class _Gate:
                 self._places.release()
 
 
-async def _send_on_time(trace: Trace, gate: _Gate, start_s: float, tasks: asyncio.TaskGroup) -> None:
+async def _send_on_time(
+    trace: Trace, gate: _Gate, start_s: float, tasks: asyncio.TaskGroup
+) -> None:
     sessions = {turns[0]: turns for turns in rows_of_sessions(trace)}
     later = {row for turns in sessions.values() for row in turns[1:]}
     for row in range(len(trace)):

@@ -92,7 +92,9 @@ def observation(
     return Observation(Result(requests, *empty, noted), chunks, pd.DataFrame(list(states)))
 
 
-def _requests(trace: Trace, answers: Sequence[Answer | None], load: Load, start_s: float) -> pd.DataFrame:
+def _requests(
+    trace: Trace, answers: Sequence[Answer | None], load: Load, start_s: float
+) -> pd.DataFrame:
     due_s = np.where(np.isnan(load.due_s), trace.arrival_s, load.due_s - start_s)
     caps = trace.output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
     rows = [
@@ -131,7 +133,7 @@ def _row(answer: Answer, input_tokens: int, output_tokens: int) -> dict[str, Any
 
 
 def _status(answer: Answer, asked_tokens: int) -> str:
-    """Return how a request ended: what a server refused is no load, what it broke off has failed."""
+    """Return how a request ended: refused is no load, broken off by the server is failed."""
     if answer.error.startswith("timeout"):
         return "abandoned"
     if answer.http_status in (400, 413, 422, 429):
@@ -165,7 +167,10 @@ def _doubts(lag_s: pd.Series[float], stall_s: float, requests: pd.DataFrame) -> 
     late = float((lag_s > late_s).mean()) if len(lag_s) else 0.0
     found = []
     if late > LATE_REQUESTS:
-        found.append(f"{late:.0%} of the requests were sent more than {1000 * late_s:.1f} ms after they were due")
+        found.append(
+            f"{late:.0%} of the requests were sent more than {1000 * late_s:.1f} ms after they "
+            f"were due"
+        )
     if stall_s > STALL_S:
         found.append(f"the client's own event loop stalled by {1000 * stall_s:.0f} ms (p99)")
     other = int((requests["status"] == "other length").sum())

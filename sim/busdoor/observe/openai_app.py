@@ -1,4 +1,4 @@
-"""The simulator behind the API of OpenAI: tokens leave at simulated times, `/metrics` has vLLM's names."""
+"""The simulator behind OpenAI's API: tokens at simulated times, vLLM's `/metrics`."""
 
 from __future__ import annotations
 
@@ -78,13 +78,17 @@ class OpenAIApp:
 
     def _check_model(self, body: Mapping[str, Any]) -> None:
         if body.get("model") != self._model:
-            raise BadRequestError(f"model {body.get('model')!r} is not served; it is {self._model!r}")
+            raise BadRequestError(
+                f"model {body.get('model')!r} is not served; it is {self._model!r}"
+            )
 
     def _request(self, body: Mapping[str, Any], tokens: Sequence[Any]) -> Request:
         """Make the request that the policy sees; its answer is as long as `max_tokens` says."""
         output_tokens = body.get("max_tokens", body.get("max_completion_tokens"))
         if type(output_tokens) is not int or output_tokens < 1:
-            raise BadRequestError(f"max_tokens is {output_tokens!r}; give a whole number of 1 or more")
+            raise BadRequestError(
+                f"max_tokens is {output_tokens!r}; give a whole number of 1 or more"
+            )
         priority = body.get("priority") or 0
         return Request(
             next(self._numbers),
@@ -153,7 +157,9 @@ class OpenAIApp:
     async def _models(self, request: web.Request) -> web.Response:
         max_model_len = getattr(self._server.policy, "max_model_len", None)
         about = {"id": self._model, "object": "model", "owned_by": "busdoor"}
-        return web.json_response({"object": "list", "data": [about | {"max_model_len": max_model_len}]})
+        return web.json_response(
+            {"object": "list", "data": [about | {"max_model_len": max_model_len}]}
+        )
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(text=exposition(self._server, self._model))

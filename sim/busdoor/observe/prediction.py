@@ -115,7 +115,7 @@ def with_measured(predicted: pd.DataFrame, measured: Result) -> pd.DataFrame:
 
 
 def _half_width(values: pd.Series[float] | None) -> float:
-    """Half the 95 % interval of a mean, relative to it; requests are taken as independent, which flatters a queue."""
+    """Half the 95 % interval of a mean, relative to it, with requests taken as independent."""
     if values is None or len(values) < 2:
         return float("nan")
     return float(CONFIDENCE_Z * values.std() / np.sqrt(len(values)) / values.mean())

@@ -43,7 +43,8 @@ def samples(text: str) -> Iterator[Sample]:
 
 def _labels(text: str) -> dict[str, str]:
     return {
-        name: re.sub(r"\\[\\\"n]", lambda found: _ESCAPES[found.group()], value) for name, value in _LABEL.findall(text)
+        name: re.sub(r"\\[\\\"n]", lambda found: _ESCAPES[found.group()], value)
+        for name, value in _LABEL.findall(text)
     }
 
 

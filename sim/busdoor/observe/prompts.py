@@ -1,4 +1,4 @@
-"""Prompts of given lengths: token ids that two prompts share where the trace says so, and nowhere else."""
+"""Prompts of given lengths: ids are shared where the trace says so, nowhere else."""
 
 from __future__ import annotations
 

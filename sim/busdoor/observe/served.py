@@ -1,4 +1,4 @@
-"""The server that a configuration describes, without a trace: it takes requests of any length that fit."""
+"""The server of a configuration, without a trace: takes any requests that fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def live_replica(config: Config) -> Replica:
     pool = config.pools[0]
     longest = pool.kv.max_model_len or pool.gpu.model.max_position_embeddings
     tokens = np.array([longest - 1])
-    trace = Trace(arrival_s=np.zeros(1), input_tokens=tokens, output_tokens=np.ones(1, dtype=np.int64))
+    trace = Trace(
+        arrival_s=np.zeros(1), input_tokens=tokens, output_tokens=np.ones(1, dtype=np.int64)
+    )
     limits = limits_for(config, [trace])
     (own,) = replicas(config, 0, config.policies[0], trace, limits)
     return own

@@ -1,4 +1,4 @@
-"""Run the simulated server at an address of this machine: for `busdoor serve`, and for tests of clients."""
+"""Run the simulated server at a local address: for `busdoor serve` and client tests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ async def serving(
 
 
 @contextmanager
-def stand_in(policy: Policy, step_time: StepTime, model: str = "simulated", *, lookahead: int = 0) -> Iterator[str]:
+def stand_in(
+    policy: Policy, step_time: StepTime, model: str = "simulated", *, lookahead: int = 0
+) -> Iterator[str]:
     """Serve a policy in threads of this process while the block runs; yields the address.
 
     Parameters

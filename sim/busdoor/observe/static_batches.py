@@ -31,8 +31,8 @@ async def send_in_batches(
 ) -> None:
     """Send a trace in batches: each leaves when it is full and the one before has ended.
 
-    Every member asks for as many tokens as the longest answer of its batch, so that it holds its slot
-    and computes until the batch ends, as a row of a static batch does.
+    Every member asks for as many tokens as the longest answer of its batch, so that it holds its
+    slot and computes until the batch ends, as a row of a static batch does.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ async def send_in_batches(
 
 
 def as_static(seen: Observation, trace: Trace, batches: list[Batch], start_s: float) -> Observation:
-    """Return an observation as a client of a static server sees it: answers appear when the batch ends.
+    """Return an observation as a static server's client sees it: answers at batch end.
 
     Parameters
     ----------

@@ -56,7 +56,8 @@ class StepLog:
     requests : mapping
         By the engine's name.
     iterations : list
-        Rows of a log of vLLM's engine: start, end, items, preempted, entered; by the server's clock.
+        Rows of a log of vLLM's engine: start, end, items, preempted, entered; by the server's
+        clock.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +79,9 @@ def read_step_log(path: str | Path) -> StepLog:
             break
         reader.take(line, log)
     if not log.config:
-        raise ValueError(f"{path} is no log of busdoor's recorder for vLLM: its first line has no config")
+        raise ValueError(
+            f"{path} is no log of busdoor's recorder for vLLM: its first line has no config"
+        )
     return log
 
 
@@ -119,8 +122,8 @@ class _Reader:
     def _admit(self, step: list[Any]) -> None:
         """Let the new requests arrive before the iteration that could take them.
 
-        The engine looks for them when an iteration has ended, some 0.1 ms after; an idle engine, when
-        the first one comes.
+        The engine looks for them when an iteration has ended, some 0.1 ms after; an idle engine,
+        when the first one comes.
         """
         _, _, items, _, entered, *_ = step
         busy = bool(set(items) - set(entered))
@@ -140,7 +143,9 @@ class _Reader:
             self._run(log.requests[name], num_tokens, entered.get(name, 0), end_s)
         for name in done:
             log.requests[name].finish_s = end_s
-        log.iterations.append([start_s, end_s, [list(item) for item in items.items()], preempted, entered])
+        log.iterations.append(
+            [start_s, end_s, [list(item) for item in items.items()], preempted, entered]
+        )
 
     @staticmethod
     def _run(request: _Request, num_tokens: int, cached: int, end_s: float) -> None:
@@ -151,7 +156,9 @@ class _Reader:
                 request.first_token_s = end_s
 
 
-def engine_result(log: StepLog, start_s: float, run: str, name: str, about: Mapping[str, Any] | None = None) -> Result:
+def engine_result(
+    log: StepLog, start_s: float, run: str, name: str, about: Mapping[str, Any] | None = None
+) -> Result:
     """Return what the engine did for one observation, in seconds from the observation's start.
 
     A request arrives when the engine sees it, which is between two iterations, so that the batches
@@ -177,7 +184,9 @@ def engine_result(log: StepLog, start_s: float, run: str, name: str, about: Mapp
     """
     rows = {key: row for key in log.requests if (row := row_of(key, run)) is not None}
     if not rows:
-        raise ValueError(f"the log has no request of {name}: was it this server's, with this X-Request-Id?")
+        raise ValueError(
+            f"the log has no request of {name}: was it this server's, with this X-Request-Id?"
+        )
     own = [one for one in log.iterations if any(key in rows for key, _ in one[2])]
     foreign = {key for one in own for key, _ in one[2]} - set(rows)
     if foreign:

@@ -72,8 +72,8 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
     Returns
     -------
     dict
-        `client`: from due to sent; `front end`: from sent until the server took it, and the way back;
-        `queue`: from there until first scheduled; `steps`: from there to the first token.
+        `client`: from due to sent; `front end`: from sent until the server took it, and the way
+        back; `queue`: from there until first scheduled; `steps`: from there to the first token.
     """
     own = client.requests.set_index("request_id")
     theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
@@ -85,7 +85,8 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
 
     return {
         "client": mean(both["sent_s"], both["arrival_s"]),
-        "front end": mean(both["taken_s"], both["sent_s"]) + mean(both["first_token_s"], both["first_token_s_engine"]),
+        "front end": mean(both["taken_s"], both["sent_s"])
+        + mean(both["first_token_s"], both["first_token_s_engine"]),
         "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
         "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
     }
@@ -99,7 +100,8 @@ def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
 def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
     is_rate = row["quantity"].endswith("rate")
     predicted, measured = (
-        f"{row[key]:.0f}/s" if is_rate else duration(1e3 * row[key]) for key in ("predicted", "measured")
+        f"{row[key]:.0f}/s" if is_rate else duration(1e3 * row[key])
+        for key in ("predicted", "measured")
     )
     load = f"ρ {row['load']:.2f}" if isfinite(row["load"]) else "burst"
     cells = [
@@ -116,7 +118,10 @@ def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
 def split_lines(front_end_s: float, splits: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return a line per run that splits its mean TTFT, after the front end that predictions used."""
     if not splits:
-        return ["The server's own iterations were not recorded: its front end is part of the fitted step time."]
+        return [
+            "The server's own iterations were not recorded: its front end is part of the fitted "
+            "step time."
+        ]
     lines = [f"Front end in the predictions: {duration(1e3 * front_end_s)}."]
     for name, parts in splits.items():
         shares = ", ".join(f"{part} {duration(1e3 * own)}" for part, own in parts.items())

@@ -1,4 +1,4 @@
-"""A twin of a server: observe some rates, calibrate, predict other rates, observe those, and compare."""
+"""A server's twin: observe some rates, calibrate, predict others, observe, compare."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ class ServerTwin:
 
 
 def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerTwin:
-    """Observe, calibrate, predict, observe again, compare; what is done already in the folder stays.
+    """Observe, calibrate, predict, observe again, compare; what is done already stays.
 
     Parameters
     ----------
     plan : Plan
         What is measured.
     folder : Path
-        Gets the runs, calibration.toml, a file per prediction with the time at which it was written,
-        and predictions.csv.
+        Gets the runs, calibration.toml, a file per prediction with the time at which it was
+        written, and predictions.csv.
     report : callable, optional
         Called with the share that is done and what is being done.
 
@@ -146,7 +146,9 @@ def _measured(plan: Plan, name: str, trace: Trace, folder: Path) -> Seen:
     return Seen(Result.load(place), Result.load(recorded) if recorded.is_dir() else None)
 
 
-def _calibrated(runs: Sequence[Seen], names: Sequence[str], policy: Mapping[str, Any] | None, name: str) -> Calibration:
+def _calibrated(
+    runs: Sequence[Seen], names: Sequence[str], policy: Mapping[str, Any] | None, name: str
+) -> Calibration:
     """Fit the step time to iterations where the engine recorded them, else to requests."""
     engines = [run.engine for run in runs if run.engine is not None]
     if len(engines) == len(runs):
@@ -154,8 +156,10 @@ def _calibrated(runs: Sequence[Seen], names: Sequence[str], policy: Mapping[str,
     return calibrate_from_requests([run.client for run in runs], names, name=name, policy=policy)
 
 
-def _model(calibration: Calibration, runs: Sequence[Seen], policy: Mapping[str, Any] | None) -> ServerModel:
-    """Return what predicts other loads: the step time, the server, and its front end as it was seen."""
+def _model(
+    calibration: Calibration, runs: Sequence[Seen], policy: Mapping[str, Any] | None
+) -> ServerModel:
+    """Return what predicts other loads: step time, server, and front end as it was seen."""
     engines = [run.engine for run in runs if run.engine is not None]
     meta = (engines or [run.client for run in runs])[0].meta
     splits = [ttft_split(run.client, run.engine) for run in runs if run.engine is not None]
@@ -164,7 +168,7 @@ def _model(calibration: Calibration, runs: Sequence[Seen], policy: Mapping[str, 
 
 
 def _predict_once(model: ServerModel, trace: Trace, name: str, folder: Path) -> None:
-    """Write a prediction, with the time at which it is written; one that is there was made before its run."""
+    """Write a prediction with the time of writing; one that is there precedes its run."""
     file = folder / PREDICTIONS / f"{name}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,10 @@ class Recording:
         number = self._numbers.pop(id(output), None)
         if number is not None:
             done = [
-                one.request_id for answers in found.values() for one in answers.outputs if one.finish_reason is not None
+                one.request_id
+                for answers in found.values()
+                for one in answers.outputs
+                if one.finish_reason is not None
             ]
             self._log.write({"end": [number, end_s, done]})
         return found

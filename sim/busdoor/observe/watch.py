@@ -45,10 +45,13 @@ async def models_of(session: aiohttp.ClientSession, url: str) -> dict[str, Mappi
     try:
         async with session.get(page, timeout=_QUICK) as response:
             if response.status in (401, 403):
-                raise ServerError(f"{page} answers {response.status}: it wants a key; set it in OPENAI_API_KEY")
+                raise ServerError(
+                    f"{page} answers {response.status}: it wants a key; set it in OPENAI_API_KEY"
+                )
             if response.status != 200:
                 raise ServerError(
-                    f"{page} answers {response.status}; give the address before /v1, as in http://127.0.0.1:8000"
+                    f"{page} answers {response.status}; give the address before /v1, as in "
+                    f"http://127.0.0.1:8000"
                 )
             document = await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -134,7 +137,9 @@ def state(page: list[Sample]) -> dict[str, float]:
     return found
 
 
-async def watch(session: aiohttp.ClientSession, url: str, start_s: float, rows: list[dict[str, float]]) -> None:
+async def watch(
+    session: aiohttp.ClientSession, url: str, start_s: float, rows: list[dict[str, float]]
+) -> None:
     """Append a row of the server's state every second, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:

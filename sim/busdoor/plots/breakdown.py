@@ -34,7 +34,9 @@ def slot_account(run: Run) -> dict[str, float]:
     working = (iterations["num_requests"] - iterations["num_idle_rows"]).to_numpy(float)
     useful = float((working * iterations["repeat"].to_numpy(float)).sum())
     held, finished = _held(run)
-    return dict(zip(SLOT_PARTS, (useful, max(0.0, held - finished - useful), finished), strict=True))
+    return dict(
+        zip(SLOT_PARTS, (useful, max(0.0, held - finished - useful), finished), strict=True)
+    )
 
 
 def bubble_share(run: Run) -> float:
@@ -52,7 +54,9 @@ def _held(run: Run) -> tuple[float, float]:
     held = finished = 0.0
     for replica, stays in stay_phases(run).groupby("replica"):
         clock = IterationClock(run.iterations[run.iterations["replica"] == replica])
-        enter, done, leave = (clock.count(stays[column]) for column in ("enter_s", "done_s", "leave_s"))
+        enter, done, leave = (
+            clock.count(stays[column]) for column in ("enter_s", "done_s", "leave_s")
+        )
         held += float((leave - enter).sum())
         finished += float((leave - done).sum())
     return held, finished
@@ -93,14 +97,24 @@ def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float)
 
 
 def _kv_at_first(iterations: pd.DataFrame) -> pd.DataFrame:
-    names = {"kv_reserved_tokens": "reserved", "kv_used_tokens": "used", "kv_unused_tokens": "unused"}
-    return iterations[[*names, "kv_hole_tokens"]].rename(columns={**names, "kv_hole_tokens": "holes"}).astype(float)
+    names = {
+        "kv_reserved_tokens": "reserved",
+        "kv_used_tokens": "used",
+        "kv_unused_tokens": "unused",
+    }
+    return (
+        iterations[[*names, "kv_hole_tokens"]]
+        .rename(columns={**names, "kv_hole_tokens": "holes"})
+        .astype(float)
+    )
 
 
 def _kv_at_last(iterations: pd.DataFrame, block_size: int) -> pd.DataFrame:
     """Return the tokens at the last repetition: each decode writes one, and blocks fill."""
     table = _kv_at_first(iterations)
-    table["reserved"] += block_size * (iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"])
+    table["reserved"] += block_size * (
+        iterations["kv_blocks_used_last"] - iterations["kv_blocks_used"]
+    )
     written = iterations["context_tokens_last"] - iterations["context_tokens"]
     table["used"] = np.minimum(table["used"] + written, table["reserved"])
     table["unused"] = np.minimum(table["unused"], table["reserved"] - table["used"])
@@ -119,7 +133,8 @@ def kv_account(run: Run) -> dict[str, float]:
     """
     own = [(int(str(number)), rows) for number, rows in served(run).iterations.groupby("replica")]
     curves = pd.concat(
-        kv_curves(rows, server_meta(run, number)["block_size"], kv_capacity_tokens(run, number)) for number, rows in own
+        kv_curves(rows, server_meta(run, number)["block_size"], kv_capacity_tokens(run, number))
+        for number, rows in own
     )
     seconds = np.concatenate([rows["duration_s"].to_numpy(float) for _, rows in own])
     weight = np.repeat(seconds / 2, 2)  # trapezia: half at each end

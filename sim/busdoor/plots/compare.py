@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from busdoor.plots.hatches import BATCH_LABELS, KV_LABELS, NEUTRAL, SLOT_LABELS, drop_legend, legend_below
+from busdoor.plots.hatches import (
+    BATCH_LABELS,
+    KV_LABELS,
+    NEUTRAL,
+    SLOT_LABELS,
+    drop_legend,
+    legend_below,
+)
 from busdoor.plots.kv import plot_kv
 from busdoor.plots.latency import Metric, latency_s, plot_latency_cdf
 from busdoor.plots.occupancy import plot_occupancy
@@ -46,7 +53,11 @@ def plot_compare(results: Mapping[str, Run]) -> Figure:
 
 def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
     _heading(fig, "Latency")
-    metrics = [metric for metric in _METRICS if any(len(latency_s(run, metric)) for run in results.values())]
+    metrics = [
+        metric
+        for metric in _METRICS
+        if any(len(latency_s(run, metric)) for run in results.values())
+    ]
     panels = list(fig.subplots(1, max(1, len(metrics)), sharey=True, squeeze=False)[0])
     for ax, metric in zip(panels, metrics or _METRICS[:1], strict=True):
         plot_latency_cdf(results, metric, ax)
@@ -79,7 +90,9 @@ def _batches(fig: SubFigure, results: Mapping[str, Run]) -> None:
     _share_time(panels)
     _share_height(panels)
     _share_height([ax for ax in fig.axes if ax.get_label() == "queue"])
-    legend_below(fig, BATCH_LABELS, {"slots": Line2D([], [], color=INK), "waiting": Patch(color=PALE)})
+    legend_below(
+        fig, BATCH_LABELS, {"slots": Line2D([], [], color=INK), "waiting": Patch(color=PALE)}
+    )
 
 
 def _caches(fig: SubFigure, results: Mapping[str, Run]) -> None:
@@ -105,7 +118,9 @@ def _heading(fig: SubFigure, text: str) -> None:
     fig.suptitle(text, x=0.008, ha="left")
 
 
-def _panels(fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axes], Axes]) -> list[Axes]:
+def _panels(
+    fig: SubFigure, results: Mapping[str, Run], draw: Callable[[Run, Axes], Axes]
+) -> list[Axes]:
     """Draw one panel per policy, under its name and without a legend of its own."""
     row = list(fig.subplots(1, len(results), squeeze=False)[0])
     for ax, (name, run) in zip(row, results.items(), strict=True):

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def _need(points: pd.DataFrame, *columns: str) -> None:
     missing = [column for column in columns if column not in points]
     if missing:
-        raise ValueError(f"points lack the column {missing[0]!r}; they have {', '.join(map(str, points.columns))}")
+        raise ValueError(
+            f"points lack the column {missing[0]!r}; they have "
+            f"{', '.join(map(str, points.columns))}"
+        )
 
 
 @styled
@@ -70,9 +73,13 @@ def plot_latency_throughput(
         look = identity(str(name))
         if {"ci_low", "ci_high"} <= set(own):
             pale = tint(look["color"], 0.25)
-            ax.fill_between(own[x], own["ci_low"], own["ci_high"], color=pale, linewidth=0, zorder=1)
+            ax.fill_between(
+                own[x], own["ci_low"], own["ci_high"], color=pale, linewidth=0, zorder=1
+            )
         ax.plot(own[x], own[value], **look)
-    label = "requests offered per second" if x == "request_rate" else "output tokens served per second"
+    label = (
+        "requests offered per second" if x == "request_rate" else "output tokens served per second"
+    )
     ax.set(xlabel=label, ylabel=ylabel or f"latency, {value}")
     ax.set_xlim(left=0)
     drawn = points[[column for column in (value, "ci_low", "ci_high") if column in points]]
@@ -134,7 +141,13 @@ def _gain_line(ax: Axes, policy: str, x: np.ndarray, own: pd.DataFrame, *, joine
         ax.vlines(x, own["ci_low"], own["ci_high"], color=look["color"], linewidth=1.4)
     if "theory" in own:
         style = {"linewidth": 1.0} if joined else {"linestyle": "none", "marker": "x"}
-        ax.plot(x, own["theory"], color=tint(look["color"], 0.55), label=f"{policy}: closed form", **style)
+        ax.plot(
+            x,
+            own["theory"],
+            color=tint(look["color"], 0.55),
+            label=f"{policy}: closed form",
+            **style,
+        )
 
 
 def _gain_frame(ax: Axes, names: list[str], points: pd.DataFrame) -> None:
@@ -142,7 +155,10 @@ def _gain_frame(ax: Axes, names: list[str], points: pd.DataFrame) -> None:
     ax.annotate("static batching", (1, 1.0), xycoords=("axes fraction", "data"), xytext=(-2, -4),
                 textcoords="offset points", ha="right", va="top", fontsize=8, color=INK)  # fmt: skip
     ax.set_ylabel("gain (× static throughput)")
-    ax.set_ylim(0, 1.12 * float(points[[c for c in ("gain", "ci_high", "theory") if c in points]].max().max()))
+    ax.set_ylim(
+        0,
+        1.12 * float(points[[c for c in ("gain", "ci_high", "theory") if c in points]].max().max()),
+    )
     if names:
         ax.set_xticks(range(len(names)), names)
         ax.set_xlim(-0.6, len(names) - 0.4)

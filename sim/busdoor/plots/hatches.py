@@ -42,7 +42,14 @@ def look(part: str, color: str) -> dict[str, Any]:
     '/////'
     """
     deep, light, faint, line = color, tint(color, 0.42), tint(color, 0.10), tint(color, 0.6)
-    faces = {"prefill": deep, "useful": deep, "used": deep, "decode": light, "working": light, "reserved": light}
+    faces = {
+        "prefill": deep,
+        "useful": deep,
+        "used": deep,
+        "decode": light,
+        "working": light,
+        "reserved": light,
+    }
     faces |= {"finished": faint, "unused": faint, "stalled": tint(color, 0.25), "padding": light}
     hatches = {
         "finished": ("/////", line),
@@ -54,7 +61,12 @@ def look(part: str, color: str) -> dict[str, Any]:
     }
     hatch, edge = hatches.get(part, ("", PALE if part == "free" else "none"))
     width = 0.8 if part == "free" else 0
-    return {"facecolor": faces.get(part, "white"), "edgecolor": edge, "hatch": hatch, "linewidth": width}
+    return {
+        "facecolor": faces.get(part, "white"),
+        "edgecolor": edge,
+        "hatch": hatch,
+        "linewidth": width,
+    }
 
 
 def drop_legend(ax: Axes) -> None:
@@ -65,7 +77,10 @@ def drop_legend(ax: Axes) -> None:
 
 
 def legend_below(
-    fig: Figure | SubFigure, labels: Mapping[str, str], lines: Mapping[str, Any], colors: Sequence[str] = (NEUTRAL,)
+    fig: Figure | SubFigure,
+    labels: Mapping[str, str],
+    lines: Mapping[str, Any],
+    colors: Sequence[str] = (NEUTRAL,),
 ) -> None:
     """Write one legend under all panels of a figure.
 
@@ -83,10 +98,18 @@ def legend_below(
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.patches import Patch
 
-    swatches = {text: tuple(Patch(**look(part, color)) for color in colors) for part, text in labels.items()}
+    swatches = {
+        text: tuple(Patch(**look(part, color)) for color in colors) for part, text in labels.items()
+    }
     entries = {**swatches, **lines}
     handler = {tuple: HandlerTuple(ndivide=None, pad=0.15)}
     room = fig.bbox.width / fig.dpi / INCHES_A_LETTER
     rows = -(-sum(len(text) + SWATCH_LETTERS for text in entries) // int(room))
     columns = -(-len(entries) // rows)
-    fig.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns, handler_map=handler)
+    fig.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=columns,
+        handler_map=handler,
+    )

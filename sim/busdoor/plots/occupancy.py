@@ -87,11 +87,17 @@ def plot_occupancy(result: Run, ax: Axes | None = None, *, replica: int = 0) -> 
         high = low + steps(iterations, idle)[1]
         _area(ax, "finished", color, edges_s, high, low)
     _limits(ax, edges_s, count_slots(result))
-    _queue(ax, time_label(result, replica), *steps(iterations, iterations["num_waiting"].to_numpy(float)))
+    _queue(
+        ax,
+        time_label(result, replica),
+        *steps(iterations, iterations["num_waiting"].to_numpy(float)),
+    )
     return ax
 
 
-def _area(ax: Axes, part: str, color: str, edges_s: Floats, high: Floats, low: Floats | float = 0) -> None:
+def _area(
+    ax: Axes, part: str, color: str, edges_s: Floats, high: Floats, low: Floats | float = 0
+) -> None:
     ax.stairs(high, edges_s, baseline=low, fill=True, label=BATCH_LABELS[part], **look(part, color))
 
 
@@ -106,7 +112,12 @@ def _limits(ax: Axes, edges_s: Floats, slots: int) -> None:
 def _queue(ax: Axes, xlabel: str, edges_s: Floats, waiting: Floats) -> None:
     below = _axes_below(ax)
     below.stairs(waiting, edges_s, fill=True, color=PALE, label="waiting")
-    below.set(ylim=(0, max(1.0, 1.1 * float(waiting.max()))), xlabel=xlabel, ylabel="waiting", label="queue")
+    below.set(
+        ylim=(0, max(1.0, 1.1 * float(waiting.max()))),
+        xlabel=xlabel,
+        ylabel="waiting",
+        label="queue",
+    )
     below.locator_params(axis="y", integer=True, nbins=4)
 
 

@@ -46,27 +46,38 @@ def stay_phases(run: Run) -> pd.DataFrame:
     requests = run.requests.drop(columns=["replica"], errors="ignore")
     stays = served(run).stays.merge(requests, on="request_id", how="left")
     stays["whole"] = released_whole(stays) | (not run.meta.get("streams", True))
-    phases = pd.concat([_phases_of_replica(part, run.iterations) for _, part in stays.groupby("replica")])
+    phases = pd.concat(
+        [_phases_of_replica(part, run.iterations) for _, part in stays.groupby("replica")]
+    )
     return phases.sort_values(["replica", "slot", "enter_s"], ignore_index=True)
 
 
 def _phases_of_replica(stays: pd.DataFrame, iterations: pd.DataFrame) -> pd.DataFrame:
     own = iterations[iterations["replica"] == stays["replica"].iloc[0]]
     enter_s, leave_s = stays["enter_s"].to_numpy(float), stays["leave_s"].to_numpy(float)
-    first_token_s, finish_s = stays["first_token_s"].to_numpy(float), stays["finish_s"].to_numpy(float)
+    first_token_s, finish_s = (
+        stays["first_token_s"].to_numpy(float),
+        stays["finish_s"].to_numpy(float),
+    )
     whole = stays["whole"].to_numpy(bool)
     completing_s = _next_prefill_end_s(own, enter_s)
     known = ~whole & (first_token_s > enter_s) & (first_token_s <= leave_s)
-    prefill_end_s = np.where(known, first_token_s, np.minimum(np.fmin(completing_s, leave_s), leave_s))
+    prefill_end_s = np.where(
+        known, first_token_s, np.minimum(np.fmin(completing_s, leave_s), leave_s)
+    )
     done_s = np.fmin(np.where(whole, _row_end_s(own, prefill_end_s, stays), finish_s), leave_s)
     done_s = np.maximum(done_s, prefill_end_s)
-    return stays.assign(prefill_end_s=prefill_end_s, done_s=done_s, ends_request=finish_s <= leave_s)
+    return stays.assign(
+        prefill_end_s=prefill_end_s, done_s=done_s, ends_request=finish_s <= leave_s
+    )
 
 
 def released_whole(requests: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Return which requests got all their tokens at once, although they generated more than one."""
     together = requests["first_token_s"].to_numpy(float) >= requests["finish_s"].to_numpy(float)
-    flags: np.ndarray[tuple[int], np.dtype[np.bool_]] = together & (requests["output_tokens"].to_numpy() > 1)
+    flags: np.ndarray[tuple[int], np.dtype[np.bool_]] = together & (
+        requests["output_tokens"].to_numpy() > 1
+    )
     return flags
 
 

@@ -67,7 +67,9 @@ def plot_ladder(ladder: pd.DataFrame, ax: Axes | None = None) -> Axes:
     rows = ladder[["over_static", "over_static_low", "over_static_high"]]
     steps = ladder[["factor", "factor_low", "factor_high"]].to_numpy(float)
     totals = [f"{value:.2f}×" for value in ladder["over_static"]]
-    words = [f"{total}   step: {_interval(*step)}" for total, step in zip(totals, steps, strict=True)]
+    words = [
+        f"{total}   step: {_interval(*step)}" for total, step in zip(totals, steps, strict=True)
+    ]
     ax = _bars(rows, [*totals[:1], *words[1:]], ax)
     ax.set_xlabel(f"saturated tokens/s over {ladder.index[0]} (95 % interval)")
     return ax
@@ -88,10 +90,18 @@ def _bars(rows: pd.DataFrame, words: list[str], ax: Axes | None) -> Axes:
     ax.barh(places, values, 0.66, color=[tint(color, 0.8) for color in colors])
     ax.hlines(places, low, high, color=INK, linewidth=1.2)
     for place, text, end in zip(places, words, np.fmax(values, high), strict=True):
-        ax.annotate(text, (end if end > 0 else 0.0, place), xytext=(5, 0), textcoords="offset points", va="center")
+        ax.annotate(
+            text,
+            (end if end > 0 else 0.0, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+        )
     ax.axvline(1.0, color=PALE, linewidth=1.0, zorder=0)
     ax.set_yticks(places, [_label(str(name)) for name in rows.index])
-    ax.set_xticks([tick for tick in ax.get_xticks() if 0 <= tick <= float(np.nanmax([1.0, *values, *high]))])
+    ax.set_xticks(
+        [tick for tick in ax.get_xticks() if 0 <= tick <= float(np.nanmax([1.0, *values, *high]))]
+    )
     ax.set(xlim=(0, ROOM * float(np.nanmax([1.0, *values, *high]))), ylim=(len(rows) - 0.4, -0.6))
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")

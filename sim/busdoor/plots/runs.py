@@ -57,7 +57,10 @@ def served(run: Run) -> Run:
     """
     if len(run.iterations):
         return run
-    raise ValueError("the result has no iterations to draw: nothing was served, or it was run with iterations=False")
+    raise ValueError(
+        "the result has no iterations to draw: nothing was served, or it was run with "
+        "iterations=False"
+    )
 
 
 def of_replica(run: Run, replica: int) -> tuple[pd.DataFrame, pd.DataFrame]:

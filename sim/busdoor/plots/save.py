@@ -59,7 +59,9 @@ def number_ids(svg: str) -> str:
     '<g clip-path="url(#p1)"/><clipPath id="p1"/>'
     """
     numbers: dict[str, str] = {}
-    return _MADE_ID.sub(lambda made: numbers.setdefault(made[0], f"{made[1]}{len(numbers) + 1}"), svg)
+    return _MADE_ID.sub(
+        lambda made: numbers.setdefault(made[0], f"{made[1]}{len(numbers) + 1}"), svg
+    )
 
 
 @contextmanager

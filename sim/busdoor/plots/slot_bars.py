@@ -33,24 +33,34 @@ def draw_stays(ax: Axes, stays: pd.DataFrame, color: str) -> None:
     ax.vlines(ends["done_s"], low, high, colors=INK, linewidth=1.1, label="last token")
 
 
-def draw_empty(ax: Axes, run: Run, replica: int, stays: pd.DataFrame, slots: int, window_s: Window) -> None:
+def draw_empty(
+    ax: Axes, run: Run, replica: int, stays: pd.DataFrame, slots: int, window_s: Window
+) -> None:
     """Draw the time in which iterations ran and no request held the slot."""
     iterations, _ = of_replica(run, replica)
     busy_s = np.clip(IterationClock(iterations).busy_spans_s(), *window_s)
     busy_s = busy_s[busy_s[:, 1] > busy_s[:, 0]]
-    spans = [(slot, *gap) for slot in range(slots) for gap in _gaps_s(stays[stays["slot"] == slot], busy_s)]
+    spans = [
+        (slot, *gap)
+        for slot in range(slots)
+        for gap in _gaps_s(stays[stays["slot"] == slot], busy_s)
+    ]
     slot, start_s, end_s = np.array(spans).reshape(-1, 3).T
     _bars(ax, slot, start_s, end_s, "empty", INK)
 
 
-def _bars(ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str) -> None:
+def _bars(
+    ax: Axes, slot: ArrayLike, start_s: ArrayLike, end_s: ArrayLike, kind: str, color: str
+) -> None:
     """Add rectangles, one row per slot, as one path, so that the hatch is drawn once."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
     left, right = np.asarray(start_s, float), np.asarray(end_s, float)
     low, high = np.asarray(slot, float) - BAR_HEIGHT / 2, np.asarray(slot, float) + BAR_HEIGHT / 2
-    corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=-1)[right > left]
+    corners = np.stack([left, low, right, low, right, high, left, high, left, low], axis=-1)[
+        right > left
+    ]
     codes = np.tile([Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY], len(corners))
     ax.add_patch(PathPatch(Path(corners.reshape(-1, 2), codes), label=kind, **look(kind, color)))
 
@@ -76,7 +86,10 @@ def draw_letters(ax: Axes, stays: pd.DataFrame, window_s: Window, num_requests: 
         left, right = max(stay["prefill_end_s"], window_s[0]), min(stay["done_s"], window_s[1])
         # a letter is about a hundredth of the width
         if right - left > 0.015 * (window_s[1] - window_s[0]):
-            letter, place = ascii_uppercase[int(stay["request_id"])], ((left + right) / 2, stay["slot"])
+            letter, place = (
+                ascii_uppercase[int(stay["request_id"])],
+                ((left + right) / 2, stay["slot"]),
+            )
             ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 
 

@@ -178,7 +178,9 @@ def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: fl
     end = min(step for step in rounds if step >= high_s and step > begin)
     ax.set(**{f"{which}scale": "log", f"{which}lim": (begin, end)})
     axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(subs=next(subs for ratio, subs in _TICKS if end / begin <= ratio)))
+    axis.set_major_locator(
+        LogLocator(subs=next(subs for ratio, subs in _TICKS if end / begin <= ratio))
+    )
     axis.set_major_formatter(duration_text)
     axis.set_minor_formatter("")
 

@@ -28,7 +28,9 @@ MAX_SLOTS = 64  # rows that still are a millimetre high on a page
 
 
 @styled
-def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None = None, replica: int = 0) -> Axes:
+def plot_timeline(
+    run: Run, ax: Axes | None = None, *, window_s: Window | None = None, replica: int = 0
+) -> Axes:
     """Draw slots against time: a bar per stay, prefill dark, decode light, idle time hatched.
 
     Parameters
@@ -70,7 +72,9 @@ def plot_timeline(run: Run, ax: Axes | None = None, *, window_s: Window | None =
 def _frame(ax: Axes, slots: int, window_s: Window, xlabel: str) -> None:
     ax.set(xlim=window_s, ylim=(slots - 0.5, -0.5), ylabel="slot", xlabel=xlabel)
     step = -(-slots // 8)  # at most eight numbers
-    ax.set_yticks(range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)])
+    ax.set_yticks(
+        range(step - 1, slots, step), [str(slot + 1) for slot in range(step - 1, slots, step)]
+    )
     ax.tick_params(axis="y", length=0)
     ax.grid(False)
     ax.spines["left"].set_visible(False)
@@ -98,7 +102,9 @@ def first_seconds(runs: Sequence[Run]) -> Window:
     """
     begin_s = min(float(run.stays["enter_s"].min()) for run in runs)
     end_s = max(float(run.stays["leave_s"].max()) for run in runs)
-    return begin_s, min([end_s, *(legible for run in runs if (legible := _legible_s(run)) is not None)])
+    return begin_s, min(
+        [end_s, *(legible for run in runs if (legible := _legible_s(run)) is not None)]
+    )
 
 
 def _legible_s(run: Run) -> float | None:
@@ -137,7 +143,12 @@ def plot_bus_and_door(static: Run, continuous: Run, fig: Figure | None = None) -
         plot_timeline(run, ax, window_s=window_s)
     for run, ax in ((static, upper), (continuous, lower)):
         whole_batch = is_whole_batch(run.meta)
-        _title(ax, run, f"The {'bus' if whole_batch else 'door'}: {spoken(str(run.meta['policy']), whole_batch)}")
+        _title(
+            ax,
+            run,
+            f"The {'bus' if whole_batch else 'door'}: "
+            f"{spoken(str(run.meta['policy']), whole_batch)}",
+        )
     bus_s, door_s = (float(run.stays["leave_s"].max()) for run in (static, continuous))
     if window_s[1] >= max(bus_s, door_s):  # else the axes' labels have the length of the runs
         upper.set_xlabel("")
@@ -158,16 +169,36 @@ def _finish_line(ax: Axes, bus_s: float, door_s: float) -> None:
     if bus_s - door_s < 0.15 * bus_s:  # no room for the words
         return
     middle = (ax.get_ylim()[0] + ax.get_ylim()[1]) / 2
-    ax.annotate("", (bus_s, middle), (door_s, middle), arrowprops={"arrowstyle": "<->", "color": INK, "lw": 1.0})
+    ax.annotate(
+        "",
+        (bus_s, middle),
+        (door_s, middle),
+        arrowprops={"arrowstyle": "<->", "color": INK, "lw": 1.0},
+    )
     words = f"last answer\n{bus_s - door_s:.1f} s sooner"
-    ax.text((bus_s + door_s) / 2, middle, words, ha="center", va="center", color=INK, backgroundcolor="white")
+    ax.text(
+        (bus_s + door_s) / 2,
+        middle,
+        words,
+        ha="center",
+        va="center",
+        color=INK,
+        backgroundcolor="white",
+    )
 
 
 def _legend(fig: Figure | SubFigure, panels: list[Axes]) -> None:
     """Draw one legend for all panels: each swatch has every panel's colour."""
     from matplotlib.lines import Line2D
 
-    colors = [str(line.get_color()) for ax in panels for line in ax.get_lines() if line.get_label() == "door"]
+    colors = [
+        str(line.get_color())
+        for ax in panels
+        for line in ax.get_lines()
+        if line.get_label() == "door"
+    ]
     doors = tuple(Line2D([], [], marker="v", linestyle="", color=color) for color in colors)
     end = Line2D([], [], marker="|", linestyle="", color=INK, markersize=9, markeredgewidth=1.1)
-    legend_below(fig, SLOT_LABELS, {"the door opens": doors, "last token of an answer": end}, colors)
+    legend_below(
+        fig, SLOT_LABELS, {"the door opens": doors, "last token of an answer": end}, colors
+    )

@@ -41,12 +41,20 @@ def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, d
     """
     if what not in ("slots", "kv"):
         raise ValueError(f"what is {what!r}, which is neither 'slots' nor 'kv'")
-    accounts = {name: (slot_account if what == "slots" else kv_account)(run) for name, run in named(results).items()}
-    return {name: {part: x / sum(parts.values()) for part, x in parts.items()} for name, parts in accounts.items()}
+    accounts = {
+        name: (slot_account if what == "slots" else kv_account)(run)
+        for name, run in named(results).items()
+    }
+    return {
+        name: {part: x / sum(parts.values()) for part, x in parts.items()}
+        for name, parts in accounts.items()
+    }
 
 
 @styled
-def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes | None = None) -> Axes:
+def plot_waste(
+    results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes | None = None
+) -> Axes:
     """Draw one waterfall per policy: from all that the server had, down to what was useful.
 
     Parameters
@@ -70,7 +78,10 @@ def plot_waste(results: Runs, what: Literal["slots", "kv"] = "slots", ax: Axes |
     """
     table = shares(results, what)
     parts = SLOT_PARTS if what == "slots" else KV_PARTS
-    drawn = {name: [p for p in parts if row[p] >= NEGLIGIBLE or p in _FIRST] for name, row in table.items()}
+    drawn = {
+        name: [p for p in parts if row[p] >= NEGLIGIBLE or p in _FIRST]
+        for name, row in table.items()
+    }
     rows = sum(len(own) + 1 for own in drawn.values())
     ax = axes_or_new(ax, 7.5, 0.7 + 0.26 * rows)
     top, labels = 0.0, {}
@@ -88,8 +99,17 @@ def _waterfall(ax: Axes, name: str, percent: dict[str, float], top: float) -> No
     ends = dict(zip(percent, accumulate(percent.values()), strict=True))
     for row, part in enumerate(reversed(percent)):
         left, y = ends[part] - percent[part], top + row
-        ax.barh(y, percent[part], left=left, height=0.78, label=f"{name}: {part}", **look(part, color))
-        _label(ax, y, left, ends[part], f"{percent[part]:.1f}% {LABELS.get(part, part)}", part in _FIRST)
+        ax.barh(
+            y, percent[part], left=left, height=0.78, label=f"{name}: {part}", **look(part, color)
+        )
+        _label(
+            ax,
+            y,
+            left,
+            ends[part],
+            f"{percent[part]:.1f}% {LABELS.get(part, part)}",
+            part in _FIRST,
+        )
         if part not in _FIRST:  # lead the eye to where the next part ends
             ax.plot([left, left], [y - 0.39, y + 1.39], color=PALE, linewidth=0.8)
 
@@ -100,16 +120,34 @@ def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool)
     x, offset, side = (left, -5, "right") if left > 100 - right else (right, 5, "left")
     box = None
     if room < ROOM:
-        x, offset, side, box = (left + right) / 2, 0, "center", {"facecolor": "white", "pad": 1.5, "linewidth": 0}
-    ax.annotate(text, (x, y), xytext=(offset, 0), textcoords="offset points", ha=side, va="center", bbox=box,
-                fontweight=weight, fontsize=8.5)  # fmt: skip
+        x, offset, side, box = (
+            (left + right) / 2,
+            0,
+            "center",
+            {"facecolor": "white", "pad": 1.5, "linewidth": 0},
+        )
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=(offset, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        bbox=box,
+        fontweight=weight,
+        fontsize=8.5,
+    )
 
 
 def _frame(ax: Axes, labels: dict[float, str], bottom: float, what: str) -> None:
     ax.set_yticks(list(labels), [name.replace(" (", "\n(") for name in labels.values()])
     for tick, name in zip(ax.get_yticklabels(), labels.values(), strict=True):
         tick.set(color=identity(name)["color"], fontweight="bold", fontsize=10)
-    whole = "the slot-iterations that requests held" if what == "slots" else "the KV cache, averaged over time"
+    whole = (
+        "the slot-iterations that requests held"
+        if what == "slots"
+        else "the KV cache, averaged over time"
+    )
     ax.set(xlim=(0, 100), ylim=(bottom - 0.4, -0.6), xlabel=f"% of {whole}")
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")

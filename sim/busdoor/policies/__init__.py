@@ -1,6 +1,7 @@
 """Policies: which requests run in the next iteration.
 
-A policy is named in a configuration by a name of `POLICIES`, or by the import path of your own subclass of `Policy`.
+A policy is named in a configuration by a name of `POLICIES`, or by the import path of your own
+subclass of `Policy`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from typing import Any
 from busdoor.core.registry import Registry, checked, is_import_path
 from busdoor.policies.base import KVUse, Policy
 from busdoor.policies.config import BUILDERS, ImportedPolicy, PolicyConfig
-from busdoor.policies.continuous_config import OrcaConfig, PrefillFirstConfig, TgiConfig, TrtllmConfig, VllmConfig
+from busdoor.policies.continuous_config import (
+    OrcaConfig,
+    PrefillFirstConfig,
+    TgiConfig,
+    TrtllmConfig,
+    VllmConfig,
+)
 from busdoor.policies.dynamic import DynamicPolicy
 from busdoor.policies.multi_bin import MultiBinPolicy
 from busdoor.policies.orca import OrcaPolicy
@@ -19,7 +26,12 @@ from busdoor.policies.prefill_first import PrefillFirstPolicy
 from busdoor.policies.reserving import ReservingPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.tgi import TgiPolicy
-from busdoor.policies.trtllm import GuaranteedNoEvictPolicy, InFlightPolicy, MaxUtilizationPolicy, in_flight_policy
+from busdoor.policies.trtllm import (
+    GuaranteedNoEvictPolicy,
+    InFlightPolicy,
+    MaxUtilizationPolicy,
+    in_flight_policy,
+)
 from busdoor.policies.vllm import VllmPolicy
 from busdoor.policies.whole_batch_config import DynamicConfig, MultiBinConfig, StaticConfig
 
@@ -75,8 +87,8 @@ def policy_config(name: str, **fields: Any) -> PolicyConfig:
     Parameters
     ----------
     name : str
-        A name of `POLICIES`, or "package.module:Name" of a subclass of `Policy` that takes a `KVConfig` and the
-        fields.
+        A name of `POLICIES`, or "package.module:Name" of a subclass of `Policy` that takes a
+        `KVConfig` and the fields.
     **fields
         The policy's own.
 

@@ -24,9 +24,9 @@ by_admission = attrgetter("admission_index")
 class KVUse(NamedTuple):
     """KV memory at one moment, in tokens but for the blocks.
 
-    `reserved` is taken by requests; `used` holds keys and values (the recorder adds the prompt tokens that the
-    iteration writes); `unused` is reserved and will never be written; `hole` is free but in pieces too small to count
-    on. The rest of what is reserved will be written later.
+    `reserved` is taken by requests; `used` holds keys and values (the recorder adds the prompt
+    tokens that the iteration writes); `unused` is reserved and will never be written; `hole` is
+    free but in pieces too small to count on. The rest of what is reserved will be written later.
     """
 
     blocks: int
@@ -37,7 +37,7 @@ class KVUse(NamedTuple):
 
 
 def spoken(label: str, whole_batch: bool) -> str:
-    """Return a policy's label in words that say which kind of batching it is; a label with a remark stays as it is.
+    """Return a policy's label in words for its kind of batching; one with a remark as it is.
 
     Examples
     --------
@@ -49,8 +49,10 @@ def spoken(label: str, whole_batch: bool) -> str:
     return f"{label} batching" if whole_batch else f"continuous batching ({label})"
 
 
-def output_caps(trace: Trace, max_model_len: int, max_output_tokens: int | None) -> NDArray[np.int64]:
-    """Return the most tokens that each request of a trace may generate, as far as a policy knows; shape (n,)."""
+def output_caps(
+    trace: Trace, max_model_len: int, max_output_tokens: int | None
+) -> NDArray[np.int64]:
+    """Return the most tokens each request may generate, as a policy knows; shape (n,)."""
     left = max_model_len - trace.input_tokens
     asked = max_output_tokens if trace.max_output_tokens is None else trace.max_output_tokens
     return left if asked is None else np.minimum(asked, left)
@@ -59,9 +61,9 @@ def output_caps(trace: Trace, max_model_len: int, max_output_tokens: int | None)
 class Policy(ABC):
     """What the simulator and the engine drive: the requests of the next iteration.
 
-    The executor calls `add` for every arrival, `schedule` for the next batch, `stretch` to learn for how many
-    iterations that batch would come again, and `complete` when it has run so often. The policy allocates KV memory,
-    admits and preempts; it stamps no times.
+    The executor calls `add` for every arrival, `schedule` for the next batch, `stretch` to learn
+    for how many iterations that batch would come again, and `complete` when it has run so often.
+    The policy allocates KV memory, admits and preempts; it stamps no times.
 
     Attributes
     ----------
@@ -74,13 +76,14 @@ class Policy(ABC):
     streams : bool
         Whether tokens leave the server as they are made; otherwise an answer appears whole.
     whole_batch : bool
-        Whether a batch keeps its slots until its last request ends (static batching, the bus), so that no request
-        enters in between; otherwise a request may enter and leave at every iteration (continuous batching, the door).
+        Whether a batch keeps its slots until its last request ends (static batching, the bus), so
+        that no request enters in between; otherwise a request may enter and leave at every
+        iteration (continuous batching, the door).
     prefill_alone : bool
         Whether no request decodes in an iteration that computes prompts.
     lookahead : int
-        When an iteration is decided where neither user nor engine says: 0, at the end of the one before; 1, while that
-        still runs.
+        When an iteration is decided where neither user nor engine says: 0, at the end of the one
+        before; 1, while that still runs.
     """
 
     num_slots: int
@@ -101,17 +104,24 @@ class Policy(ABC):
             It has served a run before.
         """
         if self._used:
-            raise ValueError(f"this {type(self).__name__} has served a run already; make a new policy for every run")
+            raise ValueError(
+                f"this {type(self).__name__} has served a run already; make a new policy for "
+                f"every run"
+            )
         self._used = True
 
     @abstractmethod
     def add(self, request: Request) -> None:
-        """Add a request that has arrived; one that can never be served gets a status "refused: <reason>"."""
+        """Add an arrived request; one that can never be served gets "refused: <reason>"."""
 
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
         total = request.input_tokens + request.output_tokens
-        return f"{total} tokens exceed max_model_len {self.max_model_len}" if total > self.max_model_len else ""
+        return (
+            f"{total} tokens exceed max_model_len {self.max_model_len}"
+            if total > self.max_model_len
+            else ""
+        )
 
     def refuses(self, request: Request) -> bool:
         """Return whether a request can never be served; its `status` then says why."""
@@ -126,7 +136,7 @@ class Policy(ABC):
         return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
     def beyond_cap(self, request: Request) -> str:
-        """Return why a request's output is too long for what the policy reserves; empty if it is not."""
+        """Return why a request's output is too long for the policy's reservation, or empty."""
         cap = self.cap(request)
         if request.output_tokens <= cap:
             return ""
@@ -142,7 +152,7 @@ class Policy(ABC):
 
     @abstractmethod
     def stretch(self, batch: Batch) -> int:
-        """Return for how many iterations `schedule` would return this batch if no request arrived (itself included)."""
+        """Return how many iterations this batch lasts if no request arrives (itself included)."""
 
     @abstractmethod
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
@@ -153,16 +163,16 @@ class Policy(ABC):
         return inf
 
     def would_admit(self, request: Request) -> bool:
-        """Whether a request that arrives now might change the batch that is running: ask before `add`."""
+        """Whether a request arriving now might change the running batch: ask before `add`."""
         return True
 
     @abstractmethod
     def abandon(self, request: Request) -> None:
-        """Drop a request, waiting or running (then between two iterations), whose client has gone."""
+        """Drop a request, waiting or running (then between iterations), whose client has gone."""
 
     @abstractmethod
     def items(self, batch: Batch) -> Iterator[Item]:
-        """Every request of the batch that was just decided and its number of tokens, in scheduling order."""
+        """Every request of the batch just decided and its token count, in scheduling order."""
 
     @property
     @abstractmethod
@@ -176,10 +186,10 @@ class Policy(ABC):
 
     @abstractmethod
     def kv_use(self) -> KVUse:
-        """Return the KV memory as the batch that was just decided takes it in its first iteration."""
+        """Return the KV memory as the batch just decided takes it in its first iteration."""
 
     def kv_blocks(self, repeat: int) -> int:
-        """Return the KV blocks taken in iteration number `repeat` (from 1) of the batch just decided."""
+        """Return the KV blocks taken in iteration `repeat` (from 1) of the batch just decided."""
         return self.kv_use().blocks
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
@@ -192,11 +202,10 @@ class Policy(ABC):
         step_time : StepTime
             Any model.
 
-        Notes
-        -----
-        See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the approximations. The slots that `tgi`
-        leaves empty until enough wait are counted as taken. The prefix cache is unknown here, so that a trace with
-        hits can be served beyond a load of 1. A policy of your own inherits this; override it to say better.
+        Notes ----- See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the
+        approximations. The slots that `tgi` leaves empty until enough wait are counted as taken.
+        The prefix cache is unknown here, so that a trace with hits can be served beyond a load of
+        1. A policy of your own inherits this; override it to say better.
         """
         return continuous_capacity_rps(
             step_time,
@@ -210,5 +219,5 @@ class Policy(ABC):
         )
 
     def reservations(self, trace: Trace) -> NDArray[np.int64] | None:
-        """Return the KV tokens that each request reserves at admission, shape (n,); None if KV is taken on demand."""
+        """Return the KV tokens each request reserves at entry, shape (n,); None if on demand."""
         return None

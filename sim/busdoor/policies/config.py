@@ -22,11 +22,13 @@ from busdoor_workloads.given import instance
 # (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless told otherwise.
 MAX_NUM_SEQS = 1024
 
-# Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor of 22,000.
+# Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor
+# of 22,000.
 LengthError = Annotated[float, Field(ge=0, le=10)]
 T = TypeVar("T")
 
-# Of every built-in policy, by its class of settings; filled where both are known, in `busdoor.policies`.
+# Of every built-in policy, by its class of settings; filled where both are known, in
+# `busdoor.policies`.
 BUILDERS: dict[type[Any], Callable[..., Policy]] = {}
 
 
@@ -38,7 +40,7 @@ class PolicyConfig(Protocol):
         """What the policy is called in configurations and tables."""
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
-        """Build the policy for a server with this memory; `trace` settles what defaults to the workload's lengths.
+        """Build the policy for a server's memory; `trace` settles defaults that depend on lengths.
 
         Raises
         ------
@@ -63,10 +65,11 @@ def settings(cls: type[T]) -> type[T]:
 
 @settings
 class BuiltInConfig(ABC):
-    """Settings of a built-in policy: each is written here and nowhere else, and the policy takes it as a keyword.
+    """Settings of a built-in policy: written only here; the policy takes them as keywords.
 
-    This module and `whole_batch_config` and `continuous_config` know no policy, because a policy may be compiled and
-    pydantic's classes cannot be; `BUILDERS` has what each class of settings builds.
+    This module and `whole_batch_config` and `continuous_config` know no policy, because a policy
+    may be compiled and pydantic's classes cannot be; `BUILDERS` has what each class of settings
+    builds.
     """
 
     name: ClassVar[str]
@@ -75,14 +78,16 @@ class BuiltInConfig(ABC):
     """Most running requests; of a static batch, most rows, whatever would fit."""
 
     def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
-        """Build the policy for a server with this memory; `trace` settles what defaults to the workload's lengths.
+        """Build the policy for a server's memory; `trace` settles defaults that depend on lengths.
 
         Raises
         ------
         ValueError
             If the settings do not go with the memory or the trace, in one sentence.
         """
-        instance("kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)")
+        instance(
+            "kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)"
+        )
         if trace is not None:
             instance("trace", trace, Trace, "a Trace")
         return BUILDERS[type(self)](max_model_len=kv.max_model_len, **self.arguments(kv, trace))
@@ -93,7 +98,11 @@ class BuiltInConfig(ABC):
 
     def settings(self, *without: str) -> dict[str, Any]:
         """Return the fields but for some, by name."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in without}
+        return {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if entry.name not in without
+        }
 
 
 @settings
@@ -109,7 +118,7 @@ class QueueFields:
     queue: Literal["fcfs", "priority", "sjf"] = "fcfs"
     """The next to enter: the first to arrive, the smallest priority, or the shortest answer."""
     length_error: LengthError = 0.0
-    """How far off the shortest answers are predicted: see `ShortestJobQueue`. 0 knows the lengths."""
+    """How far off the shortest answers are predicted: see `ShortestJobQueue`; 0 is exact."""
     length_seed: NonNegativeInt = 0
     """Seed of the predictions."""
 
@@ -117,11 +126,17 @@ class QueueFields:
         for name in ("length_error", "length_seed"):
             value = getattr(self, name)
             if value and self.queue != "sjf":
-                raise ValueError(f"{name} = {value} applies only to queue = 'sjf', not {self.queue!r}")
+                raise ValueError(
+                    f"{name} = {value} applies only to queue = 'sjf', not {self.queue!r}"
+                )
 
     def make_queue(self) -> str | Queue:
         """Return a waiting line, or its name where that suffices."""
-        return ShortestJobQueue(self.length_error, self.length_seed) if self.queue == "sjf" else self.queue
+        return (
+            ShortestJobQueue(self.length_error, self.length_seed)
+            if self.queue == "sjf"
+            else self.queue
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What every iteration-level policy shares: slots that are taken and left between any two iterations."""
+"""What iteration-level policies share: slots taken and left between two iterations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from busdoor.policies.queues import Queue, as_queue
 class ContinuousPolicy(Policy):
     """Running requests in order of admission; those that decode are kept as sums in `decodes`.
 
-    A subclass decides in `schedule` which requests it admits and what a batch holds, and keeps the KV memory.
+    A subclass decides in `schedule` which requests it admits and what a batch holds, and keeps the
+    KV memory.
 
     Parameters
     ----------
@@ -38,7 +39,13 @@ class ContinuousPolicy(Policy):
         The others.
     """
 
-    def __init__(self, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs", block_size: int = 1) -> None:
+    def __init__(
+        self,
+        max_num_seqs: int,
+        max_model_len: int,
+        queue: str | Queue = "fcfs",
+        block_size: int = 1,
+    ) -> None:
         self.num_slots = max_num_seqs
         self.max_model_len = max_model_len
         self.waiting: Queue = as_queue(queue)
@@ -54,7 +61,7 @@ class ContinuousPolicy(Policy):
             self.waiting.push(request)
 
     def stretch(self, batch: Batch) -> int:
-        """Return the iterations until the next finish; a batch with prefill or a preemption does not repeat."""
+        """Return the iterations until the next finish; prefill or preemption does not repeat."""
         return 1 if batch.chunks or batch.preempted else int(self.decodes.until_finish())
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
@@ -96,7 +103,7 @@ class ContinuousPolicy(Policy):
         self._free(request)
 
     def _grow(self, repeat: int) -> int:
-        """Allocate the blocks that `repeat` iterations after the scheduled one begin, if they do; return how many."""
+        """Allocate blocks that `repeat` more iterations after this one begin; return how many."""
         return 0
 
     @abstractmethod

@@ -14,10 +14,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 # As MAX_NUM_SEQS of `busdoor.policies.config`, what `vllm serve` takes where nothing is said.
 MAX_NUM_BATCHED_TOKENS = 8192
-# Share of the blocks that vLLM V0's block manager kept free, against preempting at once what it had just admitted.
+# Share of the blocks that vLLM V0's block manager kept free, against preempting at once what it had
+# just admitted.
 WATERMARK = 0.01
-# What text-generation-launcher takes where nothing is said (TGI 2 and 3, launcher/src/main.rs); TGI 1 waited for more,
-# with a ratio of 1.2.
+# What text-generation-launcher takes where nothing is said (TGI 2 and 3, launcher/src/main.rs); TGI
+# 1 waited for more, with a ratio of 1.2.
 WAITING_SERVED_RATIO = 0.3
 MAX_WAITING_TOKENS = 20
 # The prefill budget of TGI 1; TGI 2 and 3 take 50 tokens beyond the longest prompt that is served.
@@ -37,7 +38,8 @@ class ContinuousConfig(BuiltInConfig, QueueFields):
             budget = getattr(self, name, None)
             if budget is not None and budget < self.max_num_seqs:  # as vLLM says it
                 raise ValueError(
-                    f"{name} {budget} is less than max_num_seqs {self.max_num_seqs}; every running request may decode "
+                    f"{name} {budget} is less than max_num_seqs {self.max_num_seqs}; every "
+                    f"running request may decode "
                     f"a token"
                 )
 
@@ -62,14 +64,15 @@ class OrcaConfig(ContinuousConfig):
     max_num_batched_tokens: PositiveInt | None = None
     """Most tokens of an iteration; without it as many prompts as may enter are computed at once."""
     reservation: Literal["max", "pow2", "oracle"] = "max"
-    """What a request reserves: `max_model_len`; its prompt and the next power of two of its true output; or just what
+    """Its reserve: `max_model_len`; prompt and next power of two of its output; or just what
     it will write, prompt + output − 1, for the last token is never fed back."""
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Refuse a memory that holds not even one reservation of the longest kind."""
         if self.reservation == "max" and kv.max_model_len > kv.num_tokens:
             raise ValueError(
-                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens per request, more than the '
+                f'orca\'s reservation = "max" takes max_model_len {kv.max_model_len} tokens per '
+                f"request, more than the "
                 f'cache\'s {kv.num_tokens}; take reservation = "pow2", or a smaller max_model_len'
             )
         return {**super().arguments(kv, trace), "kv": kv.contiguous()}
@@ -84,7 +87,7 @@ class PagedConfig(ContinuousConfig):
     watermark: Share = 0.0
     """Share of the blocks that an admission leaves free while others run."""
     prefix_caching: bool = False
-    """Whether requests share the blocks of a common prefix: see `PrefixCachedKV`. A policy sees that by its memory."""
+    """Whether requests share a prefix's blocks: see `PrefixCachedKV`. The memory tells it."""
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Return what the policy is called with, but for `max_model_len`."""
@@ -120,20 +123,22 @@ class VllmConfig(PagedConfig):
     chunked_prefill: bool = True
     """Whether a prompt may be cut to the budget that is left."""
     long_prefill_token_threshold: NonNegativeInt = 0
-    """Longest piece of one prefill in an iteration while there are other requests; 0 for no limit."""
+    """Longest piece of a prefill in an iteration with other requests; 0 for no limit."""
     reserve_full_prompt: bool = True
-    """Admit only when the whole prompt fits, not just its first piece (vLLM's scheduler_reserve_full_isl)."""
+    """Admit only when the whole prompt fits (vLLM's scheduler_reserve_full_isl)."""
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
-        """Refuse what vLLM refuses: whole prompts that exceed the budget, or a threshold over `max_model_len`."""
+        """Refuse what vLLM refuses: prompts over the budget, a threshold over `max_model_len`."""
         if not self.chunked_prefill and self.max_num_batched_tokens < kv.max_model_len:
             raise ValueError(
-                f"chunked_prefill = false needs max_num_batched_tokens of at least max_model_len {kv.max_model_len}, "
+                f"chunked_prefill = false needs max_num_batched_tokens of at least max_model_len "
+                f"{kv.max_model_len}, "
                 f"not {self.max_num_batched_tokens}"
             )
         if self.long_prefill_token_threshold > kv.max_model_len:
             raise ValueError(
-                f"long_prefill_token_threshold {self.long_prefill_token_threshold} exceeds max_model_len "
+                f"long_prefill_token_threshold {self.long_prefill_token_threshold} exceeds "
+                f"max_model_len "
                 f"{kv.max_model_len}"
             )
         return super().arguments(kv, trace)
@@ -156,10 +161,10 @@ class TgiConfig(BuiltInConfig):
     max_waiting_tokens: NonNegativeInt = MAX_WAITING_TOKENS
     """Decodes after which a new batch may be small."""
     max_batch_prefill_tokens: PositiveInt | None = None
-    """Most prompt tokens of a prefill. Unless given, 4,096, or 50 beyond the longest prompt of the trace where that is
+    """Most prompt tokens of a prefill. Unset: 4,096, or the longest prompt plus 50 if that is
     more."""
     max_batch_total_tokens: PositiveInt | None = None
-    """Most tokens of prompts and max outputs of all running requests. Unless given, what the KV memory holds: TGI
+    """Most prompt and max output tokens of all running requests. Unset, what the KV holds: TGI
     measures that when it starts."""
     max_output_tokens: PositiveInt | None = None
     """Cap on the output of requests that come without one."""
@@ -168,7 +173,9 @@ class TgiConfig(BuiltInConfig):
         """Return what the policy is called with, but for `max_model_len`."""
         most = self.max_batch_prefill_tokens or MAX_BATCH_PREFILL_TOKENS
         if self.max_batch_prefill_tokens is None and trace is not None and len(trace):
-            most = max(most, min(int(trace.input_tokens.max()), kv.max_model_len) + PREFILL_EDGE_TOKENS)
+            most = max(
+                most, min(int(trace.input_tokens.max()), kv.max_model_len) + PREFILL_EDGE_TOKENS
+            )
         return {**self.settings(), "kv": kv.paged(), "max_batch_prefill_tokens": most}
 
 
@@ -184,11 +191,11 @@ class TrtllmConfig(ContinuousConfig):
 
     name = "trtllm"
     capacity: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
-    """Rule for the memory: `GuaranteedNoEvictPolicy` (TensorRT-LLM's default) or `MaxUtilizationPolicy`."""
+    """Memory rule: `GuaranteedNoEvictPolicy` (TensorRT-LLM's) or `MaxUtilizationPolicy`."""
     max_num_tokens: PositiveInt = MAX_NUM_TOKENS
     """Most tokens of an iteration; the policies' `max_num_batched_tokens`."""
     chunked_prefill: bool = True
-    """Whether a prompt may be cut to the tokens that are left; otherwise it waits until it fits whole. TensorRT-LLM
+    """Whether a prompt may be cut to the tokens left; else it waits until whole. TensorRT-LLM
     does that if asked; otherwise it refuses prompts over `max_num_tokens`."""
     max_output_tokens: PositiveInt | None = None
     """With `guaranteed_no_evict`: cap on the output of requests that come without one."""

@@ -20,8 +20,8 @@ from busdoor_workloads import Trace
 class DynamicPolicy(StaticPolicy):
     """Static batches of requests of like length.
 
-    The oldest request always goes along, so that none starves; with it go, of the first `sort_window` that
-    wait, those whose lengths are nearest to its own.
+    The oldest request always goes along, so that none starves; with it go, of the first
+    `sort_window` that wait, those whose lengths are nearest to its own.
 
     Parameters
     ----------
@@ -42,7 +42,9 @@ class DynamicPolicy(StaticPolicy):
     settings_class = DynamicConfig
     settings: DynamicConfig
 
-    def __init__(self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any) -> None:
+    def __init__(
+        self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any
+    ) -> None:
         super().__init__(kv, batch_size, max_model_len, **{"max_wait_s": inf, **settings})
         self.sort_window = self.settings.sort_window
         self.sort_by = self.settings.sort_by
@@ -58,7 +60,7 @@ class DynamicPolicy(StaticPolicy):
         return islice(chain(seen, line), self.num_slots)
 
     def admission_order(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the rows of a trace in order of admission: by length within a full window; shape (n,)."""
+        """Return a trace's rows in order of admission: by length in a full window; shape (n,)."""
         rows = np.arange(len(trace))
         if self.sort_window <= self.num_slots:
             return rows

@@ -1,4 +1,4 @@
-"""Static batching in bins: requests of like length wait together, so that a batch's longest is near its mean."""
+"""Static batching in bins: like lengths wait together, so the longest is near the mean."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from busdoor_workloads import Trace
 
 
 class MultiBinPolicy(StaticPolicy):
-    """Static batches out of bins: each bin collects its own batch, and full ones are served in order of filling.
+    """Static batches out of bins: each collects its own, full ones are served as filled.
 
-    A bin whose oldest request has waited `max_wait_s` is served though it is not full, and when no arrival is left, so
-    are all; whichever of these came first.
+    A bin whose oldest request has waited `max_wait_s` is served though it is not full, and when no
+    arrival is left, so are all; whichever of these came first.
 
     Parameters
     ----------
@@ -50,14 +50,22 @@ class MultiBinPolicy(StaticPolicy):
     settings: MultiBinConfig
 
     def __init__(
-        self, kv: ContiguousKV, batch_size: int, max_model_len: int, *, edges: Sequence[float], **settings: Any
+        self,
+        kv: ContiguousKV,
+        batch_size: int,
+        max_model_len: int,
+        *,
+        edges: Sequence[float],
+        **settings: Any,
     ) -> None:
         super().__init__(kv, batch_size, max_model_len, edges=tuple(edges), **settings)
         chosen = self.settings
         self.edges = list(edges)
         self.by = chosen.by
         self._predicted = ShortestJobQueue(chosen.length_error, chosen.length_seed).rank
-        self._bins: list[OrderedDict[Request, int]] = [OrderedDict() for _ in range(len(self.edges) + 1)]
+        self._bins: list[OrderedDict[Request, int]] = [
+            OrderedDict() for _ in range(len(self.edges) + 1)
+        ]
         self._places = count()  # in the order of arrival, among requests that arrive at once
 
     def bin_of(self, request: Request) -> int:
@@ -66,8 +74,10 @@ class MultiBinPolicy(StaticPolicy):
         return bisect_left(self.edges, length)
 
     def bins_of(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the number of the bin of every request of a trace, as far as lengths are known exactly; shape (n,)."""
-        return np.searchsorted(self.edges, trace.input_tokens if self.by == "input" else trace.output_tokens)
+        """Return every request's bin, as far as lengths are known exactly; shape (n,)."""
+        return np.searchsorted(
+            self.edges, trace.input_tokens if self.by == "input" else trace.output_tokens
+        )
 
     def admission_order(self, trace: Trace) -> NDArray[np.int64]:
         """Return the rows of a trace in order of admission: bin by bin; shape (n,)."""
@@ -80,7 +90,7 @@ class MultiBinPolicy(StaticPolicy):
             self._bins[self.bin_of(request)][request] = next(self._places)
 
     def _ready(self, line: OrderedDict[Request, int]) -> tuple[float, int]:
-        """Return when a bin with a request in it may start, and the place of the request that decides it."""
+        """Return when a bin with a request may start, and the place of the deciding request."""
         oldest, place = next(iter(line.items()))
         due = oldest.arrival_s + self.max_wait_s, place
         if len(line) < self.num_slots:
@@ -92,7 +102,9 @@ class MultiBinPolicy(StaticPolicy):
         return min(self._ready(line) for line in self._bins if line)[0]
 
     def _leaves(self, now_s: float) -> bool:
-        return bool(self._waiting) and (self._closed or now_s >= self._departure_s() or self._any_full())
+        return bool(self._waiting) and (
+            self._closed or now_s >= self._departure_s() or self._any_full()
+        )
 
     def _any_full(self) -> bool:
         return any(len(line) >= self.num_slots for line in self._bins)
@@ -109,13 +121,13 @@ class MultiBinPolicy(StaticPolicy):
         return running
 
     def would_admit(self, request: Request) -> bool:
-        """Return whether the server is idle, and the request the first to wait or the one that makes a bin full."""
+        """Return whether the server is idle, and it is the first to wait or fills a bin."""
         if self._batch is not None:
             return False
         return not self._waiting or len(self._bins[self.bin_of(request)]) + 1 >= self.num_slots
 
     def abandon(self, request: Request) -> None:
-        """Drop a request whose client has gone; one that runs keeps its row, but is not answered."""
+        """Drop a request whose client has gone; a running one keeps its row, unanswered."""
         if request.status == "waiting":
             del self._bins[self.bin_of(request)][request]
         super().abandon(request)

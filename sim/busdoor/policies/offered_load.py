@@ -12,7 +12,7 @@ from busdoor_workloads import Trace
 
 
 def offered_load(trace: Trace, policy: Policy, step_time: StepTime) -> float:
-    """Return the trace's request rate over `Policy.capacity_rps`: 1 or more cannot be served for long.
+    """Return the trace's rate over `Policy.capacity_rps`: 1 or more cannot be served for long.
 
     NaN where clients have no rate of their own: in a burst, and in a closed loop.
 

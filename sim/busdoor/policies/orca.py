@@ -1,4 +1,4 @@
-"""Iteration-level scheduling before paging: a request reserves all the KV it may ever need when it enters."""
+"""Iteration-level scheduling before paging: all KV it may need is reserved at entry."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from busdoor_workloads import Trace
 
 
 class OrcaPolicy(ContinuousPolicy):
-    """Requests enter and leave at every iteration, in order, while slots and one unbroken range of KV can be had.
+    """Requests enter and leave each iteration, in order, while slots and unbroken KV are free.
 
-    Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al., OSDI 2022). None is
-    ever preempted. How much a request reserves is one of the three that the vLLM paper (Kwon et al., SOSP 2023)
-    compares with.
+    Prompts are computed whole, beside the decodes of the others (selective batching, Yu et al.,
+    OSDI 2022). None is ever preempted. How much a request reserves is one of the three that the
+    vLLM paper (Kwon et al., SOSP 2023) compares with.
 
     Parameters
     ----------
@@ -45,7 +45,12 @@ class OrcaPolicy(ContinuousPolicy):
     """
 
     def __init__(
-        self, kv: ContiguousKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs", **settings: Any
+        self,
+        kv: ContiguousKV,
+        max_num_seqs: int,
+        max_model_len: int,
+        queue: str | Queue = "fcfs",
+        **settings: Any,
     ) -> None:
         super().__init__(max_num_seqs, max_model_len, queue)
         chosen = OrcaConfig(max_num_seqs=max_num_seqs, **settings)
@@ -80,7 +85,10 @@ class OrcaPolicy(ContinuousPolicy):
             return reason
         budget = self.max_num_batched_tokens
         if budget and request.input_tokens > budget:
-            return f"its prompt of {request.input_tokens} tokens exceeds max_num_batched_tokens {budget}"
+            return (
+                f"its prompt of {request.input_tokens} tokens exceeds max_num_batched_tokens "
+                f"{budget}"
+            )
         reserved = self.reserved_tokens(request)
         if reserved > self.kv.num_tokens:
             return f"its reservation of {reserved} tokens exceeds the cache's {self.kv.num_tokens}"
@@ -109,7 +117,10 @@ class OrcaPolicy(ContinuousPolicy):
 
     def _has_budget(self, batch: Batch, request: Request) -> bool:
         budget = self.max_num_batched_tokens
-        return not budget or batch.num_decode_tokens + batch.num_prefill_tokens + request.input_tokens <= budget
+        return (
+            not budget
+            or batch.num_decode_tokens + batch.num_prefill_tokens + request.input_tokens <= budget
+        )
 
     def would_admit(self, request: Request) -> bool:
         """Return whether a slot and a hole are free and no request stands before it."""
@@ -120,7 +131,13 @@ class OrcaPolicy(ContinuousPolicy):
         self._needed_tokens -= request.kv_tokens
 
     def kv_use(self) -> KVUse:
-        """Split reservations into used, to be used, and more than needed; holes but the largest are fragmentation."""
+        """Split reservations: used, to be used, surplus; holes but the largest are fragments."""
         kv, reserved = self.kv, self.kv.num_reserved_tokens
         unused = reserved - self._needed_tokens
-        return KVUse(kv.blocks_for(reserved), reserved, self.decodes.context_tokens, unused, kv.fragmented_tokens)
+        return KVUse(
+            kv.blocks_for(reserved),
+            reserved,
+            self.decodes.context_tokens,
+            unused,
+            kv.fragmented_tokens,
+        )

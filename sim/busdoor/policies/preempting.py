@@ -1,4 +1,4 @@
-"""What the policies with paged KV on demand share: growing block by block, and preempting when blocks run out."""
+"""What policies with paged KV on demand share: growing by blocks, and preempting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from busdoor.policies.queues import Queue
 
 
 class PagedPolicy(ContinuousPolicy):
-    """Running requests take a KV block when they begin it; when none is free, a request is preempted.
+    """Running requests take a KV block on beginning it; if none is free, one is preempted.
 
     Parameters
     ----------
@@ -20,10 +20,13 @@ class PagedPolicy(ContinuousPolicy):
     max_num_seqs, max_model_len : int
         Most running requests; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else
+        the last admitted.
     """
 
-    def __init__(self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs") -> None:
+    def __init__(
+        self, kv: PagedKV, max_num_seqs: int, max_model_len: int, queue: str | Queue = "fcfs"
+    ) -> None:
         super().__init__(max_num_seqs, max_model_len, queue, kv.block_size)
         self.kv = kv
         self.by_priority = queue == "priority"
@@ -37,13 +40,14 @@ class PagedPolicy(ContinuousPolicy):
         return reason
 
     def stretch(self, batch: Batch) -> int:
-        """Return the iterations until the next finish or the last free block; 1 with prefill or a preemption."""
+        """Return iterations to the next finish or last free block; 1 with prefill, preemption."""
         if batch.chunks or batch.preempted:
             return 1
         decodes = self.decodes
         repeat = decodes.until_finish()
         free = self.kv.num_free_blocks
-        # Every request begins at most one block in block_size iterations, and one more: mostly that is far away.
+        # Every request begins at most one block in block_size iterations, and one more: mostly that
+        # is far away.
         if repeat * decodes.count > (free - decodes.count) * self.kv.block_size:
             repeat = min(repeat, 1 + decodes.affordable(free, ahead=1))
         return int(repeat)
@@ -56,21 +60,26 @@ class PagedPolicy(ContinuousPolicy):
         self.kv.free(request)
 
     def _make_room(self, request: Request, num_tokens: int, batch: Batch) -> list[Request]:
-        """Preempt until the request can hold `num_tokens` tokens, or is preempted itself; return the victims."""
+        """Preempt until the request holds `num_tokens` or is preempted; return the victims."""
         victims = []
-        while request in self.running and self.kv.needed(request, num_tokens) > self.kv.num_free_blocks:
+        while (
+            request in self.running
+            and self.kv.needed(request, num_tokens) > self.kv.num_free_blocks
+        ):
             victim = self._victim()
             self._preempt(victim, batch)
             victims.append(victim)
         return victims
 
     def _victim(self) -> Request:
-        if self.by_priority:  # of several equally bad ones the first admitted, as vLLM's scheduler finds it
+        if (
+            self.by_priority
+        ):  # of several equally bad ones the first admitted, as vLLM's scheduler finds it
             return max(self.running, key=lambda request: (request.priority, request.arrival_s))
         return next(reversed(self.running))
 
     def kv_blocks(self, repeat: int) -> int:
-        """Return the KV blocks taken in iteration number `repeat` (from 1) of the batch just decided."""
+        """Return the KV blocks taken in iteration `repeat` (from 1) of the batch just decided."""
         kv = self.kv
         return kv.num_blocks - kv.num_free_blocks + self.decodes.new_blocks(repeat - 1, ahead=1)
 
@@ -79,5 +88,7 @@ class PagedPolicy(ContinuousPolicy):
         kv = self.kv
         blocks = kv.num_blocks - kv.num_free_blocks
         reserved = blocks * kv.block_size
-        used = self.decodes.context_tokens + sum([request.computed_tokens for request in self.prefilling])
+        used = self.decodes.context_tokens + sum(
+            [request.computed_tokens for request in self.prefilling]
+        )
         return KVUse(blocks, reserved, min(used, reserved), 0, 0)

@@ -16,9 +16,9 @@ from busdoor.policies.queues import Queue
 class PrefillFirstPolicy(PagedPolicy):
     """While a request can enter, iterations compute prompts alone and every decode stands still.
 
-    Prompts are computed whole, as many as the budget takes; only one that exceeds the budget by itself is cut. An
-    admission takes the blocks of the whole prompt; decodes take theirs on demand, and when none is free the last
-    admitted is preempted, to be computed anew.
+    Prompts are computed whole, as many as the budget takes; only one that exceeds the budget by
+    itself is cut. An admission takes the blocks of the whole prompt; decodes take theirs on demand,
+    and when none is free the last admitted is preempted, to be computed anew.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ class PrefillFirstPolicy(PagedPolicy):
     max_num_seqs, max_num_batched_tokens, max_model_len : int
         Most running requests; most prompt tokens of an iteration; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else
+        the last admitted.
     **settings
         Fields of `PrefillFirstConfig`; `watermark` is 0 unless given.
 
@@ -66,10 +67,12 @@ class PrefillFirstPolicy(PagedPolicy):
         self.watermark_blocks = int(chosen.watermark * kv.num_blocks)
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Schedule the next iteration: prompts if any can be computed, else every request's next token."""
+        """Schedule the next iteration: prompts if any can be computed, else all next tokens."""
         batch = Batch()
         for request in self.prefilling:  # at most one, cut before
-            num_tokens = min(request.known_tokens - request.computed_tokens, self.max_num_batched_tokens)
+            num_tokens = min(
+                request.known_tokens - request.computed_tokens, self.max_num_batched_tokens
+            )
             batch.add_chunk(request, num_tokens, request.computed_tokens)
         if len(self.waiting):
             self._admit(batch)

@@ -68,7 +68,16 @@ class PriorityQueue:
 
     def push(self, request: Request) -> None:
         """Add a request at its place."""
-        heappush(self._heap, (self.rank(request), request.arrival_s, request.request_id, next(self._entries), request))
+        heappush(
+            self._heap,
+            (
+                self.rank(request),
+                request.arrival_s,
+                request.request_id,
+                next(self._entries),
+                request,
+            ),
+        )
 
     push_back = push
 
@@ -82,7 +91,10 @@ class PriorityQueue:
 
     def precedes(self, request: Request) -> bool:
         """Whether a request that joined now would be next."""
-        return not self._heap or (self.rank(request), request.arrival_s, request.request_id) < self._heap[0][:3]
+        return (
+            not self._heap
+            or (self.rank(request), request.arrival_s, request.request_id) < self._heap[0][:3]
+        )
 
     def remove(self, request: Request) -> None:
         """Remove a request from wherever it stands."""
@@ -94,16 +106,16 @@ class PriorityQueue:
 
 
 class ShortestJobQueue(PriorityQueue):
-    """Shortest answer first, as long as it is believed to become; then earlier arrival, then the trace's order.
+    """Shortest answer first, as believed; then earlier arrival, then the trace's order.
 
     Parameters
     ----------
     error : float
-        Standard deviation of the logarithm of predicted over true length: 0 knows the lengths, 0.7 is mostly within a
-        factor of two.
+        Standard deviation of the logarithm of predicted over true length: 0 knows the lengths, 0.7
+        is mostly within a factor of two.
     seed : int
-        Of the predictions. A request's error depends on nothing but the seed and its id, so that policies that are
-        compared err alike.
+        Of the predictions. A request's error depends on nothing but the seed and its id, so that
+        policies that are compared err alike.
 
     Examples
     --------
@@ -129,7 +141,11 @@ class ShortestJobQueue(PriorityQueue):
         return request.output_tokens * exp(self.error * self._errors[request.request_id])
 
 
-QUEUES: dict[str, Callable[[], Queue]] = {"fcfs": FcfsQueue, "priority": PriorityQueue, "sjf": ShortestJobQueue}
+QUEUES: dict[str, Callable[[], Queue]] = {
+    "fcfs": FcfsQueue,
+    "priority": PriorityQueue,
+    "sjf": ShortestJobQueue,
+}
 
 
 def as_queue(queue: str | Queue) -> Queue:

@@ -16,9 +16,10 @@ from busdoor_workloads import Trace
 class ReservingPolicy(ContinuousPolicy):
     """A request takes its blocks to the end when it enters, so that none is ever preempted.
 
-    Paging spares it the unbroken range, not the over-reservation: it takes blocks for its prompt and for as many tokens
-    as it may generate, less one, for the last is never fed back. That is the `max_output_tokens` that its client asked
-    for, else the policy's, else all that `max_model_len` leaves it.
+    Paging spares it the unbroken range, not the over-reservation: it takes blocks for its prompt
+    and for as many tokens as it may generate, less one, for the last is never fed back. That is the
+    `max_output_tokens` that its client asked for, else the policy's, else all that `max_model_len`
+    leaves it.
 
     Parameters
     ----------
@@ -74,9 +75,11 @@ class ReservingPolicy(ContinuousPolicy):
         self._needed_tokens -= request.kv_tokens
 
     def kv_use(self) -> KVUse:
-        """Split whole blocks into used, to be used, and more than needed: nothing that is free is unusable."""
+        """Split whole blocks into used, to be used and surplus: no free block is unusable."""
         kv = self.kv
         blocks = kv.num_blocks - kv.num_free_blocks
         reserved = blocks * kv.block_size
-        used = self.decodes.context_tokens + sum([request.computed_tokens for request in self.prefilling])
+        used = self.decodes.context_tokens + sum(
+            [request.computed_tokens for request in self.prefilling]
+        )
         return KVUse(blocks, reserved, used, reserved - self._needed_tokens, 0)

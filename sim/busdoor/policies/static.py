@@ -24,12 +24,13 @@ from busdoor_workloads import Trace
 
 
 class StaticPolicy(Policy):
-    """One batch at a time, in order of arrival, padded to its longest prompt and run until its longest output.
+    """One batch at a time, in order, padded to the longest prompt, run to the longest output.
 
-    A batch leaves when the server is idle and `batch_size` requests wait, or the oldest has waited `max_wait_s`, or no
-    arrival is left. It takes one contiguous region of KV: rows × (longest prompt + longest output cap − 1) tokens, for
-    the last token is never fed back; where that does not fit it takes fewer rows. The cap of a request is the
-    `max_output_tokens` that its client asked for, else the policy's, else all that `max_model_len` leaves it.
+    A batch leaves when the server is idle and `batch_size` requests wait, or the oldest has waited
+    `max_wait_s`, or no arrival is left. It takes one contiguous region of KV: rows × (longest
+    prompt + longest output cap − 1) tokens, for the last token is never fed back; where that does
+    not fit it takes fewer rows. The cap of a request is the `max_output_tokens` that its client
+    asked for, else the policy's, else all that `max_model_len` leaves it.
 
     Parameters
     ----------
@@ -55,10 +56,15 @@ class StaticPolicy(Policy):
     whole_batch = True
     settings_class: ClassVar[type[StaticConfig]] = StaticConfig
 
-    def __init__(self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any) -> None:
+    def __init__(
+        self, kv: ContiguousKV, batch_size: int, max_model_len: int, **settings: Any
+    ) -> None:
         pads = settings.get("pad_input_tokens") or settings.get("pad_output_tokens")
         self.settings = chosen = self.settings_class(
-            batch_size=batch_size, max_num_seqs=batch_size, pad_to="dataset" if pads else "batch", **settings
+            batch_size=batch_size,
+            max_num_seqs=batch_size,
+            pad_to="dataset" if pads else "batch",
+            **settings,
         )
         self.kv = kv
         self.num_slots = batch_size
@@ -68,7 +74,9 @@ class StaticPolicy(Policy):
         self.streams = chosen.release == "request"
         self.max_output_tokens = chosen.max_output_tokens
         self.padding = chosen.padding
-        self._waiting: OrderedDict[Request, None] = OrderedDict()  # a line that any request can leave
+        self._waiting: OrderedDict[Request, None] = (
+            OrderedDict()
+        )  # a line that any request can leave
         self._batch: StaticBatch | None = None
         self._closed = False
 
@@ -82,8 +90,13 @@ class StaticPolicy(Policy):
         reason = super().refusal(request) or self.beyond_cap(request)
         if reason:
             return reason
-        if self.padding and (request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]):
-            return f"its lengths exceed those that every batch is padded to, {self.padding[0]} and {self.padding[1]}"
+        if self.padding and (
+            request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]
+        ):
+            return (
+                f"its lengths exceed those that every batch is padded to, {self.padding[0]} "
+                f"and {self.padding[1]}"
+            )
         region = sum(self.padding or (request.input_tokens, self.cap(request))) - 1
         if region > self.kv.num_tokens:
             return f"its KV of {region} tokens exceeds the cache's {self.kv.num_tokens}"
@@ -103,7 +116,9 @@ class StaticPolicy(Policy):
 
     def _leaves(self, now_s: float) -> bool:
         waiting = len(self._waiting)
-        return waiting > 0 and (waiting >= self.num_slots or self._closed or now_s >= self._departure_s())
+        return waiting > 0 and (
+            waiting >= self.num_slots or self._closed or now_s >= self._departure_s()
+        )
 
     def _departure_s(self) -> float:
         return next(iter(self._waiting)).arrival_s + self.max_wait_s
@@ -116,10 +131,12 @@ class StaticPolicy(Policy):
             row.status = "running"
         self.kv.reserve(self, self._region(rows))
         lengths = self._padded(rows, [row.output_tokens for row in rows])
-        return StaticBatch(rows, *lengths, self.settings.finished_rows == "skip", self.reads_padding)
+        return StaticBatch(
+            rows, *lengths, self.settings.finished_rows == "skip", self.reads_padding
+        )
 
     def _candidates(self) -> Iterable[Request]:
-        """Return the requests that would run next, the oldest first; the last ones may find no memory."""
+        """Return the requests to run next, the oldest first; the last may find no memory."""
         return islice(self._waiting, self.num_slots)
 
     def _fitting(self) -> list[Request]:
@@ -127,7 +144,11 @@ class StaticPolicy(Policy):
         rows = list(self._candidates())
         if not self.kv.fits(self._region(rows)):
             fewer = range(1, len(rows))
-            del rows[bisect_right(fewer, self.kv.largest_hole, key=lambda number: self._region(rows[:number])) :]
+            del rows[
+                bisect_right(
+                    fewer, self.kv.largest_hole, key=lambda number: self._region(rows[:number])
+                ) :
+            ]
         return rows
 
     def _region(self, rows: list[Request]) -> int:
@@ -143,7 +164,7 @@ class StaticPolicy(Policy):
         return self._batch.stretch() if self._batch else 1
 
     def complete(self, batch: Batch, repeat: int) -> list[Request]:
-        """Advance all rows; return those whose answers are out, and free the slots when the last is."""
+        """Advance all rows; return those with their answers out; free slots when the last is."""
         running = self._batch
         assert running is not None
         answered = [row for row in running.advance(repeat) if row.status == "running"]
@@ -163,12 +184,12 @@ class StaticPolicy(Policy):
         return self._departure_s() if self._batch is None and self._waiting else inf
 
     def would_admit(self, request: Request) -> bool:
-        """Return whether the server is idle, and the request the first to wait or the one that fills a batch."""
+        """Return whether the server is idle, and it is the first to wait or fills a batch."""
         waiting = len(self._waiting)
         return self._batch is None and (not waiting or waiting + 1 >= self.num_slots)
 
     def abandon(self, request: Request) -> None:
-        """Drop a request whose client has gone; one that runs keeps its row, but is not answered."""
+        """Drop a request whose client has gone; a running one keeps its row, unanswered."""
         if request.status == "waiting":
             del self._waiting[request]
         elif self._batch is not None:
@@ -190,14 +211,16 @@ class StaticPolicy(Policy):
         return len(self._batch.rows) if self._batch else 0
 
     def kv_use(self) -> KVUse:
-        """Count the region as reserved; padding, and what lies beyond the true lengths, will hold no wanted token."""
+        """Count the region as reserved; padding and the rest hold no wanted token."""
         if self._batch is None:
             return KVUse(0, 0, 0, 0, 0)
         batch, reserved = self._batch, self.kv.num_reserved_tokens
-        return KVUse(self.kv.blocks_for(reserved), reserved, batch.used_tokens, reserved - batch.kv_tokens, 0)
+        return KVUse(
+            self.kv.blocks_for(reserved), reserved, batch.used_tokens, reserved - batch.kv_tokens, 0
+        )
 
     def capacity_rps(self, trace: Trace, step_time: StepTime) -> float:
-        """Estimate the requests per second of a trace that the policy can serve, in batches that leave full."""
+        """Estimate the requests per second of a trace that the policy serves in full batches."""
         order = self.admission_order(trace)
         return whole_batch_capacity_rps(
             step_time,
@@ -212,5 +235,5 @@ class StaticPolicy(Policy):
         )
 
     def admission_order(self, trace: Trace) -> NDArray[np.int64]:
-        """Return the rows of a trace in the order in which they are admitted under load; shape (n,)."""
+        """Return a trace's rows in the order of admission under load; shape (n,)."""
         return np.arange(len(trace))

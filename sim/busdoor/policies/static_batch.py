@@ -1,4 +1,4 @@
-"""A static batch that runs: its requests enter together, and the rows run until the last one is done."""
+"""A running static batch: requests enter together, and rows run until the last is done."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from busdoor.policies.base import Item, by_admission
 class StaticBatch:
     """The rows of one static batch, from their common prefill to the longest output.
 
-    Every prompt is padded to the longest, and the padding is stored. Decodes read each row's own keys, or
-    (`reads_padding`) those of the padding too, so that all rows have the same context. The first iteration is the
-    prefill and yields every row's first token. A row that has finished keeps its place: it computes on, or
-    (`skip_finished`) costs no computing any more. So does, until its own end, a row whose client has gone: nothing
-    takes a row out of a batch that runs.
+    Every prompt is padded to the longest, and the padding is stored. Decodes read each row's own
+    keys, or (`reads_padding`) those of the padding too, so that all rows have the same context. The
+    first iteration is the prefill and yields every row's first token. A row that has finished keeps
+    its place: it computes on, or (`skip_finished`) costs no computing any more. So does, until its
+    own end, a row whose client has gone: nothing takes a row out of a batch that runs.
 
     Parameters
     ----------
@@ -78,9 +78,13 @@ class StaticBatch:
         for index, row in enumerate(rows):
             row.admission_index = index
         self.clock = 0  # iterations that have passed
-        self.kv_tokens = sum([row.kv_tokens for row in rows])  # that are wanted, when all have finished
+        self.kv_tokens = sum(
+            [row.kv_tokens for row in rows]
+        )  # that are wanted, when all have finished
         self._unfinished = sorted(rows, key=_output_tokens, reverse=True)
-        self._row_input_tokens = self._unfinished_input_tokens = sum([row.input_tokens for row in rows])
+        self._row_input_tokens = self._unfinished_input_tokens = sum(
+            [row.input_tokens for row in rows]
+        )
         self._finished_kv_tokens = 0
         self._num_gone = 0  # unfinished rows whose clients have gone
 
@@ -91,7 +95,7 @@ class StaticBatch:
 
     @property
     def used_tokens(self) -> int:
-        """Wanted tokens in the cache: without padding, and without what finished rows go on to write."""
+        """Wanted tokens in the cache: no padding, and not what finished rows go on to write."""
         if not self.clock:
             return 0
         unfinished = self._unfinished_input_tokens + len(self._unfinished) * (self.clock - 1)
@@ -136,7 +140,7 @@ class StaticBatch:
         return end - self.clock
 
     def advance(self, repeat: int) -> list[Request]:
-        """Advance by `repeat` iterations; return the rows that have just finished, in order of admission."""
+        """Advance `repeat` iterations; return rows just finished, in order of admission."""
         if not self.clock:
             for row in self.rows:
                 row.computed_tokens, row.generated_tokens = row.input_tokens, 1
@@ -161,7 +165,10 @@ class StaticBatch:
         """Drop a row whose client has gone; it goes on to compute."""
         if row.output_tokens > self.clock:
             self._num_gone += 1
-            row.computed_tokens, row.generated_tokens = row.input_tokens + self.clock - 1, self.clock
+            row.computed_tokens, row.generated_tokens = (
+                row.input_tokens + self.clock - 1,
+                self.clock,
+            )
 
     def items(self, batch: Batch) -> Iterator[Item]:
         """Every row that computes and its number of tokens, in order of admission."""

@@ -1,4 +1,4 @@
-"""Text Generation Inference's router: waiting requests are prefilled apart, then join the batch that decodes."""
+"""Text Generation Inference's router: prefills apart, which then join the decode."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from busdoor.policies.reserving import ReservingPolicy
 
 
 class TgiPolicy(ReservingPolicy):
-    """An iteration is a prefill of new requests or a decode of all others, and new requests enter in groups.
+    """A prefill of new requests or a decode of all others; new requests enter in groups.
 
-    While a batch runs, a new one is sought before a decode: of at least floor(running × `waiting_served_ratio`)
-    requests, or of any size once `max_waiting_tokens` decodes have passed since the last prefill. Requests are taken
-    in order while the budgets and the free blocks last; if they are too few, all go back. A new batch is prefilled in
-    an iteration of its own, which yields its first tokens; it joins, and a decode follows before another is sought.
+    While a batch runs, a new one is sought before a decode: of at least floor(running ×
+    `waiting_served_ratio`) requests, or of any size once `max_waiting_tokens` decodes have passed
+    since the last prefill. Requests are taken in order while the budgets and the free blocks last;
+    if they are too few, all go back. A new batch is prefilled in an iteration of its own, which
+    yields its first tokens; it joins, and a decode follows before another is sought.
 
     Parameters
     ----------
@@ -29,14 +30,12 @@ class TgiPolicy(ReservingPolicy):
     **settings
         Fields of `TgiConfig`.
 
-    Notes
-    -----
-    TGI's own counter starts at 1 with the token that the prefill yields, so that its `max_waiting_tokens` stands for
-    one decode less. It also rounds the prefill budget up to whole blocks.
+    Notes ----- TGI's own counter starts at 1 with the token that the prefill yields, so that its
+    `max_waiting_tokens` stands for one decode less. It also rounds the prefill budget up to whole
+    blocks.
 
-    References
-    ----------
-    huggingface/text-generation-inference, backends/v3/src/backend.rs (`batching_task`) and queue.rs (`next_batch`).
+    References ---------- huggingface/text-generation-inference, backends/v3/src/backend.rs
+    (`batching_task`) and queue.rs (`next_batch`).
 
     Examples
     --------
@@ -63,7 +62,9 @@ class TgiPolicy(ReservingPolicy):
         self.max_waiting_tokens = chosen.max_waiting_tokens
         self._total_tokens = 0  # prompts and max outputs of all running requests
         self._num_decodes = 0  # since the last prefill
-        self._joined = False  # whether newcomers to a batch that runs were just prefilled: a decode is due
+        self._joined = (
+            False  # whether newcomers to a batch that runs were just prefilled: a decode is due
+        )
         self._sought = True  # whether newcomers were sought for the iteration that was just decided
 
     def total_tokens(self, request: Request) -> int:
@@ -77,15 +78,20 @@ class TgiPolicy(ReservingPolicy):
             return reason
         if request.input_tokens > self.max_batch_prefill_tokens:
             most = self.max_batch_prefill_tokens
-            return f"its prompt of {request.input_tokens} tokens exceeds max_batch_prefill_tokens {most}"
+            return (
+                f"its prompt of {request.input_tokens} tokens exceeds max_batch_prefill_tokens "
+                f"{most}"
+            )
         total = self.total_tokens(request)
         if total > self.max_batch_total_tokens:
             most = self.max_batch_total_tokens
-            return f"its prompt and max output of {total} tokens exceed max_batch_total_tokens {most}"
+            return (
+                f"its prompt and max output of {total} tokens exceed max_batch_total_tokens {most}"
+            )
         return ""
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Schedule the next iteration: a prefill of a new batch if one is found, else every request's next token."""
+        """Schedule the next iteration: a new batch's prefill if any, else all next tokens."""
         batch = Batch()
         num_decodes = self.decodes.count
         self._sought = not (self._joined and num_decodes)
@@ -135,7 +141,7 @@ class TgiPolicy(ReservingPolicy):
         return taken
 
     def _has_room(self, prompts: int, total: int, blocks: int) -> bool:
-        """Whether newcomers with so many tokens in all and blocks fit beside the running requests."""
+        """Whether newcomers with so many tokens and blocks fit beside the running requests."""
         return (
             prompts <= self.max_batch_prefill_tokens
             and total <= self.max_batch_total_tokens - self._total_tokens
@@ -162,7 +168,7 @@ class TgiPolicy(ReservingPolicy):
         return super().complete(batch, repeat)
 
     def would_admit(self, request: Request) -> bool:
-        """Return whether it is the first of the line and fits, or makes the line long enough for a batch."""
+        """Return whether it is first in line and fits, or makes the line enough to batch."""
         if not len(self.waiting):
             return self._fits(request)
         return len(self.waiting) + 1 == self._fewest() and self._fits(self.waiting.head())

@@ -1,4 +1,4 @@
-"""TensorRT-LLM's in-flight batching: decodes first, then context, under one of two rules for the memory."""
+"""TensorRT-LLM's in-flight batching: decodes, then context, by one of two memory rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from busdoor.policies.reserving import ReservingPolicy
 
 
 class InFlightPolicy(ContinuousPolicy):
-    """What both rules share: every decode runs, then context in order of admission, up to `max_num_batched_tokens`.
+    """What both rules share: decodes, then context in order, up to `max_num_batched_tokens`.
 
     Parameters
     ----------
@@ -24,10 +24,9 @@ class InFlightPolicy(ContinuousPolicy):
     max_num_batched_tokens, chunked_prefill
         As `TrtllmConfig` has them; the first is its `max_num_tokens`.
 
-    References
-    ----------
-    NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager: capacityScheduler.cpp, microBatchScheduler.cpp. Not modelled:
-    chunks are not rounded down to whole blocks, and there is no block reuse.
+    References ---------- NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager:
+    capacityScheduler.cpp, microBatchScheduler.cpp. Not modelled: chunks are not rounded down to
+    whole blocks, and there is no block reuse.
     """
 
     kv: PagedKV
@@ -49,11 +48,14 @@ class InFlightPolicy(ContinuousPolicy):
         longest = self._longest_context(request)
         if not reason and not self.chunked_prefill and longest > self.max_num_batched_tokens:
             most = self.max_num_batched_tokens
-            reason = f"a context of {longest} tokens exceeds max_num_tokens {most}; chunked_prefill would cut it"
+            reason = (
+                f"a context of {longest} tokens exceeds max_num_tokens {most}; "
+                f"chunked_prefill would cut it"
+            )
         return reason
 
     def schedule(self, now_s: float) -> Batch | None:
-        """Schedule the next iteration: every next token, context that has begun, then requests that may enter."""
+        """Schedule the next iteration: next tokens, begun context, then those that may enter."""
         batch = Batch()
         if self.decodes.count:
             self._decode(batch)
@@ -86,16 +88,22 @@ class InFlightPolicy(ContinuousPolicy):
 
     def _has_tokens(self, request: Request, left: int) -> bool:
         """Whether its context, or a piece of it, fits the tokens that are left."""
-        return left >= (1 if self.chunked_prefill else request.known_tokens - request.computed_tokens)
+        return left >= (
+            1 if self.chunked_prefill else request.known_tokens - request.computed_tokens
+        )
 
     def would_admit(self, request: Request) -> bool:
         """Return whether a slot, tokens and blocks are free and no request stands before it."""
         left = self.max_num_batched_tokens - self.decodes.count
-        return super().would_admit(request) and self._has_tokens(request, left) and self._has_room(request)
+        return (
+            super().would_admit(request)
+            and self._has_tokens(request, left)
+            and self._has_room(request)
+        )
 
     @abstractmethod
     def _longest_context(self, request: Request) -> int:
-        """Count the tokens of the longest context that may have to be computed for a request at once."""
+        """Count the longest context's tokens that a request may have to compute at once."""
 
     @abstractmethod
     def _decode(self, batch: Batch) -> None:
@@ -111,10 +119,11 @@ class InFlightPolicy(ContinuousPolicy):
 
 
 class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
-    """A request enters when blocks are left for all that every running one may write, and is never paused.
+    """A request enters if blocks are left for all that running ones may write; none is paused.
 
-    TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. No other request can have it
-    either way; here it is taken at once. Parameters are those of `ReservingPolicy` and `InFlightPolicy`.
+    TensorRT-LLM takes a block when it is begun, and counts what is still to come as taken. No other
+    request can have it either way; here it is taken at once. Parameters are those of
+    `ReservingPolicy` and `InFlightPolicy`.
 
     Examples
     --------
@@ -139,10 +148,10 @@ class GuaranteedNoEvictPolicy(InFlightPolicy, ReservingPolicy):
 
 
 class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
-    """A request enters when there are blocks for its context; when a decode finds none, the newest is paused.
+    """A request enters if its context has blocks; when a decode finds none, the newest pauses.
 
-    A paused request gives all blocks back and is computed anew later; in that iteration none enters. Parameters are
-    those of `PagedPolicy` and `InFlightPolicy`.
+    A paused request gives all blocks back and is computed anew later; in that iteration none
+    enters. Parameters are those of `PagedPolicy` and `InFlightPolicy`.
 
     Examples
     --------
@@ -172,8 +181,10 @@ class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
         self.kv.grow(request, request.known_tokens)
 
 
-def in_flight_policy(*, capacity: str, max_output_tokens: int | None, **arguments: Any) -> InFlightPolicy:
-    """Build the policy of a rule for the memory; `max_output_tokens` matters to the one that reserves."""
+def in_flight_policy(
+    *, capacity: str, max_output_tokens: int | None, **arguments: Any
+) -> InFlightPolicy:
+    """Build a rule's policy for the memory; `max_output_tokens` matters if it reserves."""
     if capacity == "max_utilization":
         return MaxUtilizationPolicy(**arguments)
     return GuaranteedNoEvictPolicy(max_output_tokens=max_output_tokens, **arguments)

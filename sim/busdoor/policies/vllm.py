@@ -16,10 +16,10 @@ from busdoor.policies.queues import Queue
 class VllmPolicy(PagedPolicy):
     """Continuous batching with paged KV as vLLM 0.32 decides it (the golden cases of the tests).
 
-    There are no phases: a request has computed tokens and known tokens, and every iteration computes some of the
-    difference, one for a decode. When a running request finds no block, the last one (or the worst priority) is
-    preempted: its blocks are freed and it is computed anew later. Waiting requests are admitted only in passes that
-    preempt none.
+    There are no phases: a request has computed tokens and known tokens, and every iteration
+    computes some of the difference, one for a decode. When a running request finds no block, the
+    last one (or the worst priority) is preempted: its blocks are freed and it is computed anew
+    later. Waiting requests are admitted only in passes that preempt none.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ class VllmPolicy(PagedPolicy):
     max_num_seqs, max_num_batched_tokens, max_model_len : int
         Most running requests; the token budget of an iteration; longest input + output.
     queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and of preemption: with priorities the worst (priority, arrival), else the last admitted.
+        Order of admission, and of preemption: with priorities the worst (priority, arrival), else
+        the last admitted.
     **settings
         Fields of `VllmConfig`.
 
@@ -62,25 +63,35 @@ class VllmPolicy(PagedPolicy):
         )
         self.max_num_batched_tokens = max_num_batched_tokens
         self.chunked_prefill = chosen.chunked_prefill
-        self.long_prefill_token_threshold = chosen.long_prefill_token_threshold or max_num_batched_tokens
-        self._most_prefill = max_num_batched_tokens  # of one request, in the iteration that is being decided
-        self.watermark_blocks = int(chosen.watermark * (kv.num_blocks + 1))  # vLLM counts its null block
+        self.long_prefill_token_threshold = (
+            chosen.long_prefill_token_threshold or max_num_batched_tokens
+        )
+        self._most_prefill = (
+            max_num_batched_tokens  # of one request, in the iteration that is being decided
+        )
+        self.watermark_blocks = int(
+            chosen.watermark * (kv.num_blocks + 1)
+        )  # vLLM counts its null block
         self.reserve_full_prompt = chosen.reserve_full_prompt
 
     def schedule(self, now_s: float) -> Batch | None:
         """Decide the next iteration: the running requests, then those that may enter."""
         batch = Batch()
-        # A request that preempts itself ends vLLM's pass, perhaps with nothing scheduled; vLLM then asks again at once.
+        # A request that preempts itself ends vLLM's pass, perhaps with nothing scheduled; vLLM then
+        # asks again at once.
         while self._decide(batch) and not (batch.num_decode_tokens or batch.chunks):
             self._rejoin_starved()
         return batch if batch.num_decode_tokens or batch.chunks else None
 
     def _decide(self, batch: Batch) -> bool:
-        """Schedule running and waiting requests once, as vLLM's `schedule` does; return whether it preempted."""
+        """Schedule running and waiting as vLLM's `schedule` does; return whether it preempted."""
         preempted_before = len(batch.preempted)
-        # The threshold protects others from a long prompt; a request that is alone is spared it (vLLM PR 57951).
+        # The threshold protects others from a long prompt; a request that is alone is spared it
+        # (vLLM PR 57951).
         alone = len(self.running) + len(self.waiting) <= 1
-        self._most_prefill = self.max_num_batched_tokens if alone else self.long_prefill_token_threshold
+        self._most_prefill = (
+            self.max_num_batched_tokens if alone else self.long_prefill_token_threshold
+        )
         plan = self._plan()
         budget = self._walk(batch) if plan is None else self._follow(plan, batch)
         if len(batch.preempted) > preempted_before:
@@ -90,7 +101,7 @@ class VllmPolicy(PagedPolicy):
         return False
 
     def _plan(self) -> list[tuple[Request, int]] | None:
-        """Return the pieces of the running prefills; None when blocks or budget make the order matter."""
+        """Return the running prefills' pieces; None when blocks or budget make order matter."""
         free = self.kv.num_free_blocks - len(self.decodes.crossing())
         if not self.prefilling:
             return [] if free >= 0 else None
@@ -112,7 +123,7 @@ class VllmPolicy(PagedPolicy):
         return min(remaining, self._most_prefill)
 
     def _prefills_come_last(self) -> bool:
-        """Whether all decodes were admitted before all prefills, so that they have their tokens first."""
+        """Whether all decodes were admitted before all prefills, so they have tokens first."""
         last = reversed(self.running)
         return all(next(last) in self.prefilling for _ in self.prefilling)
 
@@ -129,7 +140,7 @@ class VllmPolicy(PagedPolicy):
         return self.max_num_batched_tokens - decodes.count - batch.num_prefill_tokens
 
     def _walk(self, batch: Batch) -> int:
-        """Schedule the running requests in order, preempting for one that finds no block; return the budget left."""
+        """Schedule running requests in order, preempting for blocks; return the budget left."""
         scheduled = self._schedule_in_order(batch)
         for request in list(self.running):
             num_tokens = scheduled.get(request, 0)

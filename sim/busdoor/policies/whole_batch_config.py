@@ -14,12 +14,13 @@ from busdoor.policies.base import output_caps
 from busdoor.policies.config import BuiltInConfig, LengthError, settings
 from busdoor_workloads import Trace
 
-# TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take what is there.
+# TorchServe's default maxBatchDelay, in seconds. Triton's dynamic batcher has 0: take what is
+# there.
 WINDOW_S = 0.1
 # The window in which the workload survey measures what sorting by length is worth.
 SORT_WINDOW = 128
-# Large batches of lengths uniform from 0 are served 1.6 times as fast out of four bins, and twice out of any number
-# (`busdoor.theory.multi_bin_max`).
+# Large batches of lengths uniform from 0 are served 1.6 times as fast out of four bins, and twice
+# out of any number (`busdoor.theory.multi_bin_max`).
 NUM_BINS = 4
 MAX_BINS = 1024  # far beyond what any gain comes from
 
@@ -38,22 +39,22 @@ class StaticConfig(BuiltInConfig):
 
     name = "static"
     batch_size: PositiveInt | None = None
-    """Requests in a full batch. Unless given, as many as fit the KV memory whatever they are: each with the longest
-    prompt and the longest output cap of the trace (without a trace: `max_model_len`), and at most as many as the users
-    of a closed loop."""
+    """Requests in a full batch. Unset, as many as always fit the KV: each with the longest
+    prompt and the longest output cap of the trace (without a trace: `max_model_len`), and at most
+    as many as the users of a closed loop."""
     max_output_tokens: PositiveInt | None = None
-    """Cap on the output of requests that come without one; unless given, all that `max_model_len` leaves."""
+    """Cap on the output of requests without one; by default what `max_model_len` leaves."""
     max_wait_s: NonNegativeFloat = inf
     """Seconds after which the oldest request leaves in a batch that is not full."""
     finished_rows: Literal["compute", "skip"] = "compute"
-    """Whether a finished row still costs an iteration's work; it keeps its slot and KV either way."""
+    """Whether a finished row still costs an iteration's work; it keeps its slot and KV."""
     decode_reads: Literal["own", "padded"] = "own"
-    """Whether a decode reads each row's own keys only, as paged kernels do (ours in `busdoor replay`), or those of the
+    """Whether a decode reads each row's own keys only, as in `busdoor replay`, or those of the
     padding too, as dense attention under a mask does."""
     release: Literal["batch", "request"] = "batch"
     """Whether answers appear when the batch ends, or each token as it is made."""
     pad_to: Literal["batch", "dataset"] = "batch"
-    """Whether a batch has the lengths of its longest, or those of the longest of the whole trace."""
+    """Whether a batch has the lengths of its own longest, or of the whole trace's."""
     pad_input_tokens: PositiveInt | None = None
     """With `pad_to = "dataset"`: prompt length of every batch, in place of the trace's longest."""
     pad_output_tokens: PositiveInt | None = None
@@ -61,9 +62,14 @@ class StaticConfig(BuiltInConfig):
 
     def __post_init__(self) -> None:
         if self.pad_to == "dataset" and self.finished_rows == "skip":
-            raise ValueError('pad_to = "dataset" lets no row finish early; finished_rows must be "compute" with it')
+            raise ValueError(
+                'pad_to = "dataset" lets no row finish early; finished_rows must be "compute" '
+                "with it"
+            )
         if self.pad_to == "batch" and (self.pad_input_tokens or self.pad_output_tokens):
-            raise ValueError('pad_input_tokens and pad_output_tokens are the lengths for pad_to = "dataset"')
+            raise ValueError(
+                'pad_input_tokens and pad_output_tokens are the lengths for pad_to = "dataset"'
+            )
 
     @property
     def padding(self) -> tuple[int, int] | None:
@@ -97,7 +103,9 @@ class StaticConfig(BuiltInConfig):
             inputs = inputs or int(trace.input_tokens.max())
             outputs = outputs or int(trace.output_tokens.max())
         if inputs is None or outputs is None:
-            raise ValueError('pad_to = "dataset" needs a trace, or both pad_input_tokens and pad_output_tokens')
+            raise ValueError(
+                'pad_to = "dataset" needs a trace, or both pad_input_tokens and pad_output_tokens'
+            )
         return inputs, outputs
 
     def _longest_row(self, kv: KVConfig, trace: Trace | None) -> int:
@@ -118,12 +126,15 @@ class StaticConfig(BuiltInConfig):
 
 
 def _check_fills(batch_size: int, trace: Trace) -> None:
-    """Refuse a batch that would wait for ever, because the requests that are to fill it wait for its answers."""
+    """Refuse a batch that would wait for ever: those that fill it wait for its answers."""
     if not trace.concurrency:
-        raise ValueError("later turns wait for answers, so that a batch may never fill; set max_wait_s")
+        raise ValueError(
+            "later turns wait for answers, so that a batch may never fill; set max_wait_s"
+        )
     if trace.concurrency < batch_size:
         raise ValueError(
-            f"batch_size is {batch_size} but only {trace.concurrency} users ask at a time, so that no batch would "
+            f"batch_size is {batch_size} but only {trace.concurrency} users ask at a time, so "
+            f"that no batch would "
             f"fill; set max_wait_s, or a batch_size of at most {trace.concurrency}"
         )
 
@@ -148,9 +159,9 @@ class DynamicConfig(StaticConfig):
     name = "dynamic"
     max_wait_s: NonNegativeFloat = WINDOW_S
     sort_window: NonNegativeInt = SORT_WINDOW
-    """How many of the waiting requests are compared; those behind them come after them. 0: first come, first served."""
+    """How many waiting requests are compared; others follow. 0: first come, first served."""
     sort_by: Literal["input", "output"] = "input"
-    """Length that is compared: the prompt's, which a server sees, or the true output's, which only an oracle does."""
+    """Length compared: the prompt's, or the true output's, which only an oracle sees."""
 
 
 @settings
@@ -175,10 +186,10 @@ class MultiBinConfig(StaticConfig):
     spacing: Literal["probability", "width"] = "probability"
     """Whether bins are equally likely or equally wide, on the lengths of the trace."""
     edges: tuple[NonNegativeFloat, ...] | None = None
-    """Longest length of each bin but the last, in tokens, ascending, in place of `num_bins` and `spacing`; without a
+    """Ascending limits (tokens) of bins but the last, for `num_bins` and `spacing`; without a
     trace they are needed."""
     length_error: LengthError = 0.0
-    """With `by = "output"`, how far off the answers are predicted: see `ShortestJobQueue`. 0 knows the lengths."""
+    """With `by = "output"`, errors of predictions: see `ShortestJobQueue`. 0 is exact."""
     length_seed: NonNegativeInt = 0
     """Seed of the predictions."""
 
@@ -187,7 +198,10 @@ class MultiBinConfig(StaticConfig):
         if self.edges is not None and any(high <= low for low, high in pairwise(self.edges)):
             raise ValueError(f"edges {self.edges} do not ascend")
         if self.length_error and self.by == "input":
-            raise ValueError(f'length_error = {self.length_error} applies only to by = "output"; prompts are known')
+            raise ValueError(
+                f'length_error = {self.length_error} applies only to by = "output"; prompts are '
+                f"known"
+            )
 
     def _edges(self, trace: Trace | None) -> list[float]:
         if self.edges is not None:
@@ -205,21 +219,27 @@ class MultiBinConfig(StaticConfig):
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Add the bins' edges; ValueError also if no lengths are known to put bins to."""
         chosen = {**super().arguments(kv, trace), "edges": self._edges(trace)}
-        if trace is not None and isinf(self.max_wait_s) and needs_answers(trace) and trace.concurrency:
+        if (
+            trace is not None
+            and isinf(self.max_wait_s)
+            and needs_answers(trace)
+            and trace.concurrency
+        ):
             self._check_some_bin_fills(chosen["batch_size"], trace.concurrency)
         del chosen["num_bins"], chosen["spacing"]
         return chosen
 
     def _most_filled(self, users: int) -> int:
-        """Return the longest queue that so many waiting requests make in one bin at least, however they fall."""
+        """Return the longest queue that so many waiting requests make in some bin at least."""
         bins = self.num_bins if self.edges is None else len(self.edges) + 1
         return (users - 1) // bins + 1
 
     def _check_some_bin_fills(self, batch_size: int, users: int) -> None:
-        """Refuse a batch that would wait for ever, because the requests that are to fill it wait in other bins."""
+        """Refuse a batch that would wait for ever: those that fill it wait in other bins."""
         if batch_size > self._most_filled(users):
             raise ValueError(
-                f"batch_size is {batch_size} but {users} users may all wait in bins that are not full; set max_wait_s, "
+                f"batch_size is {batch_size} but {users} users may all wait in bins that are not "
+                f"full; set max_wait_s, "
                 f"or a batch_size of at most {self._most_filled(users)}"
             )
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from busdoor.core.format import duration, number, percent
 from busdoor.html.page import Page, Section
-from busdoor.html.sections import course_plots, latency_plots, provenance, timelines, waste_plots, words_used
+from busdoor.html.sections import (
+    course_plots,
+    latency_plots,
+    provenance,
+    timelines,
+    waste_plots,
+    words_used,
+)
 from busdoor.html.tables import html_table
 from busdoor.results.result import Result
 from busdoor.results.table_text import refusals, summary_rows
@@ -31,7 +38,9 @@ def result_page(result: Result) -> Page:
         words_used(),
         provenance(meta.get("config", meta.get("policy_config", {})), meta.get("versions", {})),
     )
-    return Page(f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result), sections)
+    return Page(
+        f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result), sections
+    )
 
 
 def _facts(result: Result) -> str:
@@ -56,5 +65,8 @@ def _verdict(result: Result) -> str:
 
 def _numbers(result: Result) -> Section:
     rows = [(title, [value.replace("  ", " · ")]) for title, value in summary_rows(result.summary)]
-    rows += [(f"refused: {reason}", [f"{count:,}"]) for reason, count in refusals(result.requests).items()]
+    rows += [
+        (f"refused: {reason}", [f"{count:,}"])
+        for reason, count in refusals(result.requests).items()
+    ]
     return Section("The numbers", html_table(rows))

@@ -49,8 +49,16 @@ def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[s
     for replica, iterations in result.iterations.groupby("replica"):
         number = int(str(replica))
         events += [*_iterations(iterations, number), *_counters(iterations, number)]
-    other = {key: result.meta[key] for key in ("policy", "trace", "gpu", "model", "seed") if key in result.meta}
-    trace = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {key: str(x) for key, x in other.items()}}
+    other = {
+        key: result.meta[key]
+        for key in ("policy", "trace", "gpu", "model", "seed")
+        if key in result.meta
+    }
+    trace = {
+        "traceEvents": events,
+        "displayTimeUnit": "ms",
+        "otherData": {key: str(x) for key, x in other.items()},
+    }
     _write(trace, file)
     return trace
 
@@ -69,10 +77,19 @@ def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _slice(name: str, replica: int, track: int, start_s: float, end_s: float, args: Event | None = None) -> Event:
+def _slice(
+    name: str, replica: int, track: int, start_s: float, end_s: float, args: Event | None = None
+) -> Event:
     """Return a complete event; ends are rounded to nanoseconds, so that slices stay nested."""
     start, end = _ns(start_s), _ns(end_s)
-    event = {"ph": "X", "name": name, "pid": replica, "tid": track, "ts": start / 1e3, "dur": (end - start) / 1e3}
+    event = {
+        "ph": "X",
+        "name": name,
+        "pid": replica,
+        "tid": track,
+        "ts": start / 1e3,
+        "dur": (end - start) / 1e3,
+    }
     return {**event, "args": args} if args else event
 
 
@@ -93,7 +110,13 @@ def _stays(result: Run) -> Iterator[Event]:
     """Yield one slice per stay, then its pieces: the format requires the enclosing slice first."""
     for stay in stay_phases(result).to_dict("records"):
         replica, track = int(stay["replica"]), FIRST_SLOT_TRACK + int(stay["slot"])
-        numbers = ("request_id", "input_tokens", "output_tokens", "cached_tokens", "num_preemptions")
+        numbers = (
+            "request_id",
+            "input_tokens",
+            "output_tokens",
+            "cached_tokens",
+            "num_preemptions",
+        )
         args: Event = {key: int(stay[key]) for key in numbers}
         args["arrival_s"] = float(stay["arrival_s"])
         name = f"request {args['request_id']}"
@@ -106,14 +129,31 @@ def _stays(result: Run) -> Iterator[Event]:
 def _iterations(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
     """Yield one slice per stretch; it ends where the next begins at the latest."""
     start_s = iterations["start_s"].to_numpy(float)
-    end_s = np.minimum(start_s + iterations["duration_s"].to_numpy(float), np.append(start_s[1:], np.inf))
-    numbers = ("repeat", "num_requests", "num_prefill_tokens", "num_decode_tokens", "num_padded_tokens")
+    end_s = np.minimum(
+        start_s + iterations["duration_s"].to_numpy(float), np.append(start_s[1:], np.inf)
+    )
+    numbers = (
+        "repeat",
+        "num_requests",
+        "num_prefill_tokens",
+        "num_decode_tokens",
+        "num_padded_tokens",
+    )
     rows = iterations[list(numbers)].astype(int).to_dict("records")
     for begin, end, row in zip(start_s.tolist(), end_s.tolist(), rows, strict=True):
         work = "prefill" if row["num_prefill_tokens"] else "decode"
         mixed = work == "prefill" and row["num_decode_tokens"] > 0
-        name = ("prefill + decode" if mixed else work) + (f" × {row['repeat']}" if row["repeat"] > 1 else "")
-        yield _slice(name, replica, ITERATIONS_TRACK, begin, end, {str(key): number for key, number in row.items()})
+        name = ("prefill + decode" if mixed else work) + (
+            f" × {row['repeat']}" if row["repeat"] > 1 else ""
+        )
+        yield _slice(
+            name,
+            replica,
+            ITERATIONS_TRACK,
+            begin,
+            end,
+            {str(key): number for key, number in row.items()},
+        )
 
 
 def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
@@ -122,7 +162,9 @@ def _counters(iterations: pd.DataFrame, replica: int) -> Iterator[Event]:
     last_s = end_s - iterations["last_duration_s"]
     start_s, stop_s = iterations["start_s"].to_numpy(float), end_s.to_numpy(float)
     blocks = iterations[["kv_blocks_used", "kv_blocks_used_last"]].to_numpy().ravel()
-    yield from _counter("KV blocks used", replica, np.column_stack([start_s, last_s]).ravel(), blocks)
+    yield from _counter(
+        "KV blocks used", replica, np.column_stack([start_s, last_s]).ravel(), blocks
+    )
     yield from _counter("queue length", replica, start_s, iterations["num_waiting"].to_numpy())
     # the batch is empty when all is done
     size = np.append(iterations["num_requests"].to_numpy(), 0)
@@ -134,4 +176,10 @@ def _counter(name: str, replica: int, time_s: Floats, values: NDArray[np.int64])
     times_s = np.maximum.accumulate(time_s)
     changes = np.flatnonzero(np.diff(values.astype(float), prepend=np.nan) != 0)
     for at_s, value in zip(times_s[changes].tolist(), values[changes].tolist(), strict=True):
-        yield {"ph": "C", "name": name, "pid": replica, "ts": _ns(at_s) / 1e3, "args": {"value": value}}
+        yield {
+            "ph": "C",
+            "name": name,
+            "pid": replica,
+            "ts": _ns(at_s) / 1e3,
+            "args": {"value": value},
+        }

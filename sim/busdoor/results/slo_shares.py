@@ -22,7 +22,10 @@ def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
     """
     shares = {f"slo_{key}": result.slo(**{key: limit}) for key, limit in slo.plain_s.items()}
     shares |= {f"slo_{target.key}": _reached(result, target) for target in slo.targets}
-    met = all(shares[f"slo_{target.key}"] >= (1.0 if target.share is None else target.share) for target in slo.targets)
+    met = all(
+        shares[f"slo_{target.key}"] >= (1.0 if target.share is None else target.share)
+        for target in slo.targets
+    )
     return pd.Series({**shares, "slo_met": met if slo else np.nan}, dtype=object)
 
 

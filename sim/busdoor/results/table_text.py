@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
     """Return the lines of a run's summary."""
     rows = [
-        ("requests answered", f"{summary['completed']:,} of {summary['completed'] + summary['failed']:,}"),
+        (
+            "requests answered",
+            f"{summary['completed']:,} of {summary['completed'] + summary['failed']:,}",
+        ),
         ("duration", duration(summary["duration"] * 1e3)),
         ("requests/s", number(summary["request_throughput"])),
         ("output tokens/s", number(summary["output_throughput"])),
@@ -27,8 +30,12 @@ def summary_rows(summary: pd.Series[Any]) -> list[tuple[str, str]]:
     for short, key in {**LATENCIES, "ITL": "itl"}.items():
         values = [summary[f"{kind}_{key}_ms"] for kind in ("median", "p90", "p99")]
         rows.append((f"{short} p50, p90, p99", "  ".join(map(duration, values))))
-    shares = {"slot_use": "slots held", "bubble_share": "idle slot time", "padding_share": "padding computed",
-              "kv_wasted_share": "KV memory wasted"}  # fmt: skip
+    shares = {
+        "slot_use": "slots held",
+        "bubble_share": "idle slot time",
+        "padding_share": "padding computed",
+        "kv_wasted_share": "KV memory wasted",
+    }
     rows += [(title, percent(summary[key])) for key, title in shares.items()]
     rows.append(("preemptions", f"{summary['num_preemptions']:,}"))
     return rows

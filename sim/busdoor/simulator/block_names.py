@@ -1,4 +1,4 @@
-"""Names of KV blocks: of a request's prompt, and of its answer where the session's next prompt repeats it."""
+"""Names of KV blocks: of a prompt, and of its answer where the next prompt repeats it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ Ids = tuple[int, ...]
 
 
 class BlockNames:
-    """Name the blocks of each request of a trace, in blocks of the server's size, for its prefix cache.
+    """Name the blocks of each request of a trace, of the server's size, for its prefix cache.
 
-    A session's next prompt holds the prompt and the answer before, so its `hash_ids` name the blocks of that answer
-    too: a request with a next turn gets its `context_ids` from there. Without a session nothing repeats an answer, and
-    its blocks stay without a name that another request could look for.
+    A session's next prompt holds the prompt and the answer before, so its `hash_ids` name the
+    blocks of that answer too: a request with a next turn gets its `context_ids` from there. Without
+    a session nothing repeats an answer, and its blocks stay without a name that another request
+    could look for.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class BlockNames:
         return () if ids is None else self._scaled(ids[row])
 
     def context_ids(self, row: int) -> Ids:
-        """Return the names of the blocks of prompt and answer together; none unless a next turn repeats them."""
+        """Return the block names of prompt and answer; none unless a next turn repeats them."""
         ids = self._contexts.get(row)
         if ids is None:
             return ()
@@ -56,11 +57,13 @@ class BlockNames:
 
     def _scaled(self, ids: Ids) -> Ids:
         scale = self._scale
-        return ids if scale == 1 else tuple([i * scale + part for i in ids for part in range(scale)])
+        return (
+            ids if scale == 1 else tuple([i * scale + part for i in ids for part in range(scale)])
+        )
 
 
 def rows_of_sessions(trace: Trace) -> list[list[int]]:
-    """Return the rows of each session in the order of its turns; none where the trace tells no sessions or turns."""
+    """Return each session's rows in order of its turns; none without sessions or turns."""
     if trace.session_id is None or trace.turn is None:
         return []
     sessions: dict[int, list[int]] = defaultdict(list)
@@ -70,7 +73,7 @@ def rows_of_sessions(trace: Trace) -> list[list[int]]:
 
 
 def _contexts(trace: Trace) -> dict[int, Ids]:
-    """Return, for each row whose next turn repeats its prompt and answer, the ids of the longest prompt that does."""
+    """Return, per row whose next turn repeats prompt and answer, the longest prompt's ids."""
     contexts: dict[int, Ids] = {}
     if trace.hash_ids is None or not trace.block_size:
         return contexts
@@ -82,7 +85,7 @@ def _contexts(trace: Trace) -> dict[int, Ids]:
 
 
 def _repeats(trace: Trace, row: int, following: int) -> bool:
-    """Whether the prompt of `following` begins with the whole blocks of row's prompt, and has room for its answer."""
+    """Whether `following`'s prompt begins with row's whole blocks, and has answer room."""
     assert trace.hash_ids is not None
     assert trace.block_size
     inputs, outputs = int(trace.input_tokens[row]), int(trace.output_tokens[row])
@@ -97,7 +100,8 @@ def _scale(trace: Trace, kv_block_size: int) -> int:
         return 1
     if trace.block_size % kv_block_size:
         raise ValueError(
-            f"the trace's hash_ids stand for {trace.block_size} tokens, which is no multiple of the KV block_size "
+            f"the trace's hash_ids stand for {trace.block_size} tokens, which is no multiple of "
+            f"the KV block_size "
             f"{kv_block_size}; choose a block_size that divides it"
         )
     return trace.block_size // kv_block_size

@@ -1,4 +1,4 @@
-"""Clients as SimPy processes: they send a trace's requests to a server, on time or after the answer before."""
+"""Clients as SimPy processes: they send a trace's requests on time or after the answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from busdoor.simulator.block_names import BlockNames, rows_of_sessions
 from busdoor_workloads import Trace
 
 Process = Generator[simpy.Event, Any, None]
-# An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot change a batch.
+# An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot
+# change a batch.
 EARLY = 1e-12
 _CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
 
@@ -39,9 +40,9 @@ class Submits(Protocol):
 class Clients:
     """Send every request of a trace to a server.
 
-    A plain request is sent at its `arrival_s`. In a closed loop (`trace.concurrency`) each of so many users sends the
-    next one when its last has been answered and the think time has passed. A later turn of a session is sent so after
-    the turn before it. A client with a timeout gives up.
+    A plain request is sent at its `arrival_s`. In a closed loop (`trace.concurrency`) each of so
+    many users sends the next one when its last has been answered and the think time has passed. A
+    later turn of a session is sent so after the turn before it. A client with a timeout gives up.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class Clients:
         return rows[np.argsort(self.trace.arrival_s[rows] + self._delay_s[rows], kind="stable")]
 
     def _reaches_s(self, request: Request) -> float:
-        """Return when a request has passed the front end; a rounding error early, so that it is not late."""
+        """Return when a request has passed the front end, a rounding error early, never late."""
         return (request.arrival_s + self._front_end_s(request.request_id)) * (1 - EARLY)
 
     def _front_end_s(self, row: int) -> float:
@@ -132,8 +133,14 @@ class Clients:
             if row is None:
                 return
             (request,) = self._requests(np.array([row]))
-            think_s = 0.0 if self.trace.think_time_s is None else float(np.nan_to_num(self.trace.think_time_s[row]))
-            request.arrival_s = max(env.now + (think_s if answer is not None else 0.0), request.arrival_s)
+            think_s = (
+                0.0
+                if self.trace.think_time_s is None
+                else float(np.nan_to_num(self.trace.think_time_s[row]))
+            )
+            request.arrival_s = max(
+                env.now + (think_s if answer is not None else 0.0), request.arrival_s
+            )
             wait_s = self._reaches_s(request) - env.now
             if wait_s > 0:
                 yield env.timeout(wait_s)
@@ -160,7 +167,11 @@ class Clients:
 
     def _requests(self, rows: np.ndarray) -> Iterator[Request]:
         trace, names = self.trace, self._names
-        caps = [0] * len(rows) if trace.max_output_tokens is None else trace.max_output_tokens[rows].tolist()
+        caps = (
+            [0] * len(rows)
+            if trace.max_output_tokens is None
+            else trace.max_output_tokens[rows].tolist()
+        )
         for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
             zip(
                 rows.tolist(),
@@ -173,7 +184,9 @@ class Clients:
         ):
             priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
             session = -1 if trace.session_id is None else int(trace.session_id[row])
-            request = Request(row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session)
+            request = Request(
+                row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session
+            )
             request.context_ids = names.context_ids(row)
             yield request
 

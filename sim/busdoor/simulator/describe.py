@@ -21,11 +21,15 @@ from busdoor.step_time.roofline import RooflineStepTime
 from busdoor_workloads import Trace
 
 
-def describe_run(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> dict[str, Any]:
+def describe_run(
+    trace: Trace, policy: Policy, step_time: StepTime, lookahead: int
+) -> dict[str, Any]:
     """Return what ran on one server, as a result's meta.json keeps it."""
     kv = getattr(policy, "kv", None)
     return {
-        "policy": re.sub(r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")).lower(),
+        "policy": re.sub(
+            r"(?<=.)(?=[A-Z])", "_", type(policy).__name__.removesuffix("Policy")
+        ).lower(),
         "streams": policy.streams,
         "whole_batch": policy.whole_batch,
         "num_slots": policy.num_slots,
@@ -58,15 +62,24 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def mean_utilisation(replicas: Sequence[Replica], iterations: Sequence[pd.DataFrame]) -> dict[str, float]:
-    """Return MFU and MBU over the time that the servers were busy; nothing where a step time does not know its GPU."""
-    shares = [_utilisation(replica.step_time, table) for replica, table in zip(replicas, iterations, strict=True)]
+def mean_utilisation(
+    replicas: Sequence[Replica], iterations: Sequence[pd.DataFrame]
+) -> dict[str, float]:
+    """Return MFU and MBU of busy server time; nothing if a step time knows no GPU."""
+    shares = [
+        _utilisation(replica.step_time, table)
+        for replica, table in zip(replicas, iterations, strict=True)
+    ]
     busy_s = np.array([table["duration_s"].sum() for table in iterations])
-    if not busy_s.any() or any(not share and busy for share, busy in zip(shares, busy_s, strict=True)):
+    if not busy_s.any() or any(
+        not share and busy for share, busy in zip(shares, busy_s, strict=True)
+    ):
         return {}
     weights = busy_s / busy_s.sum()
     known = [(weight, share) for weight, share in zip(weights, shares, strict=True) if share]
-    return {key: float(sum(weight * share[key] for weight, share in known)) for key in ("mfu", "mbu")}
+    return {
+        key: float(sum(weight * share[key] for weight, share in known)) for key in ("mfu", "mbu")
+    }
 
 
 def _utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:

@@ -32,7 +32,8 @@ class TableRecorder:
     policy : Policy
         Its queue and KV memory are read when a batch begins.
     iterations : bool
-        Whether to keep the stretches and stays; without them a run of a million requests takes little memory.
+        Whether to keep the stretches and stays; without them a run of a million requests takes
+        little memory.
     replica : int
         Number of the server, where there are several.
     """
@@ -61,7 +62,9 @@ class TableRecorder:
         self._kv_use = _with_writing(policy.kv_use(), batch)
         self._queue = (policy.num_waiting, policy.num_running)
 
-    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
+    def end(
+        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
+    ) -> None:
         """Write the row of a stretch."""
         if not self._keep:
             return
@@ -134,7 +137,7 @@ class TableRecorder:
         return {request.request_id for request in self._entered} | self.left_ids()
 
     def stop(self, trace: Trace, now_s: float, elsewhere: Collection[int] = ()) -> None:
-        """Write a row for every request that has not left: those that run as they are, the others as they will come.
+        """Write a row for each request still there: running as they are, others as they will come.
 
         Those `elsewhere` are left out: another server's recorder writes them.
         """
@@ -143,7 +146,10 @@ class TableRecorder:
         for row in range(len(trace)):
             if row not in left:
                 request = running.get(row) or Request(
-                    row, float(trace.arrival_s[row]), int(trace.input_tokens[row]), int(trace.output_tokens[row])
+                    row,
+                    float(trace.arrival_s[row]),
+                    int(trace.input_tokens[row]),
+                    int(trace.output_tokens[row]),
                 )
                 request.status = "unfinished"
                 self.left(request, now_s)
@@ -151,7 +157,9 @@ class TableRecorder:
     def requests(self) -> pd.DataFrame:
         """Return a row per request, in the trace's order."""
         frame = _frame(self._requests, REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
-        status = pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
+        status = (
+            pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
+        )
         frame["status"] = status.to_numpy()
         return frame
 
@@ -165,13 +173,15 @@ class TableRecorder:
         """Return a row for each time that a request held a slot, in order of entering."""
         frame = _frame(self._stays, STAY_COLUMNS)
         frame = frame.sort_values(["enter_s", "request_id"], ignore_index=True)
-        frame.insert(1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy()))
+        frame.insert(
+            1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy())
+        )
         frame["replica"] = self._replica
         return frame
 
 
 def _with_writing(use: KVUse, batch: Batch) -> KVUse:
-    """Count the prompt tokens that the iteration writes as used: a prefill wastes nothing while it runs."""
+    """Count prompt tokens that the iteration writes as used: a running prefill wastes none."""
     if not batch.num_prefill_tokens:
         return use
     blocks, reserved, used, unused, hole = use
@@ -179,7 +189,7 @@ def _with_writing(use: KVUse, batch: Batch) -> KVUse:
 
 
 def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
-    """Count complete prefills and the requests that decode on; those after a preemption, with the time lost."""
+    """Count complete prefills and decoding requests; preempted ones, with the time lost."""
     num_joined = num_resumed = 0
     resumed_gap_s = 0.0
     for request in firsts:
@@ -191,7 +201,7 @@ def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
 
 
 def assign_slots(enter_s: np.ndarray, leave_s: np.ndarray) -> np.ndarray:
-    """Number the slots: each stay takes the lowest that is free when it begins (they are sorted by beginning).
+    """Number the slots: each stay takes the lowest free one (sorted by beginning).
 
     Examples
     --------
@@ -213,10 +223,16 @@ def assign_slots(enter_s: np.ndarray, leave_s: np.ndarray) -> np.ndarray:
 
 
 def _frame(values: bytearray, columns: tuple[str, ...]) -> pd.DataFrame:
-    rows = np.frombuffer(values, dtype=np.float64).reshape(-1, len(columns)) if values else np.empty((0, len(columns)))
+    rows = (
+        np.frombuffer(values, dtype=np.float64).reshape(-1, len(columns))
+        if values
+        else np.empty((0, len(columns)))
+    )
     return pd.DataFrame(
         {
-            column: rows[:, i].copy() if column.endswith("_s") or column in _FLOATS else rows[:, i].astype(np.int64)
+            column: rows[:, i].copy()
+            if column.endswith("_s") or column in _FLOATS
+            else rows[:, i].astype(np.int64)
             for i, column in enumerate(columns)
         }
     )
@@ -228,8 +244,10 @@ class Recorder(Protocol):
     def begin(self, batch: Batch, now_s: float) -> None:
         """Record that a batch begins, before its first iteration."""
 
-    def end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float) -> None:
-        """Record that it ended after `repeat` iterations, in which the prefills of `firsts` were completed."""
+    def end(
+        self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
+    ) -> None:
+        """Record that it ended after `repeat` iterations, with prefills of `firsts` completed."""
 
     def left(self, request: Request, now_s: float) -> None:
-        """Record that a request has left: its slot is free (finished, abandoned), or it never had one (refused)."""
+        """Record that a request has left: its slot is free, or it never had one (refused)."""

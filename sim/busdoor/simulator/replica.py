@@ -22,7 +22,8 @@ class Replica:
     step_time : StepTime
         Seconds that an iteration takes; replicas may share one.
     weight : float
-        Share of the load that it can take, relative to the others: what a router that heeds weights divides by.
+        Share of the load that it can take, relative to the others: what a router that heeds weights
+        divides by.
     about : mapping
         What else a result should say of it in `meta["replicas"]`.
 
@@ -60,7 +61,10 @@ def check_replicas(replicas: Sequence[Replica], trace: Trace) -> None:
         for part in (replica.policy, getattr(replica.policy, "kv", replica.policy)):
             other = policies.setdefault(id(part), number)
             if other != number:
-                raise ValueError(f"replicas {other} and {number} share a {type(part).__name__}; each needs its own")
+                raise ValueError(
+                    f"replicas {other} and {number} share a {type(part).__name__}; each needs its "
+                    f"own"
+                )
     sizes = sorted({replica.block_size for replica in replicas})
     if trace.hash_ids is not None and len(sizes) > 1:
         raise ValueError(

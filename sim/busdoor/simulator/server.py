@@ -33,13 +33,16 @@ class Server:
     policy, step_time : Policy, StepTime
         The scheduler; seconds that an iteration takes.
     lookahead : {0, 1}
-        When an iteration is decided: at the end of the one before, or while the one before still runs.
+        When an iteration is decided: at the end of the one before, or while the one before still
+        runs.
     step_by_step : bool
-        Whether every iteration is an event of its own. The results are the same; it is the slow oracle.
+        Whether every iteration is an event of its own. The results are the same; it is the slow
+        oracle.
     recorder : Recorder, optional
         Records what happens.
     on_leave : callable, optional
-        Called with every request that finishes, is refused or abandoned: for closed loops and your own models.
+        Called with every request that finishes, is refused or abandoned: for closed loops and your
+        own models.
 
     Examples
     --------
@@ -100,7 +103,7 @@ class Server:
             self._cut()
 
     def expect(self, arrival_s: float) -> None:
-        """Note when the next request may arrive, a hint: a stretch then ends in time, uninterrupted."""
+        """Note when the next request may arrive, a hint: a stretch then ends uninterrupted."""
         self._expected_s = arrival_s
 
     def close(self) -> None:
@@ -109,7 +112,7 @@ class Server:
         self._cut()
 
     def abandon(self, request: Request) -> None:
-        """Abandon a request whose client has gone; one that runs stops at the end of the iteration."""
+        """Abandon a request whose client has gone; a running one stops when the iteration ends."""
         if request.status == "running":
             self._gone.append(request)
             self._cut()
@@ -121,7 +124,7 @@ class Server:
                 self._cut()
 
     def kv_blocks(self) -> int:
-        """Return the KV blocks that the running iteration takes, or the next where that is decided already."""
+        """Return the KV blocks the running iteration takes, or the next if already decided."""
         if self._stretch is None:
             return self.policy.kv_blocks(1)
         running = self._stretch.repeats_until(self.env.now, self._repeat)
@@ -136,7 +139,7 @@ class Server:
             self._stale = True
 
     def _run(self) -> Process:
-        """Run iterations, each decided at the end of the one before, or with lookahead while that runs."""
+        """Run iterations, each decided at the end of the one before, or with lookahead."""
         env, policy, ahead = self.env, self.policy, self.lookahead
         batch: Batch | None = None
         lead_s: float | None = None
@@ -200,14 +203,16 @@ class Server:
         return stretch, repeat
 
     def _until_expected(self, stretch: Stretch, repeat: int) -> int:
-        """End a stretch in the iteration in which the next request is expected, if it could enter at once."""
+        """End a stretch in the iteration where the next request is expected, if it could enter."""
         if not stretch.start_s < self._expected_s < stretch.end_s(repeat):
             return repeat
         if self.policy.num_waiting or self.policy.num_running >= self.policy.num_slots:
             return repeat
         return min(repeat, stretch.repeats_until(self._expected_s, repeat) + self.lookahead)
 
-    def _end(self, batch: Batch, stretch: Stretch, repeat: int, firsts: Requests, finished: Requests) -> None:
+    def _end(
+        self, batch: Batch, stretch: Stretch, repeat: int, firsts: Requests, finished: Requests
+    ) -> None:
         """Stamp the tokens that are out, and release the finished requests."""
         now = self.env.now
         if self.recorder:

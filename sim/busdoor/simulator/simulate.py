@@ -14,7 +14,14 @@ from busdoor.policies.offered_load import offered_load
 from busdoor.results.result import Result
 from busdoor.simulator.describe import describe_run
 from busdoor.simulator.replica import Replica
-from busdoor.simulator.system import Entry, Interrupted, Progress, System, run_system, settled_lookahead
+from busdoor.simulator.system import (
+    Entry,
+    Interrupted,
+    Progress,
+    System,
+    run_system,
+    settled_lookahead,
+)
 from busdoor.step_time import StepTime, as_step_time
 from busdoor_workloads import Trace
 
@@ -42,10 +49,11 @@ def simulate(
     policy : Policy
         A fresh scheduler; it serves one run.
     step_time : StepTime, str or mapping
-        Seconds that an iteration takes: a model, a calibration's name or file, or a table [step_time].
+        Seconds that an iteration takes: a model, a calibration's name or file, or a table
+        [step_time].
     lookahead : {0, 1}, optional
-        When an iteration is decided: at the end of the one before, or while the one before still runs. By default the
-        policy's own: 1 for `vllm`, else 0.
+        When an iteration is decided: at the end of the one before, or while the one before still
+        runs. By default the policy's own: 1 for `vllm`, else 0.
     engine : Engine, str or mapping, optional
         The engine whose front end requests pass, or what `busdoor.catalog.engine` takes; they come
         to the scheduler at once unless given. Its host's time is part of the step time.
@@ -69,9 +77,8 @@ def simulate(
     ValueError
         The policy strands requests, or preempts without end.
 
-    Examples
-    --------
-    Four requests, four slots, an iteration a second: continuous batching answers the first after 10 iterations.
+    Examples -------- Four requests, four slots, an iteration a second: continuous batching answers
+    the first after 10 iterations.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy
@@ -113,7 +120,8 @@ def as_trace(trace: Trace | pd.DataFrame) -> Trace:
     if isinstance(trace, pd.DataFrame):
         return Trace.from_frame(trace)
     raise ValueError(
-        f"trace is of type {type(trace).__name__}; it has to be a Trace or a data frame: read_trace reads a file, and "
+        f"trace is of type {type(trace).__name__}; it has to be a Trace or a data frame: "
+        f"read_trace reads a file, and "
         "profile('azure-conv').generate() draws one"
     )
 
@@ -122,5 +130,6 @@ def _check(policy: object) -> None:
     if not isinstance(policy, Policy):
         raise ValueError(
             f"policy is of type {type(policy).__name__}; it has to be a Policy, as "
-            "policy_config('vllm').build(KVConfig(num_blocks=..., max_model_len=...)) makes one; compare takes names"
+            "policy_config('vllm').build(KVConfig(num_blocks=..., max_model_len=...)) makes one; "
+            "compare takes names"
         )

@@ -1,4 +1,4 @@
-"""When a request is first scheduled, has its tokens, and leaves: written into it as its iterations begin and end."""
+"""When a request is first scheduled, gets tokens, leaves: written as iterations run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def stamp_begin(batch: Batch, now_s: float) -> None:
 
 
 def stamp_end(
-    batch: Batch, firsts: Sequence[Request], finished: Sequence[Request], streams: bool, now_s: float
+    batch: Batch,
+    firsts: Sequence[Request],
+    finished: Sequence[Request],
+    streams: bool,
+    now_s: float,
 ) -> Sequence[Request]:
-    """Stamp the requests whose prefill or output ends with a batch; return those whose slots it frees."""
+    """Stamp requests whose prefill or output ends; return those whose slots are freed."""
     for request in firsts if streams else finished:
         if isnan(request.first_token_s):
             request.first_token_s = now_s

@@ -1,4 +1,4 @@
-"""Runs that would lose requests without a word: preemption without end, and requests that a policy never ran."""
+"""Runs that would silently lose requests: endless preemption, and requests never run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from busdoor.core.batch import Batch
 from busdoor.simulator.recorder import TableRecorder
 from busdoor_workloads import Trace
 
-# Equal batches that preempted and made no token, before a run is given up: a cycle repeats them, and no other run of
-# ours came near (vLLM itself would go on for ever).
+# Equal batches that preempted and made no token, before a run is given up: a cycle repeats them,
+# and no other run of ours came near (vLLM itself would go on for ever).
 MOST_EQUAL_BATCHES = 1000
 
 
 class EndlessPreemption:
     """Watch the batches of one server for requests that preempt one another and never make a token.
 
-    A token that is made is never lost, so a run with one now and then ends. Without any, and with whole prefills lost
-    to preemption, the same batch comes again and again: vLLM 0.32 does so where two requests of equal priority and
-    arrival outgrow the memory in turn.
+    A token that is made is never lost, so a run with one now and then ends. Without any, and with
+    whole prefills lost to preemption, the same batch comes again and again: vLLM 0.32 does so where
+    two requests of equal priority and arrival outgrow the memory in turn.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class EndlessPreemption:
         self.watching = False  # a batch that preempted was counted since the last token
 
     def check(self, batch: Batch) -> None:
-        """Count a batch that begins; raise ValueError when it has come too often since the last token.
+        """Count a batch that begins; raise ValueError if it came too often since the last token.
 
         A batch that preempts no request, while it is not `watching`, need not be shown.
         """
@@ -60,19 +60,21 @@ class EndlessPreemption:
         involved = {chunk.request.request_id for chunk in batch.chunks}
         involved |= {request.request_id for request in batch.preempted}
         return (
-            f"{self._policy_name} preempts without end: requests {_some(sorted(involved))} take the KV memory from one "
+            f"{self._policy_name} preempts without end: requests {_some(sorted(involved))} take "
+            f"the KV memory from one "
             f"another and make no token; give it more num_blocks, or reserve_full_prompt = true"
         )
 
 
 def check_all_left(trace: Trace, recorders: Sequence[TableRecorder], policy_name: str) -> None:
-    """Raise ValueError, naming them, if requests of the trace are in no recorder's table: the run has stranded them."""
+    """Raise ValueError with names if requests of the trace are in no recorder's table."""
     if sum(recorder.num_left for recorder in recorders) == len(trace):
         return
     left: set[int] = set().union(*(recorder.left_ids() for recorder in recorders))
     stranded = [row for row in range(len(trace)) if row not in left]
     raise ValueError(
-        f"{policy_name} schedules nothing more, but {len(stranded)} of {len(trace)} requests have not left: "
+        f"{policy_name} schedules nothing more, but {len(stranded)} of {len(trace)} requests have "
+        f"not left: "
         f"{_some(stranded)}; a policy has to run or refuse every request"
     )
 

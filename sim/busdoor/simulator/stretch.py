@@ -12,7 +12,7 @@ from busdoor.step_time.base import BatchAhead, Pieces, StepTime
 
 
 class Stretch:
-    """Repetitions of a batch whose durations lie on a line: `first_s`, then `growth_s` more each time.
+    """Repetitions of a batch on a line: `first_s`, then `growth_s` more each time.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Stretch:
 
 
 class EndedStretch(Stretch):
-    """A stretch whose last iteration, number `repeat`, is known to take another time than it was expected to.
+    """A stretch whose last iteration, number `repeat`, takes another time than expected.
 
     Examples
     --------
@@ -63,12 +63,18 @@ class EndedStretch(Stretch):
     __slots__ = ("_before", "_last_s", "_repeat")
 
     def __init__(self, stretch: Stretch, repeat: int, last_s: float) -> None:
-        super().__init__(stretch.start_s, last_s if repeat == 1 else stretch.first_s, stretch.growth_s)
+        super().__init__(
+            stretch.start_s, last_s if repeat == 1 else stretch.first_s, stretch.growth_s
+        )
         self._before, self._repeat, self._last_s = stretch, repeat, last_s
 
     def end_s(self, repeat: int) -> float:
         """When the iteration number `repeat` (from 1) ends."""
-        return self._before.end_s(repeat) if repeat < self._repeat else self._before.end_s(repeat - 1) + self._last_s
+        return (
+            self._before.end_s(repeat)
+            if repeat < self._repeat
+            else self._before.end_s(repeat - 1) + self._last_s
+        )
 
     def last_s(self, repeat: int) -> float:
         """How long the iteration number `repeat` takes."""
@@ -165,7 +171,11 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
         stretch = Stretch(start_s, *line)
     elif pieces := step_time.pieces(batch, repeat):
         _, first_s, growth_s = pieces[0]
-        stretch = Stretch(start_s, first_s, growth_s) if len(pieces) == 1 else PiecewiseStretch(start_s, pieces)
+        stretch = (
+            Stretch(start_s, first_s, growth_s)
+            if len(pieces) == 1
+            else PiecewiseStretch(start_s, pieces)
+        )
     else:
         stretch = VectorStretch(start_s, step_time, batch, repeat)
     if not 0 <= stretch.first_s < inf:
@@ -178,7 +188,7 @@ def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int)
 def end_stretch(
     stretch: Stretch, timed: BatchAhead, repeat: int, following: Batch | None
 ) -> tuple[Stretch, float | None]:
-    """Return a stretch that ends as the host lets it, which submits what follows; and the lead of that."""
+    """Return a stretch that ends as the host, which submits the next, lets it; its lead."""
     last_s, lead_s = timed.last(repeat, following)
     check_duration(timed, last_s)
     return EndedStretch(stretch, repeat, last_s), lead_s
@@ -188,5 +198,6 @@ def check_duration(step_time: StepTime, duration_s: float) -> None:
     """Raise ValueError for an iteration of a negative or infinite time, or of none."""
     if not 0 <= duration_s < inf:
         raise ValueError(
-            f"{type(step_time).__name__} gave an iteration of {duration_s} s; it must be finite, and 0 or more"
+            f"{type(step_time).__name__} gave an iteration of {duration_s} s; it must be finite, "
+            f"and 0 or more"
         )

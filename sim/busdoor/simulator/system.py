@@ -1,4 +1,4 @@
-"""The one way to run a trace: clients, servers and their recorders, from the first arrival to the result."""
+"""The one way to run a trace: clients, servers, recorders, from first arrival to end."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ from busdoor_workloads.memory_check import check_memory
 Progress = Callable[[int, int], None]
 OnLeave = Callable[[Request], None]
 REQUEST_BYTES = 300  # of a run without iterations, tables included: measured 306
-_PROGRESS_EVERY = 1000  # requests between two reports, or where these are slow, so many seconds: often enough for a
+# requests between two reports, or where these are slow, so many seconds: often enough for a
+_PROGRESS_EVERY = 1000
 _PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run that was stopped; `result` has what was done until then, the rest with status "unfinished"."""
+    """A stopped run; `result` has what was done, and the rest with status "unfinished"."""
 
     def __init__(self, result: Result) -> None:
-        super().__init__(f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests")
+        super().__init__(
+            f"stopped after {(result.requests['status'] != 'unfinished').sum()} requests"
+        )
         self.result = replace(result, meta={**result.meta, "complete": False})
 
 
@@ -118,15 +121,25 @@ def run_system(
     Interrupted
         A KeyboardInterrupt that carries what was done until then.
     ValueError
-        Requests of the trace have not left when nothing happens any more, or meta or progress is of a wrong kind.
+        Requests of the trace have not left when nothing happens any more, or meta or progress is of
+        a wrong kind.
     """
     own = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
     env = simpy.Environment()
     clients = Clients(env, trace, _kv_block_size(trace, replicas[0]), engine)
-    recorders = [TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)]
+    recorders = [
+        TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)
+    ]
     servers = [
-        Server(env, one.policy, one.step_time, lookahead=lookahead, step_by_step=step_by_step, recorder=recorder)
+        Server(
+            env,
+            one.policy,
+            one.step_time,
+            lookahead=lookahead,
+            step_by_step=step_by_step,
+            recorder=recorder,
+        )
         for one, recorder in zip(replicas, recorders, strict=True)
     ]
     entry = connect(System(env, servers, recorders, _reporting(clients.left, len(trace), progress)))
@@ -188,7 +201,8 @@ def run_to_end(
     trace : Trace
         What was sent.
     recorders : sequence of TableRecorder
-        Those that record every request once; one that none has when a run is stopped is recorded by the first.
+        Those that record every request once; one that none has when a run is stopped is recorded by
+        the first.
     result : callable
         Makes the result of the tables.
     policy_name : str
@@ -206,14 +220,18 @@ def run_to_end(
         env.run()
     except KeyboardInterrupt:
         for recorder in recorders:
-            recorder.stop(trace, env.now, set().union(*(other.known() for other in recorders if other is not recorder)))
+            recorder.stop(
+                trace,
+                env.now,
+                set().union(*(other.known() for other in recorders if other is not recorder)),
+            )
         raise Interrupted(result()) from None
     check_all_left(trace, recorders, policy_name)
     return result()
 
 
 def _kv_block_size(trace: Trace, replica: Replica) -> int:
-    """Return the server's KV block size; without KV blocks, the trace's own, so that its names stay as they are."""
+    """Return the server's KV block size; without KV blocks, the trace's, to keep names."""
     kv = getattr(replica.policy, "kv", None)
     return int(getattr(kv, "block_size", None) or trace.block_size or 1)
 

@@ -1,6 +1,7 @@
 """Step-time models: how many seconds an iteration takes.
 
-A model is named in a configuration by a name of `STEP_TIMES`, or by the import path of a class of your own.
+A model is named in a configuration by a name of `STEP_TIMES`, or by the import path of a class of
+your own.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def step_time_class(name: str) -> type[StepTime]:
     Raises
     ------
     ValueError
-        If there is none of that name (the message has the nearest one), or what is imported is no `StepTime`.
+        If there is none of that name (the message has the nearest one), or what is imported is no
+        `StepTime`.
 
     Examples
     --------
@@ -67,12 +69,13 @@ def step_time_class(name: str) -> type[StepTime]:
 
 
 def step_time_table(given: Any) -> Any:
-    """Return what stands for a step time as a table [step_time]; a table, and what is no step time, as it is.
+    """Return a step time's table [step_time]; a table, and what is no step time, as it is.
 
     Parameters
     ----------
     given : str, StepTime or mapping
-        A name of `STEP_TIMES`, an import path, a calibration's file or name; one of our models; a table.
+        A name of `STEP_TIMES`, an import path, a calibration's file or name; one of our models; a
+        table.
 
     Examples
     --------
@@ -84,12 +87,16 @@ def step_time_table(given: Any) -> Any:
     if isinstance(given, Path):
         return {"name": "calibrated", "path": str(given)}
     if isinstance(given, str):
-        return {"name": given} if given in STEP_TIMES or ":" in given else {"name": "calibrated", "path": given}
+        return (
+            {"name": given}
+            if given in STEP_TIMES or ":" in given
+            else {"name": "calibrated", "path": given}
+        )
     return given.describe() if type(given) in STEP_TIMES.values() else given
 
 
 def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
-    """Return a step-time model as it is, or make one of a name, a calibration's file or name, or a table.
+    """Return a step-time model as it is, or make one of a name, a calibration or a table.
 
     Raises
     ------
@@ -106,7 +113,8 @@ def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
     table = step_time_table(given)
     if not isinstance(table, Mapping) or "name" not in table:
         raise ValueError(
-            f"step_time is {given!r}; it has to be a StepTime, a calibration's name or file, or a table with a name"
+            f"step_time is {given!r}; it has to be a StepTime, a calibration's name or file, or a "
+            f"table with a name"
         )
     return make_step_time(**table)
 

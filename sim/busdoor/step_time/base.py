@@ -12,7 +12,8 @@ from pydantic import Field
 
 from busdoor.core.batch import Batch
 
-MAX_TERM_S = 1e6  # eleven days for one token or request: what is more is no step time, and sums of it overflow
+# eleven days for one token or request: what is more is no step time, and sums of it overflow
+MAX_TERM_S = 1e6
 TermSeconds = Annotated[float, Field(ge=0, le=MAX_TERM_S)]
 Pieces = Sequence[tuple[int, float, float]]
 
@@ -20,9 +21,10 @@ Pieces = Sequence[tuple[int, float, float]]
 class StepTime(ABC):
     """Seconds that an iteration takes.
 
-    A batch that repeats grows by one context token per row and repetition. A model that is linear in that growth
-    implements `line`, and the simulator sums the stretch in closed form; any other model implements
-    `durations_s` alone and is summed by vector. Write your own by subclassing and implementing `durations_s`.
+    A batch that repeats grows by one context token per row and repetition. A model that is linear
+    in that growth implements `line`, and the simulator sums the stretch in closed form; any other
+    model implements `durations_s` alone and is summed by vector. Write your own by subclassing and
+    implementing `durations_s`.
 
     Examples
     --------
@@ -38,7 +40,7 @@ class StepTime(ABC):
         """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
 
     def line(self, batch: Batch) -> tuple[float, float] | None:
-        """Seconds of the first iteration, and how many more each repetition takes; None if that is no line."""
+        """Seconds of the first iteration, and growth per repetition; None if it is no line."""
         return None
 
     def pieces(self, batch: Batch, repeat: int) -> Pieces | None:
@@ -96,13 +98,13 @@ class LineStepTime(StepTime):
 
 
 class BatchAhead(StepTime):
-    """The step time of one batch on a host that submits each iteration while the one before it runs."""
+    """The step time of a batch on a host that submits each iteration while the last runs."""
 
     @property
     @abstractmethod
     def single(self) -> bool:
-        """Whether the first iteration is unlike those after it, so that it has to be a stretch of its own."""
+        """Whether the first iteration is unlike those after, so must be a stretch of its own."""
 
     @abstractmethod
     def last(self, repeat: int, following: Batch | None) -> tuple[float, float | None]:
-        """Return the seconds of the last of `repeat` iterations, and the lead of what follows, if any."""
+        """Return the seconds of the last of `repeat` iterations, and the next's lead, if any."""

@@ -34,45 +34,53 @@ Increasing = Annotated[tuple[PositiveInt, ...], AfterValidator(_increasing)]
 class CalibratedStepTime(StepTime):
     """An iteration takes what the device needs, and what the host adds or does meanwhile.
 
-    device = base + eager·[no CUDA graph] + per_chunk·chunks + per_request·requests + Σ per_token·(positions in each
-    segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c + 1) of the decodes, and of those beside a prefill
-    also per_mixed_request·decodes + per_mixed_context·Σ (c + 1);
-    host = host + host_eager·[no CUDA graph] + host_per_chunk·chunks + host_per_request·requests.
+    device = base + eager·[no CUDA graph] + per_chunk·chunks + per_request·requests + Σ
+    per_token·(positions in each segment) + per_prefill_pair·Σ n(c + (n + 1)/2) + per_context·Σ (c +
+    1) of the decodes, and of those beside a prefill also per_mixed_request·decodes +
+    per_mixed_context·Σ (c + 1); host = host + host_eager·[no CUDA graph] + host_per_chunk·chunks +
+    host_per_request·requests.
 
-    Where the host works ahead (`overlap`), it submits an iteration while the one before runs; in a row of like
-    iterations each takes the longer of device and host. With `pipeline`, kernels that are launched one by one begin to
-    run meanwhile: `PipelinedBatch` has the recurrence.
+    Where the host works ahead (`overlap`), it submits an iteration while the one before runs; in a
+    row of like iterations each takes the longer of device and host. With `pipeline`, kernels that
+    are launched one by one begin to run meanwhile: `PipelinedBatch` has the recurrence.
 
     Parameters
     ----------
     path : str, optional
-        File of a calibration, or the name of one that was measured here; the other fields are then read from it.
+        File of a calibration, or the name of one that was measured here; the other fields are then
+        read from it.
     base_s : float
         Seconds of any iteration: weights are read, kernels launched.
     eager_s : float
-        More in an iteration that is no graph: one with prefill, or with more rows or tokens than the largest graph.
+        More in an iteration that is no graph: one with prefill, or with more rows or tokens than
+        the largest graph.
     per_chunk_s, per_request_s : float
         More for each piece of prefill; for each request in the batch.
     per_token_s : tuple of float
-        Seconds for each position computed, in each segment: GEMMs are flat while weights are the bottleneck.
+        Seconds for each position computed, in each segment: GEMMs are flat while weights are the
+        bottleneck.
     token_breaks : tuple of int
         Where one segment ends and the next begins, in positions.
     per_prefill_pair_s, per_context_s : float
         For each query-key pair of a prefill; for each key that a decode reads.
     per_mixed_request_s, per_mixed_context_s : float
-        More for each decode beside a prefill, and for each key that it reads: another kernel's work than decodes alone.
+        More for each decode beside a prefill, and for each key that it reads: another kernel's work
+        than decodes alone.
     host_s, host_eager_s, host_per_chunk_s, host_per_request_s : float
-        Of the host, where the log had it apart; launching kernels one by one takes it long. `host_eager_s` belongs to
-        the machine: see `busdoor.calibration.host_launch`.
+        Of the host, where the log had it apart; launching kernels one by one takes it long.
+        `host_eager_s` belongs to the machine: see `busdoor.calibration.host_launch`.
     overlap : bool
-        Whether the host works while the device does, so that the longer of the two counts; else they add.
+        Whether the host works while the device does, so that the longer of the two counts; else
+        they add.
     pipeline : bool
-        Whether kernels that are launched one by one run while the host launches the rest of them; needs `overlap`.
-        Calibrations from before 2026-11-28 have no such field: they were fitted, and are used, without.
+        Whether kernels that are launched one by one run while the host launches the rest of them;
+        needs `overlap`. Calibrations from before 2026-11-28 have no such field: they were fitted,
+        and are used, without.
     graph_sizes : tuple of int
         Batch sizes of CUDA graphs, to the next of which decodes are padded; empty without graphs.
     mixed_graph_sizes : tuple of int
-        Token counts of CUDA graphs for batches that are no decodes of those sizes; empty if these run without graphs.
+        Token counts of CUDA graphs for batches that are no decodes of those sizes; empty if these
+        run without graphs.
     calibration : str
         Name of what these numbers are from.
 
@@ -121,13 +129,25 @@ class CalibratedStepTime(StepTime):
     def __post_init__(self) -> None:
         if self.pipeline and not self.overlap:
             raise ValueError(
-                "pipeline is true, but overlap is false: only a host that works ahead can be a pipeline; set both"
+                "pipeline is true, but overlap is false: only a host that works ahead can be a "
+                "pipeline; set both"
             )
-        if not any((self.base_s, self.per_request_s, self.host_s, self.host_per_request_s, *self.per_token_s)):
-            raise ValueError("an iteration would take no time; give base_s, or another term above 0")
+        if not any(
+            (
+                self.base_s,
+                self.per_request_s,
+                self.host_s,
+                self.host_per_request_s,
+                *self.per_token_s,
+            )
+        ):
+            raise ValueError(
+                "an iteration would take no time; give base_s, or another term above 0"
+            )
         if len(self.per_token_s) != len(self.token_breaks) + 1:
             raise ValueError(
-                f"per_token_s has {len(self.per_token_s)} segments, but {len(self.token_breaks)} token_breaks make "
+                f"per_token_s has {len(self.per_token_s)} segments, but {len(self.token_breaks)} "
+                f"token_breaks make "
                 f"{len(self.token_breaks) + 1}"
             )
 
@@ -146,7 +166,7 @@ class CalibratedStepTime(StepTime):
         return before_s[segment] + (tokens - starts[segment]) * self.per_token_s[segment]
 
     def device_line(self, batch: Batch) -> Line:
-        """Return the device's seconds in the first iteration, and how many more each repetition takes."""
+        """Return the device's seconds in the first iteration, and the growth per repetition."""
         rows, chunks = batch.num_decode_tokens + batch.num_idle_rows, len(batch.chunks)
         seconds, context_s = self.base_s + self.per_request_s * (rows + chunks), self.per_context_s
         tokens = self._graph_tokens(batch)
@@ -158,7 +178,9 @@ class CalibratedStepTime(StepTime):
             seconds += self.per_mixed_request_s * rows
             context_s += self.per_mixed_context_s
         growth_s = context_s * rows
-        return seconds + self.tokens_s(tokens) + context_s * batch.decode_context_tokens + growth_s, growth_s
+        return seconds + self.tokens_s(
+            tokens
+        ) + context_s * batch.decode_context_tokens + growth_s, growth_s
 
     def _graph_tokens(self, batch: Batch) -> int | None:
         """Return the positions of the CUDA graph that a batch runs as; None if there is none."""
@@ -168,13 +190,18 @@ class CalibratedStepTime(StepTime):
         sizes = self.mixed_graph_sizes
         if (
             sizes
-            and (tokens := batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens) <= sizes[-1]
+            and (
+                tokens := batch.num_prefill_tokens
+                + batch.num_decode_tokens
+                + batch.num_padded_tokens
+            )
+            <= sizes[-1]
         ):
             return sizes[bisect_left(sizes, tokens)]
         return None
 
     def _eager(self, batch: Batch) -> bool:
-        """Whether a batch that is no graph has the terms of one: without any graphs, only prefill has."""
+        """Whether a non-graph batch has a graph's terms: without any graphs, only prefill has."""
         return bool(batch.chunks or self.graph_sizes or self.mixed_graph_sizes)
 
     def host_of(self, batch: Batch) -> float:
@@ -186,7 +213,7 @@ class CalibratedStepTime(StepTime):
         return seconds + self.host_eager_s if launched else seconds
 
     def ahead(self, batch: Batch, lead_s: float | None) -> PipelinedBatch | None:
-        """Return how a batch runs whose successor is submitted meanwhile; None if host and device add."""
+        """Return how a batch runs with its successor submitted; None if host and device add."""
         if not self.overlap:
             return None
         device = self.device_line(batch)
@@ -196,10 +223,12 @@ class CalibratedStepTime(StepTime):
         wait_s = self.host_of(batch) if lead_s is None else 0.0
         launched = self._graph_tokens(batch) is None
         lead_s = wait_s if lead_s is None else lead_s
-        return PipelinedBatch(batch, device, self.host_of, launched=launched, lead_s=lead_s, wait_s=wait_s)
+        return PipelinedBatch(
+            batch, device, self.host_of, launched=launched, lead_s=lead_s, wait_s=wait_s
+        )
 
     def line(self, batch: Batch) -> Line | None:
-        """Seconds of the first iteration, and how many more each repetition takes; None while the host is slower."""
+        """Seconds of the first iteration, growth per repetition; None while the host is slower."""
         first_s, growth_s = self.device_line(batch)
         host_s = self.host_of(batch)
         if not self.overlap:
@@ -216,7 +245,7 @@ class CalibratedStepTime(StepTime):
         return np.maximum(device_s, host_s) if self.overlap else device_s + host_s
 
     def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them: no file is needed beside them."""
+        """Name and parameters as in a result's meta.json: no file is needed beside them."""
         fields = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "path"}
         return {"name": "calibrated"} | {
             key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()

@@ -19,7 +19,11 @@ def calibration_names() -> list[str]:
     True
     """
     folder = resources.files("busdoor") / "calibrations"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def read_calibration_tables(path: str | Path) -> dict[str, Any]:
@@ -33,12 +37,16 @@ def read_calibration_tables(path: str | Path) -> dict[str, Any]:
     if Path(path).is_file():
         tables = read_toml(path).data
     elif str(path) in calibration_names():
-        text = (resources.files("busdoor") / "calibrations" / f"{path}.toml").read_text(encoding="utf-8")
+        text = (resources.files("busdoor") / "calibrations" / f"{path}.toml").read_text(
+            encoding="utf-8"
+        )
         tables = parse_toml(text, f"{path}.toml").data
     else:
         raise unknown("a calibration's file or name", str(path), calibration_names())
     if not isinstance(tables.get("step_time"), dict):
-        raise ValueError(f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one")
+        raise ValueError(
+            f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one"
+        )
     return tables
 
 

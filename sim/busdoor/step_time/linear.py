@@ -15,10 +15,11 @@ from busdoor.step_time.base import LineStepTime, TermSeconds
 @in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LinearStepTime(LineStepTime):
-    """An iteration takes base + per_request·B + per_token·Σn + per_context·Σ n·(c + (n + 1)/2) seconds.
+    """It takes base + per_request·B + per_token·Σn + per_context·Σ n·(c + (n + 1)/2) seconds.
 
-    The sums are over the requests of the iteration: n tokens of a request, after c that are in the KV cache. Whatever
-    the policy computes counts: prompt padding, and finished rows of a static batch that still run.
+    The sums are over the requests of the iteration: n tokens of a request, after c that are in the
+    KV cache. Whatever the policy computes counts: prompt padding, and finished rows of a static
+    batch that still run.
 
     Parameters
     ----------
@@ -31,9 +32,8 @@ class LinearStepTime(LineStepTime):
     per_request_s : float
         Seconds more for each request in the batch.
 
-    Examples
-    --------
-    Three decodes with 30 tokens in the cache compute 3 positions and 33 pairs; the next iteration has 3 pairs more.
+    Examples -------- Three decodes with 30 tokens in the cache compute 3 positions and 33 pairs;
+    the next iteration has 3 pairs more.
 
     >>> step_time = LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6)
     >>> batch = Batch(num_decode_tokens=3, decode_context_tokens=30)
@@ -50,7 +50,9 @@ class LinearStepTime(LineStepTime):
 
     def __post_init__(self) -> None:
         if not any((self.base_s, self.per_token_s, self.per_context_s, self.per_request_s)):
-            raise ValueError("an iteration would take no time; give base_s, or another term above 0")
+            raise ValueError(
+                "an iteration would take no time; give base_s, or another term above 0"
+            )
 
     def line(self, batch: Batch) -> tuple[float, float]:
         """Seconds of the first iteration, and how many more each repetition takes."""
@@ -59,7 +61,10 @@ class LinearStepTime(LineStepTime):
         pairs = batch.prefill_attention + (batch.decode_context_tokens + rows)
         requests = len(batch.chunks) + rows
         fixed_s = self.base_s + self.per_request_s * requests
-        return fixed_s + self.per_token_s * tokens + self.per_context_s * pairs, self.per_context_s * rows
+        return (
+            fixed_s + self.per_token_s * tokens + self.per_context_s * pairs,
+            self.per_context_s * rows,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, as a result's meta.json keeps them."""

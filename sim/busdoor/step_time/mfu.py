@@ -1,4 +1,4 @@
-"""MFU and MBU: the shares of a GPU's matrix rate and memory bandwidth that a model's own work takes."""
+"""MFU and MBU: a model's shares of a GPU's matrix rate and memory bandwidth."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class Utilisation(NamedTuple):
     mbu: float
 
 
-def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: float | None = None) -> Utilisation:
+def batch_utilisation(
+    step_time: RooflineStepTime, batch: Batch, duration_s: float | None = None
+) -> Utilisation:
     """MFU and MBU of one iteration.
 
     Parameters
@@ -53,14 +55,14 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
     Returns
     -------
     Utilisation
-        The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions count, padding and
-        finished rows do not (but for their part of the query-key pairs). Bytes are weights and KV cache, once each;
-        neither activations nor what KV cache is written. With the durations of a roofline, whose efficiencies are at
-        most 1, neither share can pass 1; with a share over 1, the durations given cannot have been that GPU's.
+        The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions
+        count, padding and finished rows do not (but for their part of the query-key pairs). Bytes
+        are weights and KV cache, once each; neither activations nor what KV cache is written. With
+        the durations of a roofline, whose efficiencies are at most 1, neither share can pass 1;
+        with a share over 1, the durations given cannot have been that GPU's.
 
-    References
-    ----------
-    MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU: Databricks, "LLM inference performance engineering".
+    References ---------- MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU:
+    Databricks, "LLM inference performance engineering".
 
     Examples
     --------
@@ -90,12 +92,16 @@ def batch_utilisation(step_time: RooflineStepTime, batch: Batch, duration_s: flo
 
 
 def iteration_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame) -> pd.DataFrame:
-    """MFU and MBU of every row of a result's iterations, columns `mfu` and `mbu`; shares as in `batch_utilisation`."""
+    """MFU and MBU of a result's iterations, `mfu` and `mbu`; shares as `batch_utilisation`."""
     matrix_s, memory_s = _stretch_seconds(step_time, iterations)
-    return iterations[[]].assign(mfu=matrix_s / iterations["duration_s"], mbu=memory_s / iterations["duration_s"])
+    return iterations[[]].assign(
+        mfu=matrix_s / iterations["duration_s"], mbu=memory_s / iterations["duration_s"]
+    )
 
 
-def run_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame, span_s: float | None = None) -> Utilisation:
+def run_utilisation(
+    step_time: RooflineStepTime, iterations: pd.DataFrame, span_s: float | None = None
+) -> Utilisation:
     """Return MFU and MBU of a run.
 
     Parameters
@@ -105,7 +111,8 @@ def run_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame, span_
     iterations : DataFrame
         A result's iterations.
     span_s : float, optional
-        Seconds to take the shares of; the time that iterations ran (the server not idle) unless given.
+        Seconds to take the shares of; the time that iterations ran (the server not idle) unless
+        given.
 
     Returns
     -------
@@ -119,15 +126,25 @@ def run_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame, span_
     return Utilisation(float(matrix_s.sum()) / span, float(memory_s.sum()) / span)
 
 
-def _stretch_seconds(step_time: RooflineStepTime, iterations: pd.DataFrame) -> tuple[Numbers, Numbers]:
+def _stretch_seconds(
+    step_time: RooflineStepTime, iterations: pd.DataFrame
+) -> tuple[Numbers, Numbers]:
     column = {name: iterations[name].to_numpy(dtype=np.float64) for name in _COLUMNS}
     rows = column["num_decode_tokens"] + column["num_idle_rows"]
-    context = (column["context_tokens"] + column["context_tokens_last"]) / 2  # the mean: it grows evenly
-    pairs, keys, decode_pairs = column["prefill_attention"], column["prefill_context_tokens"], context + rows
+    context = (
+        column["context_tokens"] + column["context_tokens_last"]
+    ) / 2  # the mean: it grows evenly
+    pairs, keys, decode_pairs = (
+        column["prefill_attention"],
+        column["prefill_context_tokens"],
+        context + rows,
+    )
     if windows := step_time.costs.windows:
         pairs, keys = windows.least_prefill(pairs, keys, column["num_prefill_tokens"])
         ends = (column[name] + rows for name in ("context_tokens", "context_tokens_last"))
-        decode_pairs = sum(windows.decode_pairs(rows, end) for end in ends) / 2  # below the mean: it bends down
+        decode_pairs = (
+            sum(windows.decode_pairs(rows, end) for end in ends) / 2
+        )  # below the mean: it bends down
     matrix_s, memory_s = _peak_seconds(
         step_time,
         column["num_prefill_tokens"] + column["num_decode_tokens"],
@@ -147,10 +164,25 @@ def _peak_seconds(
     prefill_context_tokens: Numbers,
     decode_attention: Numbers,
 ) -> tuple[Numbers, Numbers]:
-    """Seconds that the work would take the matrix units, and the memory, of a GPU that reaches its datasheet."""
-    ideal = replace(step_time, memory_efficiency=1.0, kv_efficiency=1.0, gemm_efficiency=1.0, attention_efficiency=1.0)
+    """Seconds the work takes matrix units and memory of a GPU that reaches its datasheet."""
+    ideal = replace(
+        step_time,
+        memory_efficiency=1.0,
+        kv_efficiency=1.0,
+        gemm_efficiency=1.0,
+        attention_efficiency=1.0,
+    )
     cost = costs_of(ideal)
-    matrix_s = tokens * (cost.dense_row_s + cost.experts_per_tok * cost.expert_row_s) + requests * cost.head_row_s
+    matrix_s = (
+        tokens * (cost.dense_row_s + cost.experts_per_tok * cost.expert_row_s)
+        + requests * cost.head_row_s
+    )
     matrix_s = matrix_s + prefill_attention * cost.pair_s + decode_attention * cost.decode_flop_s
-    memory_s = cost.dense_read_s + cost.head_read_s + (prefill_context_tokens + decode_attention) * cost.key_s
-    return matrix_s, memory_s + distinct_experts(tokens, cost.num_experts, cost.experts_per_tok) * cost.expert_read_s
+    memory_s = (
+        cost.dense_read_s
+        + cost.head_read_s
+        + (prefill_context_tokens + decode_attention) * cost.key_s
+    )
+    return matrix_s, memory_s + distinct_experts(
+        tokens, cost.num_experts, cost.experts_per_tok
+    ) * cost.expert_read_s

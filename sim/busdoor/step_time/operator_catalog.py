@@ -17,8 +17,8 @@ PACKAGE = "aiconfigurator_core"
 BACKENDS = ("vllm", "sglang", "trtllm")
 # GPUs of the catalogue whose tables are not called as they are, with "_sxm" or without.
 SYSTEMS = {"a100-80gb": "a100_sxm", "rtx-pro-6000": "rtx_pro_6000_server"}
-# Formats of weights in the package's words: of dense weights and of experts. Its fp8 has a scale per
-# tensor or channel; blocks of 128 × 128, as DeepSeek and Qwen publish, are fp8_block.
+# Formats of weights in the package's words: of dense weights and of experts. Its fp8 has a scale
+# per tensor or channel; blocks of 128 × 128, as DeepSeek and Qwen publish, are fp8_block.
 QUANT_MODES = {
     "bf16": ("bfloat16", "bfloat16"),
     "fp16": ("bfloat16", "bfloat16"),
@@ -117,7 +117,9 @@ def system_of(card: GPU) -> str:
     for name in (SYSTEMS.get(card.name, under), f"{under}_sxm"):
         if name in known:
             return name
-    raise ValueError(f"there are no operator tables of {card.name}; there are of {listed(sorted(known))}")
+    raise ValueError(
+        f"there are no operator tables of {card.name}; there are of {listed(sorted(known))}"
+    )
 
 
 @cache
@@ -161,7 +163,10 @@ def check_pair(system: str, backend: str, version: str | None) -> None:
         )
     versions = sorted(known[system][backend])
     if version is not None and version not in versions:
-        raise ValueError(f"version = {version!r}: of {backend} on {system} there are tables of {listed(versions)}")
+        raise ValueError(
+            f"version = {version!r}: of {backend} on {system} there are tables of "
+            f"{listed(versions)}"
+        )
 
 
 def deployment_of(
@@ -198,11 +203,13 @@ def deployment_of(
         raise ValueError(f"ep = {sizes['ep']} must divide tp · dp = {gpus}")
     configuration, modes = _modes(model, formats)
     kv = KV_MODES.get(formats.kv) if formats.kv else None if modes == OWN else "bfloat16"
-    return Deployment(configuration, name, backend, version, **sizes, gemm=modes[0], moe=modes[1], kv=kv)
+    return Deployment(
+        configuration, name, backend, version, **sizes, gemm=modes[0], moe=modes[1], kv=kv
+    )
 
 
 def _modes(model: str | ModelShape, formats: Formats) -> tuple[str, tuple[str | None, str | None]]:
-    """Return the configuration, and the modes of weights and experts where it is not to say them."""
+    """Return the configuration, and weight and expert modes where it is not to say them."""
     weights = formats.weights
     if isinstance(model, str):
         if model not in (known := configurations().values()):

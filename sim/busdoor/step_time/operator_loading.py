@@ -94,7 +94,8 @@ def _lacking(deployment: Deployment, error: Exception) -> str:
     reason = str(error).partition(" at /")[0].split("; ")[0].partition(": either ")[0].strip(" .")
     others = listed([name for name in _served(system, backend) if name != wanted]) or "no model"
     return (
-        f"the operator tables of {backend} on {system} do not serve {wanted} as asked ({reason}); they serve {others}"
+        f"the operator tables of {backend} on {system} do not serve {wanted} as asked "
+        f"({reason}); they serve {others}"
     )
 
 
@@ -122,7 +123,9 @@ class _Heard(logging.Handler):
         text = record.getMessage()
         if "low-fidelity" in text and isinstance(record.args, tuple) and len(record.args) == 2:
             table, path = map(str, record.args)
-            text = f"{table.removesuffix('_perf.parquet')}: rows of {' '.join(path.split('/')[-3:-1])}"
+            text = (
+                f"{table.removesuffix('_perf.parquet')}: rows of {' '.join(path.split('/')[-3:-1])}"
+            )
         self.warnings.setdefault(self._key, []).append(text)
 
     @contextmanager
@@ -157,7 +160,8 @@ def _notes(deployment: Deployment, decode: Values) -> tuple[str, ...]:
 
 def _whose(deployment: Deployment) -> str:
     return (
-        f"operators: measured on {deployment.system} with {deployment.backend} {_version(deployment)} "
+        f"operators: measured on {deployment.system} with {deployment.backend} "
+        f"{_version(deployment)} "
         f"(aiconfigurator-core {metadata.version('aiconfigurator-core')})"
     )
 
@@ -179,7 +183,7 @@ def concerns(warning: str, words: set[str]) -> bool:
 
 
 def estimated(decode: Values) -> list[str]:
-    """Return a note on the operators of a decode step that are estimated, where they are much of it.
+    """Return a note on the estimated operators of a decode step, where they are much of it.
 
     Examples
     --------

@@ -113,7 +113,9 @@ class ProfileTables:
     history and half the chunk; older tables have the history itself (kv_prefill).
     """
 
-    def __init__(self, folder: Path, shape: ModelShape, all_reduce_s: tuple[float, float] = (0.0, 0.0)) -> None:
+    def __init__(
+        self, folder: Path, shape: ModelShape, all_reduce_s: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         _check(folder, shape)
         self._layers, self._all_reduce_s = shape.num_hidden_layers, all_reduce_s
         self._experts = (shape.num_experts, shape.num_experts_per_tok)
@@ -125,7 +127,9 @@ class ProfileTables:
         self._decode = Grid({point[2:]: us for point, us in times.items() if not point[0]})
         self._prefill = Grid({point[:2]: us for point, us in times.items() if not point[2]})
         self._mixed = Grid({point: us for point, us in times.items() if point[0] and point[2]})
-        self.notes: tuple[str, ...] = (f"operators: measured by LLMServingSim's profiler, {folder}",)
+        self.notes: tuple[str, ...] = (
+            f"operators: measured by LLMServingSim's profiler, {folder}",
+        )
 
     def tokens_s(self, tokens: int) -> float:
         """Seconds of what depends on the positions alone."""
@@ -134,7 +138,9 @@ class ProfileTables:
             calls = 1 if name in ONCE else self._layers * (2 if name in TWICE else 1)
             total += calls * grid(tokens)
         if self._moe is not None:
-            total += self._layers * self._moe(tokens, distinct_experts(float(tokens), *self._experts))
+            total += self._layers * self._moe(
+                tokens, distinct_experts(float(tokens), *self._experts)
+            )
         step_s, position_s = self._all_reduce_s
         return US * total + step_s + position_s * tokens
 
@@ -195,7 +201,10 @@ def _by_layer(path: Path, axis: str) -> dict[str, Grid]:
 def _moe_times(path: Path) -> dict[Point, float]:
     rows = _rows(path, "tokens", "activated_experts")
     own = [row for row in rows if row.get("ep", "1") == "1"]
-    return {(float(row["tokens"]), float(row["activated_experts"])): float(row["time_us"]) for row in own}
+    return {
+        (float(row["tokens"]), float(row["activated_experts"])): float(row["time_us"])
+        for row in own
+    }
 
 
 def _attention_times(path: Path) -> dict[Point, float]:
@@ -207,6 +216,12 @@ def _attention_times(path: Path) -> dict[Point, float]:
         if float(row.get("decode_q_len") or 1) != 1:
             continue
         chunk = float(row["prefill_chunk"])
-        history = float(row["prefill_key"]) - chunk / 2 if "prefill_key" in row else float(row["kv_prefill"])
-        times[(chunk, history, float(row["n_decode"]), float(row["kv_decode"]))] = float(row["time_us"])
+        history = (
+            float(row["prefill_key"]) - chunk / 2
+            if "prefill_key" in row
+            else float(row["kv_prefill"])
+        )
+        times[(chunk, history, float(row["n_decode"]), float(row["kv_decode"]))] = float(
+            row["time_us"]
+        )
     return times

@@ -13,7 +13,9 @@ Values = Sequence[tuple[Any, ...]]  # of each operator: name, milliseconds, ener
 class Evaluator(Protocol):
     """The two functions of aiconfigurator-core's evaluator that are used here."""
 
-    def evaluate_context_ops(self, indices: list[int], batch: int, s: int, prefix: int = 0, /) -> Values:
+    def evaluate_context_ops(
+        self, indices: list[int], batch: int, s: int, prefix: int = 0, /
+    ) -> Values:
         """Operators of a prefill of `batch` prompts of `s` tokens each after `prefix` tokens."""
 
     def evaluate_generation_ops(self, indices: list[int], batch: int, s: int, /) -> Values:
@@ -86,7 +88,9 @@ def _seconds(values: Values) -> float:
     return MS * float(sum(value[1] for value in values))
 
 
-def _split(first: Callable[[int], Values], second: Callable[[int], Values]) -> tuple[list[int], list[int], list[int]]:
+def _split(
+    first: Callable[[int], Values], second: Callable[[int], Values]
+) -> tuple[list[int], list[int], list[int]]:
     """Return which operators are alike in two steps, which are LM heads, and which differ."""
     alike: list[int] = []
     heads: list[int] = []

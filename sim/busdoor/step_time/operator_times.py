@@ -1,4 +1,4 @@
-"""From a batch to look-ups in operator tables, kept so that an iteration costs a few of Python's."""
+"""From a batch to look-ups in operator tables, kept so that iterations are cheap."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from busdoor.step_time.base import Pieces
 from busdoor.step_time.operator_profile import ProfileTables
 from busdoor.step_time.operator_tables import OperatorTables
 
-# Contexts at which the attention of a decode is looked up; between two it is taken as a line. At 16 per
-# octave a step is within 1 % of direct look-ups (tests/sim/test_operators.py): these bend where engines
-# change kernels, at any context.
+# Contexts at which the attention of a decode is looked up; between two it is taken as a line. At 16
+# per octave a step is within 1 % of direct look-ups (tests/sim/test_operators.py): these bend where
+# engines change kernels, at any context.
 PER_OCTAVE = 16
 LONGEST = 2**21  # beyond the longest context of any model; from here on the last line goes on
 CONTEXTS = (
@@ -48,7 +48,9 @@ class OperatorTimes:
     See `busdoor.step_time.operators.OperatorStepTime`, which has one.
     """
 
-    def __init__(self, tables: Tables, step_s: float = 0.0, request_s: float = 0.0, dp: int = 1) -> None:
+    def __init__(
+        self, tables: Tables, step_s: float = 0.0, request_s: float = 0.0, dp: int = 1
+    ) -> None:
         self._tables = tables
         self._step_s, self._request_s, self._dp = step_s, request_s, dp
         self._rows: dict[int, float] = {}
@@ -88,7 +90,7 @@ class OperatorTimes:
             mean, repeat, interval = mean + count, repeat - count, interval + 1
 
     def _look_up(self, rows: int, interval: int) -> tuple[float, float]:
-        """Return the attention of a decode at no context, and its growth, on a line of `CONTEXTS`."""
+        """Return a decode's attention at no context, and its growth, on a line of `CONTEXTS`."""
         last = min(interval, len(CONTEXTS) - 2)  # beyond LONGEST the line before it goes on
         low, high = CONTEXTS[last - 1 : last + 1]
         low_s, high_s = self._tables.contexts_s(rows, low), self._tables.contexts_s(rows, high)
@@ -108,7 +110,9 @@ class OperatorTimes:
         length = tokens / chunks
         cached = batch.prefill_attention / tokens - (length + 1) / 2
         alike = -(-chunks // dp), max(1, round(length)), max(0, round(cached))
-        attention_s = self._attention_s(alike, batch, rows) if rows else self._tables.chunks_s(*alike)
+        attention_s = (
+            self._attention_s(alike, batch, rows) if rows else self._tables.chunks_s(*alike)
+        )
         host_s = self._step_s + self._request_s * (chunks + rows)
         return host_s + self._tokens[positions] + self._heads[requests] + attention_s
 
@@ -118,5 +122,7 @@ class OperatorTimes:
         if isinstance(self._tables, ProfileTables):
             return self._tables.mixed_s(*alike, share, mean)
         interval = bisect_right(CONTEXTS, mean)
-        at_zero_s, growth_s = self._attention.get(share * _STRIDE + interval) or self._look_up(share, interval)
+        at_zero_s, growth_s = self._attention.get(share * _STRIDE + interval) or self._look_up(
+            share, interval
+        )
         return self._tables.chunks_s(*alike) + at_zero_s + growth_s * mean

@@ -34,20 +34,20 @@ from busdoor.step_time.operator_times import OperatorTimes, Tables
 @in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class OperatorStepTime(StepTime):
-    """Look the operators of an iteration up in tables measured on the GPU, and add the engine's host.
+    """Look an iteration's operators up in tables measured on the GPU, and add the host.
 
-    The tables are those of aiconfigurator-core (`pip install 'busdoor[operators]'`): GEMMs, attention,
-    mixtures of experts and all-reduces of vLLM, SGLang and TensorRT-LLM, timed one by one on A100 to
-    GB300. What a model needs and they lack is refused.
+    The tables are those of aiconfigurator-core (`pip install 'busdoor[operators]'`): GEMMs,
+    attention, mixtures of experts and all-reduces of vLLM, SGLang and TensorRT-LLM, timed one by
+    one on A100 to GB300. What a model needs and they lack is refused.
 
     Parameters
     ----------
     gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
         What runs what.
     tp, pp, dp, ep : int
-        GPUs that share each layer; stages of layers, which a batch passes one after the other; groups
-        of `tp` GPUs that share the requests evenly (attention data parallel); groups that share the
-        experts, of tp · dp GPUs in all.
+        GPUs that share each layer; stages of layers, which a batch passes one after the other;
+        groups of `tp` GPUs that share the requests evenly (attention data parallel); groups that
+        share the experts, of tp · dp GPUs in all.
     weight_dtype, kv_dtype : str, optional
         Formats; as the package's configuration of the model says unless given.
     quant_mode : str, optional
@@ -87,7 +87,9 @@ class OperatorStepTime(StepTime):
     weight_dtype: Dtype | None = None
     kv_dtype: Dtype | None = None
     quant_mode: str | None = None
-    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
+    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(
+        default_factory=lambda: find_engine(DEFAULT_ENGINE)
+    )
     backend: str | None = None
     system: str | None = None
     configuration: str | None = None
@@ -155,11 +157,15 @@ class OperatorStepTime(StepTime):
     def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
         """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
         lines = self.times.pieces(batch, repeat)
-        return np.concatenate([first_s + growth_s * np.arange(count) for count, first_s, growth_s in lines])
+        return np.concatenate(
+            [first_s + growth_s * np.arange(count) for count, first_s, growth_s in lines]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the tables behind: another process loads its own."""
-        return {name: value for name, value in vars(self).items() if name not in ("tables", "times")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("tables", "times")
+        }
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, as a result's meta.json keeps them."""

@@ -1,4 +1,4 @@
-"""Host and device as a pipeline: what iterations take while the host submits the one that follows."""
+"""Host and device as a pipeline: iterations while the host submits the next one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ Line = tuple[float, float]
 
 
 class PipelinedBatch(BatchAhead):
-    """Seconds of the iterations of one batch, on a host that submits each while the one before it runs.
+    """Seconds of a batch's iterations, on a host that submits each while the last one runs.
 
-    Iteration k is submitted from s_k to e_k = s_k + H_k, and s_{k+1} = max(e_k, end_{k−1}). A CUDA graph starts on
-    the device at max(device_{k−1}, e_k). Kernels that are launched one by one start at max(device_{k−1}, s_k), and the
-    last of them ends no earlier than e_k. The iteration ends when the host has seen its result and has submitted the
-    next one: end_k = max(device_k, e_{k+1}).
+    Iteration k is submitted from s_k to e_k = s_k + H_k, and s_{k+1} = max(e_k, end_{k−1}). A CUDA
+    graph starts on the device at max(device_{k−1}, e_k). Kernels that are launched one by one start
+    at max(device_{k−1}, s_k), and the last of them ends no earlier than e_k. The iteration ends
+    when the host has seen its result and has submitted the next one: end_k = max(device_k,
+    e_{k+1}).
 
-    Measured from end_{k−1}, all that an iteration inherits is how long before its kernels have begun, its lead. With
-    D_k seconds on the device, rest_k = max(D_k − lead_k, 0) (D_k for a graph), end_k − end_{k−1} = max(rest_k,
-    H_{k+1}), and lead_{k+1} = max(H_{k+1} − rest_k, 0). After idleness the host first submits the iteration itself,
-    and has that lead.
+    Measured from end_{k−1}, all that an iteration inherits is how long before its kernels have
+    begun, its lead. With D_k seconds on the device, rest_k = max(D_k − lead_k, 0) (D_k for a
+    graph), end_k − end_{k−1} = max(rest_k, H_{k+1}), and lead_{k+1} = max(H_{k+1} − rest_k, 0).
+    After idleness the host first submits the iteration itself, and has that lead.
 
     Parameters
     ----------
@@ -42,12 +43,11 @@ class PipelinedBatch(BatchAhead):
     wait_s : float
         Seconds that the host submits the first iteration before anything else happens.
     hidden_s : float
-        Seconds that the host submits it while it runs: the law of calibrations that are no pipeline.
+        Seconds that the host submits it while it runs: the law of calibrations that are no
+        pipeline.
 
-    Examples
-    --------
-    An iteration of 12 ms on the device, whose kernels the host launched for 10 ms during one of 6 ms, has begun 4 ms
-    before.
+    Examples -------- An iteration of 12 ms on the device, whose kernels the host launched for 10 ms
+    during one of 6 ms, has begun 4 ms before.
 
     >>> prefill = PipelinedBatch(Batch(), (0.012, 0.0), lambda batch: 0.010, launched=True, lead_s=0.004)
     >>> prefill.last(1, following=None)
@@ -74,11 +74,11 @@ class PipelinedBatch(BatchAhead):
 
     @property
     def single(self) -> bool:
-        """Whether the first iteration is unlike those after it, so that it has to be a stretch of its own."""
+        """Whether the first iteration is unlike those after, so must be a stretch of its own."""
         return self.wait_s > 0 or (self.lead_s > 0 and self.first_s >= self.host_s)
 
     def line(self, batch: Batch) -> Line | None:
-        """Return the first iteration's seconds and the growth, while like follows like; of a single one, without."""
+        """Return the first iteration's seconds and, if like follows like, the growth."""
         if self.single:
             return self.wait_s + max(self._first_rest_s, self.host_s), 0.0
         if self.first_s >= self.host_s:
@@ -86,12 +86,14 @@ class PipelinedBatch(BatchAhead):
         return None if self.growth_s else (self.host_s, 0.0)
 
     def pieces(self, batch: Batch, repeat: int) -> Pieces | None:
-        """Return the iterations that wait for the host, and those that do not; None where kernels are launched."""
+        """Return iterations that wait for the host, and others; None if kernels are launched."""
         if self.launched:
             return None
         waiting = min(repeat, ceil((self.host_s - self.first_s) / self.growth_s))
         slow = [(waiting, self.host_s, 0.0)]
-        return slow + [(repeat - waiting, self.first_s + self.growth_s * waiting, self.growth_s)] * (waiting < repeat)
+        return slow + [
+            (repeat - waiting, self.first_s + self.growth_s * waiting, self.growth_s)
+        ] * (waiting < repeat)
 
     def durations_s(self, batch: Batch, repeat: int) -> Floats:
         """Durations of `repeat` iterations that follow one another, in seconds, shape (repeat,)."""
@@ -100,7 +102,7 @@ class PipelinedBatch(BatchAhead):
         return durations_s
 
     def last(self, repeat: int, following: Batch | None) -> tuple[float, float | None]:
-        """Return the seconds of the last of `repeat` iterations, and the lead of what follows, if any."""
+        """Return the seconds of the last of `repeat` iterations, and the next's lead, if any."""
         next_host_s = self._host_of(following) if following else 0.0
         if repeat == 1:
             rest_s = self._first_rest_s
@@ -119,8 +121,8 @@ class PipelinedBatch(BatchAhead):
     def _rest_s(self, repeat: int) -> Floats:
         """Seconds on the device that each iteration has left when it begins: D, less the lead.
 
-        A lead of H − rest makes rest_i = max(rest_{i−1} + D_i − H, 0) as long as the host is the slower one (Lindley's
-        recursion); from the first iteration on that is not, there is no lead.
+        A lead of H − rest makes rest_i = max(rest_{i−1} + D_i − H, 0) as long as the host is the
+        slower one (Lindley's recursion); from the first iteration on that is not, there is no lead.
         """
         device_s = self.first_s + self.growth_s * np.arange(repeat, dtype=np.float64)
         if not self.launched:

@@ -1,4 +1,4 @@
-"""The step time of a model shape on a GPU that was not measured: bytes over bandwidth, FLOP over rate."""
+"""A model shape's step time on an unmeasured GPU: bytes over bandwidth, FLOP over rate."""
 
 from __future__ import annotations
 
@@ -21,48 +21,58 @@ from busdoor.step_time.roofline_fields import RooflineFields
 @in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RooflineStepTime(RooflineFields, LineStepTime):
-    """Each part of an iteration takes the longer of its bytes over the bandwidth and its FLOP over the rate.
+    """Each part of an iteration takes the longer of bytes over bandwidth and FLOP over rate.
 
-    The parts add, because a layer's kernels run one after the other and each waits for the one before: attention does
-    not overlap the GEMMs of its own layer. They are
+    The parts add, because a layer's kernels run one after the other and each waits for the one
+    before: attention does not overlap the GEMMs of its own layer. They are
 
-    - dense: all weights but embeddings, LM head and experts, once a step; 2 FLOP a parameter and position;
-    - experts: the expected number of distinct experts that T positions visit, E·(1 − (1 − k/E)^T), read once each;
+    - dense: all weights but embeddings, LM head and experts, once a step; 2 FLOP a parameter and
+      position;
+    - experts: the expected number of distinct experts that T positions visit, E·(1 − (1 − k/E)^T),
+      read once each;
     - lm_head: for the last position of every request, as vLLM computes it;
-    - prefill_attention: the keys and values of each chunk's context, or 4·heads·head_dim FLOP a pair and layer;
-    - decode_attention: likewise for the rows that decode: bytes and FLOP both grow with the context, so that the longer
-      of the two stays the longer, and a stretch of decodes is exactly a line; windowed layers stop at their window, by
-      the mean context of the rows, and latent attention reads compressed keys and multiplies by them;
+    - prefill_attention: the keys and values of each chunk's context, or 4·heads·head_dim FLOP a
+      pair and layer;
+    - decode_attention: likewise for the rows that decode: bytes and FLOP both grow with the
+      context, so that the longer of the two stays the longer, and a stretch of decodes is exactly a
+      line; windowed layers stop at their window, by the mean context of the rows, and latent
+      attention reads compressed keys and multiplies by them;
     - activations: what norms, rotary embedding, KV write and activation function read and write;
-    - all_reduce: with `tp`, two rings a layer over the GPUs' links, NVLink or PCIe (underestimates messages of 0.1 to
-      1 MB on NVLink by 2 or 3, see sglang PR 2904);
-    - overhead: launch gaps of every layer, and the engine's host time of a step and of each request.
+    - all_reduce: with `tp`, two rings a layer over the GPUs' links, NVLink or PCIe (underestimates
+      messages of 0.1 to 1 MB on NVLink by 2 or 3, see sglang PR 2904);
+    - overhead: launch gaps of every layer, and the engine's host time of a step and of each
+      request.
 
-    GEMMs of few rows waste part of their tiles, and those of many run at less of the matrix rate (see
-    `roofline_costs`).
-    `tp` divides weights, FLOP and KV heads. Embeddings and LM head stay at 16 bits under quantised weights.
+    GEMMs of few rows waste part of their tiles, and those of many run at less of the matrix rate
+    (see `roofline_costs`). `tp` divides weights, FLOP and KV heads. Embeddings and LM head stay at
+    16 bits under quantised weights.
 
     Its fields are those of `RooflineFields`.
 
-    Notes
-    -----
-    How far off it is, against published measurements (tests/sim/test_step_time_anchors.py holds it to them):
+    Notes ----- How far off it is, against published measurements
+    (tests/sim/test_step_time_anchors.py holds it to them):
 
-    - H100, bf16, decode of one request: Qwen3-8B 6.76 ms against SGLang's 6.94 at 1k of context, 8.26 against 9.04 at
-      32k, where attention reaches less bandwidth with one request than with many; Llama-3.1-8B 6.58.
-    - H100, vLLM, TPOT at a steady load (which includes some prefill): Llama-2-7B within 2 % at 9 to 22 requests in
-      flight, 7 % slow at 83; Llama-2-70B, Mixtral-8x7B and CodeLlama-34B on 2 or 4 GPUs within 10 %.
-    - H100, prefill: Llama-3.1-8B 40 to 43 thousand tokens/s; good engines reach 33 to 40. Optimistic below 2k tokens,
-      where attention kernels run at half the rate that they reach on long prompts.
-    - A100: 8 % slower than gpt-fast decodes Llama-3.1-8B, whose kernels are fused. On two PCIe cards, Sarathi-Serve's
-      Yi-34B prefilled within 30 % of this, but its decodes, bound by the host of 2023, took twice as long.
-    - Mixtures and latent attention (tests/sim/test_step_time_anchors_moe.py): gpt-oss-120b, Kimi-K2.5 (nvfp4) and
-      DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight within 10 %. Weight-only 4-bit experts on
-      an H200 or B200 come out 10 to 28 % too fast: their kernels read at 3 to 3.6 TB/s, of which this knows nothing.
-    - Small models and Qwen3-30B-A3B on an A100 within 15 % with the host of the time (engine vllm-0.9); Qwen3-4B on an
-      RTX 4090 within 5 %.
-    - Shares of bandwidth and rate: measured on H100 and H200; from published kernel sweeps for A100, L40S, B200, B300,
-      GB200, GB300 and RTX PRO 6000; one paper's for AMD. All others borrow the H100's: nothing to compare with yet.
+    - H100, bf16, decode of one request: Qwen3-8B 6.76 ms against SGLang's 6.94 at 1k of context,
+      8.26 against 9.04 at 32k, where attention reaches less bandwidth with one request than with
+      many; Llama-3.1-8B 6.58.
+    - H100, vLLM, TPOT at a steady load (which includes some prefill): Llama-2-7B within 2 % at 9 to
+      22 requests in flight, 7 % slow at 83; Llama-2-70B, Mixtral-8x7B and CodeLlama-34B on 2 or 4
+      GPUs within 10 %.
+    - H100, prefill: Llama-3.1-8B 40 to 43 thousand tokens/s; good engines reach 33 to 40.
+      Optimistic below 2k tokens, where attention kernels run at half the rate that they reach on
+      long prompts.
+    - A100: 8 % slower than gpt-fast decodes Llama-3.1-8B, whose kernels are fused. On two PCIe
+      cards, Sarathi-Serve's Yi-34B prefilled within 30 % of this, but its decodes, bound by the
+      host of 2023, took twice as long.
+    - Mixtures and latent attention (tests/sim/test_step_time_anchors_moe.py): gpt-oss-120b,
+      Kimi-K2.5 (nvfp4) and DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight
+      within 10 %. Weight-only 4-bit experts on an H200 or B200 come out 10 to 28 % too fast: their
+      kernels read at 3 to 3.6 TB/s, of which this knows nothing.
+    - Small models and Qwen3-30B-A3B on an A100 within 15 % with the host of the time (engine
+      vllm-0.9); Qwen3-4B on an RTX 4090 within 5 %.
+    - Shares of bandwidth and rate: measured on H100 and H200; from published kernel sweeps for
+      A100, L40S, B200, B300, GB200, GB300 and RTX PRO 6000; one paper's for AMD. All others borrow
+      the H100's: nothing to compare with yet.
 
     Examples
     --------
@@ -116,7 +126,7 @@ class RooflineStepTime(RooflineFields, LineStepTime):
         return float(self.durations_s(batch, 1)[0]), growth_s
 
     def parts_s(self, batch: Batch, repeat: int) -> dict[str, NDArray[np.float64]]:
-        """Seconds of each part in each of `repeat` iterations of a batch, arrays of shape (repeat,), by name."""
+        """Seconds of each part in each of `repeat` iterations, arrays (repeat,), by name."""
         cost, tokens, requests = self.costs, batch.num_tokens, batch.num_requests
         pairs = batch.decode_attention + batch.num_decode_rows * np.arange(repeat, dtype=np.float64)
         keys, prompt_pairs = float(batch.prefill_context_tokens), batch.prefill_attention

@@ -24,7 +24,9 @@ class Windows(NamedTuple):
     tokens: int
     share: float
 
-    def decode_pairs(self, rows: int | NDArray[np.float64], pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    def decode_pairs(
+        self, rows: int | NDArray[np.float64], pairs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Query-key pairs of decoding rows, of the mean layer.
 
         Parameters
@@ -56,7 +58,9 @@ class Windows(NamedTuple):
         for chunk in batch.chunks:
             context, tokens = chunk.context_tokens, chunk.num_tokens
             keys -= self.share * max(0, context - self.tokens)
-            beyond = min(tokens, max(0, context + tokens - self.tokens))  # queries that see a full window
+            beyond = min(
+                tokens, max(0, context + tokens - self.tokens)
+            )  # queries that see a full window
             last = context + tokens - self.tokens  # keys that the last of them does not see
             pairs -= self.share * beyond * (last - (beyond - 1) / 2)
         return keys, pairs

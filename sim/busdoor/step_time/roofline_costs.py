@@ -1,4 +1,4 @@
-"""Seconds of each unit of a roofline's work, worked out once so that an iteration costs a few multiplications."""
+"""Seconds per unit of a roofline's work, found once: an iteration is a few products."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from busdoor.step_time.roofline_attention import Windows
 
 Count = TypeVar("Count", float, NDArray[np.float64])
 
-# GEMM tiles have up to 128 rows (cuBLAS and CUTLASS), of which the last is half empty on average; kernels with shorter
-# tiles take over below that, so that never more than as many rows again are wasted, and beyond 256 rows larger tiles
-# and a choice of splits win them back. Against aiconfigurator-core 0.12 (h100_sxm, vLLM 0.24, bf16, N and K from 4,096
-# to 30,000), whose GEMMs of 256 rows reach 0.62 of the matrix rate, of 512 0.80, of 1,024 0.83.
+# GEMM tiles have up to 128 rows (cuBLAS and CUTLASS), of which the last is half empty on average;
+# kernels with shorter tiles take over below that, so that never more than as many rows again are
+# wasted, and beyond 256 rows larger tiles and a choice of splits win them back. Against
+# aiconfigurator-core 0.12 (h100_sxm, vLLM 0.24, bf16, N and K from 4,096 to 30,000), whose GEMMs of
+# 256 rows reach 0.62 of the matrix rate, of 512 0.80, of 1,024 0.83.
 HALF_TILE_ROWS, TILED_ROWS = 64, 256
-# Many rows run slower again, as they heat the GPU until it lowers its clock: 0.80 at 4,096 rows, 0.765 at 8,192, 0.75
-# at 16,384 (there). `gemm_efficiency` is that of about 3,000 rows: a row takes FEW_ROWS of the time that it says, and
-# up to MANY_ROWS more as rows pass SLOWER_ROWS.
+# Many rows run slower again, as they heat the GPU until it lowers its clock: 0.80 at 4,096 rows,
+# 0.765 at 8,192, 0.75 at 16,384 (there). `gemm_efficiency` is that of about 3,000 rows: a row takes
+# FEW_ROWS of the time that it says, and up to MANY_ROWS more as rows pass SLOWER_ROWS.
 FEW_ROWS, MANY_ROWS, SLOWER_ROWS = 0.92, 0.30, 8192
 FLOP_PER_PARAMETER = 2  # a multiply and an add
 ACTIVATION_BYTES = 2  # bf16 between kernels whatever the weights' format
-FASTEST_PCIE = 64e9  # bytes/s in one direction, PCIe 5 x16: links that are faster are NVLink or the like
+FASTEST_PCIE = (
+    64e9  # bytes/s in one direction, PCIe 5 x16: links that are faster are NVLink or the like
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,18 @@ class Costs:
     Attributes
     ----------
     fixed_s, request_s, token_s : float
-        Whatever the batch; a request; a position (activations, and with `tp` its share of the all-reduces).
+        Whatever the batch; a request; a position (activations, and with `tp` its share of the
+        all-reduces).
     activation_s, all_reduce_s : float
-        The part of `token_s` that is activations; the part of `fixed_s` that is latency of all-reduces.
+        The part of `token_s` that is activations; the part of `fixed_s` that is latency of
+        all-reduces.
     dense_read_s, dense_row_s : float
         Reading the dense weights once; multiplying one row by them.
     head_read_s, head_row_s : float
         The same of the LM head.
     num_experts, experts_per_tok, expert_read_s, expert_row_s
-        Experts of a layer; those that a token visits; reading one expert of every layer; multiplying one row by it.
+        Experts of a layer; those that a token visits; reading one expert of every layer;
+        multiplying one row by it.
     key_s, pair_s, decode_flop_s, decode_pair_s : float
         Reading the key and value of a token; multiplying a query-key pair of a prompt, and of a
         decode; a decode's pair, the longer of reading and multiplying.
@@ -78,7 +84,7 @@ class Costs:
         return read_s if read_s > compute_s else compute_s
 
     def experts_s(self, tokens: int) -> float:
-        """Seconds of the experts that so many positions are expected to visit; 0 in a dense model."""
+        """Seconds of the experts that so many positions should visit; 0 in a dense model."""
         if self.num_experts == 1:
             return 0.0
         distinct = distinct_experts(tokens, self.num_experts, self.experts_per_tok)
@@ -89,7 +95,7 @@ class Costs:
 
 
 def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> Count:
-    """Experts of a layer that `tokens` positions are expected to visit, each choosing evenly and on its own.
+    """Experts of a layer `tokens` positions are expected to visit, each choosing evenly.
 
     Examples
     --------
@@ -101,7 +107,7 @@ def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> C
 
 
 def activation_bytes(shape: ModelShape, tp: int) -> float:
-    """Bytes that a position moves in all layers between the GEMMs, which keep their own inputs and outputs in flight.
+    """Bytes that a position moves in all layers between GEMMs, which keep their own in flight.
 
     Per layer: norms with residual (two reads or writes of the width for each norm, and two for the
     sums), rotary embedding and KV write (queries, keys and values read and written), and the
@@ -116,12 +122,12 @@ def activation_bytes(shape: ModelShape, tp: int) -> float:
 
 
 def all_reduce_of(link_bytes_per_s: float, tp: int) -> tuple[float, float]:
-    """Return the latency of an all-reduce in seconds, and the share of the link bandwidth that long ones reach.
+    """Return an all-reduce's latency in seconds, and the link bandwidth share of long ones.
 
     NVLink: 9 µs at tp 2, 4 and 8 (vLLM's custom kernel on an H100; sglang PR 2904) and 0.8 (NCCL's
-    rings). PCIe: 7, 14 and 28 µs, and 0.6 between two cards, 0.4 among more (NCCL 2.29 on RTX PRO 6000,
-    aiconfigurator-core 0.12). Cards of two sockets reach a third of that (there: L40S), and cards
-    without peer access, as the RTX 4090's, less than here: give them a `link_efficiency`.
+    rings). PCIe: 7, 14 and 28 µs, and 0.6 between two cards, 0.4 among more (NCCL 2.29 on RTX PRO
+    6000, aiconfigurator-core 0.12). Cards of two sockets reach a third of that (there: L40S), and
+    cards without peer access, as the RTX 4090's, less than here: give them a `link_efficiency`.
 
     Examples
     --------

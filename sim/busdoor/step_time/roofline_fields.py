@@ -1,4 +1,4 @@
-"""What a roofline is made of: GPU, model and engine, and the shares of the GPU that kernels reach."""
+"""What a roofline is made of: GPU, model, engine, and the shares that kernels reach."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import DEFAULT_ENGINE, GPU, Dtype, Engine, ModelShape, gpu, gpu_names, model, model_names
+from busdoor.catalog import (
+    DEFAULT_ENGINE,
+    GPU,
+    Dtype,
+    Engine,
+    ModelShape,
+    gpu,
+    gpu_names,
+    model,
+    model_names,
+)
 from busdoor.catalog import engine as find_engine
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
 from busdoor.step_time.base import TermSeconds
 
-# One small kernel: GEMMs of one row and under 4 MB take 2.5 to 4.3 µs on A100 to B300 (aiconfigurator gemm sweeps).
+# One small kernel: GEMMs of one row and under 4 MB take 2.5 to 4.3 µs on A100 to B300
+# (aiconfigurator gemm sweeps).
 KERNEL_S = 3.2e-6
 EXPERTS_LESS_KERNELS = 1  # an MLP's three go, router and top-k come
 SHARED_KERNELS = 4  # gate and up, activation, down, sum
-# DeepSeek's attention in vLLM: norms of compressed queries and keys, expanded queries, products with W_UK and W_UV.
+# DeepSeek's attention in vLLM: norms of compressed queries and keys, expanded queries, products
+# with W_UK and W_UV.
 LATENT_KERNELS = 5
 
 
@@ -37,8 +49,9 @@ class RooflineFields:
     memory_efficiency, kv_efficiency, gemm_efficiency : float, optional
         In place of the catalogue's for the GPU.
     attention_efficiency : float
-        Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100: 0.39, 0.53 and 0.61
-        at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM 0.24).
+        Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100:
+        0.39, 0.53 and 0.61 at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM
+        0.24).
     engine : Engine, or what `busdoor.catalog.engine` takes
         Whose host it is; vllm unless given.
     step_overhead_s, request_overhead_s : float, optional
@@ -60,7 +73,9 @@ class RooflineFields:
     kv_efficiency: Share | None = None
     gemm_efficiency: Share | None = None
     attention_efficiency: Share = 0.55
-    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(default_factory=lambda: find_engine(DEFAULT_ENGINE))
+    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(
+        default_factory=lambda: find_engine(DEFAULT_ENGINE)
+    )
     step_overhead_s: TermSeconds | None = None
     layer_overhead_s: TermSeconds | None = None
     experts_overhead_s: TermSeconds | None = None
@@ -82,9 +97,9 @@ class RooflineFields:
     def layers_s(self) -> float:
         """Launch gaps and ramps of all layers' kernels, seconds.
 
-        To those that every layer has, a mixture of experts adds router and choice, and has its fused
-        experts in place of an MLP; shared experts, an MLP and a sum; latent attention, the two
-        compressions, their norms and the two products with compressed keys and values.
+        To those that every layer has, a mixture of experts adds router and choice, and has its
+        fused experts in place of an MLP; shared experts, an MLP and a sum; latent attention, the
+        two compressions, their norms and the two products with compressed keys and values.
 
         Examples
         --------
@@ -98,7 +113,9 @@ class RooflineFields:
         latent = LATENT_KERNELS * kernel_s if shape.kv_lora_rank else 0.0
         mixture = experts_s - EXPERTS_LESS_KERNELS * kernel_s
         mixture += SHARED_KERNELS * kernel_s if shape.shared_intermediate_size else 0.0
-        return shape.num_hidden_layers * (layer_s + latent) + shape.num_expert_layers * max(0.0, mixture)
+        return shape.num_hidden_layers * (layer_s + latent) + shape.num_expert_layers * max(
+            0.0, mixture
+        )
 
     @property
     def host_s(self) -> tuple[float, float]:
@@ -111,7 +128,7 @@ class RooflineFields:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them; GPU and model by name where the catalogue has them.
+        """Name and parameters as in a result's meta.json; GPU and model by catalogue name.
 
         Examples
         --------
@@ -119,9 +136,15 @@ class RooflineFields:
         >>> table["gpu"], table["weight_dtype"]
         ('h100', 'bf16')
         """
-        fields = (name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine"))
-        parameters = {name: getattr(self, name) for name in fields if getattr(self, name) is not None}
+        fields = (
+            name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine")
+        )
+        parameters = {
+            name: getattr(self, name) for name in fields if getattr(self, name) is not None
+        }
         card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else self.gpu.to_table()
-        shape = self.model.name if self.model in map(model, model_names()) else self.model.to_table()
+        shape = (
+            self.model.name if self.model in map(model, model_names()) else self.model.to_table()
+        )
         named = {"gpu": card, "model": shape, "engine": self.engine.describe()}
         return {"name": "roofline", **named, **parameters}

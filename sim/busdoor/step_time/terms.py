@@ -1,4 +1,4 @@
-"""The terms of the calibrated step time, each once: its part, what it multiplies, what a log must show of it."""
+"""Terms of the calibrated step time, each once: part, factor, what a log must show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 
 class Work(NamedTuple):
-    """What an iteration, or every row of a table of iterations, asks of device and host: numbers or arrays.
+    """What an iteration, or each row of a table, asks of device and host: numbers or arrays.
 
     Attributes
     ----------
     rows, chunks : number or array
-        Requests that decode (finished rows of a static batch that still compute among them); pieces of prefill.
+        Requests that decode (finished rows of a static batch that still compute among them); pieces
+        of prefill.
     positions : number or array
         Tokens that the GEMMs compute, padding and that of a CUDA graph included.
     eager : number or array
@@ -56,10 +57,12 @@ class Term:
     only_graphs : bool
         Whether it is separate from the others only where decodes alone run as CUDA graphs.
     scales_with : {"", "keys", "matrix"}
-        What `transfer` multiplies it by on another GPU: the ratio of the bandwidth that attention reaches, or of the
-        matrix rate; "" for neither. (`base_s` and the first segment of `per_token_s` follow rules of their own.)
+        What `transfer` multiplies it by on another GPU: the ratio of the bandwidth that attention
+        reaches, or of the matrix rate; "" for neither. (`base_s` and the first segment of
+        `per_token_s` follow rules of their own.)
     segmented : bool
-        Whether it has one coefficient per segment of its feature, in a tuple: GEMMs bend over the positions.
+        Whether it has one coefficient per segment of its feature, in a tuple: GEMMs bend over the
+        positions.
     """
 
     name: str
@@ -72,12 +75,27 @@ class Term:
     segmented: bool = False
 
 
-_SIZES, _PIECES = "iterations of several sizes", "iterations with one and with several pieces of prefill"
+_SIZES, _PIECES = (
+    "iterations of several sizes",
+    "iterations with one and with several pieces of prefill",
+)
 _PREFILLS = "iterations with and without prefill"
 
 TERMS: tuple[Term, ...] = (
-    Term("base_s", "device", "any iteration: weights are read, kernels launched", lambda work: 1.0, _SIZES),
-    Term("eager_s", "device", "an iteration that is no CUDA graph", lambda work: work.eager, _PREFILLS),
+    Term(
+        "base_s",
+        "device",
+        "any iteration: weights are read, kernels launched",
+        lambda work: 1.0,
+        _SIZES,
+    ),
+    Term(
+        "eager_s",
+        "device",
+        "an iteration that is no CUDA graph",
+        lambda work: work.eager,
+        _PREFILLS,
+    ),
     Term("per_chunk_s", "device", "a piece of prefill", lambda work: work.chunks, _PIECES),
     Term(
         "per_request_s",
@@ -157,4 +175,6 @@ def term_names(part: str, graphs: bool) -> tuple[str, ...]:
     >>> term_names("host", graphs=False)
     ('host_s', 'host_per_chunk_s', 'host_per_request_s')
     """
-    return tuple(term.name for term in TERMS if term.part == part and (graphs or not term.only_graphs))
+    return tuple(
+        term.name for term in TERMS if term.part == part and (graphs or not term.only_graphs)
+    )

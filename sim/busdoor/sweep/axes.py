@@ -20,9 +20,10 @@ def combinations(table: Mapping[str, Any]) -> list[Parameters]:
     Parameters
     ----------
     table : mapping
-        `combine` = "product" (default: every value with every other, the last key turning fastest) or "zip" (first with
-        first, second with second). Every other key is dotted as in `gpu.name` and has a list; a whole table may be
-        swept too, as in `gpu = [{name = "h100", price_per_hour = 3.0}, {name = "h200", price_per_hour = 4.0}]`.
+        `combine` = "product" (default: every value with every other, the last key turning fastest)
+        or "zip" (first with first, second with second). Every other key is dotted as in `gpu.name`
+        and has a list; a whole table may be swept too, as in `gpu = [{name = "h100", price_per_hour
+        = 3.0}, {name = "h200", price_per_hour = 4.0}]`.
 
     Returns
     -------
@@ -44,7 +45,9 @@ def combinations(table: Mapping[str, Any]) -> list[Parameters]:
     """
     lists = dict(_lists({key: value for key, value in table.items() if key != "combine"}))
     if not lists:
-        raise ValueError('[sweep] names nothing to vary; write for example "gpu.name" = ["h100", "h200"]')
+        raise ValueError(
+            '[sweep] names nothing to vary; write for example "gpu.name" = ["h100", "h200"]'
+        )
     combine = table.get("combine", "product")
     if combine not in COMBINATIONS:
         raise ValueError(f"[sweep] combine = {combine!r}: it has to be 'product' or 'zip'")
@@ -60,7 +63,10 @@ def _lists(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, li
             yield from _lists(value, f"{dotted}.")
         elif not isinstance(value, list):
             shown = json.dumps(value, default=str)
-            raise ValueError(f"[sweep] {dotted} = {shown}: it has to be a list of values, as in {dotted} = [{shown}]")
+            raise ValueError(
+                f"[sweep] {dotted} = {shown}: it has to be a list of values, as in {dotted} = "
+                f"[{shown}]"
+            )
         elif not value:
             raise ValueError(f"[sweep] {dotted} = []: it needs a value at least")
         else:
@@ -76,7 +82,7 @@ def _zipped(lists: Mapping[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
 
 
 def nested(parameters: Parameters) -> dict[str, Any]:
-    """Return the tables of a configuration that dotted keys stand for; a policy may be just its name.
+    """Return the configuration tables that dotted keys mean; a policy may be just its name.
 
     Examples
     --------
@@ -92,12 +98,14 @@ def nested(parameters: Parameters) -> dict[str, Any]:
             table = table.setdefault(key, {})
             if not isinstance(table, dict):
                 raise ValueError(f"[sweep] {dotted}: {key} is swept too, and is no table")
-        table[last] = {"name": value} if dotted == "policy" and isinstance(value, str) else deepcopy(value)
+        table[last] = (
+            {"name": value} if dotted == "policy" and isinstance(value, str) else deepcopy(value)
+        )
     return tables
 
 
 def columns(parameters: Parameters) -> Parameters:
-    """Return the parameters as columns of a table have them: a swept table's keys one by one, what is deeper as JSON.
+    """Return the parameters as columns: a swept table's keys singly, deeper ones as JSON.
 
     Examples
     --------
@@ -116,5 +124,5 @@ def _plain(value: Any) -> Any:
 
 
 def reject_unknown_tables(parameters: Parameters, known: tuple[str, ...]) -> None:
-    """Raise ValueError for a dotted key whose table does not exist, with the nearest one that does."""
+    """Raise ValueError for a dotted key without a table, with the nearest that exists."""
     reject_unknown("[sweep]", [key.partition(".")[0] for key in parameters], known)

@@ -12,7 +12,9 @@ from busdoor.sweep.task import Record, Task, run_batch
 
 # A message to a worker and back costs milliseconds; of a second's work that is below a per cent.
 LEAST_BATCH_S = 1.0
-_REMEMBERED = 32  # points whose durations predict the next ones': sweeps often go from cheap to dear ones
+_REMEMBERED = (
+    32  # points whose durations predict the next ones': sweeps often go from cheap to dear ones
+)
 _QUEUED = 2  # batches per worker that are out: one that runs, and one that waits for it to be done
 
 
@@ -20,11 +22,13 @@ Submit = Callable[..., "Future[list[Record]]"]
 
 
 class WorkerDiedError(RuntimeError):
-    """A process was killed while it had batches; which of them killed it, if one did, is not known."""
+    """A process was killed while it had batches; which of them did it, if any, is unknown."""
 
 
-def run_batches(submit: Submit, width: int, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
-    """Submit batches to an executor, so many at a time as keep it busy; yield their records as they are done.
+def run_batches(
+    submit: Submit, width: int, batches: Iterable[list[Task]]
+) -> Iterator[list[Record]]:
+    """Submit batches to an executor, enough to keep it busy; yield records as they are done.
 
     Parameters
     ----------
@@ -33,7 +37,8 @@ def run_batches(submit: Submit, width: int, batches: Iterable[list[Task]]) -> It
     width : int
         Its workers.
     batches : iterable
-        Asked for the next batch when one is done, so that its size can follow from the durations so far.
+        Asked for the next batch when one is done, so that its size can follow from the durations so
+        far.
     """
     source = iter(batches)
     out = {submit(run_batch, batch) for batch in islice(source, _QUEUED * width)}
@@ -104,4 +109,6 @@ class Batches:
         durations = list(self._durations_s)
         total_s = sum(durations)
         wanted = self._least_s * len(durations) / total_s if total_s > 0 else 1
-        return ceil(min(wanted, len(self._waiting)))  # of tasks that take no time, no number would do
+        return ceil(
+            min(wanted, len(self._waiting))
+        )  # of tasks that take no time, no number would do

@@ -14,7 +14,8 @@ from busdoor._version import __version__
 from busdoor.sweep.batches import WorkerDiedError
 
 CONNECT_S = 3.0  # a scheduler that lives answers in milliseconds, over a tunnel in a second
-FIRST_WORKER_S = 30.0  # a container that is already there starts in less; queues of a batch system take hours anyway
+# a container that is already there starts in less; queues of a batch system take hours anyway
+FIRST_WORKER_S = 30.0
 _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://.+:\d+")
 
 
@@ -27,7 +28,8 @@ def cluster_executor(address: str, jobs: int) -> Iterator[tuple[Executor, int]]:
     address : str
         "local", or a scheduler's address.
     jobs : int
-        Workers to expect, -1 for those that are there; of a local cluster, workers to start, -1 for one per core.
+        Workers to expect, -1 for those that are there; of a local cluster, workers to start, -1 for
+        one per core.
 
     Yields
     ------
@@ -61,12 +63,16 @@ def connect(address: str, jobs: int) -> Iterator[Any]:
                 raise
         return
     if not _ADDRESS.fullmatch(address):
-        raise ValueError(f"--cluster {address}: it has to be local, or a scheduler's address as in tcp://10.0.0.5:8786")
+        raise ValueError(
+            f"--cluster {address}: it has to be local, or a scheduler's address as in "
+            f"tcp://10.0.0.5:8786"
+        )
     try:
         client = _client(address, timeout=CONNECT_S)
     except (OSError, TimeoutError) as error:
         raise ValueError(
-            f"no Dask scheduler answers at {address} within {CONNECT_S:g} s; is it running, and can it be reached?"
+            f"no Dask scheduler answers at {address} within {CONNECT_S:g} s; is it running, and "
+            f"can it be reached?"
         ) from error
     with client:
         yield client
@@ -80,7 +86,7 @@ def _local(count: int) -> Any:
 
 
 def _end(cluster: Any) -> None:
-    """Kill the workers of a cluster that was started here: closing it waits for what they are at."""
+    """Kill the workers of a cluster started here: closing it waits for their work."""
     for nanny in cluster.workers.values():
         nanny.auto_restart = False
         if nanny.pid is not None:
@@ -100,17 +106,22 @@ def check_workers(client: Any, address: str) -> None:
         client.wait_for_workers(1, timeout=FIRST_WORKER_S)
     except TimeoutError as error:
         raise ValueError(
-            f"the cluster at {address} has no worker after {FIRST_WORKER_S:g} s; start one: dask worker {address}"
+            f"the cluster at {address} has no worker after {FIRST_WORKER_S:g} s; start one: dask "
+            f"worker {address}"
         ) from error
     try:
         versions = client.run(worker_version)
     except Exception as error:
         raise ValueError(
-            f"a worker of {address} cannot run busdoor ({_first_line(error)}); install busdoor {__version__} there"
+            f"a worker of {address} cannot run busdoor ({_first_line(error)}); install busdoor "
+            f"{__version__} there"
         ) from error
     for worker, version in versions.items():
         if version != __version__:
-            raise ValueError(f"worker {worker} has busdoor {version}, not {__version__} as here; install the same")
+            raise ValueError(
+                f"worker {worker} has busdoor {version}, not {__version__} as here; install the "
+                f"same"
+            )
 
 
 def worker_version() -> str:
@@ -119,13 +130,16 @@ def worker_version() -> str:
 
 
 def explained(error: BaseException, address: str) -> Exception:
-    """Return what a failure was: a worker's death, which the others survive, or the end of the cluster."""
+    """Return what failed: a worker, which the others survive, or the whole cluster."""
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
         return WorkerDiedError(str(error))
     reason = _first_line(error)
-    return ValueError(f"the cluster at {address} gave up ({reason}); finished points are kept, so that you can go on")
+    return ValueError(
+        f"the cluster at {address} gave up ({reason}); finished points are kept, so that you can "
+        f"go on"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,8 @@ def require(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"a sweep needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: "
+            f"a sweep needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
+            f"not installed: "
             "pip install 'busdoor[sweep]'"
         )
 
@@ -38,16 +39,17 @@ def workers(jobs: int, cluster: str | None) -> Iterator[Execute]:
     Parameters
     ----------
     jobs : int
-        Processes; 1 for this one, -1 for one per core. On a running cluster: how many workers to expect, -1 for those
-        that are there.
+        Processes; 1 for this one, -1 for one per core. On a running cluster: how many workers to
+        expect, -1 for those that are there.
     cluster : str or None
         "local", or the address of a Dask scheduler.
 
     Yields
     ------
     callable
-        Takes batches of tasks, one after the other as workers become free, and yields their records in the order in
-        which they are done. Raises `WorkerDiedError` if a worker does and no other can take over.
+        Takes batches of tasks, one after the other as workers become free, and yields their records
+        in the order in which they are done. Raises `WorkerDiedError` if a worker does and no other
+        can take over.
     """
     if jobs == 0 or jobs < -1:
         raise ValueError(f"--jobs {jobs}: it has to be 1 or more, or -1 for one per core")
@@ -68,8 +70,10 @@ def _inline(batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
 
 
 def _in_processes(jobs: int, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
-    """Run batches in a pool of their own: one that a dead process has broken cannot be used again."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks of numpy and pyarrow
+    """Run batches in their own pool: one broken by a dead process cannot be used again."""
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy the threads' locks of numpy and pyarrow
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
         yield from run_batches(pool.submit, jobs, batches)
@@ -92,7 +96,9 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _on_cluster(submit: Submit, width: int, address: str, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
+def _on_cluster(
+    submit: Submit, width: int, address: str, batches: Iterable[list[Task]]
+) -> Iterator[list[Record]]:
     try:
         yield from run_batches(submit, width, batches)
     except (Exception, CancelledError, TaskCancelled) as error:

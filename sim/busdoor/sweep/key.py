@@ -25,9 +25,10 @@ def point_key(table: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Hexadecimal. The version of busdoor goes into it, because another version may give other results: after an
-        upgrade every point runs anew. So does what is in a trace file, though not where it lies. A policy's label does
-        not. Code of your own that is named by import path is known by that name alone.
+        Hexadecimal. The version of busdoor goes into it, because another version may give other
+        results: after an upgrade every point runs anew. So does what is in a trace file, though not
+        where it lies. A policy's label does not. Code of your own that is named by import path is
+        known by that name alone.
 
     Examples
     --------
@@ -41,7 +42,10 @@ def point_key(table: Mapping[str, Any]) -> str:
     if "path" in workload:
         status = Path(workload["path"]).stat()
         workload["path"] = _digest(workload["path"], status.st_mtime_ns, status.st_size)
-    policies = [{key: value for key, value in policy.items() if key != "label"} for policy in table["policy"]]
+    policies = [
+        {key: value for key, value in policy.items() if key != "label"}
+        for policy in table["policy"]
+    ]
     return table_key({**table, "workload": workload, "policy": policies})
 
 

@@ -46,13 +46,20 @@ def sweep_page(folder: Path) -> Page:
         lines = bullets(f"{error} ({count:,})" for error, count in errors.items())
         sections.append(Section("What failed", lines))
     left_out = len(table) - MOST_ROWS
-    verdict = f"The first {MOST_ROWS} points are shown; sweep.csv has {left_out:,} more." if left_out > 0 else ""
+    verdict = (
+        f"The first {MOST_ROWS} points are shown; sweep.csv has {left_out:,} more."
+        if left_out > 0
+        else ""
+    )
     return Page("What if?", facts, verdict, tuple(sections))
 
 
 def _table(table: pd.DataFrame) -> str:
     """Return a data frame as a table, its first column as the rows' titles."""
-    rows = [(str(row[0]), [_number(cell) for cell in row[1:]]) for row in table.itertuples(index=False, name=None)]
+    rows = [
+        (str(row[0]), [_number(cell) for cell in row[1:]])
+        for row in table.itertuples(index=False, name=None)
+    ]
     first, *others = (str(name) for name in table.columns)
     return html_table([(first, others), *rows])
 

@@ -1,4 +1,4 @@
-"""From a study to points: every combination of a sweep as a configuration of its own, with a name that lasts."""
+"""From study to points: each combination of a sweep as a configuration; lasting names."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Point:
     Parameters
     ----------
     parameters : dict
-        Swept values by dotted key, and `policy`, its label. A key of [policy] is absent where the policy has no such
-        field.
+        Swept values by dotted key, and `policy`, its label. A key of [policy] is absent where the
+        policy has no such field.
     table : dict
         The configuration, as `Config.to_dict` gives it, with this one policy.
     key : str
@@ -60,7 +60,9 @@ def load_plan(path: str | Path) -> list[Point]:
     """
     document = read_toml(path)
     text = Path(path).read_text(encoding="utf-8")
-    return plan_document(replace(document, lines={**document.lines, **_swept_lines(text)}), Path(path).parent)
+    return plan_document(
+        replace(document, lines={**document.lines, **_swept_lines(text)}), Path(path).parent
+    )
 
 
 def plan(table: Mapping[str, Any]) -> list[Point]:
@@ -85,18 +87,22 @@ def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
     Raises
     ------
     ValueError
-        If a key is not known, or if no combination is possible at all; a combination that is impossible among others
-        that are not becomes a point with an `error`.
+        If a key is not known, or if no combination is possible at all; a combination that is
+        impossible among others that are not becomes a point with an `error`.
     """
     base = {**DEFAULT_JOB, **document.data}
     sweep = base.pop("sweep", None)
     if not isinstance(sweep, Mapping):
-        raise ValueError(f"{document.file or 'the study'} has no table [sweep]; it says what to vary")
+        raise ValueError(
+            f"{document.file or 'the study'} has no table [sweep]; it says what to vary"
+        )
     with document.blame("sweep"):
         combined = combinations(sweep)
         reject_unknown_tables(combined[0], (*TABLES, *PLAIN_KEYS))
         _reject_unknown_fields(base, combined)
-    override(replace(document, data=base), nested(combined[0]), folder)  # tables that are swept whole are checked too
+    override(
+        replace(document, data=base), nested(combined[0]), folder
+    )  # tables that are swept whole are checked too
     points: dict[str, Point] = {}
     for parameters in combined:
         for point in _points(document, base, parameters, folder):
@@ -106,7 +112,9 @@ def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
     return list(points.values())
 
 
-def _points(document: Document, base: Mapping[str, Any], parameters: Parameters, folder: str | Path) -> Iterator[Point]:
+def _points(
+    document: Document, base: Mapping[str, Any], parameters: Parameters, folder: str | Path
+) -> Iterator[Point]:
     """Build the configuration of one combination, and take its policies apart."""
     tables = nested(parameters)
     changed = tables.pop("policy", {})
@@ -116,17 +124,23 @@ def _points(document: Document, base: Mapping[str, Any], parameters: Parameters,
         merged["policy"] = [table | _own_fields(table, changed) for table in policies]
         config = parse_config(replace(document, data=merged), folder)
     except (ValueError, OSError) as error:
-        yield Point(columns(parameters), merged, table_key({**merged, "policy": changed}), str(error))
+        yield Point(
+            columns(parameters), merged, table_key({**merged, "policy": changed}), str(error)
+        )
         return
     whole = portable(config.to_dict(), merged)
     for policy, given in zip(config.policies, policies, strict=True):
         table = {**whole, "policy": config.with_policy(policy).to_dict()["policy"]}
-        own = {key: value for key, value in columns(parameters).items() if _belongs(key, given, changed)}
+        own = {
+            key: value
+            for key, value in columns(parameters).items()
+            if _belongs(key, given, changed)
+        }
         yield Point({**own, "policy": policy.label}, table, point_key(table))
 
 
 def _policy_tables(base: Mapping[str, Any], changed: Any) -> list[dict[str, Any]]:
-    """Return the policies of a combination, before swept fields: the swept one by name or table, else the base's."""
+    """Return a combination's policies before swept fields: swept by name, table, or base's."""
     if not isinstance(changed, Mapping):
         given: Any = changed
     elif "name" in changed:
@@ -162,10 +176,15 @@ def _field_names(policy: str) -> frozenset[str]:
 
 
 def _reject_unknown_fields(base: Mapping[str, Any], combined: list[Parameters]) -> None:
-    """Raise ValueError for a swept field that none of the policies has; they would all be left as they are."""
+    """Raise ValueError for a swept field that no policy has; all would be left as they are."""
     swept = [key for key in combined[0] if key.startswith("policy.")]
     changes = [nested(parameters).get("policy", {}) for parameters in combined]
-    names = {name for changed in changes for table in _policy_tables(base, changed) if (name := table.get("name"))}
+    names = {
+        name
+        for changed in changes
+        for table in _policy_tables(base, changed)
+        if (name := table.get("name"))
+    }
     if not any(":" in name for name in names):
         known = {"name", "label"}.union(*map(_field_names, names))
         reject_unknown("[sweep]", swept, [f"policy.{name}" for name in known])
@@ -179,8 +198,8 @@ def portable(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
     table : mapping
         As `Config.to_dict` gives it.
     given : mapping
-        The tables that it was built from. A step-time model of the user's own need not describe itself in full, so what
-        was said of it stays.
+        The tables that it was built from. A step-time model of the user's own need not describe
+        itself in full, so what was said of it stays.
     """
     workload = dict(table["workload"])
     if "path" in workload:
@@ -191,7 +210,7 @@ def portable(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def _swept_lines(text: str) -> dict[tuple[str, int, str], int]:
-    """Find the lines of swept keys, so that what is wrong with a value is said with the line that has it."""
+    """Find the lines of swept keys, so that a message about a value names its line."""
     lines: dict[tuple[str, int, str], int] = {}
     inside = False
     for number, line in enumerate(text.splitlines(), start=1):

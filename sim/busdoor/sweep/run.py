@@ -1,4 +1,4 @@
-"""Running a sweep: what is missing is run, what is finished is kept, whatever happens in between."""
+"""Running a sweep: what is missing is run, what is finished is kept, come what may."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from busdoor.sweep.store import Store
 from busdoor.sweep.table import Sweep
 from busdoor.sweep.task import Record, Task
 
-_DIED = "the process that ran it died, and died again when it ran it alone: killed, or out of memory"
+_DIED = (
+    "the process that ran it died, and died again when it ran it alone: killed, or out of memory"
+)
 
 
 def run_sweep(
@@ -31,13 +33,14 @@ def run_sweep(
     points : sequence of Point
         As `plan` or `load_plan` give them.
     folder : str or Path
-        For the records: points/KEY.parquet, each written when its point is done. Finished ones are not run again;
-        failed ones are.
+        For the records: points/KEY.parquet, each written when its point is done. Finished ones are
+        not run again; failed ones are.
     jobs : int
-        Processes; 1 for this one alone, -1 for one per core. On a running cluster: how many workers to expect, -1 for
-        those that are there.
+        Processes; 1 for this one alone, -1 for one per core. On a running cluster: how many workers
+        to expect, -1 for those that are there.
     cluster : str, optional
-        A Dask cluster in place of processes: "local", or a scheduler's address such as "tcp://10.0.0.5:8786".
+        A Dask cluster in place of processes: "local", or a scheduler's address such as
+        "tcp://10.0.0.5:8786".
     report : callable, optional
         Told about progress.
 
@@ -48,7 +51,8 @@ def run_sweep(
     Raises
     ------
     ValueError
-        One sentence, if the workers cannot be had. What goes wrong in a point is in its record instead.
+        One sentence, if the workers cannot be had. What goes wrong in a point is in its record
+        instead.
 
     Examples
     --------
@@ -113,7 +117,9 @@ def _alone(execute: Execute, task: Task) -> Record:
     return Record(task[0], error=_DIED)
 
 
-def _keeper(store: Store, total: int, done: int, report: Report | None) -> Callable[[list[Record]], None]:
+def _keeper(
+    store: Store, total: int, done: int, report: Report | None
+) -> Callable[[list[Record]], None]:
     count = done
 
     def keep(records: list[Record]) -> None:

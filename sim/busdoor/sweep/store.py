@@ -42,15 +42,19 @@ class Store:
         return self.folder / f"{key}.parquet"
 
     def write(self, record: Record) -> None:
-        """Write a record: `pandas.read_parquet` gives metric, replication and value; the rest is in the metadata.
+        """Write a record for `pandas.read_parquet`: metric, replication, value; others: metadata.
 
-        It appears under its name only when it is complete, so that a process killed while writing leaves nothing that
-        could be taken for a result.
+        It appears under its name only when it is complete, so that a process killed while writing
+        leaves nothing that could be taken for a result.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        rows = [(name, at, value) for name, values in record.metrics.items() for at, value in enumerate(values)]
+        rows = [
+            (name, at, value)
+            for name, values in record.metrics.items()
+            for at, value in enumerate(values)
+        ]
         names, places, values = zip(*rows, strict=True) if rows else ((), (), ())
         table = pa.table(
             {
@@ -72,7 +76,9 @@ class Store:
             table = pq.read_table(self.path(key), partitioning=None)
             about = json.loads(table.schema.metadata[_ABOUT])
             metrics: dict[str, list[float]] = {}
-            for name, value in zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True):
+            for name, value in zip(
+                table["metric"].to_pylist(), table["value"].to_pylist(), strict=True
+            ):
                 metrics.setdefault(name, []).append(value)
             return Record(metrics=metrics, **about)
         except (OSError, ValueError, KeyError, TypeError):
@@ -91,7 +97,7 @@ class Store:
 
 
 def claim(folder: Path, keys: Iterable[str], overwrite: bool = False) -> None:
-    """Check that a sweep may run in a folder: it is free, or has points of this study, with which it goes on.
+    """Check that a sweep's folder is free, or has points of this study, which it continues.
 
     Parameters
     ----------

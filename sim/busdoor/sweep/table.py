@@ -40,10 +40,11 @@ class Sweep:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per point: key, swept values and policy, status (done, failed or missing), error, metrics.
+        """A point's row: key, values, policy, status (done, failed, missing), error, metrics.
 
-        Metrics are `Result.summary`'s, their mean over the replications that have one (times in ms where the name says
-        so), the share of replications for `saturated` and `slo_met`; NaN where a point failed or is missing.
+        Metrics are `Result.summary`'s, their mean over the replications that have one (times in ms
+        where the name says so), the share of replications for `saturated` and `slo_met`; NaN where
+        a point failed or is missing.
         """
         return pd.DataFrame([self._row(point) for point in self.points])
 
@@ -53,7 +54,13 @@ class Sweep:
         rows: list[dict[str, Any]] = []
         for key, record in self.records.items():
             for at, values in enumerate(zip(*record.metrics.values(), strict=True)):
-                rows.append({"key": key, "replication": at, **dict(zip(record.metrics, values, strict=True))})
+                rows.append(
+                    {
+                        "key": key,
+                        "replication": at,
+                        **dict(zip(record.metrics, values, strict=True)),
+                    }
+                )
         return pd.DataFrame(rows, columns=None if rows else ["key", "replication"])
 
     @property
@@ -67,9 +74,13 @@ class Sweep:
         return [point for point in self.points if self._status(point) == "missing"]
 
     def save(self, folder: str | Path) -> Path:
-        """Write sweep.csv and sweep.parquet (`table`), replications.parquet, and sweep.json, which counts points."""
+        """Write sweep.csv, sweep.parquet (`table`), replications.parquet, sweep.json (counts)."""
         folder = Path(folder)
-        counts = {"points": len(self.points), "failed": len(self.failed), "missing": len(self.missing)}
+        counts = {
+            "points": len(self.points),
+            "failed": len(self.failed),
+            "missing": len(self.missing),
+        }
         with rewritten(folder) as part:
             write_csv(self.table, part / "sweep.csv", index=False)
             self.table.to_parquet(part / "sweep.parquet", index=False)
@@ -83,7 +94,11 @@ class Sweep:
 
     def _row(self, point: Point) -> dict[str, Any]:
         record = self.records.get(point.key, Record(point.key))
-        about = {"status": self._status(point), "error": record.error, "duration_s": record.duration_s}
+        about = {
+            "status": self._status(point),
+            "error": record.error,
+            "duration_s": record.duration_s,
+        }
         return {"key": point.key, **point.parameters, **about, **_means(record)}
 
 

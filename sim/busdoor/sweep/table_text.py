@@ -23,17 +23,20 @@ def varied_keys(sweep: Sweep) -> list[str]:
 
 
 def point_rows(sweep: Sweep) -> list[list[str]]:
-    """Return the cells of each point, of the first points: the values of `varied_keys`, then `METRICS`."""
+    """Return the cells of the first points: the values of `varied_keys`, then `METRICS`."""
     keys = varied_keys(sweep)
     return [
-        [*(_value(row.get(key)) for key in keys), *_metrics(row)] for _, row in sweep.table.head(SHOWN_ROWS).iterrows()
+        [*(_value(row.get(key)) for key in keys), *_metrics(row)]
+        for _, row in sweep.table.head(SHOWN_ROWS).iterrows()
     ]
 
 
 def _metrics(row: pd.Series[Any]) -> list[str]:
     rates = [number(row.get(key, nan)) for key in ("request_throughput", "output_throughput")]
     latencies = [duration(row.get(f"p99_{key}_ms", nan)) for key in ("ttft", "tpot")]
-    remark = row["status"] if row["status"] != "done" else "saturated" if row["saturated"] > 0 else ""
+    remark = (
+        row["status"] if row["status"] != "done" else "saturated" if row["saturated"] > 0 else ""
+    )
     return [*rates, *latencies, remark]
 
 
@@ -47,7 +50,12 @@ def closing_lines(sweep: Sweep) -> list[str]:
     """Return how many points there are, and what is wrong with those that are not done."""
     total, failed, missing = len(sweep.points), len(sweep.failed), len(sweep.missing)
     lines = [f"... and {total - SHOWN_ROWS:,} more."] if total > SHOWN_ROWS else []
-    lines.append(f"{total:,} points: {total - failed - missing:,} done, {failed:,} failed, {missing:,} not run.")
+    lines.append(
+        f"{total:,} points: {total - failed - missing:,} done, {failed:,} failed, {missing:,} not "
+        f"run."
+    )
     reasons = Counter(sweep.records[point.key].error for point in sweep.failed)
-    lines += [f"Failed ({count:,}): {reason}" for reason, count in list(reasons.items())[:SHOWN_REASONS]]
+    lines += [
+        f"Failed ({count:,}): {reason}" for reason, count in list(reasons.items())[:SHOWN_REASONS]
+    ]
     return lines + ["Interrupted; the same command goes on from here."] * bool(missing)

@@ -25,7 +25,8 @@ from busdoor_workloads import Trace
 
 Task = tuple[str, Mapping[str, Any]]  # a point's key and its configuration
 
-_WORKLOADS = 4  # kept by a worker: points in a row mostly share theirs, and reading a large file takes seconds
+# kept by a worker: points in a row mostly share theirs, and reading a large file takes seconds
+_WORKLOADS = 4
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,21 @@ def run_task(key: str, table: Mapping[str, Any]) -> Record:
     began_s = time.perf_counter()
     try:
         said: dict[str, Any] = {"metrics": run_point(table)}
-    except Exception as error:  # whatever a policy of the user's own may raise: the other points go on
-        sentence = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    except (
+        Exception
+    ) as error:  # whatever a policy of the user's own may raise: the other points go on
+        sentence = (
+            str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        )
         said = {"error": sentence or type(error).__name__, "traceback": traceback.format_exc()}
     worker = f"{platform.node()}:{os.getpid()}"
-    return Record(key, **said, duration_s=time.perf_counter() - began_s, finished_at_s=time.time(), worker=worker)
+    return Record(
+        key,
+        **said,
+        duration_s=time.perf_counter() - began_s,
+        finished_at_s=time.time(),
+        worker=worker,
+    )
 
 
 def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -99,8 +110,9 @@ def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
     Returns
     -------
     dict of str to list of float
-        `Result.summary` (times in ms where the key says so), one value per replication; for every limit of [slo] the
-        share of requests within it, `slo_met`, and what a million output tokens cost if the GPU has a price.
+        `Result.summary` (times in ms where the key says so), one value per replication; for every
+        limit of [slo] the share of requests within it, `slo_met`, and what a million output tokens
+        cost if the GPU has a price.
     """
     config = Config.from_table(table)
     (policy,) = config.policies
@@ -141,4 +153,6 @@ def _cost(config: Config, result: Result) -> pd.Series[Any]:
     if price is None:
         return pd.Series(dtype=object)
     tokens_per_hour = 3600 * result.summary["output_throughput"]
-    return pd.Series({"cost_per_million_output_tokens": 1e6 * price / tokens_per_hour}, dtype=object)
+    return pd.Series(
+        {"cost_per_million_output_tokens": 1e6 * price / tokens_per_hour}, dtype=object
+    )

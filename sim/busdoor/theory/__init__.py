@@ -1,8 +1,9 @@
-"""Closed forms that a batching server must obey: what the simulator is tested against, and what flags an overload.
+"""Closed forms that a batching server must obey: they test the simulator, flag overload.
 
-Times are in seconds, rates in requests per second, lengths in tokens. A formula that does not exist for an unstable
-queue returns infinity. Where a law of lengths enters by more than its mean, the functions take moments or samples, so
-that they serve traces as well as the laws of `busdoor_workloads.lengths`.
+Times are in seconds, rates in requests per second, lengths in tokens. A formula that does not exist
+for an unstable queue returns infinity. Where a law of lengths enters by more than its mean, the
+functions take moments or samples, so that they serve traces as well as the laws of
+`busdoor_workloads.lengths`.
 """
 
 from busdoor.theory.capacity import continuous_capacity_rps
@@ -16,7 +17,12 @@ from busdoor.theory.continuous import (
     sharing_tpot_s,
 )
 from busdoor.theory.full_batches import fixed_batch_wait_s
-from busdoor.theory.kv import kv_limited_batch, kv_occupancy_tokens, kv_token_steps, reserved_token_steps
+from busdoor.theory.kv import (
+    kv_limited_batch,
+    kv_occupancy_tokens,
+    kv_token_steps,
+    reserved_token_steps,
+)
 from busdoor.theory.line import StepLine
 from busdoor.theory.single_server import (
     erlang_c,

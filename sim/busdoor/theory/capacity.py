@@ -50,12 +50,10 @@ def continuous_capacity_rps(
     float
         X_c at the mean batch that slots, memory and budget allow.
 
-    Notes
-    -----
-    Approximations: the batch is taken at its mean, and answers end independently, so that the prompts that an iteration
-    computes are a Poisson number (exact for a linear step time, however they fall); the KV's limit is a mean too,
-    without blocks' empty parts, fragmentation and preemptions. Good to a few per cent where slots decide, to about 15 %
-    where memory does.
+    Notes ----- Approximations: the batch is taken at its mean, and answers end independently, so
+    that the prompts that an iteration computes are a Poisson number (exact for a linear step time,
+    however they fall); the KV's limit is a mean too, without blocks' empty parts, fragmentation and
+    preemptions. Good to a few per cent where slots decide, to about 15 % where memory does.
 
     Examples
     --------
@@ -70,21 +68,38 @@ def continuous_capacity_rps(
     mean_answer = float(answers.mean())
     # A slot's mean share of the budget: one token, and its prompt's others once in E[N] iterations.
     slot_tokens = 1 + (float(prompts.mean()) - 1) / mean_answer
-    slots = min(max_num_seqs, kv_limited_batch(kv_tokens, held, mean_answer), max_num_batched_tokens / slot_tokens)
+    slots = min(
+        max_num_seqs,
+        kv_limited_batch(kv_tokens, held, mean_answer),
+        max_num_batched_tokens / slot_tokens,
+    )
     if isinf(slots):
-        raise ValueError("nothing bounds the batch; give max_num_seqs, kv_tokens or max_num_batched_tokens")
+        raise ValueError(
+            "nothing bounds the batch; give max_num_seqs, kv_tokens or max_num_batched_tokens"
+        )
     lengths = prompts, answers
-    return interpolate(lambda rows: _iteration_rps(step_time, *lengths, rows, steps, prefill_alone), max(1.0, slots))
+    return interpolate(
+        lambda rows: _iteration_rps(step_time, *lengths, rows, steps, prefill_alone),
+        max(1.0, slots),
+    )
 
 
 def _iteration_rps(
-    step_time: StepTime, prompts: Floats, answers: Floats, slots: int, token_steps: float, prefill_alone: bool
+    step_time: StepTime,
+    prompts: Floats,
+    answers: Floats,
+    slots: int,
+    token_steps: float,
+    prefill_alone: bool,
 ) -> float:
-    """Return requests per second when as many prompts begin as answers end, and these end independently."""
+    """Return requests per second when as many prompts begin as answers end, independently."""
     admitted = slots / float(answers.mean())
-    share = -expm1(-admitted)  # of the iterations, those that compute prompts: a Poisson number, not zero
+    share = -expm1(
+        -admitted
+    )  # of the iterations, those that compute prompts: a Poisson number, not zero
     begun = admitted / share
-    # Tokens of context, without the rows' own positions and without the prompts that are just being computed.
+    # Tokens of context, without the rows' own positions and without the prompts that are just being
+    # computed.
     context = max(0.0, admitted * (token_steps - float(prompts.mean())) - slots)
     decode = Batch(num_decode_tokens=slots, decode_context_tokens=round(context))
     mixed = Batch(chunks=whole_prompts(round(begun), float(prompts.mean())))
@@ -94,13 +109,16 @@ def _iteration_rps(
     mixed.num_prefill_tokens = round(begun * float(prompts.mean()))
     mixed.prefill_attention = begun * float(np.mean(prompts * (prompts + 1) / 2))
     mixed.prefill_context_tokens = round(begun * float(prompts.mean()))
-    # Where prompts run alone, the decodes' iterations are as many more, but for the first tokens, which prompts yield.
+    # Where prompts run alone, the decodes' iterations are as many more, but for the first tokens,
+    # which prompts yield.
     decoding = 1 - admitted / slots if prefill_alone else 1 - share
-    return admitted / (share * step_time.duration_s(mixed) + decoding * step_time.duration_s(decode))
+    return admitted / (
+        share * step_time.duration_s(mixed) + decoding * step_time.duration_s(decode)
+    )
 
 
 def whole_prompts(number: int, prompt: float) -> list[Chunk]:
-    """Return so many whole prompts: a step time may count pieces, and see by them that a step is no plain decode."""
+    """Return so many whole prompts: their pieces tell a step time it is no plain decode."""
     return [Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * number
 
 

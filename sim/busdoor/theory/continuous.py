@@ -1,4 +1,4 @@
-"""Continuous batching: what rate saturates it, and how long requests take below that (processor sharing)."""
+"""Continuous batching: the saturating rate, and latency below it (processor sharing)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from busdoor.theory.line import StepLine
 def saturated_continuous_rps(
     line: StepLine, max_num_seqs: float, mean_output_tokens: float, mean_prefill_tokens: float = 0.0
 ) -> float:
-    """Return the requests per second of a continuous batch that always finds a request waiting: X_c.
+    """Return a continuous batch's requests per second if one always waits: X_c.
 
-    Every iteration yields a token for each of `max_num_seqs` slots, and admits as many as finish (renewal argument).
+    Every iteration yields a token for each of `max_num_seqs` slots, and admits as many as finish
+    (renewal argument).
 
     Parameters
     ----------
@@ -33,27 +34,34 @@ def saturated_continuous_rps(
     2.6042
     """
     admitted = max_num_seqs / mean_output_tokens
-    return admitted / (line.step_s(max_num_seqs) + line.per_prefill_token_s * admitted * mean_prefill_tokens)
+    return admitted / (
+        line.step_s(max_num_seqs) + line.per_prefill_token_s * admitted * mean_prefill_tokens
+    )
 
 
-def sharing_load(rate_rps: float, line: StepLine, mean_output_tokens: float, mean_prefill_tokens: float = 0.0) -> float:
-    """Load of an uncapped continuous batch: decode time plus prefill time asked for in a second; stable below 1.
+def sharing_load(
+    rate_rps: float, line: StepLine, mean_output_tokens: float, mean_prefill_tokens: float = 0.0
+) -> float:
+    """Load of an uncapped continuous batch: decode plus prefill time a second; stable below 1.
 
     Examples
     --------
     >>> sharing_load(12.5, StepLine(base_s=0.020, per_request_s=0.0005), 128)
     0.8
     """
-    return rate_rps * (mean_output_tokens * line.per_request_s + mean_prefill_tokens * line.per_prefill_token_s)
+    return rate_rps * (
+        mean_output_tokens * line.per_request_s + mean_prefill_tokens * line.per_prefill_token_s
+    )
 
 
 def sharing_tpot_s(
     rate_rps: float, line: StepLine, mean_output_tokens: float, mean_prefill_tokens: float = 0.0
 ) -> float:
-    """Mean time per output token with Poisson arrivals and room for all: (base + per_request) / (1 - load).
+    """Mean TPOT with Poisson arrivals and room for all: (base + per_request) / (1 - load).
 
-    Without prefill the batch is a symmetric queue with state-dependent processor sharing, so the law of the lengths
-    does not matter, only its mean. With prefill it is a fluid argument, good to 4 % at load 0.8.
+    Without prefill the batch is a symmetric queue with state-dependent processor sharing, so the
+    law of the lengths does not matter, only its mean. With prefill it is a fluid argument, good to
+    4 % at load 0.8.
 
     Parameters
     ----------
@@ -69,9 +77,8 @@ def sharing_tpot_s(
     float
         Seconds; infinity when the load is 1 or more.
 
-    References
-    ----------
-    Kelly, Reversibility and Stochastic Networks (1979), section 3.3; Baskett et al. (BCMP), J. ACM 22 (1975).
+    References ---------- Kelly, Reversibility and Stochastic Networks (1979), section 3.3; Baskett
+    et al. (BCMP), J. ACM 22 (1975).
 
     Examples
     --------
@@ -87,7 +94,8 @@ def sharing_latency_s(
 ) -> float:
     """Mean time from admission to the last token, as `sharing_tpot_s`.
 
-    An arrival also waits for the running iteration to end, half of one on average, which is not in it.
+    An arrival also waits for the running iteration to end, half of one on average, which is not in
+    it.
 
     Examples
     --------
@@ -100,8 +108,10 @@ def sharing_latency_s(
     return own_s / (1 - load) if load < 1 else inf
 
 
-def sharing_in_flight(rate_rps: float, line: StepLine, mean_output_tokens: float) -> tuple[float, float]:
-    """Mean and standard deviation of the number of requests in an uncapped continuous batch without prefill.
+def sharing_in_flight(
+    rate_rps: float, line: StepLine, mean_output_tokens: float
+) -> tuple[float, float]:
+    """Mean and standard deviation of requests in an uncapped continuous batch, no prefill.
 
     The number is negative binomial with r = 1 + base / per_request and the load as its parameter.
 
@@ -134,10 +144,13 @@ class CappedSharing:
     wait_s: float
 
 
-def capped_sharing(rate_rps: float, line: StepLine, mean_output_tokens: float, max_num_seqs: int) -> CappedSharing:
-    """Solve the birth-death chain of a continuous batch with `max_num_seqs` slots and geometric output lengths.
+def capped_sharing(
+    rate_rps: float, line: StepLine, mean_output_tokens: float, max_num_seqs: int
+) -> CappedSharing:
+    """Solve a continuous batch's birth-death chain: `max_num_seqs` slots, geometric outputs.
 
-    With n requests in the system, k = min(n, slots) run and leave at rate k / (E[N] (base + per_request·k)).
+    With n requests in the system, k = min(n, slots) run and leave at rate k / (E[N] (base +
+    per_request·k)).
 
     Parameters
     ----------
@@ -164,14 +177,20 @@ def capped_sharing(rate_rps: float, line: StepLine, mean_output_tokens: float, m
     """
     most = saturated_continuous_rps(line, max_num_seqs, mean_output_tokens)
     if rate_rps >= most:
-        raise ValueError(f"{rate_rps} requests/s saturate {max_num_seqs} slots, which serve {most:.6g}; stay below it")
+        raise ValueError(
+            f"{rate_rps} requests/s saturate {max_num_seqs} slots, which serve {most:.6g}; stay "
+            f"below it"
+        )
     running = np.arange(1, max_num_seqs + 1)
     ratios = rate_rps * mean_output_tokens * (line.base_s + line.per_request_s * running) / running
     weights = np.cumprod(np.append(1.0, ratios))
-    # Beyond the slots the weights fall by the same ratio each: a geometric tail of 1, 2 ... waiting requests.
+    # Beyond the slots the weights fall by the same ratio each: a geometric tail of 1, 2 ... waiting
+    # requests.
     ratio, full = ratios[-1], weights[-1]
     total = weights.sum() + full * ratio / (1 - ratio)
     waiting = full * ratio / (1 - ratio) ** 2 / total
-    in_slots = (weights @ np.arange(max_num_seqs + 1) + full * ratio / (1 - ratio) * max_num_seqs) / total
+    in_slots = (
+        weights @ np.arange(max_num_seqs + 1) + full * ratio / (1 - ratio) * max_num_seqs
+    ) / total
     in_system = float(in_slots + waiting)
     return CappedSharing(in_system, float(waiting), in_system / rate_rps, float(waiting) / rate_rps)

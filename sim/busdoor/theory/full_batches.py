@@ -1,4 +1,4 @@
-"""Static batches that leave only full: the queue of batches whose server takes exactly so many requests at a time."""
+"""Static batches that leave only full: a batch queue taking exactly so many at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from busdoor.core.arrays import Floats
 DIGITS = 36.0  # natural logarithm of what a double resolves, 2e-16: where the series is cut
 
 
-def fixed_batch_wait_s(rate_rps: float, batch_size: int, service_s: Floats, probability: Floats) -> float:
-    """Mean wait of full batches for one server that serves exactly `batch_size` Poisson arrivals together (E_b/G/1).
+def fixed_batch_wait_s(
+    rate_rps: float, batch_size: int, service_s: Floats, probability: Floats
+) -> float:
+    """Mean wait of full batches before one server of `batch_size` Poisson arrivals (E_b/G/1).
 
-    It is counted from the arrival of a batch's last request; `fill_wait_s` is what its requests wait before that.
+    It is counted from the arrival of a batch's last request; `fill_wait_s` is what its requests
+    wait before that.
 
     Parameters
     ----------
@@ -30,15 +33,13 @@ def fixed_batch_wait_s(rate_rps: float, batch_size: int, service_s: Floats, prob
     float
         Seconds; infinity when `rate_rps` times the mean service time is `batch_size` or more.
 
-    Notes
-    -----
-    Let V be how many are left in the queue when a batch starts. The next leaves V' = max(0, V + A - b), A arriving in a
-    service. A departing batch leaves V + A behind, all of whom came after its own last request: so, arrivals being
-    Poisson, E[V + A] = rate · E[wait + service], and E[wait] = E[V] / rate.
+    Notes ----- Let V be how many are left in the queue when a batch starts. The next leaves V' =
+    max(0, V + A - b), A arriving in a service. A departing batch leaves V + A behind, all of whom
+    came after its own last request: so, arrivals being Poisson, E[V + A] = rate · E[wait +
+    service], and E[wait] = E[V] / rate.
 
-    References
-    ----------
-    Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and 17; Spitzer (1956), Trans. AMS 82.
+    References ---------- Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and
+    17; Spitzer (1956), Trans. AMS 82.
 
     Examples
     --------
@@ -56,27 +57,36 @@ def fixed_batch_wait_s(rate_rps: float, batch_size: int, service_s: Floats, prob
 
 
 def _arrivals(mean_arrivals: Floats, probability: Floats) -> Floats:
-    """Probabilities of 0, 1, 2 ... Poisson arrivals during a service, cut 12 standard deviations above."""
+    """Probabilities of 0, 1, 2 ... Poisson arrivals, cut 12 standard deviations above."""
     from scipy.stats import poisson
 
     most = float(mean_arrivals.max())
     counts = np.arange(int(most + 12 * most**0.5 + 12))
-    return np.asarray(probability @ poisson.pmf(counts[None, :], mean_arrivals[:, None]), dtype=np.float64)
+    return np.asarray(
+        probability @ poisson.pmf(counts[None, :], mean_arrivals[:, None]), dtype=np.float64
+    )
 
 
 def _reflected_walk_mean(arrivals: Floats, served: int) -> float:
-    """Compute the mean of V in V' = max(0, V + A - served) from the law of A, by Spitzer's identity.
+    """Compute the mean of V, V' = max(0, V + A - served), from A's law by Spitzer's identity.
 
-    It is the sum over k of E[max(0, S_k)] / k, S_k being the walk: the coefficient of z^m in -log(1 - E[z^(A - b)])
-    counts m times. The series is taken on the circle where |E[z^(A - b)]| is least, so that it converges fastest.
+    It is the sum over k of E[max(0, S_k)] / k, S_k being the walk: the coefficient of z^m in -log(1
+    - E[z^(A - b)]) counts m times. The series is taken on the circle where |E[z^(A - b)]| is least,
+    so that it converges fastest.
     """
     from scipy.optimize import minimize_scalar
 
     counts = np.arange(len(arrivals))
-    radius = float(minimize_scalar(lambda r: arrivals @ r ** (counts - served), bounds=(1.0, 2.0), method="bounded").x)
+    radius = float(
+        minimize_scalar(
+            lambda r: arrivals @ r ** (counts - served), bounds=(1.0, 2.0), method="bounded"
+        ).x
+    )
     points = 1 << int(np.ceil(np.log2(max(len(arrivals), 2 * DIGITS / np.log(radius)))))
     turns = np.exp(2j * np.pi * served * np.arange(points) / points)
     transform = np.fft.fft(arrivals * radius ** (counts - served), points) * turns
     powers = np.arange(points // 2)
-    coefficients = -np.fft.ifft(np.log(1 - transform)).real[: points // 2] * radius ** -powers.astype(float)
+    coefficients = -np.fft.ifft(np.log(1 - transform)).real[
+        : points // 2
+    ] * radius ** -powers.astype(float)
     return max(0.0, float(powers @ coefficients))

@@ -1,4 +1,4 @@
-"""A step time that is linear in the requests of the batch: what most closed forms need to know of a GPU."""
+"""A step time linear in the batch's requests: what most closed forms need of a GPU."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from busdoor.step_time.linear import LinearStepTime
 
 @dataclass(frozen=True)
 class StepLine:
-    """An iteration with n requests takes base + per_request·n + per_prefill_token·(prompt tokens beyond one a request).
+    """It takes base + per_request·n + per_prefill_token·(prompt tokens beyond one a request).
 
-    A request's first iteration computes its prompt and yields its first token, so it counts like a decode, and the
-    prompt costs by its other tokens: a request with `p` prompt tokens has `p - 1` **prefill tokens** in this module.
+    A request's first iteration computes its prompt and yields its first token, so it counts like a
+    decode, and the prompt costs by its other tokens: a request with `p` prompt tokens has `p - 1`
+    **prefill tokens** in this module.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ class StepLine:
         Raises
         ------
         ValueError
-            If it depends on the context, which a line in n does not have; use `continuous_capacity_rps`.
+            If it depends on the context, which a line in n does not have; use
+            `continuous_capacity_rps`.
 
         Examples
         --------
@@ -49,7 +51,9 @@ class StepLine:
         StepLine(base_s=0.02, per_request_s=0.0005, per_prefill_token_s=0.0001)
         """
         if step_time.per_context_s:
-            raise ValueError(f"per_context_s is {step_time.per_context_s}; a closed form in n needs it to be 0")
+            raise ValueError(
+                f"per_context_s is {step_time.per_context_s}; a closed form in n needs it to be 0"
+            )
         per_request_s = step_time.per_request_s + step_time.per_token_s
         return cls(step_time.base_s, per_request_s, step_time.per_token_s)
 

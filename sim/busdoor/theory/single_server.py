@@ -1,4 +1,4 @@
-"""One request at a time, or a few: the classical queues that a server with one slot, or c of them, must reproduce."""
+"""One request at a time, or a few: the classical queues of one slot, or of c slots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def mg1_wait_s(rate_rps: float, mean_service_s: float, service_cv: float) -> flo
 
 
 def md1_wait_s(rate_rps: float, service_s: float) -> float:
-    """Mean wait of Poisson arrivals before one server whose service takes a fixed time; units as `mg1_wait_s`.
+    """Mean wait of Poisson arrivals before one fixed-time server; units as `mg1_wait_s`.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def md1_wait_s(rate_rps: float, service_s: float) -> float:
 
 
 def mm1_wait_s(rate_rps: float, mean_service_s: float) -> float:
-    """Mean wait of Poisson arrivals before one server with exponential service; units as `mg1_wait_s`.
+    """Mean wait of Poisson arrivals before one exponential server; units as `mg1_wait_s`.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def mm1_wait_s(rate_rps: float, mean_service_s: float) -> float:
 
 
 def erlang_c(num_servers: int, offered_load: float) -> float:
-    """Share of Poisson arrivals that find all servers busy, service being exponential and the queue one (M/M/c).
+    """Share of Poisson arrivals that find all servers busy, service being exponential (M/M/c).
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def erlang_c(num_servers: int, offered_load: float) -> float:
 
 
 def mmc_wait_s(rate_rps: float, mean_service_s: float, num_servers: int) -> float:
-    """Mean wait of Poisson arrivals before `num_servers` exponential servers with one queue; units as `mg1_wait_s`.
+    """Mean wait, Poisson, `num_servers` exponential servers, one queue; units as `mg1_wait_s`.
 
     Examples
     --------
@@ -96,7 +96,11 @@ def mmc_wait_s(rate_rps: float, mean_service_s: float, num_servers: int) -> floa
     0.286
     """
     load = rate_rps * mean_service_s
-    return erlang_c(num_servers, load) * mean_service_s / (num_servers - load) if load < num_servers else inf
+    return (
+        erlang_c(num_servers, load) * mean_service_s / (num_servers - load)
+        if load < num_servers
+        else inf
+    )
 
 
 def gm1_sigma(load: float, burstiness: float) -> float:
@@ -125,7 +129,8 @@ def gm1_sigma(load: float, burstiness: float) -> float:
     def excess(sigma: float) -> float:
         return float(sigma - (1 + (1 - sigma) / (load * burstiness)) ** -burstiness)
 
-    # 1 is always a root; at a load below 1 the other lies below it, and `excess` is positive in between.
+    # 1 is always a root; at a load below 1 the other lies below it, and `excess` is positive in
+    # between.
     return float(brentq(excess, 0.0, 1 - 0.1 * (1 - load) * min(1.0, burstiness)))
 
 
@@ -143,8 +148,10 @@ def gm1_wait_s(rate_rps: float, mean_service_s: float, burstiness: float) -> flo
     return sigma * mean_service_s / (1 - sigma)
 
 
-def kingman_wait_s(rate_rps: float, mean_service_s: float, gap_cv: float, service_cv: float) -> float:
-    """Mean wait before one server, approximately: neither a bound nor exact unless arrivals are Poisson.
+def kingman_wait_s(
+    rate_rps: float, mean_service_s: float, gap_cv: float, service_cv: float
+) -> float:
+    """Mean wait before one server, approximate; neither bound nor exact unless Poisson.
 
     Parameters
     ----------

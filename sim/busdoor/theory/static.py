@@ -1,4 +1,4 @@
-"""Static batches: their longest answer, the time they take to fill and to run, and the rate they keep up with."""
+"""Static batches: longest answer, time to fill and run, and the rate they keep up with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def expected_max(lengths: ArrayLike, batch_size: float) -> float:
 
 
 def exponential_max(mean: float, batch_size: int) -> float:
-    """Mean of the longest of `batch_size` exponential lengths: mean times the harmonic number; units of `mean`.
+    """Mean longest of `batch_size` exponential lengths: `mean` times the harmonic number.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def exponential_max(mean: float, batch_size: int) -> float:
 
 
 def fill_wait_s(rate_rps: float, batch_size: int) -> float:
-    """Mean wait of a request for the rest of its batch to arrive, seconds, when a batch leaves only full.
+    """Mean wait in seconds of a request for the rest of its batch; it leaves only full.
 
     Examples
     --------
@@ -74,7 +74,8 @@ def batch_time_s(
     mean_output_tokens, longest_output_tokens : float
         E[N], and E[max N] over the batch (or over whatever the outputs are padded to).
     prefill_tokens : float
-        Prompt tokens computed for each row beyond the first: E[max P] - 1 where prompts are padded, else E[P] - 1.
+        Prompt tokens computed for each row beyond the first: E[max P] - 1 where prompts are padded,
+        else E[P] - 1.
     finished_rows : {"compute", "skip"}
         Whether a row that has its answer still costs `per_request_s`.
 
@@ -85,7 +86,11 @@ def batch_time_s(
     """
     row_steps = longest_output_tokens if finished_rows == "compute" else mean_output_tokens
     rows_s = line.per_request_s * batch_size * row_steps
-    return line.base_s * longest_output_tokens + rows_s + line.per_prefill_token_s * batch_size * prefill_tokens
+    return (
+        line.base_s * longest_output_tokens
+        + rows_s
+        + line.per_prefill_token_s * batch_size * prefill_tokens
+    )
 
 
 def saturated_static_rps(
@@ -96,7 +101,7 @@ def saturated_static_rps(
     prefill_tokens: float = 0.0,
     finished_rows: Literal["compute", "skip"] = "compute",
 ) -> float:
-    """Return the requests per second of a static server that always finds a full batch waiting: X_s.
+    """Return a static server's requests per second if a full batch always waits: X_s.
 
     Parameters are those of `batch_time_s`.
 
@@ -106,12 +111,14 @@ def saturated_static_rps(
     >>> round(saturated_static_rps(line, 8, 128, 347.0), 4)
     0.9606
     """
-    batch_s = batch_time_s(line, batch_size, mean_output_tokens, longest_output_tokens, prefill_tokens, finished_rows)
+    batch_s = batch_time_s(
+        line, batch_size, mean_output_tokens, longest_output_tokens, prefill_tokens, finished_rows
+    )
     return batch_size / batch_s
 
 
 def static_is_stable(rate_rps: float, batch_size: float, mean_batch_time_s: float) -> bool:
-    """Whether a static server keeps up with `rate_rps`: if and only if rate · E[batch time] < batch size (Bailey 1954).
+    """Whether static sustains `rate_rps`: iff rate · E[batch time] < batch size (Bailey 1954).
 
     Examples
     --------
@@ -122,7 +129,7 @@ def static_is_stable(rate_rps: float, batch_size: float, mean_batch_time_s: floa
 
 
 def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Bound on the mean latency of a server that takes all waiting requests, a batch of n lasting base + per_request·n.
+    """Bound on the mean latency when all who wait are a batch, lasting base + per_request·n.
 
     Parameters
     ----------
@@ -134,12 +141,12 @@ def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float
     Returns
     -------
     float
-        Seconds from arrival to the end of the batch, at most; infinity where rate · per_request is 1 or more.
+        Seconds from arrival to the end of the batch, at most; infinity where rate · per_request is
+        1 or more.
 
-    References
-    ----------
-    Inoue, "Queueing analysis of GPU-based inference servers with dynamic batching", arXiv 1912.06322 (2021): the
-    smaller of its phi_0 and phi_1. `take_all_latency_s` is the exact value.
+    References ---------- Inoue, "Queueing analysis of GPU-based inference servers with dynamic
+    batching", arXiv 1912.06322 (2021): the smaller of its phi_0 and phi_1. `take_all_latency_s` is
+    the exact value.
 
     Examples
     --------
@@ -156,10 +163,11 @@ def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float
 
 
 def take_all_latency_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Mean latency of a server that takes all waiting requests, exactly, by the Markov chain of batch sizes.
+    """Mean latency if all who wait are taken, exact, by the Markov chain of batch sizes.
 
-    Parameters and result are those of `inoue_bound_s`. The next batch is as many as arrive during this one (or the one
-    that ends an empty wait); requests wait half a batch on average, and then as long as their own.
+    Parameters and result are those of `inoue_bound_s`. The next batch is as many as arrive during
+    this one (or the one that ends an empty wait); requests wait half a batch on average, and then
+    as long as their own.
 
     Examples
     --------
@@ -173,8 +181,10 @@ def take_all_latency_s(rate_rps: float, per_request_s: float, base_s: float) -> 
     return float(share @ (rate_rps * batch_s**2 / 2 + sizes * batch_s) / (share @ sizes))
 
 
-def _batch_sizes(rate_rps: float, per_request_s: float, base_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Batch sizes and their shares among batches, cut where the Poisson tails are beyond 12 standard deviations."""
+def _batch_sizes(
+    rate_rps: float, per_request_s: float, base_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Batch sizes and their shares; Poisson tails are cut beyond 12 standard deviations."""
     from scipy.stats import poisson
 
     load = rate_rps * per_request_s
@@ -190,7 +200,7 @@ def _batch_sizes(rate_rps: float, per_request_s: float, base_s: float) -> tuple[
 
 
 def multi_bin_max(low: float, high: float, num_bins: int, batch_size: int) -> float:
-    """Mean of the longest length in a batch, when lengths uniform on low..high are batched in equal bins of their own.
+    """Mean of the longest length in a batch; lengths uniform on low..high, in equal bins.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def static_capacity_rps(
     finished_rows: Literal["compute", "skip"] = "compute",
     read_input_tokens: float | None = None,
 ) -> float:
-    """Estimate the requests per second that a static server can carry: X_s with any step-time model.
+    """Estimate the requests/s a static server carries: X_s with any step-time model.
 
     Parameters
     ----------
@@ -41,10 +41,9 @@ def static_capacity_rps(
     read_input_tokens : float, optional
         Keys that a decode reads beside those of its answer: by default the whole padded prompt.
 
-    Notes
-    -----
-    Approximations: a batch of the mean longest prompt and answer stands for all; with `skip`, one of the mean number
-    of rows for all iterations. Both are exact for a step time that is linear in the rows and without context.
+    Notes ----- Approximations: a batch of the mean longest prompt and answer stands for all; with
+    `skip`, one of the mean number of rows for all iterations. Both are exact for a step time that
+    is linear in the rows and without context.
 
     Examples
     --------
@@ -58,9 +57,12 @@ def static_capacity_rps(
     if finished_rows == "skip":
         rows = max(1.0, rows * (mean_output_tokens - 1) / max(1.0, longest_output_tokens - 1))
     keys = longest_input_tokens if read_input_tokens is None else read_input_tokens
-    decode_s = interpolate(lambda rows: _mean_decode_s(step_time, rows, keys, longest_output_tokens), rows)
+    decode_s = interpolate(
+        lambda rows: _mean_decode_s(step_time, rows, keys, longest_output_tokens), rows
+    )
     return batch_size / (
-        _prefill_s(step_time, batch_size, longest_input_tokens) + decode_s * (longest_output_tokens - 1)
+        _prefill_s(step_time, batch_size, longest_input_tokens)
+        + decode_s * (longest_output_tokens - 1)
     )
 
 
@@ -76,15 +78,15 @@ def whole_batch_capacity_rps(
     finished_rows: Literal["compute", "skip"] = "compute",
     reads_padding: bool = False,
 ) -> float:
-    """Estimate the requests per second that a server of whole batches can serve, from lengths in order of admission.
+    """Estimate the requests per second of whole-batch service, from lengths as admitted.
 
     Parameters
     ----------
     step_time : StepTime
         Any model.
     input_tokens, output_tokens, caps : array of int, shape (n,)
-        Lengths of the requests in the order in which they board under load, and the output tokens that memory is kept
-        for.
+        Lengths of the requests in the order in which they board under load, and the output tokens
+        that memory is kept for.
     batch_size : int
         Most rows of a batch; fewer where the memory does not hold as many.
     kv_tokens : float
@@ -123,12 +125,19 @@ def whole_batch_capacity_rps(
         longest_input_tokens=float(longest_input or 1),
         longest_output_tokens=float(longest_output or 1),
         finished_rows=finished_rows,
-        read_input_tokens=_read_tokens(prompts, answers, rows, padding, finished_rows == "skip", reads_padding),
+        read_input_tokens=_read_tokens(
+            prompts, answers, rows, padding, finished_rows == "skip", reads_padding
+        ),
     )
 
 
 def _read_tokens(
-    prompts: Floats, answers: Floats, rows: int, padding: tuple[int, int] | None, skips: bool, reads_padding: bool
+    prompts: Floats,
+    answers: Floats,
+    rows: int,
+    padding: tuple[int, int] | None,
+    skips: bool,
+    reads_padding: bool,
 ) -> float:
     """Return the keys that a decoding row reads, beside those of half the mean longest answer.
 
@@ -136,7 +145,9 @@ def _read_tokens(
     """
     starts = np.arange(0, len(answers), rows)
     sizes = np.diff(np.append(starts, len(answers)))
-    padded = [np.repeat(np.maximum.reduceat(lengths, starts), sizes) for lengths in (prompts, answers)]
+    padded = [
+        np.repeat(np.maximum.reduceat(lengths, starts), sizes) for lengths in (prompts, answers)
+    ]
     if padding:
         padded = [np.full(len(answers), length) for length in padding]
     read = padded[0] if reads_padding else prompts

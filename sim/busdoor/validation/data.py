@@ -1,4 +1,4 @@
-"""Measured runs beside their simulation, as data: the errors of each, and what they come to together."""
+"""Measured runs beside their simulation, as data: each run's errors and the totals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class ValidationData:
     step_time : StepTime
         The model that is judged.
     about : mapping
-        Where its calibration is from (`Calibration.about`): bars are for runs that are not among its `runs`.
+        Where its calibration is from (`Calibration.about`): bars are for runs that are not among
+        its `runs`.
     """
 
     runs: Sequence[RunValidation]
@@ -36,7 +37,7 @@ class ValidationData:
 
     @cached_property
     def knee(self) -> dict[str, float]:
-        """Rate at which the mean E2E latency has doubled, measured and simulated, and its relative error.
+        """Rate at which mean E2E latency has doubled, measured, simulated, and the error.
 
         Over the runs that were scheduled as the first one; NaN with fewer than three rates.
         """
@@ -44,20 +45,21 @@ class ValidationData:
 
     @cached_property
     def gain(self) -> pd.DataFrame:
-        """The gain: saturated output tokens per second of continuous over static batching, all else being equal.
+        """The gain: saturated output tokens/s of continuous over static batching, all else equal.
 
-        A row for each pair of bursts with the same lengths, gpu, model and dtype, one of which was scheduled in whole
-        batches, three or more: `continuous` and `static`, their names; `load`, the higher of both; `measured` and
-        `simulated`, the gains; `error`, the relative one. Empty without such a pair. See `saturated_rates`.
+        A row for each pair of bursts with the same lengths, gpu, model and dtype, one of which was
+        scheduled in whole batches, three or more: `continuous` and `static`, their names; `load`,
+        the higher of both; `measured` and `simulated`, the gains; `error`, the relative one. Empty
+        without such a pair. See `saturated_rates`.
         """
         return gain_table(self.runs)
 
     @cached_property
     def e2e_ratio(self) -> pd.DataFrame:
-        """How many times as long answers took under static batching, on average; no gain, as load decides it too.
+        """How many times as long static answers took, on average; no gain, as load decides too.
 
-        A row for each pair of runs with the same arrivals and lengths, gpu, model and dtype that has no gain: columns
-        as in `gain`, of the mean E2E latencies, static over continuous.
+        A row for each pair of runs with the same arrivals and lengths, gpu, model and dtype that
+        has no gain: columns as in `gain`, of the mean E2E latencies, static over continuous.
         """
         return e2e_ratio_table(self.runs)
 
@@ -73,10 +75,14 @@ class ValidationData:
 
     @property
     def by_regime(self) -> pd.DataFrame:
-        """Mean absolute errors of the runs of each load regime: step time, latencies, throughput."""
+        """Mean absolute errors of each load regime's runs: step time, latencies, throughput."""
         rows = [
-            {"regime": run.regime, "step_time": run.steps.mean_absolute, "step_total": run.steps.total,
-             **{" ".join(key): error for key, error in run.table["error"].items()}}  # type: ignore[arg-type]
+            {
+                "regime": run.regime,
+                "step_time": run.steps.mean_absolute,
+                "step_total": run.steps.total,
+                **{" ".join(key): error for key, error in run.table["error"].items()},
+            }  # type: ignore[arg-type]
             for run in self.runs
-        ]  # fmt: skip
+        ]
         return pd.DataFrame(rows).set_index("regime").abs().groupby(level=0, sort=False).mean()

@@ -43,8 +43,8 @@ def step_errors(measured: Result, step_time: StepTime) -> StepErrors:
     Returns
     -------
     StepErrors
-        Mean and 90th percentile of the absolute relative error of iterations; the relative error of their sum. NaN
-        without iterations.
+        Mean and 90th percentile of the absolute relative error of iterations; the relative error of
+        their sum. NaN without iterations.
 
     Examples
     --------
@@ -56,7 +56,9 @@ def step_errors(measured: Result, step_time: StepTime) -> StepErrors:
     timed = Result(measured.requests, table, measured.stays, measured.meta)
     repeat = table["repeat"].to_numpy(dtype=float)
     return relative_errors(
-        table["duration_s"].to_numpy(dtype=float) / repeat, predicted_s(timed, step_time) / repeat, repeat
+        table["duration_s"].to_numpy(dtype=float) / repeat,
+        predicted_s(timed, step_time) / repeat,
+        repeat,
     )
 
 
@@ -74,7 +76,7 @@ def latency_values(result: Result) -> dict[str, tuple[Floats, NDArray[np.int64]]
 
 
 def statistics(result: Result) -> pd.Series[float]:
-    """Mean and percentiles of every latency in seconds, by (latency, statistic); and throughput by ("output", "rate").
+    """Mean and percentiles of latencies (s), by (latency, statistic), and ("output", "rate").
 
     The rate is output tokens per second from the first arrival to the last token.
     """
@@ -83,7 +85,9 @@ def statistics(result: Result) -> pd.Series[float]:
         there = weights.sum() > 0
         table[name, "mean"] = float(np.average(values, weights=weights)) if there else np.nan
         for percent in (50, 90, 99):
-            table[name, f"p{percent}"] = metrics.weighted_percentile(values, weights, percent) if there else np.nan
+            table[name, f"p{percent}"] = (
+                metrics.weighted_percentile(values, weights, percent) if there else np.nan
+            )
     table["output", "rate"] = float(result.summary["output_throughput"])
     return pd.Series(table, dtype=float)
 
@@ -107,9 +111,10 @@ def batch_agreement(measured: Result, simulated: Result) -> dict[str, float]:
     Returns
     -------
     dict
-        `same`: share of the iterations that hold the same numbers of prefill and decode tokens, one after the other;
-        `overlap`: share of the time that batches of a size take in both runs; `mean_batch`: relative error of the
-        time-weighted mean batch. NaN without measured iterations.
+        `same`: share of the iterations that hold the same numbers of prefill and decode tokens, one
+        after the other; `overlap`: share of the time that batches of a size take in both runs;
+        `mean_batch`: relative error of the time-weighted mean batch. NaN without measured
+        iterations.
     """
     if not len(measured.iterations):
         return dict.fromkeys(("same", "overlap", "mean_batch"), np.nan)
@@ -135,7 +140,10 @@ def _expanded(table: pd.DataFrame) -> NDArray[np.int64]:
 
 def _shares(theirs: pd.DataFrame, ours: pd.DataFrame) -> list[Floats]:
     most = int(max(theirs["num_requests"].max(), ours["num_requests"].max()))
-    seconds = [np.bincount(table["num_requests"], table["duration_s"], most + 1) for table in (theirs, ours)]
+    seconds = [
+        np.bincount(table["num_requests"], table["duration_s"], most + 1)
+        for table in (theirs, ours)
+    ]
     return [own / own.sum() for own in seconds]
 
 
@@ -144,7 +152,7 @@ def _mean_batch(table: pd.DataFrame) -> float:
 
 
 def knee_rate(rates: Floats, mean_e2e_s: Floats, factor: float = 2.0) -> float:
-    """Rate at which the mean E2E latency is `factor` times that at the lowest rate, interpolated in its logarithm.
+    """Rate at which mean E2E latency is `factor` times the lowest rate's, log-interpolated.
 
     Returns
     -------

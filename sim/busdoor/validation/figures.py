@@ -31,7 +31,7 @@ _WINDOW = 120  # iterations in the timelines, so that one can be seen
 
 @styled
 def plot_validation(run: RunValidation) -> Figure:
-    """Draw a measured run beside its simulation: latencies, step time, errors, the slots of each request.
+    """Draw a measured run beside its simulation: latencies, step time, errors, slots.
 
     Parameters
     ----------
@@ -45,7 +45,9 @@ def plot_validation(run: RunValidation) -> Figure:
     """
     figure = new_figure(13.0, 13.0)
     load = "all at once" if np.isnan(run.load) else f"ρ = {run.load:.2f}"
-    figure.suptitle(f"{run.name}: measured and simulated ({load})", x=0.01, ha="left", fontweight="bold")
+    figure.suptitle(
+        f"{run.name}: measured and simulated ({load})", x=0.01, ha="left", fontweight="bold"
+    )
     strips = figure.subfigures(3, 1, squeeze=False, height_ratios=(3.0, 3.2, 5.5))
     for strip, draw in zip(strips[:, 0], (_latencies, _steps, _timelines), strict=True):
         draw(strip, run)
@@ -53,7 +55,9 @@ def plot_validation(run: RunValidation) -> Figure:
 
 
 def _latencies(strip: SubFigure, run: RunValidation) -> None:
-    for ax, (name, title) in zip(strip.subplots(1, 4, sharey=True), LATENCY_TITLES.items(), strict=True):
+    for ax, (name, title) in zip(
+        strip.subplots(1, 4, sharey=True), LATENCY_TITLES.items(), strict=True
+    ):
         plot_latency(ax, run, name)
         ax.set_title(f"{title}, mean {as_percent(run.table['error'].get((name, 'mean'), np.nan))}")
     ax = strip.axes[0]
@@ -88,8 +92,13 @@ def _steps(strip: SubFigure, run: RunValidation) -> None:
         repeat = table["repeat"].to_numpy(dtype=float)
         measured = table["duration_s"].to_numpy(dtype=float) / repeat
         predicted_vs_measured(left, measured, run.predicted_s / repeat, run.measured)
-        left.set_title(f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, {as_percent(run.steps.total)} in all")
-        plot_drift(middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat)
+        left.set_title(
+            f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, "
+            f"{as_percent(run.steps.total)} in all"
+        )
+        plot_drift(
+            middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat
+        )
     plot_budget(right, run)
 
 
@@ -97,14 +106,18 @@ def plot_budget(ax: Axes, run: RunValidation) -> None:
     """Draw what each part adds to the error of the mean E2E latency."""
     parts = run.budget[::-1]
     names = [f"{str(name).replace('_', ' ')}  {as_percent(value)}" for name, value in parts.items()]
-    ax.barh(names, 100 * parts.fillna(0.0), color=[INK if name == "total" else "#3f92c4" for name in parts.index])
+    ax.barh(
+        names,
+        100 * parts.fillna(0.0),
+        color=[INK if name == "total" else "#3f92c4" for name in parts.index],
+    )
     ax.axvline(0, color=PALE, linewidth=1.0)
     ax.set(title="error of the mean E2E, by part", xlabel="%")
 
 
 @styled
 def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
-    """Draw the gain, or the E2E ratio, of each pair of runs as it was measured, above what was simulated.
+    """Draw the measured gain, or E2E ratio, of each pair of runs above what was simulated.
 
     Parameters
     ----------
@@ -119,7 +132,9 @@ def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Fig
         ax = new_figure(7.0, 1.4 + 0.9 * len(ratios)).subplots()
     places = np.arange(len(ratios))
     for look, offset in ((MEASURED, -0.19), (SIMULATED, 0.19)):
-        bars = ax.barh(places + offset, ratios[look["label"]], 0.36, color=look["color"], label=look["label"])
+        bars = ax.barh(
+            places + offset, ratios[look["label"]], 0.36, color=look["color"], label=look["label"]
+        )
         ax.bar_label(bars, fmt="%.2f×", padding=3)
     ax.axvline(1.0, color=PALE, linewidth=1.0)
     rows = ratios[["continuous", "static"]].itertuples(index=False, name=None)
@@ -134,11 +149,16 @@ def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Fig
 
 
 def plot_knee(validation: ValidationData, ax: Axes) -> None:
-    """Draw the mean E2E latency over the rate, measured and simulated, and where each has doubled."""
+    """Draw mean E2E latency over rate, measured and simulated, and where each has doubled."""
     rates, e2e = mean_e2e(validation.runs)
     for look in (MEASURED, SIMULATED):
         ax.plot(rates, e2e[look["label"]], marker="o", **look)  # type: ignore[arg-type]
-        ax.axvline(validation.knee[look["label"]], color=look["color"], linestyle=look["linestyle"], linewidth=0.8)
+        ax.axvline(
+            validation.knee[look["label"]],
+            color=look["color"],
+            linestyle=look["linestyle"],
+            linewidth=0.8,
+        )
     label_durations(ax, "y", e2e.to_numpy().min(), e2e.to_numpy().max())
     ax.set(xlabel="requests/s", xlim=(0, None), title="")
     ax.legend(loc="upper left")
@@ -147,7 +167,10 @@ def plot_knee(validation: ValidationData, ax: Axes) -> None:
 def _timelines(strip: SubFigure, run: RunValidation) -> None:
     upper, lower = strip.subplots(2, 1, sharex=True)
     window_s = _window_s(run.simulated)
-    for ax, result, name in ((upper, run.measured, "measured"), (lower, run.simulated, "simulated")):
+    for ax, result, name in (
+        (upper, run.measured, "measured"),
+        (lower, run.simulated, "simulated"),
+    ):
         if len(result.stays) and len(result.iterations):
             plot_timeline(result, ax, window_s=window_s)
         ax.set_title(name, pad=12)
@@ -158,7 +181,9 @@ def _timelines(strip: SubFigure, run: RunValidation) -> None:
 def _window_s(result: Result) -> tuple[float, float]:
     """Seconds around the busiest part, so short that single stays can be seen."""
     table = result.iterations
-    most = int(np.convolve(table["num_requests"], np.ones(min(_WINDOW, len(table))), "valid").argmax())
+    most = int(
+        np.convolve(table["num_requests"], np.ones(min(_WINDOW, len(table))), "valid").argmax()
+    )
     last = table.iloc[min(most + _WINDOW, len(table) - 1)]
     return float(table["start_s"].iloc[most]), float(last["start_s"] + last["duration_s"])
 

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 MARKER = "validation.json"
 _KEYS: Keys = {"step_time": dict, "runs": dict, "about": dict}
-_RUN: Keys = {"whole_batches": bool, "load": float, "step_time": dict, "batches": dict, "budget": dict}
+_RUN: Keys = {
+    "whole_batches": bool,
+    "load": float,
+    "step_time": dict,
+    "batches": dict,
+    "budget": dict,
+}
 Report = Callable[[float, str], object]
 
 
@@ -41,8 +47,9 @@ def write(validation: ValidationData, place: StudyFolder, report: Report | None 
     validation : ValidationData
         What to write.
     place : StudyFolder
-        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and e2e_ratio.csv where there
-        are pairs, and for each run a table, its figures, and the folders of the measured and of the simulated run.
+        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and
+        e2e_ratio.csv where there are pairs, and for each run a table, its figures, and the folders
+        of the measured and of the simulated run.
     report : callable, optional
         Told about progress.
     """

@@ -1,4 +1,4 @@
-"""Continuous against static batching, measured and simulated: the gain of a burst, else a ratio of E2E latencies."""
+"""Continuous against static batching, measured and simulated: burst gain or E2E ratio."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from busdoor_workloads import Trace
 
 COLUMNS = ("continuous", "static", "load", "measured", "simulated", "error")
 _SAME_DEVICE = ("gpu", "model", "dtype")
-# A client's clock is late by milliseconds, so a trace that is sent twice does not arrive twice at the same instants.
+# A client's clock is late by milliseconds, so a trace that is sent twice does not arrive twice at
+# the same instants.
 _LATE_SHARE = 0.01  # of the trace's duration
 
 
 def gain_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
-    """Return the gain of every pair of bursts of one trace of which one was scheduled in whole batches.
+    """Return the gain of every pair of bursts of a trace, one scheduled in whole batches.
 
     Parameters
     ----------
@@ -35,12 +36,12 @@ def gain_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
 
 
 def e2e_ratio_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
-    """Return the ratio of the mean E2E latencies of every other pair, as `Validation.e2e_ratio` describes it."""
+    """Return every other pair's ratio of mean E2E latencies: see `Validation.e2e_ratio`."""
     return _table([_row(*pair, e2e_ratio_of) for pair in _pairs(runs) if not _has_gain(*pair)])
 
 
 def gain_of(continuous: Result, static: Result) -> float:
-    """Return the ratio of saturated output tokens per second; NaN unless both runs are bursts whose queue lasts."""
+    """Return the ratio of saturated tokens/s; NaN unless both are bursts whose queue lasts."""
     key = "saturated_output_throughput"
     return float(continuous.summary[key] / static.summary[key])
 
@@ -53,7 +54,11 @@ def e2e_ratio_of(continuous: Result, static: Result) -> float:
 def _pairs(runs: Sequence[RunValidation]) -> Iterator[tuple[RunValidation, RunValidation]]:
     for continuous in runs:
         for static in runs:
-            if not continuous.whole_batches and static.whole_batches and _comparable(continuous, static):
+            if (
+                not continuous.whole_batches
+                and static.whole_batches
+                and _comparable(continuous, static)
+            ):
                 yield continuous, static
 
 
@@ -63,7 +68,7 @@ def _comparable(one: RunValidation, other: RunValidation) -> bool:
 
 
 def same_trace(one: Trace, other: Trace) -> bool:
-    """Return whether two traces are the same but for their names: equal lengths, arrivals at about the same times.
+    """Return whether two traces are the same but for names: equal lengths, like arrivals.
 
     Examples
     --------
@@ -91,7 +96,10 @@ def _has_gain(continuous: RunValidation, static: RunValidation) -> bool:
 def _row(
     continuous: RunValidation, static: RunValidation, of: Callable[[Result, Result], float]
 ) -> dict[str, str | float]:
-    measured, simulated = of(continuous.measured, static.measured), of(continuous.simulated, static.simulated)
+    measured, simulated = (
+        of(continuous.measured, static.measured),
+        of(continuous.simulated, static.simulated),
+    )
     load = max(run.load if isfinite(run.load) else inf for run in (continuous, static))
     cells = (continuous.name, static.name, load, measured, simulated, simulated / measured - 1)
     return dict(zip(COLUMNS, cells, strict=True))

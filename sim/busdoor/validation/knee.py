@@ -14,18 +14,19 @@ from busdoor.validation.errors import knee_rate
 from busdoor.validation.run import RunValidation
 
 SIDES = ["measured", "simulated"]
-# Mean lengths that differ by no more are taken for draws of one law: those of some hundred requests scatter by a tenth.
+# Mean lengths that differ by no more are taken for draws of one law: those of some hundred requests
+# scatter by a tenth.
 _SAME_LENGTHS = 1.3
 
 
 def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
-    """Rates of the runs of one server with one kind of requests, increasing, and the mean E2E latency on both sides.
+    """Rates of a server's runs of one kind, increasing, and mean E2E latency on both sides.
 
     Parameters
     ----------
     runs : sequence of RunValidation
-        One or more, in any order. Bursts are left out, since they have no rate, and so are all runs but those of the
-        scheduler and the lengths with the most rates.
+        One or more, in any order. Bursts are left out, since they have no rate, and so are all runs
+        but those of the scheduler and the lengths with the most rates.
 
     Returns
     -------
@@ -34,7 +35,9 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
     latency : DataFrame
         Seconds; columns `measured` and `simulated`, a row per rate.
     """
-    open_runs = sorted((run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate)
+    open_runs = sorted(
+        (run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate
+    )
     groups = [[other for other in open_runs if _alike(run, other)] for run in open_runs]
     alike = max(groups, key=len, default=[])
     rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
@@ -42,7 +45,7 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
 
 
 def knee(runs: Sequence[RunValidation]) -> dict[str, float]:
-    """Rate at which the mean E2E latency has doubled: `measured`, `simulated`, and the relative `error`.
+    """Rate at which mean E2E latency has doubled: `measured`, `simulated`, and `error`.
 
     NaN with fewer than three rates, or where it never doubles.
     """
@@ -55,9 +58,16 @@ def knee(runs: Sequence[RunValidation]) -> dict[str, float]:
 
 def _alike(one: RunValidation, other: RunValidation) -> bool:
     """Whether both were scheduled alike and served requests of about the same lengths."""
-    means = np.array([[own.trace.input_tokens.mean(), own.trace.output_tokens.mean()] for own in (one, other)])
-    return _scheduled(one) == _scheduled(other) and bool((np.ptp(np.log(means), axis=0) < np.log(_SAME_LENGTHS)).all())
+    means = np.array(
+        [[own.trace.input_tokens.mean(), own.trace.output_tokens.mean()] for own in (one, other)]
+    )
+    return _scheduled(one) == _scheduled(other) and bool(
+        (np.ptp(np.log(means), axis=0) < np.log(_SAME_LENGTHS)).all()
+    )
 
 
 def _scheduled(run: RunValidation) -> tuple[Any, ...]:
-    return tuple(run.measured.meta.get(key) for key in ("policy_config", "lookahead", "num_blocks", "max_model_len"))
+    return tuple(
+        run.measured.meta.get(key)
+        for key in ("policy_config", "lookahead", "num_blocks", "max_model_len")
+    )

@@ -21,7 +21,14 @@ from busdoor.validation.figures import (
     plot_ratios,
 )
 from busdoor.validation.run import RunValidation
-from busdoor.validation.table_text import blame_lines, gain_lines, knee_lines, limit_lines, run_rows, threshold_rows
+from busdoor.validation.table_text import (
+    blame_lines,
+    gain_lines,
+    knee_lines,
+    limit_lines,
+    run_rows,
+    threshold_rows,
+)
 from busdoor.validation.validation import Validation
 
 if TYPE_CHECKING:
@@ -31,27 +38,34 @@ if TYPE_CHECKING:
 _POINTS = 600  # of the cloud of iterations; more weigh on the page and look the same
 _SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop
 _PLAY = (
-    "The same requests, served by the machine and by the simulator. Press play: each row is a slot, and fills as its "
+    "The same requests, served by the machine and by the simulator. Press play: each row is a "
+    "slot, and fills as its "
     "answer is written."
 )
 _BUDGET = (
-    "What each part adds to the relative error of the mean E2E latency. Scheduling: our scheduler, given the measured "
-    "durations. Step model and host: their seconds in the measured iterations. Feedback: what queueing makes of these "
+    "What each part adds to the relative error of the mean E2E latency. Scheduling: our "
+    "scheduler, given the measured "
+    "durations. Step model and host: their seconds in the measured iterations. Feedback: what "
+    "queueing makes of these "
     "as they change the batches."
 )
 WORDS = {
-    "step time": "How long an iteration takes. Each: mean absolute error; in all: error of their sum. Both on the "
+    "step time": "How long an iteration takes. Each: mean absolute error; in all: error of their "
+    "sum. Both on the "
     "measured batches, so that no queueing is in them.",
     "TTFT": "Time to first token: from a request's arrival until its answer begins.",
     "TPOT": "Time per output token after the first.",
     "ITL": "Time between two tokens, over all of them.",
     "E2E": "End-to-end latency: from arrival until the answer is complete.",
-    "ρ": "Load: the rate of arrivals over what the policy can carry. Queueing multiplies an error of the step time by "
+    "ρ": "Load: the rate of arrivals over what the policy can carry. Queueing multiplies an error "
+    "of the step time by "
     "1/(1 − ρ).",
     "knee": "The rate at which the mean E2E latency is twice that of the lowest rate.",
-    "gain": "Ratio of saturated output tokens per second, continuous over static batching, on the same GPU, model and "
+    "gain": "Ratio of saturated output tokens per second, continuous over static batching, on the "
+    "same GPU, model and "
     "memory: of two bursts.",
-    "E2E ratio": "Ratio of mean E2E latencies, static over continuous batching, on the same requests. It depends on "
+    "E2E ratio": "Ratio of mean E2E latencies, static over continuous batching, on the same "
+    "requests. It depends on "
     "the load, and where one cannot keep up, on how long the run is.",
 }
 
@@ -74,7 +88,8 @@ def validation_page(validation: Validation) -> Page:
         _played(validation),
         words_used(WORDS),
         provenance(
-            {"step_time": validation.step_time.describe(), "calibration": dict(validation.about)}, _versions(validation)
+            {"step_time": validation.step_time.describe(), "calibration": dict(validation.about)},
+            _versions(validation),
         ),
     )
     return Page("Is the simulator right?", _facts(validation), validation.verdict, sections)
@@ -83,7 +98,11 @@ def validation_page(validation: Validation) -> Page:
 def _facts(validation: Validation) -> str:
     runs, about = validation.runs, validation.about
     meta = runs[0].measured.meta
-    where = [str(meta.get(key) or about.get(key)) for key in ("model", "gpu") if meta.get(key) or about.get(key)]
+    where = [
+        str(meta.get(key) or about.get(key))
+        for key in ("model", "gpu")
+        if meta.get(key) or about.get(key)
+    ]
     requests = sum(len(run.measured.requests) for run in runs)
     count = f"{len(runs)} measured run{'s' * (len(runs) > 1)}, {requests:,} requests"
     return "; ".join([count, " on ".join(where)] if where else [count])
@@ -91,9 +110,13 @@ def _facts(validation: Validation) -> str:
 
 def _bars(validation: Validation) -> Section:
     columns, rows = threshold_rows(validation)
-    table = html_table(rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it.")
+    table = html_table(
+        rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it."
+    )
     lines = [*blame_lines(validation), *limit_lines(validation)]
-    return Section("Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + bullets(lines))
+    return Section(
+        "Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + bullets(lines)
+    )
 
 
 def _gain(validation: Validation) -> list[Section]:
@@ -116,14 +139,19 @@ def _gain(validation: Validation) -> list[Section]:
 def _runs(validation: Validation) -> Section:
     names = [run.name for run in validation.runs]
     rows = [("", [run.regime for run in validation.runs]), *run_rows(validation.runs)]
-    return Section("Run by run", html_table(rows, names, "Relative errors: simulated over measured, less one."))
+    return Section(
+        "Run by run", html_table(rows, names, "Relative errors: simulated over measured, less one.")
+    )
 
 
 def _knee(validation: Validation) -> list[Section]:
     lines = knee_lines(validation)
     if not lines:
         return []
-    plot = figure(partial(plot_knee, validation), "Mean E2E latency against the rate; lines where it has doubled")
+    plot = figure(
+        partial(plot_knee, validation),
+        "Mean E2E latency against the rate; lines where it has doubled",
+    )
     return [Section("The knee", f'<div class="plots">{plot}</div>{bullets(lines)}')]
 
 
@@ -132,10 +160,17 @@ def _budgets(validation: Validation) -> Section:
     percents = [100 * value for run in validation.runs for value in run.budget.dropna()]
     ends = 1.05 * min([0.0, *percents]), 1.05 * max([0.0, *percents]) or 1.0
     plots = [
-        figure(partial(_budget, run=run, ends=ends), f"{run.name} ({as_percent(run.budget['total'])})", *_SIZE_IN)
+        figure(
+            partial(_budget, run=run, ends=ends),
+            f"{run.name} ({as_percent(run.budget['total'])})",
+            *_SIZE_IN,
+        )
         for run in validation.runs
     ]
-    return Section("What the error is made of", f'<p>{_BUDGET}</p><div class="plots small">{"".join(plots)}</div>')
+    return Section(
+        "What the error is made of",
+        f'<p>{_BUDGET}</p><div class="plots small">{"".join(plots)}</div>',
+    )
 
 
 def _budget(ax: Axes, run: RunValidation, ends: tuple[float, float]) -> None:
@@ -152,7 +187,11 @@ def _figures(validation: Validation) -> Section:
 def _panels(run: RunValidation) -> str:
     errors = {name: run.errors[f"{name}_mean"] for name in LATENCY_TITLES}
     plots = [
-        figure(partial(_latency, run=run, name=name), f"{LATENCY_TITLES[name]}, mean {as_percent(error)}", *_SIZE_IN)
+        figure(
+            partial(_latency, run=run, name=name),
+            f"{LATENCY_TITLES[name]}, mean {as_percent(error)}",
+            *_SIZE_IN,
+        )
         for name, error in errors.items()
         if isfinite(error)  # where answers come with their batch, there is no time per token
     ]
@@ -176,7 +215,12 @@ def _cloud(ax: Axes, run: RunValidation) -> None:
 
 def _drift(ax: Axes, run: RunValidation) -> None:
     table = run.measured.iterations
-    plot_drift(ax, table["start_s"].to_numpy(dtype=float), table["duration_s"].to_numpy(dtype=float), run.predicted_s)
+    plot_drift(
+        ax,
+        table["start_s"].to_numpy(dtype=float),
+        table["duration_s"].to_numpy(dtype=float),
+        run.predicted_s,
+    )
     ax.set_title("")
 
 

@@ -17,7 +17,7 @@ TOLERANCE = 0.005  # issue 4, "Bars": within the recorded errors + 0.5 points
 
 
 def recorded_errors(validation: ValidationData) -> dict[str, Any]:
-    """Collect the relative errors of a validation as plain numbers, to be kept beside the measured runs.
+    """Collect a validation's relative errors as plain numbers, to keep beside measured runs.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def recorded_errors(validation: ValidationData) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs`: for each run by name, as in `RunValidation.errors`; `gain` and `e2e_ratio`: the error for each pair,
-        "continuous / static"; `knee`: {"rate": error}. What is not a number is None, as JSON has it (TOML leaves it
-        out).
+        `runs`: for each run by name, as in `RunValidation.errors`; `gain` and `e2e_ratio`: the
+        error for each pair, "continuous / static"; `knee`: {"rate": error}. What is not a number is
+        None, as JSON has it (TOML leaves it out).
 
     Examples
     --------
@@ -51,11 +51,15 @@ def recorded_errors(validation: ValidationData) -> dict[str, Any]:
 
 def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
     rows = table[["continuous", "static", "error"]].itertuples(index=False, name=None)
-    errors: dict[str, Any] = plain({f"{continuous} / {static}": error for continuous, static, error in rows})
+    errors: dict[str, Any] = plain(
+        {f"{continuous} / {static}": error for continuous, static, error in rows}
+    )
     return errors
 
 
-def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE) -> list[str]:
+def drifted(
+    validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE
+) -> list[str]:
     """Return which errors have become larger than they were recorded.
 
     Parameters
@@ -70,8 +74,9 @@ def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: 
     Returns
     -------
     list of str
-        A sentence for each error beyond |recorded| + tolerance, for what has a number on one side only, and for each
-        run on one side only. Empty if nothing has drifted; an error that has become smaller is fine.
+        A sentence for each error beyond |recorded| + tolerance, for what has a number on one side
+        only, and for each run on one side only. Empty if nothing has drifted; an error that has
+        become smaller is fine.
 
     Examples
     --------
@@ -85,8 +90,15 @@ def drifted(validation: ValidationData, recorded: Mapping[str, Any], tolerance: 
     >>> print(drifted(bad, recorded_errors(good))[0])
     bus: the error of step_mean_absolute is +10.00 %; recorded was +0.00 %, and 0.5 points more are allowed
     """
-    now, then = recorded_errors(validation), {part: {} for part in ("runs", *_PARTS)} | dict(recorded)
-    sentences = [f"{name} is recorded, but was not validated now" for name in then["runs"] if name not in now["runs"]]
+    now, then = (
+        recorded_errors(validation),
+        {part: {} for part in ("runs", *_PARTS)} | dict(recorded),
+    )
+    sentences = [
+        f"{name} is recorded, but was not validated now"
+        for name in then["runs"]
+        if name not in now["runs"]
+    ]
     for name, errors in now["runs"].items():
         if name in then["runs"]:
             sentences += _larger(name, errors, then["runs"][name], tolerance)
@@ -108,7 +120,9 @@ def _larger(
         elif ours is not None and theirs is None:
             yield f"{subject} is {_points(ours)}, and was not recorded"
         elif ours is not None and theirs is not None and abs(ours) > abs(theirs) + tolerance:
-            allowed = f"recorded was {_points(theirs)}, and {100 * tolerance:g} points more are allowed"
+            allowed = (
+                f"recorded was {_points(theirs)}, and {100 * tolerance:g} points more are allowed"
+            )
             yield f"{subject} is {_points(ours)}; {allowed}"
 
 

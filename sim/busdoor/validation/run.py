@@ -31,23 +31,25 @@ class RunValidation:
     trace : Trace
         What was served.
     whole_batches : bool
-        Whether it was scheduled as a bus (static, dynamic, multi_bin) rather than at every iteration.
+        Whether it was scheduled as a bus (static, dynamic, multi_bin) rather than at every
+        iteration.
     load : float
         ρ: the rate over what the policy can carry; NaN for a burst.
     steps : StepErrors
         Of the step time on the measured batches.
     agreement : dict
-        `played`: share of batches that our scheduler decides alike when it is given the measured durations; `same`,
-        `overlap` and `mean_batch` in closed loop.
+        `played`: share of batches that our scheduler decides alike when it is given the measured
+        durations; `same`, `overlap` and `mean_batch` in closed loop.
     table : DataFrame
         Measured, simulated and error, by (latency, statistic).
     budget : Series
-        What each part adds to the relative error of the mean E2E latency: scheduling, step_model, host, feedback; and
-        their sum, total.
+        What each part adds to the relative error of the mean E2E latency: scheduling, step_model,
+        host, feedback; and their sum, total.
     predicted_s : array
         Seconds that the step time gives each measured iteration.
     host_launch : HostLaunch, optional
-        The run's host, with which it was simulated; None where the step time has no host of its own.
+        The run's host, with which it was simulated; None where the step time has no host of its
+        own.
     """
 
     name: str
@@ -70,7 +72,7 @@ class RunValidation:
 
     @property
     def amplification(self) -> float:
-        """Factor by which queueing multiplies an error of the step time, 1/(1 − ρ); NaN from ρ = 1 on."""
+        """Factor by which queueing multiplies a step-time error, 1/(1 − ρ); NaN from ρ = 1 on."""
         return 1 / (1 - self.load) if self.load < 1 else nan
 
     @property
@@ -90,14 +92,19 @@ class RunValidation:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Relative errors by quantity: step_mean_absolute, step_total, e2e_mean ... output_rate; NaN if unknown."""
+        """Relative errors of step_mean_absolute, step_total, e2e_mean ... output_rate, or NaN."""
         steps = {"step_mean_absolute": self.steps.mean_absolute, "step_total": self.steps.total}
         return steps | {"_".join(key): float(error) for key, error in self.table["error"].items()}  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON has them: what is not a number is null."""
         errors: dict[str, dict[str, float | None]] = {}
-        for row in self.table["error"].rename_axis(["latency", "statistic"]).reset_index().to_dict("records"):
+        for row in (
+            self.table["error"]
+            .rename_axis(["latency", "statistic"])
+            .reset_index()
+            .to_dict("records")
+        ):
             errors.setdefault(row["latency"], {})[row["statistic"]] = plain(row["error"])
         return {
             "load": plain(self.load),

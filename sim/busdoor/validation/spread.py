@@ -15,8 +15,8 @@ from busdoor.validation.run import RunValidation
 _PARTS = 8  # of a run: each then spans some seconds, as drifts and neighbours on shared cores do
 _LIKE = 1.1  # contexts of like iterations: within a tenth
 _FEWEST = 8  # like iterations of a part: with fewer, single iterations decide
-# Processor time over the wall's while one thread works without a pause. A quiet core gives all but a few per cent; at
-# less than this, others had a tenth of it.
+# Processor time over the wall's while one thread works without a pause. A quiet core gives all but
+# a few per cent; at less than this, others had a tenth of it.
 QUIET_SHARE = 0.9
 
 
@@ -26,9 +26,11 @@ class Spread(NamedTuple):
     Attributes
     ----------
     each : float
-        Mean relative difference of a decode iteration from the one right before it, of as many requests.
+        Mean relative difference of a decode iteration from the one right before it, of as many
+        requests.
     parts : float
-        Standard deviation of how much the parts of a run differ from like decode iterations of its other parts.
+        Standard deviation of how much the parts of a run differ from like decode iterations of its
+        other parts.
     cpu_s, wall_s : float
         Seconds of the processor and of the wall clock that the runs took.
     core_share : float
@@ -57,7 +59,9 @@ def machine_spread(runs: Sequence[RunValidation]) -> Spread:
     pairs = [_like_pairs(run) for run in with_steps]
     parts = [own for run in with_steps for own in _parts(run)]
     cpu_s, wall_s = (_total(runs, key) for key in ("cpu_s", "wall_s"))
-    works = all((run.measured.meta.get("step_time") or {}).get("clock") in ("cpu", "paced") for run in runs)
+    works = all(
+        (run.measured.meta.get("step_time") or {}).get("clock") in ("cpu", "paced") for run in runs
+    )
     return Spread(
         each=float(np.mean(np.concatenate(pairs))) if any(map(len, pairs)) else nan,
         parts=float(np.std(parts)) if len(parts) > 1 else nan,
@@ -68,9 +72,10 @@ def machine_spread(runs: Sequence[RunValidation]) -> Spread:
 
 
 def _decodes(run: RunValidation) -> pd.DataFrame:
-    """Return iterations amid others that only decode as many requests: row, requests, context, seconds and ratio.
+    """Return iterations amid equal decodes: row, requests, context, seconds and ratio.
 
-    The host prepares the next batch meanwhile, so that a change of the batch shows in the time of the one before.
+    The host prepares the next batch meanwhile, so that a change of the batch shows in the time of
+    the one before.
     """
     table = run.measured.iterations
     size = table["num_requests"].where((table["num_prefill_tokens"] == 0) & (table["repeat"] == 1))
@@ -81,7 +86,7 @@ def _decodes(run: RunValidation) -> pd.DataFrame:
 
 
 def _like_pairs(run: RunValidation) -> Floats:
-    """Return relative differences of consecutive decode iterations of as many requests, each the noise of one."""
+    """Return relative differences of like consecutive decodes, each the noise of one."""
     own = _decodes(run)
     like = own["row"].diff() == 1
     second, first = own["duration_s"][like], own["duration_s"].shift()[like]
@@ -92,13 +97,19 @@ def _like_pairs(run: RunValidation) -> Floats:
 def _parts(run: RunValidation) -> list[float]:
     """Return how much slower each part of a run was than like iterations of the others, as a share.
 
-    Like are decodes of as many requests and, within a tenth, as much context, whose difference the model takes out.
+    Like are decodes of as many requests and, within a tenth, as much context, whose difference the
+    model takes out.
     """
     own = _decodes(run)
     part = np.arange(len(own)) * _PARTS // max(1, len(own))
-    like = [own["num_requests"], np.floor(np.log(own["context_tokens"].clip(lower=1)) / np.log(_LIKE))]
+    like = [
+        own["num_requests"],
+        np.floor(np.log(own["context_tokens"].clip(lower=1)) / np.log(_LIKE)),
+    ]
     groups = own.assign(part=part).groupby(like)
-    apart = (own["ratio"] / groups["ratio"].transform("mean") - 1)[groups["part"].transform("nunique") > 1]
+    apart = (own["ratio"] / groups["ratio"].transform("mean") - 1)[
+        groups["part"].transform("nunique") > 1
+    ]
     means = apart.groupby(part[apart.index]).agg(["mean", "count"])
     return [float(mean) for mean in means["mean"][means["count"] >= _FEWEST]]
 

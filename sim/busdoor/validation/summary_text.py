@@ -38,13 +38,16 @@ def _steps(validation: ValidationData) -> str:
         return ""
     each, total = max(own.mean_absolute for own in known), max(abs(own.total) for own in known)
     return (
-        f"On the measured batches, steps are off by at most {as_share(each)} each (mean of a run) and "
+        f"On the measured batches, steps are off by at most {as_share(each)} each (mean of a run) "
+        f"and "
         f"{as_share(total)} in all."
     )
 
 
 def _latency(validation: ValidationData) -> str:
-    rows = threshold_table(validation)[threshold_table(validation)["quantity"] == "e2e_mean"].to_dict("records")
+    rows = threshold_table(validation)[
+        threshold_table(validation)["quantity"] == "e2e_mean"
+    ].to_dict("records")
     errors = [f"{as_share(abs(row['error']))} ({_load(row['regime'])})" for row in rows]
     return f"The mean E2E latency is off by at most {', '.join(errors)}." if errors else ""
 
@@ -59,7 +62,11 @@ def _gains(validation: ValidationData) -> str:
     """Return the first gain and the first E2E ratio, and how far off the others are at most."""
     sentences = [
         _pairs(validation.gain, "gain", "{0} serves {2} the saturated tokens/s of {1} (gain)"),
-        _pairs(validation.e2e_ratio, "E2E ratio", "Answers take {2} as long under {1} as under {0} (E2E ratio)"),
+        _pairs(
+            validation.e2e_ratio,
+            "E2E ratio",
+            "Answers take {2} as long under {1} as under {0} (E2E ratio)",
+        ),
     ]
     return " ".join(filter(None, sentences))
 
@@ -82,5 +89,6 @@ def _judged(validation: ValidationData) -> str:
     if len(judged):
         return f"{int(judged.sum())} of {len(judged)} bars are met."
     return (
-        f"No bar applies: they are for loads below {BELOW_LOAD:g} and for runs that the calibration was not fitted to."
+        f"No bar applies: they are for loads below {BELOW_LOAD:g} and for runs that the "
+        f"calibration was not fitted to."
     )

@@ -50,7 +50,9 @@ def _points(error: float) -> str:
 
 def brief_rows(runs: Sequence[RunValidation]) -> Rows:
     """Return a row for each run, with the errors of `BRIEFLY` and how many steps and requests they are over."""
-    return [(f"{_folded(run.name)}\n{_counts(run)}", [cell(run) for _, cell in BRIEFLY]) for run in runs]
+    return [
+        (f"{_folded(run.name)}\n{_counts(run)}", [cell(run) for _, cell in BRIEFLY]) for run in runs
+    ]
 
 
 def _counts(run: RunValidation) -> str:
@@ -81,7 +83,10 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
 
     rows = [
         ("load ρ", ["burst" if isnan(run.load) else f"{run.load:.2f}" for run in runs]),
-        ("queueing multiplies by", [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs]),
+        (
+            "queueing multiplies by",
+            [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs],
+        ),
         ("requests", [f"{run.num_requests:,}" for run in runs]),
         ("iterations", [f"{run.num_iterations:,}" if run.num_iterations else "–" for run in runs]),
         ("step time, each", [as_share(run.steps.mean_absolute) for run in runs]),
@@ -91,13 +96,17 @@ def run_rows(runs: Sequence[RunValidation]) -> Rows:
         ("batch sizes alike, closed loop", [as_share(run.agreement["overlap"]) for run in runs]),
     ]
     rows += [
-        line(f"{latency.upper()} {statistic}", lambda run, key=(latency, statistic): run.table["error"][key])
+        line(
+            f"{latency.upper()} {statistic}",
+            lambda run, key=(latency, statistic): run.table["error"][key],
+        )
         for latency in LATENCIES
         for statistic in STATISTICS
     ]
     rows.append(line("output tokens/s", lambda run: run.table["error"]["output", "rate"]))
     return rows + [
-        line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part]) for part in _PARTS
+        line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part])
+        for part in _PARTS
     ]
 
 
@@ -118,7 +127,11 @@ def host_lines(runs: Sequence[RunValidation]) -> list[str]:
         if run.host_launch:
             named.setdefault(run.host_launch.source, []).append(run.name)
     said = [f"{HOSTS[source]} for {', '.join(names)}" for source, names in named.items()]
-    return [f"The time in which the host launches a step is the machine's: {'; '.join(said)}."] if said else []
+    return (
+        [f"The time in which the host launches a step is the machine's: {'; '.join(said)}."]
+        if said
+        else []
+    )
 
 
 def threshold_rows(validation: ValidationData) -> tuple[list[str], Rows]:
@@ -132,13 +145,20 @@ def threshold_rows(validation: ValidationData) -> tuple[list[str], Rows]:
     rows: Rows = []
     for quantity, own in table.groupby("quantity", sort=False):
         limits = [f"≤ {100 * limit:.3g} %" for limit in dict.fromkeys(own["bar"].dropna())]
-        cells = [", ".join(map(_judged, own[own["regime"] == name].to_dict("records"))) for name in regimes]
+        cells = [
+            ", ".join(map(_judged, own[own["regime"] == name].to_dict("records")))
+            for name in regimes
+        ]
         rows.append((title(str(quantity)), [" / ".join(limits) or "–", *cells]))
     return ["bar", *regimes], rows
 
 
 def _judged(row: dict[Any, Any]) -> str:
-    shown = as_share(row["error"]) if row["quantity"] == "step_mean_absolute" else as_percent(row["error"])
+    shown = (
+        as_share(row["error"])
+        if row["quantity"] == "step_mean_absolute"
+        else as_percent(row["error"])
+    )
     return shown if row["met"] is None else f"{shown} {'✓' if row['met'] else '✗'}"
 
 
@@ -148,16 +168,22 @@ def knee_lines(validation: ValidationData) -> list[str]:
     if not isfinite(knee["error"]):
         return []
     return [
-        f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated {knee['simulated']:.3g}/s, "
+        f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated "
+        f"{knee['simulated']:.3g}/s, "
         f"{as_percent(knee['error'])}"
     ]
 
 
 def gain_lines(validation: ValidationData) -> list[str]:
-    """Return what continuous batching is worth, pair by pair: its gain, or else the ratio of mean E2E latencies."""
-    gains = [_pair(f"gain of {row['continuous']} over {row['static']}", row) for row in _records(validation.gain)]
+    """Return the worth of continuous batching per pair: gain, or mean E2E latency ratio."""
+    gains = [
+        _pair(f"gain of {row['continuous']} over {row['static']}", row)
+        for row in _records(validation.gain)
+    ]
     ratios = _records(validation.e2e_ratio)
-    return gains + [_pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios]
+    return gains + [
+        _pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios
+    ]
 
 
 def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -165,7 +191,10 @@ def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def _pair(what: str, row: Mapping[Any, Any]) -> str:
-    return f"{what}: measured {row['measured']:.2f}×, simulated {row['simulated']:.2f}×, {as_percent(row['error'])}"
+    return (
+        f"{what}: measured {row['measured']:.2f}×, simulated {row['simulated']:.2f}×, "
+        f"{as_percent(row['error'])}"
+    )
 
 
 def blame_lines(validation: ValidationData) -> list[str]:
@@ -182,50 +211,67 @@ def limit_lines(validation: ValidationData) -> list[str]:
     """Return what these numbers cannot show."""
     lines = []
     if validation.fitted_to:
-        lines.append(f"The calibration was fitted to {', '.join(validation.fitted_to)}: bars are for unseen runs.")
+        lines.append(
+            f"The calibration was fitted to {', '.join(validation.fitted_to)}: bars are for "
+            f"unseen runs."
+        )
     silent = [run.name for run in validation.runs if not len(run.measured.iterations)]
     if silent:
-        lines.append(f"No iterations were measured in {', '.join(silent)}: nothing is known of its step time.")
+        lines.append(
+            f"No iterations were measured in {', '.join(silent)}: nothing is known of its step "
+            f"time."
+        )
     if any(factor(validation, [run]) > 1 for run in validation.runs):
         lines.append("Measured on a processor: its bars are twice those of a GPU.")
     lines += [*host_lines(validation.runs), *spread_lines(validation)]
     if "transferred_from" in validation.about:
-        lines.append(f"The calibration is transferred from {validation.about['transferred_from']}, not measured.")
+        lines.append(
+            f"The calibration is transferred from {validation.about['transferred_from']}, not "
+            f"measured."
+        )
     if isinstance(validation.step_time, CalibratedStepTime):
         lines.append(
-            "The step time knows sums over a batch only: contexts that differ within it, and the longest of them, have "
+            "The step time knows sums over a batch only: contexts that differ within it, and the "
+            "longest of them, have "
             "no term of their own."
         )
     return lines
 
 
 def spread_lines(validation: ValidationData) -> Iterator[str]:
-    """Return how much the machine differs from itself, how long it worked, and whether it was too busy to judge by."""
+    """Return how much the machine differs from itself, worked how long, or was too busy."""
     spread = validation.spread
     if isfinite(spread.each) and isfinite(spread.parts):
         yield (
-            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} from the like one right "
-            f"before it, and those of one part of a run by {as_share(spread.parts)} from those of the others"
+            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} "
+            f"from the like one right "
+            f"before it, and those of one part of a run by {as_share(spread.parts)} from those of "
+            f"the others"
             f"{_amplified(validation)}."
         )
     if isfinite(spread.cpu_s):
         yield f"The runs took {spread.cpu_s:.0f} s of processor time and {spread.wall_s:.0f} s of the wall clock."
     if spread.core_share < QUIET_SHARE:
         yield (
-            f"The machine was busy: the runs had {as_share(spread.core_share)} of a core; repeat them when it is quiet."
+            f"The machine was busy: the runs had {as_share(spread.core_share)} of a core; repeat "
+            f"them when it is quiet."
         )
     limit = THRESHOLDS["e2e_mean"] * factor(validation, validation.runs)
     if spread.parts > limit:
         yield (
-            f"The machine is too noisy to judge a simulator by: its parts of a run differ by more than the "
+            f"The machine is too noisy to judge a simulator by: its parts of a run differ by more "
+            f"than the "
             f"{as_share(limit)} that the mean E2E latency may be off."
         )
 
 
 def _amplified(validation: ValidationData) -> str:
-    """Return what queueing makes of a part's difference at the highest load below 1, as a clause."""
+    """Return as a clause what queueing makes of a part's difference at top load below 1."""
     loads = [run.load for run in validation.runs if run.load < 1]
     if not loads:
         return ""
     load = max(loads)
-    return f", of which queueing at a load of {load:.2f} makes about {as_share(validation.spread.parts / (1 - load))}"
+    return (
+        f", of which queueing at a load of {load:.2f} makes about "
+        f"{as_share(validation.spread.parts / (1 - load))}"
+    )

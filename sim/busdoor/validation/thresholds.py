@@ -1,4 +1,4 @@
-"""How good a simulation has to be: the bars, which runs meet them, and what is to blame where one does not."""
+"""How good a simulation must be: bars, runs that meet them, what is to blame if not."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ THRESHOLDS: Mapping[str, float] = {
     "gain": 0.03,
     "e2e_ratio": 0.03,  # the same bar: for pairs that have no gain
 }
-BELOW_LOAD = 0.8  # issue 4: above it queueing multiplies errors, which are then reported with their amplification
+# issue 4: above it queueing multiplies errors, which are then reported with their amplification
+BELOW_LOAD = 0.8
 CPU_FACTOR = 2.0  # issue 4: "on the CPU backend ... aim at double"
 _OF_PAIRS = ("knee", "gain", "e2e_ratio")
-_OF_RUNS = (*(quantity for quantity in THRESHOLDS if quantity not in _OF_PAIRS), "output_rate")  # the last has none
+_OF_RUNS = (
+    *(quantity for quantity in THRESHOLDS if quantity not in _OF_PAIRS),
+    "output_rate",
+)  # the last has none
 TITLES: Mapping[str, str] = {
     "step_mean_absolute": "step time, each",
     "step_total": "step time, in all",
@@ -59,13 +63,14 @@ def threshold_table(validation: ValidationData) -> pd.DataFrame:
     -------
     DataFrame
         A row for each quantity and load regime: `error`, the largest of the regime's runs, with its
-        sign; `run`, whose it is; `bar`, the largest error allowed; `met`, whether it is within it, None where no
-        bar applies: from ρ = 0.8 on, and to runs that the calibration was fitted to. The knee and gains are of no
-        regime: theirs is "all" and "saturated".
+        sign; `run`, whose it is; `bar`, the largest error allowed; `met`, whether it is within it,
+        None where no bar applies: from ρ = 0.8 on, and to runs that the calibration was fitted to.
+        The knee and gains are of no regime: theirs is "all" and "saturated".
     """
     rows = [row for quantity in _OF_RUNS for row in _of_runs(validation, quantity)]
     return pd.DataFrame(
-        [*rows, *_knee(validation), *_gains(validation), *_e2e_ratios(validation)], columns=list(COLUMNS)
+        [*rows, *_knee(validation), *_gains(validation), *_e2e_ratios(validation)],
+        columns=list(COLUMNS),
     )
 
 
@@ -95,7 +100,7 @@ def on_cpu(meta: Mapping[str, Any]) -> bool:
 
 
 def blame(run: RunValidation) -> str:
-    """Return which part of the error of the mean E2E latency is the largest, and what is about as large.
+    """Return the largest part of the mean E2E latency's error, and what is about as large.
 
     Returns
     -------
@@ -106,11 +111,13 @@ def blame(run: RunValidation) -> str:
     if not len(parts):
         return ""
     large = parts[parts.abs() >= _ALSO * abs(parts.iloc[0])]
-    return " and ".join(f"{_PARTS[str(name)]} ({as_percent(value)})" for name, value in large.items())
+    return " and ".join(
+        f"{_PARTS[str(name)]} ({as_percent(value)})" for name, value in large.items()
+    )
 
 
 def missed(validation: ValidationData) -> dict[str, list[str]]:
-    """Return the quantities whose bar a run misses, in words, by the run's name; runs that meet all are left out."""
+    """Return the quantities whose bar a run misses, in words, by run; others are left out."""
     found = {
         run.name: [
             title(key)
@@ -126,10 +133,14 @@ def missed(validation: ValidationData) -> dict[str, list[str]]:
 
 def _of_runs(validation: ValidationData, quantity: str) -> Iterator[dict[str, Any]]:
     for _, name in REGIMES:
-        runs = [run for run in validation.runs if run.regime == name and isfinite(run.errors[quantity])]
+        runs = [
+            run for run in validation.runs if run.regime == name and isfinite(run.errors[quantity])
+        ]
         fresh = [run for run in runs if _applies(validation, run)]
         if runs:
-            worst = max(fresh or runs, key=lambda run: abs(run.errors[quantity]) / factor(validation, [run]))
+            worst = max(
+                fresh or runs, key=lambda run: abs(run.errors[quantity]) / factor(validation, [run])
+            )
             limit = _threshold(validation, quantity, [worst])
             yield _row(quantity, name, worst.errors[quantity], limit, bool(fresh), worst.name)
 
@@ -148,7 +159,9 @@ def _gains(validation: ValidationData) -> Iterator[dict[str, Any]]:
 
 def _e2e_ratios(validation: ValidationData) -> Iterator[dict[str, Any]]:
     for row in validation.e2e_ratio.to_dict("records"):
-        yield _pair_row(validation, "e2e_ratio", row, regime(row["load"]), judged=row["load"] < BELOW_LOAD)
+        yield _pair_row(
+            validation, "e2e_ratio", row, regime(row["load"]), judged=row["load"] < BELOW_LOAD
+        )
 
 
 def _pair_row(
@@ -157,10 +170,19 @@ def _pair_row(
     names = row["continuous"], row["static"]
     pair = [run for run in validation.runs if run.name in names]
     fresh = judged and not any(run.name in validation.fitted_to for run in pair)
-    return _row(quantity, where, row["error"], _threshold(validation, quantity, pair), fresh, " / ".join(names))
+    return _row(
+        quantity,
+        where,
+        row["error"],
+        _threshold(validation, quantity, pair),
+        fresh,
+        " / ".join(names),
+    )
 
 
-def _row(quantity: str, where: str, error: float, limit: float, judged: bool, run: str) -> dict[str, Any]:
+def _row(
+    quantity: str, where: str, error: float, limit: float, judged: bool, run: str
+) -> dict[str, Any]:
     met = bool(abs(error) <= limit) if judged and isfinite(limit) else None
     return dict(zip(COLUMNS, (quantity, where, error, limit, met, run), strict=True))
 
@@ -176,5 +198,7 @@ def _threshold(validation: ValidationData, quantity: str, runs: Sequence[RunVali
 def factor(validation: ValidationData, runs: Sequence[RunValidation]) -> float:
     """How much more these runs may err; without a device in their meta, it is the calibration's."""
     metas = (run.measured.meta for run in runs)
-    cpu = all(on_cpu({**meta, "gpu": meta.get("gpu") or validation.about.get("gpu")}) for meta in metas)
+    cpu = all(
+        on_cpu({**meta, "gpu": meta.get("gpu") or validation.about.get("gpu")}) for meta in metas
+    )
     return CPU_FACTOR if cpu else 1.0

@@ -1,4 +1,4 @@
-"""Folders that `busdoor twin` wrote: what was measured on a machine, its calibration, and the errors reached."""
+"""Folders that `busdoor twin` wrote: a machine's measurements, calibration, errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Twin:
 
     @cached_property
     def runs(self) -> Mapping[str, Result]:
-        """Replays of traces that the fit had not seen, by name, in the order in which they were measured."""
+        """Replays of traces that the fit had not seen, by name, in order of measurement."""
         return {name: Result.load(self.folder / RUNS / name) for name in self.recorded["runs"]}
 
     @property
@@ -58,11 +58,16 @@ class Twin:
     def validate(self) -> Validation:
         """Replay the runs in the simulator as it is now, with the calibration as it was then."""
         calibration = self.calibration
-        return validate(list(self.runs.values()), calibration.step_time, list(self.runs), about=calibration.about)
+        return validate(
+            list(self.runs.values()),
+            calibration.step_time,
+            list(self.runs),
+            about=calibration.about,
+        )
 
 
 def find_twins(folder: Path) -> list[Twin]:
-    """Find the twins below a folder, such as the repository's `gpu/results`; in the order of their paths.
+    """Find the twins below a folder, such as `gpu/results`; in the order of their paths.
 
     Examples
     --------

@@ -7,7 +7,14 @@ from math import nan
 from typing import Any
 
 from busdoor.calibration.host_launch import on_host_of
-from busdoor.calibration.teacher_forcing import Replayed, check_served, policy_of, predicted_s, serve, trace_of
+from busdoor.calibration.teacher_forcing import (
+    Replayed,
+    check_served,
+    policy_of,
+    predicted_s,
+    serve,
+    trace_of,
+)
 from busdoor.policies.offered_load import accepted, offered_load
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
@@ -40,9 +47,11 @@ def validate(
     policy : mapping, optional
         Fields that replace the policy, num_blocks, block_size or max_model_len in the runs' meta.
     traces : sequence of Trace, optional
-        What was served, where requests and arrivals do not describe it fully (shared prefixes, closed loops).
+        What was served, where requests and arrivals do not describe it fully (shared prefixes,
+        closed loops).
     about : mapping, optional
-        `Calibration.about` of the model, to separate the runs that it was fitted to from the others.
+        `Calibration.about` of the model, to separate the runs that it was fitted to from the
+        others.
 
     Returns
     -------
@@ -81,7 +90,9 @@ def _validate(
     simulated = run(step_time)
     check_served(simulated, f"{name}, simulated with that policy and memory,")
     replayed = (
-        run(Replayed(measured.iterations["duration_s"].to_numpy(dtype=float), step_time)) if _single(measured) else None
+        run(Replayed(measured.iterations["duration_s"].to_numpy(dtype=float), step_time))
+        if _single(measured)
+        else None
     )
     return RunValidation(
         name=name,

@@ -42,7 +42,7 @@ class Validation(ValidationData):
 
     @cached_property
     def bars(self) -> pd.DataFrame:
-        """Which bars are met, by quantity and load regime: `busdoor.validation.thresholds.threshold_table`."""
+        """Bars met by quantity and load: `busdoor.validation.thresholds.threshold_table`."""
         return threshold_table(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,12 +59,13 @@ class Validation(ValidationData):
         return summary_text(self)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write numbers, tables, figures and both sides of every run into a folder, for `load` and `busdoor report`.
+        """Write numbers, tables, figures, both sides of each run, for `load` and `busdoor report`.
 
         Raises
         ------
         ValueError
-            If the folder holds something; with `overwrite` an earlier study in it is replaced whole.
+            If the folder holds something; with `overwrite` an earlier study in it is replaced
+            whole.
         """
         with study_folder(folder, overwrite=overwrite) as place:
             return write(self, place)

@@ -62,7 +62,9 @@ def test_a_deadline_stops_it_cleanly_and_keeps_its_rows(tmp_path, capsys, monkey
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
 def test_transformers_serves_the_same_requests_both_ways():
     trace = nano_vllm_workload(6, 2, 12)
-    static, continuous = hf.time_transformers("tiny-qwen3", trace, torch.device("cpu"), 3, Deadline())
+    static, continuous = hf.time_transformers(
+        "tiny-qwen3", trace, torch.device("cpu"), 3, Deadline()
+    )
     assert static.note == continuous.note == ""
     assert static.tokens_per_s > 0 and continuous.tokens_per_s > 0
     outputs = trace.output_tokens.tolist()
@@ -77,5 +79,9 @@ def test_what_breaks_in_transformers_costs_its_own_row_only(monkeypatch):
         raise RuntimeError("no such attention")
 
     monkeypatch.setattr(hf, "_load", broken)
-    rows = list(hf.time_transformers("tiny-llama", nano_vllm_workload(2, 2, 3), torch.device("cpu"), 2, Deadline()))
+    rows = list(
+        hf.time_transformers(
+            "tiny-llama", nano_vllm_workload(2, 2, 3), torch.device("cpu"), 2, Deadline()
+        )
+    )
     assert [row.note for row in rows] == ["failed: RuntimeError: no such attention"] * 2

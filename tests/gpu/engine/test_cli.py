@@ -33,7 +33,9 @@ batch_size = 2
 @pytest.fixture
 def files(tmp_path):
     trace, config = tmp_path / "trace.jsonl", tmp_path / "run.toml"
-    rows = [{"arrival_s": i / 10, "input_tokens": 10 + i, "output_tokens": 3 * i + 2} for i in range(4)]
+    rows = [
+        {"arrival_s": i / 10, "input_tokens": 10 + i, "output_tokens": 3 * i + 2} for i in range(4)
+    ]
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config.write_text(CONFIG)
     return str(trace), config, tmp_path / "out"
@@ -42,7 +44,9 @@ def files(tmp_path):
 def command(files, **flags):
     trace, config, out = files
     machine = {"backend": "torch", "model": "tiny-llama"}
-    machine |= {flag: flags.pop(flag) for flag in [*flags] if flag in MachineFlags.__dataclass_fields__}
+    machine |= {
+        flag: flags.pop(flag) for flag in [*flags] if flag in MachineFlags.__dataclass_fields__
+    }
     return replay(trace, config=config, out=out, machine=MachineFlags(**machine), **flags)
 
 
@@ -83,14 +87,20 @@ def test_arrivals_by_the_clock_all_at_once_or_in_a_closed_loop(files, flags, arr
         ({"backend": "triton"}, "there is no GPU for device cuda here; use --backend torch"),
         ({"model": "tiny-lama"}, "'tiny-lama' is not a model of the catalogue"),
         ({"concurrency": 0}, "--concurrency is 0; it must be more than 0"),
-        ({"backend": "triton", "device": "cpu"}, "--backend triton runs on a GPU, and --device is cpu"),
+        (
+            {"backend": "triton", "device": "cpu"},
+            "--backend triton runs on a GPU, and --device is cpu",
+        ),
         ({"device": "tpu"}, "--device 'tpu': there is no such device; use cuda, cuda:1 or cpu"),
         ({"device": "meta"}, "--device 'meta': there is no such device"),
         ({"device": ""}, "--device '': there is no such device"),
         ({"model": ""}, "--model is empty; give a model's name"),
         ({"time_scale": float("inf")}, "--time-scale is inf; it must be more than 0, and finite"),
         ({"model": "./no/such"}, "--model ./no/such: there is no such folder"),
-        ({"model": "opt-13b"}, "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama, Mistral, Qwen2 or Qwen3"),
+        (
+            {"model": "opt-13b"},
+            "opt-13b has mlp = 'plain', bias = 'all'.*shaped as Llama, Mistral, Qwen2 or Qwen3",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(files, flags, sentence):
@@ -130,13 +140,22 @@ def never(*args, **options):
             ["replay", "two.csv", "--config", "rcb.toml"],
             r"tiny-llama .*KV 3,8\d\d.\d GiB for 500,000,000 blocks",
         ),
-        (["replay", "two.csv", "--config", "rcs.toml"], r"tiny-llama .* for 50,000,000 slots\) needs"),
+        (
+            ["replay", "two.csv", "--config", "rcs.toml"],
+            r"tiny-llama .* for 50,000,000 slots\) needs",
+        ),
         (["profile", "--num-blocks", "500000000"], r"KV 3,8\d\d.\d GiB for 500,000,000 blocks"),
         (["profile", "--max-num-seqs", "100000000"], r"for 100,000,000 slots\) needs"),
-        (["profile", "--model", "llama-3.1-8b", "--device", "cpu"], r"llama-3.1-8b .*\(weights 30.0 GiB, KV 2.0 GiB"),
+        (
+            ["profile", "--model", "llama-3.1-8b", "--device", "cpu"],
+            r"llama-3.1-8b .*\(weights 30.0 GiB, KV 2.0 GiB",
+        ),
         (["twin", "--num-blocks", "500000000"], r"for 500,000,000 blocks"),
         (["twin", "--model", "llama-3.1-8b"], r"llama-3.1-8b .*\(weights 30.0 GiB"),
-        (["replay", "two.csv", "--config", "rcb.toml", "--model", "llama-3.1-8b"], r"weights 30.0 GiB"),
+        (
+            ["replay", "two.csv", "--config", "rcb.toml", "--model", "llama-3.1-8b"],
+            r"weights 30.0 GiB",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_allocated(
@@ -162,13 +181,17 @@ def test_the_python_api_checks_too(small_machine, policies, models, torch_backen
 
     with pytest.raises(ValueError, match=r"llama-3.1-8b on the CPU \(weights alone\) needs 30 GiB"):
         load_model("llama-3.1-8b", "cpu", torch.float32)
-    policy = VllmPolicy(PagedKV(10**8, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=64)
+    policy = VllmPolicy(
+        PagedKV(10**8, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=64
+    )
     with pytest.raises(ValueError, match="for 100,000,000 blocks"):
         Engine(models["tiny-llama"], policy, torch_backend, row_tokens=64)
 
 
 @pytest.mark.parametrize("command", ["replay", "profile", "twin"])
-def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(command, no_gpu, tmp_path, monkeypatch, capsys):
+def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(
+    command, no_gpu, tmp_path, monkeypatch, capsys
+):
     loaded = []
 
     def load(config, device, dtype, seed):
@@ -178,9 +201,22 @@ def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(command, no_g
     monkeypatch.setattr("busdoor_gpu.engine.place.load_model", load)
     config = CASES / "two.csv", "--config", tmp_path / "run.toml"
     (tmp_path / "run.toml").write_text(CONFIG)
-    assert main([command, *(map(str, config) if command == "replay" else ()), "--out", str(tmp_path / "o")]) == 2
+    assert (
+        main(
+            [
+                command,
+                *(map(str, config) if command == "replay" else ()),
+                "--out",
+                str(tmp_path / "o"),
+            ]
+        )
+        == 2
+    )
     assert loaded == [("tiny-llama", "cpu", "torch.float32")]
-    choice = "there is no GPU here, so this runs on the CPU with --backend torch and the toy model tiny-llama"
+    choice = (
+        "there is no GPU here, so this runs on the CPU with --backend torch and the toy "
+        "model tiny-llama"
+    )
     assert choice in capsys.readouterr().err
 
 
@@ -193,7 +229,9 @@ def test_a_seed_is_not_negative(seed, no_gpu, tmp_path, capsys):
 def test_columns_are_named_by_flags(files, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text("when,asked,answer\n0,5,3\n0.1,6,3\n")
-    reading = FileFlags(columns={"arrival_s": "when", "input_tokens": "asked", "output_tokens": "answer"})
+    reading = FileFlags(
+        columns={"arrival_s": "when", "input_tokens": "asked", "output_tokens": "answer"}
+    )
     policy = ["vllm,max_num_seqs=4,max_num_batched_tokens=64"]
     assert command((str(other), *files[1:]), policy=policy, clock="cpu", reading=reading) == 0
     assert meta_of(files[2])["num_requests"] == 2
@@ -202,7 +240,8 @@ def test_columns_are_named_by_flags(files, tmp_path):
 def test_the_configurations_model_is_not_replaced_by_the_toy(no_gpu, files, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        "busdoor_gpu.engine.place.load_model", lambda config, *args: loaded.append(config.shape.name) or 1 / 0
+        "busdoor_gpu.engine.place.load_model",
+        lambda config, *args: loaded.append(config.shape.name) or 1 / 0,
     )
     for name in ("qwen3-0.6b", "tiny-qwen3"):
         files[1].write_text(f'{CONFIG}[gpu]\nmodel = "{name}"\n')
@@ -224,7 +263,9 @@ def test_a_replay_that_breaks_off_saves_what_it_measured(files, monkeypatch):
         raise RuntimeError("CUDA error: device lost")
 
     monkeypatch.setattr(Engine, "_run", die)
-    with pytest.raises(ValueError, match=r"the GPU failed .CUDA error: device lost.* so far is in .*out"):
+    with pytest.raises(
+        ValueError, match=r"the GPU failed .CUDA error: device lost.* so far is in .*out"
+    ):
         command(files, clock="cpu")
     assert "GPU failed" in meta_of(files[2] / "vllm")["error"]
 
@@ -240,7 +281,16 @@ def test_an_interrupted_replay_keeps_the_policies_that_are_done(files, monkeypat
     replayed = engine.replay
     monkeypatch.setattr(engine, "replay", interrupted)
     trace, config, out = files
-    flags = ["--config", str(config), "--backend", "torch", "--model", "tiny-llama", "--clock", "cpu"]
+    flags = [
+        "--config",
+        str(config),
+        "--backend",
+        "torch",
+        "--model",
+        "tiny-llama",
+        "--clock",
+        "cpu",
+    ]
     assert main(["replay", trace, *flags, "--out", str(out)]) == 130
     assert json.loads((out / "replay.json").read_text())["complete"] is False
     assert meta_of(out / "vllm")["complete"] is True and not (out / "static").exists()

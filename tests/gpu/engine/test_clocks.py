@@ -26,7 +26,7 @@ def test_processor_clocks_skip_what_is_slept(make):
 
 
 def paced_seconds(monkeypatch, processor_times):
-    """Paced seconds of one iteration, given what the processor's clock shows before and after each piece of work."""
+    """Paced seconds of an iteration, given the processor clock before and after each piece."""
     readings = iter(processor_times)
     monkeypatch.setattr(clocks.time, "process_time", lambda: next(readings))
     clock = PacedClock()
@@ -35,14 +35,18 @@ def paced_seconds(monkeypatch, processor_times):
 
 def test_a_processor_at_the_references_speed_counts_as_it_is(monkeypatch):
     ref_s = clocks.REFERENCE_S
-    seconds, pace = paced_seconds(monkeypatch, [0.0, ref_s, ref_s + 0.01, ref_s + 0.01, 2 * ref_s + 0.01])
+    seconds, pace = paced_seconds(
+        monkeypatch, [0.0, ref_s, ref_s + 0.01, ref_s + 0.01, 2 * ref_s + 0.01]
+    )
     assert seconds == pytest.approx(0.01)
     assert pace == pytest.approx(1.0)
 
 
 def test_a_neighbour_that_halves_the_speed_changes_nothing(monkeypatch):
     ref_s = 2 * clocks.REFERENCE_S
-    seconds, pace = paced_seconds(monkeypatch, [0.0, ref_s, ref_s + 0.02, ref_s + 0.02, 2 * ref_s + 0.02])
+    seconds, pace = paced_seconds(
+        monkeypatch, [0.0, ref_s, ref_s + 0.02, ref_s + 0.02, 2 * ref_s + 0.02]
+    )
     assert seconds == pytest.approx(0.01)
     assert pace == pytest.approx(0.5)
 

@@ -1,4 +1,4 @@
-"""What the engine does on a GPU only, with stand-ins for CUDA: steps launched ahead, decodes padded for graphs."""
+"""The engine on a GPU only, with CUDA stand-ins: steps ahead, padding for graphs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Graphs(StepGraphs):
 
 
 class Counter(TorchDispatchMode):
-    """Counts operations between the host's memory and the device, by name; on a CPU both are one."""
+    """Counts host-device memory operations by name; on a CPU both memories are one."""
 
     def __init__(self):
         super().__init__()
@@ -85,19 +85,31 @@ def stand_ins(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["vllm", "vllm preempting", "vllm tight prefix cache", "orca fragmented", "static", "static skipping"]
+    "name",
+    [
+        "vllm",
+        "vllm preempting",
+        "vllm tight prefix cache",
+        "orca fragmented",
+        "static",
+        "static skipping",
+    ],
 )
 def test_steps_launched_ahead_and_padded_give_the_same_tokens(
     name, policies, models, torch_backend, new_trace, alone, stand_ins
 ):
     trace = new_trace(seed=3)
-    result = replay(trace, policies[name](), models["tiny-llama"], torch_backend, clock="cpu", keep_outputs=True)
+    result = replay(
+        trace, policies[name](), models["tiny-llama"], torch_backend, clock="cpu", keep_outputs=True
+    )
     for row in range(len(trace)):
         assert result.meta["outputs"][row] == alone("tiny-llama", trace, row), f"request {row}"
     assert (result.iterations["device_s"] == 0.0015).all()
     replayed = LaunchesAtOnce.last.graphs.replayed
     assert len(replayed) == len(result.iterations), "every step of this size is a graph"
-    assert (Key(4) in replayed or name == "static skipping") and any(key.num_tokens for key in replayed)
+    assert (Key(4) in replayed or name == "static skipping") and any(
+        key.num_tokens for key in replayed
+    )
     assert result.meta["graph_sizes"] == LaunchesAtOnce.last.graphs.decode_sizes
     assert result.meta["mixed_graph_sizes"] == LaunchesAtOnce.last.graphs.mixed_sizes
 
@@ -108,7 +120,14 @@ def test_a_step_above_the_largest_graph_is_launched_kernel_by_kernel(
 ):
     monkeypatch.setattr(graphs_module, "_MIXED", sizes)
     trace = new_trace(num_requests=8, spread_s=0.0)
-    result = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu", keep_outputs=True)
+    result = replay(
+        trace,
+        policies["vllm"](),
+        models["tiny-llama"],
+        torch_backend,
+        clock="cpu",
+        keep_outputs=True,
+    )
     assert all(result.meta["outputs"][row] == alone("tiny-llama", trace, row) for row in range(8))
     assert 0 < len(LaunchesAtOnce.last.graphs.replayed) < len(result.iterations)
 
@@ -129,11 +148,20 @@ def test_a_step_is_one_copy_and_allocates_nothing_on_the_host(
         with counter:
             launch(self, running)
         changed = bool(running.step.entered or running.step.blocks)
-        moved = len(running.step.left) + len(running.step.entered)  # tokens of preempted requests, on the device
+        moved = len(running.step.left) + len(
+            running.step.entered
+        )  # tokens of preempted requests, on the device
         names = counter.names()
         assert names.count("copy_") + names.count("_to_copy") <= 1 + moved
         assert names.count("index_put_") == changed
-        assert not {"pin_memory", "_pin_memory", "_local_scalar_dense", "nonzero", "empty", "zeros"} & set(names)
+        assert not {
+            "pin_memory",
+            "_pin_memory",
+            "_local_scalar_dense",
+            "nonzero",
+            "empty",
+            "zeros",
+        } & set(names)
         assert not any(kwargs.get("pin_memory") for _, kwargs in counter.calls)
         steps.append(names)
 
@@ -146,10 +174,19 @@ def test_a_step_is_one_copy_and_allocates_nothing_on_the_host(
     assert all(names.count("copy_") >= 1 for names in steps)
 
 
-def test_more_changes_than_one_copy_holds_go_before_it(policies, models, torch_backend, new_trace, alone, monkeypatch):
+def test_more_changes_than_one_copy_holds_go_before_it(
+    policies, models, torch_backend, new_trace, alone, monkeypatch
+):
     monkeypatch.setattr(Upload, "room", lambda self, parts: 8)
     trace = new_trace(num_requests=5)
-    result = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu", keep_outputs=True)
+    result = replay(
+        trace,
+        policies["vllm"](),
+        models["tiny-llama"],
+        torch_backend,
+        clock="cpu",
+        keep_outputs=True,
+    )
     assert all(result.meta["outputs"][row] == alone("tiny-llama", trace, row) for row in range(5))
 
 
@@ -162,7 +199,7 @@ lengths = st.integers(1, 40)
 )
 @settings(max_examples=40, deadline=None)
 def test_a_padded_mixed_step_leaves_what_the_eager_one_leaves(models, torch_backend, rows, spare):
-    """Random contexts, chunks and padded prompts; the slots' state and every key and value are compared."""
+    """Random contexts, chunks, padded prompts; slots' state, keys and values are compared."""
     rows = [(context, 1 if decodes else tokens) for context, tokens, decodes in rows]
     lens = [tokens for _, tokens in rows]
     step = Step(
@@ -175,7 +212,9 @@ def test_a_padded_mixed_step_leaves_what_the_eager_one_leaves(models, torch_back
         arrays = padded_arrays(step, 8, 320, 2) if padded else row_arrays(step, 0, len(rows), 2)
         with torch.inference_mode():
             sent = Rows.of(upload.send(arrays))
-            run.mixed(sent, inputs.narrow(320, 9) if padded else inputs.narrow(sum(lens), len(rows)))
+            run.mixed(
+                sent, inputs.narrow(320, 9) if padded else inputs.narrow(sum(lens), len(rows))
+            )
         left.append([run.table.state, *(part for cache in run.caches for part in cache)])
     for eager, static in zip(*left, strict=True):
         torch.testing.assert_close(static, eager, rtol=1e-4, atol=1e-5)
@@ -187,10 +226,15 @@ def bare(model, backend, rows):
     generator = torch.Generator().manual_seed(0)
     table = SlotTable.allocate(8, 100, 4, "cpu")
     table.token_ids.copy_(torch.randint(0, 257, table.token_ids.shape, generator=generator))
-    table.block_table.copy_(torch.randperm(table.block_table.numel(), generator=generator).view(8, -1))
+    table.block_table.copy_(
+        torch.randperm(table.block_table.numel(), generator=generator).view(8, -1)
+    )
     for slot, (context, tokens) in enumerate(rows):
         table.num_computed[slot], table.num_known[slot] = context, context + tokens
-    caches = [allocate_kv_cache(table.block_table.numel(), 2, 4, 16, torch.float32, "cpu") for _ in range(2)]
+    caches = [
+        allocate_kv_cache(table.block_table.numel(), 2, 4, 16, torch.float32, "cpu")
+        for _ in range(2)
+    ]
     for k, v in caches:
         k.copy_(torch.randn(k.shape, generator=generator))
         v.copy_(torch.randn(v.shape, generator=generator))

@@ -34,7 +34,10 @@ def fail_after(num_steps, error, monkeypatch):
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 ..."),
             "memory is full .*num_blocks",
         ),
-        (RuntimeError("CUDA error: an illegal memory access\nCUDA kernel errors ..."), "the GPU failed .CUDA error"),
+        (
+            RuntimeError("CUDA error: an illegal memory access\nCUDA kernel errors ..."),
+            "the GPU failed .CUDA error",
+        ),
         (KeyboardInterrupt(), "interrupted"),
     ],
 )
@@ -43,7 +46,13 @@ def test_a_device_that_fails_leaves_what_was_measured(
 ):
     fail_after(25, error, monkeypatch)
     with pytest.raises(ReplayError, match=sentence) as caught:
-        replay(new_trace(spread_s=0.0), policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu")
+        replay(
+            new_trace(spread_s=0.0),
+            policies["vllm"](),
+            models["tiny-llama"],
+            torch_backend,
+            clock="cpu",
+        )
     assert "\n" not in str(caught.value)
     result = caught.value.result
     assert len(result.iterations) == 25
@@ -62,25 +71,39 @@ class Restless(Deaf):
 
 
 @pytest.mark.parametrize("cls", [Deaf, Restless])
-def test_a_policy_that_schedules_nothing_while_requests_wait(cls, models, torch_backend, new_trace, policies):
+def test_a_policy_that_schedules_nothing_while_requests_wait(
+    cls, models, torch_backend, new_trace, policies
+):
     policy = policies["vllm"]()
     policy.__class__ = cls
-    with pytest.raises(ReplayError, match=f"{cls.__name__} schedules nothing while 9 requests wait and 0 hold a slot"):
+    with pytest.raises(
+        ReplayError,
+        match=f"{cls.__name__} schedules nothing while 9 requests wait and 0 hold a slot",
+    ):
         replay(new_trace(spread_s=0.0), policy, models["tiny-llama"], torch_backend, clock="cpu")
 
 
-def test_a_request_that_is_too_long_is_refused_and_the_others_are_served(policies, models, torch_backend):
+def test_a_request_that_is_too_long_is_refused_and_the_others_are_served(
+    policies, models, torch_backend
+):
     trace = Trace(arrival_s=[0, 0], input_tokens=[96, 10], output_tokens=[1, 2])
     result = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu")
-    assert result.requests["status"].tolist() == ["refused: 97 tokens exceed max_model_len 96", "finished"]
+    assert result.requests["status"].tolist() == [
+        "refused: 97 tokens exceed max_model_len 96",
+        "finished",
+    ]
 
 
 def test_a_request_longer_than_the_models_positions(models, torch_backend):
     from busdoor.kv.paged import PagedKV
 
-    policy = VllmPolicy(PagedKV(2000, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=8192)
+    policy = VllmPolicy(
+        PagedKV(2000, 16), max_num_seqs=2, max_num_batched_tokens=64, max_model_len=8192
+    )
     trace = Trace(arrival_s=[0], input_tokens=[5000], output_tokens=[1])
-    with pytest.raises(EngineError, match="rows of 5001 tokens exceed tiny-llama's max_position_embeddings 4096"):
+    with pytest.raises(
+        EngineError, match="rows of 5001 tokens exceed tiny-llama's max_position_embeddings 4096"
+    ):
         replay(trace, policy, models["tiny-llama"], torch_backend, clock="cpu")
 
 
@@ -103,7 +126,8 @@ def test_importing_neither_busdoor_nor_the_engine_touches_a_gpu():
     code = (
         "import sys, busdoor.simulator.simulate, busdoor.policies\n"
         "assert 'torch' not in sys.modules\n"
-        "import torch, busdoor_gpu.replay.replay, busdoor_gpu.engine.graphs, busdoor_gpu.cli.replay\n"
+        "import torch, busdoor_gpu.replay.replay, busdoor_gpu.engine.graphs, "
+        "busdoor_gpu.cli.replay\n"
         "assert not torch.cuda.is_initialized()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

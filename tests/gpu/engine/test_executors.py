@@ -1,4 +1,4 @@
-"""The engine and the simulator are two executors of one scheduler: same step times and arrivals, same batches."""
+"""Engine and simulator execute one scheduler: same step times, arrivals and batches."""
 
 from __future__ import annotations
 
@@ -33,15 +33,22 @@ class Recorded(LineStepTime):
 
 
 def assert_same_run(measured, trace, policy, lookahead):
-    """Let the simulator run it with the step times that were measured; every table is the same to the last bit."""
+    """Let the simulator run with the measured step times; all tables are the same to a bit."""
     env, recorder = simpy.Environment(), TableRecorder(policy)
     clients = Clients(env, trace, policy.kv.block_size)
     step_time = Recorded(measured.iterations["first_duration_s"])
-    options = {"lookahead": lookahead, "step_by_step": True, "recorder": recorder, "on_leave": clients.left}
+    options = {
+        "lookahead": lookahead,
+        "step_by_step": True,
+        "recorder": recorder,
+        "on_leave": clients.left,
+    }
     clients.start(Server(env, policy, step_time, **options))
     env.run()
     simulated = recorder.iterations()
-    pd.testing.assert_frame_equal(measured.iterations[list(simulated.columns)], simulated, check_exact=True)
+    pd.testing.assert_frame_equal(
+        measured.iterations[list(simulated.columns)], simulated, check_exact=True
+    )
     pd.testing.assert_frame_equal(measured.requests, recorder.requests(), check_exact=True)
     pd.testing.assert_frame_equal(measured.stays, recorder.stays(), check_exact=True)
 
@@ -62,13 +69,17 @@ def test_the_policy_counts_the_keys_that_the_engine_reads(run, models, torch_bac
         return step
 
     monkeypatch.setattr(Slots, "pack", counting)
-    replay(trace, new_policy(), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
+    replay(
+        trace, new_policy(), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu"
+    )
     assert read
     assert all(engine == policy for engine, policy in read)
 
 
 @pytest.mark.parametrize("lookahead", [0, 1])
-@pytest.mark.parametrize("options", [{}, {"finished_rows": "skip"}, {"pad_input_tokens": 60, "pad_output_tokens": 40}])
+@pytest.mark.parametrize(
+    "options", [{}, {"finished_rows": "skip"}, {"pad_input_tokens": 60, "pad_output_tokens": 40}]
+)
 def test_a_static_batch_may_read_the_keys_of_its_padding(
     options, lookahead, models, torch_backend, new_trace, alone, monkeypatch
 ):
@@ -78,7 +89,9 @@ def test_a_static_batch_may_read_the_keys_of_its_padding(
 
     def packing(self, batch):
         if not batch.chunks:
-            counted.append(batch.decode_context_tokens + batch.num_decode_tokens + batch.num_idle_rows)
+            counted.append(
+                batch.decode_context_tokens + batch.num_decode_tokens + batch.num_idle_rows
+            )
         return pack(self, batch)
 
     def reading(self, backend, inputs, caches, attend, last=None):
@@ -88,15 +101,25 @@ def test_a_static_batch_may_read_the_keys_of_its_padding(
 
     monkeypatch.setattr(Slots, "pack", packing)
     monkeypatch.setattr(Model, "forward", reading)
-    policy = StaticPolicy(ContiguousKV(800, 4), batch_size=4, max_model_len=96, decode_reads="padded", **options)
+    policy = StaticPolicy(
+        ContiguousKV(800, 4), batch_size=4, max_model_len=96, decode_reads="padded", **options
+    )
     measured = replay(
-        trace, policy, models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu", keep_outputs=True
+        trace,
+        policy,
+        models["tiny-llama"],
+        torch_backend,
+        lookahead=lookahead,
+        clock="cpu",
+        keep_outputs=True,
     )
     assert (measured.requests["status"] == "finished").all()
     assert read == counted and len(read) > 20
     answers = measured.meta["outputs"]
     for row, inputs in enumerate(trace.input_tokens.tolist()):
-        assert answers[row][: inputs + 1] == alone("tiny-llama", trace, row)[: inputs + 1], f"request {row}"
+        assert answers[row][: inputs + 1] == alone("tiny-llama", trace, row)[: inputs + 1], (
+            f"request {row}"
+        )
 
 
 def closed_loop(trace):
@@ -120,7 +143,14 @@ def test_also_with_clients_that_wait_for_answers_or_give_up(
     name, clients, lookahead, policies, models, torch_backend, new_trace
 ):
     trace = clients(new_trace(seed=2))
-    measured = replay(trace, policies[name](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock="cpu")
+    measured = replay(
+        trace,
+        policies[name](),
+        models["tiny-llama"],
+        torch_backend,
+        lookahead=lookahead,
+        clock="cpu",
+    )
     assert_same_run(measured, trace, policies[name](), lookahead)
 
 
@@ -128,7 +158,14 @@ def test_also_with_clients_that_wait_for_answers_or_give_up(
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_also_by_the_other_clocks(lookahead, clock, policies, models, torch_backend, new_trace):
     trace = new_trace(num_requests=6, spread_s=0.2)
-    measured = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend, lookahead=lookahead, clock=clock)
+    measured = replay(
+        trace,
+        policies["vllm"](),
+        models["tiny-llama"],
+        torch_backend,
+        lookahead=lookahead,
+        clock=clock,
+    )
     assert_same_run(measured, trace, policies["vllm"](), lookahead)
 
 
@@ -145,7 +182,14 @@ def test_the_wall_clock_counts_real_seconds(policies, models, torch_backend, new
 def test_device_time_is_part_of_an_iteration_and_meta_says_what_ran(
     policies, models, torch_backend, new_trace, tmp_path
 ):
-    result = replay(new_trace(), policies["vllm"](), models["tiny-llama"], torch_backend, clock="cpu", meta={"seed": 3})
+    result = replay(
+        new_trace(),
+        policies["vllm"](),
+        models["tiny-llama"],
+        torch_backend,
+        clock="cpu",
+        meta={"seed": 3},
+    )
     assert (result.iterations[["device_s", "host_s"]] >= 0).all(axis=None)
     for key in ("device", "model_shape", "git_commit", "num_blocks", "versions", "lookahead"):
         assert key in result.meta

@@ -1,4 +1,4 @@
-"""A profile runs the designed iterations, all of them on the engine, and notes only what is clean."""
+"""A profile runs all designed iterations on the engine, and notes only what is clean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128
 
 
 def drive(cells, limits=LIMITS, rounds=2):
-    """Run a policy without a device, an iteration a second, and return each batch with the cell that it measures."""
+    """Run a policy without a device, an iteration a second; return batches and cells."""
     policy = GridPolicy(cells, limits, budget_s=1e9)
     rows = []
     for now_s in range(10**6):
@@ -32,7 +32,10 @@ def drive(cells, limits=LIMITS, rounds=2):
         assert policy.num_running <= policy.num_slots and policy.kv.num_free_blocks >= 0
         rows.append((batch, policy.cell_of[-1], sum(tokens for _, tokens in items)))
         policy.complete(batch, 1)
-        if policy.cell_of.count(policy.cell_of[-1]) >= rounds * 8 and len(set(policy.cell_of)) == len(cells) + 1:
+        if (
+            policy.cell_of.count(policy.cell_of[-1]) >= rounds * 8
+            and len(set(policy.cell_of)) == len(cells) + 1
+        ):
             return rows
     raise AssertionError("the grid was not covered")
 
@@ -49,10 +52,16 @@ def test_every_cell_of_the_grid_keeps_within_the_limits_and_is_emitted_as_design
         assert batch.num_tokens == num_tokens == cell.num_tokens
         assert batch.num_decode_tokens == len(cell.decodes)
         grown = batch.decode_context_tokens - sum(cell.decodes)
-        assert grown in range(0, cell.repeats * max(1, len(cell.decodes)), max(1, len(cell.decodes)))
-        assert [chunk.num_tokens for chunk in batch.chunks] == [tokens for tokens, _ in sorted_by_prior(cell)]
+        assert grown in range(
+            0, cell.repeats * max(1, len(cell.decodes)), max(1, len(cell.decodes))
+        )
+        assert [chunk.num_tokens for chunk in batch.chunks] == [
+            tokens for tokens, _ in sorted_by_prior(cell)
+        ]
         for chunk, (tokens, prior) in zip(batch.chunks, sorted_by_prior(cell), strict=True):
-            assert (chunk.context_tokens - prior) in ({0} if prior == 0 else {i * tokens for i in range(cell.repeats)})
+            assert (chunk.context_tokens - prior) in (
+                {0} if prior == 0 else {i * tokens for i in range(cell.repeats)}
+            )
     assert seen == set(range(len(cells)))
 
 
@@ -64,7 +73,9 @@ def test_the_grid_has_what_tells_the_terms_apart():
     cells = design(LIMITS)
     decodes = [cell.decodes for cell in cells if not cell.chunks]
     assert any(len(set(contexts)) > 1 for contexts in decodes), "skewed contexts"
-    assert any(cell.chunks and not cell.decodes and cell.chunks[0][1] for cell in cells), "chunks on a prior context"
+    assert any(cell.chunks and not cell.decodes and cell.chunks[0][1] for cell in cells), (
+        "chunks on a prior context"
+    )
     assert any(len(cell.chunks) > 1 for cell in cells), "several prompts at once"
     assert any(cell.chunks and cell.decodes for cell in cells), "both in one step"
 
@@ -92,12 +103,20 @@ def test_an_iteration_is_measured_only_where_one_of_its_like_follows():
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_a_profile_is_a_result_of_single_iterations(lookahead, models, torch_backend, tmp_path):
     result = profile(
-        models["tiny-qwen3"], torch_backend, LIMITS, 1.0, lookahead=lookahead, clock="cpu", meta={"seed": 5}
+        models["tiny-qwen3"],
+        torch_backend,
+        LIMITS,
+        1.0,
+        lookahead=lookahead,
+        clock="cpu",
+        meta={"seed": 5},
     )
     loaded = Result.load(result.save(tmp_path))
     iterations = loaded.iterations
     assert set(ITERATION_COLUMNS) | {"device_s", "host_s", "cell"} <= set(iterations.columns)
-    assert (iterations["repeat"] == 1).all() and (iterations["duration_s"] >= iterations["device_s"]).all()
+    assert (iterations["repeat"] == 1).all() and (
+        iterations["duration_s"] >= iterations["device_s"]
+    ).all()
     assert loaded.meta["seed"] == 5 and loaded.meta["num_cells"] == len(design(LIMITS))
 
 
@@ -123,4 +142,6 @@ def test_the_command_writes_a_folder_and_says_how_much_it_covered(tmp_path, caps
 )
 def test_what_is_wrong_is_one_sentence(flags, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
-        cli_profile.profile(machine=MachineFlags(backend="torch", model="tiny-llama"), out=tmp_path, **flags)
+        cli_profile.profile(
+            machine=MachineFlags(backend="torch", model="tiny-llama"), out=tmp_path, **flags
+        )

@@ -17,7 +17,9 @@ from busdoor_gpu.engine.slots import Slots
 from busdoor_gpu.replay.replay import row_tokens
 from busdoor_workloads import Trace
 
-lengths = st.lists(st.tuples(st.integers(1, 50), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12)
+lengths = st.lists(
+    st.tuples(st.integers(1, 50), st.integers(1, 40), st.integers(0, 6)), min_size=1, max_size=12
+)
 
 
 class Device:
@@ -46,7 +48,9 @@ class Device:
     def covers(self, step, block_size):
         return all(
             context + tokens <= len(self.blocks[slot]) * block_size
-            for slot, tokens, context in zip(step.slots, step.num_tokens, step.contexts, strict=True)
+            for slot, tokens, context in zip(
+                step.slots, step.num_tokens, step.contexts, strict=True
+            )
         )
 
 
@@ -54,10 +58,18 @@ class Device:
 @settings(max_examples=60, deadline=None)
 def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
     name = data.draw(st.sampled_from(sorted(policies)))
-    policy, arrivals = policies[name](), [Request(i, i / 1000, n, m) for i, (n, m, _) in enumerate(rows)]
+    policy, arrivals = (
+        policies[name](),
+        [Request(i, i / 1000, n, m) for i, (n, m, _) in enumerate(rows)],
+    )
     inputs, outputs, gaps = (np.array(column) for column in zip(*rows, strict=True))
     trace = Trace(arrival_s=np.zeros(len(rows)), input_tokens=inputs, output_tokens=outputs)
-    slots, device, now_s, waiting = Slots(policy, row_tokens(policy, trace)), Device(), 0.0, list(gaps)
+    slots, device, now_s, waiting = (
+        Slots(policy, row_tokens(policy, trace)),
+        Device(),
+        0.0,
+        list(gaps),
+    )
     while arrivals or policy.num_waiting or policy.num_running:
         assert now_s < 5000, "it comes to an end"
         while arrivals and waiting[0] <= 0:
@@ -88,9 +100,14 @@ def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
     lens=st.lists(st.integers(1, 20), min_size=2, max_size=2),
 )
 def test_prompts_agree_exactly_where_their_hashes_do(hashes, lens):
-    requests = [Request(i, 0.0, n, 1, hash_ids=tuple(ids)) for i, (n, ids) in enumerate(zip(lens, hashes, strict=True))]
+    requests = [
+        Request(i, 0.0, n, 1, hash_ids=tuple(ids))
+        for i, (n, ids) in enumerate(zip(lens, hashes, strict=True))
+    ]
     a, b = (prompt_tokens(request, 4, 2**31 - 1) for request in requests)
     for i in range(0, min(lens), 4):
         equal = [ids[i // 4] for ids in hashes if i // 4 < len(ids)]
         same = len(equal) == 2 and equal[0] == equal[1]
-        assert (a[i : i + 4][: len(b[i : i + 4])] == b[i : i + 4][: len(a[i : i + 4])]).all() == same
+        assert (
+            a[i : i + 4][: len(b[i : i + 4])] == b[i : i + 4][: len(a[i : i + 4])]
+        ).all() == same

@@ -1,4 +1,4 @@
-"""The triton backend gives the torch backend's tokens: in Triton's interpreter (a process of its own), and on a GPU."""
+"""The triton backend gives the torch backend's tokens: in the interpreter, on a GPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def outputs_of(trace, policy, model, backend, **options):
-    return replay(trace, policy, model, load_backend(backend), keep_outputs=True, **options).meta["outputs"]
+    return replay(trace, policy, model, load_backend(backend), keep_outputs=True, **options).meta[
+        "outputs"
+    ]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="already interpreting")
@@ -43,7 +45,9 @@ def test_the_engine_runs_on_the_kernels_in_the_interpreter():
     test = f"{Path(__file__)}::test_both_backends_and_padded_steps_give_the_same_tokens"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     env["PYTHONPATH"] = paths
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " skipped" not in done.stdout
 
@@ -57,8 +61,13 @@ def test_both_backends_and_padded_steps_give_the_same_tokens(name, policies, mon
     """One layer and a few tokens: the interpreter is slow."""
     trace = Trace(arrival_s=[0, 0, 0], input_tokens=[9, 3, 5], output_tokens=[2, 4, 3])
     model = load_model(ModelConfig(replace(TINY["tiny-qwen3"], num_hidden_layers=1)), "cpu")
-    runs = [outputs_of(trace, policies[name](), model, backend, clock="cpu") for backend in ("triton", "torch")]
-    monkeypatch.setattr(StepGraphs, "_capture", lambda self, key, call: self._graphs.update({key: Replayed(call)}))
+    runs = [
+        outputs_of(trace, policies[name](), model, backend, clock="cpu")
+        for backend in ("triton", "torch")
+    ]
+    monkeypatch.setattr(
+        StepGraphs, "_capture", lambda self, key, call: self._graphs.update({key: Replayed(call)})
+    )
     monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", Padded)
     padded = outputs_of(trace, policies[name](), model, "triton", clock="cpu")
     assert padded == runs[0] == runs[1]
@@ -89,11 +98,20 @@ def half_model():
 @pytest.mark.parametrize("name", ["vllm", "vllm preempting", "static"])
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_graphs_eager_steps_and_the_references_agree(name, lookahead, policies, half_model, new_trace):
-    """But for near ties: a padded batch or another kernel sums in another order, and half precision shows it."""
+def test_graphs_eager_steps_and_the_references_agree(
+    name, lookahead, policies, half_model, new_trace
+):
+    """But for near ties: padding or a kernel sums in another order; half precision shows."""
     trace = replace(new_trace(num_requests=12, spread_s=0.0), hash_ids=None)
     runs = [
-        outputs_of(trace, in_blocks_of_16(policies[name]), half_model, backend, cuda_graphs=graphs, lookahead=lookahead)
+        outputs_of(
+            trace,
+            in_blocks_of_16(policies[name]),
+            half_model,
+            backend,
+            cuda_graphs=graphs,
+            lookahead=lookahead,
+        )
         for backend, graphs in (("torch", False), ("triton", False), ("triton", True))
     ]
     for run in runs[1:]:
@@ -105,7 +123,10 @@ def in_blocks_of_16(new_policy):
     policy = new_policy()
     if isinstance(policy, VllmPolicy):
         return VllmPolicy(
-            PagedKV(policy.kv.num_blocks // 2, 16), 4, policy.max_num_batched_tokens, policy.max_model_len
+            PagedKV(policy.kv.num_blocks // 2, 16),
+            4,
+            policy.max_num_batched_tokens,
+            policy.max_model_len,
         )
     policy.kv = ContiguousKV(policy.kv.num_tokens, 16)
     return policy

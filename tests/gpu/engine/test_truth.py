@@ -1,4 +1,4 @@
-"""What the engine answers is what each request would be answered alone, whatever the policy does with it."""
+"""The engine answers each request as it would be alone, whatever the policy does."""
 
 from __future__ import annotations
 
@@ -37,20 +37,24 @@ def test_so_does_a_model_with_biases_or_norms_on_queries_and_keys(
         assert outputs[row] == alone(family, trace, row), f"request {row}"
 
 
-def test_the_policies_are_put_through_what_their_names_say(policies, models, torch_backend, new_trace):
+def test_the_policies_are_put_through_what_their_names_say(
+    policies, models, torch_backend, new_trace
+):
     trace = new_trace(spread_s=0.0)
     runs = {
         name: serve(trace, policies[name](), models["tiny-llama"], torch_backend)
         for name in ("vllm preempting", "vllm chunked", "vllm prefix cache", "static")
     }
     assert runs["vllm preempting"].requests["num_preemptions"].sum() > 0
-    assert runs["vllm chunked"].iterations["num_prefill_tokens"].max() <= 7 < trace.input_tokens.max()
+    assert (
+        runs["vllm chunked"].iterations["num_prefill_tokens"].max() <= 7 < trace.input_tokens.max()
+    )
     assert runs["vllm prefix cache"].requests["cached_tokens"].sum() > 0
     assert runs["static"].iterations["num_idle_rows"].sum() > 0
 
 
 class PoisoningEngine(Engine):
-    """Fills every block that no request holds with NaN before each step, and counts which is given."""
+    """Fills every block no request holds with NaN before each step; counts which is given."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -87,12 +91,16 @@ def test_poison_in_pages_that_no_request_holds_reaches_no_answer(
     assert max(engine.given.values()) > 1, "freed blocks are used again"
 
 
-def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(policies, models, torch_backend, new_trace, monkeypatch):
+def test_a_static_batch_lies_in_memory_as_one_padded_rectangle(
+    policies, models, torch_backend, new_trace, monkeypatch
+):
     monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", PoisoningEngine)
     trace = new_trace(num_requests=4, spread_s=0.0)
     serve(trace, policies["static"](), models["tiny-llama"], torch_backend)
     longest_input, longest_output = int(trace.input_tokens.max()), int(trace.output_tokens.max())
-    longest_cap = 96 - int(trace.input_tokens.min())  # clients named none: all that max_model_len leaves
+    longest_cap = 96 - int(
+        trace.input_tokens.min()
+    )  # clients named none: all that max_model_len leaves
     width = -(-(longest_input + longest_cap - 1) // 4)
     for row, inputs in enumerate(trace.input_tokens.tolist()):
         used = -(-max(longest_input, inputs + longest_output - 1) // 4)
@@ -105,5 +113,7 @@ def test_a_long_step_runs_in_several_passes_with_the_same_answers(
 ):
     monkeypatch.setattr("busdoor_gpu.engine.passes.PASS_TOKENS", 20)
     trace = new_trace(num_requests=6)
-    outputs = serve(trace, policies["static"](), models["tiny-llama"], torch_backend).meta["outputs"]
+    outputs = serve(trace, policies["static"](), models["tiny-llama"], torch_backend).meta[
+        "outputs"
+    ]
     assert all(outputs[row] == alone("tiny-llama", trace, row) for row in range(6))

@@ -1,4 +1,4 @@
-"""A twin: measured, fitted, and held against what the fit has not seen; nothing is measured twice."""
+"""A twin: measured, fitted, held against what the fit has not seen; all measured once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,16 @@ from busdoor_gpu.twin.held_out_runs import Machine, held_out_runs
 from busdoor_gpu.twin.twin import make_twin
 from busdoor_workloads import Trace
 
-LIMITS = GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=128, num_blocks=48, max_prefill_tokens=256)
+LIMITS = GridLimits(
+    max_num_seqs=4,
+    max_num_batched_tokens=64,
+    max_model_len=128,
+    num_blocks=48,
+    max_prefill_tokens=256,
+)
 STEP_TIME = LinearStepTime(base_s=0.002, per_request_s=0.001)
-BUDGET_S = 6.0  # 0.4 of it is the profile's, enough for the grid twice: noisy cores may halve what is measured
+# 0.4 of it is the profile's, enough for the grid twice: noisy cores may halve what is measured
+BUDGET_S = 6.0
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +64,16 @@ class TestTheRuns:
         served = {}
         for run in runs:
             served.setdefault(run.trace.name, []).append(run)
-        assert [[run.policy for run in own] for own in served.values()] == [["vllm", "static"]] * 3 + [["vllm"]] * 3
+        assert [[run.policy for run in own] for own in served.values()] == [
+            ["vllm", "static"]
+        ] * 3 + [["vllm"]] * 3
         assert all(run.trace is own[0].trace for own in served.values() for run in own)
 
     def test_loads_are_of_what_the_calibration_says_can_be_carried(self, runs, machine):
         def loads(policy, own):
             return [
-                run.trace.request_rate / machine.policy(policy, run.trace).capacity_rps(run.trace, STEP_TIME)
+                run.trace.request_rate
+                / machine.policy(policy, run.trace).capacity_rps(run.trace, STEP_TIME)
                 for run in own
             ]
 
@@ -73,7 +83,10 @@ class TestTheRuns:
 
     def test_every_trace_is_drawn_apart_and_again_the_same(self, runs, machine):
         again = held_out_runs(machine, STEP_TIME, budget_s=60.0)
-        assert all(np.array_equal(a.trace.arrival_s, b.trace.arrival_s) for a, b in zip(runs, again, strict=True))
+        assert all(
+            np.array_equal(a.trace.arrival_s, b.trace.arrival_s)
+            for a, b in zip(runs, again, strict=True)
+        )
         firsts = {tuple(run.trace.output_tokens[:8]) for run in runs}
         assert len(firsts) == 6
 
@@ -138,9 +151,11 @@ class TestBrokenOff:
         assert [path.name for path in tmp_path.iterdir()] == ["step"]
 
     def test_goes_on_with_the_memory_that_it_had(self, tmp_path, monkeypatch):
-        """A GPU's free memory differs from one start to the next, and a few blocks make no other twin."""
+        """A GPU's free memory differs between starts; a few blocks make no other twin."""
         had = []
-        monkeypatch.setattr(twin, "make_twin", lambda machine, *args: had.append(machine.limits.num_blocks) or 1 / 0)
+        monkeypatch.setattr(
+            twin, "make_twin", lambda machine, *args: had.append(machine.limits.num_blocks) or 1 / 0
+        )
         twin.claim(tmp_path, {"num_blocks": 77})
         with pytest.raises(ZeroDivisionError):
             cli_twin.twin(machine=MachineFlags(backend="torch"), out=tmp_path)
@@ -148,23 +163,38 @@ class TestBrokenOff:
 
     def test_refuses_a_folder_of_other_settings(self, made, machine):
         with pytest.raises(
-            ValueError, match=r"mine has the steps of a twin with seed = 0, not 1; use the same settings"
+            ValueError,
+            match=r"mine has the steps of a twin with seed = 0, not 1; use the same settings",
         ):
             make_twin(machine, made[0], BUDGET_S, seed=1)
 
 
 class TestTheCommand:
-    FLAGS = ("--backend", "torch", "--max-num-seqs", "4", "--max-num-batched-tokens", "64", "--max-model-len", "128")
+    FLAGS = (
+        "--backend",
+        "torch",
+        "--max-num-seqs",
+        "4",
+        "--max-num-batched-tokens",
+        "64",
+        "--max-model-len",
+        "128",
+    )
 
     def test_prints_what_was_reached_and_writes_the_page(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr(twin, "held_out_runs", lambda *args: held_out_runs(*args)[:2])  # drawing takes the longest
+        monkeypatch.setattr(
+            twin, "held_out_runs", lambda *args: held_out_runs(*args)[:2]
+        )  # drawing takes the longest
         out = tmp_path / "mine"
         assert main(["twin", *self.FLAGS, "--budget", "6s", "--out", str(out), "--json"]) == 0
         printed, told = capsys.readouterr()
         assert "gain of" in told or "E2E ratio of" in told
         assert set(json.loads(printed)["runs"]) == {path.name for path in (out / "runs").iterdir()}
         assert "</html>" in (out / "report.html").read_text()
-        assert [run.name for run in Validation.load(out / "validation").runs] == ["burst-vllm", "burst-static"]
+        assert [run.name for run in Validation.load(out / "validation").runs] == [
+            "burst-vllm",
+            "burst-static",
+        ]
 
     def test_what_is_broken_off_is_said_in_a_sentence(self, tmp_path, capsys, monkeypatch):
         def broken(*args):
@@ -184,6 +214,18 @@ class TestTheCommand:
         assert "interrupted; complete steps are in" in capsys.readouterr().err
 
     def test_limits_that_leave_nothing_to_fit_are_named(self, tmp_path, capsys):
-        flags = ["--backend", "torch", "--max-num-seqs", "1", "--max-model-len", "40", "--budget", "1s"]
+        flags = [
+            "--backend",
+            "torch",
+            "--max-num-seqs",
+            "1",
+            "--max-model-len",
+            "40",
+            "--budget",
+            "1s",
+        ]
         assert main(["twin", *flags, "--out", str(tmp_path)]) == 2
-        assert "too small to fit a step time to; give a larger --max-num-seqs" in capsys.readouterr().err
+        assert (
+            "too small to fit a step time to; give a larger --max-num-seqs"
+            in capsys.readouterr().err
+        )

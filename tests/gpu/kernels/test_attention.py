@@ -1,4 +1,4 @@
-"""Paged decode and prefill equal dense attention in float64: any lengths, chunks, groups, block sizes and plans."""
+"""Paged decode and prefill equal dense float64: any lengths, chunks, groups and plans."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def decode(case, plan=None, **options):
 
 
 def decode_error(case, **options):
-    return error(decode(case, **options), paged_decode_reference(*case.to(torch.float64).decode_args))
+    return error(
+        decode(case, **options), paged_decode_reference(*case.to(torch.float64).decode_args)
+    )
 
 
 def prefill_error(case):
@@ -48,16 +50,28 @@ def prefill_error(case):
 
 
 def test_the_reference_is_dense_attention():
-    # torch's own attention over the same tokens laid out densely is the outside witness; contiguous blocks make the
-    # layout plain.
-    case = make_case([37, 37], query_lens=[37, 37], num_q_heads=6, num_kv_heads=2, dtype=torch.float64)
+    # torch's own attention over the same tokens laid out densely is the outside witness; contiguous
+    # blocks make the layout plain.
+    case = make_case(
+        [37, 37], query_lens=[37, 37], num_q_heads=6, num_kv_heads=2, dtype=torch.float64
+    )
     k, v = (
-        torch.stack([cache[row.long()].transpose(0, 1).flatten(1, 2)[:, :37] for row in case.block_table[:, :3]])
+        torch.stack(
+            [
+                cache[row.long()].transpose(0, 1).flatten(1, 2)[:, :37]
+                for row in case.block_table[:, :3]
+            ]
+        )
         for cache in (case.k_cache, case.v_cache)
     )
     q = case.query.view(2, 37, 6, 32).transpose(1, 2)
-    dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    assert error(paged_prefill_reference(*case.prefill_args), dense.transpose(1, 2).reshape(74, 6, 32)) < 1e-12
+    dense = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, is_causal=True, enable_gqa=True
+    )
+    assert (
+        error(paged_prefill_reference(*case.prefill_args), dense.transpose(1, 2).reshape(74, 6, 32))
+        < 1e-12
+    )
 
 
 @EXAMPLES
@@ -76,14 +90,18 @@ def test_decode_equals_the_reference(device, dtype, lens, heads, block_size, num
 @EXAMPLES
 @given(
     lens=st.lists(
-        st.tuples(st.integers(0, 70 if GPU else 45), st.integers(0, 90 if GPU else 70)), min_size=1, max_size=3
+        st.tuples(st.integers(0, 70 if GPU else 45), st.integers(0, 90 if GPU else 70)),
+        min_size=1,
+        max_size=3,
     ),
     heads=HEADS,
     block_size=st.sampled_from([16, 64]),
 )
 def test_prefill_of_chunks_equals_the_reference(device, dtype, lens, heads, block_size):
     query_lens, seq_lens = [new for new, _ in lens], [new + cached for new, cached in lens]
-    case = make_case(seq_lens, query_lens, *heads, block_size=block_size, dtype=dtype, device=device)
+    case = make_case(
+        seq_lens, query_lens, *heads, block_size=block_size, dtype=dtype, device=device
+    )
     assert prefill_error(case) < TOLERANCE[dtype]
 
 
@@ -102,7 +120,10 @@ def test_no_query_sees_the_token_after_it_at_the_border_of_a_tile(device, dtype,
 def test_shipped_head_sizes_and_tiles(device, dtype, head_dim):
     case = make_case([130, 3], query_lens=[33, 1], head_dim=head_dim, dtype=dtype, device=device)
     assert prefill_error(case) < TOLERANCE[dtype]
-    assert decode_error(make_case([130, 3], head_dim=head_dim, dtype=dtype, device=device)) < TOLERANCE[dtype]
+    assert (
+        decode_error(make_case([130, 3], head_dim=head_dim, dtype=dtype, device=device))
+        < TOLERANCE[dtype]
+    )
 
 
 def test_an_empty_sequence_gives_zeros_and_disturbs_no_other(device, dtype):
@@ -120,18 +141,21 @@ def test_padding_rows_of_several_tokens_give_zeros_and_read_nothing(device, dtyp
 
 @pytest.mark.parametrize("spare", [0, 43])
 def test_the_padded_rows_and_programs_of_a_graph_change_nothing(device, dtype, spare):
-    """A mixed step as a CUDA graph has it: rows and programs that are not there, and a last row of spare tokens."""
+    """A mixed step in a CUDA graph: absent rows and programs, a last row of spare tokens."""
     step = Step(slots=[0, 1], num_tokens=[1, 20], num_wanted=[1, 20], contexts=[39, 45])
     case = make_case([40, 65, 0, 0, 0], query_lens=[1, 20, 0, 0, spare], dtype=dtype, device=device)
     *_, plan = padded_arrays(step, 4, 21 + spare, group=2)
     plan = torch.from_numpy(plan).view(-1, 2).to(device)
     assert (plan[:, 0] == 4).sum() >= 3, "programs that have nothing to do"
     out = paged_prefill(*case.prefill_args, plan=plan, out=torch.full_like(case.query, torch.nan))
-    assert error(out, paged_prefill_reference(*case.to(torch.float64).prefill_args)) < TOLERANCE[dtype]
+    assert (
+        error(out, paged_prefill_reference(*case.to(torch.float64).prefill_args)) < TOLERANCE[dtype]
+    )
 
 
 def test_one_plan_serves_batches_of_other_sizes(device):
-    # As a CUDA graph does: buffers stay, lengths change, leftovers of the longer batch must not matter.
+    # As a CUDA graph does: buffers stay, lengths change, leftovers of the longer batch must not
+    # matter.
     plan = DecodePlan.allocate(6, 4, 2, 32, device, num_programs=5, tile=16)
     for lens in ([150, 90, 1, 7], [3], [40] * 6):
         case = make_case(lens, dtype=torch.float16, device=device)
@@ -148,9 +172,13 @@ def test_a_strided_query_and_a_token_major_cache_are_read_as_they_are(device, dt
     case = make_case([50, 20], dtype=dtype, device=device)
     wide = torch.full((2, 3, 4, 32), torch.nan, dtype=dtype, device=device)
     wide[:, 1] = case.query
-    k, v = (cache.transpose(1, 2).contiguous().transpose(1, 2) for cache in (case.k_cache, case.v_cache))
+    k, v = (
+        cache.transpose(1, 2).contiguous().transpose(1, 2) for cache in (case.k_cache, case.v_cache)
+    )
     out = paged_decode(wide[:, 1], k, v, case.block_table, case.seq_lens)
-    assert error(out, paged_decode_reference(*case.to(torch.float64).decode_args)) < TOLERANCE[dtype]
+    assert (
+        error(out, paged_decode_reference(*case.to(torch.float64).decode_args)) < TOLERANCE[dtype]
+    )
 
 
 def test_a_contiguous_batch_is_an_identity_block_table(device):
@@ -159,11 +187,16 @@ def test_a_contiguous_batch_is_an_identity_block_table(device):
     table = identity_block_table(2, 48, 16, device)
     query = torch.randn(2, 4, 32, device=device).half()
     lens = torch.tensor([48, 30], dtype=torch.int32, device=device)
-    dense = [cache.view(2, 3, 2, 16, 32).transpose(1, 2).flatten(2, 3) for cache in (k.contiguous(), v.contiguous())]
+    dense = [
+        cache.view(2, 3, 2, 16, 32).transpose(1, 2).flatten(2, 3)
+        for cache in (k.contiguous(), v.contiguous())
+    ]
     for row, length in enumerate(lens.tolist()):
         q = query[row, :, None].double()
         keys, values = (x[row, :, :length].double() for x in dense)
-        wanted = torch.nn.functional.scaled_dot_product_attention(q, keys, values, enable_gqa=True)[:, 0]
+        wanted = torch.nn.functional.scaled_dot_product_attention(q, keys, values, enable_gqa=True)[
+            :, 0
+        ]
         assert error(paged_decode(query, k, v, table, lens)[row], wanted) < TOLERANCE[torch.float16]
 
 
@@ -179,13 +212,17 @@ def test_the_plan_made_on_the_device_is_the_reference_plan(device, lens, num_pro
 
 
 @EXAMPLES
-@given(lens=st.lists(st.integers(0, 3000), min_size=1, max_size=100), num_programs=st.integers(1, 600))
+@given(
+    lens=st.lists(st.integers(0, 3000), min_size=1, max_size=100), num_programs=st.integers(1, 600)
+)
 def test_programs_share_the_tiles_evenly(lens, num_programs):
     plan = DecodePlan.allocate(len(lens), 8, 4, 64, "cpu", num_programs)
     plan_decode_reference(plan, torch.tensor(lens, dtype=torch.int32))
     total, share = int(plan.tile_starts[len(lens)]) * 4, int(plan.share)
     assert share * num_programs >= total  # nothing is left over
-    assert share <= max(total / num_programs + 1, 2)  # no program has more than a tile above the mean
+    assert share <= max(
+        total / num_programs + 1, 2
+    )  # no program has more than a tile above the mean
     firsts = plan.first_seq.tolist()
     assert all(a <= b for a, b in pairwise(firsts)) and firsts[0] == 0
 
@@ -201,6 +238,12 @@ def test_programs_share_the_tiles_evenly(lens, num_programs):
     ],
 )
 def test_what_the_kernels_cannot_read_is_refused_in_one_sentence(change, message):
-    args = {"query": torch.zeros(1, 4, 32), "k_cache": torch.zeros(3, 2, 16, 32), "v_cache": torch.zeros(3, 2, 16, 32)}
+    args = {
+        "query": torch.zeros(1, 4, 32),
+        "k_cache": torch.zeros(3, 2, 16, 32),
+        "v_cache": torch.zeros(3, 2, 16, 32),
+    }
     with pytest.raises(ValueError, match=message):
-        paged_decode(**args | change, block_table=torch.zeros(1, 1).int(), seq_lens=torch.ones(1).int())
+        paged_decode(
+            **args | change, block_table=torch.zeros(1, 1).int(), seq_lens=torch.ones(1).int()
+        )

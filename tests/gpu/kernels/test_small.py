@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from busdoor_gpu.kernels.argmax import argmax, argmax_reference
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.rmsnorm import rmsnorm, rmsnorm_reference
-from busdoor_gpu.kernels.rope_kv_write import HeadNorm, rope_kv_write, rope_kv_write_reference, rope_table
+from busdoor_gpu.kernels.rope_kv_write import (
+    HeadNorm,
+    rope_kv_write,
+    rope_kv_write_reference,
+    rope_table,
+)
 from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 from busdoor_gpu.kernels.step_inputs import (
     commit_step,
@@ -31,15 +36,23 @@ TOKENS, WIDTH = st.integers(1, 4), st.integers(1, 2500)
 
 
 def random(*shape, dtype, device, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device=device, dtype=dtype)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(
+        device=device, dtype=dtype
+    )
 
 
 @EXAMPLES
 @given(tokens=TOKENS, hidden=WIDTH)
 def test_rmsnorm(device, dtype, tokens, hidden):
-    x, weight = random(tokens, hidden, dtype=dtype, device=device), random(hidden, dtype=dtype, device=device, seed=1)
+    x, weight = (
+        random(tokens, hidden, dtype=dtype, device=device),
+        random(hidden, dtype=dtype, device=device, seed=1),
+    )
     wanted = rmsnorm_reference(x.double(), weight.double(), 1e-5)
-    assert error(rmsnorm(x, weight, 1e-5, out=torch.full_like(x, torch.nan)), wanted) < TOLERANCE[dtype]
+    assert (
+        error(rmsnorm(x, weight, 1e-5, out=torch.full_like(x, torch.nan)), wanted)
+        < TOLERANCE[dtype]
+    )
 
 
 @EXAMPLES
@@ -70,14 +83,20 @@ def test_argmax_takes_the_first_of_the_largest(device, dtype, rows, vocab, ties)
 
 
 @pytest.mark.parametrize("norm", [False, True], ids=["llama", "qwen3"])
-@pytest.mark.parametrize(("heads", "head_dim", "block_size"), [((4, 2), 32, 16), ((20, 4), 64, 64), ((5, 1), 16, 16)])
-def test_rope_rotates_and_writes_exactly_the_slots_it_is_given(device, dtype, norm, heads, head_dim, block_size):
+@pytest.mark.parametrize(
+    ("heads", "head_dim", "block_size"), [((4, 2), 32, 16), ((20, 4), 64, 64), ((5, 1), 16, 16)]
+)
+def test_rope_rotates_and_writes_exactly_the_slots_it_is_given(
+    device, dtype, norm, heads, head_dim, block_size
+):
     (num_q, num_kv), num_tokens = heads, 7
     qkv = random(num_tokens, (num_q + 2 * num_kv) * head_dim, dtype=dtype, device=device)
     weights = [random(head_dim, dtype=dtype, device=device, seed=seed) for seed in (1, 2)]
     inv_freq = 10000.0 ** -(torch.arange(0, head_dim, 2, device=device) / head_dim)
     positions = torch.tensor([0, 1, 5, 63, 2, 2, 9], dtype=torch.int32, device=device)
-    slots = torch.tensor([block_size * 3 - 1, 0, -1, block_size, 5, -1, 8], dtype=torch.int32, device=device)
+    slots = torch.tensor(
+        [block_size * 3 - 1, 0, -1, block_size, 5, -1, 8], dtype=torch.int32, device=device
+    )
     results = []
     for run, to in ((rope_kv_write, dtype), (rope_kv_write_reference, torch.float64)):
         caches = allocate_kv_cache(3, num_kv, block_size, head_dim, to, device)
@@ -108,26 +127,38 @@ def filled_table(device, seed, num_slots=6, max_model_len=90, block_size=16):
     generator = torch.Generator().manual_seed(seed)
     table = SlotTable.allocate(num_slots, max_model_len, block_size, device)
     table.token_ids.copy_(torch.randint(1, 1000, table.token_ids.shape, generator=generator))
-    table.block_table.copy_(torch.randperm(table.block_table.numel(), generator=generator).view(num_slots, -1))
+    table.block_table.copy_(
+        torch.randperm(table.block_table.numel(), generator=generator).view(num_slots, -1)
+    )
     table.num_computed.copy_(torch.randint(0, 40, (num_slots,), generator=generator))
     table.num_padding.copy_(torch.randint(0, 3, (num_slots,), generator=generator))
-    table.num_known.copy_(table.num_computed + torch.randint(1, 40, (num_slots,), generator=generator).to(device))
+    table.num_known.copy_(
+        table.num_computed + torch.randint(1, 40, (num_slots,), generator=generator).to(device)
+    )
     return table
 
 
 @EXAMPLES
 @given(
-    seed=st.integers(0, 9), slots=st.permutations(range(6)), padded=st.integers(0, 6), lens=st.lists(st.integers(0, 40))
+    seed=st.integers(0, 9),
+    slots=st.permutations(range(6)),
+    padded=st.integers(0, 6),
+    lens=st.lists(st.integers(0, 40)),
 )
 def test_step_inputs_and_feedback(device, seed, slots, padded, lens):
     lens = (lens + [1] * 6)[:6]
     rows = torch.tensor(
-        [-1 if row < padded else slot for row, slot in enumerate(slots)], dtype=torch.int32, device=device
+        [-1 if row < padded else slot for row, slot in enumerate(slots)],
+        dtype=torch.int32,
+        device=device,
     )
     starts = torch.tensor([0, *lens], device=device).cumsum(0).int()
     sampled = torch.arange(2000, 2006, dtype=torch.int32, device=device)
     results = []
-    for prepare, commit in ((prepare_step, commit_step), (prepare_step_reference, commit_step_reference)):
+    for prepare, commit in (
+        (prepare_step, commit_step),
+        (prepare_step_reference, commit_step_reference),
+    ):
         table = filled_table(device, seed)
         step = StepInputs.allocate(sum(lens), 6, table)
         prepare(table, rows, starts, step)
@@ -142,7 +173,11 @@ def test_a_decoding_slot_reads_the_token_it_sampled(device):
     table.token_ids[1, :3] = torch.tensor([11, 12, 13], device=device)
     table.num_known[1] = 3
     slots = torch.tensor([1], dtype=torch.int32, device=device)
-    for chunk, sampled in ((2, 99), (1, 21), (1, 22)):  # a chunk that does not complete the prompt feeds nothing back
+    for chunk, sampled in (
+        (2, 99),
+        (1, 21),
+        (1, 22),
+    ):  # a chunk that does not complete the prompt feeds nothing back
         starts = torch.tensor([0, chunk], dtype=torch.int32, device=device)
         step = StepInputs.allocate(chunk, 1, table)
         prepare_step(table, slots, starts, step)

@@ -42,7 +42,7 @@ def test_the_gain_grows_with_the_spread_of_lengths(rates):
 
 
 def test_memory_gives_vllm_its_lead_over_the_other_continuous_servers(rates):
-    """Published: more than twice. The others were given half of the memory: 1.7 to 1.8 where the cap is high."""
+    """Published: more than twice. Others got half the memory: 1.7 to 1.8 at high caps."""
     assert 1.5 < rates.loc[1536, "vllm"] / rates.loc[1536, "reserving"] < 2.5
 
 

@@ -1,4 +1,4 @@
-"""The survey's table of static efficiency (§1.3), from the profiles that ship and, if at hand, from a trace."""
+"""The survey's static efficiency (§1.3), from shipped profiles and a trace if at hand."""
 
 from pathlib import Path
 
@@ -29,7 +29,9 @@ def table():
 def test_profiles_have_the_efficiencies_of_their_traces(table, name):
     *shares, dataset = SURVEY[name]
     assert table.loc[name].tolist()[:-1] == pytest.approx(shares, abs=0.025)
-    assert table.loc[name, "dataset"] == pytest.approx(dataset, abs=0.08)  # one request, the longest, decides it
+    assert table.loc[name, "dataset"] == pytest.approx(
+        dataset, abs=0.08
+    )  # one request, the longest, decides it
 
 
 def test_larger_batches_waste_more(table):

@@ -27,7 +27,9 @@ def test_a_larger_static_batch_buys_less_than_its_size(table):
 
 
 def test_equal_lengths_nearly_close_the_gap(table, control):
-    apart, together = (knees["orca"] / knees["static 16"] for knees in map(orca_knees, (table, control)))
+    apart, together = (
+        knees["orca"] / knees["static 16"] for knees in map(orca_knees, (table, control))
+    )
     assert together < 0.6 * apart
     assert together < 2
 

@@ -50,7 +50,10 @@ def test_every_rate_has_a_folder(url, trace, tmp_path):
 
 
 def test_json_is_one_line(url, trace, tmp_path, capsys):
-    assert main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "a"), "--json"]) == 0
+    assert (
+        main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "a"), "--json"])
+        == 0
+    )
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)[0]["completed"] == 3
 
@@ -87,7 +90,9 @@ def test_serve_serves_until_it_is_interrupted(trace, tmp_path):
     try:
         url = server.stdout.readline().strip()
         assert url.startswith("http://127.0.0.1:")
-        assert main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "seen")]) == 0
+        assert (
+            main(["observe", url, "--workload", str(trace), "--out", str(tmp_path / "seen")]) == 0
+        )
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=20)
@@ -112,9 +117,15 @@ class TestTwinOfAServer:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (["--url", "http://127.0.0.1:9"], "twin --url needs --rate, to calibrate on, and --predict"),
+            (
+                ["--url", "http://127.0.0.1:9"],
+                "twin --url needs --rate, to calibrate on, and --predict",
+            ),
             (["--rate", "2"], "--rate applies only to --url"),
-            (["--url", "http://127.0.0.1:9", "--rate", "2", "--predict", "2"], "have a rate in common"),
+            (
+                ["--url", "http://127.0.0.1:9", "--rate", "2", "--predict", "2"],
+                "have a rate in common",
+            ),
         ],
     )
     def test_a_mistake_is_one_sentence(self, capsys, tmp_path, monkeypatch, arguments, says):

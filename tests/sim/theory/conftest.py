@@ -1,4 +1,4 @@
-"""What the checks against theory share: servers with all the memory they like, and means with their intervals."""
+"""What checks against theory share: servers with ample memory, means with intervals."""
 
 from dataclasses import dataclass
 
@@ -19,12 +19,16 @@ STUDENT_95 = 2.093  # two-sided 95 % of Student's t with 19 degrees of freedom
 
 def continuous_policy(max_num_seqs=PLENTY):
     """Continuous batching that is bounded by its slots alone."""
-    return VllmPolicy(PagedKV(PLENTY, 16), max_num_seqs, max_num_batched_tokens=PLENTY, max_model_len=PLENTY)
+    return VllmPolicy(
+        PagedKV(PLENTY, 16), max_num_seqs, max_num_batched_tokens=PLENTY, max_model_len=PLENTY
+    )
 
 
 def static_policy(batch_size, **options):
     """Static batching in memory that any batch fits."""
-    return StaticPolicy(ContiguousKV(batch_size * PLENTY), batch_size, max_model_len=PLENTY // 2, **options)
+    return StaticPolicy(
+        ContiguousKV(batch_size * PLENTY), batch_size, max_model_len=PLENTY // 2, **options
+    )
 
 
 @dataclass
@@ -54,9 +58,15 @@ class Served:
         return ((self.finish_s - self.first_token_s)[many]) / (self.output_tokens[many] - 1)
 
 
-def serve_trace(policy, step_time, arrival_s, output_tokens, input_tokens=None, iterations=False, **options):
-    """Run requests, all with prompts of one token unless said otherwise, and return them as `Served`."""
-    inputs = np.ones(len(arrival_s)) if input_tokens is None else np.broadcast_to(input_tokens, len(arrival_s))
+def serve_trace(
+    policy, step_time, arrival_s, output_tokens, input_tokens=None, iterations=False, **options
+):
+    """Run requests, with prompts of one token by default, and return them as `Served`."""
+    inputs = (
+        np.ones(len(arrival_s))
+        if input_tokens is None
+        else np.broadcast_to(input_tokens, len(arrival_s))
+    )
     trace = Trace(arrival_s=arrival_s, input_tokens=inputs, output_tokens=output_tokens)
     how = {
         "lookahead": 0,
@@ -67,8 +77,10 @@ def serve_trace(policy, step_time, arrival_s, output_tokens, input_tokens=None, 
 
 
 def mean_and_error(values):
-    """The mean of a run's values, in order, and the half width of its 95 % interval by batch means."""
-    batches = [batch.mean() for batch in np.array_split(np.asarray(values, dtype=float), NUM_BATCHES)]
+    """The mean of a run's values, in order, and its 95 % half width by batch means."""
+    batches = [
+        batch.mean() for batch in np.array_split(np.asarray(values, dtype=float), NUM_BATCHES)
+    ]
     return np.mean(values), STUDENT_95 * np.std(batches, ddof=1) / np.sqrt(NUM_BATCHES)
 
 

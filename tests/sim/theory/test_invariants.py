@@ -1,4 +1,4 @@
-"""Checks 6 and 7 and the survey's invariants (§5.5): what holds on every path, whatever the draws."""
+"""Checks 6 and 7 and the survey's invariants (§5.5): what holds on every path and draw."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,9 @@ def make(name, slots=4, num_blocks=40):
         "vllm": lambda: VllmPolicy(kv, slots, 32, MODEL_LEN),
         "prefill_first": lambda: PrefillFirstPolicy(kv, slots, 32, MODEL_LEN),
         "orca": lambda: OrcaPolicy(kv, slots, MODEL_LEN, reservation="oracle"),
-        "static": lambda: StaticPolicy(kv, slots, MODEL_LEN, release="request", max_output_tokens=MODEL_LEN // 2),
+        "static": lambda: StaticPolicy(
+            kv, slots, MODEL_LEN, release="request", max_output_tokens=MODEL_LEN // 2
+        ),
         "dynamic": lambda: DynamicPolicy(
             kv, slots, MODEL_LEN, max_wait_s=0.05, release="request", max_output_tokens=48
         ),
@@ -62,11 +64,16 @@ class Watch:
 
     def look(self):
         self.area += self.state * (self.env.now - self.since_s)
-        self.state, self.since_s = np.array([self.policy.num_waiting, self.policy.num_running]), self.env.now
+        self.state, self.since_s = (
+            np.array([self.policy.num_waiting, self.policy.num_running]),
+            self.env.now,
+        )
 
     def begin(self, batch, now_s):
         self.look()
-        self.batches.append((now_s, batch.num_tokens, self.policy.num_running, self.policy.kv_use()))
+        self.batches.append(
+            (now_s, batch.num_tokens, self.policy.num_running, self.policy.kv_use())
+        )
 
     def end(self, batch, stretch, repeat, firsts, now_s):
         self.look()
@@ -89,7 +96,11 @@ def watch(trace, policy, step_time=STEP_TIME):
     env = simpy.Environment()
     recorder, clients, left = Watch(env, policy), Clients(env, trace), []
     server = WatchedServer(
-        env, policy, step_time, recorder=recorder, on_leave=lambda r: (left.append(r), clients.left(r))
+        env,
+        policy,
+        step_time,
+        recorder=recorder,
+        on_leave=lambda r: (left.append(r), clients.left(r)),
     )
     clients.start(server)
     env.run()
@@ -100,7 +111,7 @@ def watch(trace, policy, step_time=STEP_TIME):
 @given(rows=requests)
 @settings(max_examples=30, deadline=None)
 def test_6_little_holds_on_the_path(name, rows):
-    """The areas under queue and batch are the sums of the waits and stays, preempted time waiting again."""
+    """Areas under queue and batch sum the waits and stays; preempted time waits again."""
     recorder, _, left = watch(as_trace(rows), make(name, num_blocks=1000))
     waits = sum(r.first_scheduled_s - r.arrival_s for r in left)
     stays = sum(r.released_s - r.first_scheduled_s for r in left)
@@ -111,7 +122,9 @@ def found_and_mean(rng, burstiness):
     """What gamma arrivals find in the system on average, and its mean over time."""
     n, mean_gap_s = 6000, 0.2
     gaps = rng.gamma(burstiness, mean_gap_s / burstiness, n)
-    trace = Trace(arrival_s=np.cumsum(gaps), input_tokens=np.ones(n), output_tokens=rng.geometric(1 / 16, n))
+    trace = Trace(
+        arrival_s=np.cumsum(gaps), input_tokens=np.ones(n), output_tokens=rng.geometric(1 / 16, n)
+    )
     policy = make("vllm", slots=8, num_blocks=10_000)
     recorder, server, _ = watch(trace, policy, LinearStepTime(base_s=0.03, per_request_s=2e-3))
     return np.mean(server.found), recorder.area.sum() / trace.arrival_s[-1]
@@ -148,7 +161,9 @@ def test_nothing_is_lost_caps_hold_and_time_goes_forward(name, rows):
         assert policy.kv.num_free_blocks == 40
     else:
         assert policy.kv.num_free_tokens == policy.kv.num_tokens
-    times = table[["arrival_s", "first_scheduled_s", "first_token_s", "finish_s", "released_s"]].to_numpy()
+    times = table[
+        ["arrival_s", "first_scheduled_s", "first_token_s", "finish_s", "released_s"]
+    ].to_numpy()
     assert (np.diff(times, axis=1) >= 0).all()
     assert (np.diff(steps["start_s"]) > 0).all()
     ends = (steps["start_s"] + steps["duration_s"]).to_numpy()
@@ -163,13 +178,16 @@ def test_one_slot_is_first_come_first_served_whatever_the_policy(rows):
         policy = make(name, slots=1, num_blocks=1000)
         if name in ("vllm", "prefill_first"):
             policy = type(policy)(policy.kv, 1, MODEL_LEN, MODEL_LEN)  # no prompt is cut
-        finish[name] = simulate(as_trace(rows), policy, STEP_TIME, lookahead=0).requests["finish_s"].to_numpy()
+        finish[name] = (
+            simulate(as_trace(rows), policy, STEP_TIME, lookahead=0).requests["finish_s"].to_numpy()
+        )
     for name in POLICIES:
         assert finish[name] == pytest.approx(finish["vllm"], rel=1e-9)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-# Powers of two scale without rounding: else an arrival at the very end of an iteration falls on its other side.
+# Powers of two scale without rounding: else an arrival at the very end of an iteration falls on its
+# other side.
 @given(rows=requests, scale=st.integers(-6, 6).map(lambda power: 2.0**power))
 @settings(max_examples=20, deadline=None)
 def test_stretching_all_times_stretches_all_latencies(name, rows, scale):
@@ -188,26 +206,32 @@ def test_stretching_all_times_stretches_all_latencies(name, rows, scale):
 def test_another_slot_delays_nobody_when_steps_last_as_long_anyway(rows, slots):
     step_time = LinearStepTime(base_s=0.02)
     fewer, more = (
-        simulate(as_trace(rows), OrcaPolicy(ContiguousKV(10_000), n, MODEL_LEN), step_time, lookahead=0).requests[
-            "finish_s"
-        ]
+        simulate(
+            as_trace(rows), OrcaPolicy(ContiguousKV(10_000), n, MODEL_LEN), step_time, lookahead=0
+        ).requests["finish_s"]
         for n in (slots, slots + 1)
     )
-    assert (more <= fewer * (1 + 1e-9) + 0.02).all()  # an arrival may meet an iteration that it did not meet before
+    assert (
+        more <= fewer * (1 + 1e-9) + 0.02
+    ).all()  # an arrival may meet an iteration that it did not meet before
 
 
 @pytest.mark.parametrize("resource", ["slots", "num_blocks"])
 def test_more_slots_or_memory_never_lower_saturated_throughput(rng, resource):
     n = 400
     trace = Trace(
-        arrival_s=np.zeros(n), input_tokens=rng.integers(1, 32, n), output_tokens=rng.geometric(1 / 16, n).clip(max=48)
+        arrival_s=np.zeros(n),
+        input_tokens=rng.integers(1, 32, n),
+        output_tokens=rng.geometric(1 / 16, n).clip(max=48),
     )
     plenty = {"slots": 64, "num_blocks": 2000}
     amounts = (2, 4, 8, 16, 32) if resource == "slots" else (40, 80, 160, 320)
     rates = []
     for amount in amounts:
         policy = make("orca", **(plenty | {resource: amount}))  # no preemptions
-        rates.append(simulate(trace, policy, STEP_TIME, lookahead=0).summary["saturated_output_throughput"])
+        rates.append(
+            simulate(trace, policy, STEP_TIME, lookahead=0).summary["saturated_output_throughput"]
+        )
     assert (np.diff(rates) > 0).all(), rates
 
 
@@ -228,7 +252,9 @@ def test_a_seed_is_a_trace_and_a_run():
 
 def test_another_consumer_of_randomness_shifts_nothing():
     plain = Workload(**WORKLOAD).generate(seed=5, num_requests=200)
-    patient = Workload(**WORKLOAD, timeout_s=3.0, max_output_factor=2.0).generate(seed=5, num_requests=200)
+    patient = Workload(**WORKLOAD, timeout_s=3.0, max_output_factor=2.0).generate(
+        seed=5, num_requests=200
+    )
     assert (plain.arrival_s == patient.arrival_s).all()
     assert (plain.output_tokens == patient.output_tokens).all()
 
@@ -238,6 +264,8 @@ def test_a_trace_that_was_written_and_read_runs_alike(tmp_path, ending):
     trace = Workload(**WORKLOAD).generate(seed=6, num_requests=200)
     path = tmp_path / f"trace.{ending}"
     write_trace(trace, path)
-    written, read = (simulate(t, make("vllm"), STEP_TIME, lookahead=0) for t in (trace, read_trace(path)))
+    written, read = (
+        simulate(t, make("vllm"), STEP_TIME, lookahead=0) for t in (trace, read_trace(path))
+    )
     pd.testing.assert_series_equal(written.summary, read.summary, check_exact=True)
     assert (written.requests["finish_s"] == read.requests["finish_s"]).all()

@@ -1,4 +1,4 @@
-"""The closed-form capacity is what policies carry when they are saturated, so that the overload flag can trust it."""
+"""Closed-form capacity is what saturated policies carry: the overload flag needs it."""
 
 import numpy as np
 import pytest
@@ -12,17 +12,37 @@ from busdoor.step_time import CalibratedStepTime, LinearStepTime, RooflineStepTi
 from busdoor_workloads import Trace, profile
 from busdoor_workloads.lengths import LogNormal
 
-# A step time that weighs compute and reads against each other; its own shares, so that the catalogue may learn better.
-SHARES = {"memory_efficiency": 0.9, "kv_efficiency": 0.9, "gemm_efficiency": 0.75, "layer_overhead_s": 32e-6}
+# A step time that weighs compute and reads against each other; its own shares, so that the
+# catalogue may learn better.
+SHARES = {
+    "memory_efficiency": 0.9,
+    "kv_efficiency": 0.9,
+    "gemm_efficiency": 0.75,
+    "layer_overhead_s": 32e-6,
+}
 ROOFLINE = RooflineStepTime(gpu("a100-80gb"), model("llama-3.1-8b"), **SHARES)
 # Decodes run as CUDA graphs, for much less than whatever has a prompt in it.
 GRAPHS = CalibratedStepTime(
-    base_s=6e-3, eager_s=4e-3, per_chunk_s=1e-4, per_request_s=5e-6, per_token_s=(1e-6, 4e-5), token_breaks=(128,),
-    per_prefill_pair_s=1e-9, per_context_s=1e-8, per_mixed_request_s=2e-5, per_mixed_context_s=2e-8,
-    graph_sizes=(1, 2, 4, *range(8, 257, 8)), host_s=1e-3, host_eager_s=1.5e-2, overlap=True,
-)  # fmt: skip
+    base_s=6e-3,
+    eager_s=4e-3,
+    per_chunk_s=1e-4,
+    per_request_s=5e-6,
+    per_token_s=(1e-6, 4e-5),
+    token_breaks=(128,),
+    per_prefill_pair_s=1e-9,
+    per_context_s=1e-8,
+    per_mixed_request_s=2e-5,
+    per_mixed_context_s=2e-8,
+    graph_sizes=(1, 2, 4, *range(8, 257, 8)),
+    host_s=1e-3,
+    host_eager_s=1.5e-2,
+    overlap=True,
+)
 LINEAR = LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-7, per_request_s=1e-5)
-AMPLE, SCARCE = KVConfig(num_blocks=20_000, max_model_len=8192), KVConfig(num_blocks=2000, max_model_len=4096)
+AMPLE, SCARCE = (
+    KVConfig(num_blocks=20_000, max_model_len=8192),
+    KVConfig(num_blocks=2000, max_model_len=4096),
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +50,12 @@ def burst():
     rng = np.random.default_rng(3)
     inputs = LogNormal(p50=400, p99=2000, max=3000).sample(2000, rng)
     outputs = LogNormal(p50=100, p99=700, max=1000).sample(2000, rng)
-    return Trace(arrival_s=np.zeros(2000), input_tokens=inputs, output_tokens=outputs, max_output_tokens=outputs)
+    return Trace(
+        arrival_s=np.zeros(2000),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        max_output_tokens=outputs,
+    )
 
 
 # Where memory decides, its mean stands for a batch that varies.
@@ -85,7 +110,7 @@ def test_so_it_is_where_prompts_cost_what_decodes_do_not(burst, name, fields, to
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("load", [0.7, 1.3])
 def test_overload_is_flagged_and_nothing_else(name, load):
-    """Over capacity the load says so at once, also where the trace is too short for a queue to show it."""
+    """Over capacity the load says so at once, even if the trace is too short for a queue."""
     trace = profile("azure-conv").generate(seed=1, num_requests=1000)
     whole = name in ("static", "dynamic", "multi_bin")
     policy = policy_config(name, **({"batch_size": 16} if whole else {"max_num_seqs": 16}))

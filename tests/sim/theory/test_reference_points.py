@@ -1,11 +1,17 @@
-"""The closed forms give the numbers that the workload survey found by theory and by its own simulations (its §5)."""
+"""The closed forms give the workload survey's numbers, theory and simulation (its §5)."""
 
 import numpy as np
 import pytest
 
 from busdoor import theory
 from busdoor.theory import StepLine
-from busdoor_workloads.lengths import Exponential, Geometric, LogNormal, TruncatedExponential, Uniform
+from busdoor_workloads.lengths import (
+    Exponential,
+    Geometric,
+    LogNormal,
+    TruncatedExponential,
+    Uniform,
+)
 
 LINE = StepLine(base_s=0.020, per_request_s=0.0005)
 approx = pytest.approx
@@ -23,7 +29,8 @@ def test_1_to_4_classical_waits():
 
 
 @pytest.mark.parametrize(
-    ("cv", "kingman_s", "simulated_s"), [(0.5, 2.5, 2.28), (1, 4, 4.01), (2, 10, 10.8), (4, 34, 39.6)]
+    ("cv", "kingman_s", "simulated_s"),
+    [(0.5, 2.5, 2.28), (1, 4, 4.01), (2, 10, 10.8), (4, 34, 39.6)],
 )
 def test_5_and_8_gamma_arrivals_are_exact_where_kingman_only_comes_near(cv, kingman_s, simulated_s):
     assert theory.kingman_wait_s(0.8, 1.0, cv, 1.0) == approx(kingman_s)
@@ -48,7 +55,11 @@ def test_11_uniform_efficiencies():
 
 @pytest.mark.parametrize(
     ("sigma", "efficiencies"),
-    [(0.5, [0.636, 0.530, 0.451, 0.390]), (1.0, [0.453, 0.323, 0.240, 0.182]), (1.5, [0.356, 0.226, 0.149, 0.101])],
+    [
+        (0.5, [0.636, 0.530, 0.451, 0.390]),
+        (1.0, [0.453, 0.323, 0.240, 0.182]),
+        (1.5, [0.356, 0.226, 0.149, 0.101]),
+    ],
 )
 def test_12_lognormal_efficiencies(sigma, efficiencies):
     law = LogNormal(mu=12.0, sigma=sigma)  # so long that rounding to tokens does not matter
@@ -57,17 +68,21 @@ def test_12_lognormal_efficiencies(sigma, efficiencies):
 
 @pytest.mark.parametrize(("batch_size", "fill_s", "queue_s"), [(4, 2.906, 2.83), (8, 4.42, 1.70)])
 def test_13_full_batches(batch_size, fill_s, queue_s):
-    """The survey's law is not stated; a service of 0.06 s + 0.02 s a token, mean 129, has its rates and its Kingman."""
+    """The survey states no law; 0.06 s + 0.02 s a token, mean 129, has its rates, Kingman."""
     tokens, lengths = np.arange(1, 8000), Geometric(mean=129)
     share = np.diff(lengths.cdf(np.arange(8000)) ** batch_size)
     batch_s = 0.06 + 0.02 * tokens
     rate = 0.7 * batch_size / (share @ batch_s)
     assert theory.fill_wait_s(rate, batch_size) == approx(fill_s, rel=0.005)
-    assert theory.fixed_batch_wait_s(rate, batch_size, batch_s, share) == approx(queue_s, rel=0.03)  # simulated
+    assert theory.fixed_batch_wait_s(rate, batch_size, batch_s, share) == approx(
+        queue_s, rel=0.03
+    )  # simulated
     batches_rps, mean_s = rate / batch_size, share @ batch_s
     cv = (share @ batch_s**2 / mean_s**2 - 1) ** 0.5
     if batch_size == 4:
-        assert theory.kingman_wait_s(batches_rps, mean_s, batch_size**-0.5, cv) == approx(3.60, rel=0.005)
+        assert theory.kingman_wait_s(batches_rps, mean_s, batch_size**-0.5, cv) == approx(
+            3.60, rel=0.005
+        )
 
 
 @pytest.mark.parametrize("load", [0.01, 0.5, 0.9, 0.999])
@@ -110,7 +125,9 @@ def test_19_published_vllm_on_an_h100(rate, tpot_ms):
     assert 1e3 * theory.sharing_tpot_s(rate, line, 248) == approx(tpot_ms, rel=0.005)
 
 
-@pytest.mark.parametrize(("load", "latency_s", "wait_s"), [(0.5, 3.374, 0.0), (0.8, 4.127, 0.065), (0.9, 4.856, 0.521)])
+@pytest.mark.parametrize(
+    ("load", "latency_s", "wait_s"), [(0.5, 3.374, 0.0), (0.8, 4.127, 0.065), (0.9, 4.856, 0.521)]
+)
 def test_20_capped_batch(load, latency_s, wait_s):
     rate = load * theory.saturated_continuous_rps(LINE, 32, 128)
     found = theory.capped_sharing(rate, LINE, 128, 32)
@@ -149,13 +166,18 @@ def test_24_kv_occupancy():
 
 
 def test_27_reserving_the_maximum_lets_fewer_in():
-    """vLLM's paper, figure 13: 7.00 requests of OPT-13B on ShareGPT when each reserves 2,048 of 15.7K slots."""
-    assert int(theory.kv_limited_batch(15_700, theory.reserved_token_steps([2048], [338]), 338)) == 7
+    """vLLM's figure 13: 7.00 of OPT-13B on ShareGPT, each reserving 2,048 of 15.7K slots."""
+    assert (
+        int(theory.kv_limited_batch(15_700, theory.reserved_token_steps([2048], [338]), 338)) == 7
+    )
 
 
 def test_unstable_queues_wait_for_ever():
     assert (
-        theory.mg1_wait_s(1.0, 1.0, 1.0) == theory.mmc_wait_s(8.0, 1.0, 8) == theory.gm1_wait_s(1.0, 1.0, 0.5) == np.inf
+        theory.mg1_wait_s(1.0, 1.0, 1.0)
+        == theory.mmc_wait_s(8.0, 1.0, 8)
+        == theory.gm1_wait_s(1.0, 1.0, 0.5)
+        == np.inf
     )
     assert theory.sharing_tpot_s(1 / (128 * LINE.per_request_s), LINE, 128) == np.inf
     assert theory.inoue_bound_s(50, 0.02, 0.1) == theory.take_all_latency_s(50, 0.02, 0.1) == np.inf

@@ -1,4 +1,4 @@
-"""Checks 1-4 and 8: one slot is a single server, c slots with a constant step time are c servers with one queue."""
+"""Checks 1-4 and 8: one slot is a single server, c slots are c servers with one queue."""
 
 from heapq import heapreplace
 
@@ -15,8 +15,9 @@ NUM_REQUESTS = 30_000
 def steady_waits(served, step_s, mean_gap_s, mean_service_s):
     """Values whose mean is the mean wait, at a sixteenth of the waits' own variance.
 
-    A request's own service less the gap after it, X, does not depend on its wait W, so E[W X] / E[X] = E[W]. Long
-    waits, which come by chance in long stretches, are so weighed against the chance that made them.
+    A request's own service less the gap after it, X, does not depend on its wait W, so E[W X] /
+    E[X] = E[W]. Long waits, which come by chance in long stretches, are so weighed against the
+    chance that made them.
     """
     service_s = served.finish_s - served.first_scheduled_s
     drift = service_s[:-1] - np.diff(served.arrival_s)
@@ -31,7 +32,9 @@ def one_slot(continuous, serve, rng):
         mean_gap_s = mean_service_s / load
         gaps = rng.gamma(burstiness, mean_gap_s / burstiness, NUM_REQUESTS)
         inputs = 601 if step_time.per_token_s else 1
-        served = serve(continuous(1), step_time, np.cumsum(gaps), lengths.sample(NUM_REQUESTS, rng), inputs)
+        served = serve(
+            continuous(1), step_time, np.cumsum(gaps), lengths.sample(NUM_REQUESTS, rng), inputs
+        )
         return steady_waits(served, step_time.base_s, mean_gap_s, mean_service_s)
 
     return run
@@ -59,7 +62,9 @@ def test_3_any_lengths_are_pollaczek_khinchine(one_slot, assert_agrees):
 
 @pytest.mark.parametrize("cv", [0.5, 2.0])
 def test_8_gamma_arrivals_are_g_m_1(one_slot, assert_agrees, cv):
-    waits = one_slot(Geometric(mean=256), LinearStepTime(base_s=1 / 256), 1.0, load=0.8, burstiness=1 / cv**2)
+    waits = one_slot(
+        Geometric(mean=256), LinearStepTime(base_s=1 / 256), 1.0, load=0.8, burstiness=1 / cv**2
+    )
     assert_agrees(waits, gm1_wait_s(0.8, 1.0, 1 / cv**2), 0.03, f"G/M/1 wait at gap CV {cv}")
 
 
@@ -84,10 +89,17 @@ def test_4_slots_of_a_constant_step_time_are_servers_with_one_queue(continuous, 
     lengths = Geometric(mean=TOKENS).sample(n, rng)
     served = serve(continuous(SLOTS), LinearStepTime(base_s=1 / TOKENS), arrival_s, lengths)
     classical = waits_of_servers(arrival_s, lengths / TOKENS, SLOTS)
-    # A request enters when the running iteration ends; whoever is before it in line has lost as much.
+    # A request enters when the running iteration ends; whoever is before it in line has lost as
+    # much.
     late_s = served.wait_s - classical
-    assert late_s.min() > -2 * SLOTS / TOKENS and late_s.max() < 30 / TOKENS, (late_s.min(), late_s.max())
-    share, expected = (served.wait_s > 1 / TOKENS).mean(), erlang_c(SLOTS, n / arrival_s[-1] * lengths.mean() / TOKENS)
+    assert late_s.min() > -2 * SLOTS / TOKENS and late_s.max() < 30 / TOKENS, (
+        late_s.min(),
+        late_s.max(),
+    )
+    share, expected = (
+        (served.wait_s > 1 / TOKENS).mean(),
+        erlang_c(SLOTS, n / arrival_s[-1] * lengths.mean() / TOKENS),
+    )
     assert share == pytest.approx(expected, rel=0.05)
 
 

@@ -36,7 +36,8 @@ def as_arrivals(value: object) -> Arrivals:
     Parameters
     ----------
     value : float, mapping or Arrivals
-        ``4.0`` (requests per second) or ``{"process": "gamma", "request_rate": 4.0, "burstiness": 0.5}``.
+        ``4.0`` (requests per second) or ``{"process": "gamma", "request_rate": 4.0, "burstiness":
+        0.5}``.
 
     Raises
     ------

@@ -16,14 +16,15 @@ from busdoor_workloads.config import NonNegative, Share, config
 
 @config
 class GapTable(Renewal):
-    """Gaps from a table of quantiles, with straight lines between them; profiles of bursty traces use it.
+    """Gaps from a table of quantiles, linear between them; profiles of bursty traces use it.
 
     Parameters
     ----------
     probabilities : tuple of float
         From 0 to 1, increasing.
     gaps_s : tuple of float
-        The quantiles, in seconds, not decreasing. Only their proportions matter: `request_rate` sets the mean.
+        The quantiles, in seconds, not decreasing. Only their proportions matter: `request_rate`
+        sets the mean.
 
     Examples
     --------
@@ -38,11 +39,21 @@ class GapTable(Renewal):
 
     def __post_init__(self) -> None:
         if len(self.gaps_s) != len(self.probabilities):
-            raise ValueError(f"{len(self.gaps_s)} gaps_s do not fit {len(self.probabilities)} probabilities")
-        if self.probabilities[0] != 0 or self.probabilities[-1] != 1 or min(np.diff(self.probabilities)) <= 0:
-            raise ValueError(f"probabilities must increase from 0 to 1; they are {self.probabilities}")
+            raise ValueError(
+                f"{len(self.gaps_s)} gaps_s do not fit {len(self.probabilities)} probabilities"
+            )
+        if (
+            self.probabilities[0] != 0
+            or self.probabilities[-1] != 1
+            or min(np.diff(self.probabilities)) <= 0
+        ):
+            raise ValueError(
+                f"probabilities must increase from 0 to 1; they are {self.probabilities}"
+            )
         if min(np.diff(self.gaps_s)) < 0 or self.gaps_s[-1] == 0:
-            raise ValueError(f"gaps_s must not decrease and must end above 0; they are {self.gaps_s}")
+            raise ValueError(
+                f"gaps_s must not decrease and must end above 0; they are {self.gaps_s}"
+            )
 
     @cached_property
     def moments_s(self) -> tuple[float, float]:

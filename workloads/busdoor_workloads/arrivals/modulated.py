@@ -1,7 +1,7 @@
 """Poisson arrivals whose rate changes: MMPP-2, ramp, day and night, spike.
 
-All by change of time: if L(t) is the expected number of arrivals until t, then the arrivals are L^-1 of the arrivals
-of a Poisson process of rate 1 (Çinlar 1975, ch. 4).
+All by change of time: if L(t) is the expected number of arrivals until t, then the arrivals are
+L^-1 of the arrivals of a Poisson process of rate 1 (Çinlar 1975, ch. 4).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from busdoor_workloads.arrivals.base import Arrivals
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Positive, config
 
-# Points per period of the table of the day's cumulated rate: straight lines between them are off by 1e-7 periods.
+# Points per period of the table of the day's cumulated rate: straight lines between them are off by
+# 1e-7 periods.
 _POINTS_A_DAY = 4096
 
 
@@ -36,7 +37,7 @@ class Modulated(Arrivals):
 
 @config
 class MMPP2(Modulated):
-    """A Markov-modulated Poisson process of two states, with exponential sojourns, started in its steady state.
+    """A Markov-modulated Poisson process: two states, exponential sojourns, a steady start.
 
     Parameters
     ----------
@@ -141,12 +142,14 @@ class Ramp(Modulated):
             return np.asarray(np.log1p(expected * growth / start) / growth)
         # The root of start t + slope t^2 / 2 = expected, in the form that does not cancel.
         slope = (end - start) / length_s
-        return np.asarray(2 * expected / (start + np.sqrt(np.maximum(start**2 + 2 * slope * expected, 0.0))))
+        return np.asarray(
+            2 * expected / (start + np.sqrt(np.maximum(start**2 + 2 * slope * expected, 0.0)))
+        )
 
 
 @config
 class Diurnal(Modulated):
-    """Day and night: rate(t) = request_rate (1 + a sin(2 pi t / period)), with a = (p - 1) / (p + 1).
+    """Day and night: request_rate (1 + a sin(2 pi t / period)), with a = (p - 1) / (p + 1).
 
     Parameters
     ----------
@@ -209,8 +212,12 @@ class Spike(Modulated):
     duration_s: Positive
 
     def at_rate(self, request_rate: float) -> Self:
-        """Return the process with both rates scaled, `request_rate` being the one outside the spike."""
-        return replace(self, request_rate=request_rate, spike_rate=self.spike_rate * request_rate / self.request_rate)
+        """Return the process with both rates scaled, `request_rate` being outside the spike."""
+        return replace(
+            self,
+            request_rate=request_rate,
+            spike_rate=self.spike_rate * request_rate / self.request_rate,
+        )
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return the times, in seconds, at which this many arrivals are expected."""

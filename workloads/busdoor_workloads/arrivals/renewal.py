@@ -15,8 +15,8 @@ from busdoor_workloads.arrivals.base import Arrivals
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import Positive, Rate, config
 
-# The range in which a Weibull shape is looked for: coefficients of variation from 0.013 to 429 (at 0.1), far outside
-# what traces show; BLIS takes 0.01 to 10.4.
+# The range in which a Weibull shape is looked for: coefficients of variation from 0.013 to 429 (at
+# 0.1), far outside what traces show; BLIS takes 0.01 to 10.4.
 _WEIBULL_SHAPES = (0.1, 100.0)
 
 
@@ -50,8 +50,8 @@ class Renewal(Arrivals):
     request_rate : float
         Requests per second; infinity is a burst.
     normalize_duration : bool
-        Scale every gap so that the last of n arrivals is exactly at n / request_rate, as vLLM's client does. Off by
-        default, since it removes the variance of the count.
+        Scale every gap so that the last of n arrivals is exactly at n / request_rate, as vLLM's
+        client does. Off by default, since it removes the variance of the count.
     """
 
     request_rate: Rate
@@ -145,7 +145,9 @@ class GammaArrivals(Renewal):
 
     def __post_init__(self) -> None:
         if (self.burstiness is None) == (self.cv is None):
-            raise ValueError("give gamma arrivals either burstiness (the shape k) or cv, which is 1 / sqrt(k)")
+            raise ValueError(
+                "give gamma arrivals either burstiness (the shape k) or cv, which is 1 / sqrt(k)"
+            )
 
     @property
     def gap_cv(self) -> float:

@@ -1,4 +1,4 @@
-"""Arrivals that are not drawn from a law: a trace's own times, users in a closed loop, a profile's fit."""
+"""Arrivals not drawn from a law: a trace's times, closed-loop users, a profile's fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ class Replay(Arrivals):
     def at_rate(self, request_rate: float) -> Replay:
         """Return the trace's times stretched to that rate."""
         if not self._round_s > 0:
-            raise ValueError("arrival_s are all the same time, which has no rate to scale; give an arrival process")
+            raise ValueError(
+                "arrival_s are all the same time, which has no rate to scale; give an arrival "
+                "process"
+            )
         return replace(self, time_scale=len(self.arrival_s) / self._round_s / request_rate)
 
     @property
@@ -67,7 +70,7 @@ class Replay(Arrivals):
 
 @config
 class ClosedLoop(Arrivals):
-    """A fixed number of users, each of which sends its next request after the last answer and a think time.
+    """A fixed number of users; each sends its next request after the answer and a think time.
 
     Parameters
     ----------

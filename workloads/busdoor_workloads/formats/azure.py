@@ -10,8 +10,13 @@ import pandas as pd
 from busdoor_workloads.formats.base import Format, mapped, write_csv
 from busdoor_workloads.trace import Trace
 
-_COLUMNS = {"arrival_s": "TIMESTAMP", "input_tokens": "ContextTokens", "output_tokens": "GeneratedTokens"}
-# The files have dates, traces do not: a written file starts on the day on which the 2023 traces were recorded.
+_COLUMNS = {
+    "arrival_s": "TIMESTAMP",
+    "input_tokens": "ContextTokens",
+    "output_tokens": "GeneratedTokens",
+}
+# The files have dates, traces do not: a written file starts on the day on which the 2023 traces
+# were recorded.
 _DAY_ZERO = np.datetime64("2023-11-16T00:00:00", "ns")
 _TICK_NS = 100  # the 2023 files' seven fractional digits
 

@@ -65,7 +65,9 @@ class Format:
         >>> FORMATS["azure"].cannot_keep(trace), FORMATS["csv"].cannot_keep(trace)
         (['priority'], [])
         """
-        return [c for c in OPTIONAL_COLUMNS if getattr(trace, c) is not None and c not in self.keeps]
+        return [
+            c for c in OPTIONAL_COLUMNS if getattr(trace, c) is not None and c not in self.keeps
+        ]
 
 
 def mapped(
@@ -84,7 +86,7 @@ def mapped(
 
 
 def write_csv(columns: Mapping[str, object], file: TextIO) -> None:
-    """Write columns as CSV; floats as the shortest text that reads back as the same double, no cell as a formula."""
+    """Write columns as CSV; floats as the shortest exact text, no cell as a formula."""
     frame = pd.DataFrame(columns)
     text = frame.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]]
     frame[text] = frame[text].map(neutral_cell)

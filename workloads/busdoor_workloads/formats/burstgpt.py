@@ -1,4 +1,4 @@
-"""BurstGPT (HPMLL/BurstGPT, CC-BY-4.0), all versions: columns are found by name because v3 inserts new ones."""
+"""BurstGPT (HPMLL/BurstGPT, CC-BY-4.0), all versions: columns by name; v3 inserts some."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 from busdoor_workloads.reading.table import Table
 
-_COLUMNS = {"arrival_s": "Timestamp", "input_tokens": "Request tokens", "output_tokens": "Response tokens"}
+_COLUMNS = {
+    "arrival_s": "Timestamp",
+    "input_tokens": "Request tokens",
+    "output_tokens": "Response tokens",
+}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
@@ -34,10 +38,15 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 def _of_model(table: Table, model: str) -> pd.Series[bool]:
     if "Model" not in table.frame:
-        raise ValueError(f"{table.path.name} has no column Model to select {model!r}; leave model (--model) out")
+        raise ValueError(
+            f"{table.path.name} has no column Model to select {model!r}; leave model (--model) out"
+        )
     models = table.frame["Model"].astype(str)
     if not (models == model).any():
-        raise ValueError(f"{table.path.name} has no request of model {model!r}; {did_you_mean(model, models.unique())}")
+        raise ValueError(
+            f"{table.path.name} has no request of model {model!r}; "
+            f"{did_you_mean(model, models.unique())}"
+        )
     return models == model
 
 

@@ -1,4 +1,4 @@
-"""Workloads of LLMServingSim (casys-kaist/LLMServingSim `workloads/`): nanoseconds; requests or agents' calls."""
+"""Workloads of casys-kaist/LLMServingSim `workloads/`: ns; requests or agents' calls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from busdoor_workloads.formats.base import Format
 from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 from busdoor_workloads.reading.table import Table
 
-_COLUMNS = {"arrival_s": "arrival_time_ns", "input_tokens": "input_toks", "output_tokens": "output_toks"}
-_CALLS = {**_COLUMNS, "session_id": "session_id", "turn": "turn", "think_time_s": "tool_duration_ns"}
+_COLUMNS = {
+    "arrival_s": "arrival_time_ns",
+    "input_tokens": "input_toks",
+    "output_tokens": "output_toks",
+}
+_CALLS = {
+    **_COLUMNS,
+    "session_id": "session_id",
+    "turn": "turn",
+    "think_time_s": "tool_duration_ns",
+}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
@@ -21,9 +30,18 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     if "sub_requests" not in table.frame:
         return draft_of(table, _COLUMNS, time_unit=unit)
     records = table.frame.to_dict("records")
-    calls = pd.DataFrame([call for record, row in enumerate(records) for call in _calls(record, row)])
-    frame = calls.set_index("record").rename(columns={theirs: ours for ours, theirs in _CALLS.items()})
-    return Draft(table=Table(path=path, frame=table.frame, line=table.line), frame=frame, names=_CALLS, time_unit=unit)
+    calls = pd.DataFrame(
+        [call for record, row in enumerate(records) for call in _calls(record, row)]
+    )
+    frame = calls.set_index("record").rename(
+        columns={theirs: ours for ours, theirs in _CALLS.items()}
+    )
+    return Draft(
+        table=Table(path=path, frame=table.frame, line=table.line),
+        frame=frame,
+        names=_CALLS,
+        time_unit=unit,
+    )
 
 
 def _calls(record: int, row: dict[Any, Any]) -> Iterator[dict[str, Any]]:

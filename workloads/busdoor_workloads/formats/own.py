@@ -11,7 +11,12 @@ import numpy as np
 
 from busdoor_workloads.formats.base import Format, write_csv
 from busdoor_workloads.reading.draft import Draft, ReadOptions
-from busdoor_workloads.reading.own_columns import ALL_COLUMNS, NEEDED_COLUMNS, OPTIONAL_COLUMNS, own_draft
+from busdoor_workloads.reading.own_columns import (
+    ALL_COLUMNS,
+    NEEDED_COLUMNS,
+    OPTIONAL_COLUMNS,
+    own_draft,
+)
 from busdoor_workloads.trace import Trace
 
 
@@ -20,9 +25,16 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 
 def _columns(trace: Trace) -> dict[str, Any]:
-    columns: dict[str, Any] = {c: getattr(trace, c) for c in ALL_COLUMNS if getattr(trace, c) is not None}
-    for never in {"think_time_s", "timeout_s"} & columns.keys():  # JSON has no infinity, and empty means never
-        columns[never] = [value if np.isfinite(value) else None for value in columns[never].tolist()]
+    columns: dict[str, Any] = {
+        c: getattr(trace, c) for c in ALL_COLUMNS if getattr(trace, c) is not None
+    }
+    for never in {
+        "think_time_s",
+        "timeout_s",
+    } & columns.keys():  # JSON has no infinity, and empty means never
+        columns[never] = [
+            value if np.isfinite(value) else None for value in columns[never].tolist()
+        ]
     return columns
 
 
@@ -36,7 +48,8 @@ def _write_csv(trace: Trace, file: TextIO) -> None:
 def _write_jsonl(trace: Trace, file: TextIO) -> None:
     columns = {name: _every_row(values, len(trace)) for name, values in _columns(trace).items()}
     file.writelines(
-        json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in zip(*columns.values(), strict=True)
+        json.dumps(dict(zip(columns, row, strict=True))) + "\n"
+        for row in zip(*columns.values(), strict=True)
     )
 
 

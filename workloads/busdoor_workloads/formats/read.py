@@ -43,9 +43,10 @@ def read_trace(
 ) -> Trace:
     r"""Read a trace file (or ServeGen folder).
 
-    The file may be CSV (with commas, semicolons or tabs), JSON lines, a JSON array, Parquet (if pyarrow is installed)
-    or a vLLM result; compressed with gzip, bzip2, xz or zstd; or a pipe. Every column is used or refused by name, and
-    assumptions about the file are in the trace's `notes`.
+    The file may be CSV (with commas, semicolons or tabs), JSON lines, a JSON array, Parquet (if
+    pyarrow is installed) or a vLLM result; compressed with gzip, bzip2, xz or zstd; or a pipe.
+    Every column is used or refused by name, and assumptions about the file are in the trace's
+    `notes`.
 
     Parameters
     ----------
@@ -54,10 +55,11 @@ def read_trace(
     format : str, optional
         A key of `FORMATS`; by default detected from the file's first record.
     columns : mapping, optional
-        For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens": "prompt_len"}``.
+        For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens":
+        "prompt_len"}``.
     time_unit : {"s", "ms", "us", "ns", "datetime"}, optional
-        Unit of the arrival times (and think times); the format's own by default, seconds in our formats. Times that
-        count from 1970 are counted from the first request.
+        Unit of the arrival times (and think times); the format's own by default, seconds in our
+        formats. Times that count from 1970 are counted from the first request.
     time_scale : float
         Stretches time: 2 halves the rate.
     start_s, duration_s : float
@@ -67,17 +69,20 @@ def read_trace(
     max_total_tokens : int, optional
         Longest request, prompt and output together.
     too_long : {"drop", "clip"}
-        Treatment of longer ones: leave them out, or cut the output (and the prompt if it alone is too long).
+        Treatment of longer ones: leave them out, or cut the output (and the prompt if it alone is
+        too long).
     skip_bad : bool
         Leave bad rows out and count them instead of raising an error.
     jitter : bool
-        Spread arrivals over the tick if a Mooncake file's timestamps are so coarse that most gaps are 0.
+        Spread arrivals over the tick if a Mooncake file's timestamps are so coarse that most gaps
+        are 0.
     seed : int
         For the jitter, and for ServeGen, whose folders hold distributions to draw from.
     model : str, optional
         Read only this model's requests (BurstGPT).
     normalize_duration : bool
-        Rescale gaps so that each ServeGen window holds exactly its expected number of requests, as its authors do.
+        Rescale gaps so that each ServeGen window holds exactly its expected number of requests, as
+        its authors do.
     name : str, optional
         Name of the trace; by default the file's.
     block_size : int, optional
@@ -90,13 +95,14 @@ def read_trace(
     Returns
     -------
     Trace
-        In order of arrival. Its metadata has the number of rows that were read, dropped, clipped or jittered; its
-        `notes` list changes and assumptions of the reader.
+        In order of arrival. Its metadata has the number of rows that were read, dropped, clipped or
+        jittered; its `notes` list changes and assumptions of the reader.
 
     Raises
     ------
     ValueError
-        A bad row (file, line, column, value, wanted value), or an unknown format or column (nearest known name).
+        A bad row (file, line, column, value, wanted value), or an unknown format or column (nearest
+        known name).
     FileNotFoundError
         The file is absent.
 
@@ -109,7 +115,16 @@ def read_trace(
     array([10, 20])
     """
     path = path_of("path", path)
-    _require_sense(time_unit, time_scale, duration_s, max_requests, max_total_tokens, too_long, block_size, max_bytes)
+    _require_sense(
+        time_unit,
+        time_scale,
+        duration_s,
+        max_requests,
+        max_total_tokens,
+        too_long,
+        block_size,
+        max_bytes,
+    )
     options = ReadOptions(
         columns=columns or {},
         time_unit=time_unit,
@@ -160,7 +175,9 @@ def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
     kinds = _MAY_BE.get(holds, (holds,))
     fitting = [f for f in FORMATS.values() if f.container in kinds and f.marks <= set(columns)]
     if fitting and not mapped:
-        return max(fitting, key=lambda f: len(f.marks))  # the more marks a format has, the surer the match
+        return max(
+            fitting, key=lambda f: len(f.marks)
+        )  # the more marks a format has, the surer the match
     if holds not in _MAY_BE:
         raise ValueError(f"{path.name} is a {holds} of no format known: {', '.join(FORMATS)}")
     return FORMATS[kinds[0]]

@@ -66,9 +66,15 @@ def refuse_unused(kind: Format, path: Path, options: ReadOptions) -> None:
         if getattr(options, option) != getattr(_DEFAULTS, option) and option not in kind.uses:
             users = ", ".join(name for name, format in FORMATS.items() if option in format.uses)
             raise ValueError(
-                f"{option} (--{option.replace('_', '-')}) applies only to {users}; {path.name} is {kind.name}"
+                f"{option} (--{option.replace('_', '-')}) applies only to {users}; {path.name} is "
+                f"{kind.name}"
             )
     if options.time_unit is not None and kind.time_unit is None:
-        raise ValueError(f"time_unit (--time-unit) does not apply to {path.name}: times in {kind.name} are seconds")
+        raise ValueError(
+            f"time_unit (--time-unit) does not apply to {path.name}: times in {kind.name} are "
+            f"seconds"
+        )
     if options.too_long != _DEFAULTS.too_long and options.max_total_tokens is None:
-        raise ValueError("too_long (--too-long) applies only with max_total_tokens (--max-total-tokens)")
+        raise ValueError(
+            "too_long (--too-long) applies only with max_total_tokens (--max-total-tokens)"
+        )

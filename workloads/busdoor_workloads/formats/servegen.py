@@ -1,8 +1,9 @@
-"""ServeGen folders (alibaba/ServeGen `data/*/*`): per client, rates and gap shapes by window and length histograms.
+"""ServeGen folders (alibaba/ServeGen `data/*/*`): rates, gap shapes, lengths per client.
 
-The folder holds distributions, not requests: reading it draws a trace. Each client is a renewal process whose rate
-and shape change every window; its clock runs in expected requests, so that a gap that starts in one window ends in the
-next one at that window's rate (Xiang et al., arXiv 2505.09999; their tool draws each window separately).
+The folder holds distributions, not requests: reading it draws a trace. Each client is a renewal
+process whose rate and shape change every window; its clock runs in expected requests, so that a gap
+that starts in one window ends in the next one at that window's rate (Xiang et al., arXiv
+2505.09999; their tool draws each window separately).
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ from busdoor_workloads.text import shown
 
 WINDOW_S = 600.0  # length of a row's window in chunk-N-trace.csv
 _ROW = ("start_s", "rate", "cv", "family", "shape", "scale")
-_LEAST = {"start_s": 0, "rate": 0, "shape": np.nextafter(0, 1)}  # of the columns that are drawn from
+_LEAST = {
+    "start_s": 0,
+    "rate": 0,
+    "shape": np.nextafter(0, 1),
+}  # of the columns that are drawn from
 _MOST_REQUESTS = 20_000_000  # about 2 GB of columns; the 14 days of m-large hold 237 million
 _INPUT_FIELDS = ("input_tokens", "text_tokens")  # multimodal clients count their text separately
 
@@ -44,9 +49,19 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     drawn = [_client(file, windows[file], options) for file in with_lengths]
     frame = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame()
     if frame.empty:
-        raise ValueError(f"{path} has no request in this window; use another start_s or a longer duration_s")
-    notes = {"clients": len(with_lengths), "clients_without_lengths": len(clients) - len(with_lengths)}
-    return Draft(table=Table(path=path, frame=frame), frame=frame, names={}, metadata={**notes, "seed": options.seed})
+        raise ValueError(
+            f"{path} has no request in this window; use another start_s or a longer duration_s"
+        )
+    notes = {
+        "clients": len(with_lengths),
+        "clients_without_lengths": len(clients) - len(with_lengths),
+    }
+    return Draft(
+        table=Table(path=path, frame=frame),
+        frame=frame,
+        names={},
+        metadata={**notes, "seed": options.seed},
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,9 @@ def _dataset(trace_file: Path) -> Path:
 def _windows(file: Path, options: ReadOptions) -> list[_Window]:
     with open_text(file, options.max_bytes) as text:
         try:
-            windows = pd.read_csv(text, header=None, names=list(_ROW), skipinitialspace=True, index_col=False)
+            windows = pd.read_csv(
+                text, header=None, names=list(_ROW), skipinitialspace=True, index_col=False
+            )
         except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError) as error:
             raise ValueError(f"{file.name} is no table of a client's windows: {error}") from None
     for column, least in _LEAST.items():
@@ -82,10 +99,17 @@ def _windows(file: Path, options: ReadOptions) -> list[_Window]:
         if (bad := ~(np.isfinite(values) & (values >= least))).any():
             line = int(bad.argmax()) + 1
             value = shown(windows[column].iloc[line - 1])
-            raise ValueError(f"{file.name} line {line}: {column} is {value}; it must be a number of at least {least:g}")
+            raise ValueError(
+                f"{file.name} line {line}: {column} is {value}; it must be a number of at least "
+                f"{least:g}"
+            )
         windows[column] = values
     end_s = options.start_s + options.duration_s
-    inside = (windows["start_s"] + WINDOW_S > options.start_s) & (windows["start_s"] < end_s) & (windows["rate"] > 0)
+    inside = (
+        (windows["start_s"] + WINDOW_S > options.start_s)
+        & (windows["start_s"] < end_s)
+        & (windows["rate"] > 0)
+    )
     kept = windows[inside].sort_values("start_s")
     columns = (kept[name].tolist() for name in ("start_s", "rate", "family", "shape"))
     return [_Window(*row) for row in zip(*columns, strict=True)]
@@ -95,7 +119,8 @@ def _refuse_too_many(path: Path, windows: dict[Path, list[_Window]]) -> None:
     expected = sum(window.expected for of_client in windows.values() for window in of_client)
     if expected > _MOST_REQUESTS:
         raise ValueError(
-            f"{path.name} would give about {expected / 1e6:.0f} million requests, more than {_MOST_REQUESTS / 1e6:.0f}"
+            f"{path.name} would give about {expected / 1e6:.0f} million requests, more than "
+            f"{_MOST_REQUESTS / 1e6:.0f}"
             " million; take a window of it with start_s and duration_s"
         )
 
@@ -109,7 +134,9 @@ def _client(file: Path, windows: list[_Window], options: ReadOptions) -> pd.Data
 
 
 def _renewals(windows: list[_Window], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    to_next = None  # expected requests until the next arrival; the first gap is cut at a random place
+    to_next = (
+        None  # expected requests until the next arrival; the first gap is cut at a random place
+    )
     for window in windows:
         if to_next is None:
             to_next = rng.uniform() * window.gaps(1, rng)[0]
@@ -122,7 +149,9 @@ def _renewals(windows: list[_Window], rng: np.random.Generator) -> Iterator[NDAr
         yield window.start_s + places[inside] / window.rate
 
 
-def _fitted_windows(windows: list[_Window], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+def _fitted_windows(
+    windows: list[_Window], rng: np.random.Generator
+) -> Iterator[NDArray[np.float64]]:
     for window in windows:
         places = np.cumsum(window.gaps(round(window.expected) + 1, rng))
         yield window.start_s + WINDOW_S * places[:-1] / places[-1]
@@ -134,10 +163,14 @@ class _Histogram:
     below: NDArray[np.float64]
 
     def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        return self.tokens[np.searchsorted(self.below, rng.uniform(0, self.below[-1], number), side="right")]
+        return self.tokens[
+            np.searchsorted(self.below, rng.uniform(0, self.below[-1], number), side="right")
+        ]
 
 
-def _lengths(file: Path, arrival_s: NDArray[np.float64], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+def _lengths(
+    file: Path, arrival_s: NDArray[np.float64], rng: np.random.Generator
+) -> dict[str, NDArray[np.int64]]:
     document = read_json(file)
     try:
         tables = {float(start_s): fields for start_s, fields in document.items() if fields}
@@ -147,10 +180,16 @@ def _lengths(file: Path, arrival_s: NDArray[np.float64], rng: np.random.Generato
     if not len(starts):
         raise ValueError(f"{file.name} holds no length histogram")
     which = np.clip(np.searchsorted(starts, arrival_s, side="right") - 1, 0, None)
-    lengths = {"input_tokens": np.ones(len(arrival_s), np.int64), "output_tokens": np.ones(len(arrival_s), np.int64)}
+    lengths = {
+        "input_tokens": np.ones(len(arrival_s), np.int64),
+        "output_tokens": np.ones(len(arrival_s), np.int64),
+    }
     for index in np.unique(which):
         rows, fields = which == index, tables[starts[index]]
-        for column, names in (("input_tokens", _INPUT_FIELDS), ("output_tokens", ("output_tokens",))):
+        for column, names in (
+            ("input_tokens", _INPUT_FIELDS),
+            ("output_tokens", ("output_tokens",)),
+        ):
             drawn = _histogram(file, fields, names).draw(int(rows.sum()), rng)
             lengths[column][rows] = np.maximum(drawn, 1)
     return lengths
@@ -164,12 +203,27 @@ def _histogram(file: Path, fields: dict[str, str], names: tuple[str, ...]) -> _H
         shares: dict[int, float] = ast.literal_eval(fields[name])
         tokens = np.array([int(token) for token in shares], dtype=np.int64)
         below = np.cumsum(np.array(list(shares.values()), dtype=np.float64))
-    except (ValueError, TypeError, SyntaxError, AttributeError, OverflowError, RecursionError, MemoryError):
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        MemoryError,
+    ):
         raise ValueError(
             f"{file.name}: {name} is {shown(fields[name])}; it must be like {{100: 0.5, 200: 0.5}}"
         ) from None
-    if not len(below) or not np.isfinite(below).all() or below[-1] <= 0 or (np.diff(below, prepend=0) < 0).any():
-        raise ValueError(f"{file.name}: {name} holds shares that are no shares: {shown(fields[name])}")
+    if (
+        not len(below)
+        or not np.isfinite(below).all()
+        or below[-1] <= 0
+        or (np.diff(below, prepend=0) < 0).any()
+    ):
+        raise ValueError(
+            f"{file.name}: {name} holds shares that are no shares: {shown(fields[name])}"
+        )
     return _Histogram(tokens, below)
 
 

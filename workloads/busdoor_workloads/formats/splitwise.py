@@ -9,7 +9,11 @@ import numpy as np
 from busdoor_workloads.formats.base import Format, mapped, write_csv
 from busdoor_workloads.trace import Trace
 
-_COLUMNS = {"arrival_s": "arrival_timestamp", "input_tokens": "prompt_size", "output_tokens": "token_size"}
+_COLUMNS = {
+    "arrival_s": "arrival_timestamp",
+    "input_tokens": "prompt_size",
+    "output_tokens": "token_size",
+}
 _LLM_INFERENCE = 2  # its generate_trace.py: request_type 2 is LLM inference
 
 

@@ -1,4 +1,4 @@
-"""Vidur's processed traces (microsoft/vidur `data/processed_traces`): lengths, and arrivals if there are any."""
+"""Vidur's traces (microsoft/vidur `data/processed_traces`): lengths, arrivals if any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of `vllm bench serve --save-result --save-detailed`: lengths of the requests, and their send times."""
+"""Results of `vllm bench serve --save-result --save-detailed`: lengths and send times."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     for key in _LENGTHS.values():
         if not isinstance(result.get(key), list):
             raise ValueError(
-                f"{path.name} is a benchmark's result without the list {key}; it has the lengths when it was run with "
+                f"{path.name} is a benchmark's result without the list {key}; it has the lengths "
+                f"when it was run with "
                 "--save-detailed (vLLM) or --output-details (SGLang)"
             )
-    lists = {key: result[key] for key in (*_LENGTHS.values(), "start_times") if isinstance(result.get(key), list)}
+    lists = {
+        key: result[key]
+        for key in (*_LENGTHS.values(), "start_times")
+        if isinstance(result.get(key), list)
+    }
     if len({len(values) for values in lists.values()}) > 1:
         lengths = ", ".join(f"{key} {len(values)}" for key, values in lists.items())
         raise ValueError(f"{path.name} has lists of different lengths: {lengths}")
@@ -36,17 +41,26 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     if "start_times" not in lists:
         _arrivals(draft, result, options.seed)
     failed = draft.frame["output_tokens"] == 0  # the client writes 0 for a request that failed
-    draft.frame, draft.metadata["rows_dropped_zero_tokens"] = draft.frame[~failed], int(failed.sum())
+    draft.frame, draft.metadata["rows_dropped_zero_tokens"] = (
+        draft.frame[~failed],
+        int(failed.sum()),
+    )
     return draft
 
 
 def _arrivals(draft: Draft, result: Mapping[str, Any], seed: int) -> None:
     """Draw the arrivals of the client's settings: at a rate, of a closed loop, or all at once."""
-    rate, burstiness = _positive(result.get("request_rate")), _positive(result.get("burstiness")) or 1.0
+    rate, burstiness = (
+        _positive(result.get("request_rate")),
+        _positive(result.get("burstiness")) or 1.0,
+    )
     users, number = result.get("max_concurrency"), len(draft.frame)
     if rate is not None and np.isfinite(rate):
         draft.frame["arrival_s"] = _drawn(number, rate, burstiness, seed)
-        source = f"drawn at the file's request_rate of {rate:g}/s (burstiness {burstiness:g}, seed {seed})"
+        source = (
+            f"drawn at the file's request_rate of {rate:g}/s (burstiness {burstiness:g}, "
+            f"seed {seed})"
+        )
     elif isinstance(users, int) and not isinstance(users, bool) and users > 0:
         draft.frame["arrival_s"], draft.concurrency = 0.0, users
         source = f"those of a closed loop of the file's max_concurrency, {users} users"
@@ -57,7 +71,8 @@ def _arrivals(draft: Draft, result: Mapping[str, Any], seed: int) -> None:
 
 
 def _drawn(number: int, rate: float, burstiness: float, seed: int) -> FloatArray:
-    # As the client does (vllm/benchmarks/serve.py): gaps of a Gamma law of shape `burstiness` and mean 1 / rate.
+    # As the client does (vllm/benchmarks/serve.py): gaps of a Gamma law of shape `burstiness` and
+    # mean 1 / rate.
     gaps_s = stream(seed, "start_times").gamma(burstiness, 1 / (rate * burstiness), number)
     return np.asarray(np.cumsum(gaps_s), dtype=np.float64)
 
@@ -65,7 +80,11 @@ def _drawn(number: int, rate: float, burstiness: float, seed: int) -> FloatArray
 def _positive(value: object) -> float | None:
     if value == "inf":  # the client's spelling of infinity
         return np.inf
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    return (
+        float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        else None
+    )
 
 
 VLLM_BENCH = Format(

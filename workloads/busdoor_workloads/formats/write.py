@@ -23,7 +23,8 @@ def write_trace(trace: Trace, path: str | Path, format: str | None = None) -> No
     path : str or Path
         The file.
     format : str, optional
-        A key of `FORMATS` that can be written; by default csv or jsonl, by the suffix of the file's name.
+        A key of `FORMATS` that can be written; by default csv or jsonl, by the suffix of the file's
+        name.
 
     Raises
     ------
@@ -74,10 +75,15 @@ def format_to_write(path: str | Path, format: str | None = None) -> str:
     path = Path(path)
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if path.suffix in (".bz2", ".xz", ".zst", ".zip"):
-        raise ValueError(f"{path.name} ends in {path.suffix}, but files are written plain or packed with gzip: use .gz")
+        raise ValueError(
+            f"{path.name} ends in {path.suffix}, but files are written plain or packed with gzip: "
+            f"use .gz"
+        )
     name = format or suffix.removeprefix(".")
     if not format and name not in ("csv", "jsonl"):
-        raise ValueError(f"{path.name} ends in neither .csv nor .jsonl; name the format: {', '.join(FORMATS)}")
+        raise ValueError(
+            f"{path.name} ends in neither .csv nor .jsonl; name the format: {', '.join(FORMATS)}"
+        )
     if known_format(name).write is None:
         writable = ", ".join(f.name for f in FORMATS.values() if f.write)
         raise ValueError(f"the format {name} can be read but not written; these can: {writable}")

@@ -1,4 +1,4 @@
-"""The base class of distributions of lengths: samples, and the exact law after rounding to whole tokens."""
+"""The base class of length distributions: samples, and the exact law in whole tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from busdoor_workloads.config import Tokens, config, pick
 
 # No prompt is longer; it bounds every sum and keeps every sample inside int64 and TOML.
 MAX_TOKENS = 2**31 - 1
-# Below this a sum over lengths takes every length, above it a grid of this ratio (trapezium error about 1e-7).
+# Below this a sum over lengths takes every length, above it a grid of this ratio (trapezium error
+# about 1e-7).
 _EXACT_BELOW = 2**16
 _GRID_RATIO = 1.001
 # With this many draws per sample, rejection is surely a mistake.
@@ -25,8 +26,8 @@ _LEAST_ACCEPTED = 1e-3
 class Lengths(ABC):
     """A distribution of token counts, whole numbers of at least 1.
 
-    Subclasses have a name `type` for configuration files, and define `sample`, `survival` and `longest`; the rest
-    follows from these.
+    Subclasses have a name `type` for configuration files, and define `sample`, `survival` and
+    `longest`; the rest follows from these.
     """
 
     type: ClassVar[str]
@@ -77,10 +78,12 @@ class Lengths(ABC):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         with np.errstate(divide="ignore"):  # survival 1 is log 0, whose exponential is the right 0
-            return self._total(lambda survival: -np.expm1(batch_size * np.log1p(-np.minimum(survival, 1.0))))
+            return self._total(
+                lambda survival: -np.expm1(batch_size * np.log1p(-np.minimum(survival, 1.0)))
+            )
 
     def static_efficiency(self, batch_size: int) -> float:
-        """Return the share of a static batch's decode slot-steps that generate a wanted token: E[N] / E[max of b].
+        """Return static decode slot-steps' share with wanted tokens: E[N] / E[max of b].
 
         Examples
         --------
@@ -97,11 +100,14 @@ class Lengths(ABC):
         while np.any(low < high):
             middle = (low + high) // 2
             reached = self.cdf(middle) >= wanted
-            low, high = np.where(reached, low, np.minimum(middle + 1, high)), np.where(reached, middle, high)
+            low, high = (
+                np.where(reached, low, np.minimum(middle + 1, high)),
+                np.where(reached, middle, high),
+            )
         return low
 
     def seconds(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw `n` durations in seconds from the same law, neither rounded nor cut (below 0 becomes 0)."""
+        """Draw `n` durations (s) from the same law, not rounded or cut (below 0 becomes 0)."""
         return self.sample(n, rng).astype(float)
 
     def _total(self, function: Callable[[FloatArray], FloatArray]) -> float:
@@ -118,8 +124,8 @@ class Continuous(Lengths):
     min, max : int
         Shortest and longest length, in tokens.
     truncate : {"clip", "reject"}
-        Treatment of a draw above `max` or below `min`: it becomes the bound, or is drawn again. Rejection tests the
-        draw before rounding and keeps those in (min - 1, max].
+        Treatment of a draw above `max` or below `min`: it becomes the bound, or is drawn again.
+        Rejection tests the draw before rounding and keeps those in (min - 1, max].
     """
 
     min: Tokens = 1
@@ -130,7 +136,9 @@ class Continuous(Lengths):
         if self.min > self.max:
             raise ValueError(f"min is {self.min}, which is more than max, {self.max}")
         if self.truncate == "reject" and (share := self._accepted()) < _LEAST_ACCEPTED:
-            raise ValueError(f"only {share:.2g} of the draws lie in {self.min}..{self.max}; widen it or clip")
+            raise ValueError(
+                f"only {share:.2g} of the draws lie in {self.min}..{self.max}; widen it or clip"
+            )
 
     @abstractmethod
     def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
@@ -149,7 +157,8 @@ class Continuous(Lengths):
         """Draw `n` lengths, shape (n,), in tokens."""
         values = self.draw(n, rng)
         while (
-            self.truncate == "reject" and (again := np.flatnonzero((values <= self.min - 1) | (values > self.max))).size
+            self.truncate == "reject"
+            and (again := np.flatnonzero((values <= self.min - 1) | (values > self.max))).size
         ):
             values[again] = self.draw(again.size, rng)
         return np.rint(np.clip(values, self.min, self.max)).astype(np.int64)
@@ -163,7 +172,7 @@ class Continuous(Lengths):
         return np.where(k < self.min, 1.0, np.where(k >= self.max, 0.0, np.clip(above, 0.0, 1.0)))
 
     def seconds(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw `n` durations in seconds from the same law, neither rounded nor cut (below 0 becomes 0)."""
+        """Draw `n` durations (s) from the same law, not rounded or cut (below 0 becomes 0)."""
         return np.maximum(self.draw(n, rng), 0.0)
 
     def _accepted(self) -> float:
@@ -219,4 +228,6 @@ def _grid(longest: int) -> tuple[NDArray[np.int64], FloatArray]:
     # Each stretch first..last of whole numbers counts half at either end.
     first, last = edges[:-1], edges[1:] - 1
     half = (last - first + 1) / 2
-    return np.concatenate([np.arange(exact), first, last]), np.concatenate([np.ones(exact), half, half])
+    return np.concatenate([np.arange(exact), first, last]), np.concatenate(
+        [np.ones(exact), half, half]
+    )

@@ -34,7 +34,7 @@ class _Mixed(Lengths):
         return self._drawn(n, rng, lambda part, rows: part.sample(rows, rng)).astype(np.int64)
 
     def seconds(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """Draw `n` durations in seconds from the same law, neither rounded nor cut (below 0 becomes 0)."""
+        """Draw `n` durations (s) from the same law, not rounded or cut (below 0 becomes 0)."""
         return self._drawn(n, rng, lambda part, rows: part.seconds(rows, rng))
 
     def survival(self, k: ArrayLike) -> FloatArray:
@@ -42,7 +42,10 @@ class _Mixed(Lengths):
         return np.asarray(sum(share * part.survival(k) for share, part in self.parts))
 
     def _drawn(
-        self, n: int, rng: np.random.Generator, draw: Callable[[Lengths, int], IntArray | FloatArray]
+        self,
+        n: int,
+        rng: np.random.Generator,
+        draw: Callable[[Lengths, int], IntArray | FloatArray],
     ) -> FloatArray:
         which = rng.choice(len(self.parts), size=n, p=[share for share, _ in self.parts])
         drawn = np.empty(n)
@@ -81,7 +84,9 @@ class Mixture(_Mixed):
         tables = keys.get("components", ())
         if not any(isinstance(table, Mapping) and "weight" in table for table in tables):
             return given
-        if "weights" in keys or not all(isinstance(table, Mapping) and "weight" in table for table in tables):
+        if "weights" in keys or not all(
+            isinstance(table, Mapping) and "weight" in table for table in tables
+        ):
             raise ValueError("give every component its weight, or all of them as weights")
         keys["weights"] = [table["weight"] for table in tables]
         keys["components"] = [{k: v for k, v in table.items() if k != "weight"} for table in tables]
@@ -89,7 +94,9 @@ class Mixture(_Mixed):
 
     def __post_init__(self) -> None:
         if self.weights is not None and len(self.weights) != len(self.components):
-            raise ValueError(f"{len(self.weights)} weights do not fit {len(self.components)} components")
+            raise ValueError(
+                f"{len(self.weights)} weights do not fit {len(self.components)} components"
+            )
         if self.weights is not None and not sum(self.weights) > 0:
             raise ValueError("weights are all 0; at least one must be more")
 
@@ -97,7 +104,10 @@ class Mixture(_Mixed):
     def parts(self) -> list[tuple[float, Lengths]]:
         """Probability and law of each component."""
         weights = self.weights or (1.0,) * len(self.components)
-        return [(weight / sum(weights), part) for weight, part in zip(weights, self.components, strict=True)]
+        return [
+            (weight / sum(weights), part)
+            for weight, part in zip(weights, self.components, strict=True)
+        ]
 
 
 @config

@@ -22,7 +22,8 @@ class Normal(Continuous):
     Parameters
     ----------
     mean, std : float
-        Of the uncut law, in tokens. llmperf draws again what is not positive: ``truncate="reject"``.
+        Of the uncut law, in tokens. llmperf draws again what is not positive:
+        ``truncate="reject"``.
 
     Examples
     --------
@@ -79,10 +80,16 @@ class LogNormal(Continuous):
     @property
     def parameters(self) -> tuple[float, float]:
         """Mean and standard deviation of the logarithm."""
-        pairs = {("mu", "sigma"): _as_is, ("mean", "median"): _from_mean, ("p50", "p99"): _from_percentiles}
+        pairs = {
+            ("mu", "sigma"): _as_is,
+            ("mean", "median"): _from_mean,
+            ("p50", "p99"): _from_percentiles,
+        }
         given = [name for pair in pairs for name in pair if getattr(self, name) is not None]
         if tuple(given) not in pairs:
-            raise ValueError(f"give mu and sigma, or mean and median, or p50 and p99; given is {given or 'none'}")
+            raise ValueError(
+                f"give mu and sigma, or mean and median, or p50 and p99; given is {given or 'none'}"
+            )
         first, second = (getattr(self, name) for name in given)
         return pairs[given[0], given[1]](first, second)
 
@@ -109,7 +116,9 @@ def _as_is(mu: float, sigma: float) -> tuple[float, float]:
 
 def _from_mean(mean: float, median: float) -> tuple[float, float]:
     if not mean > median:
-        raise ValueError(f"mean is {mean} and median {median}; a lognormal law's mean is the larger one")
+        raise ValueError(
+            f"mean is {mean} and median {median}; a lognormal law's mean is the larger one"
+        )
     return log(median), sqrt(2 * log(mean / median))
 
 

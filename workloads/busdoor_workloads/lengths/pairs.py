@@ -74,7 +74,7 @@ class Independent(Pairs):
 
 @config
 class WeightedPairs(Pairs):
-    """Kinds of request, each with its own laws: short questions with long answers, long ones with short answers.
+    """Kinds of request with their own laws: short questions, long answers, and the reverse.
 
     Parameters
     ----------
@@ -113,12 +113,16 @@ class WeightedPairs(Pairs):
     @property
     def inputs(self) -> Lengths:
         """The law of the input lengths alone."""
-        return Mixture(components=tuple(pair.input_tokens for pair in self.pairs), weights=self.weights)
+        return Mixture(
+            components=tuple(pair.input_tokens for pair in self.pairs), weights=self.weights
+        )
 
     @property
     def outputs(self) -> Lengths:
         """The law of the output lengths alone."""
-        return Mixture(components=tuple(pair.output_tokens for pair in self.pairs), weights=self.weights)
+        return Mixture(
+            components=tuple(pair.output_tokens for pair in self.pairs), weights=self.weights
+        )
 
 
 @config
@@ -151,7 +155,8 @@ class Resample(Pairs):
     def __post_init__(self) -> None:
         if len(self.input_tokens) != len(self.output_tokens):
             raise ValueError(
-                f"{len(self.output_tokens)} output_tokens do not fit {len(self.input_tokens)} input_tokens"
+                f"{len(self.output_tokens)} output_tokens do not fit {len(self.input_tokens)} "
+                f"input_tokens"
             )
 
     def sample(

@@ -16,7 +16,7 @@ from busdoor_workloads.lengths.tables import Quantiles
 
 @config
 class RankTable(Pairs):
-    """A table of quantiles for inputs, one for outputs, and the dependence of an output's rank on the input's.
+    """Quantile tables of inputs and outputs, and how an output's rank depends on the input's.
 
     Parameters
     ----------
@@ -25,12 +25,11 @@ class RankTable(Pairs):
     input_values, output_values : tuple of float
         Quantiles of either, in tokens.
     output_ranks : tuple of tuples of float
-        Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of the input, shortest
-        inputs first. None: the two are independent.
+        Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of
+        the input, shortest inputs first. None: the two are independent.
 
-    Notes
-    -----
-    Ranks stay smooth under a heavy tail: straight lines between their quantiles keep the outputs' own law.
+    Notes ----- Ranks stay smooth under a heavy tail: straight lines between their quantiles keep
+    the outputs' own law.
 
     Examples
     --------
@@ -71,16 +70,20 @@ class RankTable(Pairs):
         """The law of the output lengths alone."""
         whole = Quantiles(probabilities=self.probabilities, values=self.output_values)
         return (
-            Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks)) if self.output_ranks else whole
+            Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks))
+            if self.output_ranks
+            else whole
         )
 
     def _bin(self, ranks: tuple[float, ...]) -> Quantiles:
-        """Join two tables into one: its bends are those of the ranks and, seen through them, those of the values."""
+        """Join two tables into one: its bends are those of the ranks and of the values."""
         own = np.array(self.probabilities)
         bends = np.unique(np.concatenate([own, np.interp(own, ranks, own)]))
         values = np.interp(np.interp(bends, own, ranks), own, self.output_values)
         return Quantiles(probabilities=tuple(bends), values=tuple(values))
 
     def _values(self, place: FloatArray, values: tuple[float, ...]) -> IntArray:
-        tokens: IntArray = np.maximum(np.rint(np.interp(place, self.probabilities, values)), 1).astype(np.int64)
+        tokens: IntArray = np.maximum(
+            np.rint(np.interp(place, self.probabilities, values)), 1
+        ).astype(np.int64)
         return tokens

@@ -133,9 +133,17 @@ class Quantiles(Continuous):
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.probabilities):
-            raise ValueError(f"{len(self.values)} values do not fit {len(self.probabilities)} probabilities")
-        if self.probabilities[0] != 0 or self.probabilities[-1] != 1 or min(np.diff(self.probabilities)) <= 0:
-            raise ValueError(f"probabilities must increase from 0 to 1; they are {self.probabilities}")
+            raise ValueError(
+                f"{len(self.values)} values do not fit {len(self.probabilities)} probabilities"
+            )
+        if (
+            self.probabilities[0] != 0
+            or self.probabilities[-1] != 1
+            or min(np.diff(self.probabilities)) <= 0
+        ):
+            raise ValueError(
+                f"probabilities must increase from 0 to 1; they are {self.probabilities}"
+            )
         if min(np.diff(self.values)) < 0:
             raise ValueError(f"values must not decrease; they are {self.values}")
         super().__post_init__()

@@ -104,8 +104,8 @@ class RangeRatio(_Range):
     range_ratio : float
         r.
     range_ratio_mode : {"vllm", "sglang"}
-        vllm: uniform on L(1 - r)..L(1 + r), r below 1, 0 is fixed. sglang (and older vLLM clients): uniform on L r..L,
-        1 is fixed.
+        vllm: uniform on L(1 - r)..L(1 + r), r below 1, 0 is fixed. sglang (and older vLLM clients):
+        uniform on L r..L, 1 is fixed.
 
     Examples
     --------
@@ -120,7 +120,9 @@ class RangeRatio(_Range):
 
     def __post_init__(self) -> None:
         if self.range_ratio_mode == "vllm" and self.range_ratio == 1:
-            raise ValueError("range_ratio is 1; vLLM takes 0 up to, not including, 1 (sglang's 1 is vLLM's 0)")
+            raise ValueError(
+                "range_ratio is 1; vLLM takes 0 up to, not including, 1 (sglang's 1 is vLLM's 0)"
+            )
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""Read tables from files and data frames, and check their columns: all that a trace needs, as plain fields."""
+"""Read tables from files and data frames; check columns: a trace's plain fields."""

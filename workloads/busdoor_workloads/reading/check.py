@@ -11,11 +11,18 @@ import pandas as pd
 from busdoor_workloads.columns import MAX_TOKENS, FloatArray, IntArray
 from busdoor_workloads.hashes import fitting_block_size, within_int64
 from busdoor_workloads.reading.draft import UNITS_PER_SECOND, Draft
-from busdoor_workloads.reading.parse import Mask, are_moments, block_lists, moments, numbers, whole_numbers
+from busdoor_workloads.reading.parse import (
+    Mask,
+    are_moments,
+    block_lists,
+    moments,
+    numbers,
+    whole_numbers,
+)
 from busdoor_workloads.text import printable, shown
 
 EPOCH_S = 1e9
-"""A clock that begins later than this counts from 1970 (it was passed in 2001): no recording is 31 years long."""
+"""A clock that begins later counts from 1970 (passed in 2001): no log lasts 31 years."""
 _LATEST_S = 1e11  # seconds since 1970 in the year 5138: a later time is in another unit
 
 
@@ -29,9 +36,14 @@ class Rule:
     beyond: str = ""
 
 
-_TOKENS = Rule("a whole number of at least 1", 1, MAX_TOKENS, f"a whole number of at most {MAX_TOKENS:,}")
+_TOKENS = Rule(
+    "a whole number of at least 1", 1, MAX_TOKENS, f"a whole number of at most {MAX_TOKENS:,}"
+)
 _ARRIVAL = Rule(
-    "a time of 0 or later", 0, _LATEST_S, "a time before the year 5000: give its unit with time_unit (--time-unit)"
+    "a time of 0 or later",
+    0,
+    _LATEST_S,
+    "a time before the year 5000: give its unit with time_unit (--time-unit)",
 )
 WHOLE = {
     "input_tokens": _TOKENS,
@@ -77,10 +89,14 @@ def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
     ValueError
         The first bad row: file, line, column, value, and wanted value.
     """
-    parsed = {str(column): _parse(draft, str(column)) for column in draft.frame if column != "hash_ids"}
+    parsed = {
+        str(column): _parse(draft, str(column)) for column in draft.frame if column != "hash_ids"
+    }
     if "hash_ids" in draft.frame:
         parsed["hash_ids"] = _blocks(draft, parsed["input_tokens"])
-    complaints = [(int(np.argmin(p.good)), name, p.wanted) for name, p in parsed.items() if not p.good.all()]
+    complaints = [
+        (int(np.argmin(p.good)), name, p.wanted) for name, p in parsed.items() if not p.good.all()
+    ]
     if complaints and not skip_bad:
         raise ValueError(_complaint(draft, *min(complaints)))
     bad = ~np.logical_and.reduce([p.good for p in parsed.values()])
@@ -118,7 +134,10 @@ def _arrivals(draft: Draft, raw: pd.Series[Any]) -> _Parsed:
     first = values[parsed.good].min() if parsed.good.any() else values.dtype.type(0)
     if since_1970 := first / per_second > EPOCH_S:
         date = np.datetime64(int(first / per_second), "s")
-        draft.notes.append(f"{_name(draft, 'arrival_s')} counts from 1970: time 0 is the first request's, {date} UTC")
+        draft.notes.append(
+            f"{_name(draft, 'arrival_s')} counts from 1970: time 0 is the first request's, {date} "
+            f"UTC"
+        )
     # Subtraction comes before division: doubles of seconds since 1970 would round nanoseconds.
     zero = first if since_1970 or draft.relative else values.dtype.type(0)
     return _Parsed((values - zero) / per_second, parsed.good, parsed.wanted)
@@ -134,11 +153,15 @@ def _durations(draft: Draft, column: str, raw: pd.Series[Any]) -> _Parsed:
 def _sessions(draft: Draft, raw: pd.Series[Any]) -> pd.Series[Any]:
     """Number sessions whose ids are names, or numbers of more than 64 bits."""
     _, good = whole_numbers(raw)
-    named = raw[~good & raw.notna().to_numpy()].map(lambda value: isinstance(value, int | str) and value is not True)
+    named = raw[~good & raw.notna().to_numpy()].map(
+        lambda value: isinstance(value, int | str) and value is not True
+    )
     if named.empty or not named.all():
         return raw
     codes, names = pd.factorize(raw.astype(object))
-    draft.notes.append(f"{_name(draft, 'session_id')} holds names: {len(names):,} sessions, numbered from 0")
+    draft.notes.append(
+        f"{_name(draft, 'session_id')} holds names: {len(names):,} sessions, numbered from 0"
+    )
     return pd.Series(codes, index=raw.index, dtype=object).where(raw.notna(), None)
 
 
@@ -148,7 +171,10 @@ def _blocks(draft: Draft, inputs: _Parsed) -> _Parsed:
         if not good.all():
             return _Parsed(ids, good, "a list of whole numbers")
         name = draft.table.path.name
-        raise ValueError(f"{name} has hash_ids without the tokens that one stands for: give block_size (--block-size)")
+        raise ValueError(
+            f"{name} has hash_ids without the tokens that one stands for: give block_size "
+            f"(--block-size)"
+        )
     num_ids = np.array([len(row) for row in ids], dtype=np.int64)
     blocks = -(-inputs.values // draft.block_size)
     fits = ~(inputs.good & good) | (num_ids <= blocks) & (
@@ -159,19 +185,26 @@ def _blocks(draft: Draft, inputs: _Parsed) -> _Parsed:
     kept = within_int64(ids)
     if kept is not ids:
         draft.notes.append(
-            f"{_name(draft, 'hash_ids')} holds ids of more than 64 bits with a sign: numbered anew from 0"
+            f"{_name(draft, 'hash_ids')} holds ids of more than 64 bits with a sign: numbered "
+            f"anew from 0"
         )
     wanted = f"as many whole numbers as the prompt has blocks of {draft.block_size} tokens"
-    return _Parsed(kept, good & fits, wanted if good[np.argmin(good & fits)] else "a list of whole numbers")
+    return _Parsed(
+        kept, good & fits, wanted if good[np.argmin(good & fits)] else "a list of whole numbers"
+    )
 
 
-def _refuse_other_size(draft: Draft, row: int, num_ids: IntArray, inputs: IntArray, known: Mask) -> None:
+def _refuse_other_size(
+    draft: Draft, row: int, num_ids: IntArray, inputs: IntArray, known: Mask
+) -> None:
     size = fitting_block_size(num_ids[known], inputs[known])
     if size is None or size == draft.block_size:
         return
     raise ValueError(
-        f"{draft.table.place(int(draft.frame.index[row]))}: {_name(draft, 'hash_ids')} has {num_ids[row]} ids for "
-        f"{inputs[row]} tokens, which are {-(-inputs[row] // draft.block_size)} blocks of {draft.block_size}; every "
+        f"{draft.table.place(int(draft.frame.index[row]))}: {_name(draft, 'hash_ids')} has "
+        f"{num_ids[row]} ids for "
+        f"{inputs[row]} tokens, which are {-(-inputs[row] // draft.block_size)} blocks of "
+        f"{draft.block_size}; every "
         f"request fits blocks of {size} tokens: give block_size = {size} (--block-size {size})"
     )
 

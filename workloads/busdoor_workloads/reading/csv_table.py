@@ -39,7 +39,9 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
     except (pd.errors.ParserError, pd.errors.ParserWarning):
         return _read_ragged(path, separator, skip_bad, max_bytes)
     inexact = frame.columns[[_is_inexact(frame[name]) for name in frame]]
-    if len(inexact):  # read again as text, from which they are parsed without passing through doubles
+    if len(
+        inexact
+    ):  # read again as text, from which they are parsed without passing through doubles
         text = _parsed(path, separator, max_bytes, dtype=str)
         frame[inexact] = text[inexact]
     return Table(path=path, frame=frame, line=place)
@@ -61,7 +63,10 @@ def read_header(path: Path, max_bytes: int = MAX_BYTES) -> tuple[str, list[str]]
         _, header = next(_rows(path, chain([first], file), separator))
     names = [name.strip() for name in header]
     if twice := [name for name, times in Counter(names).items() if name and times > 1]:
-        raise ValueError(f"{path.name} line 1: two columns are called {printable(twice[0])!r}; rename or remove one")
+        raise ValueError(
+            f"{path.name} line 1: two columns are called {printable(twice[0])!r}; rename or "
+            f"remove one"
+        )
     return separator, names
 
 
@@ -70,7 +75,12 @@ def _parsed(path: Path, separator: str, max_bytes: int, **how: Any) -> pd.DataFr
         # pandas only warns where the first rows are longer than the header.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame: pd.DataFrame = pd.read_csv(
-            file, sep=separator, skipinitialspace=True, low_memory=False, index_col=False, **{**EXACT_FLOATS, **how}
+            file,
+            sep=separator,
+            skipinitialspace=True,
+            low_memory=False,
+            index_col=False,
+            **{**EXACT_FLOATS, **how},
         )
     return frame.rename(columns=str.strip)
 
@@ -92,7 +102,9 @@ def _rows(path: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[in
     try:
         yield from ((reader.line_num, fields) for fields in reader if fields)
     except csv.Error as error:
-        raise ValueError(f"{path.name} line {reader.line_num}: no row of a CSV file ({error})") from None
+        raise ValueError(
+            f"{path.name} line {reader.line_num}: no row of a CSV file ({error})"
+        ) from None
 
 
 def _line_of(path: Path, separator: str, record: int, max_bytes: int) -> int:
@@ -113,8 +125,13 @@ def _read_ragged(path: Path, separator: str, skip_bad: bool, max_bytes: int) -> 
         elif skip_bad:
             num_malformed += 1
         else:
-            raise ValueError(f"{path.name} line {line}: the row has {len(fields)} fields but the header {len(header)}")
-    frame = pd.DataFrame(rows, columns=[name.strip() for name in header], dtype=object).replace("", None)
+            raise ValueError(
+                f"{path.name} line {line}: the row has {len(fields)} fields but the header "
+                f"{len(header)}"
+            )
+    frame = pd.DataFrame(rows, columns=[name.strip() for name in header], dtype=object).replace(
+        "", None
+    )
     return Table(path=path, frame=frame, line=lines.__getitem__, num_malformed=num_malformed)
 
 

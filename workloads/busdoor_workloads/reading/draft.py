@@ -94,7 +94,9 @@ class Draft:
     notes: list[str] = field(default_factory=list)
 
 
-def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any) -> Draft:
+def draft_of(
+    table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any
+) -> Draft:
     """Return columns of a table under our names.
 
     Parameters
@@ -115,9 +117,13 @@ def draft_of(table: Table, needed: Mapping[str, str], optional: Mapping[str, str
     if missing := [ours for ours, theirs in needed.items() if theirs not in present]:
         has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS] or "none"
         raise ValueError(
-            f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; map the columns with columns "
+            f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; map the columns "
+            f"with columns "
             f"(--columns.{missing[0]} NAME)"
         )
-    names = {**needed, **{ours: theirs for ours, theirs in (optional or {}).items() if theirs in present}}
+    names = {
+        **needed,
+        **{ours: theirs for ours, theirs in (optional or {}).items() if theirs in present},
+    }
     frame = pd.DataFrame({ours: table.frame[theirs] for ours, theirs in names.items()})
     return Draft(table=table, frame=frame, names=names, **kw)

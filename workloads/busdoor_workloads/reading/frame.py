@@ -36,14 +36,19 @@ def frame_fields(
 
 
 def checked_fields(draft: Draft, format: str, options: ReadOptions) -> dict[str, Any]:
-    """Check a draft's columns; return the fields of a trace, whose metadata has the format and what was left out."""
+    """Check a draft's columns; return a trace's fields; metadata has format and omissions."""
     table = draft.table
     frame, num_bad = checked(draft, skip_bad=options.skip_bad)
     if options.block_size and "hash_ids" not in frame:
         raise ValueError(
-            f"{table.path.name} has no hash_ids, to which block_size (--block-size) would apply; leave it out"
+            f"{table.path.name} has no hash_ids, to which block_size (--block-size) would apply; "
+            f"leave it out"
         )
-    notes = {"source": table.path.name, "format": format, "rows_read": len(table.frame) + table.num_malformed}
+    notes = {
+        "source": table.path.name,
+        "format": format,
+        "rows_read": len(table.frame) + table.num_malformed,
+    }
     if num_bad + draft.table.num_malformed:
         notes["rows_dropped_bad"] = num_bad + draft.table.num_malformed
     draft.metadata = notes | draft.metadata

@@ -39,11 +39,13 @@ def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
             else:
                 raise ValueError(f"{path.name} line {line}: {record}")
         columns.add([record for record in records if isinstance(record, dict)])
-    return Table(path=path, frame=columns.frame(), line=lines.__getitem__, num_malformed=num_malformed)
+    return Table(
+        path=path, frame=columns.frame(), line=lines.__getitem__, num_malformed=num_malformed
+    )
 
 
 def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
-    """Read a file of one array of JSON objects; any other element is an error, or is counted and left out.
+    """Read a file of one array of JSON objects; other elements are errors, or counted.
 
     Raises
     ------
@@ -54,9 +56,13 @@ def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_
         elements = _loaded(file.read())
     if not isinstance(elements, list):
         raise ValueError(f"{path.name} begins as a JSON array: {elements}")
-    wrong = next((place for place, element in enumerate(elements) if not isinstance(element, dict)), None)
+    wrong = next(
+        (place for place, element in enumerate(elements) if not isinstance(element, dict)), None
+    )
     if wrong is not None and not skip_bad:
-        raise ValueError(f"{path.name} request {wrong}: {_cut(json.dumps(elements[wrong]))} is no JSON object")
+        raise ValueError(
+            f"{path.name} request {wrong}: {_cut(json.dumps(elements[wrong]))} is no JSON object"
+        )
     records = [element for element in elements if isinstance(element, dict)]
     columns = _Columns()
     columns.add(records)
@@ -85,14 +91,25 @@ def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) ->
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise ValueError(f"{path.name} holds no JSON object")
     if (run is None and len(documents) > 1) or (run is not None and not 1 <= run <= len(documents)):
-        listed = "; ".join(f"{place} ({_about(document)})" for place, document in enumerate(documents, 1))
-        raise ValueError(f"{path.name} holds {len(documents)} results: {listed}; choose one with run (--run 1)")
+        listed = "; ".join(
+            f"{place} ({_about(document)})" for place, document in enumerate(documents, 1)
+        )
+        raise ValueError(
+            f"{path.name} holds {len(documents)} results: {listed}; choose one with run (--run 1)"
+        )
     return documents[(run or 1) - 1]  # type: ignore[no-any-return]
 
 
 def _about(document: Mapping[str, Any]) -> str:
-    listed = {key: document[key] for key in ("date", "model_id", "num_prompts", "request_rate") if key in document}
-    return printable(", ".join(f"{key} {str(value)[:40]}" for key, value in listed.items())) or "no date"
+    listed = {
+        key: document[key]
+        for key in ("date", "model_id", "num_prompts", "request_rate")
+        if key in document
+    }
+    return (
+        printable(", ".join(f"{key} {str(value)[:40]}" for key, value in listed.items()))
+        or "no date"
+    )
 
 
 def _documents(text: str, path: Path) -> Iterator[Any]:
@@ -129,14 +146,16 @@ def _objects(texts: list[str]) -> list[dict[str, Any] | str]:
 
 
 def _once(whole: str, records: list[Any]) -> bool:
-    """Whether no record has a key twice: no key is written more often than there are records with it."""
+    """Whether no record has a key twice: no key occurs more often than records with it."""
     objects = [record for record in records if type(record) is dict]
     keys = set().union(*objects)
     if sum(map(len, objects)) == len(keys) * len(objects):
         times = dict.fromkeys(keys, len(objects))
     else:
         times = Counter(key for record in objects for key in record)
-    return all(whole.count(json.dumps(key, ensure_ascii=False)) <= number for key, number in times.items())
+    return all(
+        whole.count(json.dumps(key, ensure_ascii=False)) <= number for key, number in times.items()
+    )
 
 
 def _object(text: str) -> dict[str, Any] | str:
@@ -197,7 +216,10 @@ class _Columns:
 
     def frame(self) -> pd.DataFrame:
         # pandas converts whole numbers beside None to floats, which are not exact.
-        columns = {key: _objects_of(values) if None in values else values for key, values in self._values.items()}
+        columns = {
+            key: _objects_of(values) if None in values else values
+            for key, values in self._values.items()
+        }
         return pd.DataFrame(columns, index=range(self._num_rows))
 
 

@@ -28,7 +28,8 @@ OPTIONAL_COLUMNS = (
 )
 NEEDED_COLUMNS = ("input_tokens", "output_tokens")
 ALL_COLUMNS = ("arrival_s", *NEEDED_COLUMNS, *OPTIONAL_COLUMNS)
-# Closer than did_you_mean's cutoff: the file may hold any other column, only a near miss is a mistake.
+# Closer than did_you_mean's cutoff: the file may hold any other column, only a near miss is a
+# mistake.
 _TYPO_CUTOFF = 0.85
 
 
@@ -66,7 +67,9 @@ def _block_size(draft: Draft, options: ReadOptions) -> int | None:
 
 def _number_turns(draft: Draft) -> None:
     if "turn" in draft.frame and "session_id" not in draft.frame:
-        raise ValueError(f"{draft.table.path.name} has turns but no session_id; add the session of each turn")
+        raise ValueError(
+            f"{draft.table.path.name} has turns but no session_id; add the session of each turn"
+        )
     if "session_id" in draft.frame and "turn" not in draft.frame:
         draft.number_turns = True
         draft.notes.append("sessions without turns: numbered in each session in order of arrival")
@@ -75,7 +78,8 @@ def _number_turns(draft: Draft) -> None:
 def _names(columns: Mapping[str, str]) -> dict[str, str]:
     if unknown := [ours for ours in columns if ours not in ALL_COLUMNS]:
         raise ValueError(
-            f"columns names {unknown[0]!r}, which is none of ours; {did_you_mean(unknown[0], ALL_COLUMNS)}"
+            f"columns names {unknown[0]!r}, which is none of ours; "
+            f"{did_you_mean(unknown[0], ALL_COLUMNS)}"
         )
     return {ours: columns.get(ours, ours) for ours in ALL_COLUMNS}
 
@@ -100,7 +104,8 @@ def _constant(draft: Draft, column: str) -> int | None:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"{draft.table.place(int(raw.index[row]))}: {column} is {shown(raw.iloc[row])}; it must be one whole number"
+            f"{draft.table.place(int(raw.index[row]))}: {column} is {shown(raw.iloc[row])}; it "
+            f"must be one whole number"
             " of at least 1, the same in every row"
         )
     return first

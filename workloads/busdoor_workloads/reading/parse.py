@@ -1,4 +1,4 @@
-"""Numbers from raw values: whole numbers never pass through floats, and booleans are not numbers."""
+"""Numbers from raw values: whole ones never pass through floats; booleans are none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIGITS = 400  # of a number in a text: more than any valid number has
 
 
 def whole_numbers(raw: pd.Series[Any]) -> tuple[NDArray[np.int64], Mask]:
-    """Return a column as whole numbers, and a mask of the valid ones; numbers beyond int64 become its ends.
+    """Return a column as whole numbers and a mask of valid ones; beyond int64 means its ends.
 
     Examples
     --------
@@ -34,7 +34,10 @@ def whole_numbers(raw: pd.Series[Any]) -> tuple[NDArray[np.int64], Mask]:
         good = np.isfinite(floats) & (floats == np.floor(floats)) & (np.abs(floats) < _INEXACT)
         return np.clip(np.nan_to_num(floats), -_INEXACT, _INEXACT).astype(np.int64), good
     numbers = [_whole(value) for value in raw.astype(object)]
-    good = np.array([number is not None and _INT64.min <= number <= _INT64.max for number in numbers], dtype=bool)
+    good = np.array(
+        [number is not None and _INT64.min <= number <= _INT64.max for number in numbers],
+        dtype=bool,
+    )
     held = [0 if number is None else min(max(number, _INT64.min), _INT64.max) for number in numbers]
     return np.array(held, dtype=np.int64), good
 
@@ -45,8 +48,12 @@ def _whole(value: object) -> int | None:
     if isinstance(value, int | np.integer):
         return int(value)
     if isinstance(value, str):
-        return int(value.split(".")[0]) if len(value) < _DIGITS and _WHOLE.fullmatch(value) else None
-    if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:  # np.float64 is one
+        return (
+            int(value.split(".")[0]) if len(value) < _DIGITS and _WHOLE.fullmatch(value) else None
+        )
+    if (
+        isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT
+    ):  # np.float64 is one
         return int(value)
     return None
 
@@ -80,7 +87,9 @@ def _float(value: object) -> float:
 
 def moments(raw: pd.Series[Any]) -> tuple[NDArray[np.float64], Mask]:
     """Return timestamps with a date as seconds from the earliest, and a mask of the valid ones."""
-    if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb":  # pandas reads a bare number as nanoseconds
+    if (
+        isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb"
+    ):  # pandas reads a bare number as nanoseconds
         return np.zeros(len(raw)), np.zeros(len(raw), dtype=bool)
     if raw.dtype == object:  # JSON can hold anything
         raw = raw.where(raw.map(lambda value: isinstance(value, str)))

@@ -34,14 +34,19 @@ def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...
     with open_text(path, max_bytes) as file:
         first = next((line for line in file if line.strip()), "").lstrip()
     if first.startswith("["):
-        return "array", tuple(read_json_array(path, skip_bad=True, max_bytes=max_bytes).frame.columns)
+        return "array", tuple(
+            read_json_array(path, skip_bad=True, max_bytes=max_bytes).frame.columns
+        )
     if not first.startswith("{"):
         return "csv", tuple(read_header(path, max_bytes)[1])
     try:
         keys = tuple(json.loads(first))
     except json.JSONDecodeError:
         return "json", ()
-    except (ValueError, RecursionError):  # nested too deeply, or too long a number: the reader reports it
+    except (
+        ValueError,
+        RecursionError,
+    ):  # nested too deeply, or too long a number: the reader reports it
         return "jsonl", ()
     is_benchmark_result = {"input_lens", "request_throughput"} & set(keys)
     return ("json" if is_benchmark_result else "jsonl"), keys
@@ -57,7 +62,9 @@ def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
     """
     holds, _ = sniff(path, max_bytes)
     if holds not in _READERS:
-        raise ValueError(f"{path.name} holds no table but a {'folder' if holds == 'folder' else 'JSON document'}")
+        raise ValueError(
+            f"{path.name} holds no table but a {'folder' if holds == 'folder' else 'JSON document'}"
+        )
     return _READERS[holds](path, skip_bad=skip_bad, max_bytes=max_bytes)
 
 
@@ -70,7 +77,9 @@ def read_parquet(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYT
         The file is damaged or too large, or pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise ValueError(f"{path.name} is a Parquet table, which needs pyarrow: pip install pyarrow")
+        raise ValueError(
+            f"{path.name} is a Parquet table, which needs pyarrow: pip install pyarrow"
+        )
     import pyarrow.lib
     import pyarrow.parquet
 
@@ -78,9 +87,13 @@ def read_parquet(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYT
         file = pyarrow.parquet.ParquetFile(path)
         groups = (file.metadata.row_group(index) for index in range(file.metadata.num_row_groups))
         if (num_bytes := sum(group.total_byte_size for group in groups)) > max_bytes:
-            raise ValueError(f"{path.name} holds {num_bytes:,} bytes, more than max_bytes ({max_bytes:,})")
+            raise ValueError(
+                f"{path.name} holds {num_bytes:,} bytes, more than max_bytes ({max_bytes:,})"
+            )
         # Whole numbers with gaps stay whole numbers.
-        return Table(path=path, frame=file.read().to_pandas(integer_object_nulls=True), record_name="row")
+        return Table(
+            path=path, frame=file.read().to_pandas(integer_object_nulls=True), record_name="row"
+        )
     except (pyarrow.lib.ArrowException, OSError) as error:
         raise ValueError(f"{path.name} is a damaged Parquet table: {error}") from None
 

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 MAX_BYTES = 8 << 30
-"""Largest file that is read, unpacked, by default: the largest public trace (Azure 2024) has 1.1 GB."""
+"""Largest file read by default, unpacked; the largest trace, Azure 2024, has 1.1 GB."""
 
-_BUFFER_BYTES = 1 << 16  # few calls of the counting reader, and little to decompress for a first line
+_BUFFER_BYTES = (
+    1 << 16
+)  # few calls of the counting reader, and little to decompress for a first line
 _MAGIC_BYTES = 16
 PARQUET = b"PAR1"  # Apache Parquet, File Format
 _ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 
 
 def _open_zstd(path: Path) -> BinaryIO:
-    """Decompress with the first available library: Python's own from 3.14 on, pyarrow, or zstandard."""
+    """Decompress with the first library found: Python's from 3.14 on, pyarrow, zstandard."""
     ways: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ("compression.zstd", lambda zstd: zstd.open(path, "rb")),
         ("pyarrow", lambda arrow: arrow.input_stream(str(path), compression="zstd")),
@@ -36,7 +38,10 @@ def _open_zstd(path: Path) -> BinaryIO:
             return cast("BinaryIO", opened(importlib.import_module(module)))
         except ModuleNotFoundError:
             continue
-    raise ValueError(f"{path} is packed with zstd, which needs pyarrow or zstandard: unpack it, or pip install pyarrow")
+    raise ValueError(
+        f"{path} is packed with zstd, which needs pyarrow or zstandard: unpack it, or pip install "
+        f"pyarrow"
+    )
 
 
 _OPENERS: Mapping[bytes, Callable[[Path], Any]] = {
@@ -71,7 +76,9 @@ def open_text(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[TextIO]:
     for magic, what in _NAMED.items():
         if start.startswith(magic):
             raise ValueError(f"{path} is {what}")
-    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), _open_plain)
+    opener = next(
+        (opener for magic, opener in _OPENERS.items() if start.startswith(magic)), _open_plain
+    )
     try:
         with opener(path) as raw:
             counted = io.BufferedReader(_Counted(raw, path, max_bytes), _BUFFER_BYTES)
@@ -80,7 +87,8 @@ def open_text(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[TextIO]:
         raise ValueError(f"{path} is a damaged {_packing(start)} file: {error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start}: {error.reason}); convert it, or name another file"
+            f"{path} is not UTF-8 text (byte {error.start}: {error.reason}); convert it, or name "
+            f"another file"
         ) from None
     except OSError as error:
         if error.errno is None:  # bz2 and pyarrow report damaged data so
@@ -95,7 +103,7 @@ def magic_of(path: Path) -> bytes:
 
 
 def settled(path: Path, max_bytes: int = MAX_BYTES) -> Path:
-    """Return a file that can be read more than once: the file itself, or a temporary copy of a pipe.
+    """Return a file that can be read more than once: itself, or a temporary copy of a pipe.
 
     Raises
     ------
@@ -141,7 +149,8 @@ def _packing(start: bytes) -> str:
 
 def _too_large(path: Path, max_bytes: int) -> ValueError:
     return ValueError(
-        f"{path} holds more than {max_bytes:,} bytes (unpacked); if that is meant, raise max_bytes (--max-bytes)"
+        f"{path} holds more than {max_bytes:,} bytes (unpacked); if that is meant, raise "
+        f"max_bytes (--max-bytes)"
     )
 
 

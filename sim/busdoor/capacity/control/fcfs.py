@@ -37,7 +37,9 @@ class Backlog:
         arrival = np.stack([trace.arrival_s[:length] for trace in traces])
         return np.diff(arrival), np.stack([self.work_s(trace)[:length] for trace in traces])
 
-    def lateness(self, draws: tuple[Floats, Floats], request_rate: float) -> Callable[[Target], Floats]:
+    def lateness(
+        self, draws: tuple[Floats, Floats], request_rate: float
+    ) -> Callable[[Target], Floats]:
         """Return the backlog that each request finds, in seconds, the same for all targets."""
         gaps, work_s = draws
         ahead_s = backlogs(gaps / request_rate, work_s)
@@ -95,7 +97,9 @@ class Work:
     def __call__(self, trace: Trace) -> Floats:
         """Return seconds, one per request."""
         fixed, per_input, per_output, scale = self._weights
-        work: Floats = scale * (fixed + per_input * trace.input_tokens + per_output * trace.output_tokens)
+        work: Floats = scale * (
+            fixed + per_input * trace.input_tokens + per_output * trace.output_tokens
+        )
         return work
 
     @cached_property
@@ -104,8 +108,13 @@ class Work:
         lengths = {name: getattr(self.trace, name) for name in ("input_tokens", "output_tokens")}
         means = np.array([tokens.mean() for tokens in lengths.values()])
         seconds = 1 / self.carried_rps(self.trace)
-        longer = {name: np.ceil(_STEP * tokens).astype(tokens.dtype) for name, tokens in lengths.items()}
-        more = [1 / self.carried_rps(replace(self.trace, **{name: tokens})) for name, tokens in longer.items()]
+        longer = {
+            name: np.ceil(_STEP * tokens).astype(tokens.dtype) for name, tokens in lengths.items()
+        }
+        more = [
+            1 / self.carried_rps(replace(self.trace, **{name: tokens}))
+            for name, tokens in longer.items()
+        ]
         grown = np.array([tokens.mean() for tokens in longer.values()])
         slopes = np.maximum(0.0, (np.array(more) - seconds) / (grown - means))
         fixed = max(0.0, seconds - float(slopes @ means))

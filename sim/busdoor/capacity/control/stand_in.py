@@ -56,7 +56,12 @@ class StandIn:
     _drawn: dict[int, Sequence[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def controls(
-        self, targets: Sequence[Target], ratios: Sequence[float], request_rate: float, length: int, window: Window
+        self,
+        targets: Sequence[Target],
+        ratios: Sequence[float],
+        request_rate: float,
+        length: int,
+        window: Window,
     ) -> list[Control]:
         """Compare the runs with the reference, in the same window, target by target.
 
@@ -64,7 +69,9 @@ class StandIn:
         """
         if length not in self._drawn:
             self._drawn.clear()  # runs only get longer
-            self._drawn[length] = [self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))]
+            self._drawn[length] = [
+                self.queue.draws(traces, length) for traces in (self.traces, self.reference(length))
+            ]
         ours, theirs = (self.queue.lateness(draws, request_rate) for draws in self._drawn[length])
         rows = slice(window.begin, window.end)
         return [
@@ -103,7 +110,9 @@ def _queue(policy: Policy, runs: Runs, lengths: Trace, carried_rps: float) -> Qu
     """
     step_time = runs.config.step_time
     if type(policy) is StaticPolicy and (policy.num_slots == 1 or isinf(policy.max_wait_s)):
-        return WholeBatches(step_time, policy.num_slots, policy.streams, policy.padding, policy.reads_padding)
+        return WholeBatches(
+            step_time, policy.num_slots, policy.streams, policy.padding, policy.reads_padding
+        )
     if isinstance(policy, StaticPolicy) and policy.num_slots > 1:
         return None
     return Backlog(Work(lambda trace: policy.capacity_rps(trace, step_time), lengths, carried_rps))

@@ -77,14 +77,18 @@ class WholeBatches:
             np.stack([getattr(trace, name)[:length] for trace in traces])
             for name in ("arrival_s", "input_tokens", "output_tokens")
         )
-        prompts, answers = (self._longest(tokens, place) for place, tokens in enumerate((inputs, outputs)))
+        prompts, answers = (
+            self._longest(tokens, place) for place, tokens in enumerate((inputs, outputs))
+        )
         prefill_s = np.interp(prompts, *self._prefills(int(prompts.max())))
         keys = prompts.astype(np.float64) if self.reads_padding else self._mean(inputs)
         contexts_s = self._contexts_s(int(prompts.max() + max(answers.max(), outputs.max())))
 
         def decode_s(keys: Floats, answers: Ints) -> Floats:
             """Return seconds from prefill to an answer's end, with so many keys per row."""
-            ends_s: Floats = np.interp([keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s)
+            ends_s: Floats = np.interp(
+                [keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s
+            )
             lasts_s: Floats = ends_s[0] - ends_s[1]
             return lasts_s
 
@@ -93,7 +97,9 @@ class WholeBatches:
             finish_s = self._of_rows(busy_s, length)
             return Draws(arrival, outputs, finish_s, finish_s, busy_s)
         first = self._of_rows(prefill_s, length)
-        return Draws(arrival, outputs, first, first + decode_s(self._of_rows(keys, length), outputs), busy_s)
+        return Draws(
+            arrival, outputs, first, first + decode_s(self._of_rows(keys, length), outputs), busy_s
+        )
 
     def lateness(self, draws: Draws, request_rate: float) -> Callable[[Target], Floats]:
         """Return latencies over their limit; of several, the one that is furthest beyond it."""
@@ -103,7 +109,9 @@ class WholeBatches:
         wait_s = self._of_rows(start_s, arrival_s.shape[1]) - arrival_s
 
         def lateness(target: Target) -> Floats:
-            over = [_latency(name, draws, wait_s) / limit_s for name, limit_s in target.limits_s.items()]
+            over = [
+                _latency(name, draws, wait_s) / limit_s for name, limit_s in target.limits_s.items()
+            ]
             worst: Floats = np.maximum.reduce(over)
             return worst
 
@@ -157,7 +165,9 @@ def _latency(name: str, draws: Draws, wait_s: Floats) -> Floats:
     if name == "ttft":
         return wait_s + draws.first_token_s
     if name in ("tpot", "itl"):
-        gaps_s: Floats = (draws.finish_s - draws.first_token_s) / np.maximum(1, draws.output_tokens - 1)
+        gaps_s: Floats = (draws.finish_s - draws.first_token_s) / np.maximum(
+            1, draws.output_tokens - 1
+        )
         return gaps_s
     e2e_s = wait_s + draws.finish_s
     return e2e_s / draws.output_tokens if name == "normalized" else e2e_s

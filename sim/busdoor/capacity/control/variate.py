@@ -71,7 +71,9 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     n = len(values)
     if control is not None and control.slope is not None:
         left = mean_interval(values - control.slope * control.values, confidence)
-        half = np.hypot(left.half_width, student_t(confidence, n - 1) * control.slope * control.error)
+        half = np.hypot(
+            left.half_width, student_t(confidence, n - 1) * control.slope * control.error
+        )
         return Interval(left.mean, float(left.mean - half), float(left.mean + half))
     if control is None or n < LEAST_REPLICATIONS or not control.reaches:
         return mean_interval(values, confidence)
@@ -81,7 +83,9 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
     slope = float(around @ values) / squares
     mean = float(values.mean()) - slope * centre
     left = values - values.mean() - slope * around
-    variance = float(left @ left) / (n - 2) * (1 / n + centre**2 / squares) + (slope * control.error) ** 2
+    variance = (
+        float(left @ left) / (n - 2) * (1 / n + centre**2 / squares) + (slope * control.error) ** 2
+    )
     half = student_t(confidence, n - 2) * variance**0.5
     return Interval(mean, mean - half, mean + half)
 
@@ -89,4 +93,8 @@ def controlled_interval(values: Floats, control: Control | None, confidence: flo
 def compared(own: NDArray[Any], others: NDArray[Any], slope: float | None = None) -> Control:
     """Return by how much the means of the runs' rows exceed the mean over many draws."""
     expected = others.mean(axis=1)
-    return Control(own.mean(axis=1) - expected.mean(), float(expected.std(ddof=1)) / len(expected) ** 0.5, slope)
+    return Control(
+        own.mean(axis=1) - expected.mean(),
+        float(expected.std(ddof=1)) / len(expected) ** 0.5,
+        slope,
+    )

@@ -27,7 +27,7 @@ def describe(
     json: Json = False,
     out: Path | None = None,
 ) -> None:
-    """Show a trace's lengths, arrivals, prefix reuse, and the share of slots that static batching would use.
+    """Show a trace's lengths, arrivals, prefix reuse, and the slot share of static batching.
 
     Parameters
     ----------
@@ -184,7 +184,9 @@ def fetch(
     from busdoor.cli.render import print_public_traces
 
     if list_all and name is not None:
-        raise ValueError(f"--list shows every public trace; leave out {name!r}, or --list to fetch it")
+        raise ValueError(
+            f"--list shows every public trace; leave out {name!r}, or --list to fetch it"
+        )
     if name is None:
         print_public_traces()
         return

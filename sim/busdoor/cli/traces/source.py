@@ -36,14 +36,23 @@ def trace_of(source: str, reading: ReadFlags, num_requests: int | None, seed: in
     profiles, path = workload_names(), Path(source)
     is_name = source in profiles or source in PUBLIC_TRACES
     if num_requests is not None and source not in profiles:
-        raise ValueError(f"--num-requests is for a profile or preset; to take a part of {source}: --max-requests")
+        raise ValueError(
+            f"--num-requests is for a profile or preset; to take a part of {source}: --max-requests"
+        )
     if path.exists() and is_name:
-        print_notes([f"{source} is the known trace of that name; for the file or folder here write ./{source}"])
+        print_notes(
+            [
+                f"{source} is the known trace of that name; for the file or folder here write "
+                f"./{source}"
+            ]
+        )
     if path.exists() and not is_name:
         return read_file(path, reading, seed)
     if source in PUBLIC_TRACES:
         if (fetched := cached(source)) is None:
-            raise ValueError(f"{source} is not on this machine yet; fetch it with: busdoor trace fetch {source}")
+            raise ValueError(
+                f"{source} is not on this machine yet; fetch it with: busdoor trace fetch {source}"
+            )
         return read_file(fetched, reading, seed, name=source)
     if source not in profiles and ("/" in source or path.suffix):
         raise FileNotFoundError(f"there is no file {source}")
@@ -52,5 +61,8 @@ def trace_of(source: str, reading: ReadFlags, num_requests: int | None, seed: in
         raise ValueError(f"{source!r} is neither a file nor a known trace; {hint}")
     if given := reading.given():
         flags = ", ".join(map(flag_of, given))
-        raise ValueError(f"{flags}: only for a trace file, which {source} is not; it is drawn from a profile or preset")
+        raise ValueError(
+            f"{flags}: only for a trace file, which {source} is not; it is drawn from a profile "
+            f"or preset"
+        )
     return resolve(source).generate(seed, num_requests=num_requests)
