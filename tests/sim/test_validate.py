@@ -492,6 +492,14 @@ def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
             ["--from-requests", "--graph-sizes", "1,2"],
             "--graph-sizes does not apply to --from-requests",
         ),
+        (
+            ["--from-requests", "--mixed-graph-sizes", "8"],
+            "--mixed-graph-sizes does not apply to --from-requests",
+        ),
+        (
+            ["--mixed-graph-sizes", "8;9"],
+            "--mixed-graph-sizes 8;9: it has to be whole numbers with commas",
+        ),
         (["--force"], "--force does not apply to a fit to iterations"),
         (["--policy", "vllm,max_num_seq=4"], "max_num_seq"),
         (

@@ -20,6 +20,7 @@ def calibrate(
     name: str | None = None,
     without: list[str] | None = None,
     graph_sizes: str | None = None,
+    mixed_graph_sizes: str | None = None,
     from_requests: bool = False,
     runs: MeasuredFlags = MeasuredFlags(),
     transfer: str | None = None,
@@ -44,7 +45,10 @@ def calibrate(
     without
         Leave a term at 0, because the log cannot identify it: --without per_chunk_s.
     graph_sizes
-        Batch sizes of CUDA graphs, where the runs do not contain them: 1,2,4,8,16.
+        Batch sizes of the CUDA graphs of decodes, where the runs do not contain them: 1,2,4,8,16.
+    mixed_graph_sizes
+        Token counts of the CUDA graphs of batches with prefill, where the runs do not contain them:
+        128,256,512.
     from_requests
         Fit base, per token and per context by simulating the requests. A fit that is more than 5 %
         off in sample, or whose terms these requests cannot tell apart, is refused.
@@ -68,6 +72,7 @@ def calibrate(
     given = {
         "--without": without,
         "--graph-sizes": graph_sizes,
+        "--mixed-graph-sizes": mixed_graph_sizes,
         "--policy": runs.policy,
         "--from-requests": from_requests,
         "--force": force,
@@ -80,7 +85,10 @@ def calibrate(
 
         calibration, results = Calibration.load(str(measured[0])), []
     else:
-        sizes = _sizes(graph_sizes)
+        sizes = (
+            _sizes("--graph-sizes", graph_sizes),
+            _sizes("--mixed-graph-sizes", mixed_graph_sizes),
+        )
         with progress_bar("reading and fitting"):
             results = _read(measured, runs.run)
             calibration = _fit(results, measured, title, without or [], sizes, from_requests, runs)
@@ -100,7 +108,7 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
     if moved:
         idle, what = list(given), "--transfer of a calibration's file"
     elif from_requests:
-        idle, what = ["--without", "--graph-sizes"], "--from-requests"
+        idle, what = ["--without", "--graph-sizes", "--mixed-graph-sizes"], "--from-requests"
     else:
         idle, what = ["--force"], "a fit to iterations, without --from-requests"
     for flag in idle:
@@ -147,7 +155,7 @@ def _fit(
     measured: Sequence[Path],
     name: str,
     without: Sequence[str],
-    sizes: Sequence[int] | None,
+    sizes: tuple[Sequence[int] | None, Sequence[int] | None],
     from_requests: bool,
     runs: MeasuredFlags,
 ) -> Calibration:
@@ -158,17 +166,26 @@ def _fit(
     names, policy = run_names(measured), runs.scheduling
     if from_requests:
         return calibrate_from_requests(results, names, name=name, policy=policy)
-    return fit(results, names, name=name, without=without, graph_sizes=sizes, policy=policy)
+    decodes, mixed = sizes
+    return fit(
+        results,
+        names,
+        name=name,
+        without=without,
+        graph_sizes=decodes,
+        mixed_graph_sizes=mixed,
+        policy=policy,
+    )
 
 
-def _sizes(text: str | None) -> list[int] | None:
+def _sizes(flag: str, text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
         return [int(size) for size in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"--graph-sizes {text}: it has to be whole numbers with commas, as in 1,2,4,8"
+            f"{flag} {text}: it has to be whole numbers with commas, as in 1,2,4,8"
         ) from None
 
 

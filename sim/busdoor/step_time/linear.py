@@ -32,8 +32,10 @@ class LinearStepTime(LineStepTime):
     per_request_s : float
         Seconds more for each request in the batch.
 
-    Examples -------- Three decodes with 30 tokens in the cache compute 3 positions and 33 pairs;
-    the next iteration has 3 pairs more.
+    Examples
+    --------
+    Three decodes with 30 tokens in the cache compute 3 positions and 33 pairs; the next iteration
+    has 3 pairs more.
 
     >>> step_time = LinearStepTime(base_s=5e-3, per_token_s=5e-5, per_context_s=1e-6)
     >>> batch = Batch(num_decode_tokens=3, decode_context_tokens=30)

@@ -61,8 +61,10 @@ def batch_utilisation(
         the durations of a roofline, whose efficiencies are at most 1, neither share can pass 1;
         with a share over 1, the durations given cannot have been that GPU's.
 
-    References ---------- MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU:
-    Databricks, "LLM inference performance engineering".
+    References
+    ----------
+    MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU: Databricks, "LLM inference
+    performance engineering".
 
     Examples
     --------

@@ -46,8 +46,10 @@ class PipelinedBatch(BatchAhead):
         Seconds that the host submits it while it runs: the law of calibrations that are no
         pipeline.
 
-    Examples -------- An iteration of 12 ms on the device, whose kernels the host launched for 10 ms
-    during one of 6 ms, has begun 4 ms before.
+    Examples
+    --------
+    An iteration of 12 ms on the device, whose kernels the host launched for 10 ms during one of 6
+    ms, has begun 4 ms before.
 
     >>> prefill = PipelinedBatch(Batch(), (0.012, 0.0), lambda batch: 0.010, launched=True, lead_s=0.004)
     >>> prefill.last(1, following=None)

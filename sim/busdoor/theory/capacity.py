@@ -50,9 +50,11 @@ def continuous_capacity_rps(
     float
         X_c at the mean batch that slots, memory and budget allow.
 
-    Notes ----- Approximations: the batch is taken at its mean, and answers end independently, so
-    that the prompts that an iteration computes are a Poisson number (exact for a linear step time,
-    however they fall); the KV's limit is a mean too, without blocks' empty parts, fragmentation and
+    Notes
+    -----
+    Approximations: the batch is taken at its mean, and answers end independently, so that the
+    prompts that an iteration computes are a Poisson number (exact for a linear step time, however
+    they fall); the KV's limit is a mean too, without blocks' empty parts, fragmentation and
     preemptions. Good to a few per cent where slots decide, to about 15 % where memory does.
 
     Examples

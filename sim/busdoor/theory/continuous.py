@@ -77,8 +77,10 @@ def sharing_tpot_s(
     float
         Seconds; infinity when the load is 1 or more.
 
-    References ---------- Kelly, Reversibility and Stochastic Networks (1979), section 3.3; Baskett
-    et al. (BCMP), J. ACM 22 (1975).
+    References
+    ----------
+    Kelly, Reversibility and Stochastic Networks (1979), section 3.3; Baskett et al. (BCMP), J. ACM
+    22 (1975).
 
     Examples
     --------

@@ -33,13 +33,17 @@ def fixed_batch_wait_s(
     float
         Seconds; infinity when `rate_rps` times the mean service time is `batch_size` or more.
 
-    Notes ----- Let V be how many are left in the queue when a batch starts. The next leaves V' =
-    max(0, V + A - b), A arriving in a service. A departing batch leaves V + A behind, all of whom
-    came after its own last request: so, arrivals being Poisson, E[V + A] = rate · E[wait +
-    service], and E[wait] = E[V] / rate.
+    Notes
+    -----
+    Let V be how many are left in the queue when a batch starts. The next leaves V' = max(0, V + A -
+    b), A arriving in a service. A departing batch leaves V + A behind, all of whom came after its
+    own last request: so, arrivals being Poisson, E[V + A] = rate · E[wait + service], and E[wait] =
+    E[V] / rate.
 
-    References ---------- Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and
-    17; Spitzer (1956), Trans. AMS 82.
+    References
+    ----------
+    Bailey (1954) and Downton (1955), J. Royal Statistical Society B 16 and 17; Spitzer (1956),
+    Trans. AMS 82.
 
     Examples
     --------

@@ -75,11 +75,15 @@ def kv_limited_batch(kv_tokens: float, token_steps: float, mean_output_tokens: f
     mean_output_tokens : float
         E[N].
 
-    Notes ----- Fragmentation, the last block's empty part and preemptions are left out. What paging
-    buys is the ratio of two such batches (the survey's check 27).
+    Notes
+    -----
+    Fragmentation, the last block's empty part and preemptions are left out. What paging buys is the
+    ratio of two such batches (the survey's check 27).
 
-    Examples -------- OPT-13B on a 40 GB A100 has 15.7K slots of KV; its maximum length of 2,048
-    lets seven requests in:
+    Examples
+    --------
+    OPT-13B on a 40 GB A100 has 15.7K slots of KV; its maximum length of 2,048 lets seven requests
+    in:
 
     >>> round(kv_limited_batch(15_700, reserved_token_steps([2048], [338]), 338), 1)
     7.7

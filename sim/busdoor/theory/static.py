@@ -144,9 +144,10 @@ def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float
         Seconds from arrival to the end of the batch, at most; infinity where rate · per_request is
         1 or more.
 
-    References ---------- Inoue, "Queueing analysis of GPU-based inference servers with dynamic
-    batching", arXiv 1912.06322 (2021): the smaller of its phi_0 and phi_1. `take_all_latency_s` is
-    the exact value.
+    References
+    ----------
+    Inoue, "Queueing analysis of GPU-based inference servers with dynamic batching", arXiv
+    1912.06322 (2021): the smaller of its phi_0 and phi_1. `take_all_latency_s` is the exact value.
 
     Examples
     --------

@@ -41,9 +41,11 @@ def static_capacity_rps(
     read_input_tokens : float, optional
         Keys that a decode reads beside those of its answer: by default the whole padded prompt.
 
-    Notes ----- Approximations: a batch of the mean longest prompt and answer stands for all; with
-    `skip`, one of the mean number of rows for all iterations. Both are exact for a step time that
-    is linear in the rows and without context.
+    Notes
+    -----
+    Approximations: a batch of the mean longest prompt and answer stands for all; with `skip`, one
+    of the mean number of rows for all iterations. Both are exact for a step time that is linear in
+    the rows and without context.
 
     Examples
     --------
