@@ -306,9 +306,10 @@ def test_jumps_and_steps_agree(lookahead):
 @given(data=st.data())
 def test_every_request_leaves_once_and_takes_nothing_with_it(data):
     count = data.draw(st.integers(1, 20))
-    draw = lambda low, high: data.draw(
-        st.lists(st.integers(low, high), min_size=count, max_size=count)
-    )  # noqa: E731
+
+    def draw(low, high):
+        return data.draw(st.lists(st.integers(low, high), min_size=count, max_size=count))
+
     arriving = Trace(
         arrival_s=np.sort(np.array(draw(0, 40)) / 4),
         input_tokens=draw(1, 120),

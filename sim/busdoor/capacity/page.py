@@ -42,7 +42,8 @@ def capacity_page(folder: Path) -> Page:
         f"{study['replications']} replications"
     )
     if study.get("num_refused"):
-        runs += f"; {study['num_refused']:,} requests ({100 * study['refused_share']:.3g} %) are refused, and are no load"
+        share = f"{100 * study['refused_share']:.3g} %"
+        runs += f"; {study['num_refused']:,} requests ({share}) are refused, and are no load"
     if "prediction" in study:
         runs += f"; {study['prediction']}"
     return Page(f"Capacity within {study['slo_text']}", runs, study["verdict"], tuple(sections))
