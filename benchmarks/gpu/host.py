@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import busdoor_gpu.engine.engine
+import busdoor_gpu.engine.launcher
 import busdoor_gpu.engine.model
 from busdoor.catalog import ModelShape
 from busdoor.core.request import Request
@@ -121,7 +122,8 @@ class HostEngine(Engine):
     def __init__(self, *args: Any, graphs: bool, **options: Any) -> None:
         super().__init__(*args, **options)
         self._asynchronous = True
-        self._graphs = self._captured() if graphs else None
+        if graphs:
+            self.launcher.capture()
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def measure(
     begun = 0
     with (
         mock.patch.object(busdoor_gpu.engine.model, "linear", linear),
-        mock.patch.object(busdoor_gpu.engine.engine, "StepGraphs", _Replayed),
+        mock.patch.object(busdoor_gpu.engine.launcher, "StepGraphs", _Replayed),
         mock.patch.object(busdoor_gpu.engine.engine, "new_event", _Event),
     ):
         engine = HostEngine(model, policy, backend, 2048, graphs=graphs)

@@ -75,6 +75,11 @@ def _driver(index: int) -> dict[str, Any]:
         pynvml.nvmlShutdown()
 
 
+def allocator_retries(device: torch.device) -> int:
+    """Return how often the GPU's memory was so full that cached memory had to be freed, which waits for the device."""
+    return int(torch.cuda.memory_stats(device)["num_alloc_retries"]) if device.type == "cuda" else 0
+
+
 def git_commit() -> str | None:
     """Return the commit of the source that runs; None outside a repository."""
     with suppress(OSError, subprocess.SubprocessError):

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
 
 from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor_gpu.engine.backend import Backend
-from busdoor_gpu.engine.changes import NONE, Changes, changes_of
+from busdoor_gpu.engine.changes import Changes, changes_of
 from busdoor_gpu.engine.device_step import DeviceStep
 from busdoor_gpu.engine.footprint import check_engine, sizes_of
-from busdoor_gpu.engine.graphs import StepGraphs
+from busdoor_gpu.engine.launcher import Launcher
 from busdoor_gpu.engine.model import Model
-from busdoor_gpu.engine.passes import PASS_TOKENS, Running, guarded, new_event, passes_of
-from busdoor_gpu.engine.rows import Rows, padded_lengths, row_arrays
+from busdoor_gpu.engine.passes import Running, guarded, new_event
 from busdoor_gpu.engine.slots import EngineError, Slots, Step
-from busdoor_gpu.engine.upload import Ints, Upload
-from busdoor_gpu.kernels._launch import ALIGNED
 from busdoor_gpu.kernels.cache import allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan
-from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
-
-_REHEARSED = (
-    4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
-)
+from busdoor_gpu.kernels.slot_table import SlotTable
 
 
 class Engine:
@@ -56,6 +48,9 @@ class Engine:
     ----------
     outputs : dict
         Tokens (prompt and answer) of each finished request by its id, if they are kept.
+    host_launch_s : float or None
+        Seconds in which this machine's host launches a step kernel by kernel, measured at the
+        start; None on a CPU.
 
     Examples
     --------
@@ -107,29 +102,19 @@ class Engine:
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]
         heads = (shape.num_attention_heads, shape.num_key_value_heads, shape.head_dim)
         decode_plan = guarded(DecodePlan.allocate, num_slots, *heads, device)
-        self._group = shape.num_attention_heads // shape.num_key_value_heads
-        self._max_tokens: int | None = getattr(policy, "max_num_batched_tokens", None)
-        longest = max(
-            PASS_TOKENS, row_tokens, num_slots
-        )  # a row longer than a pass has a pass of its own
-        self._inputs = guarded(StepInputs.allocate, longest, num_slots + 1, self.table)
-        self._upload = guarded(
-            Upload, device, sum(padded_lengths(num_slots + ALIGNED, longest, self._group))
-        )
-        self._step = DeviceStep(model, backend, self.table, self.caches, decode_plan)
+        run = DeviceStep(model, backend, self.table, self.caches, decode_plan)
+        max_tokens = getattr(policy, "max_num_batched_tokens", None)
+        self.launcher = guarded(Launcher, run, num_slots, row_tokens, max_tokens)
         self._asynchronous = device.type == "cuda"
         self._keep = keep_outputs
         self._saved: dict[Request, torch.Tensor] = {}
         self._outputs: dict[int, torch.Tensor] = {}
-        self._graphs: StepGraphs | None = None
-        if cuda_graphs and self._asynchronous and backend.name == "triton":
-            self._graphs = guarded(self._captured)
+        self.host_launch_s: float | None = None
         if self._asynchronous:
-            guarded(self._rehearse)
-
-    def _captured(self) -> StepGraphs:
-        sizes = (self.policy.num_slots, self._max_tokens, self._group)
-        return StepGraphs(self._step, self._upload, self._inputs, *sizes)
+            if cuda_graphs and backend.name == "triton":
+                guarded(self.launcher.capture)
+            guarded(self.launcher.rehearse)
+            self.host_launch_s = guarded(self.launcher.time_launch)
 
     @property
     def outputs(self) -> dict[int, list[int]]:
@@ -139,12 +124,12 @@ class Engine:
     @property
     def graph_sizes(self) -> list[int]:
         """Batch sizes that decodes are padded to; none without CUDA graphs."""
-        return self._graphs.decode_sizes if self._graphs is not None else []
+        return self.launcher.graphs.decode_sizes if self.launcher.graphs else []
 
     @property
     def mixed_graph_sizes(self) -> list[int]:
         """Token counts that steps with a prefill are padded to; larger ones launch by kernel."""
-        return self._graphs.mixed_sizes if self._graphs is not None else []
+        return self.launcher.graphs.mixed_sizes if self.launcher.graphs else []
 
     def submit(self, batch: Batch) -> Running:
         """Pack a batch into a step; on a GPU, queue the step."""
@@ -169,27 +154,7 @@ class Engine:
     def close(self) -> None:
         """Free the KV cache's memory at once, even if the engine is still referenced."""
         self.caches.clear()
-        self._graphs = None
-
-    @torch.inference_mode()
-    def _rehearse(self) -> None:
-        """Run padding through all possible step shapes: nothing compiles, loads or grows later.
-
-        In the middle of a run that time would count as the step's.
-        """
-        most = min(PASS_TOKENS, self._max_tokens or PASS_TOKENS)
-        rows = 1
-        while rows <= self.policy.num_slots:
-            tokens = 1
-            while rows * tokens <= most:
-                nothing = np.zeros(rows, dtype=np.int32)  # written over the zeros of an empty table
-                self._run_passes(
-                    Step.of_padding(rows, tokens), (np.arange(rows, dtype=np.int32), nothing)
-                )
-                tokens *= _REHEARSED
-            rows *= _REHEARSED
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
+        self.launcher.graphs = None
 
     def _launch(self, running: Running) -> None:
         start, end = running.events = (new_event(), new_event())
@@ -206,40 +171,7 @@ class Engine:
 
     @torch.inference_mode()
     def _run(self, step: Step) -> None:
-        changes = self._update(step)
-        key = self._graphs.find(step) if self._graphs is not None else None
-        if self._graphs is None or key is None:
-            self._run_passes(step, changes)
-            return
-        self._send(self._graphs.arrays(key, step), changes)
-        self._graphs.replay(key)
-
-    def _run_passes(self, step: Step, changes: Changes) -> None:
-        """Launch a step kernel by kernel."""
-        for low, high in passes_of(step.num_tokens):
-            rows = Rows.of(self._send(row_arrays(step, low, high, self._group), changes))
-            changes = NONE
-            num_rows, num_tokens = high - low, sum(step.num_tokens[low:high])
-            inputs = self._inputs.narrow(num_tokens, num_rows)
-            if num_tokens == num_rows:
-                self._step.decode(rows.slots, rows.query_starts, inputs)
-            else:
-                self._step.mixed(rows, inputs)
-
-    def _send(self, arrays: list[Ints], changes: Changes) -> list[torch.Tensor]:
-        """Send arrays and changes in one copy, and write changes; what exceeds it goes before."""
-        places, values = changes
-        room = self._upload.room(arrays)
-        while len(places) > room:
-            self._write(*self._upload.send([places[:room], values[:room]]))
-            places, values = places[room:], values[room:]
-        sent = self._upload.send([*arrays, places, values] if len(places) else arrays)
-        if len(places):
-            self._write(*sent[len(arrays) :])
-        return sent[: len(arrays)]
-
-    def _write(self, places: torch.Tensor, values: torch.Tensor) -> None:
-        self.table.state[places] = values
+        self.launcher.launch(step, self._update(step))
 
     @torch.inference_mode()
     def _update(self, step: Step) -> Changes:

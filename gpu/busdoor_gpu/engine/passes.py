@@ -31,6 +31,12 @@ def new_event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU is idle; a CPU, which computes in the caller's thread, always is."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def passes_of(num_tokens: Sequence[int]) -> list[tuple[int, int]]:
     """Split rows into passes of at most `PASS_TOKENS` tokens; a longer row has a pass of its own.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf
+from time import time
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from busdoor.simulator.clients import Clients
 from busdoor.simulator.describe import describe_run
 from busdoor.simulator.recorder import TableRecorder
 from busdoor_gpu.engine.backend import Backend
-from busdoor_gpu.engine.device import describe_device, git_commit
+from busdoor_gpu.engine.device import allocator_retries, describe_device, git_commit
 from busdoor_gpu.engine.engine import Engine
 from busdoor_gpu.engine.model import Model
 from busdoor_gpu.engine.slots import EngineError
@@ -113,6 +114,7 @@ def replay(
     server = EngineServer(
         env, policy, engine, CLOCKS[clock](), recorder, lookahead=lookahead, on_leave=clients.left
     )
+    retries = allocator_retries(model.device)
     clients.start(server)
     watch = Stopwatch()
     try:
@@ -128,7 +130,7 @@ def replay(
         raise ReplayError(message, _result(server, recorder, noted)) from error
     finally:
         engine.close()
-    noted |= watch.read()
+    noted |= watch.read() | {"num_alloc_retries": allocator_retries(model.device) - retries}
     return _result(server, recorder, noted | ({"outputs": engine.outputs} if keep_outputs else {}))
 
 
@@ -154,7 +156,11 @@ def row_tokens(policy: Policy, trace: Trace) -> int:
 
 
 def describe_engine(engine: Engine) -> dict[str, Any]:
-    """Return model, device and source of a run, for a result's meta.json."""
+    """Return model, device and source of a run that starts now, for a result's meta.json.
+
+    `started_at` is in seconds since 1970; `host_launch_s` is how long this machine's host takes to
+    launch a step kernel by kernel, which a calibrated step time replaces its own by.
+    """
     config = engine.model.config
     device = describe_device(engine.model.device)
     return {
@@ -166,6 +172,8 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "num_device_blocks": engine.num_blocks,
         "graph_sizes": engine.graph_sizes,
         "mixed_graph_sizes": engine.mixed_graph_sizes,
+        "host_launch_s": engine.host_launch_s,
+        "started_at": time(),
         "device": device,
         "git_commit": git_commit(),
     }

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 import busdoor_gpu.replay.replay  # noqa: E402
 from busdoor_gpu.engine import engine as engine_module  # noqa: E402
 from busdoor_gpu.engine import graphs as graphs_module  # noqa: E402
+from busdoor_gpu.engine import launcher as launcher_module  # noqa: E402
 from busdoor_gpu.engine.device_step import DeviceStep  # noqa: E402
 from busdoor_gpu.engine.engine import Engine  # noqa: E402
 from busdoor_gpu.engine.graphs import Key, StepGraphs  # noqa: E402
@@ -72,8 +73,10 @@ class LaunchesAtOnce(Engine):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._asynchronous = True
-        self._graphs = self.graphs = self._captured()
-        self._rehearse()  # whatever the policy, it must leave no trace
+        self.launcher.capture()
+        self.graphs = self.launcher.graphs
+        self.launcher.rehearse()  # whatever the policy, it must leave no trace
+        self.host_launch_s = self.launcher.time_launch()
         LaunchesAtOnce.last = self
 
 
@@ -81,7 +84,7 @@ class LaunchesAtOnce(Engine):
 def stand_ins(monkeypatch):
     monkeypatch.setattr(busdoor_gpu.replay.replay, "Engine", LaunchesAtOnce)
     monkeypatch.setattr(engine_module, "new_event", Event)
-    monkeypatch.setattr(engine_module, "StepGraphs", Graphs)
+    monkeypatch.setattr(launcher_module, "StepGraphs", Graphs)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,7 @@ def test_steps_launched_ahead_and_padded_give_the_same_tokens(
         key.num_tokens for key in replayed
     )
     assert result.meta["graph_sizes"] == LaunchesAtOnce.last.graphs.decode_sizes
+    assert 0 < result.meta["host_launch_s"] < 1
     assert result.meta["mixed_graph_sizes"] == LaunchesAtOnce.last.graphs.mixed_sizes
 
 

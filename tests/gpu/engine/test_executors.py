@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -170,8 +171,6 @@ def test_also_by_the_other_clocks(lookahead, clock, policies, models, torch_back
 
 
 def test_the_wall_clock_counts_real_seconds(policies, models, torch_backend, new_trace):
-    import time
-
     trace = new_trace(num_requests=2).with_arrivals([0.0, 0.5])
     started_s = time.perf_counter()
     result = replay(trace, policies["vllm"](), models["tiny-llama"], torch_backend)
@@ -193,5 +192,7 @@ def test_device_time_is_part_of_an_iteration_and_meta_says_what_ran(
     assert (result.iterations[["device_s", "host_s"]] >= 0).all(axis=None)
     for key in ("device", "model_shape", "git_commit", "num_blocks", "versions", "lookahead"):
         assert key in result.meta
+    assert 0 <= time.time() - result.meta["started_at"] < 600
+    assert result.meta["host_launch_s"] is None and result.meta["num_alloc_retries"] == 0
     assert result.meta["step_time"] == {"name": "measured", "clock": "cpu", "backend": "torch"}
     assert (result.save(tmp_path) / "summary.json").exists()

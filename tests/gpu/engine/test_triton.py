@@ -84,7 +84,7 @@ class Padded(Engine):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._graphs = self._captured()
+        self.launcher.capture()
 
 
 @pytest.fixture
