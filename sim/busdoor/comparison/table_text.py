@@ -74,8 +74,8 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     for short, key in LATENCIES.items():
         for name, kind in (("p50", "median"), ("p99", "p99")):
             rows.append(
-                line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key]))
-            )  # type: ignore[misc]
+                line(f"{short} {name}", lambda row, key=f"{kind}_{key}_ms": duration(row[key]))  # type: ignore[misc]
+            )
     rows += [
         line("slots held (mean)", _held),
         line("idle slot time", lambda row: percent(row["bubble_share"])),

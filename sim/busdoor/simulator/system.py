@@ -27,9 +27,8 @@ from busdoor_workloads.memory_check import check_memory
 Progress = Callable[[int, int], None]
 OnLeave = Callable[[Request], None]
 REQUEST_BYTES = 300  # of a run without iterations, tables included: measured 306
-# requests between two reports, or where these are slow, so many seconds: often enough for a
-_PROGRESS_EVERY = 1000
-_PROGRESS_EVERY_S = 0.5  # bar, too seldom to cost time
+# Requests between two reports, or seconds where these are slow: seldom enough to cost no time.
+_PROGRESS_EVERY, _PROGRESS_EVERY_S = 1000, 0.5
 
 
 class Interrupted(KeyboardInterrupt):

@@ -81,8 +81,8 @@ class ValidationData:
                 "regime": run.regime,
                 "step_time": run.steps.mean_absolute,
                 "step_total": run.steps.total,
-                **{" ".join(key): error for key, error in run.table["error"].items()},
-            }  # type: ignore[arg-type]
+                **{" ".join(key): error for key, error in run.table["error"].items()},  # type: ignore[arg-type]
+            }
             for run in self.runs
         ]
         return pd.DataFrame(rows).set_index("regime").abs().groupby(level=0, sort=False).mean()
