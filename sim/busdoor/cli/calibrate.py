@@ -90,7 +90,7 @@ def calibrate(
             _sizes("--mixed-graph-sizes", mixed_graph_sizes),
         )
         with progress_bar("reading and fitting"):
-            results = _read(measured, runs.run)
+            results = runs.read(measured)
             calibration = _fit(results, measured, title, without or [], sizes, from_requests, runs)
         _refuse_doubtful(calibration, force)
     if transfer is not None:
@@ -142,12 +142,6 @@ def _is_calibration(path: Path) -> bool:
     from busdoor.step_time.calibration_files import calibration_names
 
     return path.suffix == ".toml" or str(path) in calibration_names()
-
-
-def _read(measured: Sequence[Path], run: int | None) -> list[Result]:
-    from busdoor.calibration import load_measured
-
-    return [load_measured(path, run=run) for path in measured]
 
 
 def _fit(

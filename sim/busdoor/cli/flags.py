@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from busdoor.results.result import Result
 
 Rate = Annotated[
     float | None,
@@ -225,11 +228,21 @@ class MeasuredFlags:
         How the runs were scheduled, where they do not contain it:
         vllm,max_num_seqs=64,num_blocks=4096,block_size=16, max_model_len=8192.
     run
-        Which result of a vLLM result file to which several were appended; 1 is the first.
+        Which run of a file that holds several (results of vLLM or SGLang that were appended,
+        benchmarks of guidellm); 1 is the first.
     """
 
     policy: str | None = None
     run: int | None = None
+
+    def read(self, measured: Sequence[Path]) -> list[Result]:
+        """Read measured runs, and print what their readers left out or assumed."""
+        from busdoor.calibration import load_measured
+        from busdoor.cli.output import print_notes
+
+        results = [load_measured(path, run=self.run) for path in measured]
+        print_notes(note for result in results for note in result.meta.get("notes", ()))
+        return results
 
     @property
     def scheduling(self) -> Mapping[str, Any] | None:

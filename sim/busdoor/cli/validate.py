@@ -33,7 +33,6 @@ def validate(
     out
         Folder for tables and figures; by default a new busdoor-validate-001.
     """
-    from busdoor.calibration import load_measured
     from busdoor.calibration.import_logs import run_names
     from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
@@ -53,7 +52,7 @@ def validate(
     policy = runs.scheduling
     with output(json) as answer, study_folder(out, "validate", overwrite) as place:
         with progress_bar(f"simulating {len(measured)} measured runs"):
-            results = [load_measured(path, run=runs.run) for path in measured]
+            results = runs.read(measured)
             validation = hold_against(
                 results, model, run_names(measured), policy=policy, about=about
             )

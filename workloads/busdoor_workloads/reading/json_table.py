@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,18 +86,46 @@ def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) ->
     ValueError
         The file and line of the first JSON error; or the number of documents to choose from.
     """
+    return choose(read_documents(path, max_bytes), run, path, _about)
+
+
+def read_documents(path: Path, max_bytes: int = MAX_BYTES) -> list[dict[str, Any]]:
+    """Read all JSON documents of a file, one after another, on lines of their own or not.
+
+    Raises
+    ------
+    ValueError
+        The file and line of the first JSON error; or there is no document, or one that is no
+        object.
+    """
     with open_text(path, max_bytes) as file:
         documents = list(_documents(file.read(), path))
     if not documents or not all(isinstance(document, dict) for document in documents):
         raise ValueError(f"{path.name} holds no JSON object")
-    if (run is None and len(documents) > 1) or (run is not None and not 1 <= run <= len(documents)):
-        listed = "; ".join(
-            f"{place} ({_about(document)})" for place, document in enumerate(documents, 1)
-        )
+    return documents
+
+
+def choose(
+    results: Sequence[dict[str, Any]],
+    run: int | None,
+    path: Path,
+    about: Callable[[Mapping[str, Any]], str],
+) -> dict[str, Any]:
+    """Return result `run` of a file (1 first); without a number there may be only one.
+
+    Raises
+    ------
+    ValueError
+        The results to choose from, each with what `about` says of it.
+    """
+    if not results:
+        raise ValueError(f"{path.name} holds no result")
+    if (run is None and len(results) > 1) or (run is not None and not 1 <= run <= len(results)):
+        listed = "; ".join(f"{place} ({about(result)})" for place, result in enumerate(results, 1))
         raise ValueError(
-            f"{path.name} holds {len(documents)} results: {listed}; choose one with run (--run 1)"
+            f"{path.name} holds {len(results)} results: {listed}; choose one with run (--run 1)"
         )
-    return documents[(run or 1) - 1]  # type: ignore[no-any-return]
+    return results[(run or 1) - 1]
 
 
 def _about(document: Mapping[str, Any]) -> str:

@@ -13,6 +13,14 @@ from busdoor_workloads.reading.json_table import read_json_array, read_jsonl
 from busdoor_workloads.reading.source import MAX_BYTES, PARQUET, magic_of, open_text, settled
 from busdoor_workloads.reading.table import Table
 
+# Keys of documents that tools write on one line, which are no rows of a table: results of vLLM,
+# SGLang and guidellm, logs of vLLM's engine.
+_DOCUMENTS = (
+    {"input_lens"},
+    {"request_throughput"},
+    {"benchmarks"},
+    {"config", "requests", "iterations"},
+)
 Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
 
 
@@ -24,7 +32,7 @@ def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...
     holds : str
         "csv", "jsonl", "json" (documents), "array" (of JSON objects), "parquet" or "folder".
     columns : tuple of str
-        Names in the header, or keys of the first record.
+        Names in the header, or keys of the first record or document; none for a damaged document.
     """
     path = settled(path, max_bytes)
     if path.is_dir():
@@ -42,14 +50,25 @@ def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...
     try:
         keys = tuple(json.loads(first))
     except json.JSONDecodeError:
-        return "json", ()
+        return "json", _document_keys(path, max_bytes)
     except (
         ValueError,
         RecursionError,
     ):  # nested too deeply, or too long a number: the reader reports it
         return "jsonl", ()
-    is_benchmark_result = {"input_lens", "request_throughput"} & set(keys)
-    return ("json" if is_benchmark_result else "jsonl"), keys
+    is_document = any(marks <= set(keys) for marks in _DOCUMENTS)
+    return ("json" if is_document else "jsonl"), keys
+
+
+def _document_keys(path: Path, max_bytes: int) -> tuple[str, ...]:
+    """Return the keys of a file's first JSON document, which has several lines."""
+    with open_text(path, max_bytes) as file:
+        text = file.read().lstrip()
+    try:
+        document, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):  # the reader reports it
+        return ()
+    return tuple(document) if isinstance(document, dict) else ()
 
 
 def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
