@@ -48,6 +48,9 @@ class GPU:
         GPU to GPU bandwidth in one direction, bytes/s, all links together; PCIe 4 unless given.
     memory_efficiency, kv_efficiency : float
         Share of the bandwidth that reading weights, and attention reading the KV cache, reach.
+    expert_efficiency : dict of str to float
+        Share of the bandwidth that reading routed experts of a format reaches, where that is
+        another than weights reach: 4-bit weights that are expanded on the fly.
     gemm_efficiency : float
         Share of the matrix rate that large GEMMs reach inside a model.
     layer_s : float
@@ -78,6 +81,7 @@ class GPU:
     link_bytes_per_s: PositiveFloat = PCIE_4_BYTES_PER_S
     memory_efficiency: Share = 0.9
     kv_efficiency: Share = 0.9
+    expert_efficiency: dict[Dtype, Share] = Field(default_factory=dict)
     gemm_efficiency: Share = 0.75
     layer_s: NonNegativeFloat = LAYER_S
     experts_s: NonNegativeFloat = EXPERTS_S

@@ -65,9 +65,9 @@ class RooflineStepTime(RooflineFields, LineStepTime):
       cards, Sarathi-Serve's Yi-34B prefilled within 30 % of this, but its decodes, bound by the
       host of 2023, took twice as long.
     - Mixtures and latent attention (tests/sim/test_step_time_anchors_moe.py): gpt-oss-120b,
-      Kimi-K2.5 (nvfp4) and DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight
-      within 10 %. Weight-only 4-bit experts on an H200 or B200 come out 10 to 28 % too fast: their
-      kernels read at 3 to 3.6 TB/s, of which this knows nothing.
+      Kimi-K2.5 and DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight within
+      10 %. Kimi-K2.5 in int4 on B200 comes out 22 % too fast: vLLM 0.15 read such experts slower
+      than the newer kernels that the catalogue has.
     - Small models and Qwen3-30B-A3B on an A100 within 15 % with the host of the time (engine
       vllm-0.9); Qwen3-4B on an RTX 4090 within 5 %.
     - Shares of bandwidth and rate: measured on H100 and H200; from published kernel sweeps for

@@ -23,9 +23,10 @@ def costs_of(roofline: RooflineFields) -> Costs:
     gemm = roofline.gemm_efficiency or card.gemm_efficiency
     bandwidth = card.bandwidth_bytes_per_s * (roofline.memory_efficiency or card.memory_efficiency)
     kv_bandwidth = card.bandwidth_bytes_per_s * (roofline.kv_efficiency or card.kv_efficiency)
-    read_s, expert_read_s = (
-        BYTES_PER_VALUE[dtype] / tp / bandwidth for dtype in (weights, expert_weights)
-    )
+    expert_share = card.expert_efficiency.get(expert_weights, card.memory_efficiency)
+    expert_bandwidth = card.bandwidth_bytes_per_s * (roofline.memory_efficiency or expert_share)
+    read_s = BYTES_PER_VALUE[weights] / tp / bandwidth
+    expert_read_s = BYTES_PER_VALUE[expert_weights] / tp / expert_bandwidth
     row_s, expert_row_s = (
         FLOP_PER_PARAMETER / tp / (card.rate(dtype) * gemm) for dtype in (weights, expert_weights)
     )
