@@ -15,12 +15,11 @@ from busdoor.cli.render import print_validation
 from busdoor.cli.report_pages import page_of
 from busdoor.comparison.demo import introductory_scenario
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.validation.limits_text import host_lines, limit_lines
 from busdoor.validation.page import validation_page
 from busdoor.validation.table_text import (
     NAME_COLUMNS,
     brief_rows,
-    host_lines,
-    limit_lines,
     run_rows,
     threshold_rows,
 )

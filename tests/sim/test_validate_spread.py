@@ -8,7 +8,7 @@ from busdoor.policies.vllm import VllmPolicy
 from busdoor.results.result import Result
 from busdoor.simulator.simulate import simulate
 from busdoor.step_time import CalibratedStepTime
-from busdoor.validation.table_text import limit_lines, spread_lines
+from busdoor.validation.limits_text import limit_lines, spread_lines
 from busdoor.validation.validate import validate
 from busdoor_workloads import Trace
 

@@ -145,6 +145,7 @@ def print_calibration(calibration: Calibration) -> None:
 def print_validation(validation: Validation) -> None:
     """Print the main errors by run, then knee, gains, thresholds, causes, and unknowns."""
     from busdoor.validation import table_text as text
+    from busdoor.validation.limits_text import limit_lines
 
     console = Console()
     console.print("Errors, simulated against measured, in per cent:")
@@ -159,7 +160,7 @@ def print_validation(validation: Validation) -> None:
         _grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows])
     )
     _print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))
-    _print_lines(console, text.limit_lines(validation), style="yellow")
+    _print_lines(console, limit_lines(validation), style="yellow")
 
 
 def print_capacity(capacity: Capacity, request_rate: float | None) -> None:

@@ -20,12 +20,12 @@ from busdoor.validation.figures import (
     plot_latency,
     plot_ratios,
 )
+from busdoor.validation.limits_text import limit_lines
 from busdoor.validation.run import RunValidation
 from busdoor.validation.table_text import (
     blame_lines,
     gain_lines,
     knee_lines,
-    limit_lines,
     run_rows,
     threshold_rows,
 )
