@@ -253,7 +253,13 @@ def _ms(table: pd.DataFrame, what: str, whose: str = "") -> pd.Series:
 
 def print_errors(table: pd.DataFrame) -> None:
     """Print the errors by engine and half, then by what else may matter."""
-    for by in (["engine", "half"], SET, ["engine", "tp"], ["engine", "concurrency"]):
+    for by in (
+        ["engine", "half"],
+        ["engine", "bits", "shared"],
+        SET,
+        ["engine", "tp"],
+        ["engine", "concurrency"],
+    ):
         found = errors(table, by)
         print(f"\nMean and median absolute error, per cent, by {' and '.join(by)}")
         for what in WHAT:
@@ -264,10 +270,11 @@ def print_errors(table: pd.DataFrame) -> None:
 
 def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
     """Return the host terms of each engine that fit its chosen half best, and their errors on both halves."""
-    points = points.assign(shared=np.where(points["tp"] > 1, "tp", "one"))
     table = every(points, hosts, jobs)
     found: dict[str, Any] = {}
     for (engine, shared), group in table.groupby(["engine", "shared"]):
+        if group["held_out"].all():
+            continue  # nothing to choose them on
         best = min(
             (float(_off(group[~group["held_out"]], step_s, request_s).mean()), step_s, request_s)
             for step_s in HOSTS["step_overhead_s"]
@@ -310,6 +317,7 @@ def main() -> None:
     flags.add_argument(
         "--choose", action="store_true", help="find the host terms that fit the chosen half best"
     )
+    flags.add_argument("--out", help="CSV file for the points, each with its predictions")
     given = flags.parse_args()
     points = read_points()
     whole = len(points)
@@ -324,6 +332,8 @@ def main() -> None:
         )
         points = points[~too_fast]
     points["held_out"] = held_out(points)
+    points["bits"] = points["format"].map({"": 16, "fp8": 8, "fp8_block": 8, "nvfp4": 4})
+    points["shared"] = np.where(points["tp"] > 1, "tp", "one")
     points["half"] = np.where(points["held_out"], "held out", "chosen")
     for name in ("engine", "gpu"):
         if getattr(given, name):
@@ -333,6 +343,8 @@ def main() -> None:
         print(json.dumps(choose(points, given.jobs)))
         return
     table = every(points, predict, given.jobs)
+    if given.out:
+        table.to_csv(given.out, index=False)
     print_errors(table)
     summary = errors(table, ["engine", "half"]).round(2).reset_index().to_dict("records")
     print(json.dumps({"points": len(table), "errors_percent": summary}))

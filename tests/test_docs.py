@@ -3,6 +3,7 @@
 import re
 import shlex
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,8 @@ def toml_blocks():
 
 @pytest.mark.parametrize("block", list(toml_blocks()))
 def test_the_pages_configurations_are_ones(block):
+    if 'name = "operators"' in block and find_spec("aiconfigurator_core") is None:
+        pytest.skip("needs aiconfigurator-core: pip install 'busdoor[operators]'")
     table = tomllib.loads(block)
     if "sweep" in table:
         assert not [point.error for point in plan(table) if point.error]

@@ -405,3 +405,9 @@ def test_a_run_takes_less_than_1_3_times_as_long_as_with_the_roofline():
             simulate(trace, policy, model, iterations=False)
             taken[name].append(time.process_time() - begin)
     assert min(taken["operators"]) < 1.3 * min(taken["roofline"])
+
+
+@installed
+def test_a_model_answers_to_the_tables_name_by_its_aliases():
+    model = make_step_time("operators", gpu="h200", model="llama-4-scout", tp=8, configuration=None)
+    assert model.deployment.model == "meta-llama/Llama-4-Scout-17B-16E-Instruct"

@@ -136,7 +136,7 @@ def configuration_of(shape: ModelShape, dtype: Dtype | None = None) -> str:
     One whose name has the format of the weights goes first.
     """
     known = configurations()
-    for name in (f"{shape.name}-{dtype}", shape.name):
+    for name in (f"{shape.name}-{dtype}", shape.name, *shape.aliases):
         if name in known:
             return known[name]
     plainly = [name for name in known if not name.endswith(_QUANTISED)]

@@ -20,6 +20,7 @@ from busdoor.step_time.operator_tables import OperatorTables, Values
 from busdoor.step_time.roofline import RooflineStepTime
 
 NOT_MEASURED = 0.1  # share of a decode step that is estimated before a note says so
+LENT = ": rows of "  # between a table and the engine whose rows it has
 Key = tuple[str, str, str]
 
 
@@ -93,10 +94,8 @@ def _lacking(deployment: Deployment, error: Exception) -> str:
     system, backend, wanted = deployment.system, deployment.backend, deployment.model
     reason = str(error).partition(" at /")[0].split("; ")[0].partition(": either ")[0].strip(" .")
     others = listed([name for name in _served(system, backend) if name != wanted]) or "no model"
-    return (
-        f"the operator tables of {backend} on {system} do not serve {wanted} as asked "
-        f"({reason}); they serve {others}"
-    )
+    tables = f"the operator tables of {backend} on {system}"
+    return f"{tables} do not serve {wanted} as asked ({reason}); they serve {others}"
 
 
 def _served(system: str, backend: str) -> list[str]:
@@ -123,9 +122,7 @@ class _Heard(logging.Handler):
         text = record.getMessage()
         if "low-fidelity" in text and isinstance(record.args, tuple) and len(record.args) == 2:
             table, path = map(str, record.args)
-            text = (
-                f"{table.removesuffix('_perf.parquet')}: rows of {' '.join(path.split('/')[-3:-1])}"
-            )
+            text = f"{table.removesuffix('_perf.parquet')}{LENT}{' '.join(path.split('/')[-3:-1])}"
         self.warnings.setdefault(self._key, []).append(text)
 
     @contextmanager
@@ -153,15 +150,16 @@ def _notes(deployment: Deployment, decode: Values) -> tuple[str, ...]:
     """Return whose tables they are, and what in them was not measured there."""
     words = {word for value in decode for word in value[0].split("_")}
     heard = _HEARD.warnings.get(_key(deployment), [])
-    lent = [text for text in heard if concerns(text, words)]
+    said = [text for text in heard if concerns(text, words)]
+    lent = [text for text in said if LENT in text]
     borrowed = [f"operators: low-fidelity {listed(lent)}"] if lent else []
-    return (_whose(deployment), *estimated(decode), *borrowed)
+    others = [f"operators: {text}" for text in said if text not in lent]
+    return (_whose(deployment), *estimated(decode), *borrowed, *others)
 
 
 def _whose(deployment: Deployment) -> str:
     return (
-        f"operators: measured on {deployment.system} with {deployment.backend} "
-        f"{_version(deployment)} "
+        f"operators: measured on {deployment.system} with {deployment.backend} {_version(deployment)} "
         f"(aiconfigurator-core {metadata.version('aiconfigurator-core')})"
     )
 
@@ -177,13 +175,13 @@ def concerns(warning: str, words: set[str]) -> bool:
     >>> concerns("something else", {"gemm"})
     True
     """
-    table, colon, _ = warning.partition(": rows of ")
+    table, colon, _ = warning.partition(LENT)
     named = set(table.split("_")) - {"context", "generation", "module"}
     return not colon or bool(named & words)
 
 
 def estimated(decode: Values) -> list[str]:
-    """Return a note on the estimated operators of a decode step, where they are much of it.
+    """Return a note on the operators of a decode step that are estimated, where they are much of it.
 
     Examples
     --------
