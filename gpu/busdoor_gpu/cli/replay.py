@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from busdoor.cli.flags import FileFlags, Overwrite, Rate
+from busdoor.cli.file_flags import FileFlags
+from busdoor.cli.flags import Overwrite, Rate
 from busdoor_gpu.cli.flags import MachineFlags
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from busdoor.cli.flags import Json
-from busdoor.cli.twin_url import UrlFlags, refuse_without_url, twin_of_url
+from busdoor.cli.real_servers.twin_url import UrlFlags, refuse_without_url, twin_of_url
 from busdoor_gpu.cli.flags import GridFlags, MachineFlags
 
 if TYPE_CHECKING:

@@ -21,14 +21,18 @@ COMMANDS = {
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",
     "validate": "Replay measured runs in the simulator, and report its errors and their causes.",
-    "observe": "Send a trace to a real server, and keep every time that a client can see.",
-    "serve": "Serve a simulated GPU behind OpenAI's API.",
     "demo": "Show static and continuous batching on five requests, in words and as a picture.",
     "plot": "Draw a saved comparison, capacity study or result again.",
     "report": "Write a saved study or result as one HTML page, with timelines that play.",
 }
 for name, purpose in COMMANDS.items():
     app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
+SERVERS = {
+    "observe": "Send a trace to a real server, and keep every time that a client can see.",
+    "serve": "Serve a simulated GPU behind OpenAI's API.",
+}
+for name, purpose in SERVERS.items():
+    app.command(f"busdoor.cli.real_servers.{name}:{name}", name=name, help=purpose)
 app.command(
     "busdoor.cli.traces.commands:trace",
     name="trace",

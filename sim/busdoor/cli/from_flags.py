@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from busdoor.cli.flags import FileFlags, values
+from busdoor.cli.file_flags import FileFlags
+from busdoor.cli.flags import values
 from busdoor.cli.output import print_notes
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from busdoor.capacity import Capacity
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
-    from busdoor.observe.observation import Observation
-    from busdoor.observe.twin import ServerTwin
     from busdoor.results.result import Result
     from busdoor.sweep import Sweep
     from busdoor.validation.validation import Validation
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
-def _grid(
+def grid(
     columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], first: str = ""
 ) -> Table:
     """Return a table of a title and right-aligned cells per row."""
@@ -52,7 +50,8 @@ def _ruled(heads: Iterable[str], rows: Iterable[Sequence[str]], *, right: bool =
     return table
 
 
-def _print_lines(console: Console, lines: Iterable[str], style: str | None = None) -> None:
+def print_lines(console: Console, lines: Iterable[str], style: str | None = None) -> None:
+    """Print lines as they are, without markup."""
     for line in lines:
         console.print(line, style=style, highlight=False, markup=False)
 
@@ -69,11 +68,11 @@ def print_comparison(comparison: Comparison) -> None:
 
     console = Console()
     console.print(escape(heading(comparison)) + "\n", highlight=False)
-    console.print(_grid(comparison.policies, comparison_rows(comparison)))
+    console.print(grid(comparison.policies, comparison_rows(comparison)))
     console.print()
     if len(comparison.ladder):
         console.print(LADDER)
-        console.print(_grid(LADDER_HEADS, ladder_rows(comparison)))
+        console.print(grid(LADDER_HEADS, ladder_rows(comparison)))
         console.print()
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
 
@@ -96,50 +95,15 @@ def print_summary(result: Result, slo: SLO | None = None) -> None:
         )
 
 
-def print_observation(seen: Observation, engine: Result | None) -> None:
-    """Print what was observed, what the engine recorded, and what speaks against trusting it."""
-    from busdoor.observe.table_text import client_rows, engine_rows, what_was_observed
-    from busdoor.results.table_text import refusals, summary_rows
-
-    console, result = Console(), seen.result
-    console.print(escape(what_was_observed(result.meta)), highlight=False)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    known = [row for row in summary_rows(result.summary) if not row[1].startswith("–")]
-    for title, value in [
-        *known,
-        *client_rows(seen),
-        *(engine_rows(result, engine) if engine else []),
-    ]:
-        table.add_row(title, value)
-    console.print(table)
-    for reason, count in refusals(result.requests).items():
-        console.print(f"Refused: {count:,}; {escape(reason)}", style="yellow", highlight=False)
-    _print_lines(console, [f"Doubt: {doubt}" for doubt in seen.doubts], style="yellow")
-
-
-def print_predictions(made: ServerTwin) -> None:
-    """Print predictions beside what was measured afterwards, and where the TTFT comes from."""
-    from busdoor.observe.table_text import PREDICTION_COLUMNS, prediction_cells, split_lines
-
-    console = Console()
-    console.print(
-        "Predictions, each written before its run, against what was measured:", highlight=False
-    )
-    console.print(
-        _grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity")
-    )
-    _print_lines(console, split_lines(made.front_end_s, made.splits))
-
-
 def print_calibration(calibration: Calibration) -> None:
     """Print the terms with their intervals, the errors, and what is not known."""
     from busdoor.calibration.table_text import doubt_lines, error_lines, subject, term_rows
 
     console, name = Console(), str(calibration.about.get("name"))
     console.print(f"[bold]{escape(name)}[/]: {escape(subject(calibration))}", highlight=False)
-    console.print(_grid(("value", "95 % interval"), term_rows(calibration), first="term"))
-    _print_lines(console, error_lines(calibration))
-    _print_lines(console, doubt_lines(calibration), style="yellow")
+    console.print(grid(("value", "95 % interval"), term_rows(calibration), first="term"))
+    print_lines(console, error_lines(calibration))
+    print_lines(console, doubt_lines(calibration), style="yellow")
 
 
 def print_validation(validation: Validation) -> None:
@@ -150,17 +114,17 @@ def print_validation(validation: Validation) -> None:
     console = Console()
     console.print("Errors, simulated against measured, in per cent:")
     columns, rows = [heading for heading, _ in text.BRIEFLY], text.brief_rows(validation.runs)
-    console.print(_grid(columns, rows, first=text.BRIEF_HEAD))
-    _print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
+    console.print(grid(columns, rows, first=text.BRIEF_HEAD))
+    print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
     regimes, rows = text.threshold_rows(validation)
     console.print(
         "\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:"
     )
     console.print(
-        _grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows])
+        grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows])
     )
-    _print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))
-    _print_lines(console, limit_lines(validation), style="yellow")
+    print_lines(console, (f"\n{validation.verdict}", *text.blame_lines(validation)))
+    print_lines(console, limit_lines(validation), style="yellow")
 
 
 def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
@@ -173,12 +137,12 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
         f"[bold]{escape(str(name))}[/] on {escape(capacity.config.where)}: {capacity.slo}"
     )
     console.print(f"{escape(capacity.config.prediction)}\n", highlight=False)
-    console.print(_grid(*rate_rows(capacity)))
+    console.print(grid(*rate_rows(capacity)))
     if request_rate is not None:
         console.print(f"\nFor {request_rate:.4g} requests/s:", highlight=False)
-        console.print(_grid(*plan_rows(capacity, request_rate)))
+        console.print(grid(*plan_rows(capacity, request_rate)))
     remarked = (f"{policy}: {reason}." for policy, reason in remarks(capacity, request_rate))
-    _print_lines(console, remarked, style="yellow")
+    print_lines(console, remarked, style="yellow")
     console.print()
     console.print(escape(capacity.verdict(request_rate)), highlight=False)
     console.print(escape(spent(capacity)), highlight=False, style="dim")
@@ -196,7 +160,7 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
         )
         for hour, row in day.iterrows()
     ]
-    table = _grid(["requests/s", *capacity.table.index], rows, first="hour")
+    table = grid(["requests/s", *capacity.table.index], rows, first="hour")
     servers = day[list(capacity.table.index)]
     table.add_section()
     table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))
@@ -219,8 +183,8 @@ def print_replicas(replicas: pd.DataFrame) -> None:
 
     console = Console()
     console.print()
-    console.print(_grid(TITLES, replica_rows(replicas), first="replica"))
-    _print_lines(console, replica_lines(replicas))
+    console.print(grid(TITLES, replica_rows(replicas), first="replica"))
+    print_lines(console, replica_lines(replicas))
 
 
 def print_sweep(sweep: Sweep) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from busdoor.cli import main
-from busdoor.cli.flags import FileFlags
+from busdoor.cli.file_flags import FileFlags
 from busdoor_gpu.cli.flags import MachineFlags
 from busdoor_gpu.cli.replay import replay
 

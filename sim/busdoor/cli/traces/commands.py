@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from busdoor.cli.flags import Json, Rate, ReadFlags
+from busdoor.cli.file_flags import ReadFlags
+from busdoor.cli.flags import Json, Rate
 from busdoor.cli.traces.source import read_file, trace_of
 
 if TYPE_CHECKING:

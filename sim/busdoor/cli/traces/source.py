@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from busdoor.cli.flags import ReadFlags, flag_of
+from busdoor.cli.file_flags import ReadFlags, flag_of
 from busdoor.cli.output import print_notes
 
 if TYPE_CHECKING:

@@ -166,6 +166,6 @@ def _write(found: Observation, engine: Result | None, folder: Path) -> None:
 
 def _print(found: Observation, engine: Result | None) -> None:
     """Print what was seen, and why it should not be trusted, if so."""
-    from busdoor.cli.render import print_observation
+    from busdoor.cli.real_servers.render import print_observation
 
     print_observation(found, engine)

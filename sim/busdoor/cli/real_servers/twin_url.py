@@ -66,7 +66,8 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
     """Make the twin, print its errors, and return the exit code."""
     from busdoor.cli.output import output
     from busdoor.cli.progress import progress_bar
-    from busdoor.cli.render import print_calibration, print_predictions
+    from busdoor.cli.real_servers.render import print_predictions
+    from busdoor.cli.render import print_calibration
     from busdoor.core.json import write_json
     from busdoor.core.study_paths import locked, resumed_folder
     from busdoor.observe.twin import CALIBRATION, make_twin

@@ -1,0 +1,1 @@
+"""Commands that meet real servers, or stand in for one."""
