@@ -165,3 +165,12 @@ def test_a_version_changes_the_working_space_alone():
     assert len({plan.weight_bytes for plan in plans.values()}) == 1
     assert memory_plan("h200", "deepseek-v3", tp=8) == plans["0.18"]
     assert plans["0.18"].reserve_bytes < plans["0.11"].reserve_bytes < plans["0.9"].reserve_bytes
+
+
+def test_gpt_oss_leaves_the_kv_memory_of_the_log():
+    """Its tokens depend on how vLLM groups windowed layers; the memory does not.
+
+    https://myoceane.fr/index.php/ai-vllm-a100-gemma-4/: vLLM 0.19, A100 80 GB, share 0.65.
+    """
+    plan = memory_plan("a100-80gb", "gpt-oss-20b", gpu_memory_utilization=0.65)
+    assert plan.kv_bytes / 2**30 == pytest.approx(36.56, rel=0.05)

@@ -43,7 +43,7 @@ class ServerFlags:
     gpu
         GPU of the catalogue: h100, a100-80gb, l40s ...
     model
-        Model of the catalogue: llama-3.1-8b, qwen3-14b ...
+        Model: llama-3.1-8b, qwen3-14b ..., or a Hugging Face config.json or its folder.
     step_time
         A calibration: the file of busdoor calibrate, or the name of one that busdoor ships;
         roofline; or operators, from tables measured on the GPU.
