@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.gpu.campaign_cases import plans
@@ -30,6 +30,7 @@ def run(
     each_s: float,
     deadline_s: float,
     shrink: int = 1,
+    only: Collection[str] = (),
 ) -> None:
     """Profile, calibrate, replay the cases until the time is up; each is written at once.
 
@@ -43,6 +44,8 @@ def run(
         Seconds for the profile, for each case (about), and after which no case starts.
     shrink : int
         Divides all lengths.
+    only : collection of str
+        Names of the cases to replay; by default all.
     """
     end_s = time.monotonic() + deadline_s
     options = machine.options
@@ -51,12 +54,14 @@ def run(
     )
     calibration = calibrate([Result.load(folder / PROFILE)], [PROFILE], name=folder.resolve().name)
     calibration.save(folder / CALIBRATION)
-    for made in plans(machine.limits, calibration.step_time, each_s, shrink=shrink):
+    for made in plans(machine.limits, calibration.step_time, each_s, shrink=shrink, only=only):
         last_s = float(made.trace.arrival_s[-1])
         if time.monotonic() + max(last_s, each_s) + _DRAIN_S > end_s:
             print(f"{made.name}: no time left", flush=True)
             continue
         meta = {"policy_config": made.fields, "seed": 0}
+        if "num_seated" in made.trace.metadata:
+            meta["num_seated"] = made.trace.metadata["num_seated"]
         result = replay(
             made.trace, made.policy(), machine.model, machine.backend, meta=meta, **options
         )
@@ -86,11 +91,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="seconds after which no case starts",
     )
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--only", action="append", metavar="CASE", help="replay this case only")
     options = parser.parse_args(arguments)
     place = settle_place(options.model, None, options.device, None)
     machine = Machine(*settle_machine(place, GridFlags(), 0), "wall" if place.on_gpu else "paced")
     shrink = 1 if place.on_gpu else _REHEARSAL_SHRINK
-    run(machine, options.out, options.profile, options.each, options.deadline, shrink)
+    run(
+        machine,
+        options.out,
+        options.profile,
+        options.each,
+        options.deadline,
+        shrink,
+        options.only or (),
+    )
 
 
 if __name__ == "__main__":

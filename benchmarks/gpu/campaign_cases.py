@@ -8,7 +8,7 @@ whole and chunked prompts; and KV memory so small that it preempts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
@@ -22,9 +22,11 @@ from busdoor.step_time.base import StepTime
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_cases import HELD_OUT, SIZED, Case
 from busdoor_gpu.twin.held_out_runs import arriving, memory_for
+from busdoor_gpu.twin.steady_start import steady_start
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace
+_WARM = 5  # times a steady run's own seconds are simulated before it: 100 s after 500 s
 _STATIC_ROWS = (
     32  # rows of a static batch: with the longest chats their prefill takes one second, not ten
 )
@@ -100,11 +102,25 @@ def plan(
         return bound.build(kv, trace).capacity_rps(trace, step_time)
 
     pace = min(case.load, 1.0)
-    count = max(_FEWEST, ceil(seconds * pace * carried_rps(lengths)))
-    trace = lengths.select(np.arange(min(count, len(lengths))))
+    warm_s = _WARM * seconds if case.steady else 0.0
+    count = max(_FEWEST, ceil((seconds + warm_s) * pace * carried_rps(lengths)))
+    trace = _rows(lengths, count, seed)
     if case.load < inf:
         trace = arriving(trace, case.load * carried_rps(trace), seed)
-    return Plan(replace(trace, name=case.name), fields, kv)
+    made = Plan(replace(trace, name=case.name), fields, kv)
+    if not case.steady:
+        return made
+    begun = steady_start(
+        made.trace, lambda own: replace(made, trace=own).policy(), step_time, warm_s
+    )
+    return replace(made, trace=begun)
+
+
+def _rows(lengths: Trace, count: int, seed: int) -> Trace:
+    """Return the first requests; if there are too few, draw among all of them."""
+    if count <= len(lengths):
+        return lengths.select(np.arange(count))
+    return lengths.select(np.random.default_rng([seed, 2]).integers(len(lengths), size=count))
 
 
 def _fields(policy: str, fields: Mapping[str, Any], limits: GridLimits) -> dict[str, Any]:
@@ -150,10 +166,17 @@ def _fitting(inputs: np.ndarray, outputs: np.ndarray, limits: GridLimits) -> Tra
 
 
 def plans(
-    limits: GridLimits, step_time: StepTime, seconds: float, seed: int = 0, shrink: int = 1
+    limits: GridLimits,
+    step_time: StepTime,
+    seconds: float,
+    seed: int = 0,
+    shrink: int = 1,
+    only: Collection[str] = (),
 ) -> Iterator[Plan]:
-    """Draw every case; same lengths and load get the same trace, to compare policies."""
+    """Draw every case, or `only` some; same lengths and load get the same trace."""
     for case in CASES:
+        if only and case.name not in only:
+            continue
         number = next(
             n
             for n, other in enumerate(CASES)

@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from benchmarks.gpu.no_driver import NoDriver
 
 import busdoor_gpu.engine.engine
 import busdoor_gpu.engine.launcher
@@ -33,70 +34,11 @@ from busdoor_gpu.engine.model import load_model
 from busdoor_gpu.engine.model_config import ModelConfig
 
 TARGET_US = 600.0  # of a mixed step through a graph (references/gpu-next, bars of run 1)
-# of Llama-3.1-8B; its widths only decide how long the device works, so that narrow ones do here
+# Of Llama-3.1-8B; its widths only decide how long the device works, so that narrow ones do here.
 _LAYERS = 32
-_PROMPT, _ANSWER, _SLOTS, _BUDGET = (
-    448,
-    64,
-    256,
-    512,
-)  # each step decodes 63 requests and admits one more
+# Each step decodes 63 requests and admits one more.
+_PROMPT, _ANSWER, _SLOTS, _BUDGET = 448, 64, 256, 512
 _WARM = _ANSWER + 8  # steps until the batch is full and everything has run once
-
-
-class _Utils:
-    """What Triton asks about a device: an H100's limits (CUDA programming guide) and binaries that need no loading."""
-
-    def load_binary(self, *args: Any) -> tuple[int, int, int, int, int]:
-        """Return module, function, registers, spills and threads of a kernel."""
-        return 0, 0, 32, 0, 1024
-
-    def get_device_properties(self, device: int) -> dict[str, int]:
-        """Return the limits that kernels are checked against."""
-        return {
-            "max_shared_mem": 232448,
-            "multiprocessor_count": 132,
-            "max_num_regs": 65536,
-            "warpSize": 32,
-            "sm_clock_rate": 1980000,
-            "mem_clock_rate": 1,
-            "mem_bus_width": 1,
-        }
-
-
-class NoDriver:
-    """A driver of Triton that compiles for sm_90 and counts launches instead of making them."""
-
-    def __init__(self) -> None:
-        from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped, import-not-found, unused-ignore]
-
-        self.launches = 0
-        self.utils = _Utils()
-        self._target = GPUTarget("cuda", 90, 32)
-
-    def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
-        """Return what launches a kernel."""
-
-        def launch(*args: Any) -> None:
-            self.launches += 1
-
-        return launch
-
-    def get_current_device(self) -> int:
-        """Return the device's number."""
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        """Return the stream's number."""
-        return 0
-
-    def get_current_target(self) -> Any:
-        """Return what to compile for."""
-        return self._target
-
-    def get_active_torch_device(self) -> torch.device:
-        """Return where tensors are."""
-        return torch.device("cpu")
 
 
 class _Event:

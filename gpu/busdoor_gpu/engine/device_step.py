@@ -52,9 +52,9 @@ class DeviceStep:
         backend.plan_decode(self.decode_plan, inputs.seq_lens)
 
         def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return backend.paged_decode(
-                query, k, v, inputs.block_table, inputs.seq_lens, self.decode_plan
-            )  # type: ignore[no-any-return]
+            lens, plan = inputs.seq_lens, self.decode_plan
+            out: torch.Tensor = backend.paged_decode(query, k, v, inputs.block_table, lens, plan)
+            return out
 
         sampled = self.model.forward(backend, inputs, self.caches, attend)
         backend.commit_step(self.table, slots, query_starts, sampled)
@@ -73,8 +73,9 @@ class DeviceStep:
         backend.prepare_step(self.table, rows.slots, rows.query_starts, inputs)
 
         def attend(query: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            lens, starts = inputs.seq_lens, rows.query_starts
-            return backend.paged_prefill(query, k, v, inputs.block_table, lens, starts, rows.plan)  # type: ignore[no-any-return]
+            table, lens, starts = inputs.block_table, inputs.seq_lens, rows.query_starts
+            out: torch.Tensor = backend.paged_prefill(query, k, v, table, lens, starts, rows.plan)
+            return out
 
         sampled = self.model.forward(backend, inputs, self.caches, attend, rows.last)
         backend.commit_step(

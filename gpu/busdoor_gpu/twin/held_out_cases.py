@@ -32,6 +32,9 @@ class Case:
         Policy whose capacity `load` refers to; by default `policy`.
     blocks_share : float
         Share of the machine's KV blocks.
+    steady : bool
+        Whether the run begins in the steady state of its load, see `steady_start`; else with an
+        empty server.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Case:
     fields: Mapping[str, Any] = field(default_factory=dict)
     bound: str = ""
     blocks_share: float = 1.0
+    steady: bool = False
 
 
 # Every held-out run. Those of `busdoor twin` first: static batching where it can keep up,
@@ -69,5 +73,15 @@ HELD_OUT = (
     Case("bimodal-burst", "bimodal", inf),
     Case("azure-conv-0.75-prefill-first", "azure-conv", 0.75, "prefill_first", bound="vllm"),
     Case("azure-conv-0.75-whole-prompts", "azure-conv", 0.75, fields={"chunked_prefill": False}),
+    Case("azure-conv-0.75-steady", "azure-conv", 0.75, steady=True),
+    Case("azure-conv-0.90-steady", "azure-conv", 0.9, steady=True),
+    Case(
+        "anyscale-burst-static-padded",
+        "anyscale_512",
+        inf,
+        "static",
+        {"decode_reads": "padded"},
+        bound="static",
+    ),
     Case("anyscale-burst-orca", "anyscale_512", inf, "orca", bound="static"),
 )

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from benchmarks.gpu.campaign import run
-from benchmarks.gpu.campaign_cases import CASES, plans
+from benchmarks.gpu.campaign_cases import CASES, Plan, plan, plans
 
+from busdoor.kv.config import KVConfig
 from busdoor.results.result import Result
+from busdoor.simulator.simulate import simulate
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_runs import Machine
+from busdoor_gpu.twin.steady_start import steady_start
+from busdoor_workloads import Trace
 
 LIMITS = GridLimits(16, 256, 512, 1024)
 STEP_TIME = LinearStepTime(base_s=0.01, per_token_s=1e-4)
@@ -63,3 +70,55 @@ def test_a_run_leaves_a_twins_folder_and_stops_at_its_deadline(
     assert (tmp_path / CALIBRATION).exists() and len(Result.load(tmp_path / PROFILE).iterations)
     assert not (tmp_path / RUNS).exists()
     assert capsys.readouterr().out.count("no time left") == len(CASES)
+
+
+@pytest.mark.parametrize("load", [0.75, 0.9])
+def test_a_steady_run_begins_with_the_batch_that_a_long_run_has(load):
+    """From an empty server the same seconds measure a smaller batch."""
+    limits, step_time = (
+        GridLimits(64, 256, 512, 4096),
+        LinearStepTime(0.01, 1e-4, per_request_s=2e-4),
+    )
+    case = next(case for case in CASES if case.name == f"azure-conv-{load:.2f}-steady")
+    steady = plan(case, limits, step_time, 10, seed=1, shrink=16)
+    seated = steady.trace.metadata["num_seated"]
+    longer = plan(replace(case, steady=False), limits, step_time, 200, seed=1, shrink=16)
+
+    def mean_batch(made, from_s, to_s):
+        table = simulate(made.trace, made.policy(), step_time).iterations
+        table = table[(table["start_s"] >= from_s) & (table["start_s"] < to_s)]
+        return np.average(table["num_requests"], weights=table["duration_s"])
+
+    usual = mean_batch(longer, 50, 200)
+    begin_s = steady.trace.arrival_s[seated]
+    begun = mean_batch(steady, begin_s, begin_s + 10)
+    empty = mean_batch(
+        plan(replace(case, steady=False), limits, step_time, 10, seed=1, shrink=16), 0, 1
+    )
+    assert 0.6 * usual < begun < 1.5 * usual
+    assert abs(begun - usual) < abs(empty - usual)
+    assert 0 < seated <= 64 and steady.trace.arrival_s[-1] > 5
+    assert (steady.trace.input_tokens + steady.trace.output_tokens).max() <= limits.max_model_len
+
+
+def test_no_request_is_lost_or_answered_twice_where_a_steady_run_begins():
+    draw = np.random.default_rng(0)
+    trace = Trace(
+        arrival_s=np.sort(draw.uniform(0, 60, 400)),
+        input_tokens=draw.integers(1, 30, 400),
+        output_tokens=draw.integers(1, 60, 400),
+    )
+    new_policy = Plan(
+        trace, {"name": "vllm", "max_num_seqs": 16}, KVConfig(num_blocks=512, max_model_len=128)
+    ).policy
+    served = simulate(trace, new_policy(), STEP_TIME).requests
+    begun = steady_start(trace, lambda own: new_policy(), STEP_TIME, warm_s=30.0)
+    left = (served["finish_s"] > 30.0).sum()
+    assert len(begun) == left
+    rows = served.index[served["finish_s"] > 30.0]
+    assert (begun.input_tokens + begun.output_tokens).tolist() == (
+        trace.input_tokens[rows] + trace.output_tokens[rows]
+    ).tolist()
+    assert begun.output_tokens.min() >= 1
+    with pytest.raises(ValueError, match=r"warm_s is 60 of a trace of 59.*that is longer"):
+        steady_start(trace, lambda own: new_policy(), STEP_TIME, warm_s=60.0)
