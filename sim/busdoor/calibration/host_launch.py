@@ -13,17 +13,18 @@ from busdoor.core.json import plain
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.terms import TERMS
 
 FEWEST = 6  # launches of a run: the mean of fewer is that of single interruptions
 
 
 class HostLaunch(NamedTuple):
-    """Seconds in which a host submits an iteration that is no CUDA graph, and how they are known.
+    """Seconds in which a host launches an iteration kernel by kernel, and how they are known.
 
     Attributes
     ----------
     seconds : float
-        Without the terms per chunk and per request.
+        Beyond what it takes to submit a CUDA graph: `host_eager_s`.
     source : {"meta", "run", "calibration"}
         Measured at the engine's start (`host_launch_s` of the run's meta), the mean of the run's
         own iterations, or the calibration's, because the run has neither.
@@ -66,7 +67,7 @@ def on_host_of(step_time: StepTime, result: Result) -> tuple[StepTime, HostLaunc
     launch = _known(step_time, result)
     if launch.source == "calibration":
         return step_time, launch
-    return replace(step_time, host_eager_s=max(0.0, launch.seconds - step_time.host_s)), launch
+    return replace(step_time, host_eager_s=launch.seconds), launch
 
 
 def _known(step_time: CalibratedStepTime, result: Result) -> HostLaunch:
@@ -75,14 +76,14 @@ def _known(step_time: CalibratedStepTime, result: Result) -> HostLaunch:
         return HostLaunch(float(given), "meta", 0)
     own_s = _launches_s(step_time, result)
     if len(own_s) >= FEWEST:
-        return HostLaunch(float(own_s.mean()), "run", len(own_s))
-    return HostLaunch(step_time.host_s + step_time.host_eager_s, "calibration", len(own_s))
+        return HostLaunch(max(0.0, float(own_s.mean())), "run", len(own_s))
+    return HostLaunch(step_time.host_eager_s, "calibration", len(own_s))
 
 
 def _launches_s(step_time: CalibratedStepTime, result: Result) -> Floats:
-    """Return the host's launch time per iteration in a CUDA graph, less chunks' and requests'.
+    """Return the seconds of each launch that fell into a CUDA graph, less the host's other terms.
 
-    During launched kernels it may have to wait for the device, which is not its own time.
+    During launched kernels the host may have to wait for the device, which is not its own time.
     """
     table = result.iterations
     if "host_s" not in table or not works_ahead(result) or not len(table):
@@ -92,8 +93,10 @@ def _launches_s(step_time: CalibratedStepTime, result: Result) -> Floats:
     rows = np.flatnonzero(
         touching(table) & ~eager[:-1] & eager[1:] & (table["repeat"].to_numpy()[:-1] == 1)
     )
-    rest_s = step_time.host_per_chunk_s * work.chunks + step_time.host_per_request_s * (
-        work.rows + work.chunks
+    others_s = sum(
+        getattr(step_time, term.name) * term.feature(work)
+        for term in TERMS
+        if term.part == "host" and term.name != "host_eager_s"
     )
-    own_s: Floats = table["host_s"].to_numpy(dtype=float)[rows] - rest_s[rows + 1]
+    own_s: Floats = table["host_s"].to_numpy(dtype=float)[rows] - others_s[rows + 1]
     return own_s
