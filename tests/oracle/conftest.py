@@ -1,3 +1,8 @@
-"""The scripts import vLLM: the test does it for them where it can."""
+"""The scripts import vLLM or transformers: the tests do it for them where they can."""
 
-collect_ignore = ["fuzz_vllm.py", "vllm_oracle.py"]
+collect_ignore = [
+    "fuzz_transformers.py",
+    "fuzz_vllm.py",
+    "transformers_oracle.py",
+    "vllm_oracle.py",
+]

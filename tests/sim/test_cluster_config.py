@@ -223,7 +223,9 @@ CLUSTERS = st.fixed_dictionaries(
 @settings(max_examples=25, deadline=None)
 @given(
     router=st.sampled_from(sorted(ROUTERS)),
-    policy=st.sampled_from(["static", "dynamic", "orca", "vllm", "prefill_first", "tgi", "trtllm"]),
+    policy=st.sampled_from(
+        ["static", "dynamic", "orca", "vllm", "prefill_first", "tgi", "transformers", "trtllm"]
+    ),
     as_pool=st.booleans(),
     lookahead=st.sampled_from([0, 1]),
     seed=st.integers(0, 99),

@@ -131,7 +131,7 @@ SENTENCES = {
     '[policy]\nname = "vllm"\nmax_num_seq = 16': "line 3: [policy] max_num_seq: unknown; did you "
     "mean max_num_seqs?",
     '[policy]\nname = "vlm"': "line 2: [policy] name: 'vlm' is not a policy; did you mean 'vllm'? "
-    "(known: dynamic, multi_bin, orca, prefill_first, static, tgi, trtllm, vllm)",
+    "(known: dynamic, multi_bin, orca, prefill_first, static, tgi, transformers, trtllm, vllm)",
     '[[policy]]\nname = "static"\n\n[[policy]]\nname = "vllm"\nmax_num_seqs = 0': "line 6: "
     "[policy] max_num_seqs = 0: "
     "input should be greater than 0",

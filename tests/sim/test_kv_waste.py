@@ -24,7 +24,9 @@ def test_prompt_tokens_that_are_being_written_are_not_wasted():
     )
 
 
-@pytest.mark.parametrize("name", ["static", "orca", "tgi", "trtllm", "vllm", "prefill_first"])
+@pytest.mark.parametrize(
+    "name", ["static", "orca", "tgi", "transformers", "trtllm", "vllm", "prefill_first"]
+)
 def test_a_running_prefill_counts_as_used_under_every_policy(name):
     trace = Trace(arrival_s=[0, 0], input_tokens=[64, 32], output_tokens=[8, 8])
     policy = policy_config(name).build(KVConfig(num_blocks=2048, max_model_len=128), trace)

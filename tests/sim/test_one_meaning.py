@@ -142,6 +142,7 @@ WHOLE_BATCH = {
     "vllm": False,
     "prefill_first": False,
     "tgi": False,
+    "transformers": False,
     "trtllm": False,
 }
 

@@ -26,7 +26,7 @@ from busdoor.plots.variants import identities
 
 mpl.use("Agg")
 WHOLE = ["static", "dynamic", "multi_bin"]
-CONTINUOUS = ["orca", "vllm", "prefill_first", "tgi", "trtllm"]
+CONTINUOUS = ["orca", "vllm", "prefill_first", "tgi", "transformers", "trtllm"]
 BUILT_IN = WHOLE + CONTINUOUS
 MIXED = [(30, 12), (60, 3), (10, 40), (25, 7), (80, 1), (5, 22), (44, 9)]
 

@@ -102,6 +102,11 @@ POLICIES = {
         "max_batch_total_tokens": st.sampled_from([None, 60, 130, 500]),
         "max_output_tokens": st.sampled_from([None, 20, 40]),
     },
+    "transformers": {
+        "max_num_seqs": slots,
+        "max_num_batched_tokens": budgets,
+        "safety_margin": st.sampled_from([0.0, 0.15, 0.5, 1.0]),
+    },
     "trtllm": {
         "capacity": st.sampled_from(["guaranteed_no_evict", "max_utilization"]),
         "max_num_seqs": slots,

@@ -37,6 +37,11 @@ POLICIES = {
         "max_num_tokens": st.sampled_from([16, 64]),
         "chunked_prefill": st.booleans(),
     },
+    "transformers": {
+        "max_num_seqs": slots,
+        "max_num_batched_tokens": st.sampled_from([16, 64]),
+        "safety_margin": st.sampled_from([0.0, 0.15, 0.5]),
+    },
     "tgi": {"max_num_seqs": slots, "max_batch_prefill_tokens": st.sampled_from([None, 40])},
     "orca": {
         "max_num_seqs": slots,

@@ -43,6 +43,7 @@ _LOOKS: dict[str, tuple[str, str, str]] = {
     "prefillfirst": ("#0a6e7c", "p", (0, (5, 1))),  # type: ignore[dict-item]  # matplotlib's dash tuple
     "orca": ("#3f92c4", "8", ":"),
     "tgi": ("#58afa0", "H", (0, (3, 1, 1, 1, 1, 1))),  # type: ignore[dict-item]
+    "transformers": ("#a6d5f2", "P", (0, (9, 3))),  # type: ignore[dict-item]
 }
 _FAMILIES = {"continuous": "vllm"}  # names that a caller may give instead of a policy's
 _UNKNOWN = ("#7d8590", "o", "--")  # a user's own policy

@@ -16,6 +16,7 @@ from busdoor.policies.continuous_config import (
     OrcaConfig,
     PrefillFirstConfig,
     TgiConfig,
+    TransformersConfig,
     TrtllmConfig,
     VllmConfig,
 )
@@ -26,6 +27,7 @@ from busdoor.policies.prefill_first import PrefillFirstPolicy
 from busdoor.policies.reserving import ReservingPolicy
 from busdoor.policies.static import StaticPolicy
 from busdoor.policies.tgi import TgiPolicy
+from busdoor.policies.transformers import TransformersPolicy
 from busdoor.policies.trtllm import (
     GuaranteedNoEvictPolicy,
     InFlightPolicy,
@@ -44,6 +46,7 @@ BUILDERS.update(
         VllmConfig: VllmPolicy,
         PrefillFirstConfig: PrefillFirstPolicy,
         TgiConfig: TgiPolicy,
+        TransformersConfig: TransformersPolicy,
         TrtllmConfig: in_flight_policy,
     }
 )
@@ -74,6 +77,8 @@ __all__ = [
     "StaticPolicy",
     "TgiConfig",
     "TgiPolicy",
+    "TransformersConfig",
+    "TransformersPolicy",
     "TrtllmConfig",
     "VllmConfig",
     "VllmPolicy",

@@ -26,22 +26,30 @@ MAX_BATCH_PREFILL_TOKENS = 4096
 PREFILL_EDGE_TOKENS = 50
 # TensorRT-LLM's default, whatever the GPU (tensorrt_llm.llmapi, BuildConfig.max_num_tokens).
 MAX_NUM_TOKENS = 8192
+# Share of free blocks below which transformers' FIFOScheduler begins no prompt beside others (5.19,
+# scheduler.py).
+SAFETY_MARGIN = 0.15
+
+
+def check_budget(config: BuiltInConfig) -> None:
+    """Refuse a token budget in which not every running request could decode."""
+    for name in ("max_num_batched_tokens", "max_num_tokens"):
+        budget = getattr(config, name, None)
+        if budget is not None and budget < config.max_num_seqs:  # as vLLM says it
+            raise ValueError(
+                f"{name} {budget} is less than max_num_seqs {config.max_num_seqs}; every running "
+                f"request may decode "
+                f"a token"
+            )
 
 
 @settings
 class ContinuousConfig(BuiltInConfig, QueueFields):
-    """What all but `tgi` have in common."""
+    """What all but `tgi` and `transformers` have in common."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_num_batched_tokens", "max_num_tokens"):
-            budget = getattr(self, name, None)
-            if budget is not None and budget < self.max_num_seqs:  # as vLLM says it
-                raise ValueError(
-                    f"{name} {budget} is less than max_num_seqs {self.max_num_seqs}; every "
-                    f"running request may decode "
-                    f"a token"
-                )
+        check_budget(self)
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Return what the policy is called with, but for the memory and `max_model_len`."""
@@ -205,3 +213,30 @@ class TrtllmConfig(ContinuousConfig):
         chosen = super().arguments(kv, trace)
         chosen["max_num_batched_tokens"] = chosen.pop("max_num_tokens")
         return {**chosen, "kv": kv.paged()}
+
+
+@settings
+class TransformersConfig(BuiltInConfig):
+    """Settings of the policy `transformers`; it has one waiting line, in order of arrival.
+
+    transformers calls the first two max_requests_per_batch and max_batch_tokens. Its blocks have
+    256 tokens unless told otherwise (page_size).
+
+    Examples
+    --------
+    >>> TransformersConfig().build(KVConfig(num_blocks=100, max_model_len=512)).safety_margin
+    0.15
+    """
+
+    name = "transformers"
+    max_num_batched_tokens: PositiveInt = MAX_NUM_BATCHED_TOKENS
+    """Most tokens of an iteration."""
+    safety_margin: Annotated[float, Field(ge=0, le=1)] = SAFETY_MARGIN
+    """Share of the blocks; while fewer are free, no prompt is computed beside other requests."""
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+
+    def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
+        """Return what the policy is called with, but for `max_model_len`."""
+        return {**self.settings(), "kv": kv.paged()}

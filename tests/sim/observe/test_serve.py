@@ -93,6 +93,7 @@ POLICIES = [
     ("orca", {}),
     ("prefill_first", {}),
     ("tgi", {}),
+    ("transformers", {}),
     ("trtllm", {}),
 ]
 

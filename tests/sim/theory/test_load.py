@@ -79,6 +79,7 @@ def burst():
         ("multi_bin", {"batch_size": 16, "decode_reads": "padded"}, AMPLE, 0.05),
         ("tgi", {"max_num_seqs": 32}, AMPLE, 0.05),
         ("tgi", {"max_num_seqs": 256}, SCARCE, 0.10),
+        ("transformers", {"max_num_seqs": 32}, AMPLE, 0.05),
         ("trtllm", {"max_num_seqs": 32}, AMPLE, 0.05),
         ("trtllm", {"max_num_seqs": 256}, SCARCE, 0.15),
         ("trtllm", {"max_num_seqs": 256, "capacity": "max_utilization"}, SCARCE, 0.15),
