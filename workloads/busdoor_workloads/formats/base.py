@@ -34,6 +34,8 @@ class Format:
         Options of `read_trace` that only some formats have.
     marks : frozenset of str
         Columns (keys) of the first record that identify this format.
+    in_folders : bool
+        A folder of such files is read as one.
     read : callable
         From a path and the options to a draft.
     write : callable, optional
@@ -50,6 +52,7 @@ class Format:
     marks: frozenset[str]
     time_unit: TimeUnit | None = "s"
     uses: frozenset[str] = frozenset()
+    in_folders: bool = False
     read: Callable[[Path, ReadOptions], Draft]
     write: Callable[[Trace, TextIO], None] | None = None
     keeps: tuple[str, ...] = field(default=())

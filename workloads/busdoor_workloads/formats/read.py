@@ -172,6 +172,8 @@ _MAY_BE = {"csv": ("csv",), "jsonl": ("jsonl",), "array": ("jsonl",), "parquet":
 
 def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
     holds, columns = sniff(path, max_bytes)
+    if holds == "folder" and (format := _of_folder(path, max_bytes)):
+        return format
     kinds = _MAY_BE.get(holds, (holds,))
     fitting = [f for f in FORMATS.values() if f.container in kinds and f.marks <= set(columns)]
     if fitting and not mapped:
@@ -181,6 +183,16 @@ def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
     if holds not in _MAY_BE:
         raise ValueError(f"{path.name} is a {holds} of no format known: {', '.join(FORMATS)}")
     return FORMATS[kinds[0]]
+
+
+def _of_folder(folder: Path, max_bytes: int) -> Format | None:
+    """Return the format of a folder's files, by the first JSON file; None if it has none."""
+    files = (path for path in sorted(folder.iterdir()) if {".json", ".jsonl"} & set(path.suffixes))
+    if (first := next(files, None)) is None:
+        return None
+    holds, columns = sniff(first, max_bytes)
+    several = (f for f in FORMATS.values() if f.in_folders and f.container == holds)
+    return next((f for f in several if f.marks <= set(columns)), None)
 
 
 def _require_sense(

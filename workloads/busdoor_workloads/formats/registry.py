@@ -11,11 +11,14 @@ from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.burstgpt import BURSTGPT
 from busdoor_workloads.formats.llmservingsim import LLMSERVINGSIM
 from busdoor_workloads.formats.mooncake import MOONCAKE
+from busdoor_workloads.formats.otel import OTEL
 from busdoor_workloads.formats.own import CSV, JSONL
 from busdoor_workloads.formats.servegen import SERVEGEN
 from busdoor_workloads.formats.splitwise import SPLITWISE
+from busdoor_workloads.formats.tracev2 import TRACEV2
 from busdoor_workloads.formats.vidur import VIDUR
 from busdoor_workloads.formats.vllm_bench import VLLM_BENCH
+from busdoor_workloads.formats.weka import WEKA
 from busdoor_workloads.nearest import did_you_mean
 from busdoor_workloads.reading.draft import ReadOptions
 
@@ -33,6 +36,9 @@ FORMATS: Mapping[str, Format] = {
         SPLITWISE,
         VLLM_BENCH,
         LLMSERVINGSIM,
+        WEKA,
+        OTEL,
+        TRACEV2,
     )
 }
 

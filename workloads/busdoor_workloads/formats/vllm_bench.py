@@ -15,12 +15,23 @@ from busdoor_workloads.reading.draft import Draft, ReadOptions, draft_of
 from busdoor_workloads.reading.json_table import read_json
 from busdoor_workloads.reading.table import Table
 from busdoor_workloads.streams import stream
+from busdoor_workloads.text import printable
 
+_SHOWN_KEYS = 200  # characters
 _LENGTHS = {"input_tokens": "input_lens", "output_tokens": "output_lens"}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
     result = read_json(path, options.run, options.max_bytes)
+    if not {*_LENGTHS.values(), "request_throughput"} & set(result):
+        has = printable(", ".join(result))[:_SHOWN_KEYS] or "nothing"
+        raise ValueError(
+            f"{path.name} is a JSON document, but no workload that is known (it has {has}): "
+            f"neither a "
+            "result of vLLM or SGLang (input_lens, output_lens), nor agents' sessions (id, "
+            "requests, "
+            "block_size), nor spans (resourceSpans)"
+        )
     for key in _LENGTHS.values():
         if not isinstance(result.get(key), list):
             raise ValueError(

@@ -14,12 +14,14 @@ from busdoor_workloads.reading.source import MAX_BYTES, PARQUET, magic_of, open_
 from busdoor_workloads.reading.table import Table
 
 # Keys of documents that tools write on one line, which are no rows of a table: results of vLLM,
-# SGLang and guidellm, logs of vLLM's engine.
+# SGLang and guidellm, logs of vLLM's engine, agents' sessions, spans.
 _DOCUMENTS = (
     {"input_lens"},
     {"request_throughput"},
     {"benchmarks"},
     {"config", "requests", "iterations"},
+    {"id", "requests", "block_size"},
+    {"resourceSpans"},
 )
 Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
 
