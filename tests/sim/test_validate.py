@@ -365,7 +365,9 @@ def test_a_csv_may_have_times_or_latencies(tmp_path):
 
 
 def requests_only(result):
-    return from_requests_table(result.requests, "mine", {key: result.meta[key] for key in MEMORY})
+    return from_requests_table(
+        result.requests, "mine", {key: result.meta[key] for key in (*MEMORY, "lookahead")}
+    )
 
 
 def test_per_request_times_give_the_reduced_model_back():
@@ -373,10 +375,11 @@ def test_per_request_times_give_the_reduced_model_back():
         base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
     )
     fitted = calibrate_from_requests(
-        [requests_only(served(truth, rate, 80)) for rate in (4.0, 12.0)]
+        [requests_only(served(truth, rate, 150)) for rate in (4.0, 12.0)]
     )
     assert fitted.step_time.base_s == pytest.approx(4e-3, rel=0.05)
     assert fitted.step_time.per_token_s[0] == pytest.approx(1e-4, rel=0.1)
+    assert fitted.step_time.per_prefill_pair_s == pytest.approx(1e-6, rel=0.1)
     assert fitted.step_time.per_context_s == pytest.approx(1e-6, rel=0.3)
     assert fitted.about["not_identified"] == []
     assert "host time apart from the device's" in fitted.about["hidden"]
@@ -385,7 +388,7 @@ def test_per_request_times_give_the_reduced_model_back():
 def test_a_term_that_does_not_show_is_said_to_be_unknown():
     truth = CalibratedStepTime(base_s=4e-3, per_token_s=(1e-4,))
     fitted = calibrate_from_requests([requests_only(served(truth, 2.0, num_requests=60))])
-    assert fitted.about["not_identified"] == ["per_context_s"]
+    assert fitted.about["not_identified"] == ["per_prefill_pair_s", "per_context_s"]
 
 
 def write_csv(path, result):
@@ -401,18 +404,22 @@ POLICY = (
 )
 
 
+TRUTH = CalibratedStepTime(
+    base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
+)
+
+
 @pytest.fixture(scope="module")
 def csv_run():
-    truth = CalibratedStepTime(
-        base_s=4e-3, per_token_s=(1e-4,), per_prefill_pair_s=1e-6, per_context_s=1e-6
-    )
-    return served(truth, 12.0, 60)
+    return served(TRUTH, 12.0, 60)
 
 
 def test_a_csv_brings_the_server_that_the_user_gave_and_none_that_it_did_not(csv_run, tmp_path):
     file = write_csv(tmp_path / "mine.csv", csv_run)
+    light = write_csv(tmp_path / "light.csv", served(TRUTH, 4.0, 60))
     out = tmp_path / "mine.toml"
-    assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 0
+    flags = ["--policy", POLICY, "--lookahead", "0", "--out", str(out)]
+    assert main(["calibrate", file, light, "--from-requests", *flags]) == 0
     about = Calibration.load(out).about
     assert about["server"] == {
         "policy": "vllm",
@@ -422,7 +429,7 @@ def test_a_csv_brings_the_server_that_the_user_gave_and_none_that_it_did_not(csv
         "block_size": 16,
         "max_model_len": 512,
     }
-    assert "lookahead" not in about
+    assert about["lookahead"] == 0  # as the user gave it
     config = Config.from_table(
         {"step_time": {"name": "calibrated", "path": str(out)}, "policy": ["static", "vllm"]}
     )
@@ -477,7 +484,8 @@ def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
     out = tmp_path / "alike.toml"
     assert main(["calibrate", file, "--from-requests", "--policy", POLICY, "--out", str(out)]) == 2
     assert (
-        "these runs cannot tell apart base_s, per_token_s, per_context_s" in capsys.readouterr().err
+        "these runs cannot tell apart base_s, per_token_s, per_prefill_pair_s, "
+        "per_context_s" in capsys.readouterr().err
     )
     assert not out.exists()
 

@@ -13,7 +13,9 @@ from typing import Any
 from busdoor.core.registry import checked
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
-from busdoor.step_time.calibration_files import read_calibration_tables
+from busdoor.step_time.calibration_files import kind_of, read_calibration_tables
+from busdoor.step_time.scaled_roofline import NAME as SCALED
+from busdoor.step_time.scaled_roofline import ScaledRooflineStepTime
 
 _META_KEYS = ("gpu", "device", "model", "dtype", "lookahead", "clock", "engine", "git_commit")
 
@@ -24,7 +26,7 @@ class Calibration:
 
     Parameters
     ----------
-    step_time : CalibratedStepTime
+    step_time : CalibratedStepTime or ScaledRooflineStepTime
         The model.
     intervals : mapping
         95 % bootstrap interval of each term, [low, high]; a list of them for `per_token_s`.
@@ -43,7 +45,7 @@ class Calibration:
     ('llama-256x4', 'calibrated')
     """
 
-    step_time: CalibratedStepTime
+    step_time: CalibratedStepTime | ScaledRooflineStepTime
     intervals: Mapping[str, Any]
     errors: Mapping[str, float]
     held_out: Mapping[str, Mapping[str, float]]
@@ -81,7 +83,8 @@ class Calibration:
             If there is none, or it is no calibration.
         """
         tables = read_calibration_tables(path)
-        step_time = checked(CalibratedStepTime, {"path": str(path)}, f"{path}: [step_time]")
+        kind = ScaledRooflineStepTime if kind_of(path) == SCALED else CalibratedStepTime
+        step_time: Any = checked(kind, {"path": str(path)}, f"{path}: [step_time]")
         parts = {key: tables.get(key, {}) for key in ("intervals", "errors", "held_out")}
         return cls(step_time=step_time, about=tables.get("calibration", {}), **parts)
 

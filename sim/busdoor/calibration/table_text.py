@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from busdoor.calibration import Calibration
 from busdoor.core.format import as_percent, as_share
+from busdoor.step_time.scaled_roofline import ScaledRooflineStepTime
 from busdoor.step_time.terms import TERMS
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
@@ -32,6 +33,8 @@ def subject(calibration: Calibration) -> str:
 def term_rows(calibration: Calibration) -> list[tuple[str, list[str]]]:
     """Return a row per term that is not 0 or has an interval: name, value and interval."""
     rows: list[tuple[str, list[str]]] = []
+    if isinstance(calibration.step_time, ScaledRooflineStepTime):
+        return scale_rows(calibration, calibration.step_time)
     for term in TERMS:
         value = getattr(calibration.step_time, term.name)
         interval = calibration.intervals.get(term.name, [])
@@ -43,6 +46,26 @@ def term_rows(calibration: Calibration) -> list[tuple[str, list[str]]]:
         elif value or interval:
             rows.append((term.name, _cells(value, interval)))
     return rows
+
+
+def scale_rows(
+    calibration: Calibration, step_time: ScaledRooflineStepTime
+) -> list[tuple[str, list[str]]]:
+    """Return a row per scale, and one of the host's seconds per request."""
+    rows = []
+    for name in ("gemm_scale", "memory_scale"):
+        ends = calibration.intervals.get(name, [])
+        rows.append(
+            (name, [f"{getattr(step_time, name):.3f}", " – ".join(f"{end:.3f}" for end in ends)])
+        )
+    request_s = step_time.host_s[1]
+    return [
+        *rows,
+        (
+            "request_overhead_s",
+            _cells(request_s, calibration.intervals.get("request_overhead_s", [])),
+        ),
+    ]
 
 
 def _cells(value: float, interval: list[float]) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 import simpy
 
 from busdoor.calibration.log import touching, works_ahead
+from busdoor.catalog import Engine
 from busdoor.core.arrays import Floats
 from busdoor.core.batch import Batch, Chunk
 from busdoor.core.import_paths import as_data
@@ -155,10 +156,12 @@ class Replayed(StepTime):
         return self._afterwards.durations_s(batch, repeat) if taken is None else np.array([taken])
 
 
-def serve(trace: Trace, policy: Policy, step_time: StepTime, lookahead: int) -> Result:
+def serve(
+    trace: Trace, policy: Policy, step_time: StepTime, lookahead: int, engine: Engine | None = None
+) -> Result:
     """Run a trace by iterations, asking the step time once for each and nothing else."""
     env = simpy.Environment()
-    clients = Clients(env, trace, getattr(getattr(policy, "kv", None), "block_size", 16))
+    clients = Clients(env, trace, getattr(getattr(policy, "kv", None), "block_size", 16), engine)
     recorder = TableRecorder(policy)
     server = Server(
         env,

@@ -8,6 +8,7 @@ from typing import Any
 from busdoor.calibration.calibration import Calibration
 from busdoor.catalog import GPU, Dtype, gpu, model
 from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.step_time.scaled_roofline import ScaledRooflineStepTime
 from busdoor.step_time.terms import TERMS, Term
 
 _DTYPES: dict[str, Dtype] = {"float8_e4m3fn": "fp8", "fp8": "fp8", "int8": "int8", "int4": "int4"}
@@ -30,7 +31,7 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
         with the matrix rate. Of the base, reading the weights (its time on the measured GPU's
         roofline; all of the base where the model's shape is not known) scales with the bandwidth.
         Launches, requests and the host stay. It has neither errors nor intervals: nothing was
-        measured.
+        measured. A scaled roofline keeps its scales: it is as much of what the roofline says there.
 
     Notes
     -----
@@ -51,6 +52,8 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
     ValueError: the calibration is of 'cpu, 1 thread', which is no GPU of the catalogue; only those can be transferred
     """
     source, target = _source(calibration), gpu(target)
+    if isinstance(calibration.step_time, ScaledRooflineStepTime):
+        return _rescaled(calibration, calibration.step_time, source, target)
     dtype = _DTYPES.get(str(calibration.about.get("dtype", "")), "bf16")
     reading = (source.bandwidth_bytes_per_s * source.memory_efficiency) / (
         target.bandwidth_bytes_per_s * target.memory_efficiency
@@ -62,6 +65,7 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
         target.rate(dtype) * target.gemm_efficiency
     )
     old = calibration.step_time
+    assert not isinstance(old, ScaledRooflineStepTime)  # it went its own way
     weights_s = min(old.base_s, _weights_s(calibration, source, dtype))
     name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
     ratios = {"reading": reading, "keys": keys, "matrix": matrix}
@@ -85,6 +89,17 @@ def transfer(calibration: Calibration, target: str | GPU) -> Calibration:
         "transferred_from": source.name,
         "ratios": ratios,
     }
+    return Calibration(step_time, {}, {}, {}, about)
+
+
+def _rescaled(
+    calibration: Calibration, old: ScaledRooflineStepTime, source: GPU, target: GPU
+) -> Calibration:
+    """Return a scaled roofline on another GPU, at the same shares of what is said of it."""
+    name = f"{calibration.about.get('name', 'calibration')} on {target.name}"
+    step_time = replace(old, gpu=target, fitted_to=name)
+    about = {**calibration.about, "name": name, "gpu": target.name, "transferred_from": source.name}
+    about.pop("server", None)  # its memory is the other GPU's
     return Calibration(step_time, {}, {}, {}, about)
 
 

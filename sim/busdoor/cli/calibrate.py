@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from busdoor.cli.flags import Json, MeasuredFlags
+from busdoor.cli.flags import Json
+from busdoor.cli.measured_flags import MeasuredFlags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,8 +51,9 @@ def calibrate(
         Token counts of the CUDA graphs of batches with prefill, where the runs do not contain them:
         128,256,512.
     from_requests
-        Fit base, per token and per context by simulating the requests. A fit that is more than 5 %
-        off in sample, or whose terms these requests cannot tell apart, is refused.
+        Fit by simulating the requests: with --gpu and --model two efficiencies of their roofline
+        and the host's time per request, else base, per token, prefill pair and key. A fit that is
+        more than 5 % off in sample, or whose terms these requests cannot tell apart, is refused.
     transfer
         Re-scale to another GPU of the catalogue, by memory bandwidth and matrix throughput: h200.
     force
@@ -77,6 +79,10 @@ def calibrate(
         "--from-requests": from_requests,
         "--force": force,
         "--run": runs.run,
+        **{f"--{key}": value for key, value in runs.server.items()},
+        "--lookahead": runs.lookahead is not None,
+        "--max-in-flight": runs.max_in_flight,
+        "--shared-prefix": runs.shared_prefix,
     }
     _refuse_idle(given, moved, from_requests)
     _check_file(out)
@@ -91,7 +97,10 @@ def calibrate(
         )
         with progress_bar("reading and fitting"):
             results = runs.read(measured)
-            calibration = _fit(results, measured, title, without or [], sizes, from_requests, runs)
+            if from_requests:
+                calibration = _fit_requests(results, measured, title, runs)
+            else:
+                calibration = _fit(results, measured, title, without or [], sizes, runs)
         _refuse_doubtful(calibration, force)
     if transfer is not None:
         from busdoor.calibration import transfer as move
@@ -110,9 +119,21 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
     elif from_requests:
         idle, what = ["--without", "--graph-sizes", "--mixed-graph-sizes"], "--from-requests"
     else:
-        idle, what = ["--force"], "a fit to iterations, without --from-requests"
+        of_requests = [
+            "--force",
+            "--gpu",
+            "--model",
+            "--tp",
+            "--engine",
+            "--lookahead",
+            "--max-in-flight",
+        ]
+        idle, what = (
+            [*of_requests, "--shared-prefix"],
+            "a fit to iterations, without --from-requests",
+        )
     for flag in idle:
-        if given[flag]:
+        if given.get(flag):
             raise ValueError(f"{flag} does not apply to {what}; leave it out")
 
 
@@ -150,16 +171,12 @@ def _fit(
     name: str,
     without: Sequence[str],
     sizes: tuple[Sequence[int] | None, Sequence[int] | None],
-    from_requests: bool,
     runs: MeasuredFlags,
 ) -> Calibration:
     from busdoor.calibration import calibrate as fit
-    from busdoor.calibration import calibrate_from_requests
     from busdoor.calibration.import_logs import run_names
 
-    names, policy = run_names(measured), runs.scheduling
-    if from_requests:
-        return calibrate_from_requests(results, names, name=name, policy=policy)
+    names = run_names(measured)
     decodes, mixed = sizes
     return fit(
         results,
@@ -168,8 +185,28 @@ def _fit(
         without=without,
         graph_sizes=decodes,
         mixed_graph_sizes=mixed,
-        policy=policy,
+        policy=runs.scheduling,
     )
+
+
+def _fit_requests(
+    results: Sequence[Result], measured: Sequence[Path], name: str, runs: MeasuredFlags
+) -> Calibration:
+    """Fit to requests alone: the roofline of a server that is named, else a reduced step time."""
+    from busdoor.calibration import calibrate_from_requests, calibrate_scaled
+    from busdoor.calibration.import_logs import run_names
+
+    shared: dict[str, Any] = {"name": name, "policy": runs.scheduling, "sent": runs.sent}
+    given = runs.server
+    if {"gpu", "model"} <= given.keys():
+        return calibrate_scaled(results, run_names(measured), **given, **shared)
+    if given:
+        missing = " and ".join(f"--{key}" for key in ("gpu", "model") if key not in given)
+        raise ValueError(
+            f"--{next(iter(given))} is given without {missing}: a roofline needs "
+            f"both; give {missing}"
+        )
+    return calibrate_from_requests(results, run_names(measured), **shared)
 
 
 def _sizes(flag: str, text: str | None) -> list[int] | None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from busdoor.cli.file_flags import FileFlags
-
-if TYPE_CHECKING:
-    from busdoor.results.result import Result
 
 Rate = Annotated[
     float | None,
@@ -130,42 +126,6 @@ class ClusterFlags:
     rate: Rate = None
     replicas: int | None = None
     router: str | None = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class MeasuredFlags:
-    """What measured runs do not contain: flags of calibrate and validate.
-
-    Parameters
-    ----------
-    policy
-        How the runs were scheduled, where they do not contain it:
-        vllm,max_num_seqs=64,num_blocks=4096,block_size=16, max_model_len=8192.
-    run
-        Which run of a file that holds several (results of vLLM or SGLang that were appended,
-        benchmarks of guidellm); 1 is the first.
-    """
-
-    policy: str | None = None
-    run: int | None = None
-
-    def read(self, measured: Sequence[Path]) -> list[Result]:
-        """Read measured runs, and print what their readers left out or assumed."""
-        from busdoor.calibration import load_measured
-        from busdoor.cli.output import print_notes
-
-        results = [load_measured(path, run=self.run) for path in measured]
-        print_notes(note for result in results for note in result.meta.get("notes", ()))
-        return results
-
-    @property
-    def scheduling(self) -> Mapping[str, Any] | None:
-        """The policy as a table, with everything that a simulation of the runs needs."""
-        from busdoor.calibration.teacher_forcing import check_policy
-        from busdoor.config import parse_policy
-
-        return check_policy(parse_policy(self.policy)) if self.policy else None
 
 
 def values(*groups: Any) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from busdoor.cli.flags import Json, MeasuredFlags, Overwrite
+from busdoor.cli.flags import Json, Overwrite
+from busdoor.cli.measured_flags import MeasuredFlags
 
 
 def validate(
@@ -29,7 +30,8 @@ def validate(
     measured
         Folders of replays, logs of vLLM's engine, or files of per-request times.
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships.
+        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships; or
+        roofline or operators, which predict for a GPU and a model.
     out
         Folder for tables and figures; by default a new busdoor-validate-001.
     """
@@ -38,23 +40,27 @@ def validate(
     from busdoor.cli.progress import progress_bar
     from busdoor.cli.render import print_validation
     from busdoor.core.study_folder import study_folder
-    from busdoor.step_time import make_step_time
-    from busdoor.step_time.calibration_files import read_calibration_tables
     from busdoor.validation.folder import write
+    from busdoor.validation.step_time import judged
     from busdoor.validation.validate import validate as hold_against
 
     if not measured:
         raise ValueError(
             "validate needs something measured: a replay's folder, a log, or a file of requests"
         )
-    model = make_step_time("calibrated", path=step_time)
-    about = read_calibration_tables(step_time).get("calibration", {})
     policy = runs.scheduling
     with output(json) as answer, study_folder(out, "validate", overwrite) as place:
         with progress_bar(f"simulating {len(measured)} measured runs"):
             results = runs.read(measured)
+            predictor = judged(step_time, results, policy, **runs.server)
             validation = hold_against(
-                results, model, run_names(measured), policy=policy, about=about
+                results,
+                predictor.step_time,
+                run_names(measured),
+                policy=policy,
+                sent=runs.sent,
+                server=predictor.server,
+                about=predictor.about,
             )
         with progress_bar() as report:
             folder = write(validation, place, report)

@@ -16,6 +16,7 @@ from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.from_calibration import refuse_other_hardware
 from busdoor.config.policy import policy_tables
 from busdoor.config.recorded import resampled
+from busdoor.config.scaled import is_scaled
 from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.units import reject_unknown
 from busdoor.metrics.slo import as_slo_table
@@ -135,7 +136,13 @@ def server_table(
     refuse_other_hardware(
         {key: pair for key, pair in given_as.items() if pair[1] != DEFAULT_SERVER[key]}, step_time
     )
-    return {"name": gpu, "model": model, **given.table("gpu_options", options)}
+    table = {"name": gpu, "model": model}
+    # which knows its own server: only what differs from the defaults was asked for
+    if is_scaled(step_time):
+        table = {
+            key: value for key, value in given_as.values() if value not in DEFAULT_SERVER.values()
+        }
+    return {**table, **given.table("gpu_options", options)}
 
 
 def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from busdoor.cluster.registry import as_router
 from busdoor.config.cluster import OF_ROLES, ROLES, ClusterTable, PoolTable
 from busdoor.config.from_calibration import LIMITS, measured_limits
 from busdoor.config.policy import PolicyTable
+from busdoor.config.scaled import with_scaled
 from busdoor.config.server import ServerTables, parse_server, table_of
 from busdoor.core.registry import checked
 from busdoor.core.toml import Document
@@ -125,6 +126,7 @@ def _pool(
         reject_unknown("measured", own["measured"], LIMITS)
         _check_step_time(own, base)
         merged = {name: _over(name, table_of(document.data, name), own[name]) for name in _SERVER}
+        merged = with_scaled(merged, folder)
         server = parse_server(merged, folder, lambda name: nullcontext(), host=host)
         plain = {key: table[key] for key in ("replicas", "role", "weight") if key in table}
         limits = {} if host is None else host.limits

@@ -16,6 +16,7 @@ from busdoor.config.cluster_parser import has_pools, parse_cluster
 from busdoor.config.from_calibration import measured_limits, measured_lookahead
 from busdoor.config.merge import override
 from busdoor.config.policy import PolicyTable, default_lookahead, parse_policies
+from busdoor.config.scaled import with_scaled
 from busdoor.config.server import parse_engine, parse_server, table_of
 from busdoor.config.server_tables import GPUTable, KVTable, engine_table, without_engine
 from busdoor.config.tables import PLAIN_KEYS, reject_unknown_tables, strict_json
@@ -148,6 +149,12 @@ class Config:
         ahead = f"lookahead {self.lookahead}"
         if self.engine is None:
             return ahead
+        scaled = {getattr(pool.step_time, "fitted_to", "") for pool in self.pools} - {""}
+        if scaled:
+            return (
+                f"engine {self.engine.title}, {ahead}; roofline scaled by "
+                f"{', '.join(sorted(scaled))}"
+            )
         kinds = {
             (str(pool.step_time.describe()["name"]), pool.gpu.tp, pool.gpu.weight_dtype)
             for pool in self.pools
@@ -213,9 +220,11 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
     exists : bool
         Whether a trace file has to be there.
     """
-    data = document.data
     with document.blame():
-        reject_unknown_tables(data)
+        reject_unknown_tables(document.data)
+        table_of(document.data, "gpu")
+    data = with_scaled(document.data, Path(folder))
+    document = replace(document, data=data)
     with document.blame("workload"):
         workload = WorkloadTable.from_table(table_of(data, "workload"), folder, exists=exists)
     alone = not has_pools(data)

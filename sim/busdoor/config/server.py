@@ -20,7 +20,9 @@ Blame = Callable[
 ]  # puts file and line of a table before what is wrong with it
 
 
-PREDICTED = frozenset({"roofline", "operators"})  # step times to which the engine adds its host's
+PREDICTED = frozenset(
+    {"roofline", "operators", "scaled_roofline"}
+)  # step times to which the engine adds its host's
 
 
 class ServerTables(NamedTuple):

@@ -13,9 +13,11 @@ from typing import Any
 from busdoor.core.registry import Registry, checked
 from busdoor.step_time.base import LineStepTime, StepTime
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.calibration_files import kind_of
 from busdoor.step_time.linear import LinearStepTime
 from busdoor.step_time.operators import OperatorStepTime
 from busdoor.step_time.roofline import RooflineStepTime
+from busdoor.step_time.scaled_roofline import ScaledRooflineStepTime
 
 STEP_TIMES: Registry[type[StepTime]] = Registry(
     "a step-time model",
@@ -25,6 +27,7 @@ STEP_TIMES: Registry[type[StepTime]] = Registry(
         "roofline": RooflineStepTime,
         "calibrated": CalibratedStepTime,
         "operators": OperatorStepTime,
+        "scaled_roofline": ScaledRooflineStepTime,
     },
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "LinearStepTime",
     "OperatorStepTime",
     "RooflineStepTime",
+    "ScaledRooflineStepTime",
     "StepTime",
     "as_step_time",
     "make_step_time",
@@ -125,7 +129,7 @@ def make_step_time(name: str, **parameters: Any) -> StepTime:
     Parameters
     ----------
     name : str
-        As `step_time_class`.
+        As `step_time_class`; a calibration's file may hold another kind than `calibrated`.
     **parameters
         The model's own.
 
@@ -145,4 +149,5 @@ def make_step_time(name: str, **parameters: Any) -> StepTime:
     Traceback (most recent call last):
     ValueError: [step_time]: 'per_tokens_s' is not a field of it; did you mean 'per_token_s'? (known: base_s, ...)
     """
-    return checked(step_time_class(name), parameters, "[step_time]")
+    kind = kind_of(parameters.get("path")) if name == "calibrated" else name
+    return checked(step_time_class(kind), parameters, "[step_time]")

@@ -56,3 +56,20 @@ def read_step_time_table(path: str | Path) -> dict[str, Any]:
     if fields.pop("name", "calibrated") != "calibrated":
         raise ValueError(f"{path}: its [step_time] is not calibrated; use it as --config")
     return fields
+
+
+def kind_of(path: object) -> str:
+    """Return the step time's name in a calibration's file; `calibrated` where unreadable.
+
+    Examples
+    --------
+    >>> kind_of("vllm-cpu"), kind_of(None)
+    ('calibrated', 'calibrated')
+    """
+    if not isinstance(path, str | Path):
+        return "calibrated"
+    try:
+        table = read_calibration_tables(path)["step_time"]
+    except (ValueError, OSError):
+        return "calibrated"  # which says what is wrong with it
+    return "scaled_roofline" if table.get("name") == "scaled_roofline" else "calibrated"

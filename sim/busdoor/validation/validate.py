@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import nan
 from typing import Any
 
 from busdoor.calibration.host_launch import on_host_of
+from busdoor.calibration.request_fit import Load
+from busdoor.calibration.request_load import Sent, server_of
 from busdoor.calibration.teacher_forcing import (
     Replayed,
     check_served,
     policy_of,
     predicted_s,
     serve,
-    trace_of,
 )
+from busdoor.config import Config
 from busdoor.policies.offered_load import accepted, offered_load
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
@@ -32,6 +35,8 @@ def validate(
     *,
     policy: Mapping[str, Any] | None = None,
     traces: Sequence[Trace] | None = None,
+    sent: Sent | None = None,
+    server: Config | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Validation:
     """Replay measured runs in the simulator.
@@ -49,6 +54,10 @@ def validate(
     traces : sequence of Trace, optional
         What was served, where requests and arrivals do not describe it fully (shared prefixes,
         closed loops).
+    sent : Sent, optional
+        How the requests were sent, and the server's lookahead, where the runs do not say.
+    server : Config, optional
+        Whose policy and memory it is, where the runs do not say.
     about : mapping, optional
         `Calibration.about` of the model, to separate the runs that it was fitted to from the
         others.
@@ -67,25 +76,32 @@ def validate(
         raise ValueError("there is nothing to validate; give one or more measured runs")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two of the runs are called {twice[0]!r}; give each a name of its own")
-    served = list(traces or map(trace_of, measured))
-    triples = zip(measured, names, served, strict=True)
-    runs = [_validate(result, name, trace, step_time, policy) for result, name, trace in triples]
+    how, given = sent or Sent(), dict(policy or {})
+    runs = []
+    for number, (result, name) in enumerate(zip(measured, names, strict=True)):
+        try:
+            known = None if server is None else server_of(server, result)
+            load = how.load(name, result, given, number, known)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        runs.append(
+            _validate(
+                load if traces is None else replace(load, trace=traces[number]), step_time, given
+            )
+        )
     return Validation(runs, step_time, dict(about or {}))
 
 
-def _validate(
-    measured: Result, name: str, trace: Trace, step_time: StepTime, given: Mapping[str, Any] | None
-) -> RunValidation:
-    try:
-        policy = policy_of(measured.meta, trace, given)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+def _validate(load: Load, step_time: StepTime, given: Mapping[str, Any]) -> RunValidation:
+    measured, name, trace = load.measured, load.name, load.trace
+    policy = policy_of(load.meta, trace, given)
     check_served(measured, name)
-    lookahead = int(measured.meta.get("lookahead", 0))
     step_time, host_launch = on_host_of(step_time, measured)
+    # What a client timed has passed the front end; what an engine recorded of itself has not.
+    engine = None if len(measured.iterations) else getattr(step_time, "engine", None)
 
     def run(model: StepTime) -> Result:
-        return serve(trace, policy_of(measured.meta, trace, given), model, lookahead)
+        return serve(trace, policy_of(load.meta, trace, given), model, load.lookahead, engine)
 
     simulated = run(step_time)
     check_served(simulated, f"{name}, simulated with that policy and memory,")

@@ -27,16 +27,19 @@ class Measured:
         Gaps between the chunks that a client received; absent if the file does not have them.
     notes : list of str
         What was left out, and what is assumed, in one sentence each.
+    client : mapping
+        How the client sent: `max_in_flight`, and `due_at_once` where no request waited for a time.
     """
 
     table: pd.DataFrame
     itls_s: list[float] | None = None
     notes: list[str] = field(default_factory=list)
+    client: Mapping[str, Any] = field(default_factory=dict)
 
     def meta(self) -> dict[str, Any]:
         """Return the entries of a result's meta that the file adds."""
         gaps = {} if self.itls_s is None else {"itls_s": self.itls_s}
-        return gaps | ({"notes": self.notes} if self.notes else {})
+        return gaps | ({"notes": self.notes} if self.notes else {}) | dict(self.client)
 
 
 @dataclass(frozen=True, kw_only=True)

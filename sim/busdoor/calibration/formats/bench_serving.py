@@ -1,4 +1,4 @@
-"""Results of `vllm bench serve` (JSON) and of SGLang's bench_serving (JSONL): lists with one item per request.
+"""Results of `vllm bench serve` (JSON) and of SGLang's bench_serving (JSONL): lists of requests.
 
 Sources: vllm/benchmarks/serve.py (`--save-result --save-detailed`, start_times since 0.10) and
 sgl-project/sglang `bench_serving.py` (`--output-details`, which has no start times). Several
@@ -55,7 +55,22 @@ def _read(path: Path, run: int | None, remedy: str) -> Measured:
         "finish_s": arrival_s + first_s + decode_s,
     }
     rows = pd.DataFrame(columns).to_dict("records")
-    return Measured(table=table_of(rows, path.name, remedy), itls_s=gaps, notes=notes)
+    table = table_of(rows, path.name, remedy)
+    return Measured(table=table, itls_s=gaps, notes=notes, client=_client(result))
+
+
+def _client(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how it sent: at most so many at once, and whether all were due at the start.
+
+    Examples
+    --------
+    >>> _client({"max_concurrency": 8, "request_rate": "inf"}), _client({"request_rate": 2.0})
+    ({'max_in_flight': 8, 'due_at_once': True}, {})
+    """
+    users = result.get("max_concurrency")
+    if not isinstance(users, int) or isinstance(users, bool) or users < 1:
+        return {}
+    return {"max_in_flight": users, "due_at_once": str(result.get("request_rate")) == "inf"}
 
 
 def _lists(result: Mapping[str, Any], name: str, remedy: str) -> dict[str, list[Any]]:
