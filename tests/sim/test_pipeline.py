@@ -60,14 +60,12 @@ def test_it_is_the_recurrence(steps, idle):
     lead_s, ends = 0.0, []
     for k, (device_s, _, launched) in enumerate(steps):
         from_idle = k == 0 or k in idle
-        host_s = steps[k][1] if from_idle else 0.0
         ahead = PipelinedBatch(
             batches[k],
             (device_s, 0.0),
             lambda batch: steps[batch.num_decode_tokens][1],
             launched=launched,
-            lead_s=host_s if from_idle else lead_s,
-            wait_s=host_s,
+            lead_s=None if from_idle else lead_s,
         )
         following = None if k + 1 == len(steps) or k + 1 in idle else batches[k + 1]
         duration_s, lead_s = ahead.last(1, following)

@@ -171,37 +171,27 @@ class CalibratedStepTime(StepTime):
         seconds, context_s = self.base_s + self.per_request_s * (rows + chunks), self.per_context_s
         tokens = self._graph_tokens(batch)
         if tokens is None:
-            tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+            tokens = batch.num_tokens
             seconds += self.eager_s if self._eager(batch) else 0.0
         if chunks:
             seconds += self.per_chunk_s * chunks + self.per_prefill_pair_s * batch.prefill_attention
             seconds += self.per_mixed_request_s * rows
             context_s += self.per_mixed_context_s
         growth_s = context_s * rows
-        return seconds + self.tokens_s(
-            tokens
-        ) + context_s * batch.decode_context_tokens + growth_s, growth_s
+        seconds += self.tokens_s(tokens) + context_s * batch.decode_context_tokens
+        return seconds + growth_s, growth_s
 
     def _graph_tokens(self, batch: Batch) -> int | None:
         """Return the positions of the CUDA graph that a batch runs as; None if there is none."""
         rows = batch.num_decode_tokens + batch.num_idle_rows
         if self.graph_sizes and not batch.chunks and rows <= self.graph_sizes[-1]:
             return self.graph_sizes[bisect_left(self.graph_sizes, rows)]
-        sizes = self.mixed_graph_sizes
-        if (
-            sizes
-            and (
-                tokens := batch.num_prefill_tokens
-                + batch.num_decode_tokens
-                + batch.num_padded_tokens
-            )
-            <= sizes[-1]
-        ):
-            return sizes[bisect_left(sizes, tokens)]
+        if self.mixed_graph_sizes and batch.num_tokens <= self.mixed_graph_sizes[-1]:
+            return self.mixed_graph_sizes[bisect_left(self.mixed_graph_sizes, batch.num_tokens)]
         return None
 
     def _eager(self, batch: Batch) -> bool:
-        """Whether a non-graph batch has a graph's terms: without any graphs, only prefill has."""
+        """Whether a batch that is no graph has eager terms; without any graphs, only prefill has."""
         return bool(batch.chunks or self.graph_sizes or self.mixed_graph_sizes)
 
     def host_of(self, batch: Batch) -> float:
@@ -213,19 +203,15 @@ class CalibratedStepTime(StepTime):
         return seconds + self.host_eager_s if launched else seconds
 
     def ahead(self, batch: Batch, lead_s: float | None) -> PipelinedBatch | None:
-        """Return how a batch runs with its successor submitted; None if host and device add."""
+        """Return how a batch runs while the next is submitted; None if host and device add."""
         if not self.overlap:
             return None
         device = self.device_line(batch)
         if not self.pipeline:
-            hidden_s = self.host_of(batch) if lead_s is None and batch.chunks else 0.0
-            return PipelinedBatch(batch, device, self.host_of, hidden_s=hidden_s)
-        wait_s = self.host_of(batch) if lead_s is None else 0.0
+            hidden = lead_s is None and bool(batch.chunks)
+            return PipelinedBatch(batch, device, self.host_of, hidden=hidden)
         launched = self._graph_tokens(batch) is None
-        lead_s = wait_s if lead_s is None else lead_s
-        return PipelinedBatch(
-            batch, device, self.host_of, launched=launched, lead_s=lead_s, wait_s=wait_s
-        )
+        return PipelinedBatch(batch, device, self.host_of, launched=launched, lead_s=lead_s)
 
     def line(self, batch: Batch) -> Line | None:
         """Seconds of the first iteration, growth per repetition; None while the host is slower."""

@@ -38,12 +38,11 @@ class PipelinedBatch(BatchAhead):
         Seconds in which the host submits a batch.
     launched : bool
         Whether kernels are launched one by one, rather than as a CUDA graph.
-    lead_s : float
-        Seconds that launched kernels have run before the iteration begins.
-    wait_s : float
-        Seconds that the host submits the first iteration before anything else happens.
-    hidden_s : float
-        Seconds that the host submits it while it runs: the law of calibrations that are no
+    lead_s : float or None
+        Seconds that launched kernels have run before the iteration begins; None where nothing ran
+        before, so that the host first submits this batch, and then has that lead.
+    hidden : bool
+        Whether the host submits this batch while it runs: the law of calibrations that are no
         pipeline.
 
     Examples
@@ -63,15 +62,15 @@ class PipelinedBatch(BatchAhead):
         host_of: Callable[[Batch], float],
         *,
         launched: bool = False,
-        lead_s: float = 0.0,
-        wait_s: float = 0.0,
-        hidden_s: float = 0.0,
+        lead_s: float | None = 0.0,
+        hidden: bool = False,
     ) -> None:
         self.first_s, self.growth_s = device
         self.host_s = host_of(batch)
         self.launched = launched
-        self.lead_s = lead_s if launched else 0.0
-        self.wait_s, self.hidden_s = wait_s, hidden_s
+        self.wait_s = self.host_s if lead_s is None else 0.0
+        self.lead_s = (self.host_s if lead_s is None else lead_s) if launched else 0.0
+        self.hidden_s = self.host_s if hidden else 0.0
         self._host_of = host_of
 
     @property
