@@ -397,3 +397,15 @@ def test_the_command_line_says_what_was_left_out(tmp_path, write, capsys):
         ]
     )
     assert "note: sglang.jsonl: left out 1 failed" in capsys.readouterr().err
+
+
+def test_the_latencies_of_a_file_are_drawn(tmp_path, write, capsys):
+    path = write(FILES["guidellm"][1], "benchmarks.json")
+    assert main(["plot", str(path), "--out", str(tmp_path / "pictures")]) == 0
+    assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == [
+        "latency.png",
+        "latency.svg",
+    ]
+    assert "note: benchmarks.json: left out 1 failed" in capsys.readouterr().err
+    assert main(["plot", str(path)]) != 0
+    assert "is a file: name a folder for the pictures with --out" in capsys.readouterr().err

@@ -9,22 +9,36 @@ if TYPE_CHECKING:
     from busdoor.results.result import Result
 
 
-def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False) -> int:
-    """Draw a saved comparison, capacity study or result again, as PNG and SVG.
+def plot(
+    directory: Path,
+    /,
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    run: int | None = None,
+) -> int:
+    """Draw a saved comparison, capacity study, result or measured run, as PNG and SVG.
 
     Parameters
     ----------
     directory
-        A folder that compare, capacity or simulate wrote.
+        A folder that compare, capacity or simulate wrote, or a measured run: a file that calibrate
+        takes, of which the latencies are drawn.
     out
-        Folder for the pictures; by default the folder's own plots, drawn again.
+        Folder for the pictures; by default the folder's own plots, drawn again. A file needs one.
     overwrite
         Draw into the folder of --out even if it is not empty; pictures of the same names are
         replaced.
+    run
+        Which run of a file that holds several; 1 is the first.
     """
     from busdoor.core.saved import readable
     from busdoor.core.study_folder import check_free
 
+    if directory.is_file():
+        return _measured(directory, out, overwrite, run)
+    if run is not None:
+        raise ValueError(f"--run applies only to a file of measured runs; {directory} is none")
     if not directory.is_dir():
         raise ValueError(
             f"{directory} is not a folder; name one that busdoor compare, capacity or simulate "
@@ -46,6 +60,19 @@ def plot(directory: Path, /, *, out: Path | None = None, overwrite: bool = False
         )
     for file in files:
         print(file)
+    return 0
+
+
+def _measured(file: Path, out: Path | None, overwrite: bool, run: int | None) -> int:
+    from busdoor.cli.flags import MeasuredFlags
+    from busdoor.core.study_folder import check_free
+
+    if out is None:
+        raise ValueError(f"{file} is a file: name a folder for the pictures with --out")
+    check_free(out, mixed=overwrite)
+    [result] = MeasuredFlags(run=run).read([file])
+    for drawn in save_result_plots(result, out):
+        print(drawn)
     return 0
 
 
@@ -79,7 +106,7 @@ _KINDS = {
 
 
 def save_result_plots(result: Result, folder: Path) -> list[Path]:
-    """Draw one result into a folder, as PNG and SVG.
+    """Draw one result into a folder, as PNG and SVG; of requests alone only their latencies.
 
     Parameters
     ----------
@@ -92,13 +119,14 @@ def save_result_plots(result: Result, folder: Path) -> list[Path]:
 
     from busdoor.plots import save_figure
 
-    axes = {
-        "timeline": result.plot_timeline(),
-        "latency": result.plot_latency_cdf(),
-        "batch": result.plot_occupancy(),
-        "kv": result.plot_kv(),
-        "waste": result.plot_waste(),
-    }
+    axes = {"latency": result.plot_latency_cdf()}
+    if len(result.iterations) or result.meta.get("policy") != "measured":
+        axes |= {
+            "timeline": result.plot_timeline(),
+            "batch": result.plot_occupancy(),
+            "kv": result.plot_kv(),
+            "waste": result.plot_waste(),
+        }
     files: list[Path] = []
     for name, ax in axes.items():
         figure = ax.get_figure(root=True)
