@@ -1,4 +1,4 @@
-"""Fitting the calibrated step time to measured iterations."""
+"""Fit the calibrated step time to measured iterations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host's time to launch an iteration by kernels: a fact of the run, not the model."""
+"""The time of a host to launch an iteration kernel by kernel: a fact of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what was measured, by us or by others, into our schema."""
+"""Read what was measured, by us or by others, into our schema."""
 
 from __future__ import annotations
 

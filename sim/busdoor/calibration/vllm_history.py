@@ -122,7 +122,7 @@ class History:
         self._last_token_s[request] = end_s
 
     def _memory(self) -> dict[str, float]:
-        """KV memory of the running requests, at the end of the iteration."""
+        """Return the KV memory of the running requests at the end of the iteration."""
         used = [self._computed[request] for request in self._entered]
         blocks = sum(-(-tokens // self._block_size) for tokens in used)
         return {
@@ -141,7 +141,7 @@ class History:
         self._stays += [(request, self._entered.pop(request), end_s) for request in done]
 
     def requests(self) -> pd.DataFrame:
-        """One row a request."""
+        """Return a row per request."""
         table = pd.DataFrame(
             np.array(self._requests, dtype=float).reshape(-1, 5),
             columns=["arrival_s", "input_tokens", "output_tokens", "first_token_s", "finish_s"],
@@ -157,7 +157,7 @@ class History:
         return table[[*REQUEST_COLUMNS, "status"]]
 
     def iterations(self) -> pd.DataFrame:
-        """One row an iteration."""
+        """Return a row per iteration."""
         table = pd.DataFrame(self._rows, columns=[*ITERATION_COLUMNS, "device_s", "host_s"])
         counts = [
             column
@@ -169,7 +169,7 @@ class History:
         return table.assign(replica=0)
 
     def stays(self) -> pd.DataFrame:
-        """Who held a slot when."""
+        """Return a row for each time that a request held a slot."""
         table = pd.DataFrame(self._stays, columns=list(STAY_COLUMNS)).sort_values(
             ["enter_s", "request_id"]
         )
@@ -182,7 +182,7 @@ class History:
 
 
 def _waiting(start_s: np.ndarray, requests: pd.DataFrame) -> np.ndarray:
-    """Requests that have arrived and not been scheduled when each iteration has begun."""
+    """Return how many requests have arrived and wait when each iteration has begun."""
     arrived = np.searchsorted(np.sort(requests["arrival_s"]), start_s, side="right")
     scheduled = np.searchsorted(
         np.sort(requests["first_scheduled_s"].dropna()), start_s, side="right"

@@ -129,7 +129,7 @@ def static_is_stable(rate_rps: float, batch_size: float, mean_batch_time_s: floa
 
 
 def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Bound on the mean latency when all who wait are a batch, lasting base + per_request·n.
+    """Bound the mean latency when all that wait are a batch of base + per_request·n seconds.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def inoue_bound_s(rate_rps: float, per_request_s: float, base_s: float) -> float
 
 
 def take_all_latency_s(rate_rps: float, per_request_s: float, base_s: float) -> float:
-    """Mean latency if all who wait are taken, exact, by the Markov chain of batch sizes.
+    """Mean latency if all that wait are taken, exact, by the Markov chain of batch sizes.
 
     Parameters and result are those of `inoue_bound_s`. The next batch is as many as arrive during
     this one (or the one that ends an empty wait); requests wait half a batch on average, and then

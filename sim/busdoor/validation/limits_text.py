@@ -51,7 +51,7 @@ def limit_lines(validation: ValidationData) -> list[str]:
 
 
 def spread_lines(validation: ValidationData) -> Iterator[str]:
-    """Return how much the machine differs from itself, worked how long, or was too busy."""
+    """Return how much the machine differs from itself, how long it ran, and if it was busy."""
     spread = validation.spread
     if isfinite(spread.each) and isfinite(spread.parts):
         yield (
@@ -78,7 +78,7 @@ def spread_lines(validation: ValidationData) -> Iterator[str]:
 
 
 def _amplified(validation: ValidationData) -> str:
-    """Return as a clause what queueing makes of a part's difference at top load below 1."""
+    """Return a clause: what queueing at the highest load below 1 makes of the spread."""
     loads = [run.load for run in validation.runs if run.load < 1]
     if not loads:
         return ""

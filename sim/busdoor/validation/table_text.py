@@ -42,7 +42,7 @@ def _points(error: float) -> str:
 
 
 def brief_rows(runs: Sequence[RunValidation]) -> Rows:
-    """Return a row for each run, with the errors of `BRIEFLY` and how many steps and requests they are over."""
+    """Return a row per run: the errors of `BRIEFLY`, and the steps and requests they are over."""
     return [
         (f"{_folded(run.name)}\n{_counts(run)}", [cell(run) for _, cell in BRIEFLY]) for run in runs
     ]
@@ -54,7 +54,7 @@ def _counts(run: RunValidation) -> str:
 
 
 def _folded(name: str) -> str:
-    """Break a long name after hyphens: a terminal of 80 columns has these for it beside the errors."""
+    """Break a long name after hyphens, so that the table fits a terminal of 80 columns."""
     lines = [""]
     for part in name.replace("-", "-\n").split("\n"):
         if len(lines[-1]) + len(part) > NAME_COLUMNS:
