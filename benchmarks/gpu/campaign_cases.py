@@ -27,9 +27,8 @@ from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace
 _WARM = 5  # times a steady run's own seconds are simulated before it: 100 s after 500 s
-_STATIC_ROWS = (
-    32  # rows of a static batch: with the longest chats their prefill takes one second, not ten
-)
+# Rows of a static batch: with the longest chats their prefill takes one second, not ten.
+_STATIC_ROWS = 32
 
 CASES = tuple(case for case in HELD_OUT if case.lengths != SIZED)
 

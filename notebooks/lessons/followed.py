@@ -60,8 +60,7 @@ def launches(result: Result) -> pd.Series[float]:
     """
     table = result.iterations
     prefill = table["num_prefill_tokens"] > 0
-    single = (
-        table["num_requests"] - table["num_decode_tokens"] == 1
-    )  # a profile's shapes may have hundreds of prompts
+    # A profile's shapes may have hundreds of prompts.
+    single = table["num_requests"] - table["num_decode_tokens"] == 1
     rows = prefill & single if result.meta["policy"] == "grid" else ~prefill & _prefill_next(table)
     return 1e3 * table.loc[rows, "host_s"]

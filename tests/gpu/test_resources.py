@@ -93,4 +93,4 @@ def test_a_decode_step_of_any_batch_launches_the_same_grids():
         with recording() as launches:
             _decode(LLAMA_8B, page)
         grids.append([launch.grid for launch in launches])
-    assert grids[0] == grids[1] == [(67,), (132 * _PROGRAMS_PER_SM,), (132 * _PROGRAMS_PER_SM, 4)]
+    assert grids[0] == grids[1] == [(34,), (132 * _PROGRAMS_PER_SM,), (132 * _PROGRAMS_PER_SM, 4)]

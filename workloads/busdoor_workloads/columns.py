@@ -13,9 +13,8 @@ from busdoor_workloads.given import short
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-MAX_TOKENS = (
-    2**32
-)  # of one request: sums over two billion requests fit 64 bits, and no model's context comes near
+# Of one request: sums over two billion requests fit 64 bits, and no model's context comes near.
+MAX_TOKENS = 2**32
 _LARGEST = np.iinfo(np.int64).max
 
 

@@ -15,9 +15,8 @@ from uuid import uuid4
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received and the bytes in all (None while unknown)."""
 
-_CHUNK_BYTES = (
-    1 << 18
-)  # a few updates of the bar per second on a slow line, few calls on a fast one
+# A few updates of the bar per second on a slow line, few calls on a fast one.
+_CHUNK_BYTES = 1 << 18
 _MOST_BYTES = 256 << 20  # the largest of these traces, BurstGPT_1.csv, has 52,283,111
 _TIMEOUT_S = 30.0  # of silence, not of the whole download
 _RANGE_NOT_SATISFIABLE = 416  # RFC 9110, section 15.5.17

@@ -11,9 +11,8 @@ from busdoor_gpu.engine.model_config import ModelConfig
 from busdoor_workloads.memory_check import GIB, check_memory
 
 _INT32, _FLOAT32 = 4, 4
-_SLOT_COUNTS = (
-    2  # integers of a slot beside its tokens and its blocks: tokens computed, tokens known
-)
+# Integers of a slot beside its tokens and its blocks: tokens computed, tokens known.
+_SLOT_COUNTS = 2
 # Bytes of Python objects, by tracemalloc on Python 3.12: 370 per slot in a profile's grid, 36 per
 # block in a list.
 _HOST_SLOT_BYTES, _HOST_BLOCK_BYTES = 400, 40

@@ -18,9 +18,8 @@ from busdoor_gpu.engine.upload import Ints, Upload
 from busdoor_gpu.kernels._launch import ALIGNED
 from busdoor_gpu.kernels.slot_table import StepInputs
 
-_REHEARSED = (
-    4  # factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size
-)
+# Factor between rehearsed shapes, in rows and in tokens: libraries choose kernels by size.
+_REHEARSED = 4
 # whose median is the host's launch time: the first few still load code, and a neighbour may disturb
 # one
 _LAUNCHES = 8

@@ -11,7 +11,10 @@ from busdoor_gpu.kernels._launch import jit, tl
 def blocks_of(table, tile, length, PAGE: tl.constexpr, TILE: tl.constexpr):
     """Return the block of each token of a tile; past the end, the last token's."""
     last = tl.maximum(length, 1) - 1
-    return tl.load(table + tl.minimum(tile * TILE + tl.arange(0, TILE), last) // PAGE)
+    token = tl.arange(0, TILE)
+    if TILE % PAGE == 0:  # a tile begins with a block: all but one addition is done before the loop
+        return tl.load(table + tl.minimum(tile * (TILE // PAGE) + token // PAGE, last // PAGE))
+    return tl.load(table + tl.minimum(tile * TILE + token, last) // PAGE)
 
 
 @jit
@@ -44,18 +47,15 @@ def attend(
     token = tile * TILE + tl.arange(0, TILE)
     dim = tl.arange(0, HEAD_DIM)
     # Places past the end may hold anything, and weight 0 times NaN is NaN: masked tokens read the
-    # last token again instead (in cache, and 30 registers fewer than masked loads: 4 decode
-    # programs per SM, not 3).
+    # last token again instead (in cache, and 30 registers fewer than masked loads).
+    # Where no token is masked and a tile begins with a block, places within blocks never change.
     read = tl.minimum(token, length - 1) if MASKED else token
+    within = tl.arange(0, TILE) % PAGE if TILE % PAGE == 0 and not MASKED else read % PAGE
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
-    place = (
-        block.to(tl.int64) * stride_block
-        + head.to(tl.int64) * stride_head
-        + (read % PAGE) * stride_token
-    )
-    place = place[:, None] + dim[None, :]
-    k = tl.load(k_cache + place)
-    v = tl.load(v_cache + place)
+    inner = head.to(tl.int64) * stride_head + (within * stride_token)[:, None] + dim[None, :]
+    outer = (block.to(tl.int64) * stride_block)[:, None]
+    k = tl.load(k_cache + inner + outer)
+    v = tl.load(v_cache + inner + outer)
     score = tl.dot(q, tl.trans(k))
     if MASKED:
         score = tl.where(token[None, :] <= position[:, None], score, -1e30)

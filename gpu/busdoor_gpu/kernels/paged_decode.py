@@ -38,11 +38,10 @@ from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
-# per thread: 4 programs of 128 threads share an SM's 65,536; without a limit sm_80 takes 162
+# Per thread, as in scan 2 on an H100; without a limit sm_80 takes more than it has room for.
 _MAX_REGISTERS = 128
-_JOIN_PIECES = (
-    16  # partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps
-)
+# Partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps.
+_JOIN_PIECES = 16
 
 
 @jit
@@ -95,14 +94,15 @@ def _decode_kernel(
         acc = tl.zeros([ROWS, HEAD_DIM], tl.float32)
         top = tl.full([ROWS], -1e30, tl.float32)
         total = tl.zeros([ROWS], tl.float32)
-        for tile in range(
-            low, tl.minimum(high, tl.cdiv(length, TILE))
-        ):  # none of an empty sequence
-            block = blocks_of(table, tile, length, PAGE, TILE)
+        # Blocks are looked up one tile ahead, as in prefill; an empty sequence has no tile.
+        block = blocks_of(table, low, length, PAGE, TILE)
+        for tile in range(low, tl.minimum(high, tl.cdiv(length, TILE))):
+            following = blocks_of(table, tile + 1, length, PAGE, TILE)
             acc, top, total = attend(
                 q, k_cache, v_cache, block, tile, length, row * 0 + length - 1, acc, top, total, scale_log2e,
                 head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, True,
             )  # fmt: skip
+            block = following
         acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
 
         if high - low == num_tiles:

@@ -10,9 +10,8 @@ import numpy as np
 _SHORTEST = 16  # tokens: a block, the least context and chunk of the grid
 _DECODE_REPEATS = 8  # a decode's context grows by one token each: a change of 1 in 16 at most
 _OTHER_REPEATS = 2
-LEAST_TOKENS = (
-    _SHORTEST + _DECODE_REPEATS + 2
-)  # of the shortest decode's request, after all its repetitions
+# Of the shortest decode's request, after all its repetitions.
+LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import Item, KVUse, Policy
 from busdoor_gpu.twin.grid import Cell, GridLimits
 
-_WARM_SHARE = (
-    0.1  # most of the budget that warm-up may take: the engine has rehearsed what compiles
-)
+# Most of the budget that warm-up may take: the engine has rehearsed what compiles.
+_WARM_SHARE = 0.1
 
 
 class GridPolicy(Policy):

@@ -134,9 +134,8 @@ def _client(file: Path, windows: list[_Window], options: ReadOptions) -> pd.Data
 
 
 def _renewals(windows: list[_Window], rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
-    to_next = (
-        None  # expected requests until the next arrival; the first gap is cut at a random place
-    )
+    # Expected requests until the next arrival; the first gap is cut at a random place.
+    to_next = None
     for window in windows:
         if to_next is None:
             to_next = rng.uniform() * window.gaps(1, rng)[0]

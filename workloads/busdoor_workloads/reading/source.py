@@ -18,9 +18,8 @@ from typing import Any, BinaryIO, TextIO, cast
 MAX_BYTES = 8 << 30
 """Largest file read by default, unpacked; the largest trace, Azure 2024, has 1.1 GB."""
 
-_BUFFER_BYTES = (
-    1 << 16
-)  # few calls of the counting reader, and little to decompress for a first line
+# Few calls of the counting reader, and little to decompress for a first line.
+_BUFFER_BYTES = 1 << 16
 _MAGIC_BYTES = 16
 PARQUET = b"PAR1"  # Apache Parquet, File Format
 _ZSTD = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
