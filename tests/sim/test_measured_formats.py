@@ -321,6 +321,11 @@ BROKEN = {
         "is no measured run that is known .it has hello.; known are .*guidellm",
     ),
     "an unknown row": ('{"hello": 1}\n{"hello": 2}\n', "is no measured run that is known"),
+    "a summary in CSV": (
+        "Run Info,Timings\n1,2\n",
+        "is no measured run .* .it has Run Info, Timings",
+    ),
+    "YAML": ("args: {}\nbenchmarks: []\n", "is no measured run that is known"),
     "an unknown array": ('[{"hello": 1}]', "is no measured run that is known"),
     "no benchmarks": ('{"benchmarks": 5}', "benchmarks is not a list of JSON objects"),
     "no requests": (

@@ -64,7 +64,7 @@ def plot(
 
 
 def _measured(file: Path, out: Path | None, overwrite: bool, run: int | None) -> int:
-    from busdoor.cli.flags import MeasuredFlags
+    from busdoor.cli.measured_flags import MeasuredFlags
     from busdoor.core.study_folder import check_free
 
     if out is None:

@@ -30,6 +30,6 @@ OWN_CSV = MeasuredFormat(
     name="csv",
     title="CSV of per-request times",
     holds="csv",
-    marks=(frozenset(),),
+    marks=tuple(frozenset({column}) for column in _COLUMNS[:3]),
     read=_read,
 )
