@@ -37,9 +37,13 @@ _NAMES = {
 
 def _read(path: Path, options: ReadOptions) -> Draft:
     files = _files(path) if path.is_dir() else [path]
-    sessions = [session for file in files for session in read_documents(file, options.max_bytes)]
     reader = _Reader(path.name)
-    rows = [row for session in sessions for row in reader.calls(session)]
+    rows = [
+        row
+        for file in files  # one at a time: the ids of all published sessions are gigabytes of JSON
+        for session in read_documents(file, options.max_bytes)
+        for row in reader.calls(session)
+    ]
     frame = pd.DataFrame(rows, columns=list(_NAMES))
     kept = (frame["input_tokens"] != 0) & (frame["output_tokens"] != 0)
     draft = Draft(
@@ -47,11 +51,11 @@ def _read(path: Path, options: ReadOptions) -> Draft:
         frame=frame[kept],
         names=_NAMES,
         number_turns=True,
-        block_size=options.block_size or _block_size(sessions, path.name),
+        block_size=options.block_size or _block_size(reader.block_sizes, path.name),
         metadata={"rows_read": len(rows), "rows_dropped_zero_tokens": int((~kept).sum())},
     )
     draft.notes.append(
-        f"{path.name}: {len(sessions):,} sessions of calls that come a think time after the answer "
+        f"{path.name}: {len(reader.block_sizes):,} sessions of calls that come a think time after the answer "
         "before; the recorded server times are not replayed"
     )
     if reader.num_subagents:
@@ -67,9 +71,8 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if {".json", ".jsonl"} & set(path.suffixes)]
 
 
-def _block_size(sessions: list[dict[str, Any]], name: str) -> int:
-    sizes = {str(session.get("block_size")) for session in sessions}
-    size = sessions[0].get("block_size")
+def _block_size(block_sizes: list[Any], name: str) -> int:
+    sizes, size = set(map(str, block_sizes)), block_sizes[0]
     if len(sizes) > 1 or type(size) is not int or size < 1:
         raise ValueError(
             f"{name} has sessions of block_size {', '.join(sorted(sizes))}; it must be one whole "
@@ -84,11 +87,13 @@ class _Reader:
 
     name: str
     num_subagents: int = 0
+    block_sizes: list[Any] = field(default_factory=list)
     _sessions: Iterator[int] = field(default_factory=count)
     _blocks: dict[tuple[Any, int], int] = field(default_factory=dict)
 
     def calls(self, session: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         where = f"{self.name} session {printable(str(session.get('id')))[:40]}"
+        self.block_sizes.append(session.get("block_size"))
         scope = session.get("id") if session.get("hash_id_scope") != "global" else None
         return self._thread(_entries(session, where), 0.0, scope, where)
 
