@@ -7,16 +7,17 @@ kernels are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from math import nan
 from pathlib import Path
 
 import torch
 from benchmarks.gpu.attention import Attention, attention_benchmarks, check, our_call
 from benchmarks.gpu.cases import TOLERANCE, Case, error
 from benchmarks.gpu.flex import flex_paged
+from benchmarks.gpu.linears import time_linears
 from benchmarks.gpu.peers import PEERS, absent
+from benchmarks.gpu.rows import Row, row_of
 from benchmarks.gpu.small import Small, small_ops
 from benchmarks.gpu.timing import Ceiling, Deadline, measure_ceiling, median_us
 
@@ -25,37 +26,6 @@ from busdoor_gpu.kernels.cache import gather_kv
 
 # of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
 _MAX_COPIES = 32
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement.
-
-    Attributes
-    ----------
-    op, shape, implementation : str
-        Operation, shape and implementation of the measurement.
-    us : float
-        Median time of one call in microseconds.
-    gb_per_s, tflop_per_s : float
-        Necessary bytes (read and written) and operations, per time of a call.
-    share : float
-        The larger of both, as a share of its ceiling.
-    must : str
-        The project's target on an H100 (references/gpu-anchors 7), if there is one.
-    note : str
-        Reason if something was not measured; its numbers are NaN.
-    """
-
-    op: str
-    shape: str
-    implementation: str
-    us: float = nan
-    gb_per_s: float = nan
-    tflop_per_s: float = nan
-    share: float = nan
-    must: str = ""
-    note: str = ""
 
 
 def _uniform(bench: Attention) -> tuple[int, int, int] | None:
@@ -94,21 +64,6 @@ def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
         yield torch.stack([case.k_cache, case.v_cache], dim=1)
 
 
-def _row(
-    op: str,
-    shape: str,
-    by: str,
-    us: float,
-    num_bytes: float,
-    flops: float,
-    top: Ceiling,
-    must: str = "",
-) -> Row:
-    gb_per_s, tflop_per_s = num_bytes / us / 1e3, flops / us / 1e6
-    share = max(gb_per_s / top.gb_per_s, tflop_per_s / top.tflop_per_s)
-    return Row(op, shape, by, us, gb_per_s, tflop_per_s, share, must)
-
-
 def time_attention(
     bench: Attention, device: torch.device, top: Ceiling, flex: bool = False
 ) -> Iterator[Row]:
@@ -118,19 +73,19 @@ def time_attention(
     cases = _copies(bench.make(dtype, device), bench.kv_bytes, device)
     work = (bench.kv_bytes, bench.flops, top)
     us = median_us([our_call(bench, case, on_gpu) for case in cases], device)
-    yield _row(bench.op, bench.shape, "triton" if on_gpu else "reference", us, *work, bench.must)
+    yield row_of(bench.op, bench.shape, "triton" if on_gpu else "reference", us, *work, bench.must)
     uniform = _uniform(bench)
     if uniform is None:
         return
     us = median_us([_dense_call(bench, case, *uniform) for case in cases], device)
-    yield _row(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
+    yield row_of(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
     # A longer prompt's mask is first built dense, at 16,384 x 16,384; a cache smaller than L2 would
     # be too fast.
     if flex and uniform[1] <= 8192 and len(cases) == 1:
         call, _ = flex_paged(
             *uniform, (bench.num_q_heads, bench.num_kv_heads, bench.head_dim), dtype, device
         )
-        yield _row(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
+        yield row_of(bench.op, bench.shape, "flex, paged", median_us([call], device), *work)
 
 
 def time_peers(
@@ -163,13 +118,13 @@ def time_peers(
                 note=f"failed: {type(failure).__name__}: {line}"[:200],
             )
         else:
-            yield _row(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
+            yield row_of(bench.op, bench.shape, peer.name, us, bench.kv_bytes, bench.flops, top)
 
 
 def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
     """Time one small kernel and its eager reference."""
     if device.type == "cuda":
-        yield _row(
+        yield row_of(
             op.name,
             op.shape,
             "triton",
@@ -180,7 +135,7 @@ def time_small(op: Small, device: torch.device, top: Ceiling) -> Iterator[Row]:
             op.must,
         )
     us = median_us(op.reference_calls, device, graph=False)
-    yield _row(op.name, op.shape, "reference, eager", us, op.num_bytes, 0, top)
+    yield row_of(op.name, op.shape, "reference, eager", us, op.num_bytes, 0, top)
 
 
 def run(
@@ -224,6 +179,7 @@ def _rows(
         yield Row("attention", "all", name, note=note)
     for op in small_ops(device):
         yield from time_small(op, device, top)
+    yield from time_linears(device, top, quick)
 
 
 def format_rows(top: Ceiling, rows: list[Row]) -> str:

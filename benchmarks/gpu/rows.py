@@ -1,9 +1,58 @@
-"""One row of the engine's table."""
+"""Rows of the two tables: kernels, and the engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
+
+from benchmarks.gpu.timing import Ceiling
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes
+    ----------
+    op, shape, implementation : str
+        Operation, shape and implementation of the measurement.
+    us : float
+        Median time of one call in microseconds.
+    gb_per_s, tflop_per_s : float
+        Necessary bytes (read and written) and operations, per time of a call.
+    share : float
+        The larger of both, as a share of its ceiling.
+    must : str
+        The project's target on an H100 (references/gpu-anchors 7), if there is one.
+    note : str
+        Reason if something was not measured; its numbers are NaN.
+    """
+
+    op: str
+    shape: str
+    implementation: str
+    us: float = nan
+    gb_per_s: float = nan
+    tflop_per_s: float = nan
+    share: float = nan
+    must: str = ""
+    note: str = ""
+
+
+def row_of(
+    op: str,
+    shape: str,
+    by: str,
+    us: float,
+    num_bytes: float,
+    flops: float,
+    top: Ceiling,
+    must: str = "",
+) -> Row:
+    """Return a row of a call's time, necessary bytes and operations, with its share of a ceiling."""
+    gb_per_s, tflop_per_s = num_bytes / us / 1e3, flops / us / 1e6
+    share = max(gb_per_s / top.gb_per_s, tflop_per_s / top.tflop_per_s)
+    return Row(op, shape, by, us, gb_per_s, tflop_per_s, share, must)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def test_a_cpu_gets_a_row_for_every_operation():
         "rope_kv_write",
         "argmax",
         "plan_decode",
+        "linear",
     }
     assert all(row.us > 0 for row in timed) and top.gb_per_s > 0
     assert [row.note for row in rows if row.note] == ["absent: no --peers folder"] * len(PEERS)
