@@ -158,6 +158,10 @@ class TestWeka:
         assert (trace.metadata["format"], len(trace)) == ("weka", 6)
         assert trace.arrival_s.tolist() == [0, 0, 1, 1, 5, 5]
 
+    def test_a_folder_without_sessions_is_one_sentence(self, tmp_path):
+        with pytest.raises(ValueError, match="has no file of a session"):
+            read_trace(tmp_path, "weka")
+
     def test_a_call_without_an_answer_is_left_out(self, write):
         trace = read_trace(write(json.dumps(weka("a", call(0.0, 9, 0, []), call(1.0, 9, 2, [])))))
         assert (len(trace), trace.turn.tolist(), trace.metadata["rows_dropped_zero_tokens"]) == (

@@ -72,6 +72,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _block_size(block_sizes: list[Any], name: str) -> int:
+    if not block_sizes:
+        raise ValueError(f"{name} has no file of a session (.json or .jsonl)")
     sizes, size = set(map(str, block_sizes)), block_sizes[0]
     if len(sizes) > 1 or type(size) is not int or size < 1:
         raise ValueError(
