@@ -111,26 +111,24 @@ class PiecewiseStretch(Stretch):
 
     def end_s(self, repeat: int) -> float:
         """When the iteration number `repeat` (from 1) ends."""
-        return self._line(repeat).end_s(repeat - self._before[self._index(repeat)])
+        index = bisect_left(self._before, repeat, 1) - 1
+        _, first_s, growth_s = self._pieces[index]
+        repeat -= self._before[index]
+        return self._ends_s[index] + repeat * first_s + growth_s * (repeat * (repeat - 1) / 2)
 
     def last_s(self, repeat: int) -> float:
         """How long the iteration number `repeat` takes."""
-        return self._line(repeat).last_s(repeat - self._before[self._index(repeat)])
+        index = bisect_left(self._before, repeat, 1) - 1
+        _, first_s, growth_s = self._pieces[index]
+        return first_s + growth_s * (repeat - self._before[index] - 1)
 
     def repeats_until(self, now_s: float, most: int) -> int:
         """Which iteration, from 1 to `most`, is running at `now_s` (or ends just then)."""
-        last = self._index(most)
+        last = bisect_left(self._before, most, 1) - 1
         index = min(last, max(0, bisect_left(self._ends_s, now_s) - 1))
-        before, count = self._before[index], self._pieces[index][0]
-        line = Stretch(self._ends_s[index], *self._pieces[index][1:])
+        before, (count, first_s, growth_s) = self._before[index], self._pieces[index]
+        line = Stretch(self._ends_s[index], first_s, growth_s)
         return before + line.repeats_until(now_s, min(count, most - before))
-
-    def _index(self, repeat: int) -> int:
-        return max(0, bisect_left(self._before, repeat) - 1)
-
-    def _line(self, repeat: int) -> Stretch:
-        index = self._index(repeat)
-        return Stretch(self._ends_s[index], *self._pieces[index][1:])
 
 
 class VectorStretch(Stretch):
