@@ -101,7 +101,7 @@ def calibrate(
                 calibration = _fit_requests(results, measured, title, runs)
             else:
                 calibration = _fit(results, measured, title, without or [], sizes, runs)
-        _refuse_doubtful(calibration, force)
+        _refuse_doubtful(calibration, results, force)
     if transfer is not None:
         from busdoor.calibration import transfer as move
 
@@ -150,13 +150,19 @@ def _check_file(out: Path) -> None:
         )
 
 
-def _refuse_doubtful(calibration: Calibration, force: bool) -> None:
-    """Raise ValueError if the fit has doubts, unless --force is given."""
-    doubts = calibration.about.get("doubts")
+def _refuse_doubtful(calibration: Calibration, results: Sequence[Result], force: bool) -> None:
+    """Raise ValueError if the fit or the client that measured has doubts, unless --force is given."""
+    doubts = [*calibration.about.get("doubts", ()), *_clients_doubts(results)]
     if doubts and not force:
         raise ValueError(
             f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same"
         )
+
+
+def _clients_doubts(results: Sequence[Result]) -> list[str]:
+    """Return why a client's own times should not be fitted to, where no engine recorded any."""
+    seen = [result.meta.get("client") or {} for result in results if not len(result.iterations)]
+    return [doubt for client in seen for doubt in client.get("doubts", ())]
 
 
 def _is_calibration(path: Path) -> bool:

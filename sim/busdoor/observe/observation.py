@@ -77,7 +77,7 @@ def observation(
     times = [(row, at) for row, one in enumerate(answers) if one for at in one.chunks_s]
     chunks = pd.DataFrame(times, columns=["request_id", "time_s"])
     chunks["time_s"] -= start_s
-    client = _client(requests, load)
+    client = _client(requests, load, capped=bool(meta.get("max_in_flight")))
     noted = {
         "policy": "observed",
         "streams": True,
@@ -147,7 +147,7 @@ def _status(answer: Answer, asked_tokens: int) -> str:
     return "finished"
 
 
-def _client(requests: pd.DataFrame, load: Load) -> dict[str, Any]:
+def _client(requests: pd.DataFrame, load: Load, capped: bool) -> dict[str, Any]:
     """Measure the client itself: how late it sent, how late its event loop woke, connections."""
     lag_s = (requests["sent_s"] - requests["arrival_s"]).dropna()
     stalls_s = load.stalls_s or [0.0]
@@ -158,6 +158,7 @@ def _client(requests: pd.DataFrame, load: Load) -> dict[str, Any]:
         "connect_mean_s": float(requests["connect_s"].mean()),
         "most_in_flight": load.most_in_flight,
     }
+    lag_s = lag_s[:0] if capped else lag_s  # a request that waits for the cap is late as asked
     return {**measured, "doubts": _doubts(lag_s, measured["stall_p99_s"], requests)}
 
 

@@ -133,3 +133,22 @@ class TestTwinOfAServer:
         assert main(["twin", *arguments]) == 2
         assert says in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_client_lagged_is_not_calibrated_on(url, tmp_path, capsys):
+    lengths = tmp_path / "lengths.csv"
+    rows = [f"{0.05 * i},{10 + 37 * i % 230},{2 + 11 * i % 37}" for i in range(40)]
+    lengths.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), "utf-8")
+    seen = tmp_path / "seen"
+    assert main(["observe", url, "--workload", str(lengths), "--out", str(seen)]) == 0
+    meta = json.loads((seen / "meta.json").read_text())
+    meta["client"]["doubts"] = ["half of the requests were sent late"]
+    (seen / "meta.json").write_text(json.dumps(meta))
+    policy = ["--policy", "vllm,max_num_seqs=8,max_num_batched_tokens=256"]
+    out = tmp_path / "mine.toml"
+    arguments = ["calibrate", str(seen), "--from-requests", *policy, "--out", str(out)]
+    assert main(arguments) == 2
+    assert "half of the requests were sent late" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*arguments, "--force"]) == 0
+    assert out.exists()
