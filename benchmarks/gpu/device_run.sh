@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# All that waits for a GPU, in about 13 minutes of one H100: tests, kernels, engine, and replays that
-# begin in the steady state. Each part has its own limit and its own files, so that one that fails
-# costs no other.
+# All that waits for a GPU, in about 13 minutes of one H100: tests, kernels, engine, replays that
+# begin in the steady state, and the gain at nine points. Each part has its own limit and its own
+# files, so that one that fails costs no other.
 #   bash benchmarks/gpu/device_run.sh OUT [PYTHON]
 # A rehearsal on a CPU, at toy sizes:
 #   REHEARSE=1 bash benchmarks/gpu/device_run.sh OUT [PYTHON]
@@ -23,7 +23,7 @@ part() { # name, seconds, command
 if [ -n "${REHEARSE:-}" ]; then
     device=cpu profile=2 each=1 deadline=60 bench=30 model=tiny-llama
 else
-    device=cuda profile=60 each=100 deadline=380 bench=210 model=llama-3.1-8b
+    device=cuda profile=60 each=100 deadline=340 bench=180 model=llama-3.1-8b
 fi
 
 # Tokens of graphs, eager steps and references; kernels against their references in half precision.
@@ -38,6 +38,9 @@ part bench $((bench + 30)) "$python" -m benchmarks.gpu --device "$device" --dead
 part campaign $((deadline + 60)) "$python" -m benchmarks.gpu.campaign --device "$device" --model "$model" \
     --out "$out/twin" --profile "$profile" --each "$each" --deadline "$deadline" \
     --only azure-conv-0.90-steady --only azure-conv-0.75-steady
+# Nine static batches against continuous batching; the gains are predicted first (bar: 3 %).
+part gain 150 "$python" -m benchmarks.gpu.gain --device "$device" --model "$model" \
+    --calibration "$out/twin/calibration.toml" --out "$out/gain"
 # The same traces simulated with the calibration: errors of each step, TTFT, E2E.
 part validate 120 "$python" -m busdoor validate "$out"/twin/runs/* --step-time "$out/twin/calibration.toml" \
     --out "$out/validation"
