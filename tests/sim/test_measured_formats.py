@@ -326,6 +326,19 @@ BROKEN = {
         "is no measured run .* .it has Run Info, Timings",
     ),
     "YAML": ("args: {}\nbenchmarks: []\n", "is no measured run that is known"),
+    "a latency in words": (
+        OWN.replace("0.5,0.8", "x,0.8"),
+        "request 0: ttft_s is 'x'; it must be a number",
+    ),
+    "a time in words": (
+        "arrival_s,input_tokens,output_tokens,first_token_s,finish_s\n5,10,3,x,9\n",
+        "request 0: first_token_s is 'x'; it must be a number",
+    ),
+    "odd times": (
+        json.dumps([inference_perf_record(ROWS[0], [1.0, "x"])]),
+        "request 0 has no first_token_s",
+    ),
+    "an odd unit": (lines([AIPERF[1]]).replace('"ms"', "[]"), r"has the unit \[\], which is none"),
     "an unknown array": ('[{"hello": 1}]', "is no measured run that is known"),
     "no benchmarks": ('{"benchmarks": 5}', "benchmarks is not a list of JSON objects"),
     "no requests": (

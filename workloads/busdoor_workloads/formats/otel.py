@@ -31,7 +31,7 @@ _OLD = {
 }
 # Values of gen_ai.operation.name of a call to a model that answers with tokens.
 _CALLS = {None, "chat", "text_completion", "generate_content"}
-_ERROR = {2, "STATUS_CODE_ERROR"}
+_ERROR = {"2", "STATUS_CODE_ERROR"}
 
 
 def _read(path: Path, options: ReadOptions) -> Draft:
@@ -95,8 +95,8 @@ def _span(span: Mapping[str, Any], name: str) -> dict[str, Any]:
         str(one.get("key")): _value(one.get("value")) for one in _objects(span, "attributes", name)
     }
     status = span.get("status")
-    row = {key: attributes.get(key) for key in ("gen_ai.operation.name", _SESSION)}
-    row["failed"] = isinstance(status, dict) and status.get("code") in _ERROR
+    row = {key: _text(attributes.get(key)) for key in ("gen_ai.operation.name", _SESSION)}
+    row["failed"] = isinstance(status, dict) and _text(status.get("code")) in _ERROR
     for column in ("input_tokens", "output_tokens"):
         key = _NAMES[column]
         row[column] = attributes.get(key, attributes.get(_OLD[key]))
@@ -113,6 +113,10 @@ def _value(value: Any) -> Any:
     if "intValue" in value and str(value["intValue"]).isdigit():
         return int(value["intValue"])
     return next(iter(value.values()), None)
+
+
+def _text(value: Any) -> Any:
+    return None if value is None else str(value)
 
 
 def _nanoseconds(span: Mapping[str, Any], key: str, name: str) -> int:

@@ -27,6 +27,7 @@ _NEEDED = {
     "output_tokens": "output_tokens",
 }
 _OPTIONAL = {"priority": "vllm_priority", "think_time_s": "think_time_us"}
+_MOST = 2.0**53  # a double holds whole numbers up to here (IEEE 754)
 _ACCUMULATE = re.compile(r"^session_context_growth:\s*[\"']?accumulate", re.MULTILINE)
 
 
@@ -50,7 +51,8 @@ def _numbers(trace: pd.DataFrame, column: str) -> FloatArray:
     """Return an optional column of numbers, 0 where there is none."""
     if column not in trace:
         return np.zeros(len(trace))
-    return pd.to_numeric(trace[column], errors="coerce").fillna(0).to_numpy(np.float64)
+    numbers = pd.to_numeric(trace[column], errors="coerce").to_numpy(np.float64)
+    return np.where(np.abs(numbers) <= _MOST, numbers, 0.0)
 
 
 def _add_timeouts(draft: Draft, trace: pd.DataFrame) -> None:

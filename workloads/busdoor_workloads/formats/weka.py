@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor_workloads.columns import MAX_TOKENS
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.reading.draft import Draft, ReadOptions
 from busdoor_workloads.reading.json_table import read_documents
@@ -75,7 +76,7 @@ def _block_size(block_sizes: list[Any], name: str) -> int:
     if not block_sizes:
         raise ValueError(f"{name} has no file of a session (.json or .jsonl)")
     sizes, size = set(map(str, block_sizes)), block_sizes[0]
-    if len(sizes) > 1 or type(size) is not int or size < 1:
+    if len(sizes) > 1 or type(size) is not int or not 1 <= size <= MAX_TOKENS:
         raise ValueError(
             f"{name} has sessions of block_size {', '.join(sorted(sizes))}; it must be one whole "
             "number of 1 or more"
@@ -96,7 +97,7 @@ class _Reader:
     def calls(self, session: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         where = f"{self.name} session {printable(str(session.get('id')))[:40]}"
         self.block_sizes.append(session.get("block_size"))
-        scope = session.get("id") if session.get("hash_id_scope") != "global" else None
+        scope = str(session.get("id")) if session.get("hash_id_scope") != "global" else None
         return self._thread(_entries(session, where), 0.0, scope, where)
 
     def _thread(

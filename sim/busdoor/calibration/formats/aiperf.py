@@ -91,7 +91,7 @@ def _scaled(value: Any, per_second: float) -> Any:
 
 def _unit(row: Mapping[Any, Any], metric: str, name: str) -> float:
     unit = at(row, "metrics", metric, "unit")
-    if unit not in _PER_SECOND:
+    if not isinstance(unit, str) or unit not in _PER_SECOND:
         known = ", ".join(_PER_SECOND)
         raise ValueError(f"{name}: {metric} has the unit {unit!r}, which is none of {known}")
     return _PER_SECOND[unit]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor_workloads.text import printable
+
 COUNTS = ("input_tokens", "output_tokens")
 TIMES = ("arrival_s", "first_token_s", "finish_s")
 
@@ -145,6 +147,7 @@ def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
             f"more"
         )
     for column in numbers.columns:
+        number_column(table[column], name)
         endless = np.flatnonzero(np.isinf(numbers[column]))
         if len(endless):
             raise ValueError(
@@ -153,6 +156,22 @@ def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
             )
     typed: pd.DataFrame = numbers.astype(dict.fromkeys(counts, np.int64))
     return typed
+
+
+def number_column(raw: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """Return a column as numbers, empty where it is empty.
+
+    Raises
+    ------
+    ValueError
+        The first request whose value is neither.
+    """
+    numbers = pd.to_numeric(raw, errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & raw.notna())
+    if len(wrong):
+        shown = printable(str(raw.iloc[wrong[0]]))[:40]
+        raise ValueError(f"{name} request {wrong[0]}: {raw.name} is {shown!r}; it must be a number")
+    return numbers
 
 
 def gaps_of(lists: Iterable[Any], name: str) -> list[float]:

@@ -37,7 +37,9 @@ def _read(path: Path, run: int | None) -> Measured:
     table = table_of(
         [{k: v for k, v in row.items() if k != "times"} for row in told], path.name, _REMEDY
     )
-    whole = [row["times"] for row in told if len(row["times"]) <= row["output_tokens"]]
+    tokens = table["output_tokens"].tolist()
+    all_times = [row["times"] for row in told]
+    whole = [times for times, most in zip(all_times, tokens, strict=True) if len(times) <= most]
     gaps = [_gaps_s(times) for times in whole]
     notes = left_out(
         path.name,
@@ -58,7 +60,7 @@ def _row(request: Mapping[str, Any]) -> dict[str, Any]:
     info = request.get("info")
     response = at(info, "response_metrics")
     served = at(response, "server_usage")
-    times = at(response, "output_token_times") or at(info, "output_token_times") or []
+    times = _times(at(response, "output_token_times") or at(info, "output_token_times"))
     return {
         "arrival_s": request.get("start_time"),
         # The server's own counts are preferred to those of text that was tokenised again.
@@ -70,6 +72,12 @@ def _row(request: Mapping[str, Any]) -> dict[str, Any]:
         "finish_s": times[-1] if times else None,
         "times": times,
     }
+
+
+def _times(values: Any) -> list[float]:
+    """Return a request's token times; none if they are no list of numbers."""
+    is_list = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    return values if is_list else []
 
 
 def _gaps_s(times: list[Any]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from busdoor.calibration.formats.base import Measured, MeasuredFormat, numbers_of
+from busdoor.calibration.formats.base import Measured, MeasuredFormat, number_column, numbers_of
 from busdoor_workloads.reading.csv_table import read_csv
 
 _COLUMNS = ("arrival_s", "input_tokens", "output_tokens", "first_token_s", "finish_s")
@@ -15,7 +15,10 @@ def _read(path: Path, run: int | None) -> Measured:
     table = read_csv(path).frame
     for time, latency in _LATENCIES.items():
         if time not in table and latency in table and "arrival_s" in table:
-            table[time] = table["arrival_s"] + table[latency]
+            arrival, since = (
+                number_column(table[column], path.name) for column in ("arrival_s", latency)
+            )
+            table[time] = arrival + since
     for column in _COLUMNS:
         if column not in table:
             other = _LATENCIES.get(column)
