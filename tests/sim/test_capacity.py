@@ -237,7 +237,13 @@ def test_static_batching_is_what_the_simulator_does(
     policy = {"name": "static", "batch_size": batch_size, "release": release, "decode_reads": reads}
     config = unit_rate(
         Config.from_table(
-            {"workload": {"name": "azure-conv"}, "policy": policy, "replications": 2}
+            {
+                "workload": {"name": "azure-conv"},
+                "policy": policy,
+                "replications": 2,
+                "engine": "busdoor",  # the queue has no front end
+                "lookahead": 0,
+            }
         ),
         203,
     )

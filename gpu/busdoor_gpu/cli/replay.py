@@ -155,7 +155,7 @@ def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
 
     tables = overrides(**flags)
     tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
-    settled = configured(config, tables, {"policy": "vllm", "lookahead": 1})
+    settled = configured(config, tables, {"policy": "vllm", "engine": "busdoor", "lookahead": 1})
     if settled.cluster is not None:
         raise ValueError(
             "[cluster]: a replay runs on one server, this machine; leave the table out"

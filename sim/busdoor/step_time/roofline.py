@@ -58,11 +58,12 @@ class RooflineStepTime(RooflineFields, LineStepTime):
     - H100, vLLM, TPOT at a steady load (which includes some prefill): Llama-2-7B within 2 % at 9 to
       22 requests in flight, 7 % slow at 83; Llama-2-70B, Mixtral-8x7B and CodeLlama-34B on 2 or 4
       GPUs within 10 %.
-    - H100, prefill: Llama-3.1-8B 40 to 43 thousand tokens/s; good engines reach 33 to 40.
+    - H100, prefill: Llama-3.1-8B 45 to 38 thousand tokens/s from 1k to 8k; good engines reach 33
+      to 40; operators measured one by one (aiconfigurator-core 0.12) differ by -5 to +7 %.
       Optimistic below 2k tokens, where attention kernels run at half the rate that they reach on
       long prompts.
     - A100: 8 % slower than gpt-fast decodes Llama-3.1-8B, whose kernels are fused. On two PCIe
-      cards, Sarathi-Serve's Yi-34B prefilled within 30 % of this, but its decodes, bound by the
+      cards joined by NVLink, Sarathi-Serve's Yi-34B prefilled within 30 % of this, but its decodes, bound by the
       host of 2023, took twice as long.
     - Mixtures and latent attention (tests/sim/test_step_time_anchors_moe.py): gpt-oss-120b,
       Kimi-K2.5 and DeepSeek-R1 on H100, H200, B200 and B300 with 4 or 8 requests in flight within
