@@ -55,6 +55,13 @@ class Key(NamedTuple):
     num_tokens: int = 0
 
 
+def _padding(key: Key) -> Step:
+    """Return a step of a graph's size without a request, which leaves no trace."""
+    if key.num_tokens:
+        return Step.of_padding(1, key.num_tokens)
+    return Step.of_padding(key.num_rows, 1)
+
+
 class StepGraphs:
     """Captures steps at each size, and replays the smallest graph that holds a step.
 
@@ -101,6 +108,7 @@ class StepGraphs:
         self._graphs: dict[Key, torch.cuda.CUDAGraph] = {}
         with torch.inference_mode():
             for key in self._keys():
+                upload.send(self.arrays(key, _padding(key)))  # a capture begins with a real run
                 self._capture(key, self._decode(key) if key.num_tokens == 0 else self._mixed(key))
 
     def _keys(self) -> list[Key]:
