@@ -130,6 +130,9 @@ def test_an_engine_of_ones_own_survives_the_way_through_a_file():
     again = Config.from_table(settled.to_dict())
     assert again == settled
     assert again.step_time.host_s == (1e-3, engine("vllm").host_per_request_s)
+    assert settled.prediction.endswith("; not checked")  # the preset was, not this host
+    none = config(engine={"name": "vllm", "host_per_step_s": 0.0, "frontend_per_request_s": 0.0})
+    assert Config.from_table(json.loads(json.dumps(none.to_dict()))) == none
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class Engine:
         return f"{self.name} ({self.versions})" if self.versions else self.name
 
     def describe(self) -> str | dict[str, Any]:
-        """Return its name where the catalogue has it, else its fields that were set.
+        """Return its name where the catalogue has it, else what differs from a preset of its name.
 
         Examples
         --------
@@ -172,12 +172,12 @@ class Engine:
         >>> engine({"name": "mine", "host_per_step_s": 1e-3}).describe()
         {'name': 'mine', 'host_per_step_s': 0.001}
         """
-        if self in map(engine, engine_names()):
-            return self.name
-        empty = Engine(name=self.name)
+        base = engine(self.name) if self.name in engine_names() else Engine(name=self.name)
         changed = {
-            one.name for one in fields(self) if getattr(self, one.name) != getattr(empty, one.name)
+            one.name for one in fields(self) if getattr(self, one.name) != getattr(base, one.name)
         }
+        if self.name in engine_names() and not changed:
+            return self.name
         table = {key: value for key, value in asdict(self).items() if key in {"name", *changed}}
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in table.items()
@@ -209,7 +209,9 @@ def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
     if isinstance(name, Engine):
         return name
     if isinstance(name, Mapping):
-        return checked(Engine, complete(read_tables("engines.toml"), name), "[engine]")
+        # What was checked is the preset, not what a user makes of its host.
+        own = {"checked": (), **name} if any(key.startswith("host_") for key in name) else name
+        return checked(Engine, complete(read_tables("engines.toml"), own), "[engine]")
     return checked(
         Engine, find(read_tables("engines.toml"), "an engine of the catalogue", name), "[engine]"
     )
