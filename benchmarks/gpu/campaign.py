@@ -60,8 +60,8 @@ def run(
             print(f"{made.name}: no time left", flush=True)
             continue
         meta = {"policy_config": made.fields, "seed": 0}
-        if "num_seated" in made.trace.metadata:
-            meta["num_seated"] = made.trace.metadata["num_seated"]
+        if "num_present" in made.trace.metadata:
+            meta["num_present"] = made.trace.metadata["num_present"]
         result = replay(
             made.trace, made.policy(), machine.model, machine.backend, meta=meta, **options
         )

@@ -85,7 +85,7 @@ def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> tor
 
 
 def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
-    """Raise ValueError if the kernels cannot read the cache; it says what they can read."""
+    """Raise ValueError if the kernels cannot read the cache; it names what they can read."""
     head_dim = query.shape[-1]
     if head_dim not in (16, 32, 64, 128):
         raise ValueError(

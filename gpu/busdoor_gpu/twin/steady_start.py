@@ -40,7 +40,7 @@ def steady_start(
     Returns
     -------
     Trace
-        With `num_seated`, the requests that come first, in its metadata; their latencies are those
+        With `num_present`, the requests that come first, in its metadata; their latencies are those
         of parts of requests.
 
     Raises
@@ -57,10 +57,10 @@ def steady_start(
     >>> def new_policy(trace):
     ...     return VllmPolicy(PagedKV(1000, 16), 64, 256, max_model_len=256)
     >>> begun = steady_start(trace, new_policy, LinearStepTime(0.01, 1e-3), warm_s=10.0)
-    >>> seated = begun.metadata["num_seated"]
-    >>> seated, begun.arrival_s[seated - 1 : seated + 2].round(2).tolist()
+    >>> held = begun.metadata["num_present"]
+    >>> held, begun.arrival_s[held - 1 : held + 2].round(2).tolist()
     (12, [0.0, 0.94, 1.14])
-    >>> begun.output_tokens[:seated].min().item(), begun.output_tokens[:seated].max().item()
+    >>> begun.output_tokens[:held].min().item(), begun.output_tokens[:held].max().item()
     (1, 100)
     """
     if warm_s >= trace.arrival_s[-1]:
@@ -72,12 +72,12 @@ def steady_start(
     present = present[~present["status"].str.startswith("refused")]
     rows = present["request_id"].to_numpy()
     made = _generated(present, warm_s)
-    seated = _cut(trace.select(rows), made)
-    first = simulate(seated, new_policy(seated), step_time, iterations=False).requests
+    held = _cut(trace.select(rows), made)
+    first = simulate(held, new_policy(held), step_time, iterations=False).requests
     later = np.flatnonzero(trace.arrival_s > warm_s)
     begin_s = float(first["first_token_s"].max()) if len(rows) else 0.0
     rest = trace.select(later)
-    return _joined(seated, rest.with_arrivals(rest.arrival_s - warm_s + begin_s))
+    return _joined(held, rest.with_arrivals(rest.arrival_s - warm_s + begin_s))
 
 
 def _generated(present: pd.DataFrame, now_s: float) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -103,5 +103,5 @@ def _joined(first: Trace, then: Trace) -> Trace:
     """Return one trace of two."""
     table = pd.concat([first.to_frame(), then.to_frame()], ignore_index=True)
     columns: dict[str, Any] = {str(name): table[name].to_numpy() for name in table}
-    about = {**then.metadata, "num_seated": len(first)}
+    about = {**then.metadata, "num_present": len(first)}
     return Trace(**columns, block_size=then.block_size, name=then.name, metadata=about)

@@ -81,7 +81,7 @@ def test_a_steady_run_begins_with_the_batch_that_a_long_run_has(load):
     )
     case = next(case for case in CASES if case.name == f"azure-conv-{load:.2f}-steady")
     steady = plan(case, limits, step_time, 10, seed=1, shrink=16)
-    seated = steady.trace.metadata["num_seated"]
+    held = steady.trace.metadata["num_present"]
     longer = plan(replace(case, steady=False), limits, step_time, 200, seed=1, shrink=16)
 
     def mean_batch(made, from_s, to_s):
@@ -90,14 +90,14 @@ def test_a_steady_run_begins_with_the_batch_that_a_long_run_has(load):
         return np.average(table["num_requests"], weights=table["duration_s"])
 
     usual = mean_batch(longer, 50, 200)
-    begin_s = steady.trace.arrival_s[seated]
+    begin_s = steady.trace.arrival_s[held]
     begun = mean_batch(steady, begin_s, begin_s + 10)
     empty = mean_batch(
         plan(replace(case, steady=False), limits, step_time, 10, seed=1, shrink=16), 0, 1
     )
     assert 0.6 * usual < begun < 1.5 * usual
     assert abs(begun - usual) < abs(empty - usual)
-    assert 0 < seated <= 64 and steady.trace.arrival_s[-1] > 5
+    assert 0 < held <= 64 and steady.trace.arrival_s[-1] > 5
     assert (steady.trace.input_tokens + steady.trace.output_tokens).max() <= limits.max_model_len
 
 

@@ -46,11 +46,11 @@ def machine(models, torch_backend):
 @pytest.fixture(scope="module")
 def made(machine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "mine"
-    told = []
+    reports = []
     calibration, validation = make_twin(
-        machine, folder, BUDGET_S, report=lambda share, what: told.append((share, what))
+        machine, folder, BUDGET_S, report=lambda share, what: reports.append((share, what))
     )
-    return folder, calibration, validation, told
+    return folder, calibration, validation, reports
 
 
 class TestTheRuns:
@@ -103,13 +103,13 @@ class TestTheRuns:
 
 class TestTheFolder:
     def test_has_every_step(self, made):
-        folder, calibration, validation, told = made
+        folder, calibration, validation, reports = made
         assert Calibration.load(folder / "calibration.toml").step_time == calibration.step_time
         assert Result.load(folder / "profile").meta["trace"] == "profile"
         names = [run.name for run in validation.runs]
         assert sorted(path.name for path in (folder / "runs").iterdir()) == sorted(names)
-        assert [what for _, what in told] == ["profile", *names, "simulating the runs"]
-        assert [share for share, _ in told] == sorted(share for share, _ in told)
+        assert [what for _, what in reports] == ["profile", *names, "simulating the runs"]
+        assert [share for share, _ in reports] == sorted(share for share, _ in reports)
 
     def test_keeps_the_errors_as_a_gate(self, made):
         folder, _, validation, _ = made
@@ -187,8 +187,8 @@ class TestTheCommand:
         )  # drawing takes the longest
         out = tmp_path / "mine"
         assert main(["twin", *self.FLAGS, "--budget", "6s", "--out", str(out), "--json"]) == 0
-        printed, told = capsys.readouterr()
-        assert "gain of" in told or "E2E ratio of" in told
+        printed, messages = capsys.readouterr()
+        assert "gain of" in messages or "E2E ratio of" in messages
         assert set(json.loads(printed)["runs"]) == {path.name for path in (out / "runs").iterdir()}
         assert "</html>" in (out / "report.html").read_text()
         assert [run.name for run in Validation.load(out / "validation").runs] == [

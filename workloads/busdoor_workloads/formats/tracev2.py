@@ -1,7 +1,7 @@
 """BLIS's TraceV2 (inference-sim/inference-sim `sim/workload/tracev2.go`), CSV.
 
 Times are microseconds. A prompt is `input_tokens` after a prefix of `prefix_length` that its
-`prefix_group` shares, unless the server counted it (`server_input_tokens`). Where the header says
+`prefix_group` shares, unless the server counted it (`server_input_tokens`). Where the header states
 that sessions accumulate, the tokens of a round are those that it adds to the context
 (`trace_encode.go`).
 """
@@ -107,7 +107,7 @@ def _set_prompts(draft: Draft, trace: pd.DataFrame, prefix: FloatArray) -> None:
 
 
 def _accumulates(draft: Draft) -> bool:
-    """Whether the header beside the file says that a round's tokens are added to its context."""
+    """Whether the header beside the file states that a round's tokens are added to its context."""
     path = draft.table.path
     headers = [path.with_suffix(suffix) for suffix in (".yaml", ".yml")]
     for header in headers:

@@ -116,7 +116,7 @@ def choose(
     Raises
     ------
     ValueError
-        The results to choose from, each with what `about` says of it.
+        The results to choose from, each with what `about` returns for it.
     """
     if not results:
         raise ValueError(f"{path.name} holds no result")
