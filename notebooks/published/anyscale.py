@@ -58,11 +58,12 @@ def anyscale(
           Ray were given;
         - `vllm`: continuous with paged memory, all of it.
 
-    Notes ----- Published: the naive run falls to 81 tokens/s at cap 1536; static
-    (FasterTransformer) reaches 4 times as much, TGI and Ray 8 times, vLLM 23 times, and more than
-    twice TGI at every cap; where lengths vary little, static and continuous are alike. The shape
-    that has to come out: the gain grows with the cap, the order is naive < static < reserving <
-    vllm wherever lengths vary.
+    Notes
+    -----
+    Published: the naive run falls to 81 tokens/s at cap 1536; static (FasterTransformer) reaches 4
+    times as much, TGI and Ray 8 times, vLLM 23 times, and more than twice TGI at every cap; where
+    lengths vary little, static and continuous are alike. The shape that has to come out: the gain
+    grows with the cap, the order is naive < static < reserving < vllm wherever lengths vary.
 
     Where it differs: absolute numbers are of a roofline (see `opt13b.step_time`), the same for all
     systems. So a slower implementation (HF's 33 ms per step, FasterTransformer's server that polled

@@ -41,10 +41,12 @@ def bubble_table(
         padded to the longest of 16) and `dataset` (answers padded to the longest of all, as in
         Anyscale's naive run).
 
-    Notes ----- The inverse is the gain of continuous batching with as many slots, without prefill
-    and memory effects. Published nowhere but in this project's survey: 0.42 for Azure's
-    conversations at b = 16, 0.18 for code, 0.83 for a filtered ShareGPT whose answers are nearly
-    equal. A profile's table differs from its trace's by a few hundredths.
+    Notes
+    -----
+    The inverse is the gain of continuous batching with as many slots, without prefill and memory
+    effects. Published nowhere but in this project's survey: 0.42 for Azure's conversations at b =
+    16, 0.18 for code, 0.83 for a filtered ShareGPT whose answers are nearly equal. A profile's
+    table differs from its trace's by a few hundredths.
 
     Examples
     --------

@@ -70,11 +70,13 @@ def kv_split(
         (reserved, to be written), `unused` (reserved, never to be written), `partial` (empty ends
         of blocks), `holes` (free in too small pieces) and `free`; and `num_preemptions`.
 
-    Notes ----- Published (V2, figure 13): 7.00, 9.81, 13.62 and 30.42 requests for ShareGPT at 2
-    requests/s; 7.00, 43.24, 72.75 and 132.44 for Alpaca at 30. (V3, figure 2): 20.4 to 38.2 % of
-    the memory really used by Orca's three, 96.3 % by vLLM. The shape that has to come out: the
-    order, the batch of `max` (arithmetic: 15.7K / 2,048), paging letting in twice the oracle's, and
-    its memory nearly all in use.
+    Notes
+    -----
+    Published (V2, figure 13): 7.00, 9.81, 13.62 and 30.42 requests for ShareGPT at 2 requests/s;
+    7.00, 43.24, 72.75 and 132.44 for Alpaca at 30. (V3, figure 2): 20.4 to 38.2 % of the memory
+    really used by Orca's three, 96.3 % by vLLM. The shape that has to come out: the order, the
+    batch of `max` (arithmetic: 15.7K / 2,048), paging letting in twice the oracle's, and its memory
+    nearly all in use.
 
     Where it differs: requests come all at once, because the roofline carries the paper's rates,
     which overloaded its engine, and without a queue memory does not decide. The data sets' spread

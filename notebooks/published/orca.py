@@ -55,11 +55,13 @@ def orca_rates(
         One row a system and rate: `policy`, `request_rate`, `throughput` (requests/s), `p50`, the
         median of latency / output tokens (seconds: the paper's metric), and `saturated`.
 
-    Notes ----- Published: with one GPU and 13B the engines are alike for equal lengths; end to end
-    with 175B on 16 GPUs, at a median of 190 ms per token, FasterTransformer serves 0.185 and Orca
-    6.81 requests/s, 36.9 times as many; a larger static batch buys little, and with equal lengths
-    the gap nearly closes. The shape that has to come out: Orca's hockey stick lies far to the
-    right, static's hardly moves with its batch size, and equal lengths close the gap.
+    Notes
+    -----
+    Published: with one GPU and 13B the engines are alike for equal lengths; end to end with 175B on
+    16 GPUs, at a median of 190 ms per token, FasterTransformer serves 0.185 and Orca 6.81
+    requests/s, 36.9 times as many; a larger static batch buys little, and with equal lengths the
+    gap nearly closes. The shape that has to come out: Orca's hockey stick lies far to the right,
+    static's hardly moves with its batch size, and equal lengths close the gap.
 
     Where it differs: this is OPT-13B on one A100, without the pipeline of 175B, whose bubbles cost
     FasterTransformer most; and FasterTransformer pays here for its batches alone, not for its

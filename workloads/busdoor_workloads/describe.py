@@ -105,8 +105,10 @@ def static_efficiency(
     ValueError
         A batch size is below 1, or there are no lengths.
 
-    Examples -------- Half the answers are 1 token, half 3: E[N] = 2, and a pair's longest is 3 in
-    three cases of four, so 2.5.
+    Examples
+    --------
+    Half the answers are 1 token, half 3: E[N] = 2, and a pair's longest is 3 in three cases of
+    four, so 2.5.
 
     >>> static_efficiency([1, 3], [1, 2])
     1    1.0

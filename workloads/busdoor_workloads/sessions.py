@@ -32,9 +32,11 @@ class MultiTurn:
     block_size : int, optional
         Tokens per block id; None: no ids, so that a prefix cache finds nothing.
 
-    Notes ----- The workload's `input_tokens` are the new tokens of a turn. Its arrival process
-    starts sessions, at the request rate over the mean number of turns, so that `request_rate` stays
-    a rate of requests.
+    Notes
+    -----
+    The workload's `input_tokens` are the new tokens of a turn. Its arrival process starts sessions,
+    at the request rate over the mean number of turns, so that `request_rate` stays a rate of
+    requests.
     """
 
     turns: AnyLengths

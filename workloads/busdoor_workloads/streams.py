@@ -33,8 +33,10 @@ def stream(seed: int, name: str) -> np.random.Generator:
     ValueError
         The seed is not a whole number of at least 0.
 
-    Notes ----- The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams
-    depend only on their names, not on the order of the calls.
+    Notes
+    -----
+    The name's SHA-256 is the spawn key of a `numpy.random.SeedSequence`, so streams depend only on
+    their names, not on the order of the calls.
 
     Examples
     --------

@@ -69,8 +69,10 @@ def warmup(values: Floats) -> int:
     A server begins empty, so that only a beginning with lower values is a warm-up: one with higher
     values is a queue that came early, and to cut it would make the server better than it is.
 
-    References ---------- White, "An effective truncation heuristic for bias reduction in simulation
-    output", Simulation 69 (1997).
+    References
+    ----------
+    White, "An effective truncation heuristic for bias reduction in simulation output", Simulation
+    69 (1997).
 
     Examples
     --------
@@ -107,15 +109,21 @@ def settling_requests(
     share : float, optional
         Of the requests that have to be within; a limit on the mean without it.
 
-    Notes ----- In heavy traffic a queue is a reflected Brownian motion: waits are exponential, with
-    mean c/(1 − load) services, and it settles within a few times 2c/(1 − load)² services; c is 1
-    for Poisson arrivals and a variable service.
+    Notes
+    -----
+    In heavy traffic a queue is a reflected Brownian motion: waits are exponential, with mean c/(1 −
+    load) services, and it settles within a few times 2c/(1 − load)² services; c is 1 for Poisson
+    arrivals and a variable service.
 
-    References ---------- Abate, Whitt, "Transient behavior of regulated Brownian motion, I:
-    starting at the origin", Adv. Appl. Prob. 19 (1987).
+    References
+    ----------
+    Abate, Whitt, "Transient behavior of regulated Brownian motion, I: starting at the origin", Adv.
+    Appl. Prob. 19 (1987).
 
-    Examples -------- A tenth of the server is left: waits of 0.5 s in the mean, and over 2.3 s for
-    1 % of the requests.
+    Examples
+    --------
+    A tenth of the server is left: waits of 0.5 s in the mean, and over 2.3 s for 1 % of the
+    requests.
 
     >>> round(settling_requests(0.9, 18.0, 2.0, 0.99)), settling_requests(0.9, 18.0, 20.0, 0.99)
     (800, 0.0)

@@ -57,8 +57,10 @@ def default_max_num_batched_tokens(card: GPU, offline: bool = False) -> int:
     offline : bool
         vLLM's `LLM` class instead of its server.
 
-    References ---------- vllm-project/vllm 0.32, `vllm/engine/arg_utils.py`,
-    `EngineArgs.get_batch_defaults`; why not an A100: PR 17885.
+    References
+    ----------
+    vllm-project/vllm 0.32, `vllm/engine/arg_utils.py`, `EngineArgs.get_batch_defaults`; why not an
+    A100: PR 17885.
 
     Examples
     --------

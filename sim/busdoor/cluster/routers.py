@@ -180,8 +180,10 @@ class PrefixAffinity(Router):
     max_ratio : float
         ... and more than so many times as many.
 
-    Notes ----- The rule and its defaults are those of SGLang's cache-aware router; without them a
-    prompt that all requests begin with would send all requests to one server.
+    Notes
+    -----
+    The rule and its defaults are those of SGLang's cache-aware router; without them a prompt that
+    all requests begin with would send all requests to one server.
     """
 
     min_match: Annotated[float, Field(ge=0, le=1)] = MIN_MATCH

@@ -59,8 +59,10 @@ def simulate_cluster(
     ValueError
         If replicas share what each needs for itself, or the router is unknown.
 
-    Examples -------- Two servers, one slot each, an iteration per second: the third request follows
-    the first, which is done sooner.
+    Examples
+    --------
+    Two servers, one slot each, an iteration per second: the third request follows the first, which
+    is done sooner.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy

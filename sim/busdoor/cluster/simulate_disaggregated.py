@@ -74,8 +74,10 @@ def simulate_disaggregated(
     ValueError
         For a pool, link, router or policy that cannot be used, in one sentence.
 
-    Examples -------- An iteration a second; the KV of 100 tokens takes another: tokens at 1 s, then
-    (after its arrival at 2 s) at 3 s.
+    Examples
+    --------
+    An iteration a second; the KV of 100 tokens takes another: tokens at 1 s, then (after its
+    arrival at 2 s) at 3 s.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies import VllmPolicy

@@ -38,10 +38,12 @@ def stay_phases(run: Run) -> pd.DataFrame:
     ValueError
         If the run has no iterations.
 
-    Notes ----- A static batch released whole shows every token at its end, so its requests do not
-    show when a row had really finished. The iterations do: a row has finished after one iteration
-    for each of its tokens. The prefill that repeats after a preemption ends with the first
-    iteration of the stay that completes a prefill.
+    Notes
+    -----
+    A static batch released whole shows every token at its end, so its requests do not show when a
+    row had really finished. The iterations do: a row has finished after one iteration for each of
+    its tokens. The prefill that repeats after a preemption ends with the first iteration of the
+    stay that completes a prefill.
     """
     requests = run.requests.drop(columns=["replica"], errors="ignore")
     stays = served(run).stays.merge(requests, on="request_id", how="left")

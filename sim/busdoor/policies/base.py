@@ -202,10 +202,12 @@ class Policy(ABC):
         step_time : StepTime
             Any model.
 
-        Notes ----- See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the
-        approximations. The slots that `tgi` leaves empty until enough wait are counted as taken.
-        The prefix cache is unknown here, so that a trace with hits can be served beyond a load of
-        1. A policy of your own inherits this; override it to say better.
+        Notes
+        -----
+        See `continuous_capacity_rps` and `whole_batch_capacity_rps` for the approximations. The
+        slots that `tgi` leaves empty until enough wait are counted as taken. The prefix cache is
+        unknown here, so that a trace with hits can be served beyond a load of 1. A policy of your
+        own inherits this; override it to say better.
         """
         return continuous_capacity_rps(
             step_time,

@@ -30,12 +30,16 @@ class TgiPolicy(ReservingPolicy):
     **settings
         Fields of `TgiConfig`.
 
-    Notes ----- TGI's own counter starts at 1 with the token that the prefill yields, so that its
+    Notes
+    -----
+    TGI's own counter starts at 1 with the token that the prefill yields, so that its
     `max_waiting_tokens` stands for one decode less. It also rounds the prefill budget up to whole
     blocks.
 
-    References ---------- huggingface/text-generation-inference, backends/v3/src/backend.rs
-    (`batching_task`) and queue.rs (`next_batch`).
+    References
+    ----------
+    huggingface/text-generation-inference, backends/v3/src/backend.rs (`batching_task`) and queue.rs
+    (`next_batch`).
 
     Examples
     --------

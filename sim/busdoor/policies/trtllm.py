@@ -24,9 +24,11 @@ class InFlightPolicy(ContinuousPolicy):
     max_num_batched_tokens, chunked_prefill
         As `TrtllmConfig` has them; the first is its `max_num_tokens`.
 
-    References ---------- NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager:
-    capacityScheduler.cpp, microBatchScheduler.cpp. Not modelled: chunks are not rounded down to
-    whole blocks, and there is no block reuse.
+    References
+    ----------
+    NVIDIA/TensorRT-LLM, cpp/tensorrt_llm/batch_manager: capacityScheduler.cpp,
+    microBatchScheduler.cpp. Not modelled: chunks are not rounded down to whole blocks, and there is
+    no block reuse.
     """
 
     kv: PagedKV

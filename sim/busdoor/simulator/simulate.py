@@ -77,8 +77,10 @@ def simulate(
     ValueError
         The policy strands requests, or preempts without end.
 
-    Examples -------- Four requests, four slots, an iteration a second: continuous batching answers
-    the first after 10 iterations.
+    Examples
+    --------
+    Four requests, four slots, an iteration a second: continuous batching answers the first after 10
+    iterations.
 
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy

@@ -49,8 +49,10 @@ class RooflineStepTime(RooflineFields, LineStepTime):
 
     Its fields are those of `RooflineFields`.
 
-    Notes ----- How far off it is, against published measurements
-    (tests/sim/test_step_time_anchors.py holds it to them):
+    Notes
+    -----
+    How far off it is, against published measurements (tests/sim/test_step_time_anchors.py holds it
+    to them):
 
     - H100, bf16, decode of one request: Qwen3-8B 6.76 ms against SGLang's 6.94 at 1k of context,
       8.26 against 9.04 at 32k, where attention reaches less bandwidth with one request than with

@@ -28,8 +28,10 @@ class RankTable(Pairs):
         Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of
         the input, shortest inputs first. None: the two are independent.
 
-    Notes ----- Ranks stay smooth under a heavy tail: straight lines between their quantiles keep
-    the outputs' own law.
+    Notes
+    -----
+    Ranks stay smooth under a heavy tail: straight lines between their quantiles keep the outputs'
+    own law.
 
     Examples
     --------

@@ -6,8 +6,10 @@ A single queue that is fed the same requests falls behind at the same moments, a
 nothing to run; over many more draws its expectation is known. What the runs exceed it by through
 luck is subtracted by regression. See `fcfs` and `static` for the queues.
 
-References ---------- Lavenberg, Welch, "A perspective on the use of control variables to increase
-the efficiency of Monte Carlo simulations", Management Science 27 (1981).
+References
+----------
+Lavenberg, Welch, "A perspective on the use of control variables to increase the efficiency of Monte
+Carlo simulations", Management Science 27 (1981).
 """
 
 from __future__ import annotations
