@@ -148,7 +148,7 @@ MISUSES = {
     'busdoor.write_trace(trace,folder/"x.csv",3)': "the format 3 is unknown; it is one of azure, "
     "bailian, burst",
     "busdoor.make_step_time(3)": "3 is not a step-time model (known: calibrated, linear, "
-    "operators, roofline)",
+    "operators, roofline, scaled_roofline)",
     'busdoor.make_step_time("linear")': "[step_time]: base_s is missing",
     'busdoor.make_step_time("linear",base_s="x")': "[step_time] base_s = 'x': input should be a "
     "valid number, u",
@@ -163,7 +163,7 @@ MISUSES = {
     'busdoor.make_step_time("calibrated",path=3)': "[step_time]: path = 3 has to be a "
     "calibration's file or nam",
     "busdoor.make_step_time(None)": "None is not a step-time model (known: calibrated, linear, "
-    "operators, roofline)",
+    "operators, roofline, scaled_roofline)",
     "busdoor.policy_config(3)": "3 is not a policy (known: dynamic, multi_bin, orca, "
     "prefill_first, static, tgi",
     'busdoor.policy_config("vllm",max_num_seqs="x")': "[policy] max_num_seqs = 'x': input should "
