@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import inf, isfinite, nan
 from numbers import Real
 from pathlib import Path
@@ -114,3 +115,19 @@ def short(value: object, most: int = 60) -> str:
     """
     text = repr(value)
     return text if len(text) <= most and text.isprintable() else f"a {type(value).__name__}"
+
+
+def check_quantiles(name: str, values: Sequence[float], probabilities: Sequence[float]) -> None:
+    """Raise ValueError unless a table of quantiles has as many values as increasing probabilities.
+
+    Examples
+    --------
+    >>> check_quantiles("values", [1, 2], [0, 0.5])
+    Traceback (most recent call last):
+    ValueError: probabilities must increase from 0 to 1; they are [0, 0.5]
+    """
+    if len(values) != len(probabilities):
+        raise ValueError(f"{len(values)} {name} do not fit {len(probabilities)} probabilities")
+    rises = all(low < high for low, high in pairwise(probabilities))
+    if probabilities[0] != 0 or probabilities[-1] != 1 or not rises:
+        raise ValueError(f"probabilities must increase from 0 to 1; they are {probabilities}")

@@ -12,6 +12,7 @@ from pydantic import Field
 from busdoor_workloads.arrivals.renewal import Renewal
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import NonNegative, Share, config
+from busdoor_workloads.given import check_quantiles
 
 
 @config
@@ -38,18 +39,7 @@ class GapTable(Renewal):
     gaps_s: Annotated[tuple[NonNegative, ...], Field(min_length=2)]
 
     def __post_init__(self) -> None:
-        if len(self.gaps_s) != len(self.probabilities):
-            raise ValueError(
-                f"{len(self.gaps_s)} gaps_s do not fit {len(self.probabilities)} probabilities"
-            )
-        if (
-            self.probabilities[0] != 0
-            or self.probabilities[-1] != 1
-            or min(np.diff(self.probabilities)) <= 0
-        ):
-            raise ValueError(
-                f"probabilities must increase from 0 to 1; they are {self.probabilities}"
-            )
+        check_quantiles("gaps_s", self.gaps_s, self.probabilities)
         if min(np.diff(self.gaps_s)) < 0 or self.gaps_s[-1] == 0:
             raise ValueError(
                 f"gaps_s must not decrease and must end above 0; they are {self.gaps_s}"

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import NonNegative, Share, Tokens, config
+from busdoor_workloads.given import check_quantiles
 from busdoor_workloads.lengths.base import Continuous, Lengths
 
 
@@ -132,18 +133,7 @@ class Quantiles(Continuous):
     values: Annotated[tuple[float, ...], Field(min_length=2)]
 
     def __post_init__(self) -> None:
-        if len(self.values) != len(self.probabilities):
-            raise ValueError(
-                f"{len(self.values)} values do not fit {len(self.probabilities)} probabilities"
-            )
-        if (
-            self.probabilities[0] != 0
-            or self.probabilities[-1] != 1
-            or min(np.diff(self.probabilities)) <= 0
-        ):
-            raise ValueError(
-                f"probabilities must increase from 0 to 1; they are {self.probabilities}"
-            )
+        check_quantiles("values", self.values, self.probabilities)
         if min(np.diff(self.values)) < 0:
             raise ValueError(f"values must not decrease; they are {self.values}")
         super().__post_init__()
