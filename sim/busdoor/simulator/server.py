@@ -168,7 +168,7 @@ class Server:
                     stretch, lead_s = end_stretch(stretch, timed, repeat, following)
                 yield env.timeout(max(0.0, stretch.end_s(repeat) - env.now))
             self._end(batch, stretch, repeat, firsts, finished)
-            if not ahead:
+            if self._gone and not ahead:
                 self._drop_gone()
             batch = following
 
@@ -189,7 +189,8 @@ class Server:
         now = self.env.now
         if batch.preempted or self._endless.watching:
             self._endless.check(batch)
-        stamp_begin(batch, now)
+        if batch.admitted or batch.preempted:
+            stamp_begin(batch, now)
         if self.recorder:
             self.recorder.begin(batch, now)
         single = self.step_by_step or (self._stale and self.lookahead) or (timed and timed.single)
@@ -217,6 +218,8 @@ class Server:
         now = self.env.now
         if self.recorder:
             self.recorder.end(batch, stretch, repeat, firsts, now)
+        if not (firsts or finished or batch.released):
+            return
         released = stamp_end(batch, firsts, finished, self.policy.streams, now)
         if self.on_leave:
             for request in finished:
