@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import BYTES_PER_VALUE, Dtype
 from busdoor.catalog.gpus import Share
-from busdoor.catalog.tables import complete, find, read_tables
+from busdoor.catalog.tables import look_up, read_tables
 from busdoor.core.names import Label
 from busdoor.core.registry import checked
 
@@ -131,7 +131,7 @@ class Engine:
     def accuracy(
         self, tp: int = 1, weight_dtype: Dtype = "bf16", step_time: str = "roofline"
     ) -> str:
-        """Say how far predictions of TPOT were off where they were checked, or that they were not.
+        """Return how far predictions of TPOT were off, or that they were not checked.
 
         Examples
         --------
@@ -210,11 +210,9 @@ def engine(name: str | Mapping[str, Any] | Engine) -> Engine:
         return name
     if isinstance(name, Mapping):
         # What was checked is the preset, not what a user makes of its host.
-        own = {"checked": (), **name} if any(key.startswith("host_") for key in name) else name
-        return checked(Engine, complete(read_tables("engines.toml"), own), "[engine]")
-    return checked(
-        Engine, find(read_tables("engines.toml"), "an engine of the catalogue", name), "[engine]"
-    )
+        name = {"checked": (), **name} if any(key.startswith("host_") for key in name) else name
+    table = look_up(read_tables("engines.toml"), "an engine of the catalogue", name)
+    return checked(Engine, table, "[engine]")
 
 
 def engine_names() -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat, Posit
 from pydantic.dataclasses import dataclass
 
 from busdoor.catalog.dtypes import Dtype
-from busdoor.catalog.tables import complete, find, read_tables
+from busdoor.catalog.tables import look_up, read_tables
 from busdoor.core.names import Label
 from busdoor.core.registry import checked
 
@@ -148,9 +148,8 @@ def gpu(name: str | Mapping[str, Any] | GPU) -> GPU:
     """
     if isinstance(name, GPU):
         return name
-    if isinstance(name, Mapping):
-        return checked(GPU, complete(read_tables("gpus.toml"), name), "[gpu]")
-    return checked(GPU, find(read_tables("gpus.toml"), "a GPU of the catalogue", name), "[gpu]")
+    table = look_up(read_tables("gpus.toml"), "a GPU of the catalogue", name)
+    return checked(GPU, table, "[gpu]")
 
 
 def gpu_names() -> list[str]:

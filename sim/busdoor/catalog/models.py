@@ -9,7 +9,7 @@ from typing import Any
 
 from busdoor.catalog.config_json import fields_of, read_config
 from busdoor.catalog.shape import ModelShape
-from busdoor.catalog.tables import Table, complete, find, read_tables
+from busdoor.catalog.tables import Table, look_up, read_tables
 from busdoor.core.registry import checked
 
 CONFIG_NAME = "config.json"
@@ -41,11 +41,9 @@ def model(name: str | Path | Mapping[str, Any] | ModelShape) -> ModelShape:
     """
     if isinstance(name, ModelShape):
         return name
-    if isinstance(name, Mapping):
-        return checked(ModelShape, complete(_tables(), name), "[model]")
     if path := config_path(name):
         return read_config(path)
-    return checked(ModelShape, find(_tables(), "a model of the catalogue", name), "[model]")
+    return checked(ModelShape, look_up(_tables(), "a model of the catalogue", name), "[model]")
 
 
 def model_names() -> list[str]:

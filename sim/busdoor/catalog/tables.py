@@ -69,6 +69,17 @@ def _entry(tables: Mapping[str, Table], name: str) -> Table | None:
     )
 
 
+def look_up(tables: Mapping[str, Table], what: str, name: object) -> Table:
+    """Return the table of a name, or a user's table filled from the catalogue.
+
+    Raises
+    ------
+    ValueError
+        If it is a name that the catalogue does not have; the message has the nearest one.
+    """
+    return complete(tables, name) if isinstance(name, Mapping) else find(tables, what, name)
+
+
 def complete(tables: Mapping[str, Table], table: Mapping[str, Any]) -> Table:
     """Fill a user's table from the catalogue entry of the same name or alias, if there is one."""
     known = _entry(tables, str(table.get("name", "")))
