@@ -52,13 +52,14 @@ def from_requests_table(
             "trace_duration_s": float(table["arrival_s"].max()), **(about or {})}  # fmt: skip
     return Result(
         table[[*REQUEST_COLUMNS, "status"]],
-        _empty(ITERATION_COLUMNS),
-        _empty(STAY_COLUMNS, "slot"),
+        empty_table(ITERATION_COLUMNS),
+        empty_table(STAY_COLUMNS, "slot"),
         meta,
     )
 
 
-def _empty(columns: tuple[str, ...], *more: str) -> pd.DataFrame:
+def empty_table(columns: tuple[str, ...], *more: str) -> pd.DataFrame:
+    """Return a table of a result without rows, of these columns and the replica."""
     return pd.DataFrame(
         {column: np.array([], dtype=float) for column in (*columns, *more, "replica")}
     )

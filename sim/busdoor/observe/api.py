@@ -138,7 +138,7 @@ class _Run:
             self._about["after"] = state(await metrics_page(session, self.url))
 
     async def _meet(self, session: aiohttp.ClientSession) -> Target:
-        """Learn the server's models and memory."""
+        """Ask the server for its models and memory; return the one to send to."""
         models = await models_of(session, self.url)
         name = self.how.model or next(iter(models))
         if name not in models or (self.how.model is None and len(models) > 1):

@@ -28,8 +28,6 @@ class Answer:
         that was open).
     chunks_s : list of float
         When each chunk with text arrived.
-    finish_s
-        When the last chunk with text arrived.
     input_tokens, output_tokens, cached_tokens
         By the server's `usage`; -1 where it gave none.
     http_status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from math import inf
 from threading import Condition, Thread
 from time import monotonic
@@ -164,7 +165,6 @@ class LiveServer:
         self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
     ) -> None:
         """Deliver the iteration's tokens, unless the policy keeps them until the batch ends."""
-        self.counts.iterations += 1
         if self.policy.streams:  # first tokens first: that of a later token is not waited for alone
             self._emit([(request, 1) for request in (*firsts, *self._decoding)])
 
@@ -180,13 +180,12 @@ class LiveServer:
         self._deliver(tokens)
 
 
+@dataclass
 class Counts:
     """What a live server has done since it was started, in vLLM's counters."""
 
-    def __init__(self) -> None:
-        self.iterations = 0
-        self.prompt_tokens = 0
-        self.generation_tokens = 0
-        self.preemptions = 0
-        self.prefix_queries = 0
-        self.prefix_hits = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    preemptions: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0

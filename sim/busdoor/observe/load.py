@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from math import isfinite, nan
+from math import isfinite
 
 import numpy as np
 
@@ -43,9 +43,9 @@ async def send_all(
     send: Send,
     *,
     start_s: float,
+    load: Load,
     max_in_flight: int | None = None,
-    load: Load | None = None,
-) -> Load:
+) -> None:
     """Send every request of a trace and wait for all the answers.
 
     Parameters
@@ -57,12 +57,11 @@ async def send_all(
         Sends a row.
     start_s : float
         The trace's time 0, on the event loop's clock.
+    load : Load
+        What is filled, so that it is there after an interruption.
     max_in_flight : int, optional
         A cap: a request that is due waits at the client until fewer are open.
-    load : Load, optional
-        What is filled, so that it is there after an interruption.
     """
-    load = load or Load(np.full(len(trace), nan))
     gate = _Gate(send, load, max_in_flight)
     beat = asyncio.create_task(_heartbeat(load))
     try:
@@ -75,7 +74,6 @@ async def send_all(
                 await _send_on_time(trace, gate, start_s, tasks)
     finally:
         beat.cancel()
-    return load
 
 
 class _Gate:

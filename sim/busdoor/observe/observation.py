@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor.calibration.requests_table import empty_table
 from busdoor.observe.client import Answer
 from busdoor.observe.load import Load
 from busdoor.results.columns import ITERATION_COLUMNS, STAY_COLUMNS
@@ -88,7 +89,7 @@ def observation(
         "itls_s": _gaps(chunks),
         **meta,
     }
-    empty = _empty(ITERATION_COLUMNS), _empty((*STAY_COLUMNS, "slot"))
+    empty = empty_table(ITERATION_COLUMNS), empty_table(STAY_COLUMNS, "slot")
     return Observation(Result(requests, *empty, noted), chunks, pd.DataFrame(list(states)))
 
 
@@ -187,7 +188,3 @@ def _gaps(chunks: pd.DataFrame) -> list[float]:
     """Return the gaps between the chunks of each request, in seconds."""
     gaps: list[float] = chunks.groupby("request_id")["time_s"].diff().dropna().tolist()
     return gaps
-
-
-def _empty(columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(columns=[*columns, "replica"], dtype=np.float64)

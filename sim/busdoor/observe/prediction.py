@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from busdoor.calibration.teacher_forcing import policy_of, serve
+from busdoor.catalog import Engine
 from busdoor.policies.offered_load import offered_load
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
@@ -60,11 +61,10 @@ class ServerModel:
         >>> model.predict(trace).latencies.round(6)[["ttft", "e2e"]].values.tolist()
         [[0.012, 0.032]]
         """
-        later = trace.with_arrivals(trace.arrival_s + self.front_end_s)
         policy = policy_of(self.meta, trace, self.policy)
-        result = serve(later, policy, self.step_time, int(self.meta.get("lookahead", 0)))
-        due = result.requests["arrival_s"] - self.front_end_s
-        return replace(result, requests=result.requests.assign(arrival_s=due))
+        lookahead = int(self.meta.get("lookahead", 0))
+        engine = Engine(name="observed", frontend_per_request_s=self.front_end_s)
+        return serve(trace, policy, self.step_time, lookahead, engine)
 
     def load(self, trace: Trace) -> float:
         """Return the rate of a trace over what the server can carry; NaN for a burst."""

@@ -12,6 +12,8 @@ from typing import Any
 from busdoor.calibration.vllm_log import result_of_log
 from busdoor.results.result import Result
 
+# After a run: its server is empty, and its log on the disk (within 0.5 s).
+SETTLE_S = 1.5
 # The ids of one observation's requests, as `observe` sends them: vLLM puts "cmpl-" or "chatcmpl-"
 # before them, and the number of the prompt (completions) and 8 hexadecimal digits behind.
 _ID = re.compile(r"busdoor-([0-9a-z]+)-(\d+)(?:-\d+)?(?:-[0-9a-f]{8})?$")
@@ -120,7 +122,7 @@ class _Reader:
                 self._end(self._begun.pop(number), end_s, done, log)
 
     def _admit(self, step: list[Any]) -> None:
-        """Let the new requests arrive before the iteration that could take them.
+        """Date the new requests to the start of the iteration that could take them.
 
         The engine looks for them when an iteration has ended, some 0.1 ms after; an idle engine,
         when the first one comes.
@@ -210,6 +212,17 @@ def engine_result(
     result = result_of_log(name, document, {**noted, **(about or {})})
     table = result.requests.assign(taken_s=[log.requests[key].taken_s - start_s for key in names])
     return replace(result, requests=table)
+
+
+def recorded_run(path: str | Path, meta: Mapping[str, Any], name: str) -> Result:
+    """Return what the engine recorded of an observation, by the observation's meta.
+
+    Raises
+    ------
+    ValueError
+        As `read_step_log` and `engine_result`.
+    """
+    return engine_result(read_step_log(path), meta["start_monotonic_s"], meta["run"], name)
 
 
 def _row(request: _Request, start_s: float, key: str) -> list[Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from busdoor.core.format import duration, percent
 from busdoor.observe.observation import Observation
+from busdoor.observe.ttft_split import ttft_split
 from busdoor.results.result import Result
 
 PREDICTION_COLUMNS = ("predicted", "measured", "error", "error (ms)", "95 % of a mean", "n")
@@ -20,8 +21,8 @@ def what_was_observed(meta: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> what_was_observed({"served_model": "m", "url": "http://h:1", "server_version": "0.32.0", "num_blocks": 9,
-    ...                    "block_size": 16})
+    >>> what_was_observed({"served_model": "m", "url": "http://h:1", "server_version": "0.32.0",
+    ...                    "num_blocks": 9, "block_size": 16})
     'Model m at http://h:1; version 0.32.0; KV blocks 9 of 16 tokens.'
     """
     parts = [f"Model {meta['served_model']} at {meta['url']}"]
@@ -57,39 +58,6 @@ def engine_rows(client: Result, engine: Result) -> list[tuple[str, str]]:
     split = ttft_split(client, engine)
     rows = [("iterations recorded", f"{len(engine.iterations):,}")]
     return rows + [(f"TTFT: {part}", duration(1e3 * own)) for part, own in split.items()]
-
-
-def ttft_split(client: Result, engine: Result) -> dict[str, float]:
-    """Split the mean TTFT that a client saw, by the engine's own log, in seconds.
-
-    Parameters
-    ----------
-    client : Result
-        What the client saw.
-    engine : Result
-        What the engine recorded of the same requests.
-
-    Returns
-    -------
-    dict
-        `client`: from due to sent; `front end`: from sent until the server took it, and the way
-        back; `queue`: from there until first scheduled; `steps`: from there to the first token.
-    """
-    own = client.requests.set_index("request_id")
-    theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
-    both = own.merge(theirs, left_index=True, right_index=True, suffixes=("", "_engine"))
-    both = both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]
-
-    def mean(later: pd.Series[float], earlier: pd.Series[float]) -> float:
-        return float((later - earlier).mean())
-
-    return {
-        "client": mean(both["sent_s"], both["arrival_s"]),
-        "front end": mean(both["taken_s"], both["sent_s"])
-        + mean(both["first_token_s"], both["first_token_s_engine"]),
-        "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
-        "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
-    }
 
 
 def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:

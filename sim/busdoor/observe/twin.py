@@ -19,14 +19,13 @@ from busdoor.observe.api import observe
 from busdoor.observe.folder import write_observation
 from busdoor.observe.how import How
 from busdoor.observe.prediction import ServerModel, prediction_rows, with_measured
-from busdoor.observe.step_log import engine_result, read_step_log
-from busdoor.observe.table_text import ttft_split
+from busdoor.observe.step_log import SETTLE_S, recorded_run
+from busdoor.observe.ttft_split import ttft_split
 from busdoor.results.result import Result
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]
 RUNS, PREDICTIONS, CALIBRATION = "runs", "predictions", "calibration.toml"
-PAUSE_S = 1.5  # between runs: the server empties, and its log reaches the disk (0.5 s)
 
 
 @dataclass(frozen=True)
@@ -132,12 +131,9 @@ def _measured(plan: Plan, name: str, trace: Trace, folder: Path) -> Seen:
         found = observe(plan.url, trace, plan.how)
         if not found.result.meta["complete"]:
             raise KeyboardInterrupt
-        sleep(PAUSE_S)
-        meta = found.result.meta
-        engine = None
-        if plan.step_log is not None:
-            log = read_step_log(plan.step_log)
-            engine = engine_result(log, meta["start_monotonic_s"], meta["run"], name)
+        sleep(SETTLE_S)
+        steps = plan.step_log
+        engine = None if steps is None else recorded_run(steps, found.result.meta, name)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f".{name}.part")
         write_observation(found, part, engine)

@@ -26,7 +26,7 @@ from busdoor.calibration import calibrate
 from busdoor.observe.api import observe
 from busdoor.observe.how import How
 from busdoor.observe.step_log import engine_result, read_step_log
-from busdoor.observe.table_text import ttft_split
+from busdoor.observe.ttft_split import ttft_split
 from busdoor.observe.vllm_recorder import VARIABLE
 from busdoor.validation import validate
 from busdoor_workloads import Trace

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from busdoor.results.result import Result
     from busdoor_workloads import Trace
 
-PAUSE_S = 1.0  # between two rates, so that the server is empty; and until its log is on the disk
-
 
 def observe(
     url: str,
@@ -79,8 +77,10 @@ def observe(
     """
     from busdoor.cli.from_flags import overrides
     from busdoor.cli.output import output
+    from busdoor.cli.real_servers.render import print_observation
     from busdoor.core.json import write_json
     from busdoor.core.study_folder import study_folder
+    from busdoor.observe.folder import write_observation
     from busdoor.observe.how import How
 
     tables = overrides(client, workload=workload, num_requests=num_requests)
@@ -99,9 +99,9 @@ def observe(
         for name, trace in traces:
             found, engine = _run(url, trace, how, step_log)
             seen.append(found)
-            _write(found, engine, place.part / name)
+            write_observation(found, place.part / name, engine)
             place.kept = True
-            _print(found, engine)
+            print_observation(found, engine)
             if not found.result.meta["complete"]:
                 code = exit_code()
                 break
@@ -144,28 +144,13 @@ def _run(
 
     from busdoor.cli.progress import progress_bar
     from busdoor.observe.api import observe as send
-    from busdoor.observe.step_log import engine_result, read_step_log
+    from busdoor.observe.step_log import SETTLE_S, read_step_log, recorded_run
 
     if step_log is not None:
         read_step_log(step_log)  # a mistake in its name costs nothing now
     with progress_bar(f"asking {url}") as report:
         found = send(url, trace, how, progress=report)
-    sleep(PAUSE_S)
+    sleep(SETTLE_S)
     if step_log is None:
         return found, None
-    meta = found.result.meta
-    log = read_step_log(step_log)
-    return found, engine_result(log, meta["start_monotonic_s"], meta["run"], trace.name)
-
-
-def _write(found: Observation, engine: Result | None, folder: Path) -> None:
-    from busdoor.observe.folder import write_observation
-
-    write_observation(found, folder, engine)
-
-
-def _print(found: Observation, engine: Result | None) -> None:
-    """Print what was seen, and why it should not be trusted, if so."""
-    from busdoor.cli.real_servers.render import print_observation
-
-    print_observation(found, engine)
+    return found, recorded_run(step_log, found.result.meta, trace.name)

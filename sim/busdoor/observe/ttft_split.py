@@ -1,0 +1,40 @@
+"""Where a TTFT comes from: client, front end, queue and steps, by the engine's own log."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from busdoor.results.result import Result
+
+
+def ttft_split(client: Result, engine: Result) -> dict[str, float]:
+    """Split the mean TTFT that a client saw, by the engine's own log, in seconds.
+
+    Parameters
+    ----------
+    client : Result
+        What the client saw.
+    engine : Result
+        What the engine recorded of the same requests.
+
+    Returns
+    -------
+    dict
+        `client`: from due to sent; `front end`: from sent until the server took it, and the way
+        back; `queue`: from there until first scheduled; `steps`: from there to the first token.
+    """
+    own = client.requests.set_index("request_id")
+    theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
+    both = own.merge(theirs, left_index=True, right_index=True, suffixes=("", "_engine"))
+    both = both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]
+
+    def mean(later: pd.Series[float], earlier: pd.Series[float]) -> float:
+        return float((later - earlier).mean())
+
+    return {
+        "client": mean(both["sent_s"], both["arrival_s"]),
+        "front end": mean(both["taken_s"], both["sent_s"])
+        + mean(both["first_token_s"], both["first_token_s_engine"]),
+        "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
+        "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
+    }
