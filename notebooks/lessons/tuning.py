@@ -26,7 +26,7 @@ PANELS = {
     "p99_ttft_s": "TTFT p99 (s)",
     "p99_itl_ms": "gap between tokens p99 (ms)",
     "p99_e2e_s": "E2E p99 (s)",
-    "bubble_%": "bubbles (% of held slots)",
+    "bubble_%": "idle slot time (%)",
     "preemptions": "preemptions",
     "batch": "mean batch size",
 }
