@@ -22,21 +22,10 @@ _FOLDS = 5
 def choose_breaks(
     log: Log, terms: Sequence[str], target: Floats, weights: Floats
 ) -> tuple[int, ...]:
-    """Add breaks one by one while the held-out error falls.
+    """Return at most three breaks, increasing, added one by one while the held-out error falls.
 
-    Parameters
-    ----------
-    log : Log
-        Measured iterations.
-    terms : sequence of str
-        Of the device; one that bends among them.
-    target, weights : array, shape (n,)
-        What the terms should add up to, and how much each row counts.
-
-    Returns
-    -------
-    tuple of int
-        At most three, increasing.
+    `terms` are the device's, one that bends among them; `target` is what they should add up to, and
+    `weights` how much each row counts, both of shape (n,).
     """
     breaks: tuple[int, ...] = ()
     best = _held_out_squares(log, terms, breaks, target, weights)

@@ -94,12 +94,8 @@ def about_runs(
 ) -> dict[str, Any]:
     """Return what was measured, from the runs' meta; what they do not agree on is a list.
 
-    `policy` has the fields that the user gave in place of the runs' own.
-
-    Raises
-    ------
-    ValueError
-        If the runs are of several devices, models or dtypes.
+    `policy` has the fields that the user gave in place of the runs' own. Raises ValueError if the
+    runs are of several devices, models or dtypes.
     """
     about: dict[str, Any] = {"date": datetime.now(UTC).date().isoformat(), "runs": list(names)}
     metas = [
@@ -142,8 +138,6 @@ def _server(results: Sequence[Result], given: Mapping[str, Any]) -> dict[str, An
 def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
     """Write nested tables as TOML; what is None is left out.
 
-    Examples
-    --------
     >>> print(to_toml({"seed": 1, "errors": {"total": 0.5, "left out": float("nan")}}))
     seed = 1
     <BLANKLINE>

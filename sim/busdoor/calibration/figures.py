@@ -23,22 +23,7 @@ _SHOWN = 20_000  # iterations drawn; more are the same cloud
 
 @styled
 def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: StepTime) -> Figure:
-    """Draw calibration residuals: predicted against measured; ratio by size, context, time.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        Runs with iterations.
-    names : sequence of str
-        What to call them.
-    step_time : StepTime
-        The fitted model.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row per run.
-    """
+    """Draw residuals, a row per run: predicted against measured; ratio by size, context, time."""
     figure = new_figure(14.0, 3.2 * len(results))
     rows = figure.subplots(len(results), 4, squeeze=False)
     for axes, result, name in zip(rows, results, names, strict=True):

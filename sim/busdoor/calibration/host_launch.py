@@ -21,15 +21,9 @@ FEWEST = 6  # launches of a run: the mean of fewer is that of single interruptio
 class HostLaunch(NamedTuple):
     """Seconds in which a host launches an iteration kernel by kernel, and how they are known.
 
-    Attributes
-    ----------
-    seconds : float
-        Beyond what it takes to submit a CUDA graph: `host_eager_s`.
-    source : {"meta", "run", "calibration"}
-        Measured at the engine's start (`host_launch_s` of the run's meta), the mean of the run's
-        own iterations, or the calibration's, because the run has neither.
-    launches : int
-        Iterations of the run that it is the mean of.
+    Beyond what it takes to submit a CUDA graph: `host_eager_s`. Measured at the engine's start
+    (source "meta": `host_launch_s`), the mean of the run's own `launches` iterations ("run"), or
+    the calibration's, because the run has neither ("calibration").
     """
 
     seconds: float
@@ -42,22 +36,8 @@ class HostLaunch(NamedTuple):
 
 
 def on_host_of(step_time: StepTime, result: Result) -> tuple[StepTime, HostLaunch | None]:
-    """Put a model on the host of a run.
+    """Put a model on the host of a run; None for a model that is no pipeline and so has no host.
 
-    Parameters
-    ----------
-    step_time : StepTime
-        Any model; only a calibration that is a pipeline has a host that is the machine's.
-    result : Result
-        The run.
-
-    Returns
-    -------
-    StepTime, HostLaunch or None
-        The model with the run's host; None for a model without.
-
-    Examples
-    --------
     >>> step_time = CalibratedStepTime(base_s=5e-3, host_eager_s=1e-2, overlap=True, pipeline=True, graph_sizes=(1, 2))
     >>> on_host_of(step_time, Result.example())[1]
     HostLaunch(seconds=0.01, source='calibration', launches=0)

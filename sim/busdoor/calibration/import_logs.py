@@ -72,8 +72,6 @@ def load_measured(
 def run_names(paths: Sequence[Path]) -> list[str]:
     """Name measured runs by folders or files; where two clash, with the folder above.
 
-    Examples
-    --------
     >>> run_names([Path("a/vllm"), Path("b/vllm"), Path("rate_0.5"), Path("rate_4.json.gz")])
     ['a-vllm', 'b-vllm', 'rate_0.5', 'rate_4']
     """

@@ -19,23 +19,11 @@ from busdoor.step_time.terms import TERM, TERMS, Work, term_names
 class Log:
     """Measured iterations of several runs, one after the other; arrays of shape (n,).
 
-    Attributes
-    ----------
-    duration_s, repeat : array
-        Mean seconds of an iteration of each row, and how many iterations it stands for.
-    device_s, host_s : array or None
-        Seconds of the device and of the host, where the logs have them apart.
-    columns : dict of array
-        What the terms multiply, and `positions`, the tokens computed, graph padding included.
-    run, block : array of int
-        Which run, and which contiguous piece of it, numbered over all runs.
-    names : tuple of str
-        Of the runs.
-    graph_sizes, mixed_graph_sizes : tuple of int
-        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; empty
-        without.
-    results : tuple of Result
-        The runs.
+    A row stands for `repeat` iterations of `duration_s` on average; `device_s` and `host_s` where
+    the logs have them apart. `columns` are what the terms multiply, and `positions`, the tokens
+    computed, graph padding included. `run` and `block` number the runs and the contiguous pieces of
+    all runs. `graph_sizes` are batch sizes of CUDA graphs of decodes, `mixed_graph_sizes` token
+    counts of those of other batches; empty without.
     """
 
     duration_s: Floats
@@ -67,8 +55,6 @@ class Log:
 def segments(positions: Floats, breaks: Sequence[int]) -> Floats:
     """Positions in each segment between breaks, shape (n, segments).
 
-    Examples
-    --------
     >>> segments(np.array([5.0, 20.0]), [16]).tolist()
     [[5.0, 0.0], [16.0, 4.0]]
     """
@@ -90,20 +76,8 @@ def read_log(
 ) -> Log:
     """Collect the iterations of measured runs.
 
-    Parameters
-    ----------
-    results : sequence of Result
-        Measured; each with a table of iterations.
-    names : sequence of str
-        What to call them.
-    graph_sizes, mixed_graph_sizes : sequence of int, optional
-        Batch sizes of CUDA graphs of decodes, token counts of those of other batches; by default
-        those in the runs' meta, under the same names.
-
-    Raises
-    ------
-    ValueError
-        If a run has no iterations, or the runs do not belong together.
+    Sizes of CUDA graphs are by default those in the runs' meta. Raises ValueError if a run has no
+    iterations, or the runs do not belong together.
     """
     for result, name in zip(results, names, strict=True):
         if not len(result.iterations):
@@ -185,8 +159,6 @@ _TOUCHING_S = 1e-6
 def touching(iterations: pd.DataFrame) -> NDArray[np.bool_]:
     """Return of each row but the first whether it begins where the one before ends, shape (n - 1,).
 
-    Examples
-    --------
     >>> touching(pd.DataFrame({"start_s": [0.0, 1.0, 3.0], "duration_s": [1.0, 1.0, 1.0]})).tolist()
     [True, False]
     """

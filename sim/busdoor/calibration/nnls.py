@@ -71,12 +71,7 @@ def relative_weights(matrix: Floats, target: Floats, repeat: Floats) -> tuple[Fl
     """Weights under which relative errors count, and the prediction they are relative to.
 
     Weights of 1/measured² would favour short iterations; those of 1/predicted², found by repeating,
-    keep the mean.
-
-    Returns
-    -------
-    weights, predicted : array, shape (n,)
-        Outliers have weight 0.
+    keep the mean. Outliers have weight 0.
     """
     everything = np.zeros(len(target), dtype=np.int64)
     scale, kept = target, np.ones(len(target), dtype=bool)
@@ -92,8 +87,6 @@ def relative_weights(matrix: Floats, target: Floats, repeat: Floats) -> tuple[Fl
 def unidentified(matrix: Floats, weights: Floats, names: Sequence[str]) -> dict[str, str]:
     """Name the columns that the rows cannot separate from the others, each with the reason.
 
-    Examples
-    --------
     >>> rows = np.array([[1.0, 2.0, 0.0], [1.0, 4.0, 0.0], [1.0, 5.0, 0.0]])
     >>> unidentified(rows, np.ones(3), ["base_s", "per_token_s", "per_chunk_s"])
     {'per_chunk_s': 'it never occurs'}

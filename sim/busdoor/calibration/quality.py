@@ -19,12 +19,8 @@ FOLDS = 5
 class StepErrors(NamedTuple):
     """Relative errors of the step time on measured batches.
 
-    Attributes
-    ----------
-    mean_absolute, p90 : float
-        Mean and 90th percentile of the absolute error of an iteration.
-    total : float
-        Error of the sum of all iterations, with its sign.
+    Mean and 90th percentile of the absolute error of an iteration, and the error of the sum of all
+    iterations with its sign.
     """
 
     mean_absolute: float
@@ -35,20 +31,6 @@ class StepErrors(NamedTuple):
 def relative_errors(measured_s: Floats, predicted_s: Floats, repeat: Floats) -> StepErrors:
     """Compare seconds of rows of iterations; a row counts as often as its batch repeats.
 
-    Parameters
-    ----------
-    measured_s, predicted_s : array, shape (n,)
-        Seconds of an iteration of each row.
-    repeat : array, shape (n,)
-        Iterations of each row.
-
-    Returns
-    -------
-    StepErrors
-        NaN without rows.
-
-    Examples
-    --------
     >>> relative_errors(np.array([1.0, 2.0]), np.array([1.1, 1.8]), np.array([3.0, 1.0])).total.__round__(3)
     0.02
     """

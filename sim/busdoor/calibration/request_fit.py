@@ -49,21 +49,7 @@ _MOST_VARIANCE = 0.5
 
 @dataclass(frozen=True)
 class Load:
-    """One measured run, and how it was served.
-
-    Parameters
-    ----------
-    name : str
-        Of the run.
-    measured : Result
-        Its requests, each arriving when it was sent.
-    trace : Trace
-        What was sent.
-    meta : mapping
-        Of the run: its policy and memory.
-    lookahead : int
-        Of its server.
-    """
+    """One measured run: its requests, each arriving when it was sent, and how it was served."""
 
     name: str
     measured: Result
@@ -95,18 +81,9 @@ class Fitted:
 class RequestFit(Generic[M]):
     """Residuals of the simulated latencies; the unknowns are in units in which about 1 is expected.
 
-    Parameters
-    ----------
-    loads : sequence of Load
-        Runs at one or more rates.
-    policy : mapping
-        Fields that replace the policy's and the memory's in the meta.
-    model : callable
-        Makes a step time of the unknowns.
-    bounds : tuple of Floats
-        Least and largest values of the unknowns.
-    engine : Engine, optional
-        Whose front end the requests passed.
+    `policy` has fields that replace the policy's and the memory's in the runs' meta; `model` makes
+    a step time of the unknowns, which lie within `bounds` (least, largest); the requests passed the
+    front end of `engine`.
     """
 
     loads: Sequence[Load]

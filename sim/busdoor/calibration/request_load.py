@@ -22,17 +22,10 @@ _BLOCK_SIZE = 16  # tokens that an id of a declared prefix stands for: vLLM's bl
 class Sent:
     """What tables of requests do not say of how they were sent.
 
-    Parameters
-    ----------
-    max_in_flight : int, optional
-        Most requests that the client kept open, each sent when it was due and a place was free; the
-        run's own unless given.
-    shared_prefix_tokens : int
-        Tokens with which every prompt begins alike, so that a prefix cache has them.
-    lookahead : {0, 1}, optional
-        Of the server, in place of the run's own; where neither says, the policy's.
-    traces : sequence of Trace, optional
-        What was sent, where it is at hand: its `hash_ids` say which blocks prompts share.
+    `max_in_flight`: most requests that the client kept open, each sent when it was due and a place
+    was free (default: the run's own). `shared_prefix_tokens`: with which every prompt begins alike,
+    so that a prefix cache has them. `lookahead`: 0 or 1, in place of the run's own (default: the
+    policy's). `traces`: what was sent, where it is at hand; their `hash_ids` show shared blocks.
     """
 
     max_in_flight: int | None = None
@@ -48,18 +41,9 @@ class Sent:
         number: int = 0,
         server: Mapping[str, Any] | None = None,
     ) -> Load:
-        """Return a measured run as what was sent, and how it was served.
+        """Return a measured run, `number` among `traces`, as what was sent, and how it was served.
 
-        Parameters
-        ----------
-        name, result : str, Result
-            The run.
-        policy : mapping
-            Fields that replace those of the run's meta.
-        number : int
-            Of the run, among `traces`.
-        server : mapping, optional
-            What its meta would say, where it says nothing.
+        `policy` replaces fields of the run's meta; `server` fills in where the meta has none.
         """
         cap = self.max_in_flight or result.meta.get("max_in_flight")
         measured = as_sent(result) if cap else result
@@ -130,8 +114,6 @@ def as_sent(result: Result) -> Result:
 def with_prefix(trace: Trace, tokens: int) -> Trace:
     """Return a trace whose prompts all begin with the same tokens, in whole blocks.
 
-    Examples
-    --------
     >>> trace = Trace(arrival_s=[0, 1], input_tokens=[100, 20], output_tokens=[5, 5])
     >>> with_prefix(trace, 40).hash_ids
     [(0, 1), (0,)]

@@ -18,13 +18,8 @@ def from_requests_table(
 ) -> Result:
     """Make a result of arrival_s, input_tokens, output_tokens, first_token_s, finish_s.
 
-    Raises
-    ------
-    ValueError
-        If a time precedes the one it follows; the sentence names the request.
+    Raises ValueError if a time precedes the one it follows; the sentence names the request.
 
-    Examples
-    --------
     >>> table = pd.DataFrame({"arrival_s": [5.0], "input_tokens": [9], "output_tokens": [3], "first_token_s": [5.5],
     ...                       "finish_s": [6.5]})
     >>> result = from_requests_table(table, "mine")

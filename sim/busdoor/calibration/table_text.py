@@ -95,8 +95,6 @@ def doubt_lines(calibration: Calibration) -> Iterator[str]:
 def short_seconds(seconds: float) -> str:
     """Write a coefficient in the unit that suits it.
 
-    Examples
-    --------
     >>> short_seconds(0.0049), short_seconds(1.2e-7), short_seconds(0.0)
     ('4.9 ms', '120 ns', '0')
     """

@@ -34,8 +34,6 @@ _EXAMPLE = "vllm,max_num_seqs=64,num_blocks=4096,block_size=16,max_model_len=819
 def trace_of(result: Result) -> Trace:
     """Return arrivals and lengths of a measured run, as a trace.
 
-    Examples
-    --------
     >>> trace_of(Result.example()).output_tokens.tolist()
     [10, 20, 50, 100]
     """
@@ -59,13 +57,8 @@ MEMORY = ("num_blocks", "block_size", "max_model_len")
 def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a --policy's fields if it exists and has them; KV memory's may be among them.
 
-    Raises
-    ------
-    ValueError
-        If the policy is unknown, or a field of it.
+    Raises ValueError if the policy is unknown, or a field of it.
 
-    Examples
-    --------
     >>> dict(check_policy({"name": "vllm", "num_blocks": 9}))
     {'name': 'vllm', 'num_blocks': 9}
     """
@@ -82,8 +75,6 @@ def check_policy(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_served(result: Result, name: str) -> None:
     """Raise ValueError if a run answered no request, so that it has no latencies.
 
-    Examples
-    --------
     >>> check_served(Result.example(), "mine")
     """
     if not (result.requests["status"] == "finished").any():
@@ -99,21 +90,10 @@ def check_served(result: Result, name: str) -> None:
 def policy_of(
     meta: Mapping[str, Any], trace: Trace, given: Mapping[str, Any] | None = None
 ) -> Policy:
-    """Make a fresh scheduler as a run's meta describes it.
+    """Make a fresh scheduler for a trace as a measured run's meta describes it.
 
-    Parameters
-    ----------
-    meta : mapping
-        Of the measured run: policy_config, num_blocks, block_size, max_model_len.
-    trace : Trace
-        What it will serve.
-    given : mapping, optional
-        Fields that replace the meta's: of the policy, or num_blocks, block_size, max_model_len.
-
-    Raises
-    ------
-    ValueError
-        If something is missing; the sentence names what to give.
+    `given` replaces fields of the policy, or num_blocks, block_size, max_model_len. Raises
+    ValueError if something is missing; the sentence names what to give.
     """
     given = dict(given or {})
     memory = {key: given.pop(key, meta.get(key)) for key in MEMORY}
@@ -138,8 +118,6 @@ def policy_of(
 class Replayed(StepTime):
     """Durations in a given order, whatever the batch; after the last, those of another model.
 
-    Examples
-    --------
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> replayed = Replayed(np.array([0.5]), LinearStepTime(base_s=2.0))
     >>> [float(replayed.durations_s(Batch(), 1)[0]) for _ in range(3)]

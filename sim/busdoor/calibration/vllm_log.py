@@ -15,30 +15,18 @@ KEYS = {"config", "requests", "iterations"}
 
 
 def read_vllm_log(path: str | Path, about: Mapping[str, Any] | None = None) -> Result:
-    """Read a log of a real vLLM V1 engine.
+    """Read a log of a real vLLM V1 engine; `about` adds gpu, model, dtype, engine to the meta.
 
-    Parameters
-    ----------
-    path : str or Path
-        JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size,
-        num_blocks, max_model_len), `requests` ([arrival_s, input, output, first_token_s, finish_s]
-        or, with an id of its own, [..., finish_s, id]) and `iterations` ([start_s, end_s,
-        [[request, tokens], ...], [preempted, ...]] or, with a prefix cache, a fifth item {request:
-        cached tokens} of those that enter), in seconds from the run's start. An iteration names a
-        request by its id, else by its place in `requests`, as a number or a string.
-    about : mapping, optional
-        Further entries of the result's meta: gpu, model, dtype, engine.
+    The log is JSON, gzipped or not: `config` (max_num_seqs, max_num_batched_tokens, block_size,
+    num_blocks, max_model_len), `requests` ([arrival_s, input, output, first_token_s, finish_s]
+    or, with an id of its own, [..., finish_s, id]) and `iterations` ([start_s, end_s,
+    [[request, tokens], ...], [preempted, ...]] or, with a prefix cache, a fifth item {request:
+    cached tokens} of those that enter), in seconds from the run's start. An iteration names a
+    request by its id, else by its place in `requests`, as a number or a string.
 
-    Returns
-    -------
-    Result
-        An iteration begins when the one before it ends, or when a request arrives at an idle
-        engine; `device_s` is the engine's own time, and `host_s` what passed before it.
-
-    Raises
-    ------
-    ValueError
-        If the log does not hold together: the sentence names the iteration.
+    An iteration begins when the one before it ends, or when a request arrives at an idle engine;
+    `device_s` is the engine's own time, and `host_s` what passed before it. Raises ValueError if
+    the log does not hold together: the sentence names the iteration.
     """
     path = Path(path)
     return result_of_log(path.name, read_json(path), about)

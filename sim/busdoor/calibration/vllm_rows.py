@@ -14,8 +14,6 @@ _VLLM_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
 class Places(NamedTuple):
     """Where each request is in the log's list.
 
-    Examples
-    --------
     >>> Places({"chat-a": 0}, True).find("chat-a-0123abcd", "log"), Places({"3": 3}, False).find("000003", "log")
     (0, 3)
     """
@@ -26,10 +24,7 @@ class Places(NamedTuple):
     def find(self, value: Any, where: str) -> int:
         """Return the place of the request that an iteration names.
 
-        Raises
-        ------
-        ValueError
-            If there is none; `where` begins the sentence.
+        Raises ValueError if there is none; `where` begins the sentence.
         """
         own = id_text(value, where)
         bare = _VLLM_SUFFIX.sub("", own)
@@ -47,13 +42,8 @@ class Places(NamedTuple):
 def id_text(value: Any, where: str) -> str:
     """Return an id as text: a string as it is, a whole number without a detour by floats.
 
-    Raises
-    ------
-    ValueError
-        If it is neither; `where` begins the sentence.
+    Raises ValueError if it is neither; `where` begins the sentence.
 
-    Examples
-    --------
     >>> id_text(18446744073709551615, "log"), id_text("chat-a", "log")
     ('18446744073709551615', 'chat-a')
     """
@@ -65,10 +55,8 @@ def id_text(value: Any, where: str) -> str:
 def read_requests(name: str, rows: Any) -> tuple[list[list[Any]], Places]:
     """Return the rows of requests without their ids, and where each request is.
 
-    Raises
-    ------
-    ValueError
-        If a row has another width, a length that is no whole number, or an id that another has too.
+    Raises ValueError if a row has another width, a length that is no whole number, or an id that
+    another has too.
     """
     shape = (
         "[arrival_s, input, output, first_token_s, finish_s] or the same with an id, one "
@@ -121,10 +109,8 @@ class Iteration(NamedTuple):
 def read_iteration(row: Any, places: Places, where: str) -> Iteration:
     """Return an iteration: start, end, [place, tokens], preempted, newcomers' cached tokens.
 
-    Raises
-    ------
-    ValueError
-        If it has another shape or names an unknown request; `where` begins the sentence.
+    Raises ValueError if it has another shape or names an unknown request; `where` begins the
+    sentence.
     """
     try:
         start_s, end_s, items, preempted, *more = row

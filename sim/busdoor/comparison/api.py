@@ -127,10 +127,7 @@ def server_table(
 ) -> dict[str, Any]:
     """Return the table [gpu] of Python's arguments, if the step time was measured with these.
 
-    Raises
-    ------
-    ValueError
-        If the step time was measured with another GPU or model.
+    Raises ValueError if the step time was measured with another GPU or model.
     """
     given_as = {"gpu": ("name", gpu), "model": ("model", model)}
     refuse_other_hardware(
@@ -148,8 +145,6 @@ def server_table(
 def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str]) -> None:
     """Raise ValueError, with the nearest right name, for a keyword that no configuration has.
 
-    Examples
-    --------
     >>> reject_unknown_keywords(compare, {"num_request": 3})
     Traceback (most recent call last):
     ValueError: compare() num_request: unknown; did you mean num_requests?
@@ -167,10 +162,7 @@ def reject_unknown_keywords(function: Callable[..., Any], keywords: Iterable[str
 def only_rate(request_rate: float | None, rate: float | None) -> float | None:
     """Return the rate given under either name.
 
-    Raises
-    ------
-    ValueError
-        If both are given.
+    Raises ValueError if both are given.
     """
     if request_rate is not None and rate is not None:
         raise ValueError(
@@ -183,13 +175,8 @@ def only_rate(request_rate: float | None, rate: float | None) -> float | None:
 def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
     """Return a workload as a table [workload], and as a trace where it is one.
 
-    Raises
-    ------
-    ValueError
-        If it is of another type, or a data frame that `Trace.from_frame` refuses.
+    Raises ValueError if it is of another type, or a data frame that `Trace.from_frame` refuses.
 
-    Examples
-    --------
     >>> workload_table("azure-conv")
     ({'name': 'azure-conv'}, None)
     >>> workload_table([1, 2])
@@ -211,8 +198,6 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
 def workload_key(workload: str | Path) -> str:
     """Return whether a word names a file ("path") or a profile ("name").
 
-    Examples
-    --------
     >>> workload_key("azure-conv"), workload_key("traces/mine.csv")
     ('name', 'path')
     """

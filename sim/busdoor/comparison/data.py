@@ -40,19 +40,10 @@ _ENDS = ("", "_low", "_high")
 class ComparisonData:
     """Results of policies on the same draws.
 
-    Parameters
-    ----------
-    config : Config
-        What was compared; `Config.to_dict` returns what repeats the comparison.
-    results : dict of str to Result
-        By policy, of the first replication.
-    summaries : DataFrame
-        One row per policy and replication: every metric of `Result.summary` at the offered load.
-    capacities : DataFrame
-        Likewise `request_throughput` and `output_throughput` (per second) when saturated; see
-        `saturated_rates`.
-    rungs : DataFrame
-        The same of each step of the ladder; empty where there is none.
+    `results` are each policy's first replication. A row per policy and replication: `summaries` has
+    every metric of `Result.summary` at the offered load, `capacities` `request_throughput` and
+    `output_throughput` (per second) when saturated (see `saturated_rates`), `rungs` the same of
+    each step of the ladder; empty where there is none.
     """
 
     config: Config

@@ -67,13 +67,6 @@ def introductory_scenario() -> Demo:
 def describe(demo: Demo) -> str:
     """Describe the introductory scenario in words and numbers.
 
-    Parameters
-    ----------
-    demo : Demo
-        As `introductory_scenario` returns it.
-
-    Examples
-    --------
     >>> print(describe(introductory_scenario()))
     Requests A, B, C and D want 10, 20, 50 and 100 tokens; the server has four slots. A fifth, E, wants 30.
     <BLANKLINE>

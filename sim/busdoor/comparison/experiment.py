@@ -33,26 +33,11 @@ MAX_BATCH_SIZE = 1024
 class Experiment:
     """A comparison that runs. What is done can be read at any time, also after an interruption.
 
-    Parameters
-    ----------
-    config : Config
-        What to compare.
-    draw : callable
-        Returns the trace of a replication, from 0 on; always the same one for a number.
-    report : callable, optional
-        Called with progress.
-
-    Attributes
-    ----------
-    results : dict of str to Result
-        By row, of the first replication at the offered load.
-    summaries, capacities : dict of (str, int) to Series
-        By row and replication: metrics at the offered load; requests and output tokens per second
-        when saturated.
-    rungs : dict of (str, int) to Series
-        By step of the ladder and replication: requests and output tokens per second when saturated.
-    num_complete : int
-        Replications that every row has run.
+    `draw` returns the trace of a replication, from 0 on; always the same one for a number.
+    `results` are each row's first replication at the offered load; `summaries`, by row and
+    replication, metrics at the offered load; `capacities` and `rungs`, by row or step of the
+    ladder, requests and output tokens per second when saturated. `num_complete`: replications that
+    every row has run.
     """
 
     def __init__(self, config: Config, draw: Draw, report: Report | None = None) -> None:

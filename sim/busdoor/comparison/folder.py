@@ -45,17 +45,10 @@ _RATES = ("request_throughput", "output_throughput")
 def write(comparison: ComparisonData, place: StudyFolder, report: Report | None = None) -> Path:
     """Write a comparison, and return its folder.
 
-    Parameters
-    ----------
-    comparison : ComparisonData
-        What to write.
-    place : StudyFolder
-        Where to. It receives comparison.json (verdict, table, gain, ladder and configuration), the
-        tables table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv
-        and rungs.csv where there is a ladder, a folder in results/ for each row's first
-        replication, and the pictures in plots/.
-    report : callable, optional
-        Called with progress.
+    It receives comparison.json (verdict, table, gain, ladder and configuration), the tables
+    table.csv, intervals.csv, gain.csv, replications.csv and capacities.csv, ladder.csv and
+    rungs.csv where there is a ladder, a folder in results/ for each row's first replication, and
+    the pictures in plots/.
     """
     folder = place.part
     write_json(folder / _COMPARISON, to_json(comparison))
@@ -104,10 +97,7 @@ def save_plots(
 def load(folder: Path) -> ComparisonData:
     """Read a saved comparison back.
 
-    Raises
-    ------
-    ValueError
-        If the folder holds no comparison.
+    Raises ValueError if the folder holds no comparison.
     """
     if not (folder / _COMPARISON).exists():
         raise ValueError(f"{folder} holds no comparison: it has no {_COMPARISON}")

@@ -22,15 +22,7 @@ _SKIP: dict[str, Any] = {
 
 
 class Rung(NamedTuple):
-    """One configuration of the ladder.
-
-    Parameters
-    ----------
-    title : str
-        Its name in tables and figures.
-    policy : PolicyTable
-        The policy that runs.
-    """
+    """One configuration of the ladder, and its name in tables and figures."""
 
     title: str
     policy: PolicyTable
@@ -39,16 +31,8 @@ class Rung(NamedTuple):
 def rungs(config: Config, tuned: PolicyTable | None) -> list[Rung]:
     """Return the steps of the ladder, bottom first; none unless `static` and `vllm` are compared.
 
-    Parameters
-    ----------
-    config : Config
-        What is compared.
-    tuned : PolicyTable, optional
-        Static batching at its best batch size, if it was searched for; otherwise the given batch
-        size counts.
+    `tuned` is static batching at its best batch size, if it was searched for.
 
-    Examples
-    --------
     >>> policies = [{"name": "static", "batch_size": 8}, {"name": "vllm"}]
     >>> config = Config.from_table({"policy": policies})
     >>> [rung.title for rung in rungs(config, None)]
@@ -85,21 +69,12 @@ def _rungs(
 
 
 def ladder_table(tokens_per_s: pd.Series[float]) -> pd.DataFrame:
-    """Compute the factor of each step of a ladder, with its paired 95 % interval.
+    """Compute the factor of each step of a ladder, bottom first, with its paired 95 % interval.
 
-    Parameters
-    ----------
-    tokens_per_s : Series
-        Saturated output tokens per second, by (rung, replication), bottom first.
+    `tokens_per_s` when saturated, by (rung, replication). A row per rung: `tokens_per_s`, the mean;
+    `factor`, times the rung below it, with `factor_low` and `factor_high` (1 for the first);
+    `over_static`, times the first, likewise.
 
-    Returns
-    -------
-    DataFrame
-        One row per rung: `tokens_per_s`, the mean; `factor`, times the rung below it, with
-        `factor_low` and `factor_high` (1 for the first); `over_static`, times the first, likewise.
-
-    Examples
-    --------
     >>> rows = {("static", 0): 100.0, ("static", 1): 110.0, ("vllm", 0): 300.0, ("vllm", 1): 330.0}
     >>> ladder_table(pd.Series(rows))["factor"].round(6).to_dict()
     {'static': 1.0, 'vllm': 3.0}

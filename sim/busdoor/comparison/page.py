@@ -42,13 +42,7 @@ _PLAY = (
 
 
 def comparison_page(comparison: ComparisonData) -> Page:
-    """Return a comparison as a page.
-
-    Parameters
-    ----------
-    comparison : ComparisonData
-        Of one or more policies.
-    """
+    """Return a comparison as a page."""
     results = comparison.results
     sections = [
         timelines("The bus and the door", _PLAY, comparison.bus_and_door),

@@ -12,18 +12,7 @@ from busdoor.results.table_text import refusals
 
 
 def verdict(comparison: ComparisonData) -> str:
-    """Return the best policy's gain, the GPUs that it saves, and the policies that cannot keep up.
-
-    Parameters
-    ----------
-    comparison : ComparisonData
-        Of one or more policies.
-
-    Returns
-    -------
-    str
-        Sentences, ready to print.
-    """
+    """Return the best policy's gain, the GPUs it saves, and the policies that cannot keep up."""
     best = best_policy(comparison)
     parts = [
         _gain(comparison, best),

@@ -31,8 +31,6 @@ def ladder_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
 def ratio(value: float, low: float, high: float) -> str:
     """Write a ratio with its interval.
 
-    Examples
-    --------
     >>> ratio(7.04, 6.71, 7.2), ratio(1.0, 1.0, 1.0), ratio(2.0, 0.5, 8.0)
     ('7.04× (6.71 to 7.20)', '1', '2.00× (undecided: 0.50 to 8.00)')
     >>> ratio(2.0, float("nan"), float("nan"))

@@ -17,18 +17,9 @@ KV_PARTS = ("used", "reserved", "unused", "holes", "free")
 def slot_account(run: Run) -> dict[str, float]:
     """Split the held slot-iterations (one slot, held for one iteration) by what the slot did.
 
-    Parameters
-    ----------
-    run : Run
-        A result.
-
-    Returns
-    -------
-    dict of str to float
-        Slot-iterations; they add up to all that were held. useful: yielded a wanted token or
-        computed a prompt, with its padding; stalled: held by a request that this iteration left out
-        (another's prefill ran, or the token budget was spent); finished: held by a request that had
-        finished.
+    They add up to all that were held. useful: yielded a wanted token or computed a prompt, with its
+    padding; stalled: held by a request that this iteration left out (another's prefill ran, or the
+    token budget was spent); finished: held by a request that had finished.
     """
     iterations = run.iterations
     working = (iterations["num_requests"] - iterations["num_idle_rows"]).to_numpy(float)
@@ -69,22 +60,10 @@ def kv_capacity_tokens(run: Run, replica: int = 0) -> float:
 
 
 def kv_curves(iterations: pd.DataFrame, block_size: int, capacity_tokens: float) -> pd.DataFrame:
-    """Return KV tokens by use, at the start and at the last repetition of every stretch.
+    """Return one server's KV tokens by use, at the start and last repetition of every stretch.
 
-    Parameters
-    ----------
-    iterations : DataFrame
-        One server's iterations.
-    block_size : int
-        Tokens a block holds.
-    capacity_tokens : float
-        Tokens that the cache holds.
-
-    Returns
-    -------
-    DataFrame
-        Two rows per stretch: `time_s` and one column in tokens for each of `KV_PARTS`, which add up
-        to the capacity.
+    Two rows per stretch: `time_s` and one column in tokens for each of `KV_PARTS`, which add up to
+    `capacity_tokens`.
     """
     first, last = _kv_at_first(iterations), _kv_at_last(iterations, block_size)
     start_s, end_s = iterations["start_s"], iterations["start_s"] + iterations["duration_s"]
@@ -124,12 +103,9 @@ def _kv_at_last(iterations: pd.DataFrame, block_size: int) -> pd.DataFrame:
 def kv_account(run: Run) -> dict[str, float]:
     """Split the KV cache by what it held, averaged over the time in which iterations ran.
 
-    Returns
-    -------
-    dict of str to float
-        Tokens of a server's cache, adding up to its capacity (the mean over the time of all
-        servers). used: holds a token; reserved: will be written; unused: reserved, never written;
-        holes: free, but too scattered to be given out; free: the rest.
+    Tokens of a server's cache, adding up to its capacity (the mean over the time of all servers).
+    used: holds a token; reserved: will be written; unused: reserved, never written; holes: free,
+    but too scattered to be given out; free: the rest.
     """
     own = [(int(str(number)), rows) for number, rows in served(run).iterations.groupby("replica")]
     curves = pd.concat(

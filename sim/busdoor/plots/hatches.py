@@ -36,8 +36,6 @@ KV_LABELS = {
 def look(part: str, color: str) -> dict[str, Any]:
     """Return the patch properties of a part of slots or KV cache, in a policy's colour.
 
-    Examples
-    --------
     >>> look("finished", "#c4501b")["hatch"]
     '/////'
     """
@@ -82,18 +80,9 @@ def legend_below(
     lines: Mapping[str, Any],
     colors: Sequence[str] = (NEUTRAL,),
 ) -> None:
-    """Write one legend under all panels of a figure.
+    """Write one legend under all panels: parts, as `look` takes them, each in all colours.
 
-    Parameters
-    ----------
-    fig : Figure or SubFigure
-        Laid out by matplotlib's constrained layout.
-    labels : mapping of str to str
-        Parts, as `look` takes them, and their labels.
-    lines : mapping of str to a handle or a tuple of handles
-        Other entries, by label.
-    colors : sequence of str
-        Each part is shown once in each of these.
+    `lines` are other entries, by label. The figure is laid out by matplotlib's constrained layout.
     """
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.patches import Patch

@@ -25,25 +25,10 @@ METRIC_LABELS: dict[Metric, str] = {
 
 
 def latency_s(run: Run, metric: Metric) -> Floats:
-    """Return one latency of every finished request that has it, in seconds.
+    """Return one latency of every finished request that has it, in seconds, sorted.
 
-    Parameters
-    ----------
-    run : Run
-        A result with its `requests`.
-    metric : {"ttft", "tpot", "e2e", "normalized"}
-        As `busdoor.metrics.metrics.latencies` defines them. A static batch released whole has no
-        TPOT.
-
-    Returns
-    -------
-    array of float
-        Sorted, without NaN.
-
-    Raises
-    ------
-    ValueError
-        If the metric is unknown.
+    A metric is "ttft", "tpot", "e2e" or "normalized", as `busdoor.metrics.metrics.latencies`
+    defines them (else ValueError). A static batch released whole has no TPOT.
     """
     if metric not in METRIC_LABELS:
         raise ValueError(f"metric is {metric!r}, which is none of {', '.join(METRIC_LABELS)}")

@@ -15,8 +15,6 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def plain(formula: str) -> str:
     r"""Write a tick of matplotlib's logarithmic axes as text.
 
-    Examples
-    --------
     >>> plain(r"$\mathdefault{10^{-2}}$"), plain(r"$\mathdefault{2\times10^{3}}$"), plain("")
     ('10⁻²', '2×10³', '')
     """

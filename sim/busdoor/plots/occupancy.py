@@ -23,22 +23,11 @@ _ROUNDING = 1e-12  # of the clock: narrower steps are sums that were rounded (DE
 
 
 def steps(iterations: pd.DataFrame, values: Floats) -> tuple[Floats, Floats]:
-    """Return a quantity of each stretch, zero in between, as a step function of time.
+    """Return a quantity of each stretch of one server, zero in between, as a step function of time.
 
-    Parameters
-    ----------
-    iterations : DataFrame
-        One server's iterations, in order of time.
-    values : array of float, shape (rows,)
-        The quantity during each row.
-
-    Returns
-    -------
-    edges_s : array of float, shape (k + 1,)
-        Where the steps are.
-    heights : array of float, shape (k,)
-        The value between them. Where there would be more than 1,200 steps, the mean over as many
-        equal spans, so that the area under the curve stays what it was.
+    `edges_s` (k + 1) is where the steps are, `heights` (k) the value between them. Where there
+    would be more than 1,200 steps, the mean over as many equal spans, so that the area under the
+    curve stays what it was.
     """
     start_s = iterations["start_s"].to_numpy(float)
     end_s = start_s + iterations["duration_s"].to_numpy(float)

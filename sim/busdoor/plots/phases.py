@@ -20,26 +20,11 @@ PIECES = (
 def stay_phases(run: Run) -> pd.DataFrame:
     """Split every stay in a slot into prefill, decode and idle time.
 
-    Parameters
-    ----------
-    run : Run
-        A result with its `requests`, `iterations` and `stays`.
+    Returns the stays in order of replica, slot and time, with the requests' columns and four more:
+    `prefill_end_s` (its first token of this stay is out), `done_s` (its last wanted token is out,
+    or it was preempted), `ends_request`, and `whole` (its tokens were released all at once). Always
+    enter_s <= prefill_end_s <= done_s <= leave_s. Raises ValueError if the run has no iterations.
 
-    Returns
-    -------
-    DataFrame
-        The stays in order of replica, slot and time, with the requests' columns and four more:
-        `prefill_end_s` (its first token of this stay is out), `done_s` (its last wanted token is
-        out, or it was preempted), `ends_request`, and `whole` (its tokens were released all at
-        once). Always enter_s <= prefill_end_s <= done_s <= leave_s.
-
-    Raises
-    ------
-    ValueError
-        If the run has no iterations.
-
-    Notes
-    -----
     A static batch released whole shows every token at its end, so its requests do not show when a
     row had really finished. The iterations do: a row has finished after one iteration for each of
     its tokens. The prefill that repeats after a preemption ends with the first iteration of the

@@ -50,10 +50,7 @@ def named(runs: Runs) -> dict[str, Run]:
 def served(run: Run) -> Run:
     """Return the run if it has iterations.
 
-    Raises
-    ------
-    ValueError
-        If it has no iterations to draw.
+    Raises ValueError if it has no iterations to draw.
     """
     if len(run.iterations):
         return run
@@ -78,8 +75,6 @@ def server_meta(run: Run, replica: int) -> Mapping[str, Any]:
 def time_label(run: Run, replica: int) -> str:
     """Return the label of a time axis; for a cluster with the server that is drawn.
 
-    Examples
-    --------
     >>> from busdoor.results.result import Result
     >>> time_label(Result.example(), 0)
     'time (s)'
@@ -98,15 +93,8 @@ def count_slots(run: Run) -> int:
 
 
 class IterationClock:
-    """Converts seconds to completed iterations and back, on one server.
+    """Converts seconds to completed iterations and back, on one server (rows in order of time).
 
-    Parameters
-    ----------
-    iterations : DataFrame
-        One server's iterations, in order of time: `start_s`, `duration_s`, `repeat`.
-
-    Examples
-    --------
     >>> table = dict(start_s=[0.0, 3.0], duration_s=[2.0, 1.0], repeat=[4, 1])
     >>> clock = IterationClock(pd.DataFrame(table))
     >>> clock.count([1.0, 2.5, 4.0])        # idle from 2 to 3

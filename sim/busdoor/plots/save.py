@@ -53,8 +53,6 @@ def save_figure(figure: Figure, path_without_suffix: str | Path) -> list[Path]:
 def number_ids(svg: str) -> str:
     """Return an SVG with matplotlib's ids, which depend on memory, numbered in order.
 
-    Examples
-    --------
     >>> number_ids('<g clip-path="url(#p2cf7ea653f)"/><clipPath id="p2cf7ea653f"/>')
     '<g clip-path="url(#p1)"/><clipPath id="p1"/>'
     """

@@ -84,8 +84,6 @@ def identity(policy_name: str) -> Identity:
 def tint(color: str, strength: float) -> str:
     """Mix a colour with white: `strength` 1 is the colour, 0 is white.
 
-    Examples
-    --------
     >>> tint("#000000", 0.5)
     '#808080'
     """
@@ -161,17 +159,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def label_durations(ax: Axes, which: Literal["x", "y"], low_s: float, high_s: float) -> None:
-    """Set an axis to a logarithmic scale between round durations, with units at its ticks.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Whose axis.
-    which : {"x", "y"}
-        Which axis.
-    low_s, high_s : float
-        What must be inside, in seconds, above 0.
-    """
+    """Set a logarithmic scale between round durations (above 0), with units at its ticks."""
     from matplotlib.ticker import LogLocator
 
     rounds = [step * 10.0**power for power in range(-9, 10) for step in (1, 2, 5)]

@@ -14,8 +14,6 @@ _VARIANTS = ((1.0, "", ""), (0.7, "^", "--"), (1.0, "v", ":"), (0.5, "X", "-."))
 def variant(look: Identity, number: int) -> Identity:
     """Return the look of a policy's row of this number: 0 is its own, further ones differ from it.
 
-    Examples
-    --------
     >>> variant(identity("static"), 1)
     {'color': '#d6845f', 'marker': '^', 'linestyle': '--', 'label': 'static'}
     """
@@ -31,8 +29,6 @@ def variant(look: Identity, number: int) -> Identity:
 def identities(names: Iterable[str]) -> dict[str, Identity]:
     """Return a look for each row; of several rows of one policy, the first has the policy's.
 
-    Examples
-    --------
     >>> looks = identities(["static", "static (best batch, 32)", "vllm"])
     >>> [look["marker"] for look in looks.values()]
     ['s', '^', 'o']

@@ -22,22 +22,8 @@ _FIRST = ("useful", "used")  # always drawn, even at zero
 def shares(results: Runs, what: Literal["slots", "kv"] = "slots") -> dict[str, dict[str, float]]:
     """Return the share of every part by policy; the shares of a policy add up to 1.
 
-    Parameters
-    ----------
-    results : Run, sequence of Run, or mapping of str to Run
-        What to compare.
-    what : {"slots", "kv"}
-        The held slot-iterations, or the KV cache averaged over time.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Parts as in `busdoor.plots.breakdown`.
-
-    Raises
-    ------
-    ValueError
-        If `what` is neither.
+    Parts, as in `busdoor.plots.breakdown`, of the held slot-iterations or of the KV cache averaged
+    over time. Raises ValueError if `what` is neither "slots" nor "kv".
     """
     if what not in ("slots", "kv"):
         raise ValueError(f"what is {what!r}, which is neither 'slots' nor 'kv'")

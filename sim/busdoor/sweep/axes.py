@@ -15,28 +15,14 @@ Parameters = dict[str, Any]
 
 
 def combinations(table: Mapping[str, Any]) -> list[Parameters]:
-    """Combine the lists of a [sweep] table.
+    """Combine the lists of a [sweep] table into values by dotted key.
 
-    Parameters
-    ----------
-    table : mapping
-        `combine` = "product" (default: every value with every other, the last key turning fastest)
-        or "zip" (first with first, second with second). Every other key is dotted as in `gpu.name`
-        and has a list; a whole table may be swept too, as in `gpu = [{name = "h100", price_per_hour
-        = 3.0}, {name = "h200", price_per_hour = 4.0}]`.
+    `combine` = "product" (default: every value with every other, the last key turning fastest) or
+    "zip" (first with first, second with second). Every other key is dotted as in `gpu.name` and has
+    a list; a whole table may be swept too, as in `gpu = [{name = "h100", price_per_hour = 3.0},
+    {name = "h200", price_per_hour = 4.0}]`. Raises ValueError: one sentence that names the key and
+    what would be right.
 
-    Returns
-    -------
-    list of dict
-        Values by dotted key.
-
-    Raises
-    ------
-    ValueError
-        One sentence that names the key and what would be right.
-
-    Examples
-    --------
     >>> combinations({"kv.num_blocks": [100, 200], "seed": [1, 2], "combine": "zip"})
     [{'kv.num_blocks': 100, 'seed': 1}, {'kv.num_blocks': 200, 'seed': 2}]
     >>> combinations({"seed": 3})
@@ -84,8 +70,6 @@ def _zipped(lists: Mapping[str, list[Any]]) -> Iterator[tuple[Any, ...]]:
 def nested(parameters: Parameters) -> dict[str, Any]:
     """Return the configuration tables that dotted keys mean; a policy may be just its name.
 
-    Examples
-    --------
     >>> nested({"gpu": {"name": "h200", "tp": 2}, "gpu.model": "qwen3-8b", "seed": 1})
     {'gpu': {'name': 'h200', 'tp': 2, 'model': 'qwen3-8b'}, 'seed': 1}
     """
@@ -107,8 +91,6 @@ def nested(parameters: Parameters) -> dict[str, Any]:
 def columns(parameters: Parameters) -> Parameters:
     """Return the parameters as columns: a swept table's keys singly, deeper ones as JSON.
 
-    Examples
-    --------
     >>> columns({"gpu": {"name": "h200", "tp": 2}, "workload.output_tokens": {"type": "constant", "value": 9}})
     {'gpu.name': 'h200', 'gpu.tp': 2, 'workload.output_tokens': '{"type": "constant", "value": 9}'}
     """

@@ -28,17 +28,10 @@ class WorkerDiedError(RuntimeError):
 def run_batches(
     submit: Submit, width: int, batches: Iterable[list[Task]]
 ) -> Iterator[list[Record]]:
-    """Submit batches to an executor, enough to keep it busy; yield records as they are done.
+    """Submit batches to an executor of `width` workers; yield records as they are done.
 
-    Parameters
-    ----------
-    submit : callable
-        Of a `concurrent.futures.Executor`.
-    width : int
-        Its workers.
-    batches : iterable
-        Asked for the next batch when one is done, so that its size can follow from the durations so
-        far.
+    The next batch is asked for when one is done, so that its size can follow from the durations so
+    far.
     """
     source = iter(batches)
     out = {submit(run_batch, batch) for batch in islice(source, _QUEUED * width)}
@@ -54,17 +47,8 @@ def run_batches(
 
 
 class Batches:
-    """Tasks in batches. The first ones are single points; they say how many of them make a second.
+    """Tasks in batches. The first are single points; they show how many of them make `least_s`.
 
-    Parameters
-    ----------
-    tasks : iterable of (str, dict)
-        What is to be done.
-    least_s : float
-        How long a batch should take at least.
-
-    Examples
-    --------
     >>> batches = Batches([(key, {}) for key in "abcdef"], least_s=1.0)
     >>> handed_out = iter(batches)
     >>> next(handed_out)

@@ -21,25 +21,11 @@ _ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx)://.+:\d+")
 
 @contextmanager
 def cluster_executor(address: str, jobs: int) -> Iterator[tuple[Executor, int]]:
-    """Connect to a cluster, or start one on this machine.
+    """Connect to a cluster, or start one on this machine; yield where to submit, and its workers.
 
-    Parameters
-    ----------
-    address : str
-        "local", or a scheduler's address.
-    jobs : int
-        Workers to expect, -1 for those that are there; of a local cluster, workers to start, -1 for
-        one per core.
-
-    Yields
-    ------
-    Executor, int
-        Where to submit, and the workers to keep busy.
-
-    Raises
-    ------
-    ValueError
-        If no scheduler answers, there is no worker, or the workers have another busdoor.
+    `address` is "local" or a scheduler's; `jobs` the workers to expect, -1 for those that are
+    there; of a local cluster, workers to start, -1 for one per core. Raises ValueError if no
+    scheduler answers, there is no worker, or the workers have another busdoor.
     """
     with connect(address, jobs) as client:
         check_workers(client, address)

@@ -34,22 +34,14 @@ def require(*packages: str) -> None:
 
 @contextmanager
 def workers(jobs: int, cluster: str | None) -> Iterator[Execute]:
-    """Start or connect to the workers of a sweep.
+    """Start the workers of a sweep, or connect to them.
 
-    Parameters
-    ----------
-    jobs : int
-        Processes; 1 for this one, -1 for one per core. On a running cluster: how many workers to
-        expect, -1 for those that are there.
-    cluster : str or None
-        "local", or the address of a Dask scheduler.
+    `jobs`: processes; 1 for this one, -1 for one per core. `cluster`: "local", or the address of a
+    Dask scheduler; `jobs` are then the workers to expect, -1 for those that are there.
 
-    Yields
-    ------
-    callable
-        Takes batches of tasks, one after the other as workers become free, and yields their records
-        in the order in which they are done. Raises `WorkerDiedError` if a worker does and no other
-        can take over.
+    What is yielded takes batches of tasks, one after the other as workers become free, and yields
+    their records in the order in which they are done. It raises `WorkerDiedError` if a worker does
+    and no other can take over.
     """
     if jobs == 0 or jobs < -1:
         raise ValueError(f"--jobs {jobs}: it has to be 1 or more, or -1 for one per core")

@@ -15,23 +15,13 @@ KEY_DIGITS = 20  # 80 bits: among a million points, two of the same key have a c
 
 
 def point_key(table: Mapping[str, Any]) -> str:
-    """Name a configuration: a hash that does not depend on the order of keys.
+    """Name a configuration (as `Config.to_dict` gives it): a hash, whatever the order of its keys.
 
-    Parameters
-    ----------
-    table : mapping
-        As `Config.to_dict` gives it.
+    The version of busdoor goes into it, because another version may give other results: after an
+    upgrade every point runs anew. So does what is in a trace file, though not where it lies. A
+    policy's label does not. Code of your own that is named by import path is known by that name
+    alone.
 
-    Returns
-    -------
-    str
-        Hexadecimal. The version of busdoor goes into it, because another version may give other
-        results: after an upgrade every point runs anew. So does what is in a trace file, though not
-        where it lies. A policy's label does not. Code of your own that is named by import path is
-        known by that name alone.
-
-    Examples
-    --------
     >>> from busdoor.config import Config
     >>> one = Config.from_table({"seed": 1, "kv": {"block_size": 16, "num_blocks": 9}, "policy": "vllm"}).to_dict()
     >>> two = Config.from_table({"policy": "vllm", "kv": {"num_blocks": 9, "block_size": 16}, "seed": 1}).to_dict()

@@ -27,13 +27,7 @@ SWEEP_METRICS = (
 
 
 def sweep_page(folder: Path) -> Page:
-    """Return a sweep as a page.
-
-    Parameters
-    ----------
-    folder : Path
-        What `busdoor sweep` wrote: sweep.csv.
-    """
+    """Return a sweep as a page: the sweep.csv that `busdoor sweep` wrote into its folder."""
     file = folder / "sweep.csv"
     table = check_columns(read_csv(file), file, (), ("key", "status"))
     swept = list(table.columns[: list(table.columns).index("status")]) if "status" in table else []
@@ -67,8 +61,6 @@ def _table(table: pd.DataFrame) -> str:
 def _number(value: object) -> str:
     """Write a number shortly, and anything else as it is.
 
-    Examples
-    --------
     >>> _number(22.684), _number(float("nan")), _number("vllm"), _number(12345.6)
     ('22.7', '–', 'vllm', '12,346')
     """

@@ -84,11 +84,8 @@ def plan(table: Mapping[str, Any]) -> list[Point]:
 def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
     """Plan the sweep of a document: its points in order, each once.
 
-    Raises
-    ------
-    ValueError
-        If a key is not known, or if no combination is possible at all; a combination that is
-        impossible among others that are not becomes a point with an `error`.
+    Raises ValueError if a key is not known, or if no combination is possible at all; a combination
+    that is impossible among others that are not becomes a point with an `error`.
     """
     base = {**DEFAULT_JOB, **document.data}
     sweep = base.pop("sweep", None)
@@ -191,15 +188,10 @@ def _reject_unknown_fields(base: Mapping[str, Any], combined: list[Parameters]) 
 
 
 def portable(table: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that says the same in another process and folder.
+    """Return a configuration that means the same in another process and folder.
 
-    Parameters
-    ----------
-    table : mapping
-        As `Config.to_dict` gives it.
-    given : mapping
-        The tables that it was built from. A step-time model of the user's own need not describe
-        itself in full, so what was said of it stays.
+    `given` are the tables that it was built from: a step-time model of the user's own need not
+    describe itself in full, so what was given for it stays.
     """
     workload = dict(table["workload"])
     if "path" in workload:

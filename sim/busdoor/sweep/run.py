@@ -84,17 +84,7 @@ def run_sweep(
 
 
 def work(execute: Execute, tasks: Sequence[Task], keep: Callable[[list[Record]], None]) -> None:
-    """Run tasks, each once; those that a worker had when it died are run one by one.
-
-    Parameters
-    ----------
-    execute : callable
-        Of `busdoor.sweep.executors.workers`.
-    tasks : sequence of (str, dict)
-        What is to be done.
-    keep : callable
-        Gets records as they come.
-    """
+    """Run tasks, each once; those that a worker had when it died are run one by one."""
     batches = Batches(tasks)
     while len(batches):
         try:

@@ -97,21 +97,9 @@ class Store:
 
 
 def claim(folder: Path, keys: Iterable[str], overwrite: bool = False) -> None:
-    """Check that a sweep's folder is free, or has points of this study, which it continues.
+    """Check that a sweep's folder is free (`overwrite`: empty it), or has points of this study.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the sweep.
-    keys : iterable of str
-        Of the study's points.
-    overwrite : bool
-        Whether what is there is removed.
-
-    Raises
-    ------
-    ValueError
-        If it is a file, or holds something else.
+    Raises ValueError if it is a file, or holds something else.
     """
     if overwrite:
         check_free(folder, overwrite)

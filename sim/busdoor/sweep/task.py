@@ -66,17 +66,8 @@ def run_batch(tasks: Sequence[Task]) -> list[Record]:
 
 
 def run_task(key: str, table: Mapping[str, Any]) -> Record:
-    """Run a point; what goes wrong in it becomes its record.
+    """Run a point: a configuration with one policy; what goes wrong in it becomes its record.
 
-    Parameters
-    ----------
-    key : str
-        The point's name.
-    table : mapping
-        Its configuration, with one policy.
-
-    Examples
-    --------
     >>> workload = {"name": "azure-conv", "num_requests": 20, "request_rate": 4.0}
     >>> record = run_task("a", {"workload": workload, "policy": "vllm", "replications": 2})
     >>> record.metrics["completed"], record.error
@@ -107,12 +98,9 @@ def run_task(key: str, table: Mapping[str, Any]) -> Record:
 def run_point(table: Mapping[str, Any]) -> dict[str, list[float]]:
     """Run all replications of a configuration with one policy.
 
-    Returns
-    -------
-    dict of str to list of float
-        `Result.summary` (times in ms where the key says so), one value per replication; for every
-        limit of [slo] the share of requests within it, `slo_met`, and what a million output tokens
-        cost if the GPU has a price.
+    Returns `Result.summary` (times in ms where the key says so), one value per replication; for
+    every limit of [slo] the share of requests within it, `slo_met`, and what a million output
+    tokens cost if the GPU has a price.
     """
     config = Config.from_table(table)
     (policy,) = config.policies

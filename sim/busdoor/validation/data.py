@@ -18,17 +18,10 @@ from busdoor.validation.spread import Spread, machine_spread
 
 @dataclass(frozen=True)
 class ValidationData:
-    """Several measured runs, each beside its simulation.
+    """Several measured runs, each beside its simulation by `step_time`, the model that is judged.
 
-    Attributes
-    ----------
-    runs : sequence of RunValidation
-        In the order given.
-    step_time : StepTime
-        The model that is judged.
-    about : mapping
-        Where its calibration is from (`Calibration.about`): bars are for runs that are not among
-        its `runs`.
+    `about` is where its calibration is from (`Calibration.about`): thresholds are for runs that are
+    not among its `runs`.
     """
 
     runs: Sequence[RunValidation]

@@ -22,8 +22,6 @@ REGIMES = ((0.5, "ρ < 0.5"), (0.8, "0.5–0.8"), (1.0, "0.8–1"), (float("inf"
 def regime(load: float) -> str:
     """Name the load regime of ρ, the rate over the capacity; a burst (NaN) is beyond 1.
 
-    Examples
-    --------
     >>> regime(0.3), regime(0.8), regime(float("nan"))
     ('ρ < 0.5', '0.8–1', '> 1')
     """
@@ -95,8 +93,6 @@ def statistics(result: Result) -> pd.Series[float]:
 def compare_statistics(measured: Result, simulated: Result) -> pd.DataFrame:
     """Table of measured, simulated and relative error, by (latency, statistic).
 
-    Examples
-    --------
     >>> bool((compare_statistics(Result.example(), Result.example())["error"].dropna() == 0).all())
     True
     """
@@ -106,15 +102,11 @@ def compare_statistics(measured: Result, simulated: Result) -> pd.DataFrame:
 
 
 def batch_agreement(measured: Result, simulated: Result) -> dict[str, float]:
-    """How alike the batches are.
+    """Return how alike the batches are; NaN without measured iterations.
 
-    Returns
-    -------
-    dict
-        `same`: share of the iterations that hold the same numbers of prefill and decode tokens, one
-        after the other; `overlap`: share of the time that batches of a size take in both runs;
-        `mean_batch`: relative error of the time-weighted mean batch. NaN without measured
-        iterations.
+    `same`: share of the iterations that hold the same numbers of prefill and decode tokens, one
+    after the other; `overlap`: share of the time that batches of a size take in both runs;
+    `mean_batch`: relative error of the time-weighted mean batch.
     """
     if not len(measured.iterations):
         return dict.fromkeys(("same", "overlap", "mean_batch"), np.nan)
@@ -154,13 +146,8 @@ def _mean_batch(table: pd.DataFrame) -> float:
 def knee_rate(rates: Floats, mean_e2e_s: Floats, factor: float = 2.0) -> float:
     """Rate at which mean E2E latency is `factor` times the lowest rate's, log-interpolated.
 
-    Returns
-    -------
-    float
-        NaN if it never is, or with fewer than three rates.
+    NaN if it never is, or with fewer than three rates.
 
-    Examples
-    --------
     >>> round(knee_rate(np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 4.0])), 3)
     2.5
     """

@@ -31,18 +31,7 @@ _WINDOW = 120  # iterations in the timelines, so that one can be seen
 
 @styled
 def plot_validation(run: RunValidation) -> Figure:
-    """Draw a measured run beside its simulation: latencies, step time, errors, slots.
-
-    Parameters
-    ----------
-    run : RunValidation
-        As `validate` makes it.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One page; `busdoor.plots.save_figure` writes it.
-    """
+    """Draw a measured run beside its simulation: latencies, step time, errors, slots."""
     figure = new_figure(13.0, 13.0)
     load = "all at once" if np.isnan(run.load) else f"ρ = {run.load:.2f}"
     figure.suptitle(
@@ -117,17 +106,7 @@ def plot_budget(ax: Axes, run: RunValidation) -> None:
 
 @styled
 def plot_ratios(ratios: pd.DataFrame, label: str, ax: Axes | None = None) -> Figure:
-    """Draw the measured gain, or E2E ratio, of each pair of runs above what was simulated.
-
-    Parameters
-    ----------
-    ratios : DataFrame
-        As `Validation.gain` and `Validation.e2e_ratio` have it; one row or more.
-    label : str
-        What the ratio is.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; on a page of its own by default.
-    """
+    """Draw each pair's measured gain, or E2E ratio (the `label`), above the simulated one."""
     if ax is None:
         ax = new_figure(7.0, 1.4 + 0.9 * len(ratios)).subplots()
     places = np.arange(len(ratios))

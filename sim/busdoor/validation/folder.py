@@ -42,16 +42,9 @@ Report = Callable[[float, str], object]
 def write(validation: ValidationData, place: StudyFolder, report: Report | None = None) -> Path:
     """Write a validation, and return its folder.
 
-    Parameters
-    ----------
-    validation : ValidationData
-        What to write.
-    place : StudyFolder
-        Where to. It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and
-        e2e_ratio.csv where there are pairs, and for each run a table, its figures, and the folders
-        of the measured and of the simulated run.
-    report : callable, optional
-        Told about progress.
+    It gets validation.json (all numbers), regimes.csv, bars.csv, gain.csv and e2e_ratio.csv where
+    there are pairs, and for each run a table, its figures, and the folders of the measured and of
+    the simulated run.
     """
     folder = place.part
     write_json(folder / MARKER, to_dict(validation))
@@ -107,10 +100,7 @@ def _draw(figure: Figure, stem: Path) -> None:
 def load(folder: Path) -> ValidationData:
     """Read a saved validation back, with the numbers that it had then.
 
-    Raises
-    ------
-    ValueError
-        If the folder holds none.
+    Raises ValueError if the folder holds none.
     """
     if not (folder / MARKER).exists():
         raise ValueError(f"{folder} holds no validation: it has no {MARKER}")

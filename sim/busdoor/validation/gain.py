@@ -22,15 +22,7 @@ _LATE_SHARE = 0.01  # of the trace's duration
 def gain_table(runs: Sequence[RunValidation]) -> pd.DataFrame:
     """Return the gain of every pair of bursts of a trace, one scheduled in whole batches.
 
-    Parameters
-    ----------
-    runs : sequence of RunValidation
-        Of any traces, policies and devices.
-
-    Returns
-    -------
-    DataFrame
-        One row per pair, as `Validation.gain` describes it.
+    A row per pair, as `Validation.gain` describes it.
     """
     return _table([_row(*pair, gain_of) for pair in _pairs(runs) if _has_gain(*pair)])
 
@@ -70,8 +62,6 @@ def _comparable(one: RunValidation, other: RunValidation) -> bool:
 def same_trace(one: Trace, other: Trace) -> bool:
     """Return whether two traces are the same but for names: equal lengths, like arrivals.
 
-    Examples
-    --------
     >>> from busdoor_workloads import Trace
     >>> lengths = {"input_tokens": [8, 8, 8], "output_tokens": [10, 20, 50]}
     >>> trace = Trace(arrival_s=[0.0, 1.0, 2.0], **lengths)

@@ -22,18 +22,9 @@ _SAME_LENGTHS = 1.3
 def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
     """Rates of a server's runs of one kind, increasing, and mean E2E latency on both sides.
 
-    Parameters
-    ----------
-    runs : sequence of RunValidation
-        One or more, in any order. Bursts are left out, since they have no rate, and so are all runs
-        but those of the scheduler and the lengths with the most rates.
-
-    Returns
-    -------
-    rates : array
-        Requests per second.
-    latency : DataFrame
-        Seconds; columns `measured` and `simulated`, a row per rate.
+    Requests per second, and seconds in columns `measured` and `simulated`. Bursts are left out,
+    since they have no rate, and so are all runs but those of the scheduler and the lengths with the
+    most rates.
     """
     open_runs = sorted(
         (run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate

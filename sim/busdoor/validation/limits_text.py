@@ -92,8 +92,6 @@ def _amplified(validation: ValidationData) -> str:
 def host_lines(runs: Sequence[RunValidation]) -> list[str]:
     """Return whose launch times the runs were simulated with, where a host launches kernels one by one.
 
-    Examples
-    --------
     >>> host_lines([])
     []
     """

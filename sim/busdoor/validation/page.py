@@ -71,13 +71,7 @@ WORDS = {
 
 
 def validation_page(validation: Validation) -> Page:
-    """Return a validation as a page.
-
-    Parameters
-    ----------
-    validation : Validation
-        Of one or more runs.
-    """
+    """Return a validation as a page."""
     sections = (
         _bars(validation),
         *_gain(validation),

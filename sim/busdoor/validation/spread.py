@@ -23,18 +23,11 @@ QUIET_SHARE = 0.9
 class Spread(NamedTuple):
     """How much a machine differs from itself, by its iterations and clocks; NaN where unknown.
 
-    Attributes
-    ----------
-    each : float
-        Mean relative difference of a decode iteration from the one right before it, of as many
-        requests.
-    parts : float
-        Standard deviation of how much the parts of a run differ from like decode iterations of its
-        other parts.
-    cpu_s, wall_s : float
-        Seconds of the processor and of the wall clock that the runs took.
-    core_share : float
-        One over the other, where the runs kept a processor at work all the time.
+    `each`: mean relative difference of a decode iteration from the one right before it, of as many
+    requests. `parts`: standard deviation of how much the parts of a run differ from like decode
+    iterations of its other parts. `cpu_s`, `wall_s`: seconds of the processor and of the wall clock
+    that the runs took; `core_share`: one over the other, where a processor was at work all the
+    time.
     """
 
     each: float
@@ -47,8 +40,6 @@ class Spread(NamedTuple):
 def machine_spread(runs: Sequence[RunValidation]) -> Spread:
     """Return the spread of the machine that measured these runs.
 
-    Examples
-    --------
     >>> from busdoor.validation.validate import validate
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime

@@ -29,23 +29,11 @@ def judged(
     policy: Mapping[str, Any] | None = None,
     **server: Any,
 ) -> Judged:
-    """Return what a --step-time stands for.
+    """Return what a --step-time means: `roofline`, `operators`, or a calibration's file or name.
 
-    Parameters
-    ----------
-    name : str
-        `roofline`, `operators`, or a calibration's file or name.
-    measured : sequence of Result
-        The runs: their meta names GPU, model and tp where `server` does not.
-    policy : mapping, optional
-        Of the server, where the runs do not say.
-    **server
-        gpu, model, tp, engine.
-
-    Raises
-    ------
-    ValueError
-        If the GPU or the model is not known, or there is no such calibration.
+    The measured runs' meta names GPU, model and tp where `server` (gpu, model, tp, engine) does
+    not; `policy` is for runs without one. Raises ValueError if the GPU or the model is not known,
+    or there is no such calibration.
     """
     given = {key: value for key, value in server.items() if value is not None}
     if name not in PREDICTED and not is_scaled(name):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 def summary_text(validation: ValidationData) -> str:
     """Return how large the errors are, what the gain is, and how many bars are met.
 
-    Examples
-    --------
     >>> from busdoor.validation.validate import validate
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime

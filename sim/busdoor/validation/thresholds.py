@@ -52,20 +52,12 @@ _ALSO = 0.5  # of the largest part: what is as large is named beside it
 
 
 def threshold_table(validation: ValidationData) -> pd.DataFrame:
-    """Hold a validation against the bars.
+    """Compare a validation with the thresholds: a row for each quantity and load regime.
 
-    Parameters
-    ----------
-    validation : ValidationData
-        Of any runs.
-
-    Returns
-    -------
-    DataFrame
-        A row for each quantity and load regime: `error`, the largest of the regime's runs, with its
-        sign; `run`, whose it is; `bar`, the largest error allowed; `met`, whether it is within it,
-        None where no bar applies: from ρ = 0.8 on, and to runs that the calibration was fitted to.
-        The knee and gains are of no regime: theirs is "all" and "saturated".
+    `error`: the largest of the regime's runs, with its sign; `run`: whose it is; `bar`: the largest
+    error allowed; `met`: whether it is within it, None where no threshold applies: from ρ = 0.8 on,
+    and to runs that the calibration was fitted to. The knee and gains are of no regime: theirs is
+    "all" and "saturated".
     """
     rows = [row for quantity in _OF_RUNS for row in _of_runs(validation, quantity)]
     return pd.DataFrame(
@@ -77,8 +69,6 @@ def threshold_table(validation: ValidationData) -> pd.DataFrame:
 def title(quantity: str) -> str:
     """Return a quantity in words.
 
-    Examples
-    --------
     >>> title("e2e_p99"), title("step_total"), title("gain")
     ('E2E p99', 'step time, in all', 'gain')
     """
@@ -89,8 +79,6 @@ def title(quantity: str) -> str:
 def on_cpu(meta: Mapping[str, Any]) -> bool:
     """Whether a run was measured on a processor, whose bars are double.
 
-    Examples
-    --------
     >>> on_cpu({"gpu": "cpu, 1 thread"}), on_cpu({"device": {"name": "x86_64", "threads": 1}}), on_cpu({"gpu": "H100"})
     (True, True, False)
     """
@@ -102,10 +90,7 @@ def on_cpu(meta: Mapping[str, Any]) -> bool:
 def blame(run: RunValidation) -> str:
     """Return the largest part of the mean E2E latency's error, and what is about as large.
 
-    Returns
-    -------
-    str
-        Like "the step-time model (+8.6 %)"; empty where nothing is known.
+    Like "the step-time model (+8.6 %)"; empty where nothing is known.
     """
     parts = run.budget.drop("total").dropna().sort_values(key=lambda values: -values.abs())
     if not len(parts):

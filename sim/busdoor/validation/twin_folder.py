@@ -19,13 +19,7 @@ PROFILE, CALIBRATION, RUNS, ERRORS = "profile", "calibration.toml", "runs", "err
 
 @dataclass(frozen=True)
 class Twin:
-    """A machine's twin, as its folder keeps it.
-
-    Parameters
-    ----------
-    folder : Path
-        As `busdoor twin --out` wrote it.
-    """
+    """A machine's twin, as its folder keeps it: `busdoor twin --out` wrote it."""
 
     folder: Path
 
@@ -69,8 +63,6 @@ class Twin:
 def find_twins(folder: Path) -> list[Twin]:
     """Find the twins below a folder, such as `gpu/results`; in the order of their paths.
 
-    Examples
-    --------
     >>> find_twins(Path("no such folder"))
     []
     """

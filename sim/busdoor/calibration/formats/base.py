@@ -46,20 +46,11 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFormat:
-    """One format of measured runs.
+    """One format of measured runs: the tool's `name` and its file's `title`, for messages.
 
-    Parameters
-    ----------
-    name, title : str
-        The tool, and the file that it writes, for messages.
-    holds : str
-        Container: "json" (documents), "jsonl", "array" or "csv".
-    marks : tuple of frozensets of str
-        Keys of the first record (or document), any of which sets tells the format.
-    read : callable
-        From a path and the number of the run (--run) to what it says.
-    has_runs : bool
-        One file may hold several runs.
+    `holds` is the container: "json" (documents), "jsonl", "array" or "csv". The first record (or
+    document) has all keys of one of the sets in `marks`. `read` takes a path and the number of the
+    run (--run), where one file may hold several (`has_runs`).
     """
 
     name: str
@@ -77,8 +68,6 @@ class MeasuredFormat:
 def at(record: Any, *keys: str) -> Any:
     """Return a value deep in a JSON object, None if it is not there.
 
-    Examples
-    --------
     >>> at({"info": {"timings": {"end": 5}}}, "info", "timings", "end"), at({"info": None}, "info", "x")
     (5, None)
     """
@@ -90,10 +79,7 @@ def at(record: Any, *keys: str) -> Any:
 def objects(values: Any, name: str, what: str) -> list[dict[str, Any]]:
     """Return a list of JSON objects.
 
-    Raises
-    ------
-    ValueError
-        If it is anything else.
+    Raises ValueError if it is anything else.
     """
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise ValueError(f"{name}: {what} is not a list of JSON objects")
@@ -103,19 +89,9 @@ def objects(values: Any, name: str, what: str) -> list[dict[str, Any]]:
 def table_of(rows: Sequence[Mapping[Any, Any]], name: str, remedy: str) -> pd.DataFrame:
     """Make a table of answered requests; each must have all times and lengths.
 
-    Parameters
-    ----------
-    rows : sequence of mappings
-        arrival_s, input_tokens, output_tokens, first_token_s, finish_s.
-    name : str
-        The file.
-    remedy : str
-        How the tool is to be run so that the file has them.
-
-    Raises
-    ------
-    ValueError
-        If there is no request, or the first value that is missing; with the remedy.
+    `rows` have arrival_s, input_tokens, output_tokens, first_token_s and finish_s; `remedy` says
+    how to run the tool so that its file has them. Raises ValueError if there is no request, or the
+    first value that is missing; with the remedy.
     """
     if not rows:
         raise ValueError(f"{name} has no request that was answered; {remedy}")
@@ -130,10 +106,7 @@ def table_of(rows: Sequence[Mapping[Any, Any]], name: str, remedy: str) -> pd.Da
 def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return a table's columns as numbers; lengths are whole numbers of 1 or more, times finite.
 
-    Raises
-    ------
-    ValueError
-        The first request whose value is not so.
+    Raises ValueError: the first request whose value is not so.
     """
     numbers = table.apply(pd.to_numeric, errors="coerce")
     counts = list(COUNTS)
@@ -161,10 +134,7 @@ def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def number_column(raw: pd.Series[Any], name: str) -> pd.Series[Any]:
     """Return a column as numbers, empty where it is empty.
 
-    Raises
-    ------
-    ValueError
-        The first request whose value is neither.
+    Raises ValueError: the first request whose value is neither.
     """
     numbers = pd.to_numeric(raw, errors="coerce")
     wrong = np.flatnonzero(numbers.isna() & raw.notna())
@@ -177,10 +147,7 @@ def number_column(raw: pd.Series[Any], name: str) -> pd.Series[Any]:
 def gaps_of(lists: Iterable[Any], name: str) -> list[float]:
     """Join the gaps between tokens of all requests.
 
-    Raises
-    ------
-    ValueError
-        If a gap is not a number of 0 or more.
+    Raises ValueError if a gap is not a number of 0 or more.
     """
     gaps = [gap for values in lists for gap in values or ()]
     for gap in gaps:
@@ -194,8 +161,6 @@ def gaps_of(lists: Iterable[Any], name: str) -> list[float]:
 def left_out(name: str, counts: Mapping[str, int]) -> list[str]:
     """Return a note on requests that are not part of the run.
 
-    Examples
-    --------
     >>> left_out("run.json", {"failed": 2, "cancelled": 0, "of the warm-up": 3})
     ['run.json: left out 2 failed, 3 of the warm-up']
     """

@@ -62,8 +62,6 @@ def _read(path: Path, run: int | None, remedy: str) -> Measured:
 def _client(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return how it sent: at most so many at once, and whether all were due at the start.
 
-    Examples
-    --------
     >>> _client({"max_concurrency": 8, "request_rate": "inf"}), _client({"request_rate": 2.0})
     ({'max_in_flight': 8, 'due_at_once': True}, {})
     """

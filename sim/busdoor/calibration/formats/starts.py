@@ -19,27 +19,13 @@ def assumed_starts(
 ) -> tuple[FloatArray, str]:
     """Return start times as the client's settings give them, and what is assumed in one sentence.
 
-    Arrivals are drawn at `request_rate` (Gamma gaps of shape `burstiness`, 1 if absent:
-    exponential) or, at an infinite rate, are all at 0; with `max_concurrency`, a request then waits
-    for the first of so many users that is free, as both clients' semaphores let it
-    (vllm/benchmarks/serve.py, sglang/bench_serving.py).
+    `whole_s` are the seconds from each request's start to its last token. Arrivals are drawn at
+    `request_rate` (Gamma gaps of shape `burstiness`, 1 if absent: exponential) or, at an infinite
+    rate, are all at 0; with `max_concurrency`, a request then waits for the first of so many users
+    that is free, as both clients' semaphores let it (vllm/benchmarks/serve.py,
+    sglang/bench_serving.py). Raises ValueError if the rate is not a number ("trace": arrivals of a
+    trace that the file does not have).
 
-    Parameters
-    ----------
-    result : mapping
-        Has request_rate, burstiness, max_concurrency.
-    whole_s : array of float
-        Seconds from the start of each request to its last token.
-    name : str
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If the rate is not a number ("trace": arrivals of a trace that the file does not have).
-
-    Examples
-    --------
     >>> import numpy as np
     >>> result = {"request_rate": float("inf"), "max_concurrency": 2}
     >>> assumed_starts(result, np.array([3.0, 1.0, 1.0, 5.0]), "run.jsonl")[0].tolist()
