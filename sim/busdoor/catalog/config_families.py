@@ -14,15 +14,10 @@ _WINDOWED = ("sliding_attention", "chunked_attention")
 
 @dataclass(frozen=True)
 class Family:
-    """What an architecture adds to the keys that all have.
+    """What an architecture adds to the keys that all have: further fields of `ModelShape`.
 
-    Attributes
-    ----------
-    fields : callable
-        From the keys to fields of `ModelShape`.
-    assumed : mapping
-        Values of keys that published files leave out: the defaults of transformers 4.57,
-        `models/*/configuration_*.py`.
+    `assumed` are values of keys that published files leave out: the defaults of transformers 4.57,
+    `models/*/configuration_*.py`.
     """
 
     fields: Callable[[ConfigKeys], Fields]

@@ -23,19 +23,9 @@ _HAVE_ALL = (
 def read_config(path: Path) -> ModelShape:
     """Read the shape of a model from its config.json.
 
-    Parameters
-    ----------
-    path : Path
-        The file; the model is called as its folder, or as the file if that has a name of its own.
-
-    Raises
-    ------
-    ValueError
-        If the file is no JSON table, the architecture is not known, or a key is missing or wrong.
-
-    References
-    ----------
-    Keys and their meaning: huggingface/transformers 4.57, `models/*/configuration_*.py`.
+    The model is called as its folder, or as the file if that has a name of its own. Keys and their
+    meaning: huggingface/transformers 4.57, `models/*/configuration_*.py`. Raises ValueError if the
+    file is no JSON table, the architecture is not known, or a key is missing or wrong.
     """
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -50,15 +40,9 @@ def read_config(path: Path) -> ModelShape:
 def fields_of(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the fields of a `ModelShape` that the keys of a config.json give.
 
-    Parameters
-    ----------
-    config : mapping
-        The file's table; of a model for pictures too, the language model in `text_config` counts.
-    where : str
-        How the file is called in messages.
+    Of a model for pictures too, the language model in `text_config` counts. `where` is how messages
+    call the file.
 
-    Examples
-    --------
     >>> config = {"architectures": ["MixtralForCausalLM"], "hidden_size": 4096}
     >>> fields_of(config, "config.json")
     Traceback (most recent call last):

@@ -9,19 +9,10 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class ConfigKeys:
-    """A config.json's table; a key that is missing or wrong is answered by name.
+    """A config.json's table, called `where` in messages; a key that is missing or wrong is named.
 
-    Parameters
-    ----------
-    table : mapping
-        What the file holds.
-    where : str
-        How the file is called in messages.
-    assumed : mapping
-        What the architecture assumes where the file says nothing.
+    `assumed`: what the architecture assumes where the file does not have a key.
 
-    Examples
-    --------
     >>> keys = ConfigKeys({"hidden_size": 64, "head_dim": None}, "config.json")
     >>> keys.count("hidden_size"), keys.count_or(16, "head_dim")
     (64, 16)

@@ -21,21 +21,10 @@ _REMEDY = "or remove quantization_config and give weight_dtype"
 def formats(keys: ConfigKeys, has_experts: bool) -> dict[str, Dtype]:
     """Return the fields of a `ModelShape` for its number formats.
 
-    Parameters
-    ----------
-    keys : ConfigKeys
-        The file's keys.
-    has_experts : bool
-        Whether it is a mixture of experts: where the attention is left at 16 bits, only the routed
-        experts count as quantised.
+    Where a mixture of experts leaves the attention at 16 bits, only the routed experts count as
+    quantised. Raises ValueError if the file quantises in a way that is not known; the message names
+    it.
 
-    Raises
-    ------
-    ValueError
-        If the file quantises in a way that is not known; the message names it.
-
-    Examples
-    --------
     >>> table = {"quantization_config": {"quant_method": "awq", "bits": 4}, "torch_dtype": "float16"}
     >>> formats(ConfigKeys(table, "config.json"), False)
     {'weight_dtype': 'int4'}

@@ -27,8 +27,6 @@ def lm_head_dtype(weight_dtype: Dtype) -> Dtype:
     So do AWQ, GPTQ, mxfp4 and llm-compressor's fp8; the KV cache is at this format too unless
     something else is asked for.
 
-    Examples
-    --------
     >>> lm_head_dtype("int4"), lm_head_dtype("fp16")
     ('bf16', 'fp16')
     """

@@ -26,22 +26,10 @@ HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Checked:
-    """How far predictions were off where they were held against measurements of an engine.
+    """How far predictions were off where they were compared with measurements of an engine.
 
-    Parameters
-    ----------
-    bits : {16, 8}
-        Of the weights.
-    tensor_parallel : bool
-        Whether several GPUs shared the model.
-    step_time : {"roofline", "operators"}
-        What predicted.
-    tpot_error : float
-        Mean absolute error of TPOT, as a share.
-    num_points : int
-        Measured loads.
-    source : str
-        What was measured.
+    `bits` are of the weights; `tensor_parallel` says whether several GPUs shared the model;
+    `tpot_error` is the mean absolute error of TPOT, as a share, over `num_points` measured loads.
     """
 
     bits: Literal[16, 8]

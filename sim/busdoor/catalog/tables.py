@@ -27,8 +27,6 @@ def read_tables(file: str) -> Mapping[str, Table]:
 def plain(name: str) -> str:
     """Bring a name to the form that the tables use.
 
-    Examples
-    --------
     >>> plain("meta-llama/Llama-3.1-8B-Instruct"), plain("NVIDIA H100 SXM")
     ('llama-3.1-8b', 'h100-sxm')
     """
@@ -42,10 +40,7 @@ def plain(name: str) -> str:
 def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
     """Look up the table of a name or alias, in any case.
 
-    Raises
-    ------
-    ValueError
-        If there is none; the message has the nearest name.
+    Raises ValueError if there is none; the message has the nearest name.
     """
     if not isinstance(name, str):
         raise ValueError(
@@ -72,10 +67,8 @@ def _entry(tables: Mapping[str, Table], name: str) -> Table | None:
 def look_up(tables: Mapping[str, Table], what: str, name: object) -> Table:
     """Return the table of a name, or a user's table filled from the catalogue.
 
-    Raises
-    ------
-    ValueError
-        If it is a name that the catalogue does not have; the message has the nearest one.
+    Raises ValueError if it is a name that the catalogue does not have; the message has the nearest
+    one.
     """
     return complete(tables, name) if isinstance(name, Mapping) else find(tables, what, name)
 

@@ -18,17 +18,11 @@ ACTIVATION_BYTES = BYTES_PER_VALUE["bf16"]
 class WorkingSpace(NamedTuple):
     """What vLLM's profiling run finds, which differs between versions.
 
-    Attributes
-    ----------
-    sampler_bytes_per_logit : float
-        Bytes of each of the `max_num_seqs` rows of logits: 16 and 32-bit logits, probabilities, a
-        sort.
-    expert_row_copies : float
-        How often a mixture of experts holds each token for every expert that it visits: workspaces
-        of M × top-k rows (fused_moe/experts/triton_moe.py, `workspace_shapes`), quantised copies.
-    tp_row_copies : float
-        Rows of the width for each token of the budget that tensor parallel adds: buffers of
-        all-reduces.
+    `sampler_bytes_per_logit`: bytes of each of the `max_num_seqs` rows of logits: 16 and 32-bit
+    logits, probabilities, a sort. `expert_row_copies`: how often a mixture of experts holds each
+    token for every expert that it visits: workspaces of M × top-k rows
+    (fused_moe/experts/triton_moe.py, `workspace_shapes`), quantised copies. `tp_row_copies`: rows
+    of the width for each token of the budget that tensor parallel adds: buffers of all-reduces.
     """
 
     sampler_bytes_per_logit: float
@@ -56,7 +50,7 @@ def reserve_bytes(
     tp: int = 1,
     vllm: VllmVersion = NEWEST,
 ) -> float:
-    """Working space that vLLM keeps free of KV blocks on each GPU, bytes.
+    """Working space that vLLM (this version or newer) keeps free of KV blocks on each GPU, bytes.
 
     The larger of two peaks of its profiling run, which do not fall together: the forward pass of a
     full token budget (the residual stream twice, and the MLP's input and output, at 16 bits) and
@@ -64,19 +58,6 @@ def reserve_bytes(
     experts and the buffers of all-reduces, which stay. CUDA graphs are not in it: vLLM captured
     them in the memory outside its share.
 
-    Parameters
-    ----------
-    shape : ModelShape
-        The model.
-    max_num_batched_tokens, max_num_seqs : int
-        The scheduler's limits.
-    tp : int
-        GPUs that share the model.
-    vllm : {"0.9", "0.11", "0.18"}
-        Oldest version that behaves so.
-
-    Examples
-    --------
     >>> from busdoor.catalog import model
     >>> [round(reserve_bytes(model("llama-3.1-8b"), 8192, 1024, vllm=v) / GIB, 2) for v in ("0.11", "0.18")]
     [5.0, 2.43]

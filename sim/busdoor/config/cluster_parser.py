@@ -31,23 +31,8 @@ def parse_cluster(
 ) -> ClusterTable | None:
     """Build the table [cluster] of a document, if it has one.
 
-    Parameters
-    ----------
-    document : Document
-        A configuration.
-    base : ServerTables
-        The one server that its other tables describe.
-    policies : sequence of PolicyTable
-        Its policies.
-    host : Engine, optional
-        Its engine, which all servers share.
-    folder : Path
-        Where relative paths start.
-
-    Raises
-    ------
-    ValueError
-        One sentence that names the table, the key, the value and what would be right.
+    `base` is the one server that its other tables describe. Raises ValueError: a sentence with the
+    table, the key, the value and what would be right.
     """
     if "cluster" not in document.data:
         return None

@@ -17,8 +17,6 @@ LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int]:
     """Return the settings of the server behind a calibrated [step_time]; empty if none.
 
-    Examples
-    --------
     >>> measured_server({"name": "calibrated", "path": "vllm-cpu"}, Path())["max_num_seqs"]
     16
     >>> measured_server({"name": "roofline"}, Path())
@@ -35,8 +33,6 @@ def measured_server(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
 def measured_lookahead(step_time: Mapping[str, Any], folder: Path) -> int | None:
     """Return the lookahead of the server behind a calibrated [step_time]; None if unknown.
 
-    Examples
-    --------
     >>> measured_lookahead({"name": "calibrated", "path": "vllm-cpu"}, Path())
     0
     """
@@ -51,8 +47,6 @@ def measured_lookahead(step_time: Mapping[str, Any], folder: Path) -> int | None
 def measured_on(step_time: Any) -> dict[str, str]:
     """Return the GPU and model a [step_time] was measured with, as keys of [gpu], or empty.
 
-    Examples
-    --------
     >>> measured_on({"name": "calibrated", "path": "h100-llama-3.1-8b"})
     {'name': 'NVIDIA H100 80GB HBM3', 'model': 'llama-3.1-8b'}
     >>> measured_on("roofline")
@@ -67,15 +61,8 @@ def measured_on(step_time: Any) -> dict[str, str]:
 def refuse_other_hardware(given: Mapping[str, tuple[str, Any]], step_time: Any) -> None:
     """Raise ValueError for a GPU or model other than that with which the step time was measured.
 
-    Parameters
-    ----------
-    given : mapping
-        By what messages call it: the key of [gpu] that it sets, and its value.
-    step_time : Any
-        What was given as [step_time].
+    `given` has, by what messages call it, the key of [gpu] that it sets and its value.
 
-    Examples
-    --------
     >>> refuse_other_hardware({"--gpu": ("name", "H100")}, "h100-llama-3.1-8b")
     >>> refuse_other_hardware({"--gpu": ("name", "h200")}, "h100-llama-3.1-8b")
     Traceback (most recent call last):
@@ -116,8 +103,6 @@ def measured_limits(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
 def with_memory(kv: Mapping[str, Any], server: Mapping[str, int]) -> dict[str, Any]:
     """Fill a table [kv] with the measured server's memory, where it says nothing of its own.
 
-    Examples
-    --------
     >>> server = {"num_blocks": 512, "block_size": 16}
     >>> with_memory({"max_model_len": 100}, server)
     {'num_blocks': 512, 'block_size': 16, 'max_model_len': 100}

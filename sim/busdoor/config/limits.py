@@ -20,17 +20,11 @@ SUMMARY_BYTES = 2_000  # one run's metrics: some sixty numbers and their names
 class Limits:
     """What an operator sets from the traffic, where the configuration does not.
 
-    Parameters
-    ----------
-    kv : KVConfig
-        Memory of the (first) server (where layers attend to a window, as requests of the traces'
-        mean length leave it), and `max_model_len`: the smallest power of two that holds the longest
-        request, within what the model can.
-    max_output_tokens : int
-        For policies that reserve: cap on answers whose clients gave none, the smallest power of two
-        that holds the longest one.
-    pools : tuple of KVConfig
-        Memory of a server of each of the configuration's pools.
+    `kv`: memory of the (first) server (where layers attend to a window, as requests of the traces'
+    mean length leave it), and `max_model_len`: the smallest power of two that holds the longest
+    request, within what the model can. `max_output_tokens`: for policies that reserve, the cap on
+    answers whose clients gave none, the smallest power of two that holds the longest one. `pools`:
+    memory of a server of each of the configuration's pools.
     """
 
     kv: KVConfig
@@ -41,8 +35,6 @@ class Limits:
 def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
     """Settle the limits of a configuration's server for all the traces that it will serve.
 
-    Examples
-    --------
     >>> config = Config.from_table({"kv": {"num_blocks": 100}})
     >>> limits_for(config, [Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])])
     Limits(kv=KVConfig(num_blocks=100, max_model_len=2048, block_size=16), max_output_tokens=64)
@@ -62,8 +54,6 @@ def limits_for(config: Config, traces: Iterable[Trace]) -> Limits:
 def servable(config: Config, trace: Trace) -> Trace:
     """Return a trace without requests too long for every server: refused, they set no limits.
 
-    Examples
-    --------
     >>> config = Config.from_table({"kv": {"num_blocks": 100, "max_model_len": 1024}})
     >>> len(servable(config, Trace(arrival_s=[0, 1], input_tokens=[1000, 2000], output_tokens=[5, 5])))
     1
@@ -78,8 +68,6 @@ def servable(config: Config, trace: Trace) -> Trace:
 def check_sizes(config: Config) -> None:
     """Raise ValueError if a configuration's servers or results do not fit the memory.
 
-    Examples
-    --------
     >>> check_sizes(Config.from_table({"replications": 10**12, "policy": [{"name": "vllm"}]}))
     Traceback (most recent call last):
     ValueError: a study with 1,000,000,000,000 replications of 1 policy needs ... GiB, the machine has ...
@@ -121,8 +109,6 @@ def longest_request(trace: Trace) -> int:
 def misfits(config: Config, trace: Trace) -> dict[str, str]:
     """Policies that a configuration's server cannot run on a trace, by label, with the reason.
 
-    Examples
-    --------
     >>> config = Config.from_table({"kv": {"num_blocks": 400, "max_model_len": 16384}})
     >>> list(misfits(config, Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50])))
     ['orca']
@@ -139,8 +125,6 @@ def misfits(config: Config, trace: Trace) -> dict[str, str]:
 def idle_caches(config: Config, trace: Trace) -> list[str]:
     """Return a sentence for each policy whose prefix cache cannot find anything in a trace.
 
-    Examples
-    --------
     >>> config = Config.from_table({"policy": ["vllm", {"name": "vllm", "label": "cached", "prefix_caching": True}]})
     >>> idle_caches(config, Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50], name="mine"))
     ['cached: prefix_caching finds nothing, as the requests of mine name no blocks that they share (hash_ids)']

@@ -169,13 +169,8 @@ def parse_policy(text: str, what: str = "--policy") -> dict[str, Any]:
 def policy_tables(policies: object) -> list[Any]:
     """Return what Python may give as policies as tables [policy]: names or tables, or one of them.
 
-    Raises
-    ------
-    ValueError
-        If it is nothing of the kind.
+    Raises ValueError if it is nothing of the kind.
 
-    Examples
-    --------
     >>> policy_tables("vllm"), policy_tables(["static,batch_size=8", {"name": "vllm"}])
     ([{'name': 'vllm'}], [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}])
     """
@@ -213,19 +208,8 @@ def default_lookahead(
 ) -> int:
     """Return the lookahead of a configuration that gives none.
 
-    Parameters
-    ----------
-    policies : sequence of PolicyTable
-        All that are compared.
-    host : Engine, optional
-        Its engine.
-    measured : int, optional
-        Lookahead of the server that the step time was measured on.
-
-    Returns
-    -------
-    int
-        The engine's, else the measured server's, else 1 if `vllm` is among the policies, else 0.
+    The engine's, else that of the server that the step time was measured on, else 1 if `vllm` is
+    among the policies, else 0.
     """
     ahead: int | None = None if host is None else host.lookahead
     if ahead is None:

@@ -18,11 +18,8 @@ FULL_REQUESTS = 4000
 def resampled(trace: Trace, seed: int, replication: int) -> Trace:
     """Draw a replication of a trace: same arrivals, rows with replacement; number 0 is itself.
 
-    Raises
-    ------
-    ValueError
-        If rows depend on each other (sessions, shared prefixes), so that they cannot be drawn one
-        by one.
+    Raises ValueError if rows depend on each other (sessions, shared prefixes), so that they cannot
+    be drawn one by one.
     """
     if replication == 0:
         return trace
@@ -46,8 +43,6 @@ def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
 
     In a closed loop, "at once" is as many as there are users.
 
-    Examples
-    --------
     >>> two = Trace(arrival_s=[0.0, 9.0], input_tokens=[5, 6], output_tokens=[1, 2])
     >>> burst(two, at_least=3).input_tokens
     array([5, 6, 5, 6])
@@ -69,8 +64,6 @@ def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64])
 def at_rate(trace: Trace, request_rate: float, seed: int) -> Trace:
     """Return a trace at another rate: arrivals stretched, or Poisson if all arrive at once.
 
-    Examples
-    --------
     >>> trace = Trace(arrival_s=[0.0, 1.0], input_tokens=[5, 6], output_tokens=[1, 2])
     >>> at_rate(trace, float("inf"), seed=0).arrival_s
     array([0., 0.])

@@ -28,27 +28,10 @@ def run(
     meta: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run a trace through one policy of a configuration.
+    """Run a trace through one policy of a configuration, within limits of `limits_for`.
 
-    Parameters
-    ----------
-    config : Config
-        Its step time, lookahead and SLO.
-    policy : PolicyTable
-        Which policy.
-    trace : Trace
-        The requests.
-    limits : Limits
-        As `limits_for` settles them.
-    step_by_step, iterations, progress
-        As in `busdoor.simulator.simulate.simulate`.
-    meta : dict, optional
-        What else the result records.
-
-    Returns
-    -------
-    Result
-        Its meta has the configuration, from which the run can be repeated.
+    See `busdoor.simulator.simulate.simulate`; the result's meta has the configuration, from which
+    the run can be repeated, and `meta`.
     """
     policy = policy.capped(limits.max_output_tokens)
     noted: dict[str, Any] = {
@@ -84,8 +67,6 @@ def replicas(
 ) -> list[Replica]:
     """Make the servers of one pool of a configuration, each with a fresh scheduler.
 
-    Examples
-    --------
     >>> from busdoor.config.limits import limits_for
     >>> config = Config.from_table({"cluster": {"replicas": 3}, "policy": "vllm", "kv": {"num_blocks": 100}})
     >>> trace = Trace(arrival_s=[0], input_tokens=[10], output_tokens=[5])

@@ -28,8 +28,6 @@ _OTHER_SERVER = {
 def is_scaled(step_time: Any, folder: Path = Path()) -> bool:
     """Whether a [step_time] is the file of a calibration that holds a scaled roofline.
 
-    Examples
-    --------
     >>> is_scaled("vllm-cpu"), is_scaled({"name": "roofline"})
     (False, False)
     """

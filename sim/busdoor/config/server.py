@@ -41,26 +41,11 @@ def parse_server(
     host: Engine | None = None,
     runs: bool = True,
 ) -> ServerTables:
-    """Build a server's tables.
+    """Build a server's tables from a configuration's, with relative paths from `folder` on.
 
-    Parameters
-    ----------
-    data : mapping
-        A configuration's tables; those of a server are taken.
-    folder : Path
-        Where relative paths start.
-    blame : callable
-        Called with a table's name: says where it is.
-    host : Engine, optional
-        The engine, as `parse_engine` reads it.
-    runs : bool
-        Whether there is such a server, so that its model has to fit and a calibration brings its
-        memory along; else the tables are but defaults of others.
-
-    Raises
-    ------
-    ValueError
-        One sentence that names the table, the key, the value and what would be right.
+    Without `runs` there is no such server: the tables are but defaults of others, so that its model
+    need not fit and a calibration does not bring its memory along. Raises ValueError: a sentence
+    with the table (`blame` says where it is), the key, the value and what would be right.
     """
     with blame("kv"):
         measured = measured_server(table_of(data, "step_time"), folder) if runs else {}
@@ -81,8 +66,6 @@ def parse_engine(data: Mapping[str, Any]) -> Engine | None:
     Where it names none, a step time that is predicted has the default one; a step time that was
     measured or is made up contains the host's time already, and has none.
 
-    Examples
-    --------
     >>> parse_engine({}).name, parse_engine({"engine": {"name": "busdoor"}}).name
     ('vllm', 'busdoor')
     >>> parse_engine({"step_time": {"name": "linear", "base_s": 1.0}}) is None
@@ -110,8 +93,6 @@ def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -
 
     Only where what was `given` says nothing of its own.
 
-    Examples
-    --------
     >>> with_engine(GPUTable(), {}, engine("vllm")).gpu_memory_utilization
     0.92
     >>> fp8 = GPUTable(weight_dtype="fp8")
@@ -142,8 +123,6 @@ def _with_path(gpu: dict[str, Any], folder: Path) -> dict[str, Any]:
 def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a table of that name, empty if there is none; ValueError if it is something else.
 
-    Examples
-    --------
     >>> table_of({"step_time": "vllm-cpu"}, "step_time")      # the name of a calibration stands for its table
     {'name': 'calibrated', 'path': 'vllm-cpu'}
     """

@@ -142,8 +142,6 @@ class GPUTable:
 def engine_table(engine: Engine) -> dict[str, Any]:
     """Return an engine as a table [engine] that reads back as it.
 
-    Examples
-    --------
     >>> from busdoor.catalog import engine
     >>> engine_table(engine("vllm"))
     {'name': 'vllm'}

@@ -15,8 +15,6 @@ PLAIN_KEYS = ("seed", "replications", "lookahead")
 def reject_unknown_tables(data: Mapping[str, Any]) -> None:
     """Raise ValueError for a table or key that a configuration does not have, with the nearest one.
 
-    Examples
-    --------
     >>> reject_unknown_tables({"sed": 1})
     Traceback (most recent call last):
     ValueError: sed: unknown; did you mean seed?
@@ -46,8 +44,6 @@ def reject_unknown_tables(data: Mapping[str, Any]) -> None:
 def strict_json(value: Any) -> Any:
     """Write infinity, which JSON does not have, as the string that reads back as one.
 
-    Examples
-    --------
     >>> strict_json({"max_wait_s": float("inf"), "name": "static"})
     {'max_wait_s': 'inf', 'name': 'static'}
     """

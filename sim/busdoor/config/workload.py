@@ -239,8 +239,6 @@ def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     Where another profile or file takes its place, that is what goes with any workload; and of the
     two keys that set the rate, only one can stay.
 
-    Examples
-    --------
     >>> kept_keys({"path": "mine.csv", "time_scale": 2.0, "seed": 1}, {"request_rate": 4.0})
     {'path': 'mine.csv', 'seed': 1}
     """

@@ -11,8 +11,6 @@ import numpy as np
 def duration_text(seconds: float, _: object = None) -> str:
     """Write a duration with the unit that fits it.
 
-    Examples
-    --------
     >>> duration_text(0.0005), duration_text(0.25), duration_text(30), duration_text(600)
     ('500 µs', '250 ms', '30 s', '600 s')
     """
@@ -31,8 +29,6 @@ LATENCIES = {"TTFT": "ttft", "TPOT": "tpot", "E2E": "e2el"}
 def number(value: float) -> str:
     """Write a number with three digits or more.
 
-    Examples
-    --------
     >>> number(4.0), number(12345.6), number(3.14159), number(float("nan"))
     ('4', '12,346', '3.14', '–')
     """
@@ -44,8 +40,6 @@ def number(value: float) -> str:
 def duration(milliseconds: float) -> str:
     """Write a duration in the unit that suits it.
 
-    Examples
-    --------
     >>> duration(0.5), duration(34.6), duration(1590), duration(255742)
     ('0.5 ms', '35 ms', '1.6 s', '4.3 min')
     """
@@ -61,8 +55,6 @@ def duration(milliseconds: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """Write a share in per cent.
 
-    Examples
-    --------
     >>> percent(0.3061), percent(0.0)
     ('30.6 %', '0 %')
     """
@@ -74,8 +66,6 @@ def percent(share: float, digits: int = 1) -> str:
 def as_percent(value: Any) -> str:
     """Write a relative error in per cent, with its sign.
 
-    Examples
-    --------
     >>> as_percent(0.0123), as_percent(-0.5), as_percent(float("nan"))
     ('+1.2 %', '-50.0 %', '–')
     """
@@ -85,8 +75,6 @@ def as_percent(value: Any) -> str:
 def as_share(value: float) -> str:
     """Write what has no sign in per cent.
 
-    Examples
-    --------
     >>> as_share(0.181), as_share(float("nan"))
     ('18.1 %', '–')
     """

@@ -22,23 +22,10 @@ _as_data: ContextVar[bool] = ContextVar(
 def import_class(path: str, kind: type[Any], what: str) -> Any:
     """Import the class "package.module:Name"; this runs the module's code: docs/security.md.
 
-    Parameters
-    ----------
-    path : str
-        From a user's own TOML, flags or Python; never from a saved folder.
-    kind : type
-        What the class has to be a subclass of.
-    what : str
-        What such a class is, with its article: "a policy".
+    The path is from a user's own TOML, flags or Python; never from a saved folder. `what` is a
+    subclass of `kind`, with its article: "a policy". Raises ValueError if there is no such module
+    or name, or it is no class of that kind; nothing that it names has been called.
 
-    Raises
-    ------
-    ValueError
-        If there is no such module or name, or it is no class of that kind; nothing that it names
-        has been called.
-
-    Examples
-    --------
     >>> import_class("collections:OrderedDict", dict, "a dictionary").__name__
     'OrderedDict'
     >>> import_class("subprocess:Popen", dict, "a dictionary")
@@ -60,8 +47,6 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
 def as_data() -> Iterator[None]:
     """Import nothing meanwhile: a name in a saved folder is shown, and is never called.
 
-    Examples
-    --------
     >>> with as_data():
     ...     import_class("subprocess:Popen", dict, "a dictionary")(args="rm").describe()
     {'name': 'subprocess:Popen', 'args': 'rm'}

@@ -51,8 +51,6 @@ def _receive(number: int, frame: FrameType | None) -> None:
 def exit_code() -> int:
     """Return an interrupted command's exit code: 128 plus the first signal, as in shells.
 
-    Examples
-    --------
     >>> exit_code()  # without a signal: as for SIGINT
     130
     """

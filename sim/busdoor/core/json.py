@@ -14,8 +14,6 @@ _SHOWN = 35  # characters of a wrong value in a sentence
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: NaN, infinity as null, numpy as Python, others as text.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> plain({"a": float("nan"), 2: np.array([1.5, np.inf]), "b": (np.int64(3), True, Path("x"))})
     {'a': None, '2': [1.5, None], 'b': [3, True, 'x']}
@@ -36,8 +34,6 @@ def plain(value: Any) -> Any:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Write a value as JSON, in one line unless indented.
 
-    Examples
-    --------
     >>> to_json({"gain": float("inf")})
     '{"gain": null}'
     """
@@ -52,10 +48,7 @@ def write_json(file: Path, value: Any) -> None:
 def read_json(file: Path) -> Any:
     """Read a file.
 
-    Raises
-    ------
-    ValueError
-        If it holds no JSON, in one sentence that names the file.
+    Raises ValueError if it holds no JSON, in one sentence that names the file.
     """
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
@@ -80,8 +73,6 @@ def read_object(file: Path) -> dict[str, Any]:
 def shown(value: Any) -> str:
     """Return a value as a sentence shows it: shortened, and in one line.
 
-    Examples
-    --------
     >>> shown([1] * 99)
     '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ...'
     """
@@ -92,8 +83,6 @@ def shown(value: Any) -> str:
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return numbers that were read, with NaN where JSON has null.
 
-    Examples
-    --------
     >>> numbers({"mean": None, "p99": 0.5})
     {'mean': nan, 'p99': 0.5}
     """

@@ -17,14 +17,9 @@ LONGEST_LABEL = 100  # characters: a table's row, a legend's line, and a file na
 def check_label(label: str) -> str:
     r"""Return a label that a terminal, a picture and a file name can carry, as it is.
 
-    Raises
-    ------
-    ValueError
-        If it has control characters or more than `LONGEST_LABEL`, or begins as a formula of a
-        spreadsheet does.
+    Raises ValueError if it has control characters or more than `LONGEST_LABEL`, or begins as a
+    formula of a spreadsheet does.
 
-    Examples
-    --------
     >>> check_label("50 $ & <b>")
     '50 $ & <b>'
     >>> check_label("a" + chr(0) + "b")
@@ -54,22 +49,8 @@ Label = Annotated[str, AfterValidator(check_label)]
 def unknown(what: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error that a name is not known, with the one that was probably meant.
 
-    Parameters
-    ----------
-    what : str
-        What the name stands for, with its article: "a GPU".
-    name : object
-        What was typed; a name would be a string.
-    known : iterable of str
-        The names that there are.
+    `what` is what the name stands for, with its article: "a GPU".
 
-    Returns
-    -------
-    ValueError
-        To be raised.
-
-    Examples
-    --------
     >>> print(unknown("a fruit", "aple", ["apple", "pear"]))
     'aple' is not a fruit; did you mean 'apple'? (known: apple, pear)
     >>> print(unknown("a fruit", "xyz", ["apple", "pear"]))
@@ -94,8 +75,6 @@ def _shortened(names: Sequence[str]) -> str:
 def listed(names: Sequence[str], last: str = "and") -> str:
     """Write names as a list in a sentence.
 
-    Examples
-    --------
     >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b"], "or")
     ('a', 'a, b and c', 'a or b')
     """

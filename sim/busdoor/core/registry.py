@@ -16,19 +16,10 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """What is known by name, and a user's own by import path.
+    """What is known by name, and a user's own class, a subclass of `kind`, by import path.
 
-    Parameters
-    ----------
-    what : str
-        What a name stands for, with its article: "a router".
-    kind : type
-        What a class that is named by import path has to be a subclass of.
-    known : mapping
-        By name.
+    `what` is what a name stands for, with its article: "a router".
 
-    Examples
-    --------
     >>> fruits = Registry("a fruit", dict, {"apple": dict})
     >>> list(fruits), fruits.find("collections:OrderedDict").__name__
     (['apple'], 'OrderedDict')
@@ -64,22 +55,10 @@ def is_import_path(name: object) -> bool:
 
 
 def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
-    """Call a pydantic dataclass with a table, and turn what it has to say into one sentence.
+    """Call a pydantic dataclass with a TOML table, and turn its errors into one sentence.
 
-    Parameters
-    ----------
-    build : callable
-        A pydantic dataclass.
-    table : mapping
-        Its fields, as a TOML table gives them.
-    where : str
-        How the table is called in messages: "[step_time]".
-
-    Raises
-    ------
-    ValueError
-        If a field is unknown, missing or out of range; the message names the first such field and
-        its value.
+    `where` is how the table is called: "[step_time]". Raises ValueError if a field is unknown,
+    missing or out of range; the message names the first such field and its value.
     """
     try:
         made = build(**table)
@@ -99,8 +78,6 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
 def in_one_sentence(cls: type[T]) -> type[T]:
     """Make a pydantic dataclass's constructor answer a mistake in one sentence, in Python.
 
-    Examples
-    --------
     >>> from busdoor.kv.config import KVConfig
     >>> KVConfig(num_blocks="many", max_model_len=64)
     Traceback (most recent call last):

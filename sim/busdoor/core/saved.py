@@ -32,8 +32,6 @@ _WORDS = {
 def check_keys(table: Any, where: str, keys: Keys) -> None:
     """Raise ValueError if a table of JSON lacks a key, or has something else in its place.
 
-    Examples
-    --------
     >>> check_keys({"policy": -5.5}, "meta.json", {"policy": str})
     Traceback (most recent call last):
     ValueError: meta.json: policy is -5.5, not a text; the folder was changed or cut off; run the command ... again
@@ -72,8 +70,6 @@ def read_csv(file: Path, **options: Any) -> pd.DataFrame:
 def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.DataFrame:
     """Return a table whose texts are changed, those of its index too.
 
-    Examples
-    --------
     >>> table = pd.DataFrame({"label": ["=1+1", None], "gain": [-1.0, 2.0]}, index=pd.Index(["@a", "b"], name="policy"))
     >>> _with_texts(_with_texts(table, neutral_cell), plain_cell).equals(table)
     True
@@ -97,10 +93,8 @@ def _with_texts(table: pd.DataFrame, change: Callable[[object], object]) -> pd.D
 def read_table(stem: Path) -> pd.DataFrame:
     """Read a table that is there as Parquet or as CSV.
 
-    Raises
-    ------
-    ValueError
-        If there is none, it cannot be read, or it needs pyarrow, which is not installed.
+    Raises ValueError if there is none, it cannot be read, or it needs pyarrow, which is not
+    installed.
     """
     parquet, csv = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.csv")
     if parquet.exists() and csv.exists():
@@ -131,13 +125,9 @@ def check_columns(
 ) -> pd.DataFrame:
     """Return a table if it has these columns, and numbers in those that are to have them.
 
-    Raises
-    ------
-    ValueError
-        One sentence that names the file, the column, and the row and value where it matters.
+    Raises ValueError: one sentence that names the file, the column, and the row and value where it
+    matters.
 
-    Examples
-    --------
     >>> check_columns(pd.DataFrame({"slot": [1, "x"]}), "stays.csv", ["slot"])
     Traceback (most recent call last):
     ValueError: stays.csv, row 2: slot is 'x', not a number; the folder was changed or cut off; ...

@@ -26,30 +26,13 @@ MARKERS = (
 
 
 class StudyFolder:
-    """Where a study goes.
+    """Where a study goes: the folder `out`, or the first free busdoor-COMMAND-001, -002 ... here.
 
-    Parameters
-    ----------
-    out : Path or None
-        The folder asked for; None for the first free one of `busdoor-COMMAND-001`, `-002` ... here.
-    command : str
-        For that name.
-    overwrite : bool
-        Whether an earlier study in it is replaced whole.
-
-    Attributes
-    ----------
-    part : Path
-        Where to write: a folder beside the place, which is not taken for the study.
-    kept : bool
-        Whether what is written is worth keeping, should the rest fail or be interrupted.
-
-    Raises
-    ------
-    ValueError
-        If it is a file, or holds something and may not be replaced.
-    OSError
-        If it cannot be written.
+    `overwrite` replaces an earlier study in it whole. Write to `part`, a folder beside the place,
+    which is not taken for the study; set `kept` once that is worth keeping, should the rest fail or
+    be interrupted. Raises ValueError if the place is a file, or holds something and may not be
+    replaced. Raises ValueError if it is a file, or holds something and may not be replaced. OSError
+    If it cannot be written.
     """
 
     def __init__(self, out: Path | None, command: str, overwrite: bool) -> None:
@@ -89,8 +72,6 @@ def study_folder(
 ) -> Iterator[StudyFolder]:
     """Open the folder of a study; what has been neither published nor `kept` by the end is removed.
 
-    Examples
-    --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "mine"
     >>> with study_folder(folder) as place:

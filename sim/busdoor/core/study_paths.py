@@ -38,8 +38,6 @@ def check_file(file: Path | None, flag: str, made: Path | None = None) -> None:
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Return a name for the folder of each label: one that any file system takes, and none twice.
 
-    Examples
-    --------
     >>> folder_names(["static (batch_size 16)", "a b", "A-b", ".."])
     {'static (batch_size 16)': 'static-batch_size-16', 'a b': 'a-b', 'A-b': 'A-b-2', '..': 'policy'}
     """
@@ -85,10 +83,7 @@ def _made(folder: Path) -> Path | None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder to this process where possible; one still empty at the end is removed.
 
-    Raises
-    ------
-    ValueError
-        If another process has it.
+    Raises ValueError if another process has it.
     """
     try:
         import fcntl

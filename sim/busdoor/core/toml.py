@@ -110,8 +110,6 @@ def read_toml(path: str | Path) -> Document:
 def parse_toml(text: str, file: str = "") -> Document:
     """Parse TOML text; `file` is what messages call it.
 
-    Examples
-    --------
     >>> parse_toml("seed = = 3", "a.toml")
     Traceback (most recent call last):
     ValueError: a.toml is not valid TOML: invalid value (at line 1, column 8)
@@ -131,11 +129,8 @@ def parse_toml(text: str, file: str = "") -> Document:
 def _loads(text: str) -> dict[str, Any]:
     """Parse TOML, within bounds.
 
-    Raises
-    ------
-    ValueError
-        If it is no TOML (TOMLDecodeError), nests deeper than `MAX_DEPTH` or has an integer beyond
-        64 bits.
+    Raises ValueError if it is no TOML (TOMLDecodeError), nests deeper than `MAX_DEPTH` or has an
+    integer beyond 64 bits.
     """
     try:
         data = tomllib.loads(text)
@@ -170,8 +165,6 @@ def _children(key: str, value: Any) -> list[tuple[str, Any]]:
 def parse_value(text: str) -> Any:
     """Read one value as TOML would; a bare word is a string.
 
-    Examples
-    --------
     >>> parse_value("16"), parse_value("true"), parse_value("oracle"), parse_value("[1, 2]")
     (16, True, 'oracle', [1, 2])
     """
@@ -184,8 +177,6 @@ def parse_value(text: str) -> Any:
 def parse_named(text: str, flag: str, example: str) -> dict[str, Any]:
     """Read a flag's name and fields after commas; `flag` and `example` are for messages.
 
-    Examples
-    --------
     >>> parse_named("prefix_affinity,min_match=0.5", "--router", "")
     {'name': 'prefix_affinity', 'min_match': 0.5}
     """

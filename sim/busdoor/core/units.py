@@ -50,8 +50,6 @@ Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
 def reject_unknown(where: str, keys: Iterable[str], known: Iterable[str]) -> None:
     """Raise ValueError for the first key that is not known, with the nearest right one.
 
-    Examples
-    --------
     >>> reject_unknown("[kv]", ["block_sise"], ["block_size", "num_blocks"])
     Traceback (most recent call last):
     ValueError: [kv] block_sise: unknown; did you mean block_size?

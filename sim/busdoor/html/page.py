@@ -13,15 +13,7 @@ from busdoor.html.template import fill, read
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
-
-    Parameters
-    ----------
-    title : str
-        Its heading, as text.
-    body : str
-        Its content, as HTML.
-    """
+    """A part of a page: its heading, as text, and its content, as HTML."""
 
     title: str
     body: str
@@ -33,21 +25,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A report, from the first to the last section.
+    """A report: title, a line of facts, the result in words (may be empty), all text, and sections.
 
-    Parameters
-    ----------
-    title : str
-        As text.
-    facts : str
-        One line under the title, as text.
-    verdict : str
-        The result in words, as text; may be empty.
-    sections : tuple of Section
-        The rest.
-
-    Examples
-    --------
     >>> page = Page("Title", "Facts", "It is so.", (Section("Part", "<p>Content.</p>"),)).html()
     >>> page[:15], "http" in page
     ('<!DOCTYPE html>', False)

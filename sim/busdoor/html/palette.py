@@ -15,8 +15,6 @@ _HEX = re.compile(r"#([0-9a-fA-F]{6})\b")
 def variable(color: str) -> str:
     """Return a colour's CSS variable.
 
-    Examples
-    --------
     >>> variable("#24292f")
     'var(--c24292f)'
     """
@@ -33,8 +31,6 @@ def at_night(color: str) -> str:
 
     Differences in lightness remain, so that greyscale works at night too.
 
-    Examples
-    --------
     >>> at_night("#ffffff"), at_night("#24292f"), at_night("#0b3c78")
     ('#171717', '#c8ced5', '#80b4f3')
     """
@@ -49,8 +45,6 @@ def at_night(color: str) -> str:
 def definitions(page: str) -> str:
     """Return the definitions of a page's variables by day, also for print, and by night.
 
-    Examples
-    --------
     >>> print(definitions("p { color: var(--cffffff) }"))
     :root { --cffffff: #ffffff; }
     @media screen and (prefers-color-scheme: dark) { :root { --cffffff: #171717; } }

@@ -20,18 +20,10 @@ _MOTIFS = {
 def paint(part: str, key: str, color: str) -> str:
     """Return the fill of a part of a slot's time or of the memory, as CSS has it.
 
-    Parameters
-    ----------
-    part : str
-        As `busdoor.plots.hatches.look` takes it.
-    key : str
-        A key for each drawing of a page; `patterns` of the same key defines what hatched fills
-        refer to.
-    color : str
-        The policy's, like #24292f.
+    `part` is as `busdoor.plots.hatches.look` takes it, `color` the policy's, like #24292f. `key`
+    differs for each drawing of a page; `patterns` of the same key defines what hatched fills refer
+    to.
 
-    Examples
-    --------
     >>> paint("prefill", "bus", "#c4501b"), paint("finished", "bus", "#c4501b")
     ('var(--cc4501b)', 'url(#finished-bus)')
     """
@@ -66,15 +58,7 @@ def _pattern(part: str, key: str, color: str) -> str:
 
 
 def legend(labels: Mapping[str, str], key: str) -> str:
-    """Return a legend of parts, in a colour that stands for every policy.
-
-    Parameters
-    ----------
-    labels : mapping of str to str
-        Parts and their labels.
-    key : str
-        As in `paint`.
-    """
+    """Return a legend of parts and their labels, in a colour that stands for every policy."""
     swatch = (
         '<li><svg class="swatch" aria-hidden="true"><rect width="100%" height="100%" '
         'style="fill: {}"/></svg>{}</li>'

@@ -38,17 +38,8 @@ def figure(
 ) -> str:
     """Draw into one panel, and return it as an HTML figure.
 
-    Parameters
-    ----------
-    draw : callable
-        Called with the axes to draw into.
-    caption : str
-        What the figure shows; also the text for a screen reader.
-    height_in, width_in : float
-        Size at which it is laid out, in inches; the page scales it.
+    The caption is also the text for a screen reader; the page scales the size in inches.
 
-    Examples
-    --------
     >>> figure(lambda ax: ax.plot([0, 1]), "A line")[:48]
     '<figure><figcaption>A line</figcaption><svg clas'
     """
@@ -64,14 +55,9 @@ def figure(
 
 
 def inline(svg: str, label: str) -> str:
-    """Return a file of matplotlib's as an element of a page.
+    """Return a file of matplotlib's (`svg.fonttype` none) as an element of a page.
 
-    Parameters
-    ----------
-    svg : str
-        As `savefig` writes it, with `svg.fonttype` none.
-    label : str
-        For a screen reader.
+    The label is for a screen reader.
     """
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
@@ -116,8 +102,6 @@ def _own_ids(body: str, label: str) -> str:
 def thin(path: str) -> str:
     """Round a path of straight lines, and drop points that then change nothing.
 
-    Examples
-    --------
     >>> thin("M 0.01 5.0 L 1.0 5.0 L 2.04 5.01 L 2.0 9.04 z")
     'M0 5 2 5 2 9z'
     >>> thin("M 0.5 1 Q 2 3 4 5")

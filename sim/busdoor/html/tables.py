@@ -18,21 +18,11 @@ def html_table(
     caption: str = "",
     best: str = "",
 ) -> str:
-    """Return rows as a table.
+    """Return rows (a title and cells each) as a table.
 
-    Parameters
-    ----------
-    rows : iterable of (str, sequence of str)
-        Title and cells of each row.
-    columns : sequence of str
-        Policies, each shown in its colour; none for a table without a head.
-    caption : str
-        The table's caption.
-    best : str
-        The policy whose column stays visible where a phone scrolls the others.
+    `columns` are policies, each shown in its colour; none for a table without a head. `best` is the
+    policy whose column stays visible where a phone scrolls the others.
 
-    Examples
-    --------
     >>> html_table([("TTFT <p50>", ["35 ms"])])[47:-22]
     '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
     """

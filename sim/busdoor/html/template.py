@@ -10,13 +10,8 @@ from string import Template
 def fill(name: str, **values: object) -> str:
     """Return a filled template of this package; values must be HTML already.
 
-    Raises
-    ------
-    KeyError
-        If the template has a name that is not filled in.
+    Raises KeyError if the template has a name that is not filled in.
 
-    Examples
-    --------
     >>> fill("bus.svg")[:4]
     '<svg'
     """

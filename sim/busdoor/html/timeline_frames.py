@@ -24,13 +24,7 @@ ROUNDING = 1e-9  # relative: an event this little after a frame was meant to be 
 
 
 class Scene:
-    """One server's stays in its slots, and its requests.
-
-    Parameters
-    ----------
-    run : Run
-        A result with iterations. Of several servers the first one is shown.
-    """
+    """One server's (of several: the first's) stays in its slots, and its requests."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -66,16 +60,8 @@ class Scene:
 class Window:
     """The moments shown: `frames` steps of `step_s` seconds from the start.
 
-    Parameters
-    ----------
-    step_s : float
-        Seconds between two frames.
-    frames : int
-        Number of steps; there is one picture more.
-    used_slots : int
-        Slots that any of the servers ever used.
-    whole : bool
-        Whether it goes on to the end of every run.
+    There is one picture more than steps. `used_slots`: that any of the servers ever used; `whole`:
+    whether it goes on to the end of every run.
     """
 
     step_s: float
@@ -111,8 +97,6 @@ class Window:
 def round_step(seconds: float) -> float:
     """Return the next round number: 1, 2 or 5 times a power of ten.
 
-    Examples
-    --------
     >>> round_step(0.09), round_step(0.21), round_step(5.0)
     (0.1, 0.5, 5.0)
     """
@@ -127,12 +111,9 @@ def round_step(seconds: float) -> float:
 def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     """Return the counters of the whole server at each frame.
 
-    Returns
-    -------
-    dict of str to list of int
-        answered: requests whose answer is out. useful: share of the held slot-iterations so far
-        that made a wanted token or read a prompt, in per mille; -1 before the first. waiting:
-        requests that have arrived and hold no slot yet. opened: moments at which a request entered.
+    answered: requests whose answer is out. useful: share of the held slot-iterations so far that
+    made a wanted token or read a prompt, in per mille; -1 before the first. waiting: requests that
+    have arrived and hold no slot yet. opened: moments at which a request entered.
     """
     times_s = window.times_s * (1 + ROUNDING)
     requests, entered_s = scene.requests, scene.stays["enter_s"].unique()

@@ -25,17 +25,7 @@ COUNTERS = {
 
 
 class Side(NamedTuple):
-    """One of the runs shown.
-
-    Parameters
-    ----------
-    name : str
-        The policy, as the page calls it.
-    kind : str
-        "bus" or "door": which picture stands beside its name.
-    run : Run
-        A result with iterations.
-    """
+    """One of the runs shown: its policy's name, and the picture beside it, bus or door."""
 
     name: str
     kind: str
@@ -45,15 +35,7 @@ class Side(NamedTuple):
 def stage(*sides: Side) -> str:
     """Return the timelines of one or two runs, their counters, and a slider that plays them.
 
-    Parameters
-    ----------
-    *sides : Side
-        What to show side by side.
-
-    Returns
-    -------
-    str
-        HTML. Without a script it shows the last frame, as it does on paper.
+    Without a script it shows the last frame, as it does on paper.
     """
     scenes = [Scene(side.run) for side in sides]
     window = Window.of(scenes)
@@ -84,8 +66,6 @@ def stage(*sides: Side) -> str:
 def clock_text(frame: int, step_s: float) -> str:
     """Write the time of a frame with the digits that its step has.
 
-    Examples
-    --------
     >>> clock_text(123, 0.1), clock_text(13, 10.0)
     ('12.3 s', '130 s')
     """
@@ -99,8 +79,6 @@ def _digits(step_s: float) -> int:
 def useful_text(permille: int) -> str:
     """Write a share that is given in per mille.
 
-    Examples
-    --------
     >>> useful_text(438), useful_text(1000), useful_text(-1)
     ('43.8 %', '100.0 %', '–')
     """

@@ -91,8 +91,6 @@ def _stalls(
 def weighted_percentile(values: Floats, weights: NDArray[np.int64], percent: float) -> float:
     """Percentile by linear interpolation, as numpy's of the values repeated `weights` times.
 
-    Examples
-    --------
     >>> weighted_percentile(np.array([3.0, 1.0]), np.array([1, 3]), 75)
     1.5
     """

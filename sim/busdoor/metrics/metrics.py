@@ -38,20 +38,9 @@ SLO_METRICS = ("ttft", "tpot", "e2e", "normalized")
 def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
     """Compute the latencies of the finished requests.
 
-    Parameters
-    ----------
-    requests : DataFrame
-        The table of a result.
-    streams : bool
-        Whether tokens left the server as they were made; otherwise there is no time per token.
+    Columns ttft, tpot, e2e, normalized, queue (seconds), indexed as `requests`. If tokens do not
+    leave the server as they are made (`streams` False), there is no time per token.
 
-    Returns
-    -------
-    DataFrame
-        Columns ttft, tpot, e2e, normalized, queue (seconds), indexed as `requests`.
-
-    Examples
-    --------
     >>> done = pd.DataFrame({"arrival_s": [1.0], "first_scheduled_s": [1.5], "first_token_s": [2.0],
     ...                      "finish_s": [4.0], "output_tokens": [5], "status": ["finished"]})
     >>> latencies(done).to_dict("records")
@@ -78,12 +67,8 @@ def meets_slo(
     """Return which finished requests meet every limit (at or under it).
 
     A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was
-    released whole meets none, since it has no time per token.
-
-    Raises
-    ------
-    ValueError
-        For a limit on anything else than a metric.
+    released whole meets none, since it has no time per token. Raises ValueError: for a limit on
+    anything else than a metric.
     """
     for name in limits_s:
         if name not in SLO_METRICS:

@@ -18,21 +18,12 @@ RATES = ("request_throughput", "output_throughput")
 def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
     """Return a server's throughput while it is full and requests wait: the meaning of "saturated".
 
-    Parameters
-    ----------
-    requests, meta
-        Tables of a result whose requests all wait from the start (in a closed loop: one per user).
+    The requests all wait from the start (in a closed loop: one per user). `request_throughput` and
+    `output_throughput` count, per second, completions from the time that the first quarter of them
+    was answered (until then the server fills) to the last admission (after it the server drains).
+    NaN where the queue is too short for that: fewer than three static batches, or most continuous
+    answers after the last admission.
 
-    Returns
-    -------
-    Series
-        `request_throughput` and `output_throughput`, per second: completions from the time that the
-        first quarter of them was answered (until then the server fills) to the last admission
-        (after it the server drains). NaN where the queue is too short for that: fewer than three
-        static batches, or most continuous answers after the last admission.
-
-    Examples
-    --------
     >>> from busdoor.results.result import Result
     >>> run = Result.example()          # every request is admitted at once: no queue
     >>> bool(saturated_rates(run.requests, run.meta).isna().all())
@@ -49,8 +40,6 @@ def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Serie
 def burst_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[float]:
     """Return `saturated_rates` of a burst; NaN where requests arrive while rates are counted.
 
-    Examples
-    --------
     >>> from busdoor.results.result import Result
     >>> sorted(burst_rates(Result.example().requests, {}).index)
     ['output_throughput', 'request_throughput']
@@ -87,8 +76,6 @@ def is_whole_batch(meta: Mapping[str, Any]) -> bool:
 
     Older folders do not have it; there, answers that were released whole decide.
 
-    Examples
-    --------
     >>> is_whole_batch({"whole_batch": True}), is_whole_batch({"streams": True})
     (True, False)
     """

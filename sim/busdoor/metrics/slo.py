@@ -132,8 +132,6 @@ class SLO:
 def as_slo_table(slo: object) -> Mapping[str, Any]:
     """Return a table [slo] of a table, or of limits and presets as flags have them.
 
-    Examples
-    --------
     >>> as_slo_table("ttft_p99=2s"), as_slo_table(None)
     ({'ttft_p99': '2s'}, {})
     """

@@ -24,30 +24,12 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval of a mean.
+    """Student's t interval of a mean of independent replications; NaN values are left out.
 
-    Parameters
-    ----------
-    values : array of float, shape (n,)
-        One per replication; independent. NaN values are left out.
-    confidence : float
-        Probability that the interval covers the true mean, if the values are normal.
+    The confidence is the probability that it covers the true mean, if the values are normal.
+    Source: Law, Simulation Modeling and Analysis, 5th ed., section 4.5. Raises ValueError if the
+    confidence is not between 0 and 1.
 
-    Returns
-    -------
-    Interval
-
-    Raises
-    ------
-    ValueError
-        If the confidence is not between 0 and 1.
-
-    References
-    ----------
-    Law, Simulation Modeling and Analysis, 5th ed., section 4.5.
-
-    Examples
-    --------
     >>> mean_interval([1.20, 1.50, 1.68, 1.89, 0.95, 1.49, 1.58, 1.55, 0.50, 1.09], confidence=0.9)
     Interval(mean=1.343, low=1.105..., high=1.580...)
     """
@@ -68,17 +50,8 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 def paired_difference(
     values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval of the mean difference of two policies that ran on the same draws.
+    """Interval of the mean difference of two policies that ran on the same draws, by replication.
 
-    Parameters
-    ----------
-    values, baseline : array of float, shape (n,)
-        A metric of either policy, by replication.
-    confidence : float
-        As in `mean_interval`.
-
-    Examples
-    --------
     What differs between draws cancels: here the second is always 1 above the first.
 
     >>> paired_difference([11.0, 21.0, 31.0], [10.0, 20.0, 30.0])
@@ -90,22 +63,12 @@ def paired_difference(
 def paired_ratio(
     values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
 ) -> Interval:
-    """Interval of the ratio of two policies that ran on the same draws.
+    """Interval of the ratio of two policies that ran on the same draws, by replication.
 
     It is the geometric mean over the replications, with the t interval of its logarithm. The
     reciprocal has the reciprocal interval, so that it does not matter which policy is called the
-    baseline.
+    baseline. A pair with a value that is not positive is left out.
 
-    Parameters
-    ----------
-    values, baseline : array of float, shape (n,)
-        A positive metric of either policy, by replication; a pair with a value that is not positive
-        is left out.
-    confidence : float
-        As in `mean_interval`.
-
-    Examples
-    --------
     >>> ratio = paired_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
     >>> back = paired_ratio([1.0, 2.0, 3.0], [2.0, 4.0, 9.0])
     >>> round(ratio.mean, 3), round(1 / back.mean, 3), round(ratio.low, 3), round(1 / back.high, 3)
@@ -121,8 +84,6 @@ def paired_ratio(
 def is_undecided(value: float, low: float, high: float) -> bool:
     """Return whether an interval is wider than its value, so that the value means little.
 
-    Examples
-    --------
     >>> is_undecided(2.0, 1.5, 2.5), is_undecided(2.0, 0.5, 8.0)
     (False, True)
     >>> is_undecided(2.0, float("nan"), float("nan"))
@@ -134,8 +95,6 @@ def is_undecided(value: float, low: float, high: float) -> bool:
 def student_t(confidence: float, degrees_of_freedom: int) -> float:
     """Two-sided quantile of Student's t.
 
-    Examples
-    --------
     >>> round(student_t(0.95, 4), 3)
     2.776
     """

@@ -14,14 +14,9 @@ from busdoor.metrics.itl import by_replica
 def throughput_keys(
     requests: pd.DataFrame, iterations: pd.DataFrame, num_good: float
 ) -> dict[str, Any]:
-    """Return counts and rates of a run's requests and tokens.
+    """Return counts and rates of a run's requests and tokens, without refused requests.
 
-    Parameters
-    ----------
-    requests, iterations : DataFrame
-        Tables of a result, without refused requests.
-    num_good : float
-        Requests that met the SLO; NaN without one.
+    `num_good` requests met the SLO; NaN without one.
     """
     done = requests[requests["status"] == "finished"]
     duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0

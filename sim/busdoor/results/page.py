@@ -20,13 +20,7 @@ _PLAY = "Press play: each row is a slot, and fills as its answer is written."
 
 
 def result_page(result: Result) -> Page:
-    """Return a run as a page.
-
-    Parameters
-    ----------
-    result : Result
-        Simulated or measured.
-    """
+    """Return a simulated or measured run as a page."""
     policy, meta = str(result.meta["policy"]), result.meta
     runs = {policy: result}
     sections = (

@@ -30,20 +30,10 @@ FIRST_SLOT_TRACK = 2
 def to_perfetto(result: Run, file: str | Path | IO[str] | None = None) -> dict[str, Any]:
     """Return a result as a Chrome trace: a track per slot, iterations, KV, queue and batch.
 
-    Parameters
-    ----------
-    result : Run
-        A result with its `requests`, `iterations`, `stays` and `meta`.
-    file : str, Path or text file, optional
-        Where to write the JSON as well.
-
-    Returns
-    -------
-    dict
-        `traceEvents`, `displayTimeUnit` and `otherData`, ready for `json.dump`. A process is a
-        replica; a slot's track holds one slice per stay, and within it prefill, decode and, in a
-        static batch, the idle time to the end. Times are microseconds from the trace's start, exact
-        to a nanosecond.
+    It is ready for `json.dump`, and is also written to a file if one is given. A process is a
+    replica; a slot's track holds one slice per stay, and within it prefill, decode and, in a static
+    batch, the idle time to the end. Times are microseconds from the trace's start, exact to a
+    nanosecond.
     """
     events = [*_names(result), *_stays(result)]
     for replica, iterations in result.iterations.groupby("replica"):

@@ -52,8 +52,6 @@ def refusals(requests: pd.DataFrame) -> dict[str, int]:
 def what_ran(meta: Mapping[str, Any]) -> str:
     """Return one line on which policy ran on what; a calibration stands for GPU and model.
 
-    Examples
-    --------
     >>> meta = {"gpu": "h100", "model": "llama-3.1-8b", "step_time": {"name": "roofline"}}
     >>> what_ran({"policy": "vllm", **meta})
     'Policy vllm; GPU h100; model llama-3.1-8b; step time roofline.'

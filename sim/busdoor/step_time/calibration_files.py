@@ -13,8 +13,6 @@ from busdoor.core.toml import parse_toml, read_toml
 def calibration_names() -> list[str]:
     """Names of the calibrations that were measured here.
 
-    Examples
-    --------
     >>> "vllm-cpu" in calibration_names()
     True
     """
@@ -29,10 +27,7 @@ def calibration_names() -> list[str]:
 def read_calibration_tables(path: str | Path) -> dict[str, Any]:
     """Read the tables of a calibration's file, or of one that ships under a name.
 
-    Raises
-    ------
-    ValueError
-        If there is no such file or name, or it is no calibration.
+    Raises ValueError if there is no such file or name, or it is no calibration.
     """
     if Path(path).is_file():
         tables = read_toml(path).data
@@ -61,8 +56,6 @@ def read_step_time_table(path: str | Path) -> dict[str, Any]:
 def kind_of(path: object) -> str:
     """Return the step time's name in a calibration's file; `calibrated` where unreadable.
 
-    Examples
-    --------
     >>> kind_of("vllm-cpu"), kind_of(None)
     ('calibrated', 'calibrated')
     """

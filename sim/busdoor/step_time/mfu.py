@@ -41,33 +41,15 @@ class Utilisation(NamedTuple):
 def batch_utilisation(
     step_time: RooflineStepTime, batch: Batch, duration_s: float | None = None
 ) -> Utilisation:
-    """MFU and MBU of one iteration.
+    """MFU and MBU of one iteration that took `duration_s` (`step_time`'s own unless given).
 
-    Parameters
-    ----------
-    step_time : RooflineStepTime
-        Model, GPU and formats.
-    batch : Batch
-        What the iteration runs.
-    duration_s : float, optional
-        How long it took, seconds; those of `step_time` unless given.
+    The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions count,
+    padding and finished rows do not (but for their part of the query-key pairs). Bytes are weights
+    and KV cache, once each; neither activations nor what KV cache is written. With the durations of
+    a roofline, whose efficiencies are at most 1, neither share can pass 1; with a share over 1, the
+    durations given cannot have been that GPU's. MFU: Chowdhery et al., PaLM, arXiv 2204.02311,
+    appendix B. MBU: Databricks, "LLM inference performance engineering".
 
-    Returns
-    -------
-    Utilisation
-        The model's FLOP and bytes at the datasheet's rates, over the duration. Wanted positions
-        count, padding and finished rows do not (but for their part of the query-key pairs). Bytes
-        are weights and KV cache, once each; neither activations nor what KV cache is written. With
-        the durations of a roofline, whose efficiencies are at most 1, neither share can pass 1;
-        with a share over 1, the durations given cannot have been that GPU's.
-
-    References
-    ----------
-    MFU: Chowdhery et al., PaLM, arXiv 2204.02311, appendix B. MBU: Databricks, "LLM inference
-    performance engineering".
-
-    Examples
-    --------
     >>> from busdoor.catalog import gpu, model
     >>> step_time = RooflineStepTime(gpu("h100"), model("llama-3.1-8b"), engine="busdoor")
     >>> decode = batch_utilisation(step_time, Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024))
@@ -104,22 +86,9 @@ def iteration_utilisation(step_time: RooflineStepTime, iterations: pd.DataFrame)
 def run_utilisation(
     step_time: RooflineStepTime, iterations: pd.DataFrame, span_s: float | None = None
 ) -> Utilisation:
-    """Return MFU and MBU of a run.
+    """Return MFU and MBU of a run's iterations, as in `batch_utilisation`; NaN where nothing ran.
 
-    Parameters
-    ----------
-    step_time : RooflineStepTime
-        Model, GPU and formats.
-    iterations : DataFrame
-        A result's iterations.
-    span_s : float, optional
-        Seconds to take the shares of; the time that iterations ran (the server not idle) unless
-        given.
-
-    Returns
-    -------
-    Utilisation
-        Shares as in `batch_utilisation`; NaN where nothing ran.
+    They are shares of `span_s`, the time that iterations ran (the server not idle) unless given.
     """
     matrix_s, memory_s = _stretch_seconds(step_time, iterations)
     span = float(iterations["duration_s"].sum()) if span_s is None else span_s

@@ -37,17 +37,9 @@ _QUANTISED = ("-fp8", "-nvfp4", "-pertensor", "-bf16")
 class Deployment:
     """What runs on what, in the package's words: the key of a set of tables.
 
-    Parameters
-    ----------
-    model, system, backend : str
-        Configuration, GPU and engine.
-    version : str, optional
-        Of the engine; the newest complete tables unless given.
-    tp, pp, dp, ep : int
-        GPUs that share a layer; stages; groups that share the requests; groups that share the
-        experts.
-    gemm, moe, kv : str, optional
-        Formats of dense weights, of experts and of the KV cache; the model's own unless given.
+    Configuration, GPU and engine (its newest complete tables unless `version` is given); `tp` GPUs
+    that share a layer, `pp` stages, `dp` groups that share the requests, `ep` groups that share the
+    experts; formats of dense weights, experts and KV cache, the model's own unless given.
     """
 
     model: str
@@ -92,8 +84,6 @@ class Formats:
 def check_backend(backend: str) -> None:
     """Raise ValueError if the package is not installed, or has no tables of an engine.
 
-    Examples
-    --------
     >>> check_backend("tgi")
     Traceback (most recent call last):
     ValueError: ...
@@ -177,23 +167,11 @@ def deployment_of(
     sizes: Mapping[str, int],
     formats: Formats,
 ) -> Deployment:
-    """Put what runs on what into the package's words.
+    """Put what runs on what into the package's words; `sizes` are tp, pp, dp and ep.
 
-    Parameters
-    ----------
-    model, system : ModelShape, GPU or str
-        Of the catalogue, or names of the package's.
-    backend, version : str
-        Engine and its version.
-    sizes : mapping
-        tp, pp, dp and ep.
-    formats : Formats
-        Of weights and KV cache.
-
-    Raises
-    ------
-    ValueError
-        In one sentence, if there are no such tables or the sizes do not go together.
+    Names that are not of the catalogue are the package's. Raises ValueError if there are no such
+    tables or the sizes do not go together. Raises ValueError: in one sentence, if there are no such
+    tables or the sizes do not go together.
     """
     check_backend(backend)
     name = system if isinstance(system, str) else system_of(system)

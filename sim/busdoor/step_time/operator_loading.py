@@ -28,10 +28,8 @@ Key = tuple[str, str, str]
 def load_tables(deployment: Deployment) -> OperatorTables:
     """Load the tables of a deployment, once per process: 1 to 8 seconds.
 
-    Raises
-    ------
-    ValueError
-        If what the model needs is not in them; the sentence says which models they serve.
+    Raises ValueError if what the model needs is not in them; the sentence says which models they
+    serve.
     """
     try:
         with _HEARD.of(deployment):
@@ -47,10 +45,7 @@ def load_tables(deployment: Deployment) -> OperatorTables:
 def load_profile(folder: Path, card: GPU, shape: ModelShape, tp: int) -> ProfileTables:
     """Read a profile of LLMServingSim, with the all-reduces of the roofline.
 
-    Raises
-    ------
-    ValueError
-        If the folder is none, or not of so many GPUs.
+    Raises ValueError if the folder is none, or not of so many GPUs.
     """
     if folder.name != f"tp{tp}":
         raise ValueError(f"profile = '{folder}' is not of tp = {tp}; give its folder tp{tp}")
@@ -167,8 +162,6 @@ def _whose(deployment: Deployment) -> str:
 def concerns(warning: str, words: set[str]) -> bool:
     """Whether a warning about a table is about an operator of those words; others always count.
 
-    Examples
-    --------
     >>> text = "mla_context_module: rows of trtllm 1.3.0"
     >>> concerns(text, {"generation", "mla", "block"}), concerns(text, {"generation", "gemm"})
     (True, False)
@@ -183,8 +176,6 @@ def concerns(warning: str, words: set[str]) -> bool:
 def estimated(decode: Values) -> list[str]:
     """Return a note on the operators of a decode step that are estimated, where they are much of it.
 
-    Examples
-    --------
     >>> estimated([("generation_gemm", 9.0, 0.0, "silicon"), ("generation_moe", 3.0, 0.0, "mixed")])
     ['operators: moe is estimated, not measured: 25 % of a decode step of 64 requests']
     >>> estimated([("generation_gemm", 9.0, 0.0, "silicon"), ("generation_norm", 0.5, 0.0, "empirical")])

@@ -24,18 +24,11 @@ Point = tuple[float, ...]
 
 
 class Grid:
-    """Times on a grid, with lines between its points and, from the last two on, beyond them.
+    """Times by coordinates, with lines between grid points and, from the last two on, beyond them.
 
     A point that was not measured (more tokens than the profiler's budget) adds what two axes add
     one by one to the point below it on both; where there is no such pair, it is as that below it.
 
-    Parameters
-    ----------
-    times : dict of tuple to float
-        By coordinates.
-
-    Examples
-    --------
     >>> grid = Grid({(1.0, 0.0): 2.0, (3.0, 0.0): 4.0, (1.0, 8.0): 10.0, (3.0, 8.0): 12.0})
     >>> grid(2, 4), grid(4, 0)
     (7.0, 5.0)
@@ -94,23 +87,16 @@ def _bracket(values: Sequence[float], at: float) -> list[tuple[float, float]]:
 class ProfileTables:
     """What an iteration's parts take, from a folder tp<N> of LLMServingSim's profiler.
 
+    It has dense.csv, per_sequence.csv, attention.csv, and moe.csv for a mixture of experts; how
+    many layers the model has is not in them, nor are the all-reduces: `all_reduce_s` per step and
+    position.
+
     The attention of a step that prefills and decodes is one measured call, looked up as such.
     A bundle's correction for contexts that differ (skew) is not applied: it needs each request's
     context, and a batch here keeps their sum; the mean is what its table is measured at.
 
-    Parameters
-    ----------
-    folder : Path
-        With dense.csv, per_sequence.csv, attention.csv, and moe.csv for a mixture of experts.
-    shape : ModelShape
-        The model: how many layers there are is not in the tables.
-    all_reduce_s : tuple of float
-        Seconds per step, and per position, of the all-reduces, which are not in the tables.
-
-    References
-    ----------
-    casys-kaist/LLMServingSim (MIT), docs/profiler/output-bundle.md: a chunk's key length is its
-    history and half the chunk; older tables have the history itself (kv_prefill).
+    Source: casys-kaist/LLMServingSim (MIT), docs/profiler/output-bundle.md: a chunk's key length is
+    its history and half the chunk; older tables have the history itself (kv_prefill).
     """
 
     def __init__(

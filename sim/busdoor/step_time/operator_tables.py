@@ -23,19 +23,12 @@ class Evaluator(Protocol):
 
 
 class OperatorTables:
-    """What an iteration's parts take on one deployment.
+    """What an iteration's parts take on one deployment: aiconfigurator-core's, or a record of it.
 
     Which operators depend on what is found out by asking. Of a prefill, those that cost the same
     for a prompt as for two of half its length depend on the number of tokens alone; of a decode,
     those that cost the same at any context depend on the number of rows alone.
 
-    Parameters
-    ----------
-    evaluator : Evaluator
-        aiconfigurator-core's, or a record of it.
-
-    Examples
-    --------
     >>> class TwoOperators:
     ...     def evaluate_context_ops(self, indices, batch, s, prefix=0, /):
     ...         ops = [("gemm", 0.01 * batch * s), ("attention", batch * s * (prefix + s / 2) * 1e-6)]

@@ -27,24 +27,15 @@ _STRIDE = 1024
 
 
 class OperatorTimes:
-    """Seconds of iterations: a sum of look-ups, and the host's time.
+    """Seconds of iterations: a sum of look-ups, and the host's time per step and request.
 
     - A step that only decodes: its rows, and their attention at their mean context.
     - One that prefills too: all its positions, the LM head of its requests, the attention of its
       chunks, and that of the rows that decode. Chunks of different lengths are looked up as so many
       equal ones with the same tokens and the same query-key pairs.
 
-    Parameters
-    ----------
-    tables : OperatorTables or ProfileTables
-        Where to look up.
-    step_s, request_s : float
-        Host seconds of a step, and of each request in it.
-    dp : int
-        Groups of GPUs that share the requests evenly; the largest share counts.
+    `dp` groups of GPUs share the requests evenly; the largest share counts.
 
-    Examples
-    --------
     See `busdoor.step_time.operators.OperatorStepTime`, which has one.
     """
 

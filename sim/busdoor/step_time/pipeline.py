@@ -28,25 +28,12 @@ class PipelinedBatch(BatchAhead):
     graph), end_k − end_{k−1} = max(rest_k, H_{k+1}), and lead_{k+1} = max(H_{k+1} − rest_k, 0).
     After idleness the host first submits the iteration itself, and has that lead.
 
-    Parameters
-    ----------
-    batch : Batch
-        What runs.
-    device : tuple of float
-        Seconds on the device of the first iteration, and how many more each repetition takes.
-    host_of : callable
-        Seconds in which the host submits a batch.
-    launched : bool
-        Whether kernels are launched one by one, rather than as a CUDA graph.
-    lead_s : float or None
-        Seconds that launched kernels have run before the iteration begins; None where nothing ran
-        before, so that the host first submits this batch, and then has that lead.
-    hidden : bool
-        Whether the host submits this batch while it runs: the law of calibrations that are no
-        pipeline.
+    `device`: seconds of the first iteration, and how many more each repetition takes. `host_of`:
+    seconds in which the host submits a batch. `launched`: kernel by kernel, rather than as a CUDA
+    graph. `lead_s`: None where nothing ran before, so that the host first submits this batch.
+    `hidden`: the host submits this batch while it runs: the law of calibrations that are no
+    pipeline.
 
-    Examples
-    --------
     An iteration of 12 ms on the device, whose kernels the host launched for 10 ms during one of 6
     ms, has begun 4 ms before.
 

@@ -11,15 +11,7 @@ from busdoor.core.batch import Batch
 
 
 class Windows(NamedTuple):
-    """Windowed layers of a model.
-
-    Attributes
-    ----------
-    tokens : int
-        Tokens that they attend to.
-    share : float
-        Their share of all layers.
-    """
+    """Windowed layers of a model: the tokens that they attend to, and their share of all layers."""
 
     tokens: int
     share: float
@@ -27,17 +19,10 @@ class Windows(NamedTuple):
     def decode_pairs(
         self, rows: int | NDArray[np.float64], pairs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Query-key pairs of decoding rows, of the mean layer.
+        """Query-key pairs of decoding rows, of the mean layer; each row has their mean context.
 
-        Parameters
-        ----------
-        rows : int or ndarray
-            Rows that decode; each counts at the mean of their contexts.
-        pairs : ndarray
-            Pairs of a layer that attends to everything.
+        `pairs` are those of a layer that attends to everything.
 
-        Examples
-        --------
         >>> Windows(tokens=100, share=0.5).decode_pairs(2, np.array([100.0, 400.0]))
         array([100., 300.])
         """
@@ -46,8 +31,6 @@ class Windows(NamedTuple):
     def prefill(self, batch: Batch) -> tuple[float, float]:
         """Keys read and query-key pairs of a batch's prefill, of the mean layer; padding in full.
 
-        Examples
-        --------
         >>> from busdoor.core.request import Request
         >>> batch = Batch()
         >>> batch.add_chunk(Request(0, 0.0, 8, 1), 4, 4)           # queries after 4, 5, 6, 7 tokens
@@ -73,8 +56,6 @@ class Windows(NamedTuple):
         No query sees more than all `keys`, so that at least a window's share of its pairs is left;
         no chunk's context is longer than all contexts together.
 
-        Examples
-        --------
         >>> one = np.array([26.0]), np.array([8.0]), np.array([4.0])      # as in `prefill`
         >>> [float(least[0]) for least in Windows(tokens=6, share=1.0).least_prefill(*one)]
         [19.5, 8.0]

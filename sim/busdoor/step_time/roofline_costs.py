@@ -34,26 +34,12 @@ FASTEST_PCIE = (
 class Costs:
     """Seconds of a unit of work on one GPU.
 
-    Attributes
-    ----------
-    fixed_s, request_s, token_s : float
-        Whatever the batch; a request; a position (activations, and with `tp` its share of the
-        all-reduces).
-    activation_s, all_reduce_s : float
-        The part of `token_s` that is activations; the part of `fixed_s` that is latency of
-        all-reduces.
-    dense_read_s, dense_row_s : float
-        Reading the dense weights once; multiplying one row by them.
-    head_read_s, head_row_s : float
-        The same of the LM head.
-    num_experts, experts_per_tok, expert_read_s, expert_row_s
-        Experts of a layer; those that a token visits; reading one expert of every layer;
-        multiplying one row by it.
-    key_s, pair_s, decode_flop_s, decode_pair_s : float
-        Reading the key and value of a token; multiplying a query-key pair of a prompt, and of a
-        decode; a decode's pair, the longer of reading and multiplying.
-    windows : Windows, optional
-        Layers that attend to a window of the context only.
+    Fixed (whatever the batch), per request, per position (`token_s`: `activation_s`, and with `tp`
+    its share of the all-reduces, whose latency `all_reduce_s` is a part of `fixed_s`). Reading
+    dense weights, LM head and one expert of every layer once, and multiplying one row by them.
+    `key_s`: reading the key and value of a token; `pair_s`, `decode_flop_s`: multiplying a
+    query-key pair of a prompt, and of a decode; `decode_pair_s`: a decode's pair, the longer of
+    reading and multiplying.
     """
 
     fixed_s: float
@@ -97,8 +83,6 @@ class Costs:
 def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> Count:
     """Experts of a layer `tokens` positions are expected to visit, each choosing evenly.
 
-    Examples
-    --------
     >>> [round(distinct_experts(tokens, 8, 2), 2) for tokens in (0.0, 1.0, 4.0, 32.0)]
     [0.0, 2.0, 5.47, 8.0]
     """
@@ -129,8 +113,6 @@ def all_reduce_of(link_bytes_per_s: float, tp: int) -> tuple[float, float]:
     6000, aiconfigurator-core 0.12). Cards of two sockets reach a third of that (there: L40S), and
     cards without peer access, as the RTX 4090's, less than here: give them a `link_efficiency`.
 
-    Examples
-    --------
     >>> all_reduce_of(450e9, 8), all_reduce_of(32e9, 2)
     ((9e-06, 0.8), (7e-06, 0.6))
     """

@@ -101,8 +101,6 @@ class RooflineFields:
         fused experts in place of an MLP; shared experts, an MLP and a sum; latent attention, the
         two compressions, their norms and the two products with compressed keys and values.
 
-        Examples
-        --------
         >>> [round(RooflineFields("h100", name).layers_s * 1e3, 2) for name in ("qwen3-4b", "qwen3-30b-a3b")]
         [1.15, 2.82]
         """
@@ -130,8 +128,6 @@ class RooflineFields:
     def describe(self) -> dict[str, Any]:
         """Name and parameters as in a result's meta.json; GPU and model by catalogue name.
 
-        Examples
-        --------
         >>> table = RooflineFields(gpu("h100"), model("qwen3-0.6b")).describe()
         >>> table["gpu"], table["weight_dtype"]
         ('h100', 'bf16')

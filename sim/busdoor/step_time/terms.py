@@ -10,19 +10,10 @@ from typing import Any, Literal, NamedTuple
 class Work(NamedTuple):
     """What an iteration, or each row of a table, asks of device and host: numbers or arrays.
 
-    Attributes
-    ----------
-    rows, chunks : number or array
-        Requests that decode (finished rows of a static batch that still compute among them); pieces
-        of prefill.
-    positions : number or array
-        Tokens that the GEMMs compute, padding and that of a CUDA graph included.
-    eager : number or array
-        1 where the iteration is no CUDA graph, or there are none and it has prefill; else 0.
-    prefill_pairs : number or array
-        Query-key pairs of the prefills: Σ n(c + (n + 1)/2).
-    decode_keys : number or array
-        Keys that the decodes read: Σ (c + 1).
+    `rows`: requests that decode, and finished rows of a static batch that still compute; `chunks`:
+    pieces of prefill; `positions`: tokens that the GEMMs compute, padding and that of a CUDA graph
+    included; `eager`: 1 where the iteration is no CUDA graph, or there are none and it has prefill,
+    else 0; `prefill_pairs`: query-key pairs, Σ n(c + (n + 1)/2); `decode_keys`: Σ (c + 1).
     """
 
     rows: Any
@@ -170,8 +161,6 @@ TERM: Mapping[str, Term] = {term.name: term for term in TERMS}
 def term_names(part: str, graphs: bool) -> tuple[str, ...]:
     """Return the names of a part's terms, with those that only CUDA graphs show if asked for.
 
-    Examples
-    --------
     >>> term_names("host", graphs=False)
     ('host_s', 'host_per_chunk_s', 'host_per_request_s')
     """
