@@ -21,10 +21,7 @@ _LARGEST = np.iinfo(np.int64).max
 def chosen_rows(rows: ArrayLike, length: int) -> IntArray:
     """Return the numbers of the rows that indices or a mask choose.
 
-    Raises
-    ------
-    ValueError
-        If `rows` is neither, or a row does not exist.
+    Raises ValueError if `rows` is neither, or a row does not exist.
     """
     chosen = np.asarray(rows)
     if chosen.ndim == 1 and chosen.dtype.kind == "b" and len(chosen) == length:

@@ -32,13 +32,9 @@ Rate = Annotated[
 def config(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only, validated dataclass that refuses keys it does not know.
 
-    Raises
-    ------
-    ValueError
-        From the constructor of `cls`: one sentence with the key, the value and what would be right.
+    Raises ValueError: from the constructor of `cls`: one sentence with the key, the value and what
+    would be right.
 
-    Examples
-    --------
     >>> @config
     ... class Door:
     ...     width_m: float = 1.0
@@ -65,14 +61,7 @@ def config(cls: type[T]) -> type[T]:
 def refuse_booleans(given: Mapping[str, Any], made: object, where: str) -> None:
     """Raise ValueError if a boolean was read as a number, which pydantic does silently.
 
-    Parameters
-    ----------
-    given : mapping
-        Keys as the user wrote them.
-    made : object
-        The object built from them, with attributes of those names.
-    where : str
-        Its name in messages.
+    `given` are keys as the user wrote them, `made` is the object built from them.
     """
     for key, value in given.items():
         taken = getattr(made, key, value)
@@ -92,23 +81,10 @@ def _listed(value: Any) -> list[Any]:
 def pick(base: type[T], key: str, table: Mapping[str, Any]) -> T:
     """Build the subclass of `base` that ``table[key]`` names from the rest of the table.
 
-    Parameters
-    ----------
-    base : type
-        Base class; its subclasses (also of users) are named by their class attribute `key`.
-    key : str
-        ``"type"`` of a distribution, ``"process"`` of arrivals.
-    table : mapping
-        As read from TOML.
+    The subclasses (also of users) are named by their class attribute `key`: ``"type"`` of a
+    distribution, ``"process"`` of arrivals. Raises ValueError if the name or a key is unknown (the
+    message has the nearest known one), or a value is out of range.
 
-    Raises
-    ------
-    ValueError
-        The name or a key is unknown (the message has the nearest known one), or a value is out of
-        range.
-
-    Examples
-    --------
     >>> from busdoor_workloads.lengths import Lengths
     >>> pick(Lengths, "type", {"type": "fixed", "tokens": 7}).mean_tokens
     7.0
@@ -133,12 +109,7 @@ def named_subclasses(base: type[T], key: str) -> dict[str, type[T]]:
 def with_columns_of_path(given: Any, *columns: str) -> Any:
     """Replace the argument ``path`` of a constructor by columns of the trace in that file.
 
-    Parameters
-    ----------
-    given : pydantic_core.ArgsKwargs
-        Arguments of a validator of mode "before".
-    *columns : str
-        Names of columns of a `Trace`.
+    `given` are the ArgsKwargs of a pydantic validator of mode "before".
     """
     keys = dict(given.kwargs or {})
     if "path" not in keys:
@@ -150,8 +121,6 @@ def with_columns_of_path(given: Any, *columns: str) -> Any:
 def to_table(value: Any) -> Any:
     """Return a configuration as a table for TOML or JSON, from which it can be built again.
 
-    Examples
-    --------
     >>> from busdoor_workloads.lengths import Exponential
     >>> to_table(Exponential(mean=128, max=512))
     {'type': 'exponential', 'max': 512, 'mean': 128.0}

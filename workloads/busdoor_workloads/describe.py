@@ -24,32 +24,14 @@ WINDOWS_S = (1, 10, 60)
 
 
 def describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> pd.Series[float]:
-    """Summarise a trace.
+    """Summarise a trace; NaN if there is nothing to measure, ValueError if it is empty.
 
-    Parameters
-    ----------
-    trace : Trace
-        With at least one request.
-    batch_sizes : sequence of int
-        Sizes for `static_efficiency`.
+    `requests`, `span_s`, `request_rate`; `mean`, `p50`, `p90`, `p99`, `max` and `cv` of input and
+    output tokens; `interarrival_cv`; `idc_1s` and so on (index of dispersion for counts: variance
+    over mean of the arrivals in windows of that length, 1 for a Poisson process); `correlation` of
+    input and output tokens; shares of prompt blocks and tokens that an infinite prefix cache would
+    hit; `decode_efficiency_b16`, `prefill_efficiency_b16` and so on: `static_efficiency`.
 
-    Returns
-    -------
-    Series of float
-        `requests`, `span_s`, `request_rate`; `mean`, `p50`, `p90`, `p99`, `max` and `cv` of input
-        and output tokens; `interarrival_cv`; `idc_1s` and so on (index of dispersion for counts:
-        variance over mean of the arrivals in windows of that length, 1 for a Poisson process);
-        `correlation` of input and output tokens; shares of prompt blocks and tokens that an
-        infinite prefix cache would hit; `decode_efficiency_b16` and so on; `prefill_efficiency_b16`
-        and so on. NaN if there is nothing to measure.
-
-    Raises
-    ------
-    ValueError
-        The trace is empty.
-
-    Examples
-    --------
     >>> trace = Trace(arrival_s=[0, 1, 2], input_tokens=[10, 10, 10], output_tokens=[10, 20, 60])
     >>> summary = describe(trace)
     >>> summary["output_tokens_mean"].item(), summary["request_rate"].item(), summary["interarrival_cv"].item()
@@ -86,27 +68,9 @@ def static_efficiency(
 
     A static batch of b requests lasts as long as its longest, so the share is E[N] / E[max of b].
     Both are exact for the lengths given: the maximum of b draws is at most k with probability
-    F(k)^b. For prompts, padded to the longest, it is the share of wanted prompt tokens.
+    F(k)^b. For prompts, padded to the longest, it is the share of wanted prompt tokens. Raises
+    ValueError if a batch size is below 1, or there are no lengths.
 
-    Parameters
-    ----------
-    tokens : array of int, shape (n,)
-        Lengths, at least 1.
-    batch_sizes : sequence of int
-        Values of b, at least 1.
-
-    Returns
-    -------
-    Series of float
-        One share for each b, its index.
-
-    Raises
-    ------
-    ValueError
-        A batch size is below 1, or there are no lengths.
-
-    Examples
-    --------
     Half the answers are 1 token, half 3: E[N] = 2, and a pair's longest is 3 in three cases of
     four, so 2.5.
 
@@ -128,20 +92,9 @@ def static_efficiency(
 def index_of_dispersion(arrival_s: ArrayLike, window_s: float) -> float:
     """Return variance over mean of the number of arrivals in successive windows.
 
-    Parameters
-    ----------
-    arrival_s : array of float, shape (n,)
-        In order, seconds.
-    window_s : float
-        Length of a window; windows that fit between the first and the last arrival are counted.
+    1 for a Poisson process, more for a bursty one. Windows that fit between the first and the last
+    arrival (in order) are counted; NaN if fewer than two fit.
 
-    Returns
-    -------
-    float
-        1 for a Poisson process, more for a bursty one; NaN if fewer than two windows fit.
-
-    Examples
-    --------
     >>> index_of_dispersion([0.0, 0.1, 2.5, 2.6, 4.0], window_s=1)
     1.0
     """
@@ -203,21 +156,6 @@ def _prefix_reuse(trace: Trace) -> dict[str, float]:
 def plot_describe(trace: Trace, batch_sizes: Sequence[int] = BATCH_SIZES) -> Figure:
     """Draw a trace's lengths, its arrivals over time, and its static efficiency by batch size.
 
-    Parameters
-    ----------
-    trace : Trace
-        With at least one request.
-    batch_sizes : sequence of int
-        Sizes for `static_efficiency`.
-
-    Returns
-    -------
-    Figure
-        Of matplotlib; ``.savefig("trace.png")`` writes it.
-
-    Raises
-    ------
-    ValueError
-        The trace is empty.
+    Raises ValueError: the trace is empty.
     """
     return draw(trace, describe(trace, batch_sizes), batch_sizes)

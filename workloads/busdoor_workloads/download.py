@@ -51,23 +51,11 @@ def sha256_of(path: Path) -> str:
 
 
 def download(url: str, part: Path, progress: Progress) -> None:
-    """Download a file; continue where an earlier attempt stopped.
+    """Download a file; continue where an earlier attempt stopped: `part` may hold the beginning.
 
-    Parameters
-    ----------
-    url : str
-        Address of the file.
-    part : Path
-        Target file; may hold the beginning.
-    progress : callable
-        Called as ``progress(bytes_at_hand, bytes_in_all)``.
-
-    Raises
-    ------
-    OSError
-        The server cannot be reached, has no such file, or stopped early; the received part is kept.
-    ValueError
-        The server sends more than any known file has.
+    ``progress(bytes_at_hand, bytes_in_all)`` is called meanwhile. Raises OSError if the server
+    cannot be reached, has no such file, or stopped early (the received part is kept), and
+    ValueError if it sends more than any known file has.
     """
     at_hand = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={at_hand}-"} if at_hand else {})

@@ -18,19 +18,10 @@ _CUTS = ("min", "max", "truncate")
 def as_seconds(value: object) -> float | Lengths:
     """Return the seconds, or the distribution of seconds, of a configuration's value.
 
-    Parameters
-    ----------
-    value : float, mapping or Lengths
-        ``30.0`` or ``{"type": "exponential", "mean": 30.0}``; the types are those of lengths, uncut
-        and unrounded.
+    ``30.0`` or ``{"type": "exponential", "mean": 30.0}``; the types are those of lengths, uncut and
+    unrounded. Raises ValueError for a negative number, a bound in tokens, or a value that
+    `as_lengths` refuses.
 
-    Raises
-    ------
-    ValueError
-        A negative number, a bound in tokens, or a value that `as_lengths` refuses.
-
-    Examples
-    --------
     >>> as_seconds(30), as_seconds({"type": "exponential", "mean": 30})
     (30.0, Exponential(min=1, max=2147483647, truncate='clip', mean=30.0))
     """
@@ -51,8 +42,6 @@ AnySeconds = Annotated[float | Lengths, PlainValidator(as_seconds)]
 def draw_seconds(duration: float | Lengths, n: int, rng: np.random.Generator) -> FloatArray:
     """Draw `n` durations, in seconds, shape (n,).
 
-    Examples
-    --------
     >>> draw_seconds(2.5, 2, np.random.default_rng(0))
     array([2.5, 2.5])
     """

@@ -22,20 +22,9 @@ _MOONCAKE_PAPER = 'Qin et al., "Mooncake: Trading More Storage for Less Computat
 
 @dataclass(frozen=True, kw_only=True)
 class PublicTrace:
-    """A published trace file, and the hash that identifies it.
+    """A published trace file at a fixed commit or release, and the hash that identifies it.
 
-    Parameters
-    ----------
-    name : str
-        Name for the user.
-    url : str
-        The publisher's address, at a fixed commit or release.
-    sha256 : str
-        Of the file as published.
-    licence, attribution : str
-        Terms of use, and the authors to name.
-    num_requests : int, optional
-        Rows in the file.
+    `licence` and `attribution` are terms of use and the authors to name.
     """
 
     name: str
@@ -123,13 +112,8 @@ PUBLIC_TRACES: Mapping[str, PublicTrace] = {
 def public_trace(name: str) -> PublicTrace:
     """Return the public trace of a name.
 
-    Raises
-    ------
-    ValueError
-        The name is unknown; the message has the nearest one.
+    Raises ValueError: the name is unknown; the message has the nearest one.
 
-    Examples
-    --------
     >>> public_trace("azure-2023-conv").licence
     'CC-BY-4.0'
     """
@@ -158,10 +142,7 @@ def cache_folder() -> Path:
 def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
     """Return a public trace's file if it has been fetched, else None.
 
-    Raises
-    ------
-    ValueError
-        The name is unknown, or the file in the cache is not the published one.
+    Raises ValueError: the name is unknown, or the file in the cache is not the published one.
     """
     trace = public_trace(name)
     path = _target(trace, cache_dir)
@@ -186,30 +167,12 @@ def fetch(
     url: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Download a public trace, or return it from the cache.
+    """Download one of `PUBLIC_TRACES`, or return it from the cache, by default `cache_folder()`.
 
-    Parameters
-    ----------
-    name : str
-        A key of `PUBLIC_TRACES`.
-    cache_dir : str or Path, optional
-        Folder of the file; by default `cache_folder()`.
-    url : str, optional
-        Address of a mirror; the hash must still be the publisher's.
-    progress : callable, optional
-        Called as ``progress(bytes_at_hand, bytes_in_all)`` while downloading.
-
-    Returns
-    -------
-    Path
-        The verified file, which `read_trace` reads.
-
-    Raises
-    ------
-    ValueError
-        The name is unknown, or the downloaded file is not the publisher's (it is then deleted).
-    OSError
-        The download failed; the received part is kept, and the next call continues from there.
+    `url` is a mirror's; the hash must still be the publisher's. ``progress(bytes_at_hand,
+    bytes_in_all)`` is called meanwhile. Raises ValueError if the name is unknown, or the downloaded
+    file is not the publisher's (it is then deleted), and OSError if the download failed; the
+    received part is kept, and the next call continues from there.
     """
     trace = public_trace(name)
     target = _target(trace, cache_dir)

@@ -44,20 +44,9 @@ def fit_lengths(
 ) -> dict[str, Any]:
     """Tabulate lengths: quantiles, and the output's rank in equally likely input bins.
 
-    Parameters
-    ----------
-    input_tokens, output_tokens : array of int, shape (n,)
-        The trace's columns.
-    bins : int
-        Most bins of the input; fewer if they would hold less than 150 rows; 1: independent.
+    Returns a table for `busdoor_workloads.lengths.pairs.RankTable` with at most `bins` bins of the
+    input; fewer if they would hold less than 150 rows; 1: independent.
 
-    Returns
-    -------
-    dict
-        A table for `busdoor_workloads.lengths.pairs.RankTable`.
-
-    Examples
-    --------
     >>> fit_lengths(np.arange(1, 1001), np.full(1000, 7))["output_values"][:3]
     [7, 7, 7]
     """
@@ -82,18 +71,8 @@ def fit_lengths(
 def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
     """Fit an arrival process: Poisson, two alternating Poisson rates, or a table of gaps.
 
-    Parameters
-    ----------
-    arrival_s : array of float, shape (n,)
-        In seconds, in order.
+    Arrivals are in order; returns a table for `busdoor_workloads.arrivals.as_arrivals`.
 
-    Returns
-    -------
-    dict
-        A table for `busdoor_workloads.arrivals.as_arrivals`.
-
-    Examples
-    --------
     >>> fit_arrivals(np.cumsum(np.random.default_rng(0).exponential(0.5, 10_000)))["process"]
     'poisson'
     """
@@ -109,8 +88,6 @@ def fit_arrivals(arrival_s: FloatArray) -> dict[str, Any]:
 def dispersion(arrival_s: FloatArray, window_s: float) -> float:
     """Return variance over mean of arrivals in windows of `window_s` seconds; Poisson has 1.
 
-    Examples
-    --------
     >>> round(dispersion(np.cumsum(np.random.default_rng(0).exponential(0.01, 100_000)), 1.0), 1)
     1.0
     """

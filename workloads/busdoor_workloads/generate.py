@@ -29,26 +29,9 @@ REQUEST_BYTES = 80  # at the peak of drawing lengths and arrivals alone: measure
 
 
 def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
-    """Draw `num_requests` requests of `workload`; see `Workload.generate`.
+    """Draw `num_requests` requests of `workload`, in order of arrival; see `Workload.generate`.
 
-    Parameters
-    ----------
-    workload : Workload
-        The laws.
-    seed : int
-        Seed of all random streams.
-    num_requests : int
-        Number of requests, 0 or more.
-
-    Returns
-    -------
-    Trace
-        In order of arrival.
-
-    Raises
-    ------
-    ValueError
-        `num_requests` or `seed` is negative, or the trace does not fit into memory.
+    Raises ValueError: `num_requests` or `seed` is negative, or the trace does not fit into memory.
     """
     num_requests = whole_number("num_requests", num_requests)
     check_memory(num_requests * REQUEST_BYTES, f"a trace of {num_requests:,} requests")
@@ -64,10 +47,7 @@ def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
 def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
     """Draw the requests that arrive before `duration_s`, in seconds; see `Workload.generate`.
 
-    Raises
-    ------
-    ValueError
-        Everything arrives at once, so that no number of requests fills the time.
+    Raises ValueError: everything arrives at once, so that no number of requests fills the time.
     """
     n = max(1, workload.num_requests)
     while _last_start_s(trace := generate(workload, seed, n)) < duration_s:

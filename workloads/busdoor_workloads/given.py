@@ -16,13 +16,8 @@ T = TypeVar("T")
 def whole_number(name: str, value: object, at_least: int = 0, at_most: int = 2**63 - 1) -> int:
     """Return a whole number within bounds, of any numeric type.
 
-    Raises
-    ------
-    ValueError
-        If it is none.
+    Raises ValueError if it is none.
 
-    Examples
-    --------
     >>> whole_number("num_requests", 1e3)
     1000
     >>> whole_number("num_requests", "many")
@@ -39,13 +34,8 @@ def whole_number(name: str, value: object, at_least: int = 0, at_most: int = 2**
 def positive(name: str, value: object, *, infinite: bool = False) -> float:
     """Return a number above 0.
 
-    Raises
-    ------
-    ValueError
-        If it is none, or infinite where that is not asked for.
+    Raises ValueError if it is none, or infinite where that is not asked for.
 
-    Examples
-    --------
     >>> positive("time_scale", "2")
     Traceback (most recent call last):
     ValueError: time_scale is '2'; it must be a number, more than 0
@@ -64,8 +54,6 @@ def _is_number(value: object) -> bool:
 def instance(name: str, value: T, kind: type[Any], wanted: str) -> T:
     """Return a value if it has the type; raise ValueError with the wanted type if not.
 
-    Examples
-    --------
     >>> instance("kv", 3, dict, "a table")
     Traceback (most recent call last):
     ValueError: kv is 3; it must be a table
@@ -94,8 +82,6 @@ def function(name: str, value: Any) -> Any:
 def path_of(name: str, value: object) -> Path:
     """Return the path of a file or folder; raise ValueError for anything else.
 
-    Examples
-    --------
     >>> path_of("path", None)
     Traceback (most recent call last):
     ValueError: path is None; it must be the name of a file or folder
@@ -108,8 +94,6 @@ def path_of(name: str, value: object) -> Path:
 def short(value: object, most: int = 60) -> str:
     """Return a value as text for a message; one that is long or has several lines, by its type.
 
-    Examples
-    --------
     >>> short("abc"), short(list(range(100)))
     ("'abc'", 'a list')
     """
@@ -120,8 +104,6 @@ def short(value: object, most: int = 60) -> str:
 def check_quantiles(name: str, values: Sequence[float], probabilities: Sequence[float]) -> None:
     """Raise ValueError unless a table of quantiles has as many values as increasing probabilities.
 
-    Examples
-    --------
     >>> check_quantiles("values", [1, 2], [0, 0.5])
     Traceback (most recent call last):
     ValueError: probabilities must increase from 0 to 1; they are [0, 0.5]

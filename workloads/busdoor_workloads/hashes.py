@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 def flat_ids(hash_ids: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
     """Return all ids in one array; if some exceed int64, renumbered in the order of appearance.
 
-    Examples
-    --------
     >>> flat_ids([(7, 8), (7,)]), flat_ids([(2**64 - 1, 8), (2**64 - 1,)])
     (array([7, 8, 7]), array([0, 1, 0]))
     """
@@ -25,8 +23,6 @@ def flat_ids(hash_ids: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:
 def within_int64(hash_ids: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
     """Return the ids unchanged if all fit into int64; else renumbered, equal ids alike.
 
-    Examples
-    --------
     >>> within_int64([(2**63, 5), (2**63, 6)])
     [(0, 1), (0, 2)]
     """
@@ -42,8 +38,6 @@ def fitting_block_size(num_ids: NDArray[np.int64], input_tokens: NDArray[np.int6
 
     Prompts without ids are ignored; None if no size fits.
 
-    Examples
-    --------
     >>> fitting_block_size(np.array([10, 3]), np.array([160, 40]))
     16
     """

@@ -12,20 +12,6 @@ GIB = 2**30
 def check_memory(needed_bytes: float, what: str) -> None:
     """Raise ValueError if `what` needs more bytes than this process can still allocate.
 
-    Parameters
-    ----------
-    needed_bytes : float
-        Least number of bytes that will be allocated.
-    what : str
-        The subject of the message: "a trace of 1,000,000,000 requests".
-
-    Raises
-    ------
-    ValueError
-        It does not fit.
-
-    Examples
-    --------
     >>> check_memory(1e18, "a trace of 10,000,000,000,000,000 requests")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: a trace of 10,000,000,000,000,000 requests needs 931,000,000 GiB, the machine has ...
@@ -47,8 +33,6 @@ def available_bytes() -> float:
 def _gib(count: float) -> str:
     """Return bytes in GiB with three digits, and no exponent.
 
-    Examples
-    --------
     >>> _gib(2**30 * 1234.5), _gib(2**29)
     ('1,230', '0.5')
     """

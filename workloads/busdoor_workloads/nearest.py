@@ -15,8 +15,6 @@ _SHORTEST_PART = 3
 def nearest(word: object, names: Iterable[str]) -> str | None:
     """Return the most probable name for a mistyped word; None if no name is near.
 
-    Examples
-    --------
     >>> nearest("lognorml", ["fixed", "lognormal"]), nearest("rate", ["request_rate", "seed"])
     ('lognormal', 'request_rate')
     >>> nearest("gpt-oss-120b", ["opt-13b", "qwen3-8b"]) is None
@@ -32,20 +30,8 @@ def nearest(word: object, names: Iterable[str]) -> str | None:
 def did_you_mean(word: object, names: Iterable[str]) -> str:
     """Return the names that the user may have meant, as the second half of a sentence.
 
-    Parameters
-    ----------
-    word : object
-        What the user wrote.
-    names : iterable of str
-        The known names.
+    All names if none is near.
 
-    Returns
-    -------
-    str
-        ``did you mean 'NAME'?``, or the list of all names if none is near.
-
-    Examples
-    --------
     >>> did_you_mean("lognorml", ["fixed", "lognormal"])
     "did you mean 'lognormal'?"
     >>> did_you_mean("xyz", ["fixed", "lognormal"])

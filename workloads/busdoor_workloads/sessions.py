@@ -65,13 +65,7 @@ class SharedPrefix:
 
 @dataclass(frozen=True)
 class Sessions:
-    """The session of each request, session by session and turn by turn.
-
-    Parameters
-    ----------
-    session_id, turn : array of int, shape (n,)
-        Session, in order of start, and place in it, 0 first.
-    """
+    """The session of each request, in order of start, and its turn in it, 0 first."""
 
     session_id: IntArray
     turn: IntArray
@@ -83,8 +77,6 @@ class Sessions:
     def running_total(self, values: Values) -> Values:
         """Sum `values` from the session's first turn up to and including each, shape (n,).
 
-        Examples
-        --------
         >>> sessions_of(np.array([2, 3])).running_total(np.array([1, 2, 10, 20, 30]))
         array([ 1,  3, 10, 30, 60])
         """
@@ -96,8 +88,6 @@ class Sessions:
 def sessions_of(turns: IntArray, num_requests: int | None = None) -> Sessions:
     """Return sessions of `turns` requests one after another, cut off after `num_requests` rows.
 
-    Examples
-    --------
     >>> sessions_of(np.array([2, 3]), 4)
     Sessions(session_id=array([0, 0, 1, 1]), turn=array([0, 1, 0, 1]))
     """
@@ -111,8 +101,6 @@ def accumulated_inputs(
 ) -> IntArray:
     """Return each turn's whole prompt: the session so far and the turn's new tokens, shape (n,).
 
-    Examples
-    --------
     >>> accumulated_inputs(sessions_of(np.array([3])), np.array([100, 10, 10]), np.array([50, 50, 50]))
     array([100, 160, 220])
     """
@@ -127,8 +115,6 @@ def lower_bounds_s(sessions: Sessions, start_s: FloatArray, think_time_s: FloatA
 def deal(num_owners: int, num_groups: int, rng: np.random.Generator) -> IntArray:
     """Assign owners to groups evenly, in random order, shape (num_owners,).
 
-    Examples
-    --------
     >>> np.bincount(deal(10, 4, np.random.default_rng(0)))
     array([3, 3, 2, 2])
     """
@@ -142,28 +128,12 @@ def block_ids(
     prefix_tokens: IntArray,
     block_size: int,
 ) -> list[tuple[int, ...]]:
-    """Return ids of every prompt's blocks; equal ids are equal tokens.
+    """Return ids of every (whole) prompt's blocks; equal ids are equal tokens.
 
-    Parameters
-    ----------
-    input_tokens : array of int, shape (n,)
-        Whole prompts.
-    owner : array of int, shape (n,)
-        Owner of the context of each prompt: a session, or the request itself.
-    group : array of int, shape (n,)
-        Its prefix.
-    prefix_tokens : array of int, shape (groups,)
-        Each prefix's length.
-    block_size : int
-        Tokens in a block; the last one of a prompt may be partly filled.
+    `owner` has the context of each prompt: a session, or the request itself; `group` is its prefix,
+    and `prefix_tokens` each prefix's length. The last block of a prompt may be partly filled. Only
+    blocks entirely inside the prefix belong to the group.
 
-    Returns
-    -------
-    list of tuples of int
-        One tuple per request. Only blocks entirely inside the prefix belong to the group.
-
-    Examples
-    --------
     >>> block_ids(np.array([40, 40, 60]), np.array([0, 1, 1]), np.array([0, 0, 0]), np.array([20]), 16)
     [(0, 1, 2), (0, 3, 4), (0, 3, 4, 5)]
     """

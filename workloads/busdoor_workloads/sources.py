@@ -26,23 +26,11 @@ _MOONCAKE_TICK_S = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A public trace.
+    """A public trace: its profile's name and metadata, and its file in the traces' folder.
 
-    Parameters
-    ----------
-    name : str
-        Of the profile.
-    read : callable
-        From the traces' folder to arrivals (None without any), input tokens and output tokens.
-    attribution, licence, note : str
-        Of the profile's metadata.
-    file : str
-        In the traces' folder.
-    arrivals : callable, optional
-        From the traces' folder to arrivals, if they are published apart from the lengths.
-    bins : int
-        Bins of the input for the outputs' tables; 1 if lengths were published without their
-        correlation.
+    `read` takes that folder and returns arrivals (None without any), input tokens and output
+    tokens; `arrivals` likewise, if they are published apart from the lengths. `bins` of the input
+    for the outputs' tables; 1 if lengths were published without their correlation.
     """
 
     name: str

@@ -18,8 +18,6 @@ _WRITTEN_AS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt")
 def printable(text: object) -> str:
     r"""Return a text that cannot control a terminal: control characters become escapes.
 
-    Examples
-    --------
     >>> printable("a\x1b[31mb\u202ec")
     'a\\x1b[31mb\\u202ec'
     """
@@ -32,8 +30,6 @@ def printable(text: object) -> str:
 def shown(value: object) -> str:
     """Return a value for an error message: quoted texts, long ones cut, no control characters.
 
-    Examples
-    --------
     >>> shown("many"), shown(3.0), shown("x" * 100)[-5:]
     ('"many"', '3', 'xxx…"')
     """
@@ -56,8 +52,6 @@ def _cut(text: str) -> str:
 def neutral_cell(cell: object) -> object:
     """Return a cell that no spreadsheet reads as a formula; numbers stay as they are.
 
-    Examples
-    --------
     >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
     ("'=1+1", 'vllm', -1.5)
     """
@@ -71,8 +65,6 @@ def neutral_cell(cell: object) -> object:
 def plain_cell(cell: object) -> object:
     """Return the text that `neutral_cell` protected.
 
-    Examples
-    --------
     >>> plain_cell("'=1+1"), plain_cell("'tis")
     ('=1+1', "'tis")
     """
@@ -85,8 +77,6 @@ def plain_cell(cell: object) -> object:
 def name_of(path: Path) -> str:
     """Return the name of a file without the suffixes of its format.
 
-    Examples
-    --------
     >>> name_of(Path("data/llama-3.1-8b.csv.gz")), name_of(Path("v1.2"))
     ('llama-3.1-8b', 'v1.2')
     """

@@ -21,10 +21,7 @@ SECONDS_COLUMNS = ("think_time_s", "timeout_s")
 def check_columns(fields: Mapping[str, Any]) -> None:
     """Raise ValueError with column, row and value if a trace's columns are wrong.
 
-    Parameters
-    ----------
-    fields : mapping
-        The fields of a trace by name; the columns are arrays, or None if the trace lacks them.
+    Columns are arrays, or None if the trace lacks them.
     """
     arrival_s, inputs, outputs = (
         fields[name] for name in ("arrival_s", "input_tokens", "output_tokens")

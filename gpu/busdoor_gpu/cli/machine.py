@@ -23,10 +23,7 @@ _CPU_LIMITS = {"max_num_seqs": 16, "max_num_batched_tokens": 256, "max_model_len
 def place_of(machine: MachineFlags, configured: ModelConfig | None = None) -> Place:
     """Return the device, backend and model of flags; `configured` is the model without a flag.
 
-    Raises
-    ------
-    ValueError
-        If there is no such device or model, or the backend does not run there.
+    Raises ValueError if there is no such device or model, or the backend does not run there.
     """
     from busdoor_gpu.engine.place import settle_place
 
@@ -37,12 +34,8 @@ def place_of(machine: MachineFlags, configured: ModelConfig | None = None) -> Pl
 def settle_machine(place: Place, grid: GridFlags, seed: int) -> tuple[Model, Backend, GridLimits]:
     """Settle the grid's bounds, check that they fit the memory, and load model and backend.
 
-    Raises
-    ------
-    ValueError
-        If a bound is out of range, or the machine's memory too small.
-    EngineError
-        If the GPU has no memory left.
+    Raises ValueError if a bound is out of range, or the machine's memory too small, EngineError if
+    the GPU has no memory left.
     """
     from dataclasses import replace
 

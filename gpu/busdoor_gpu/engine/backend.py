@@ -35,13 +35,8 @@ class Backend:
 def load_backend(name: BackendName) -> Backend:
     """Import a backend; no GPU is touched.
 
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or Triton is not installed.
+    Raises ValueError if the name is unknown, or Triton is not installed.
 
-    Examples
-    --------
     >>> load_backend("torch").swiglu.__name__
     'swiglu_reference'
     """

@@ -19,16 +19,8 @@ NONE: Changes = (np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32))
 def changes_of(step: Step, table: SlotTable, kept: Iterable[Request], vocab_size: int) -> Changes:
     """Return the places in `table.state` that a step writes before it runs, and the values.
 
-    Parameters
-    ----------
-    step : Step
-        The step.
-    table : SlotTable
-        Only its layout is read.
-    kept : iterable of Request
-        Requests whose tokens are still on the device, so that no prompt is sent.
-    vocab_size : int
-        Ids of prompts are below it.
+    Only the table's layout is read. The tokens of `kept` requests are still on the device, so that
+    no prompt is sent; ids of prompts are below `vocab_size`.
     """
     if not (step.entered or step.padding or step.blocks):
         return NONE

@@ -15,8 +15,6 @@ import torch
 def describe_device(device: torch.device) -> dict[str, Any]:
     """Return name, memory, driver, clocks and versions.
 
-    Examples
-    --------
     >>> sorted(describe_device(torch.device("cpu")))
     ['name', 'threads', 'versions']
     """

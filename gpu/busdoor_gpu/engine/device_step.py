@@ -17,19 +17,7 @@ from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
 @dataclass(frozen=True)
 class DeviceStep:
-    """What a step needs on the device.
-
-    Attributes
-    ----------
-    model, backend : Model, Backend
-        The model, and the operations that it runs on.
-    table : SlotTable
-        The state of the slots; read and written.
-    caches : sequence of Caches
-        K and V of each layer; written.
-    decode_plan : DecodePlan
-        Buffers of paged decode.
-    """
+    """What a step needs on the device; it writes `table` and `caches` (K and V of each layer)."""
 
     model: Model
     backend: Backend
@@ -38,15 +26,7 @@ class DeviceStep:
     decode_plan: DecodePlan
 
     def decode(self, slots: torch.Tensor, query_starts: torch.Tensor, inputs: StepInputs) -> None:
-        """Compute one token for each row.
-
-        Parameters
-        ----------
-        slots, query_starts : Tensor
-            As `prepare_step` takes them; slot -1 is padding.
-        inputs : StepInputs
-            Buffers for as many rows.
-        """
+        """Compute one token for each row; slots are as `prepare_step` takes them, -1 is padding."""
         backend = self.backend
         backend.prepare_step(self.table, slots, query_starts, inputs)
         backend.plan_decode(self.decode_plan, inputs.seq_lens)
@@ -60,15 +40,7 @@ class DeviceStep:
         backend.commit_step(self.table, slots, query_starts, sampled)
 
     def mixed(self, rows: Rows, inputs: StepInputs) -> None:
-        """Compute any number of tokens for each row.
-
-        Parameters
-        ----------
-        rows : Rows
-            The rows; one behind those that have a last token is padding.
-        inputs : StepInputs
-            Buffers for as many tokens and rows.
-        """
+        """Compute any number of tokens for each row; one behind those with a last is padding."""
         backend = self.backend
         backend.prepare_step(self.table, rows.slots, rows.query_starts, inputs)
 

@@ -20,15 +20,7 @@ _HOST_SLOT_BYTES, _HOST_BLOCK_BYTES = 400, 40
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of an engine.
-
-    Attributes
-    ----------
-    num_blocks, block_size : int
-        KV blocks, and tokens of one.
-    num_slots, row_tokens : int
-        Requests that run at once, and the most tokens of one.
-    """
+    """Sizes of an engine: KV blocks, requests that run at once, and the most tokens of one."""
 
     num_blocks: int
     block_size: int
@@ -64,8 +56,6 @@ def sizes_of(policy: Policy, row_tokens: int) -> Sizes:
 def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
     """Return the bytes of a model's weights and of its table of positions.
 
-    Examples
-    --------
     >>> from busdoor_gpu.engine.model_config import find_model
     >>> round(weight_bytes(find_model("llama-3.1-8b"), torch.float32) / GIB, 1)
     30.0
@@ -78,8 +68,6 @@ def weight_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
 def block_bytes(config: ModelConfig, dtype: torch.dtype, block_size: int) -> int:
     """Return the bytes of keys and values of one block in all layers.
 
-    Examples
-    --------
     >>> from busdoor_gpu.engine.model_config import find_model
     >>> block_bytes(find_model("tiny-llama"), torch.float32, 16)     # 2 layers, K and V, 2 heads of 16 floats
     8192

@@ -28,8 +28,6 @@ _ROWS = (32, 128)
 def graph_sizes(most: int) -> list[int]:
     """Return the batch sizes vLLM captures: 1, 2, 4, every 8th up to 256, then every 16th.
 
-    Examples
-    --------
     >>> graph_sizes(20), len(graph_sizes(512))
     ([1, 2, 4, 8, 16, 20], 51)
     """
@@ -40,8 +38,6 @@ def graph_sizes(most: int) -> list[int]:
 def mixed_graph_sizes(most: int | None) -> list[int]:
     """Return the numbers of tokens to capture for a token budget; without a budget, all of them.
 
-    Examples
-    --------
     >>> mixed_graph_sizes(100), mixed_graph_sizes(None)[-1]
     ([32, 64, 96, 128], 2048)
     """
@@ -67,26 +63,9 @@ class StepGraphs:
 
     What changes from step to step is read at fixed addresses on the device: the rows from the
     buffer of `Upload`, the rest from the slot table. Padding has slot -1 and writes nothing.
-
-    Parameters
-    ----------
-    run : DeviceStep
-        What is captured.
-    upload : Upload
-        Where the rows arrive.
-    inputs : StepInputs
-        Buffers for the largest step.
-    num_slots : int
-        Largest batch; decodes are captured up to 512 rows.
-    max_tokens : int, optional
-        The policy's token budget.
-    group : int
-        Query heads per KV head.
-
-    Attributes
-    ----------
-    decode_sizes, mixed_sizes : list of int
-        Batch sizes and numbers of tokens that are captured.
+    `inputs` are buffers for the largest step, `max_tokens` is the policy's token budget, `group`
+    the query heads per KV head. Batches are captured up to `num_slots` or 512 rows
+    (`decode_sizes`), other steps by number of tokens (`mixed_sizes`).
     """
 
     def __init__(

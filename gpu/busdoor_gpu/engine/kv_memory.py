@@ -29,19 +29,8 @@ def measure_num_blocks(
 ) -> int:
     """Run the largest possible forward pass, and divide the memory that it leaves into blocks.
 
-    Parameters
-    ----------
-    model, backend : Model, Backend
-        On a GPU.
-    block_size, max_model_len : int
-        Tokens of a block, and of the longest row.
-    gpu_memory_utilization : float
-        Share of the GPU's memory that weights, activations and cache may take together.
-
-    Raises
-    ------
-    EngineError
-        If the device is not a GPU, or has no memory left.
+    `gpu_memory_utilization` is the share of the GPU's memory that weights, activations and cache
+    may take together. Raises EngineError if the device is not a GPU, or has no memory left.
     """
     device = model.device
     if device.type != "cuda":

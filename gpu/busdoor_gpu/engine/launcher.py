@@ -26,24 +26,7 @@ _LAUNCHES = 8
 
 
 class Launcher:
-    """Launches the steps of one engine.
-
-    Parameters
-    ----------
-    run : DeviceStep
-        The step on the device.
-    num_slots : int
-        Most rows of a step.
-    row_tokens : int
-        Most tokens of a row.
-    max_tokens : int, optional
-        The policy's token budget.
-
-    Attributes
-    ----------
-    graphs : StepGraphs or None
-        CUDA graphs; None until they are captured.
-    """
+    """Launches the steps of one engine; `graphs` is None until CUDA graphs are captured."""
 
     def __init__(
         self, run: DeviceStep, num_slots: int, row_tokens: int, max_tokens: int | None

@@ -21,17 +21,7 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Model:
-    """A model on its device.
-
-    Attributes
-    ----------
-    config : ModelConfig
-        Its shape.
-    weights : Weights
-        On the device.
-    rope : Tensor
-        float32 [positions, head_dim], see `rope_table`.
-    """
+    """A model on its device; `rope` is float32 [positions, head_dim], see `rope_table`."""
 
     config: ModelConfig
     weights: Weights
@@ -57,23 +47,8 @@ class Model:
     ) -> torch.Tensor:
         """Compute a step's tokens, write their keys and values, and pick the next tokens.
 
-        Parameters
-        ----------
-        backend : Backend
-            The operations.
-        inputs : StepInputs
-            The tokens.
-        caches : sequence of Caches
-            K and V of each layer; written in place.
-        attend : callable
-            Attention of query [num_tokens, heads, head_dim] over one layer's K and V.
-        last : Tensor, optional
-            Indices of the tokens after which a token is picked; by default all.
-
-        Returns
-        -------
-        Tensor
-            int32, one token for each of `last`.
+        `attend` gives the attention of query [num_tokens, heads, head_dim] over one layer's K and
+        V. Returns int32, a token after each of the indices `last`; by default after all.
         """
         weights, eps = self.weights, self.config.rms_norm_eps
         residual = embedding(inputs.input_ids, weights.embedding)
@@ -94,8 +69,6 @@ class Model:
 def default_dtype(device: torch.device) -> torch.dtype:
     """Return the default type of weights and KV cache: float32 on a CPU, bfloat16 on a GPU.
 
-    Examples
-    --------
     >>> default_dtype(torch.device("cpu"))
     torch.float32
     """
@@ -108,26 +81,11 @@ def load_model(
     dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> Model:
-    """Load a model onto a device.
+    """Load a model (a name or a checkpoint's folder, see `find_model`) onto a device.
 
-    Parameters
-    ----------
-    model : str or ModelConfig
-        A name or a checkpoint's folder, see `find_model`.
-    device : str or torch.device
-        The device.
-    dtype : torch.dtype, optional
-        By default bfloat16 on a GPU and float32 on a CPU.
-    seed : int
-        Seed of random weights.
+    The dtype is by default bfloat16 on a GPU and float32 on a CPU; `seed` is of random weights.
+    Raises ValueError if there is no such model, or the machine's memory cannot hold it.
 
-    Raises
-    ------
-    ValueError
-        If there is no such model, or the machine's memory cannot hold it.
-
-    Examples
-    --------
     >>> load_model("tiny-llama", "cpu").weights.layers[0].qkv.shape
     torch.Size([128, 64])
     """

@@ -51,20 +51,11 @@ TINY = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama, Mistral, Qwen2 or Qwen3: its shape, and the constants that change its numbers but not its speed.
+    """A Llama, Mistral, Qwen2 or Qwen3: shape, and constants that do not change its speed.
 
-    Parameters
-    ----------
-    shape : ModelShape
-        As the simulator's catalogue has it.
-    rope_theta : float
-        Base of the rotary angles; Llama 3's unless a checkpoint has another.
-    rope_scaling : mapping
-        Llama 3.1's scaling of the low frequencies, with the keys of config.json; empty for none.
-    rms_norm_eps : float
-        Added to mean squares.
-    folder : Path, optional
-        The checkpoint's; without one the weights are random.
+    `rope_theta` is Llama 3's unless a checkpoint has another; `rope_scaling` Llama 3.1's scaling of
+    the low frequencies, with the keys of config.json; empty for none. Without a checkpoint's
+    `folder` the weights are random.
     """
 
     shape: ModelShape
@@ -89,8 +80,6 @@ class ModelConfig:
     def inverse_frequencies(self) -> torch.Tensor:
         """Return the radians a position rotates each pair of dimensions: float64, [head_dim / 2].
 
-        Examples
-        --------
         >>> ModelConfig(TINY["tiny-llama"], rope_theta=10000.0).inverse_frequencies()[:2]
         tensor([1.0000, 0.3162], dtype=torch.float64)
         """
@@ -108,13 +97,8 @@ class ModelConfig:
 def find_model(name: str) -> ModelConfig:
     """Return the model of a name of the catalogue or of `TINY`, or of a checkpoint's folder.
 
-    Raises
-    ------
-    ValueError
-        If there is no such model, or the engine cannot run it.
+    Raises ValueError if there is no such model, or the engine cannot run it.
 
-    Examples
-    --------
     >>> find_model("tiny-qwen3").shape.qk_norm, find_model("qwen3-0.6b").shape.num_hidden_layers
     (True, 28)
     """
@@ -147,10 +131,7 @@ def find_model(name: str) -> ModelConfig:
 def read_config(folder: Path) -> ModelConfig:
     """Read a Hugging Face config.json.
 
-    Raises
-    ------
-    ValueError
-        If the model is of another family, or a field is missing.
+    Raises ValueError if the model is of another family, or a field is missing.
     """
     found = _read_json(folder / "config.json")
     family = next(iter(found.get("architectures") or ["none"]))

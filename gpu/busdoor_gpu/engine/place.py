@@ -19,19 +19,7 @@ GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"
 
 @dataclass(frozen=True)
 class Place:
-    """A device, with the backend and the model that run on it.
-
-    Attributes
-    ----------
-    device : torch.device
-        A GPU or the CPU.
-    backend : {"triton", "torch"}
-        Its operations.
-    config : ModelConfig
-        The model.
-    dtype : torch.dtype
-        Of weights and KV cache.
-    """
+    """A device, with the backend, the model and the format of weights and KV cache on it."""
 
     device: torch.device
     backend: BackendName
@@ -50,12 +38,8 @@ class Place:
     def load(self, seed: int) -> tuple[Model, Backend]:
         """Load model and backend.
 
-        Raises
-        ------
-        ValueError
-            If the backend is not installed, or a checkpoint is inconsistent.
-        EngineError
-            If the model does not fit the GPU.
+        Raises ValueError if the backend is not installed, or a checkpoint is inconsistent,
+        EngineError if the model does not fit the GPU.
         """
         if not 0 <= seed < _SEEDS:
             raise ValueError(f"--seed is {seed}; it must be from 0 to {_SEEDS - 1}")
@@ -73,21 +57,9 @@ def settle_place(
 ) -> Place:
     """Choose what the user left open, and print the choice if there is no GPU.
 
-    Parameters
-    ----------
-    model : str or ModelConfig, optional
-        As `find_model` takes it; by default llama-3.1-8b on a GPU and tiny-llama on a CPU.
-    backend : {"triton", "torch"}, optional
-        By default triton on a GPU and torch on a CPU.
-    device : str, optional
-        By default a GPU; the CPU without one or with `backend` torch.
-    dtype : str, optional
-        By default bfloat16 on a GPU and float32 on a CPU.
-
-    Raises
-    ------
-    ValueError
-        If there is no such device or model, or the backend does not run there.
+    By default a GPU (the CPU without one or with `backend` torch); there triton, llama-3.1-8b and
+    bfloat16, on a CPU torch, tiny-llama and float32. Raises ValueError if there is no such device
+    or model, or the backend does not run there.
     """
     place = find_device(device, backend)
     chosen: BackendName = backend or ("triton" if place.type == "cuda" else "torch")
@@ -114,13 +86,8 @@ def _choice(no_gpu: bool, toy: bool) -> str:
 def find_device(device: str | None, backend: BackendName | None) -> torch.device:
     """Return the device asked for, else a GPU if there is one and the backend is not torch.
 
-    Raises
-    ------
-    ValueError
-        If this machine has no such device.
+    Raises ValueError if this machine has no such device.
 
-    Examples
-    --------
     >>> find_device(None, "torch"), find_device("cpu", None)
     (device(type='cpu'), device(type='cpu'))
     """

@@ -15,17 +15,8 @@ _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 def prompt_tokens(request: Request, block_size: int, vocab_size: int) -> NDArray[np.int32]:
     """Return a request's prompt: equal hash ids are equal blocks, other tokens differ.
 
-    Parameters
-    ----------
-    request : Request
-        Its `hash_ids` name its prompt's first blocks.
-    block_size : int
-        Tokens of a block.
-    vocab_size : int
-        Ids are below it.
+    `hash_ids` name its first blocks; ids of tokens are below `vocab_size`.
 
-    Examples
-    --------
     >>> a, b = (Request(i, 0.0, 5, 1, hash_ids=(7,)) for i in range(2))
     >>> a, b = (prompt_tokens(request, 4, 1000) for request in (a, b))
     >>> len(a), (a == b).tolist()

@@ -14,19 +14,11 @@ from busdoor_gpu.kernels.paged_prefill import max_programs, prefill_programs
 
 
 class Rows(NamedTuple):
-    """The rows of a pass, on the device.
+    """The rows of a pass, on the device: int32.
 
-    Attributes
-    ----------
-    slots : Tensor
-        int32: the slot of each row; -1 for padding.
-    query_starts, wanted_starts : Tensor
-        int32, one more than rows: where each row's tokens start, and where they would without
-        padding.
-    last : Tensor
-        int32: the index of each row's last wanted token, after which a token is picked.
-    plan : Tensor
-        int32 [num_programs, 2], see `plan_prefill`.
+    `slots`: of each row; -1 for padding. `query_starts`, `wanted_starts`: one more than rows, where
+    each row's tokens start, and where they would without padding. `last`: the index of each row's
+    last wanted token, after which a token is picked. `plan`: [num_programs, 2], see `plan_prefill`.
     """
 
     slots: torch.Tensor
@@ -45,8 +37,6 @@ class Rows(NamedTuple):
 def row_arrays(step: Step, low: int, high: int, group: int) -> list[Ints]:
     """Return rows `low` to `high` of a step as the arrays of `Rows`, the plan flat.
 
-    Examples
-    --------
     >>> [array.tolist() for array in row_arrays(Step.of_padding(2, 3), 0, 2, group=4)]
     [[-1, -1], [0, 3, 6], [0, 3, 6], [2, 5], [0, 0, 1, 0]]
     """
@@ -70,8 +60,6 @@ def padded_arrays(step: Step, num_rows: int, num_tokens: int, group: int) -> lis
     Behind the rows there is one more, which owns the tokens that are left over; it has slot -1 and
     writes nothing. Programs of the plan that have nothing to do begin at that row's end.
 
-    Examples
-    --------
     >>> slots, starts, wanted, last, plan = padded_arrays(Step.of_padding(1, 3), 2, 32, group=4)
     >>> slots.tolist(), starts.tolist(), wanted.tolist(), last.tolist()
     ([-1, -1, -1], [0, 3, 3, 32], [0, 3, 3], [2, 0])

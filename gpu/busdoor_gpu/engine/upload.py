@@ -27,17 +27,9 @@ class Upload:
     All memory is allocated here, once: pinned memory that is allocated while the device works waits
     for it. The copies and the kernels that read them are in one stream, so one buffer on the device
     suffices, and its addresses never change, as CUDA graphs need. The host waits only if a place of
-    the ring is still being copied.
+    the ring is still being copied. On a CPU nothing is pinned, and all else is the same. A copy
+    holds `num_ints` 32-bit integers, at least 262,144 (1 MiB).
 
-    Parameters
-    ----------
-    device : torch.device
-        The device; on a CPU nothing is pinned, and all else is the same.
-    num_ints : int
-        32-bit integers of one copy, at least; 262,144 (1 MiB) if that is more.
-
-    Examples
-    --------
     >>> upload = Upload(torch.device("cpu"))
     >>> slots, starts = upload.send([np.array([4, 2, 7]), np.array([0, 1, 2, 9])])
     >>> slots.tolist(), starts.tolist(), starts.storage_offset()

@@ -69,10 +69,7 @@ def random_weights(
 def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Weights:
     """Read a checkpoint's weights: one file model.safetensors, or several with an index.
 
-    Raises
-    ------
-    ValueError
-        If a tensor is missing, or its shape differs from config.json's.
+    Raises ValueError if a tensor is missing, or its shape differs from config.json's.
     """
     from safetensors import safe_open
 

@@ -84,22 +84,11 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
 
 @contextmanager
 def recording(capability: tuple[int, int] = (9, 0), num_sms: int = 132) -> Iterator[list[Launch]]:
-    """Record launches instead of running them.
+    """Record launches of wrappers that are called with meta tensors, instead of running them.
 
-    Parameters
-    ----------
-    capability : tuple of int
-        Compute capability to configure for: (8, 0) is an A100, (9, 0) an H100.
-    num_sms : int
-        Multiprocessors of that GPU; 132 is an H100 SXM's.
+    Configured for a compute capability ((8, 0) is an A100, (9, 0) an H100) and a GPU's number of
+    multiprocessors (132: an H100 SXM's).
 
-    Yields
-    ------
-    list of Launch
-        Filled as the wrappers are called, with meta tensors.
-
-    Examples
-    --------
     >>> from busdoor_gpu.kernels.swiglu import swiglu
     >>> with recording() as launches:
     ...     _ = swiglu(torch.empty(2, 64, dtype=torch.bfloat16, device="meta"))

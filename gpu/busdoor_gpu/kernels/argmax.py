@@ -46,17 +46,8 @@ def _best_kernel(best, best_token, out, num_pieces, BLOCK: tl.constexpr):
 def argmax(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """Pick each row's largest logit; of equal ones the first, so that runs repeat.
 
-    Parameters
-    ----------
-    logits : Tensor
-        [num_rows, vocabulary], without NaN.
-    out : Tensor, optional
-        int32 [num_rows]; allocated unless given.
-
-    Returns
-    -------
-    Tensor
-        int32 [num_rows].
+    Logits are [num_rows, vocabulary], without NaN; `out` is int32 [num_rows], allocated unless
+    given.
     """
     num_rows, vocab = logits.shape
     pieces = cdiv(vocab, _BLOCK)
@@ -83,8 +74,6 @@ def argmax(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tenso
 def argmax_reference(logits: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """As `argmax`, in plain PyTorch (whose own argmax may return any of equals).
 
-    Examples
-    --------
     >>> argmax_reference(torch.tensor([[1.0, 3.0, 3.0]]))
     tensor([1], dtype=torch.int32)
     """

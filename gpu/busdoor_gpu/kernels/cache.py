@@ -30,13 +30,8 @@ def allocate_kv_cache(
 ) -> Caches:
     """Return one layer's K and V, zeroed, as two views of one tensor.
 
-    Returns
-    -------
-    k_cache, v_cache : Tensor
-        [num_blocks, num_kv_heads, block_size, head_dim] each.
+    Each is [num_blocks, num_kv_heads, block_size, head_dim].
 
-    Examples
-    --------
     >>> k, v = allocate_kv_cache(10, 2, 16, 64, torch.float16, "cpu")
     >>> tuple(k.shape), k.stride() == v.stride()
     ((10, 2, 16, 64), True)
@@ -52,8 +47,6 @@ def identity_block_table(
 ) -> torch.Tensor:
     """Return the block table of a contiguous (static) batch: sequence s owns run s of blocks.
 
-    Examples
-    --------
     >>> identity_block_table(2, 40, 16)
     tensor([[0, 1, 2],
             [3, 4, 5]], dtype=torch.int32)
@@ -65,17 +58,9 @@ def identity_block_table(
 def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> torch.Tensor:
     """Gather the first `num_tokens` of one sequence: [num_kv_heads, num_tokens, head_dim].
 
-    Parameters
-    ----------
-    cache : Tensor
-        K or V of one layer.
-    blocks : Tensor
-        The sequence's row of the block table.
-    num_tokens : int
-        Number of tokens; blocks beyond them are not read.
+    `cache` is K or V of one layer, `blocks` the sequence's row of the block table, which is not
+    read beyond these tokens.
 
-    Examples
-    --------
     >>> cache = torch.arange(6.0).view(3, 1, 2, 1)
     >>> gather_kv(cache, torch.tensor([2, 0]), 3).flatten()
     tensor([4., 5., 0.])

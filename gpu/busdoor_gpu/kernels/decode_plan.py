@@ -70,8 +70,6 @@ class DecodePlan:
     ) -> DecodePlan:
         """Allocate buffers for `max_seqs`; by default the device sets `num_programs` and `tile`.
 
-        Examples
-        --------
         >>> plan = DecodePlan.allocate(4, 8, 2, 64, "cpu", num_programs=6)
         >>> plan.tile, tuple(plan.partial_out.shape)
         (128, (6, 2, 4, 64))
@@ -126,17 +124,8 @@ def _plan_kernel(
 def plan_decode(plan: DecodePlan, seq_lens: torch.Tensor) -> None:
     """Divide the sequences' tiles among programs, in place: once per step, for all layers.
 
-    Parameters
-    ----------
-    plan : DecodePlan
-        Written in place.
-    seq_lens : Tensor
-        int32 [num_seqs], on the plan's device; 0 is allowed.
-
-    Raises
-    ------
-    ValueError
-        If there are more sequences than the plan was allocated for.
+    `seq_lens` is int32 [num_seqs], on the plan's device; 0 is allowed. Raises ValueError if there
+    are more sequences than the plan was allocated for.
     """
     num_seqs = seq_lens.shape[0]
     if num_seqs >= plan.tile_starts.shape[0]:

@@ -113,20 +113,10 @@ def prefill_programs(
 ) -> NDArray[np.int32]:
     """List the programs of one step's prefill attention, longest first, for all layers.
 
-    Parameters
-    ----------
-    query_lens, seq_lens : sequence of int
-        Query tokens of each sequence, and its length with them; a sequence of padding has length 0.
-    group : int
-        Query heads per KV head.
+    From the query tokens of each sequence, and its length with them (0: padding); `group` query
+    heads per KV head. Returns int32 [num_programs, 2]: sequence, and its first query token of the
+    program.
 
-    Returns
-    -------
-    array of int32 [num_programs, 2]
-        Sequence, and its first query token of the program.
-
-    Examples
-    --------
     >>> prefill_programs([40, 1, 0], np.array([40, 90, 7]), group=4).tolist()
     [[1, 0], [0, 32], [0, 0]]
     """

@@ -52,25 +52,10 @@ def rmsnorm(
     residual: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Add the residual, if any, and normalise each token.
+    """Add the residual, if any, and normalise each token: [num_tokens, hidden], in x's dtype.
 
-    Parameters
-    ----------
-    x : Tensor
-        [num_tokens, hidden].
-    weight : Tensor
-        [hidden].
-    eps : float
-        Added to the mean square.
-    residual : Tensor, optional
-        [num_tokens, hidden]; becomes x + residual **in place**.
-    out : Tensor, optional
-        Contiguous, shaped as x; allocated unless given.
-
-    Returns
-    -------
-    Tensor
-        [num_tokens, hidden], in x's dtype.
+    `residual` becomes x + residual **in place**. `eps` is added to the mean square. `out` is
+    contiguous, shaped as x, and allocated unless given.
     """
     num_tokens, hidden = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
@@ -92,8 +77,6 @@ def rmsnorm_reference(
 ) -> torch.Tensor:
     """As `rmsnorm`, in plain PyTorch.
 
-    Examples
-    --------
     >>> residual = torch.tensor([[1.0, 0.0]])
     >>> rmsnorm_reference(torch.tensor([[0.0, 1.0]]), torch.tensor([1.0, 2.0]), 0.0, residual), residual
     (tensor([[1., 2.]]), tensor([[1., 1.]]))

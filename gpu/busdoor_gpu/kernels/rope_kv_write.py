@@ -33,15 +33,8 @@ class HeadNorm(NamedTuple):
 def rope_table(inv_freq: torch.Tensor, max_positions: int) -> torch.Tensor:
     """Return cosines, then sines, of every position: float32 [max_positions, head_dim].
 
-    Parameters
-    ----------
-    inv_freq : Tensor
-        [head_dim / 2], radians per position, scaled as the model wants.
-    max_positions : int
-        Rows.
+    `inv_freq` is [head_dim / 2], radians per position, scaled as the model wants.
 
-    Examples
-    --------
     >>> rope_table(torch.tensor([torch.pi / 2]), 3).round()
     tensor([[ 1.,  0.],
             [-0.,  1.],

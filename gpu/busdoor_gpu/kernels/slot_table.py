@@ -44,8 +44,6 @@ class SlotTable:
     ) -> SlotTable:
         """Allocate empty slots.
 
-        Examples
-        --------
         >>> table = SlotTable.allocate(4, 100, 16, "cpu")
         >>> tuple(table.token_ids.shape), tuple(table.block_table.shape)
         ((4, 100), (4, 7))

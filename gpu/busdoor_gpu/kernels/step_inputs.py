@@ -113,19 +113,11 @@ def _commit_kernel(
 def prepare_step(
     table: SlotTable, slots: torch.Tensor, query_starts: torch.Tensor, step: StepInputs
 ) -> None:
-    """Fill `step` from the table.
+    """Fill `step` from the table, which is only read.
 
-    Parameters
-    ----------
-    table : SlotTable
-        Read only.
-    slots : Tensor
-        int32 [num_rows]: the slot of each row, no slot twice; -1 for a padding row.
-    query_starts : Tensor
-        int32 [num_rows + 1]: where each row's tokens start; a padding row of a decode graph has one
-        token too.
-    step : StepInputs
-        Written in place; `query_starts` ends at its number of tokens.
+    `slots`, int32 [num_rows]: the slot of each row, no slot twice; -1 for a padding row.
+    `query_starts`, int32 [num_rows + 1]: where each row's tokens start, up to the step's number of
+    tokens; a padding row of a decode graph has one token too.
     """
     num_rows, max_blocks = step.block_table.shape
     width = max(step.input_ids.shape[0], max_blocks)  # the longest possible row
@@ -170,14 +162,8 @@ def commit_step(
 ) -> None:
     """Count the step's tokens as computed and write the sampled tokens to the table, in place.
 
-    Parameters
-    ----------
-    table : SlotTable
-        Written in place; a token beyond `max_model_len` is dropped.
-    slots, query_starts : Tensor
-        As given to `prepare_step`.
-    sampled : Tensor
-        int32 [num_rows]: the token after each row's last.
+    Slots and starts are as given to `prepare_step`; `sampled`, int32 [num_rows], is the token after
+    each row's last. A token beyond `max_model_len` is dropped.
     """
     num_rows = slots.shape[0]
     launch(
@@ -192,8 +178,6 @@ def commit_step_reference(
 ) -> None:
     """As `commit_step`, in plain PyTorch.
 
-    Examples
-    --------
     >>> table = SlotTable.allocate(2, 8, 4, "cpu")
     >>> table.num_known[1] = 3
     >>> commit_step_reference(table, torch.tensor([1]), torch.tensor([0, 3]), torch.tensor([7]))

@@ -29,19 +29,10 @@ def _swiglu_kernel(gate_up, out, stride_in, WIDTH: tl.constexpr, BLOCK: tl.const
 
 
 def swiglu(gate_up: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Gate the second half of each row with the first.
+    """Gate the second half of each row with the first: [num_tokens, width], in gate_up's dtype.
 
-    Parameters
-    ----------
-    gate_up : Tensor
-        [num_tokens, 2 * width]: gate, then up.
-    out : Tensor, optional
-        Contiguous; allocated unless given.
-
-    Returns
-    -------
-    Tensor
-        [num_tokens, width], in gate_up's dtype.
+    `gate_up` is [num_tokens, 2 * width]: gate, then up. `out` is contiguous, allocated unless
+    given.
     """
     num_tokens, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = (
@@ -59,8 +50,6 @@ def swiglu(gate_up: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tens
 def swiglu_reference(gate_up: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
     """As `swiglu`, in plain PyTorch.
 
-    Examples
-    --------
     >>> swiglu_reference(torch.tensor([[0.0, 100.0, 5.0, 2.0]]))
     tensor([[  0., 200.]])
     """

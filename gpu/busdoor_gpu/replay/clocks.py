@@ -15,10 +15,7 @@ _TICK_S = 1e-9  # the clocks' resolution: no iteration takes 0 s
 class Clock(Protocol):
     """Measures the duration of an iteration from its start.
 
-    Attributes
-    ----------
-    pace : float
-        Seconds of the clock per second of the processor, in the last measurement.
+    `pace` is seconds of the clock per second of the processor, in the last measurement.
     """
 
     pace: float
@@ -33,8 +30,6 @@ class Clock(Protocol):
 class WallClock:
     """Real seconds since the replay began; idle time is slept.
 
-    Examples
-    --------
     >>> clock = WallClock()
     >>> clock.wait_until(0.01)
     >>> 0.01 < clock.since_s(0.0) < 10
@@ -58,8 +53,6 @@ class WallClock:
 class CpuClock:
     """Processor time of this process, which other processes do not lengthen; idle time is skipped.
 
-    Examples
-    --------
     >>> clock = CpuClock()
     >>> clock.wait_until(1000.0)          # at once
     >>> 0 < clock.since_s(1000.0) < 10
@@ -99,8 +92,6 @@ class PacedClock:
     iteration, and scales the iteration by the mean of the two speeds. Its seconds are those of a
     core that computes the reference in 900 µs.
 
-    Examples
-    --------
     >>> clock = PacedClock()
     >>> clock.wait_until(1000.0)          # at once
     >>> 0 < clock.since_s(1000.0) < 10, clock.pace > 0
@@ -139,8 +130,6 @@ class PacedClock:
 class Stopwatch:
     """Counts processor and wall time of a run, for its meta.json.
 
-    Examples
-    --------
     >>> sorted(Stopwatch().read())
     ['cpu_s', 'wall_s']
     """

@@ -46,27 +46,9 @@ class EngineServer(Server):
     previous one (or from the arrival that ended idleness) until its own end, with all that the host
     did in between. So the simulator, given the durations in the result, makes the same batches.
 
-    Parameters
-    ----------
-    env : simpy.Environment
-        Environment of the clients.
-    policy : Policy
-        The scheduler.
-    engine : Engine
-        Made for this policy.
-    clock : Clock
-        Times the iterations.
-    recorder : TableRecorder
-        Records what happens.
-    **options
-        `lookahead` and `on_leave`, as for `Server`.
-
-    Attributes
-    ----------
-    device_s, host_s : array of float
-        Of each iteration: seconds on the device; seconds that the host worked, without waiting.
-    present : dict of Request
-        Requests that have arrived and not left.
+    The engine is made for this policy. `device_s` and `host_s` have, of each iteration, seconds on
+    the device, and seconds that the host worked, without waiting; `present` the requests that have
+    arrived and not left.
     """
 
     def __init__(

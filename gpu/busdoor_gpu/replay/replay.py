@@ -27,13 +27,7 @@ from busdoor_workloads import Trace
 
 
 class ReplayError(EngineError):
-    """A replay that stopped early.
-
-    Attributes
-    ----------
-    result : Result
-        What was measured so far; requests that were still present are "unfinished".
-    """
+    """A replay that stopped early; in `result`, requests still present are "unfinished"."""
 
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message)
@@ -137,8 +131,6 @@ def replay(
 def row_tokens(policy: Policy, trace: Trace) -> int:
     """Return a slot's most tokens; in a static batch, longest prompt plus longest answer.
 
-    Examples
-    --------
     >>> from busdoor.kv.contiguous import ContiguousKV
     >>> from busdoor.policies.static import StaticPolicy
     >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 100], output_tokens=[50, 3])

@@ -16,16 +16,10 @@ LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2
 
 @dataclass(frozen=True)
 class Cell:
-    """One designed iteration, which runs several times.
+    """One designed iteration, which is measured `repeats` times in a row.
 
-    Attributes
-    ----------
-    decodes : tuple of int
-        Tokens in the cache of each decoding request.
-    chunks : tuple of (int, int)
-        Chunks of prefill: tokens, and tokens in the cache before them.
-    repeats : int
-        Number of consecutive measurements.
+    `decodes`: tokens in the cache of each decoding request. `chunks` of prefill: tokens, and tokens
+    in the cache before them.
     """
 
     decodes: tuple[int, ...] = ()
@@ -49,14 +43,8 @@ class Cell:
 class GridLimits:
     """Bounds of the grid: a scheduler's limits, and the KV memory.
 
-    Attributes
-    ----------
-    max_num_seqs, max_num_batched_tokens, max_model_len : int
-        As for a scheduler.
-    num_blocks, block_size : int
-        KV memory.
-    max_prefill_tokens : int
-        Most tokens of a prefill of whole prompts, which in a static batch has no token budget.
+    `max_prefill_tokens`: most tokens of a prefill of whole prompts, which in a static batch has no
+    token budget.
     """
 
     max_num_seqs: int
@@ -95,18 +83,6 @@ def _whole_prompts(limits: GridLimits, batches: Sequence[int]) -> Iterator[Cell]
 def design(limits: GridLimits) -> list[Cell]:
     """Return cells that separate step-time terms: batch/context, tokens/pairs, mixed/plain.
 
-    Parameters
-    ----------
-    limits : GridLimits
-        Bounds of the cells.
-
-    Returns
-    -------
-    list of Cell
-        Without duplicates.
-
-    Examples
-    --------
     >>> cells = design(GridLimits(max_num_seqs=4, max_num_batched_tokens=64, max_model_len=256, num_blocks=64))
     >>> cells[0]
     Cell(decodes=(16,), chunks=(), repeats=8)

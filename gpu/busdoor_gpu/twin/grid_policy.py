@@ -24,23 +24,8 @@ class GridPolicy(Policy):
     A cell begins with an iteration that admits its decodes, and ends with an extra iteration of its
     own kind, since the host prepares the next batch while an iteration runs. Neither is measured.
     Every cell runs once to warm up, then all cells run again and again, each time in a new random
-    order, so that the run can stop anywhere.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-        The grid.
-    limits : GridLimits
-        Limits of the grid.
-    budget_s : float
-        Seconds of the executor's clock after which no cell begins.
-    seed : int
-        Seed of the orders.
-
-    Attributes
-    ----------
-    cell_of : list of int
-        For each scheduled batch the cell that it measures, -1 if none.
+    order, so that the run can stop anywhere; after `budget_s` of the executor's clock no cell
+    begins. `cell_of` has the cell that each scheduled batch measures, -1 if none.
     """
 
     def __init__(

@@ -33,17 +33,7 @@ _FEWEST, _MOST = 32, 5000  # requests of a trace: fewer have no tail, more only 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that gets a twin.
-
-    Attributes
-    ----------
-    model, backend : Model, Backend
-        The model, and the operations that it runs on.
-    limits : GridLimits
-        A scheduler's limits, and the KV memory.
-    clock, lookahead, cuda_graphs
-        As for `replay`.
-    """
+    """A machine that gets a twin; clock, lookahead and cuda_graphs are as for `replay`."""
 
     model: Model
     backend: Backend
@@ -118,8 +108,6 @@ class Run:
     def name(self) -> str:
         """Name of its folder.
 
-        Examples
-        --------
         >>> Run(Trace(arrival_s=[0], input_tokens=[1], output_tokens=[1], name="burst"), "vllm").name
         'burst-vllm'
         """
@@ -131,21 +119,8 @@ def held_out_runs(
 ) -> list[Run]:
     """Choose held-out runs: a burst, open arrivals at several loads, static if it keeps up.
 
-    Parameters
-    ----------
-    machine : Machine
-        Machine of the runs.
-    step_time : StepTime
-        Of the calibration; the machine's capacity follows from it.
-    budget_s : float
-        Seconds for profile and replays together.
-    seed : int
-        Seed of lengths and arrivals.
-
-    Returns
-    -------
-    list of Run
-        Runs of the same trace follow each other; all take about as long.
+    The machine's capacity follows from the calibration's step time; `budget_s` is for profile and
+    replays together. Runs of the same trace follow each other; all take about as long.
     """
     cases = [case for case in HELD_OUT if case.lengths == SIZED]
     each_s = (1 - PROFILE_SHARE) * budget_s / len(cases)

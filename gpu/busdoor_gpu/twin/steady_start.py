@@ -23,33 +23,11 @@ def steady_start(
     From an empty server, a load of 0.9 takes minutes to build up its batch; a replay of half a
     minute measures another load. The first `warm_s` seconds are simulated. The requests that are
     then on the server come first, all at once: each with its prompt and the answer so far as its
-    prompt, and the rest of its answer. Later arrivals follow as they were, after the time in which
-    the server computes these prompts, so that no line forms behind them.
+    prompt, and the rest of its answer; their latencies are those of parts of requests, and
+    `num_present` in the metadata counts them. Later arrivals follow as they were, after the time in
+    which the server computes these prompts, so that no line forms behind them. Raises ValueError if
+    no request arrives after `warm_s`.
 
-    Parameters
-    ----------
-    trace : Trace
-        Open arrivals, longer than `warm_s`.
-    new_policy : callable
-        Builds a fresh scheduler for a trace.
-    step_time : StepTime
-        Of the machine, as far as it is known.
-    warm_s : float
-        Seconds that are simulated only.
-
-    Returns
-    -------
-    Trace
-        With `num_present`, the requests that come first, in its metadata; their latencies are those
-        of parts of requests.
-
-    Raises
-    ------
-    ValueError
-        If no request arrives after `warm_s`.
-
-    Examples
-    --------
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy
     >>> from busdoor.step_time.linear import LinearStepTime

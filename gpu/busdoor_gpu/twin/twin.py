@@ -93,8 +93,6 @@ def make_twin(
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write a twin's settings into its folder; raise ValueError if its steps have others.
 
-    Examples
-    --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()) / "twin"
     >>> claim(folder, {"model": "tiny-llama", "seed": 0})

@@ -87,8 +87,6 @@ class ReadFlags(FileFlags):
 def flag_of(option: str) -> str:
     """Return the flag of an option of `read_trace`.
 
-    Examples
-    --------
     >>> flag_of("time_unit"), flag_of("format")
     ('--time-unit', '--from')
     """

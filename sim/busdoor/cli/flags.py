@@ -131,8 +131,6 @@ class ClusterFlags:
 def values(*groups: Any) -> dict[str, Any]:
     """Return the flags of such classes by name.
 
-    Examples
-    --------
     >>> values(DrawFlags(workload="azure-conv"), ClusterFlags(rate=4.0))
     {'workload': 'azure-conv', 'replications': None, 'rate': 4.0, 'replicas': None, 'router': None}
     """

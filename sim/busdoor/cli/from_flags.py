@@ -36,16 +36,9 @@ _SETS = {
 def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
     """Return the tables of a configuration that flags set; a flag without a value sets nothing.
 
-    Parameters
-    ----------
-    *groups
-        Flags that several commands share, as classes of `busdoor.cli.flags`. The file of their
-        `config` is not read here, but by `configured`.
-    **own
-        A command's own flags.
+    `groups` are flags that several commands share, as classes of `busdoor.cli.flags` (the file of
+    their `config` is read by `configured`), `own` a command's own.
 
-    Examples
-    --------
     >>> overrides(rate=4.0, policy=["static,batch_size=8", "vllm"], seed=1)
     {'workload': {'request_rate': 4.0}, 'policy': [{'name': 'static', 'batch_size': 8}, {'name': 'vllm'}], 'seed': 1}
     >>> overrides(replicas=4, router="prefix_affinity,min_match=0.5")

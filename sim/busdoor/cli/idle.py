@@ -12,14 +12,7 @@ if TYPE_CHECKING:
 def refuse_idle_flags(tables: Mapping[str, Any], data: Mapping[str, Any], settled: Config) -> None:
     """Raise ValueError for a flag that the rest of the configuration leaves without any effect.
 
-    Parameters
-    ----------
-    tables : mapping
-        Tables that the flags set, as `overrides` gives it.
-    data : mapping
-        The tables of the configuration, flags included.
-    settled : Config
-        The configuration that they give.
+    `tables` are set by the flags, `data` has them among the file's, `settled` is what they give.
     """
     from busdoor.config.from_calibration import refuse_other_hardware
 

@@ -17,14 +17,8 @@ Answer = Callable[[Callable[[], Any]], None]
 def output(json: bool) -> Iterator[Answer]:
     """Print to stdout; with JSON only the answer goes there, everything else to stderr.
 
-    Yields
-    ------
-    callable
-        Takes a function that returns the answer, and prints it as JSON; does nothing if no JSON was
-        requested.
+    Yields what takes a function that returns the answer, and prints that as JSON if requested.
 
-    Examples
-    --------
     >>> with output(json=True) as answer:
     ...     print("a table")
     ...     answer(lambda: {"gain": float("nan")})

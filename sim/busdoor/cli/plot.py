@@ -106,15 +106,7 @@ _KINDS = {
 
 
 def save_result_plots(result: Result, folder: Path) -> list[Path]:
-    """Draw one result into a folder, as PNG and SVG; of requests alone only their latencies.
-
-    Parameters
-    ----------
-    result : Result
-        What to draw.
-    folder : Path
-        The folder; created if it does not exist.
-    """
+    """Draw one result into a folder, as PNG and SVG; of requests alone only their latencies."""
     from matplotlib.figure import Figure
 
     from busdoor.plots import save_figure

@@ -27,17 +27,8 @@ def progress_bar(what: str = "") -> Iterator[Report]:
     """Show on stderr which share of the work is done, and since when it runs.
 
     A terminal gets a bar after a second; a file or pipe gets a line every ten seconds, also while
-    nothing is reported.
-
-    Parameters
-    ----------
-    what : str
-        What is being done until the first report.
-
-    Yields
-    ------
-    callable
-        Takes the share that is done, from 0 to 1, and what is being done.
+    nothing is reported. Yields what takes the share that is done, from 0 to 1, and what is being
+    done.
     """
     shown = _Bar(what) if sys.stderr.isatty() else _Lines(what)
     try:
@@ -125,8 +116,6 @@ class _Lines:
 def progress_line(share: float, what: str, elapsed_s: float) -> str:
     """Return which share of the work is done, if that was reported.
 
-    Examples
-    --------
     >>> progress_line(0.25, "vllm: 500 of 2,000 requests", 83.2)
     'busdoor: 25 % done after 1:23; vllm: 500 of 2,000 requests'
     >>> progress_line(0.0, "drawing requests", 10.0)

@@ -172,13 +172,7 @@ def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
 
 
 def print_replicas(replicas: pd.DataFrame) -> None:
-    """Print a line per server, and which had the largest load.
-
-    Parameters
-    ----------
-    replicas : DataFrame
-        Of `busdoor.cluster.per_replica.replica_table`.
-    """
+    """Print a line per server, and which had the largest load."""
     from busdoor.cluster.table_text import TITLES, replica_lines, replica_rows
 
     console = Console()

@@ -13,15 +13,7 @@ from busdoor.html.page import Page
 def page_of(folder: Path) -> Page:
     """Make the report of a folder that a command of busdoor wrote.
 
-    Parameters
-    ----------
-    folder : Path
-        What a command of `WRITERS` wrote.
-
-    Raises
-    ------
-    ValueError
-        If there is no such folder, or nothing in it that a page can show.
+    Raises ValueError if there is no such folder, or nothing in it that a page can show.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name one that {listed(WRITERS, 'or')} wrote")

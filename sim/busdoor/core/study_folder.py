@@ -31,8 +31,7 @@ class StudyFolder:
     `overwrite` replaces an earlier study in it whole. Write to `part`, a folder beside the place,
     which is not taken for the study; set `kept` once that is worth keeping, should the rest fail or
     be interrupted. Raises ValueError if the place is a file, or holds something and may not be
-    replaced. Raises ValueError if it is a file, or holds something and may not be replaced. OSError
-    If it cannot be written.
+    replaced, OSError if it cannot be written.
     """
 
     def __init__(self, out: Path | None, command: str, overwrite: bool) -> None:

@@ -67,7 +67,7 @@ def meets_slo(
     """Return which finished requests meet every limit (at or under it).
 
     A request of one token meets any limit on TPOT (as in vLLM's benchmark); an answer that was
-    released whole meets none, since it has no time per token. Raises ValueError: for a limit on
+    released whole meets none, since it has no time per token. Raises ValueError for a limit on
     anything else than a metric.
     """
     for name in limits_s:

@@ -170,7 +170,6 @@ def deployment_of(
     """Put what runs on what into the package's words; `sizes` are tp, pp, dp and ep.
 
     Names that are not of the catalogue are the package's. Raises ValueError if there are no such
-    tables or the sizes do not go together. Raises ValueError: in one sentence, if there are no such
     tables or the sizes do not go together.
     """
     check_backend(backend)

@@ -197,8 +197,6 @@ class WeibullArrivals(Renewal):
 def weibull_shape(cv: float) -> float:
     """Return the shape of the Weibull law whose coefficient of variation is `cv`.
 
-    Examples
-    --------
     >>> round(weibull_shape(2.0), 3)
     0.543
     """

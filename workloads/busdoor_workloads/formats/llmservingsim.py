@@ -62,8 +62,6 @@ def _with_blocks(draft: Draft, options: ReadOptions) -> Draft:
 def _blocks(tokens: Any, size: int, known: dict[tuple[int, tuple[Any, ...]], int]) -> Any:
     """Return ids of a prompt's blocks: equal ones for equal tokens after equal tokens.
 
-    Examples
-    --------
     >>> known = {}
     >>> _blocks([5, 6, 7, 8, 9], 2, known), _blocks([5, 6, 7, 1], 2, known)
     ([0, 1, 2], [0, 3])

@@ -46,10 +46,7 @@ FORMATS: Mapping[str, Format] = {
 def known_format(format: str) -> Format:
     """Return the format of a name.
 
-    Raises
-    ------
-    ValueError
-        The name is unknown; the message has the nearest one.
+    Raises ValueError: the name is unknown; the message has the nearest one.
     """
     if format not in FORMATS:
         raise ValueError(f"the format {format!r} is unknown; {did_you_mean(format, FORMATS)}")
@@ -63,10 +60,7 @@ _SPECIAL = ("columns", "model", "normalize_duration", "run")
 def refuse_unused(kind: Format, path: Path, options: ReadOptions) -> None:
     """Refuse options that do not apply to files of a format.
 
-    Raises
-    ------
-    ValueError
-        The first such option, and the formats to which it applies.
+    Raises ValueError: the first such option, and the formats to which it applies.
     """
     for option in _SPECIAL:
         if getattr(options, option) != getattr(_DEFAULTS, option) and option not in kind.uses:

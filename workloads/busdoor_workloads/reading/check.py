@@ -68,26 +68,11 @@ class _Parsed:
 
 
 def checked(draft: Draft, *, skip_bad: bool) -> tuple[pd.DataFrame, int]:
-    """Turn a draft's raw values into numbers.
+    """Turn a draft's raw values into numbers; return them, and how many bad rows were left out.
 
-    Parameters
-    ----------
-    draft : Draft
-        Raw columns of a reader; gets notes on changes.
-    skip_bad : bool
-        Leave bad rows out instead of raising an error.
-
-    Returns
-    -------
-    frame : DataFrame
-        Columns of numbers (hash_ids of tuples), times in seconds, index as in the draft.
-    num_bad : int
-        Rows left out.
-
-    Raises
-    ------
-    ValueError
-        The first bad row: file, line, column, value, and wanted value.
+    Times are in seconds, hash_ids tuples, the index is the draft's; it gets notes on changes.
+    Without `skip_bad` the first bad row raises ValueError: file, line, column, value, and wanted
+    value.
     """
     parsed = {
         str(column): _parse(draft, str(column)) for column in draft.frame if column != "hash_ids"

@@ -24,10 +24,8 @@ _INEXACT = 2.0**53  # from here on a double does not hold every whole number (IE
 def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
     """Read a CSV file; rows of a wrong width are errors, or are counted and left out.
 
-    Raises
-    ------
-    ValueError
-        The file and line of the first malformed row, or a name that is twice in the header.
+    Raises ValueError: the file and line of the first malformed row, or a name that is twice in the
+    header.
     """
     separator, _ = read_header(path, max_bytes)
 
@@ -50,10 +48,7 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
 def read_header(path: Path, max_bytes: int = MAX_BYTES) -> tuple[str, list[str]]:
     """Return the separator of a file's fields, and the names of its columns.
 
-    Raises
-    ------
-    ValueError
-        The file is empty, or a name is there twice.
+    Raises ValueError: the file is empty, or a name is there twice.
     """
     with open_text(path, max_bytes) as file:
         first = next((line for line in file if line.strip()), "")

@@ -97,21 +97,11 @@ class Draft:
 def draft_of(
     table: Table, needed: Mapping[str, str], optional: Mapping[str, str] | None = None, **kw: Any
 ) -> Draft:
-    """Return columns of a table under our names.
+    """Return columns of a table under our names, with further fields of the draft.
 
-    Parameters
-    ----------
-    table : Table
-        The file.
-    needed, optional : mapping
-        From our column name to the file's. A missing optional column is left out.
-    **kw
-        Further fields of the draft.
-
-    Raises
-    ------
-    ValueError
-        A needed column is missing; the message names it and the columns of the file.
+    `needed` and `optional` map our column names to the file's. A missing optional column is left
+    out. Raises ValueError: a needed column is missing; the message names it and the columns of the
+    file.
     """
     present = list(table.frame.columns)
     if missing := [ours for ours, theirs in needed.items() if theirs not in present]:

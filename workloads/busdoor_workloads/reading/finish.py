@@ -29,21 +29,8 @@ _LEAD_S = 60.0  # an idle start longer than the whole trace and than a minute is
 def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> dict[str, Any]:
     """Sort the requests, set the clock, apply the reader's limits; return the fields of a trace.
 
-    The metadata records these changes.
-
-    Parameters
-    ----------
-    draft : Draft
-        Has the meaning of the file's times.
-    frame : DataFrame
-        Checked columns.
-    options : ReadOptions
-        Window, limits and scale.
-
-    Raises
-    ------
-    ValueError
-        A file of ours is out of order, or nothing is left.
+    The metadata records these changes. Raises ValueError: a file of ours is out of order, or
+    nothing is left.
     """
     notes: dict[str, Any] = dict(draft.metadata)
     if "arrival_s" not in frame:
@@ -79,10 +66,7 @@ def finished(draft: Draft, frame: pd.DataFrame, options: ReadOptions) -> dict[st
 def refuse_unused_times(draft: Draft, options: ReadOptions) -> None:
     """Refuse to leave out a column that looks like arrival times.
 
-    Raises
-    ------
-    ValueError
-        The column, and how to read it or leave it out.
+    Raises ValueError: the column, and how to read it or leave it out.
     """
     used = set(draft.names.values())
     unused = [str(name) for name in draft.table.frame if name not in used]

@@ -23,10 +23,7 @@ _BREAKS_OFF = (ValueError, RecursionError)
 def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
     """Read one JSON object per line; any other line is an error, or is counted and left out.
 
-    Raises
-    ------
-    ValueError
-        The file and line of the first line that is not a JSON object.
+    Raises ValueError: the file and line of the first line that is not a JSON object.
     """
     columns, lines, num_malformed = _Columns(), [], 0
     for chunk in _chunks(path, max_bytes):
@@ -47,10 +44,7 @@ def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
 def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
     """Read a file of one array of JSON objects; other elements are errors, or counted.
 
-    Raises
-    ------
-    ValueError
-        The file, and the first element that is not a JSON object.
+    Raises ValueError: the file, and the first element that is not a JSON object.
     """
     with open_text(path, max_bytes) as file:
         elements = _loaded(file.read())
@@ -70,21 +64,10 @@ def read_json_array(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_
 
 
 def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Read one JSON document, or document `run` of a file to which several were appended.
+    """Read one JSON document, or document `run` (1 first) of a file to which several were appended.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    run : int, optional
-        Number of the document, 1 first; required if there are several.
-    max_bytes : int
-        Largest file that is read.
-
-    Raises
-    ------
-    ValueError
-        The file and line of the first JSON error; or the number of documents to choose from.
+    Raises ValueError: the file and line of the first JSON error; or the number of documents to
+    choose from.
     """
     return choose(read_documents(path, max_bytes), run, path, _about)
 
@@ -92,11 +75,8 @@ def read_json(path: Path, run: int | None = None, max_bytes: int = MAX_BYTES) ->
 def read_documents(path: Path, max_bytes: int = MAX_BYTES) -> list[dict[str, Any]]:
     """Read all JSON documents of a file, one after another, on lines of their own or not.
 
-    Raises
-    ------
-    ValueError
-        The file and line of the first JSON error; or there is no document, or one that is no
-        object.
+    Raises ValueError: the file and line of the first JSON error; or there is no document, or one
+    that is no object.
     """
     with open_text(path, max_bytes) as file:
         documents = list(_documents(file.read(), path))
@@ -113,10 +93,7 @@ def choose(
 ) -> dict[str, Any]:
     """Return result `run` of a file (1 first); without a number there may be only one.
 
-    Raises
-    ------
-    ValueError
-        The results to choose from, each with what `about` returns for it.
+    Raises ValueError: the results to choose from, each with what `about` returns for it.
     """
     if not results:
         raise ValueError(f"{path.name} holds no result")

@@ -36,10 +36,7 @@ _TYPO_CUTOFF = 0.85
 def own_draft(table: Table, options: ReadOptions) -> Draft:
     """Return the columns of a table under our names, or under those that the user gave.
 
-    Raises
-    ------
-    ValueError
-        A needed column is missing, or a name is nearly one of ours.
+    Raises ValueError: a needed column is missing, or a name is nearly one of ours.
     """
     names = _names(options.columns)
     if not options.columns:

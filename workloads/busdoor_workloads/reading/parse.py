@@ -20,8 +20,6 @@ _DIGITS = 400  # of a number in a text: more than any valid number has
 def whole_numbers(raw: pd.Series[Any]) -> tuple[NDArray[np.int64], Mask]:
     """Return a column as whole numbers and a mask of valid ones; beyond int64 means its ends.
 
-    Examples
-    --------
     >>> values, good = whole_numbers(pd.Series(["1234567890123456789", 2.5, True, None, 2**64], dtype=object))
     >>> values[0].item(), good
     (1234567890123456789, array([ True, False, False, False, False]))
@@ -61,8 +59,6 @@ def _whole(value: object) -> int | None:
 def numbers(raw: pd.Series[Any]) -> NDArray[Any]:
     """Return a column as int64 if possible, else as floats; anything but a number becomes NaN.
 
-    Examples
-    --------
     >>> numbers(pd.Series([1.5, "2", True, [3]], dtype=object))
     array([1.5, 2. , nan, nan])
     """

@@ -29,12 +29,8 @@ Holds = Literal["csv", "jsonl", "json", "folder", "array", "parquet"]
 def sniff(path: Path, max_bytes: int = MAX_BYTES) -> tuple[Holds, tuple[str, ...]]:
     """Return the content of a file and the columns (or keys) of its first record.
 
-    Returns
-    -------
-    holds : str
-        "csv", "jsonl", "json" (documents), "array" (of JSON objects), "parquet" or "folder".
-    columns : tuple of str
-        Names in the header, or keys of the first record or document; none for a damaged document.
+    The content is "csv", "jsonl", "json" (documents), "array" (of JSON objects), "parquet" or
+    "folder". There are no columns for a damaged document.
     """
     path = settled(path, max_bytes)
     if path.is_dir():
@@ -76,10 +72,7 @@ def _document_keys(path: Path, max_bytes: int) -> tuple[str, ...]:
 def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
     """Read a table from CSV, JSON lines, a JSON array or Parquet.
 
-    Raises
-    ------
-    ValueError
-        The file and line of the first malformed record.
+    Raises ValueError: the file and line of the first malformed record.
     """
     holds, _ = sniff(path, max_bytes)
     if holds not in _READERS:
@@ -92,10 +85,7 @@ def read_table(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
 def read_parquet(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) -> Table:
     """Read a Parquet table.
 
-    Raises
-    ------
-    ValueError
-        The file is damaged or too large, or pyarrow is not installed.
+    Raises ValueError: the file is damaged or too large, or pyarrow is not installed.
     """
     if importlib.util.find_spec("pyarrow") is None:
         raise ValueError(

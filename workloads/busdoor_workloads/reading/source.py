@@ -65,10 +65,8 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 def open_text(path: Path, max_bytes: int = MAX_BYTES) -> Iterator[TextIO]:
     """Open a text file, packed or not; what makes it unreadable becomes one sentence.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        The file is absent, too large, no text, or its packing is damaged.
+    Raises FileNotFoundError, ValueError: the file is absent, too large, no text, or its packing is
+    damaged.
     """
     path = settled(path, max_bytes)
     start = magic_of(path)
@@ -104,10 +102,7 @@ def magic_of(path: Path) -> bytes:
 def settled(path: Path, max_bytes: int = MAX_BYTES) -> Path:
     """Return a file that can be read more than once: itself, or a temporary copy of a pipe.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        The file is absent; or the pipe has more than `max_bytes`.
+    Raises FileNotFoundError, ValueError: the file is absent; or the pipe has more than `max_bytes`.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")

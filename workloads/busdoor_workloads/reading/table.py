@@ -20,20 +20,11 @@ EXACT_FLOATS: dict[str, Any] = {} if _PANDAS >= (3, 1) else {"float_precision": 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A file's records under the file's own column names.
+    """A file's records, numbered from 0, under the file's own column names.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    frame : DataFrame
-        One row per record, numbered from 0.
-    line : callable
-        Maps a record's number to its line in the file (1 first); None if a file has no such lines.
-    num_malformed : int
-        Malformed records that were left out (only with `skip_bad`).
-    record_name : str
-        Word for a record without a line.
+    `line` maps a record's number to its line in the file (1 first); None if a file has no such
+    lines, and a record is then called `record_name`. `num_malformed` were left out (only with
+    `skip_bad`).
     """
 
     path: Path
@@ -45,8 +36,6 @@ class Table:
     def place(self, record: int) -> str:
         """Return the file and line of a record, for error messages.
 
-        Examples
-        --------
         >>> Table(path=Path("data/a.csv"), frame=pd.DataFrame(), line=lambda record: record + 2).place(15)
         'a.csv line 17'
         """

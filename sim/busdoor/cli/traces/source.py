@@ -24,10 +24,7 @@ def read_file(path: Path, reading: ReadFlags, seed: int, name: str | None = None
 def trace_of(source: str, reading: ReadFlags, num_requests: int | None, seed: int) -> Trace:
     """Return the trace that a name or path stands for.
 
-    Raises
-    ------
-    ValueError
-        If there is no such trace, or flags do not apply to it.
+    Raises ValueError if there is no such trace, or flags do not apply to it.
     """
     from busdoor_workloads import resolve, workload_names
     from busdoor_workloads.fetch import PUBLIC_TRACES, cached
