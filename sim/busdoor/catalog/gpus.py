@@ -24,7 +24,7 @@ LAYER_S = 32e-6  # BLIS's fit on an H100: 32.1 µs (inference-sim)
 EXPERTS_S = 30e-6
 
 
-def _by_format(rate: object) -> object:
+def by_format(rate: object) -> object:
     """Return rates by number format; a number alone is the bf16 rate."""
     return {"bf16": rate} if isinstance(rate, int | float) and not isinstance(rate, bool) else rate
 
@@ -77,7 +77,7 @@ class GPU:
     name: Label
     memory_gib: PositiveFloat
     bandwidth_bytes_per_s: PositiveFloat
-    flop_per_s: Annotated[dict[Dtype, PositiveFloat], BeforeValidator(_by_format)]
+    flop_per_s: Annotated[dict[Dtype, PositiveFloat], BeforeValidator(by_format)]
     link_bytes_per_s: PositiveFloat = PCIE_4_BYTES_PER_S
     memory_efficiency: Share = 0.9
     kv_efficiency: Share = 0.9

@@ -14,6 +14,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-FLAG and no --empty-FLAG
     suppress_keyboard_interrupt=False,  # `main` answers it
 )
+# Of every command: what it is for.
 COMMANDS = {
     "compare": "Compare policies on the same requests, and print what continuous batching gains.",
     "capacity": "Find the highest rate that meets an SLO, and how many GPUs a rate needs.",
@@ -25,35 +26,56 @@ COMMANDS = {
     "plot": "Draw a saved comparison, capacity study or result again.",
     "report": "Write a saved study or result as one HTML page, with timelines that play.",
 }
+# What to type, as `--help` and the site show it.
+EXAMPLES = {
+    "compare": "busdoor compare --workload trace.csv --rate 40 --gpu h200 --model qwen3-32b",
+    "capacity": "busdoor capacity --slo ttft_p99=2s --slo tpot_p99=100ms --policy vllm",
+    "sweep": "busdoor sweep study.toml --jobs 4",
+    "simulate": "busdoor simulate azure-conv --policy vllm --rate 12 --num-requests 500 --out run",
+    "calibrate": "busdoor calibrate profile --out mine.toml",
+    "validate": "busdoor validate runs/* --step-time mine.toml",
+    "demo": "busdoor demo --out demo",
+    "plot": "busdoor plot busdoor-compare-001",
+    "report": "busdoor report busdoor-compare-001 --out report.html",
+    "observe": "busdoor observe http://127.0.0.1:8000 --workload azure-conv --rate 2 --out seen",
+    "serve": "busdoor serve --gpu h100 --model llama-3.1-8b --policy vllm --port 8000",
+    "replay": "busdoor replay trace.jsonl --model llama-3.1-8b --out replay",
+    "profile": "busdoor profile --model llama-3.1-8b --budget 3min --out profile",
+    "twin": "busdoor twin --out twin",
+    "list": "busdoor list gpus; busdoor list policies vllm",
+    "schema": "busdoor schema --out busdoor.schema.json",
+}
+
+
+def _add(name: str, path: str, purpose: str) -> None:
+    example = f"Example: {EXAMPLES[name]}" if name in EXAMPLES else ""
+    app.command(path, name=name, help=purpose, help_epilogue=example)
+
+
 for name, purpose in COMMANDS.items():
-    app.command(f"busdoor.cli.{name}:{name}", name=name, help=purpose)
+    _add(name, f"busdoor.cli.{name}:{name}", purpose)
 SERVERS = {
     "observe": "Send a trace to a real server, and keep every time that a client can see.",
     "serve": "Serve a simulated GPU behind OpenAI's API.",
 }
 for name, purpose in SERVERS.items():
-    app.command(f"busdoor.cli.real_servers.{name}:{name}", name=name, help=purpose)
+    _add(name, f"busdoor.cli.real_servers.{name}:{name}", purpose)
+_REFERENCE = "busdoor.cli.reference.commands"
+_add("list", f"{_REFERENCE}:list_names", "List policies, workloads, GPUs, models ..., or show one.")
+_add("schema", f"{_REFERENCE}:schema", "Print the JSON Schema of the TOML files, for editors.")
 app.command(
     "busdoor.cli.traces.commands:trace",
     name="trace",
     help="Describe, generate, convert and fetch request traces.",
 )
 # Of the package for hardware, which needs torch; named here, imported only when it is called.
-app.command(
-    "busdoor_gpu.cli.replay:replay",
-    name="replay",
-    help="Replay a trace on real hardware, with the same policies.",
-)
-app.command(
-    "busdoor_gpu.cli.profile:profile",
-    name="profile",
-    help="Measure iterations of many shapes on hardware.",
-)
-app.command(
-    "busdoor_gpu.cli.twin:twin",
-    name="twin",
-    help="Calibrate the simulator to this machine, and report its errors.",
-)
+HARDWARE = {
+    "replay": "Replay a trace on real hardware, with the same policies.",
+    "profile": "Measure iterations of many shapes on hardware.",
+    "twin": "Calibrate the simulator to this machine, and report its errors.",
+}
+for name, purpose in HARDWARE.items():
+    _add(name, f"busdoor_gpu.cli.{name}:{name}", purpose)
 app.register_install_completion_command(
     help="Install completion of commands and flags for your shell."
 )

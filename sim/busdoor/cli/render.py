@@ -39,7 +39,7 @@ def grid(
     return table
 
 
-def _ruled(heads: Iterable[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
+def ruled(heads: Iterable[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
     """Return a table with a rule below its heads, as `busdoor trace` shows them."""
     first, *others = map(escape, heads)
     table = Table(first, show_edge=False, pad_edge=False)
@@ -207,7 +207,7 @@ def print_description(trace: Trace, summary: pd.Series[float]) -> None:
     console.print(f"[bold]{escape(name)}[/]: {size}")
     for title, columns, rows in description(summary):
         console.print()
-        console.print(_ruled([title, *columns], ([row, *cells] for row, cells in rows), right=True))
+        console.print(ruled([title, *columns], ([row, *cells] for row, cells in rows), right=True))
     if notes := reading_notes(trace):
         console.print(f"\nRead as: {escape(notes)}", style="dim")
 
@@ -216,4 +216,4 @@ def print_public_traces() -> None:
     """Print a line per public trace that `busdoor trace fetch` knows."""
     from busdoor.cli.trace_tables import PUBLIC_HEADS, public_rows
 
-    Console().print(_ruled(PUBLIC_HEADS, public_rows()))
+    Console().print(ruled(PUBLIC_HEADS, public_rows()))
