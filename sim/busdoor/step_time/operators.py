@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import (
-    DEFAULT_ENGINE,
-    GPU,
-    Dtype,
-    Engine,
-    ModelShape,
-    gpu,
-    gpu_names,
-    model,
-    model_names,
-)
-from busdoor.catalog import engine as find_engine
 from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
-from busdoor.step_time.base import Pieces, StepTime, TermSeconds
+from busdoor.step_time.base import Pieces, StepTime
+from busdoor.step_time.hardware_fields import HardwareFields
 from busdoor.step_time.operator_catalog import Deployment, Formats, deployment_of
 from busdoor.step_time.operator_loading import load_profile, load_tables
 from busdoor.step_time.operator_times import OperatorTimes, Tables
@@ -33,7 +22,7 @@ from busdoor.step_time.operator_times import OperatorTimes, Tables
 
 @in_one_sentence
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class OperatorStepTime(StepTime):
+class OperatorStepTime(HardwareFields, StepTime):
     """Look an iteration's operators up in tables measured on the GPU, and add the host.
 
     The tables are those of aiconfigurator-core (`pip install 'busdoor[operators]'`): GEMMs,
@@ -42,18 +31,12 @@ class OperatorStepTime(StepTime):
 
     Parameters
     ----------
-    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
-        What runs what.
-    tp, pp, dp, ep : int
-        GPUs that share each layer; stages of layers, which a batch passes one after the other;
-        groups of `tp` GPUs that share the requests evenly (attention data parallel); groups that
-        share the experts, of tp · dp GPUs in all.
-    weight_dtype, kv_dtype : str, optional
-        Formats; as the package's configuration of the model says unless given.
+    pp, dp, ep : int
+        Stages of layers, which a batch passes one after the other; groups of `tp` GPUs that share
+        the requests evenly (attention data parallel); groups that share the experts, of tp · dp
+        GPUs in all.
     quant_mode : str, optional
         Format of the weights in the package's words ("fp8_block"), in place of `weight_dtype`.
-    engine : Engine, or what `busdoor.catalog.engine` takes
-        Whose host it is, and whose kernels; vllm unless given.
     backend : str, optional
         Whose kernels, where the engine is another: vllm, sglang or trtllm.
     system, configuration : str, optional
@@ -63,8 +46,8 @@ class OperatorStepTime(StepTime):
         Version of the backend; the newest complete tables unless given.
     profile : str, optional
         Folder tp<N> of a profile by LLMServingSim, in place of the package's tables.
-    step_overhead_s, request_overhead_s : float, optional
-        Host time of a step, and of a request in it, in place of the engine's.
+
+    The other fields are those of `HardwareFields`.
 
     References
     ----------
@@ -72,31 +55,22 @@ class OperatorStepTime(StepTime):
 
     Examples
     --------
-    >>> step_time = OperatorStepTime(gpu("h200"), model("qwen3-32b"), tp=2)  # doctest: +SKIP
+    >>> step_time = OperatorStepTime("h200", "qwen3-32b", tp=2)  # doctest: +SKIP
     >>> batch = Batch(num_decode_tokens=64, decode_context_tokens=64 * 1024)
     >>> round(step_time.duration_s(batch) * 1e3, 1)  # doctest: +SKIP
     16.0
     """
 
-    gpu: Annotated[GPU, BeforeValidator(gpu)]
-    model: Annotated[ModelShape, BeforeValidator(model)]
-    tp: PositiveInt = 1
+    name = "operators"
     pp: PositiveInt = 1
     dp: PositiveInt = 1
     ep: PositiveInt = 1
-    weight_dtype: Dtype | None = None
-    kv_dtype: Dtype | None = None
     quant_mode: str | None = None
-    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(
-        default_factory=lambda: find_engine(DEFAULT_ENGINE)
-    )
     backend: str | None = None
     system: str | None = None
     configuration: str | None = None
     version: str | None = None
     profile: str | None = None
-    step_overhead_s: TermSeconds | None = None
-    request_overhead_s: TermSeconds | None = None
 
     def __post_init__(self) -> None:
         if self.tables and self.profile and (self.pp, self.dp, self.ep) != (1, 1, 1):
@@ -136,16 +110,6 @@ class OperatorStepTime(StepTime):
         """What looks up, and keeps what it has found."""
         return OperatorTimes(self.tables, *self.host_s, self.dp)
 
-    @property
-    def host_s(self) -> tuple[float, float]:
-        """Host seconds of a step, and of a request in it."""
-        step_s, request_s = self.engine.host_s(self.tp)
-        given_s, given_request_s = self.step_overhead_s, self.request_overhead_s
-        return (
-            step_s if given_s is None else given_s,
-            request_s if given_request_s is None else given_request_s,
-        )
-
     def pieces(self, batch: Batch, repeat: int) -> Pieces:
         """Return the lines on which the durations of `repeat` iterations lie."""
         return self.times.pieces(batch, repeat)
@@ -166,14 +130,3 @@ class OperatorStepTime(StepTime):
         return {
             name: value for name, value in vars(self).items() if name not in ("tables", "times")
         }
-
-    def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them."""
-        named = ("gpu", "model", "engine")
-        fields = (name for name in self.__dataclass_fields__ if name not in named)
-        given = {name: value for name in fields if (value := getattr(self, name)) is not None}
-        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else self.gpu.to_table()
-        known = self.model in map(model, model_names())
-        shape = self.model.name if known else self.model.to_table()
-        table = {"gpu": card, "model": shape, "engine": self.engine.describe()}
-        return {"name": "operators", **table, **given}

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from busdoor.catalog import (
-    DEFAULT_ENGINE,
-    GPU,
-    Dtype,
-    Engine,
-    ModelShape,
-    gpu,
-    gpu_names,
-    model,
-    model_names,
-)
-from busdoor.catalog import engine as find_engine
+from busdoor.catalog import Dtype
 from busdoor.catalog.gpus import Share
 from busdoor.catalog.memory import check_weights_fit
 from busdoor.step_time.base import TermSeconds
+from busdoor.step_time.hardware_fields import HardwareFields
 
 # One small kernel: GEMMs of one row and under 4 MB take 2.5 to 4.3 µs on A100 to B300
 # (aiconfigurator gemm sweeps).
@@ -34,28 +22,19 @@ LATENT_KERNELS = 5
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class RooflineFields:
-    """The fields of a `RooflineStepTime`, checked.
+class RooflineFields(HardwareFields):
+    """The fields of a `RooflineStepTime`, checked: those of `HardwareFields`, and shares and gaps.
+
+    Experts keep a format of their own under another `weight_dtype`, as gpt-oss's do.
 
     Parameters
     ----------
-    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
-        What runs what.
-    tp : int
-        GPUs that share the model.
-    weight_dtype, kv_dtype : str
-        Formats; the checkpoint's unless given (a model that names none has 16 bits). Experts keep a
-        format of their own, as gpt-oss's do.
     memory_efficiency, kv_efficiency, gemm_efficiency : float, optional
         In place of the catalogue's for the GPU.
     attention_efficiency : float
         Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100:
         0.39, 0.53 and 0.61 at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM
         0.24).
-    engine : Engine, or what `busdoor.catalog.engine` takes
-        Whose host it is; vllm unless given.
-    step_overhead_s, request_overhead_s : float, optional
-        Host time of a step, and of a request in it, in place of the engine's.
     layer_overhead_s, experts_overhead_s : float, optional
         Launch gaps and ramps of a layer's kernels, and of a layer's routed experts, in place of the
         catalogue's for the GPU.
@@ -64,22 +43,13 @@ class RooflineFields:
         those measured on links like the GPU's (see `roofline_costs.all_reduce_of`).
     """
 
-    gpu: Annotated[GPU, BeforeValidator(gpu)]
-    model: Annotated[ModelShape, BeforeValidator(model)]
-    tp: PositiveInt = 1
-    weight_dtype: Dtype | None = None
-    kv_dtype: Dtype | None = None
+    name = "roofline"
     memory_efficiency: Share | None = None
     kv_efficiency: Share | None = None
     gemm_efficiency: Share | None = None
     attention_efficiency: Share = 0.55
-    engine: Annotated[Engine, BeforeValidator(find_engine)] = Field(
-        default_factory=lambda: find_engine(DEFAULT_ENGINE)
-    )
-    step_overhead_s: TermSeconds | None = None
     layer_overhead_s: TermSeconds | None = None
     experts_overhead_s: TermSeconds | None = None
-    request_overhead_s: TermSeconds | None = None
     all_reduce_latency_s: TermSeconds | None = None
     link_efficiency: Share | None = None
 
@@ -114,33 +84,3 @@ class RooflineFields:
         return shape.num_hidden_layers * (layer_s + latent) + shape.num_expert_layers * max(
             0.0, mixture
         )
-
-    @property
-    def host_s(self) -> tuple[float, float]:
-        """Host seconds of a step, and of a request in it."""
-        step_s, request_s = self.engine.host_s(self.tp)
-        given_s, given_request_s = self.step_overhead_s, self.request_overhead_s
-        return (
-            step_s if given_s is None else given_s,
-            request_s if given_request_s is None else given_request_s,
-        )
-
-    def describe(self) -> dict[str, Any]:
-        """Name and parameters as in a result's meta.json; GPU and model by catalogue name.
-
-        >>> table = RooflineFields(gpu("h100"), model("qwen3-0.6b")).describe()
-        >>> table["gpu"], table["weight_dtype"]
-        ('h100', 'bf16')
-        """
-        fields = (
-            name for name in self.__dataclass_fields__ if name not in ("gpu", "model", "engine")
-        )
-        parameters = {
-            name: getattr(self, name) for name in fields if getattr(self, name) is not None
-        }
-        card = self.gpu.name if self.gpu in map(gpu, gpu_names()) else self.gpu.to_table()
-        shape = (
-            self.model.name if self.model in map(model, model_names()) else self.model.to_table()
-        )
-        named = {"gpu": card, "model": shape, "engine": self.engine.describe()}
-        return {"name": "roofline", **named, **parameters}

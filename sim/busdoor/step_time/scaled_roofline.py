@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,7 @@ class ScaledRooflineStepTime(RooflineStepTime):
     2.0
     """
 
+    name = NAME
     path: str | None = None
     gemm_scale: Scale = 1.0
     memory_scale: Scale = 1.0
@@ -78,23 +80,15 @@ class ScaledRooflineStepTime(RooflineStepTime):
         """Seconds of each unit of work at these rates, none of which passes the GPU's own."""
         card = self.gpu
 
-        def scaled(share: float, scale: float) -> float:
-            return min(1.0, share * scale)
-
-        reached = {
-            "gemm_efficiency": scaled(
-                self.gemm_efficiency or card.gemm_efficiency, self.gemm_scale
-            ),
-            "attention_efficiency": scaled(self.attention_efficiency, self.gemm_scale),
-            "memory_efficiency": scaled(
-                self.memory_efficiency or card.memory_efficiency, self.memory_scale
-            ),
-            "kv_efficiency": scaled(self.kv_efficiency or card.kv_efficiency, self.memory_scale),
+        scaled = {
+            "gemm_efficiency": self.gemm_scale,
+            "attention_efficiency": self.gemm_scale,
+            "memory_efficiency": self.memory_scale,
+            "kv_efficiency": self.memory_scale,
         }
-        fields = {name: getattr(self, name) for name in RooflineFields.__dataclass_fields__}
-        return costs_of(RooflineFields(**fields | reached))
-
-    def describe(self) -> dict[str, Any]:
-        """Name and parameters, as a result's meta.json keeps them; no file is needed."""
-        table = {key: value for key, value in super().describe().items() if key != "path"}
-        return table | {"name": NAME}
+        reached = {
+            name: min(1.0, scale * (getattr(self, name) or getattr(card, name)))
+            for name, scale in scaled.items()
+        }
+        given = {field.name: getattr(self, field.name) for field in fields(RooflineFields)}
+        return costs_of(RooflineFields(**given | reached))
