@@ -696,14 +696,6 @@ def test_traces_without_requests_or_without_a_rate_are_refused() -> None:
         capacity(loop, ["vllm"])
 
 
-def test_several_servers_are_refused_because_how_many_is_the_answer() -> None:
-    with pytest.raises(
-        ValueError,
-        match=r"\[cluster\]: capacity simulates one server and returns how many are needed",
-    ):
-        capacity("azure-conv", ["vllm"], cluster={"replicas": 2})
-
-
 # From a rate to GPUs
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from busdoor.capacity.draws import draw_traces, reference, unit_rate
 from busdoor.capacity.result import Capacity
 from busdoor.capacity.runs import Runs, processes
+from busdoor.capacity.several import Studies
 from busdoor.capacity.study import Study
 from busdoor.comparison.api import Load, reject_unknown_keywords, server_table, workload_table
 from busdoor.comparison.experiment import Report
@@ -27,6 +28,7 @@ NUM_REQUESTS = 1000  # of the first runs; longer ones only where these cannot de
 REPLICATIONS = 8  # with fewer, Student's t makes the bounds wide; with more, each is mostly warm-up
 MAX_DOUBLINGS = 5
 MOST_DOUBLINGS = 20  # a million times as many requests
+MOST_REQUESTS = 500_000  # of a cluster's longest run: 20 MB for each draw
 TOLERANCE = 0.02
 
 
@@ -35,7 +37,7 @@ def capacity(
     policies: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = DEFAULT_POLICIES,
     slo: str | Sequence[str] | Mapping[str, Any] | None = None,
     *,
-    gpu: str | Mapping[str, Any] = "h100",
+    gpu: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = "h100",
     model: str | Mapping[str, Any] = "llama-3.1-8b",
     gpu_options: Mapping[str, Any] = MappingProxyType({}),
     num_requests: int = NUM_REQUESTS,
@@ -58,12 +60,14 @@ def capacity(
     Parameters
     ----------
     workload, policies, gpu, model, gpu_options
-        As in `busdoor.compare`; the workload's own rate is replaced.
+        As in `busdoor.compare`; the workload's own rate is replaced. Of several GPUs each has its
+        rows.
     slo : str, sequence of str or mapping
         "ttft_p99=2s", a preset's name, several of them, or a table; see `SLO.from_table`. By
         default MLPerf's for the model, see `default_slo`.
     num_requests : int
-        Requests of each replication's first runs. A trace file always runs whole.
+        Requests of each replication's first runs, for each server of a [cluster]. A trace file
+        always runs whole.
     replications : int
         Number of draws of the workload; all policies and rates run on the same ones.
     tolerance : float
@@ -105,26 +109,38 @@ def capacity(
     table = {
         "workload": own,
         "policy": policy_tables(policies),
-        "gpu": server_table(gpu, model, gpu_options, tables.get("step_time")),
         "slo": as_slo_table(slo),
         "replications": replications,
         "seed": seed,
         **tables,
     }
-    config = with_slo(Config.from_table(table))
+    cards = [
+        server_table(one, model, gpu_options, tables.get("step_time"))
+        for one in ([gpu] if isinstance(gpu, str | Mapping) else gpu)
+    ]
     report = given.function("report", report)
     with processes(given.whole_number("jobs", jobs, at_least=1)) as pool:
-        study = make_study(
-            config,
+        study = make_studies(
+            [with_slo(Config.from_table({**table, "gpu": own})) for own in cards],
             recorded,
             num_requests=num_requests,
             tolerance=tolerance,
             max_doublings=max_doublings,
         )
-        study.runs.pool = pool
-        study.report = report or study.report
+        study.start(pool, report)
         study.run()
     return capacity_of(study)
+
+
+def make_studies(
+    configs: Sequence[Config], recorded: Trace | None = None, **settings: Any
+) -> Study | Studies:
+    """Return the study of one configuration, or of several servers for the same requests.
+
+    Parameters as in `make_study`.
+    """
+    studies = [make_study(config, recorded, **settings) for config in configs]
+    return studies[0] if len(studies) == 1 else Studies(studies)
 
 
 def make_study(
@@ -148,13 +164,12 @@ def make_study(
     """
     _check(num_requests, tolerance, max_doublings)
     _check_slo(config.slo)
-    if config.cluster is not None:
-        raise ValueError(
-            "[cluster]: capacity simulates one server and returns how many are needed; leave the "
-            "table out"
-        )
     check_sizes(config)
     fixed = recorded is not None or config.workload.path is not None
+    servers = config.cluster.num_replicas if config.cluster else 1
+    num_requests *= servers  # a server sees as many as it would alone
+    while servers > 1 and num_requests << max_doublings > MOST_REQUESTS and max_doublings:
+        max_doublings -= 1
     unit = unit_rate(config, None if fixed else num_requests << max_doublings)
     traces, refused = draw_traces(unit, recorded, fixed)
     length = len(traces[0]) if fixed else num_requests
@@ -165,7 +180,7 @@ def make_study(
     return Study(runs, config.slo, length, 0 if fixed else max_doublings, tolerance)
 
 
-def capacity_of(study: Study) -> Capacity:
+def capacity_of(study: Study | Studies) -> Capacity:
     """Return the results of a study so far.
 
     Raises
@@ -178,9 +193,16 @@ def capacity_of(study: Study) -> Capacity:
         reasons = "; ".join(f"{answer.policy}: {answer.reason}" for answer in answers)
         raise ValueError(f"no policy meets the SLO {study.slo} at any rate: {reasons}")
     tokens = float(np.concatenate([trace.output_tokens for trace in runs.traces]).mean())
-    spent = runs.spent.num_runs, runs.spent.num_requests, len(runs.traces)
+    spent = study.spent.num_runs, study.spent.num_requests, len(runs.traces)
     return Capacity(
-        runs.config, study.slo, answers, tokens, *spent, runs.refused, complete=study.finished
+        runs.config,
+        study.slo,
+        answers,
+        tokens,
+        *spent,
+        runs.refused,
+        complete=study.finished,
+        servers=study.servers,
     )
 
 

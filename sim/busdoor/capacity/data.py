@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import nan
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -38,6 +39,8 @@ class CapacityData:
         Requests that all policies refuse; they are no load.
     complete : bool
         Whether every policy has its answer; not after an interruption.
+    servers : mapping of str to Config
+        By row, where there are servers of several kinds: which one it is.
     """
 
     config: Config
@@ -49,6 +52,11 @@ class CapacityData:
     replications: int
     refused: Refused = NONE_REFUSED
     complete: bool = True
+    servers: Mapping[str, Config] = field(default_factory=dict)
+
+    def server(self, row: object) -> Config:
+        """Return the configuration of a row of the table."""
+        return self.servers.get(str(row), self.config)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -127,15 +135,21 @@ class CapacityData:
         price_per_hour : float, optional
             Of one GPU; the configuration's by default.
         """
-        price = self.config.gpu.price_per_hour if price_per_hour is None else price_per_hour
-        tokens = self.mean_output_tokens
+        gpus = pd.Series({name: self.server(name).num_gpus for name in self.low.index}, dtype=int)
+        prices = pd.Series(
+            {
+                name: price_per_hour or (self.server(name).price_per_hour or nan) / gpus[name]
+                for name in self.low.index
+            },
+            dtype=float,
+        )
         return plan(
             self.low,
             request_rate,
-            mean_output_tokens=tokens,
+            mean_output_tokens=self.mean_output_tokens,
             least_rps=self.table["least"],
-            tp=self.config.gpu.tp,
-            price_per_hour=price,
+            tp=gpus,
+            price_per_hour=prices if prices.notna().any() else None,
         )
 
     def plan_day(self, hourly_rps: Sequence[float]) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from busdoor.capacity.runs import Runs
 from busdoor.capacity.steady_state import Window
 from busdoor.capacity.trial import Probe, probe
 from busdoor.config import PolicyTable
+from busdoor.config.run import carried_rps
 from busdoor.metrics.slo import SLO
 from busdoor.policies.base import Policy
 
@@ -109,6 +110,8 @@ class Solver:
         """Return why no rate can meet the SLO, if no run is needed to know it."""
         try:
             built = self._built(policy)
+            if self.runs.config.cluster is not None:  # each pool's policy, and what the roles need
+                self.runs.alone(policy, 1, 1)
         except ValueError as error:  # it does not fit the memory, or the draws
             return nothing(policy.label, str(error))
         no_tokens = self.slo.needs_tokens and not built.streams
@@ -143,7 +146,7 @@ class Solver:
             if load.outcome is Outcome.MISSES:
                 return Probe(request_rate, length, (load,), None)
             samples = self.runs.at_rate(policy, request_rate, length, count)
-            return probe(request_rate, samples, self.slo.targets, load, stand_in)
+            return probe(request_rate, samples, self.slo.targets, load, stand_in, self.runs.servers)
 
         burst = self._length(0, _BURST)
         carried = (
@@ -187,15 +190,17 @@ class Solver:
         return min(times * self.num_requests << doublings, self.runs.longest)
 
     def _closed_form(self, policy: PolicyTable) -> float:
-        return self._built(policy).capacity_rps(self.runs.traces[0], self.runs.config.step_time)
+        return carried_rps(self.runs.config, policy, self.runs.traces[0], self.runs.limits)
 
-    def _stand_in(self, policy: PolicyTable, carried_rps: float) -> StandIn | None:
+    def _stand_in(self, policy: PolicyTable, carried: float) -> StandIn | None:
+        if self.runs.config.cluster is not None:  # the queue stands for one server
+            return None
         lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
-        return stand_in_for(self._built(policy), self.runs, lengths, carried_rps)
+        return stand_in_for(self._built(policy), self.runs, lengths, carried)
 
     def settled(self, policy: PolicyTable) -> PolicyTable:
         """Return a policy with a batch size: unless given, the largest that fits in all draws."""
-        if getattr(policy.config, "batch_size", 0) is not None:
+        if getattr(policy.config, "batch_size", 0) is not None or len(self.runs.limits.pools) > 1:
             return policy
         capped, kv = policy.capped(self.runs.limits.max_output_tokens), self.runs.limits.kv
         return policy.with_fields(

@@ -156,6 +156,12 @@ class Runs:
         return self.reference is None
 
     @property
+    def servers(self) -> int:
+        """Servers that share the requests."""
+        cluster = self.config.cluster
+        return 1 if cluster is None else cluster.num_replicas
+
+    @property
     def longest(self) -> int:
         """Requests of the longest run that every replication can make."""
         return min(map(len, self.traces))

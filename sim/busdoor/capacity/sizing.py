@@ -49,8 +49,8 @@ def plan(
     *,
     mean_output_tokens: float,
     least_rps: pd.Series[float] | None = None,
-    tp: int = 1,
-    price_per_hour: float | None = None,
+    tp: int | pd.Series[int] = 1,
+    price_per_hour: float | pd.Series[float] | None = None,
 ) -> pd.DataFrame:
     """Return how many servers each policy needs, and what they cost.
 
@@ -65,10 +65,10 @@ def plan(
     least_rps : Series, optional
         By policy: the lowest rate at which one server is known to meet the SLO, 0 where every lower
         one does; by default 0 for all.
-    tp : int
-        GPUs of a server.
-    price_per_hour : float, optional
-        Of one GPU.
+    tp : int or Series
+        GPUs of a server, or by policy.
+    price_per_hour : float or Series, optional
+        Of one GPU, or by policy.
 
     Returns
     -------

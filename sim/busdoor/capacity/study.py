@@ -11,9 +11,9 @@ from threading import RLock
 
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.policy_search import Solver
-from busdoor.capacity.runs import Runs
+from busdoor.capacity.runs import Runs, Spent
 from busdoor.comparison.experiment import Report
-from busdoor.config import PolicyTable
+from busdoor.config import Config, PolicyTable
 from busdoor.core.interrupt import end_pool
 from busdoor.metrics.slo import SLO
 
@@ -70,6 +70,20 @@ class Study:
             self._side_by_side(self.runs.pool)
         self.finished = True
         self.report(1.0, "done")
+
+    def start(self, pool: ProcessPoolExecutor | None, report: Report | None) -> None:
+        """Set where it runs and what is told about progress, before `run`."""
+        self.runs.pool, self.report = pool, report or self.report
+
+    @property
+    def spent(self) -> Spent:
+        """Runs and requests so far."""
+        return self.runs.spent
+
+    @property
+    def servers(self) -> dict[str, Config]:
+        """Which server a row is of: nothing where there is but one."""
+        return {}
 
     @property
     def answers(self) -> list[Answer]:

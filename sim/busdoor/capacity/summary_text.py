@@ -21,17 +21,12 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
         To be served, requests per second.
     """
     best = _best(capacity.table)
-    card = capacity.config.pools[0].machine
-    server = (
-        f"one {card}"
-        if capacity.config.gpu.tp == 1
-        else f"{capacity.config.gpu.tp} {card} together"
-    )
+    card, server = _server(capacity)
     rates = [
         f"{_from(row)}{rate_text(row)} requests/s with {name}" for name, row in best.iterrows()
     ]
     served = (
-        f"{server} serve{'s' * (server[:3] == 'one')} {listed(rates)}"
+        f"{server} serve{'s' * (server[:4] == 'one ')} {listed(rates)}"
         if rates
         else "there is no rate yet"
     )
@@ -42,6 +37,17 @@ def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
     if never:
         parts.append(f"{listed(never)} meet{'s' * (len(never) == 1)} it at no rate.")
     return " ".join(parts)
+
+
+def _server(capacity: CapacityData) -> tuple[str, str]:
+    """Return what a GPU is called, and what serves the rates of the table."""
+    config = capacity.config
+    if capacity.servers:
+        return "GPUs", "one server"
+    card = config.pools[0].machine if len(config.pools) == 1 else "GPUs"
+    if config.cluster is not None:
+        return card, f"{config.hardware} behind {config.cluster.routers}"
+    return card, f"one {card}" if config.gpu.tp == 1 else f"{config.gpu.tp} {card} together"
 
 
 def rate_text(row: pd.Series[Any]) -> str:

@@ -86,7 +86,8 @@ def _binds(slo: SLO, row: pd.Series[Any]) -> str:
 
 def plan_rows(capacity: CapacityData, request_rate: float) -> tuple[list[str], Rows]:
     """Return the columns and a row per policy of the plan for a rate."""
-    return sizing_rows(capacity.plan(request_rate))
+    (first, *others), rows = sizing_rows(capacity.plan(request_rate))
+    return ["clusters" if capacity.config.cluster else first, *others], rows
 
 
 def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:

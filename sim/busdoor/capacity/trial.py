@@ -129,6 +129,7 @@ def probe(
     targets: Sequence[Target],
     load: Reading,
     stand_in: StandIn | None = None,
+    servers: int = 1,
 ) -> Probe:
     """Measure all targets in the steady window of the replications.
 
@@ -145,6 +146,8 @@ def probe(
         The load at this rate; without risks where it is unknown.
     stand_in : StandIn, optional
         Shows how lucky the draws were.
+    servers : int
+        That share the requests: as if each had a queue of its own, which settles the slowest.
     """
     length = min(len(sample.arrival_s) for sample in samples)
     window = steady_window(
@@ -160,8 +163,8 @@ def probe(
             window,
             stand_in.controls(targets, ratios, request_rate, length, window),
         )
-    settling = max(
-        settling_requests(load.value, request_rate, target.limit_s, target.share)
+    settling = servers * max(
+        settling_requests(load.value, request_rate / servers, target.limit_s, target.share)
         for target in targets
     )
     return Probe(

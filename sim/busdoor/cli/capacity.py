@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from busdoor.cli.flags import ClientFlags, DrawFlags, Json, Overwrite, ServerFlags
+from busdoor.cli.flags import (
+    ClientFlags,
+    DrawFlags,
+    EngineFlags,
+    HardwareFlags,
+    Json,
+    Overwrite,
+)
 
 if TYPE_CHECKING:
-    from busdoor.capacity import Study
+    from busdoor.capacity.several import Studies
+    from busdoor.capacity.study import Study
     from busdoor.cli.output import Answer
     from busdoor.config import Config
     from busdoor.core.study_folder import StudyFolder
@@ -28,7 +36,8 @@ def capacity(
     drawn: DrawFlags = DrawFlags(),
     num_requests: int | None = None,
     tolerance: float | None = None,
-    server: ServerFlags = ServerFlags(),
+    hardware: HardwareFlags = HardwareFlags(),
+    server: EngineFlags = EngineFlags(),
     client: ClientFlags = ClientFlags(),
     jobs: int | None = None,
     out: Path | None = None,
@@ -67,17 +76,21 @@ def capacity(
     out
         Folder for tables and plots; by default a new busdoor-capacity-001.
     """
-    from busdoor.capacity import make_study
-    from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE
-    from busdoor.cli.from_flags import overrides
+    from busdoor.capacity.api import NUM_REQUESTS, TOLERANCE, make_studies
+    from busdoor.cli.from_flags import overrides, servers
     from busdoor.cli.output import note, output, print_warnings
     from busdoor.cli.progress import progress_bar
     from busdoor.config.limits import idle_caches
     from busdoor.core.interrupt import exit_code
     from busdoor.core.study_folder import study_folder
+    from busdoor.metrics.slo import slo_table
 
-    tables = overrides(server, client, drawn, rate=rate, policy=policy, gpu_price=gpu_price)
-    settled, defaulted = _settle(server.config, tables, slo or [], goodput)
+    own = {"rate": rate, "policy": policy, "gpu_price": gpu_price}
+    shared = {"replicas": hardware.replicas, "router": hardware.router}
+    tables = overrides(server, client, drawn, **own, **shared)
+    cards = servers(hardware.gpu, hardware.tp)
+    configs, defaulted = _settle(server.config, tables, cards, slo_table(slo or [], goodput))
+    settled = configs[0]
     wanted = settled.workload.request_rate
     _refuse_idle(
         {"--gpu-price": gpu_price},
@@ -96,7 +109,7 @@ def capacity(
     near = TOLERANCE if tolerance is None else tolerance
     with output(json) as answer, study_folder(out, "capacity", overwrite) as place:
         with progress_bar("drawing requests"):
-            study = make_study(settled, num_requests=requests, tolerance=near)
+            study = make_studies(configs, num_requests=requests, tolerance=near)
             print_warnings(idle_caches(settled, study.runs.traces[0]))
         if defaulted:
             note(_default_note(settled))
@@ -115,17 +128,27 @@ def _refuse_idle(given: dict[str, Any], idle: bool, where: str) -> None:
 
 
 def _settle(
-    path: Path | None, tables: dict[str, Any], slo: list[str], goodput: float | None
-) -> tuple[Config, bool]:
-    """Return the configuration of the file and the flags, and whether its SLO is a default."""
+    path: Path | None, tables: dict[str, Any], cards: list[dict[str, Any]], slo: dict[str, Any]
+) -> tuple[list[Config], bool]:
+    """Return a configuration per server, of the file and the flags; whether its SLO is a default.
+
+    Of several servers those that the model does not fit on are left out, with a note.
+    """
     from busdoor.capacity.api import REPLICATIONS, with_slo
     from busdoor.cli.from_flags import configured
-    from busdoor.metrics.slo import slo_table
+    from busdoor.cli.output import note
 
-    if given := slo_table(slo, goodput):
-        tables["slo"] = given
-    config = configured(path, tables, {"replications": REPLICATIONS})
-    return with_slo(config), not config.slo
+    configs: list[Config] = []
+    for number, card in enumerate(cards):
+        given = {"gpu": {**tables.get("gpu", {}), **card}} if card else {}
+        try:
+            own = {**tables, **given, **({"slo": slo} if slo else {})}
+            configs.append(configured(path, own, {"replications": REPLICATIONS}))
+        except ValueError as error:
+            if len(cards) == 1 or (number == len(cards) - 1 and not configs):
+                raise
+            note(f"busdoor: left out: {error}")
+    return [with_slo(config) for config in configs], not configs[0].slo
 
 
 def _default_note(config: Config) -> str:
@@ -145,18 +168,18 @@ def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
     return [] if diurnal is None else hourly_rates(diurnal, peak_rps)
 
 
-def _run(study: Study, jobs: int | None) -> None:
+def _run(study: Study | Studies, jobs: int | None) -> None:
     """Run under a progress bar, to the end or until Ctrl-C."""
     from busdoor.capacity.runs import processes
     from busdoor.cli.progress import progress_bar
 
     with suppress(KeyboardInterrupt), progress_bar() as report, processes(jobs) as pool:
-        study.runs.pool, study.report = pool, report
+        study.start(pool, report)
         study.run()
 
 
 def _deliver(
-    study: Study, rate: float | None, day: list[float], place: StudyFolder, answer: Answer
+    study: Study | Studies, rate: float | None, day: list[float], place: StudyFolder, answer: Answer
 ) -> None:
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of

@@ -31,13 +31,11 @@ Perfetto = Annotated[
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServerFlags:
-    """What serves the requests: flags of compare, capacity, simulate and serve.
+class EngineFlags:
+    """What serves the requests, beside the GPUs: flags of capacity and of `ServerFlags`.
 
     Parameters
     ----------
-    gpu
-        GPU of the catalogue: h100, a100-80gb, l40s ...
     model
         Model: llama-3.1-8b, qwen3-14b ..., or a Hugging Face config.json or its folder.
     step_time
@@ -46,8 +44,6 @@ class ServerFlags:
     engine
         The engine whose host, front end, limits and memory share are simulated: vllm (the default),
         trtllm, sglang, tgi ...
-    tp
-        GPUs that share each layer.
     pp
         Stages of layers, each of tp GPUs; with --step-time operators.
     dp
@@ -61,16 +57,56 @@ class ServerFlags:
         default the engine's, else 1 with vllm.
     """
 
-    gpu: str | None = None
     model: str | None = None
     step_time: str | None = None
     engine: str | None = None
-    tp: int | None = None
     pp: int | None = None
     dp: int | None = None
     ep: int | None = None
     config: Path | None = None
     lookahead: Literal[0, 1] | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerFlags(EngineFlags):
+    """What serves the requests: flags of compare, simulate and serve.
+
+    Parameters
+    ----------
+    gpu
+        GPU of the catalogue: h100, a100-80gb, l40s ...
+    tp
+        GPUs that share each layer.
+    """
+
+    gpu: str | None = None
+    tp: int | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class HardwareFlags:
+    """Which servers are compared: flags of capacity, one row for each.
+
+    Parameters
+    ----------
+    gpu
+        GPU of the catalogue, with its price or other fields of [gpu] after commas; a row for each:
+        --gpu l40s --gpu h100,price_per_hour=2.5.
+    tp
+        GPUs that share each layer; a row for each: --tp 1 --tp 2.
+    replicas
+        Servers of this kind behind a router; the rates are then of all together.
+    router
+        How requests are assigned to them: round_robin, least_outstanding (the default),
+        power_of_two ...
+    """
+
+    gpu: list[str] | None = None
+    tp: list[int] | None = None
+    replicas: int | None = None
+    router: str | None = None
 
 
 @Parameter(name="*")

@@ -63,6 +63,23 @@ def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
     return {name: table for name, table in tables.items() if table != {}}
 
 
+def servers(cards: list[str] | None, tps: list[int] | None) -> list[dict[str, Any]]:
+    """Return a table [gpu] for every GPU and number of GPUs that flags name; one without any.
+
+    Examples
+    --------
+    >>> servers(["l40s", "h100,price_per_hour=2.5"], [1])
+    [{'name': 'l40s', 'tp': 1}, {'name': 'h100', 'price_per_hour': 2.5, 'tp': 1}]
+    >>> servers(None, None)
+    [{}]
+    """
+    from busdoor.core.toml import parse_named
+
+    named = [parse_named(card, "--gpu", "h100,price_per_hour=2.5") for card in cards or []]
+    shared = [{"tp": tp} for tp in dict.fromkeys(tps or [])]
+    return [{**card, **tp} for card in named or [{}] for tp in shared or [{}]]
+
+
 def _parsed(flag: str, value: Any) -> Any:
     """Return what a flag's text stands for in a table."""
     from busdoor.config import parse_policy

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from busdoor.cluster.load import cluster_load, pools_load
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
 from busdoor.config import ClusterTable, Config, PolicyTable
@@ -82,13 +83,34 @@ def replicas(
     ]
 
 
-def _run_cluster(
-    cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any
-) -> Result:
-    """Run a trace through the fresh servers of each pool, as the table [cluster] connects them."""
-    if not cluster.disaggregated:
-        return simulate_cluster(trace, list(chain(*pools)), cluster.router, **settings)
-    assert cluster.link_bytes_per_s is not None  # the table was checked
+def carried_rps(config: Config, policy: PolicyTable, trace: Trace, limits: Limits) -> float:
+    """Return the requests per second that a configuration carries, in closed form.
+
+    Parameters as in `run`; the trace has a rate. Of prefill and decode pools the busier one counts.
+
+    Examples
+    --------
+    >>> from busdoor.config.limits import limits_for
+    >>> trace = Trace(arrival_s=[0.0, 1.0], input_tokens=[100, 100], output_tokens=[50, 50])
+    >>> one, four = (Config.from_table({"policy": "vllm", **table})
+    ...              for table in ({}, {"cluster": {"replicas": 4}}))
+    >>> rates = [carried_rps(own, own.policies[0], trace, limits_for(own, [trace])) for own in (one, four)]
+    >>> round(rates[1] / rates[0], 9)
+    4.0
+    """
+    if config.cluster is None:
+        own = policy.capped(limits.max_output_tokens).build(limits.kv, trace)
+        return own.capacity_rps(trace, config.step_time)
+    pools = [replicas(config, pool, policy, trace, limits) for pool in range(len(config.pools))]
+    if not config.cluster.disaggregated:
+        return trace.request_rate / cluster_load(trace, list(chain(*pools)))
+    return trace.request_rate / pools_load(trace, *by_role(config.cluster, pools))
+
+
+def by_role(
+    cluster: ClusterTable, pools: Sequence[Sequence[Replica]]
+) -> tuple[list[Replica], list[Replica]]:
+    """Return the prefill servers and the decode servers of a cluster's pools."""
     prefill, decode = (
         [
             replica
@@ -98,6 +120,17 @@ def _run_cluster(
         ]
         for role in ("prefill", "decode")
     )
+    return prefill, decode
+
+
+def _run_cluster(
+    cluster: ClusterTable, pools: Sequence[Sequence[Replica]], trace: Trace, **settings: Any
+) -> Result:
+    """Run a trace through the fresh servers of each pool, as the table [cluster] connects them."""
+    if not cluster.disaggregated:
+        return simulate_cluster(trace, list(chain(*pools)), cluster.router, **settings)
+    assert cluster.link_bytes_per_s is not None  # the table was checked
+    prefill, decode = by_role(cluster, pools)
     kv_bytes = cluster.kv_bytes_per_token
     return simulate_disaggregated(
         trace,
