@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from busdoor.capacity import Capacity, capacity
+from busdoor.capacity.sizing import billed_hours, plan_day
 from busdoor.cli import main
 from busdoor.config import Config
 from busdoor.config.limits import limits_for
@@ -137,3 +138,25 @@ def test_the_plan_of_a_cluster_is_in_clusters() -> None:
     plan: pd.DataFrame = found.plan(1.5 * low)
     assert plan.loc["vllm", ["replicas", "gpus"]].tolist() == [2, 4]
     assert "2 × h100 behind least_outstanding serve" in found.verdict()
+
+
+def test_a_fleet_that_follows_the_day_is_billed_while_it_starts() -> None:
+    """One hour of two servers; ordered 30 min before, and kept where a gap is shorter than that."""
+    assert billed_hours([1, 1, 2, 1], 1800) == 5.5
+    assert billed_hours([2, 1, 1, 1], 1800) == 5.5  # the day repeats
+    assert billed_hours([1, 2, 1, 2], 3600) == 8.0
+    hours = plan_day(pd.Series({"vllm": 10.0}), [1.0, 25.0], floor=2)["vllm"]
+    assert hours.tolist() == [2.0, 3.0]
+
+
+def test_the_command_says_what_a_day_costs(tmp_path: Path, capsys: Any) -> None:
+    flags = ["--policy", "vllm,max_num_seqs=8", "--slo", "e2e_p99=60s", "--num-requests", "100"]
+    day = ["--diurnal", "9,18", "--startup", "30min", "--floor", "1", "--gpu-price", "2"]
+    out = ["--out", str(tmp_path / "out"), "--json", "--jobs", "1", "--replications", "3"]
+    assert main(["capacity", *flags, *day, *out, "--tolerance", "0.2"]) == 0
+    bill = json.loads(capsys.readouterr().out)["day"]["vllm"]
+    assert bill["fixed_gpu_hours"] >= bill["gpu_hours"] > 0
+    assert bill["cost_per_day"] == pytest.approx(2 * bill["gpu_hours"])
+    assert (tmp_path / "out" / "plots" / "day.png").exists()
+    assert main(["capacity", "--startup", "5min"]) == 2
+    assert "--startup does not apply without --diurnal" in capsys.readouterr().err

@@ -8,11 +8,12 @@ from functools import cached_property
 from math import nan
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.draws import NONE_REFUSED, Refused
-from busdoor.capacity.sizing import fixed_fleet, plan, plan_day
+from busdoor.capacity.sizing import Day, billed_hours, fixed_fleet, plan, plan_day
 from busdoor.config import Config
 from busdoor.metrics.slo import SLO
 
@@ -152,9 +153,38 @@ class CapacityData:
             price_per_hour=prices if prices.notna().any() else None,
         )
 
-    def plan_day(self, hourly_rps: Sequence[float]) -> pd.DataFrame:
+    def plan_day(self, hourly_rps: Sequence[float], floor: int = 0) -> pd.DataFrame:
         """Return how many servers each policy needs by hour; see `sizing.plan_day`."""
-        return plan_day(self.low, hourly_rps, self.table["least"])
+        return plan_day(self.low, hourly_rps, self.table["least"], floor)
+
+    def bill_day(self, day: Day) -> pd.DataFrame:
+        """Return what a day costs if the fleet follows the rate, and if it does not.
+
+        Parameters
+        ----------
+        day : Day
+            Rates, start-up time and floor.
+
+        Returns
+        -------
+        DataFrame
+            One row per policy: `gpu_hours`, `fixed_gpu_hours` of the peak's number all day, and
+            with a price `cost_per_day`.
+        """
+        hours, fixed = self.plan_day(day.hourly_rps, day.floor), self.fixed_fleet(day.hourly_rps)
+        rows = {}
+        for name in self.table.index:
+            server = self.server(name)
+            billed = billed_hours(hours[name].tolist(), day.startup_s)
+            rows[name] = {
+                "gpu_hours": server.num_gpus * billed,
+                "fixed_gpu_hours": server.num_gpus
+                * np.maximum(fixed[name], day.floor)
+                * len(hours),
+                "cost_per_day": billed * (server.price_per_hour or nan),
+            }
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
+        return table.dropna(axis="columns", how="all")
 
     def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
         """Return how many servers each policy needs all day; see `sizing.fixed_fleet`."""

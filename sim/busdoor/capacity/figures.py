@@ -83,6 +83,40 @@ def plot_targets(study: Drawable) -> Figure:
     return figure
 
 
+@styled
+def plot_day(day: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the servers that each row needs by hour, and the rate that they follow.
+
+    Parameters
+    ----------
+    day : DataFrame
+        As `plan_day` gives it.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure's by default.
+    """
+    ax = axes_or_new(ax, 8.5, 3.6)
+    hours = [*day.index, len(day)]
+    for name, look in identities(name for name in day if name != "request_rate").items():
+        if day[name].notna().any():
+            values = [*day[name], day[name].iloc[-1]]
+            ax.step(hours, values, where="post", color=look["color"], label=look["label"])
+    ax.set(xlabel="hour", ylabel="servers", xlim=(0, len(day)))
+    ax.set_ylim(bottom=0)
+    rates = ax.twinx()
+    rates.step(
+        hours,
+        [*day["request_rate"], day["request_rate"].iloc[-1]],
+        where="post",
+        color=INK,
+        linestyle=":",
+        label="requests/s",
+    )
+    rates.set_ylabel("requests/s (dotted)")
+    rates.set_ylim(bottom=0)
+    ax.legend(loc="center left", bbox_to_anchor=(1.12, 0.5))
+    return ax
+
+
 def longest(points: pd.DataFrame, key: str) -> pd.DataFrame:
     """Return a target's values by policy and rate, each from the longest steady run.
 

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from busdoor.capacity.data import CapacityData, Drawable, Saved
-from busdoor.capacity.figures import plot_targets
+from busdoor.capacity.figures import plot_day, plot_targets
+from busdoor.capacity.sizing import Day
 from busdoor.capacity.summary_text import verdict
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.saved import (
@@ -86,6 +87,23 @@ def write(capacity: CapacityData, place: StudyFolder, request_rate: float | None
     place.kept = True
     save_plots(capacity, folder / "plots")
     return place.publish()
+
+
+def write_day(capacity: CapacityData, day: Day, folder: Path) -> None:
+    """Write servers by hour (day.csv), what they cost (bill.csv), and a figure of both."""
+    hours = capacity.plan_day(day.hourly_rps, day.floor)
+    write_csv(hours, folder / "day.csv")
+    write_csv(capacity.bill_day(day), folder / "bill.csv")
+    save_figure(plot_day(hours).get_figure(), folder / "plots" / "day")
+
+
+def day_dict(capacity: CapacityData, day: Day) -> dict[str, Any]:
+    """Return servers by hour, and what they cost by policy, as JSON."""
+    hours = capacity.plan_day(day.hourly_rps, day.floor).reset_index()
+    return {
+        "hours": plain(hours.to_dict("records")),
+        "day": plain(capacity.bill_day(day).to_dict("index")),
+    }
 
 
 def load(folder: Path) -> Saved:

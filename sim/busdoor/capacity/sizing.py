@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, nan
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 _SECONDS_PER_HOUR = 3600
+_MINUTES = 60  # of an hour: start-up times are rounded up to whole ones
 _MILLION = 1e6
 _ROUNDING = 1e-12  # must not add a server: 42 / 14 is 3, whatever its last bit
+
+
+class Day(NamedTuple):
+    """Rates by hour in requests/s, seconds that a server takes to start, servers always there."""
+
+    hourly_rps: Sequence[float]
+    startup_s: float = 0.0
+    floor: int = 0
 
 
 def replicas_needed(request_rate: float, low_rps: float, least_rps: float = 0.0) -> float:
@@ -115,6 +125,7 @@ def plan_day(
     low_rps: pd.Series[float],
     hourly_rps: Sequence[float],
     least_rps: pd.Series[float] | None = None,
+    floor: int = 0,
 ) -> pd.DataFrame:
     """Return how many servers each policy needs hour by hour.
 
@@ -125,6 +136,8 @@ def plan_day(
     hourly_rps : sequence of float
         Requests per second in each hour, taken as constant within it: answers take seconds, not
         hours.
+    floor : int
+        Servers that run at any hour, needed or not.
 
     Returns
     -------
@@ -141,8 +154,35 @@ def plan_day(
     columns = {
         name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges
     }
+    columns = {name: np.maximum(floor, column) for name, column in columns.items()}
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
+
+
+def billed_hours(servers: Sequence[float], startup_s: float = 0.0) -> float:
+    """Return the server-hours of a day that a fleet follows, start-up times included.
+
+    A server has to start so long before it is needed, and is billed from then on; one that would
+    be needed again within that time runs on. The day repeats.
+
+    Parameters
+    ----------
+    servers : sequence of float
+        Needed in each hour.
+    startup_s : float
+        Seconds from its order until a server answers.
+
+    Examples
+    --------
+    A second server for one hour, ordered half an hour earlier:
+
+    >>> billed_hours([1, 1, 2, 1]), billed_hours([1, 1, 2, 1], startup_s=1800)
+    (5.0, 5.5)
+    """
+    minutes = np.repeat(np.asarray(servers, dtype=float), _MINUTES)
+    ahead = min(ceil(startup_s / 60), len(minutes))
+    running = np.max([np.roll(minutes, -early) for early in range(ahead + 1)], axis=0)
+    return float(running.sum()) / _MINUTES
 
 
 def fixed_fleet(

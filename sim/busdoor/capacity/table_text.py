@@ -102,6 +102,20 @@ def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
     return [_PLAN[name][0] for name in names], rows
 
 
+def bill_rows(bill: pd.DataFrame) -> Rows:
+    """Return what a day costs, a column per policy; without a price there is no line for it."""
+    lines = {
+        "gpu_hours": ("GPU-hours", number),
+        "fixed_gpu_hours": ("at the peak's number", number),
+        "cost_per_day": ("cost", _cost),
+    }
+    return [
+        (title, [written(value) for value in bill[key]])
+        for key, (title, written) in lines.items()
+        if key in bill
+    ]
+
+
 def _title(policy: object) -> str:
     """Return a row's title, broken before parentheses so that 80 columns hold the table."""
     return str(policy).replace(" (", "\n(")

@@ -19,6 +19,7 @@ from busdoor.cli.flags import (
 
 if TYPE_CHECKING:
     from busdoor.capacity.several import Studies
+    from busdoor.capacity.sizing import Day
     from busdoor.capacity.study import Study
     from busdoor.cli.output import Answer
     from busdoor.config import Config
@@ -31,6 +32,8 @@ def capacity(
     goodput: float | None = None,
     rate: Annotated[float | None, Parameter(name=("--rate", "--request-rate"))] = None,
     diurnal: str | None = None,
+    startup: str | None = None,
+    floor: int | None = None,
     gpu_price: float | None = None,
     policy: list[str] | None = None,
     drawn: DrawFlags = DrawFlags(),
@@ -63,6 +66,10 @@ def capacity(
     diurnal
         Ratio of peak to trough around a day, --rate being the peak; or hourly rates: 10,40,20 or a
         CSV file.
+    startup
+        With --diurnal: time from a server's order until it answers, billed too: 5min, 90s.
+    floor
+        With --diurnal: servers that always run.
     gpu_price
         Price of one GPU per hour: prints what the rate costs.
     policy
@@ -102,7 +109,8 @@ def capacity(
         settled.workload.path is not None,
         "to a trace file, which is run whole",
     )
-    day = _day(diurnal, wanted)
+    _refuse_idle({"--startup": startup, "--floor": floor}, diurnal is None, "without --diurnal")
+    day = _day(diurnal, wanted, startup, floor)
     requests = (
         settled.workload.num_requests or NUM_REQUESTS if num_requests is None else num_requests
     )
@@ -116,7 +124,7 @@ def capacity(
         _run(study, jobs)
         if not study.answers:
             raise KeyboardInterrupt
-        _deliver(study, wanted or (max(day) if day else None), day, place, answer)
+        _deliver(study, wanted or (max(day.hourly_rps) if day else None), day, place, answer)
     return 0 if study.finished else exit_code()
 
 
@@ -162,10 +170,23 @@ def _default_note(config: Config) -> str:
     )
 
 
-def _day(diurnal: str | None, peak_rps: float | None) -> list[float]:
+def _day(
+    diurnal: str | None, peak_rps: float | None, startup: str | None, floor: int | None
+) -> Day | None:
     from busdoor.capacity import hourly_rates
+    from busdoor.capacity.sizing import Day
+    from busdoor.cli.from_flags import number
+    from busdoor.core.units import parse_seconds
+    from busdoor_workloads.given import whole_number
 
-    return [] if diurnal is None else hourly_rates(diurnal, peak_rps)
+    if diurnal is None:
+        return None
+    try:
+        startup_s = parse_seconds(number(startup or "0"))
+    except ValueError as error:
+        raise ValueError(f"--startup {startup}: {error}") from None
+    least = whole_number("--floor", floor or 0)
+    return Day(hourly_rates(diurnal, peak_rps), startup_s, least)
 
 
 def _run(study: Study | Studies, jobs: int | None) -> None:
@@ -179,17 +200,16 @@ def _run(study: Study | Studies, jobs: int | None) -> None:
 
 
 def _deliver(
-    study: Study | Studies, rate: float | None, day: list[float], place: StudyFolder, answer: Answer
+    study: Study | Studies, rate: float | None, day: Day | None, place: StudyFolder, answer: Answer
 ) -> None:
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
-    from busdoor.capacity.folder import write
+    from busdoor.capacity.folder import day_dict, write, write_day
     from busdoor.cli.render import print_capacity, print_day
-    from busdoor.core.saved import write_csv
 
     found = capacity_of(study)
     if day:
-        write_csv(found.plan_day(day), place.part / "day.csv")
+        write_day(found, day, place.part)
     folder = write(found, place, rate)
     print_capacity(found, rate)
     if day:
@@ -200,5 +220,4 @@ def _deliver(
             f"their answers."
         )
     print(f"Tables and plots: {folder}")
-    hours = {"hours": found.plan_day(day).reset_index().to_dict("records")} if day else {}
-    answer(lambda: {**found.to_dict(rate), **hours})
+    answer(lambda: {**found.to_dict(rate), **(day_dict(found, day) if day else {})})

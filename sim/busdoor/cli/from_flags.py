@@ -92,10 +92,11 @@ def _parsed(flag: str, value: Any) -> Any:
         return step_time_table(value)
     if flag == "router" and "," in value:
         return parse_named(value, "--router", "prefix_affinity,min_match=0.5")
-    return _number(value) if flag == "timeout" else value
+    return number(value) if flag == "timeout" else value
 
 
-def _number(text: str) -> float | str:
+def number(text: str) -> float | str:
+    """Return a number of a text that is one, else the text."""
     try:
         return float(text)
     except ValueError:

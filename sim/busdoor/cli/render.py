@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from busdoor.calibration import Calibration
     from busdoor.capacity import Capacity
+    from busdoor.capacity.sizing import Day
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
     from busdoor.results.result import Result
@@ -148,24 +149,23 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     console.print(escape(spent(capacity)), highlight=False, style="dim")
 
 
-def print_day(capacity: Capacity, hourly_rps: Sequence[float]) -> None:
+def print_day(capacity: Capacity, day: Day) -> None:
     """Print servers by hour, and what a fleet that follows the day saves against its peak."""
+    from busdoor.capacity.table_text import bill_rows
     from busdoor.core.format import number
 
-    day = capacity.plan_day(hourly_rps)
+    hours = capacity.plan_day(day.hourly_rps, day.floor)
     rows = [
         (
             str(hour),
             [f"{row['request_rate']:.3g}", *(number(row[name]) for name in capacity.table.index)],
         )
-        for hour, row in day.iterrows()
+        for hour, row in hours.iterrows()
     ]
     table = grid(["requests/s", *capacity.table.index], rows, first="hour")
-    servers = day[list(capacity.table.index)]
     table.add_section()
-    table.add_row("server-hours", "", *(number(total) for total in servers.sum(skipna=False)))
-    fixed = capacity.fixed_fleet(hourly_rps) * len(day)
-    table.add_row("at the peak's number", "", *(number(total) for total in fixed))
+    for title, cells in bill_rows(capacity.bill_day(day)):
+        table.add_row(title, "", *cells)
     console = Console()
     console.print("\nServers by hour:")
     console.print(table)
