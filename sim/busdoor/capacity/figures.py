@@ -96,7 +96,7 @@ def plot_day(day: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     ax = axes_or_new(ax, 8.5, 3.6)
     hours = [*day.index, len(day)]
-    for name, look in identities(name for name in day if name != "request_rate").items():
+    for name, look in identities(str(name) for name in day if name != "request_rate").items():
         if day[name].notna().any():
             values = [*day[name], day[name].iloc[-1]]
             ax.step(hours, values, where="post", color=look["color"], label=look["label"])

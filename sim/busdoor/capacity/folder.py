@@ -94,7 +94,8 @@ def write_day(capacity: CapacityData, day: Day, folder: Path) -> None:
     hours = capacity.plan_day(day.hourly_rps, day.floor)
     write_csv(hours, folder / "day.csv")
     write_csv(capacity.bill_day(day), folder / "bill.csv")
-    save_figure(plot_day(hours).get_figure(), folder / "plots" / "day")
+    figure = plot_day(hours).get_figure()
+    save_figure(figure, folder / "plots" / "day")  # type: ignore[arg-type]
 
 
 def day_dict(capacity: CapacityData, day: Day) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def plan_day(
     columns = {
         name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges
     }
-    columns = {name: np.maximum(floor, column) for name, column in columns.items()}
+    columns = {name: np.maximum(floor, column).tolist() for name, column in columns.items()}
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
 
