@@ -21,6 +21,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from benchmarks.transformers_server import (
 from scipy.optimize import nnls
 
 from busdoor.core.batch import Batch
+from busdoor.core.json import write_json
 from busdoor.kv.config import KVConfig
 from busdoor.metrics.saturation import burst_rates
 from busdoor.policies import policy_config
@@ -139,13 +141,16 @@ def same_batches(run: Run, final: Any) -> float:
 
 
 def calibrate(server: Server) -> tuple[Fitted, Fitted]:
-    """Measure short runs in turn, of requests that are not the burst's; one more warms up."""
+    """Measure shorter bursts in turn, of requests that are not the burst's; one more warms up.
+
+    They are four batches long, so that full batches weigh more than the drain, as in the burst.
+    """
     server.static(burst(99, 4), 4)
     server.continuous(burst(99, 4))
     statics, continuous = [], []
-    for seed, batch_size in enumerate((SLOTS, SLOTS, SLOTS // 2) * 3, start=100):
-        statics.append(server.static(burst(seed, 2 * batch_size), batch_size))
-        continuous.append(server.continuous(burst(seed, 2 * batch_size)))
+    for seed, batch_size in enumerate((SLOTS, SLOTS, SLOTS // 2) * 2, start=100):
+        statics.append(server.static(burst(seed, 4 * batch_size), batch_size))
+        continuous.append(server.continuous(burst(seed, 4 * batch_size)))
     return Fitted(statics, packed=False), Fitted(continuous, packed=True)
 
 
@@ -164,6 +169,7 @@ def main() -> None:
     parser.add_argument("--num-requests", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", choices=list(CLOCKS), default="cpu")
+    parser.add_argument("--out", type=Path, help="file for the last line")
     given = parser.parse_args()
     server, trace = Server(CLOCKS[given.clock]), burst(0, given.num_requests)
     dense, paged = calibrate(server)
@@ -194,6 +200,8 @@ def main() -> None:
         "clock": given.clock,
     }
     print(json.dumps(answer))
+    if given.out:
+        write_json(given.out, answer)
 
 
 if __name__ == "__main__":

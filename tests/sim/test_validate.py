@@ -495,21 +495,20 @@ def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
     [
         (
             ["--from-requests", "--without", "eager_s"],
-            "--without does not apply to --from-requests",
+            "--without does not apply to a fit to requests",
         ),
         (
             ["--from-requests", "--graph-sizes", "1,2"],
-            "--graph-sizes does not apply to --from-requests",
+            "--graph-sizes does not apply to a fit to requests",
         ),
         (
             ["--from-requests", "--mixed-graph-sizes", "8"],
-            "--mixed-graph-sizes does not apply to --from-requests",
+            "--mixed-graph-sizes does not apply to a fit to requests",
         ),
         (
             ["--mixed-graph-sizes", "8;9"],
             "--mixed-graph-sizes 8;9: it has to be whole numbers with commas",
         ),
-        (["--force"], "--force does not apply to a fit to iterations"),
         (["--policy", "vllm,max_num_seq=4"], "max_num_seq"),
         (
             ["--policy", "vllm,num_blocks=0"],
@@ -523,6 +522,13 @@ def test_a_flag_that_does_not_apply_is_refused(flags, sentence, csv_run, tmp_pat
         main(["calibrate", write_csv(tmp_path / "a.csv", csv_run), "--out", str(out), *flags]) == 2
     )
     assert sentence in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_force_does_not_apply_to_iterations(tmp_path, capsys):
+    out = tmp_path / "x.toml"
+    assert main(["calibrate", str(VLLM_CPU / "rate_20.json.gz"), "--force", "--out", str(out)]) == 2
+    assert "--force does not apply to a fit to iterations" in capsys.readouterr().err
     assert not out.exists()
 
 

@@ -102,6 +102,23 @@ def about_requests(
     }
 
 
+def doubts_of(about: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
+    """Return why a calibration should not be used: the fit's doubts, and the clients' own.
+
+    A client's times are not fitted to where an engine recorded iterations.
+
+    Examples
+    --------
+    >>> doubts_of({"doubts": ["tpot is 9 % off"]}, [Result.example()])
+    ['tpot is 9 % off']
+    """
+    clients = [result.meta.get("client") or {} for result in results if not len(result.iterations)]
+    return [
+        *about.get("doubts", ()),
+        *(doubt for client in clients for doubt in client.get("doubts", ())),
+    ]
+
+
 def as_sent(result: Result) -> Result:
     """Return a run whose requests arrive when they were sent, where that was seen."""
     if "sent_s" not in result.requests:

@@ -36,9 +36,9 @@ def calibrate(
     Parameters
     ----------
     measured
-        Folders of replays or profiles, logs of vLLM's engine; with --from-requests also vllm bench
-        serve's JSON, LLMServingSim's requests.jsonl, CSV files of per-request times. With
-        --transfer, a calibration's file or name.
+        Folders of replays, profiles or observations, logs of vLLM's engine, vllm bench serve's
+        JSON, LLMServingSim's requests.jsonl, CSV files of per-request times. With --transfer, a
+        calibration's file or name.
     out
         The file to write: mine.toml.
     name
@@ -51,13 +51,14 @@ def calibrate(
         Token counts of the CUDA graphs of batches with prefill, where the runs do not contain them:
         128,256,512.
     from_requests
-        Fit by simulating the requests: with --gpu and --model two efficiencies of their roofline
+        Fit to requests though there are iterations; without iterations that is so by itself. The
+        requests are simulated: with --gpu and --model two efficiencies of their roofline
         and the host's time per request, else base, per token, prefill pair and key. A fit that is
         more than 5 % off in sample, or whose terms these requests cannot tell apart, is refused.
     transfer
         Re-scale to another GPU of the catalogue, by memory bandwidth and matrix throughput: h200.
     force
-        With --from-requests: write the file even if the fit is refused.
+        Of a fit to requests: write the file even if the fit is refused.
     """
     if not measured:
         raise ValueError(
@@ -84,11 +85,11 @@ def calibrate(
         "--max-in-flight": runs.max_in_flight,
         "--shared-prefix": runs.shared_prefix,
     }
-    _refuse_idle(given, moved, from_requests)
     _check_file(out)
     if moved:
         from busdoor.calibration import Calibration
 
+        _refuse_idle(given, moved, from_requests)
         calibration, results = Calibration.load(str(measured[0])), []
     else:
         sizes = (
@@ -97,6 +98,8 @@ def calibrate(
         )
         with progress_bar("reading and fitting"):
             results = runs.read(measured)
+            from_requests |= not any(len(result.iterations) for result in results)
+            _refuse_idle(given, moved, from_requests)
             if from_requests:
                 calibration = _fit_requests(results, measured, title, runs)
             else:
@@ -117,7 +120,7 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
     if moved:
         idle, what = list(given), "--transfer of a calibration's file"
     elif from_requests:
-        idle, what = ["--without", "--graph-sizes", "--mixed-graph-sizes"], "--from-requests"
+        idle, what = ["--without", "--graph-sizes", "--mixed-graph-sizes"], "a fit to requests"
     else:
         of_requests = [
             "--force",
@@ -130,7 +133,7 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
         ]
         idle, what = (
             [*of_requests, "--shared-prefix"],
-            "a fit to iterations, without --from-requests",
+            "a fit to iterations",
         )
     for flag in idle:
         if given.get(flag):
@@ -152,17 +155,13 @@ def _check_file(out: Path) -> None:
 
 def _refuse_doubtful(calibration: Calibration, results: Sequence[Result], force: bool) -> None:
     """Raise ValueError if the fit or the client that measured has doubts, unless --force is given."""
-    doubts = [*calibration.about.get("doubts", ()), *_clients_doubts(results)]
+    from busdoor.calibration.request_load import doubts_of
+
+    doubts = doubts_of(calibration.about, results)
     if doubts and not force:
         raise ValueError(
             f"the fit is not written, because {'; '.join(doubts)}; --force writes it all the same"
         )
-
-
-def _clients_doubts(results: Sequence[Result]) -> list[str]:
-    """Return why a client's own times should not be fitted to, where no engine recorded any."""
-    seen = [result.meta.get("client") or {} for result in results if not len(result.iterations)]
-    return [doubt for client in seen for doubt in client.get("doubts", ())]
 
 
 def _is_calibration(path: Path) -> bool:

@@ -58,12 +58,19 @@ def _validation(folder: Path) -> Page:
     return validation_page(Validation.load(folder))
 
 
+def _twin(folder: Path) -> Page:
+    from busdoor.observe.twin.page import twin_page
+
+    return twin_page(folder)
+
+
 # By the file that identifies each kind of folder: its name, and the function that makes its page.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", _comparison),
     "capacity.json": ("capacity study", _capacity),
     "sweep.csv": ("sweep", _sweep),
     "validation.json": ("validation", _validation),
+    "predictions.csv": ("twin of a server", _twin),
     "meta.json": ("result", _result),
 }
 WRITERS = (
@@ -72,4 +79,5 @@ WRITERS = (
     "busdoor capacity",
     "busdoor sweep",
     "busdoor validate",
+    "busdoor twin --url",
 )

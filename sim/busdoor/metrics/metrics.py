@@ -95,7 +95,7 @@ def summarize(
     summary = {
         **throughput_keys(taken, iterations, good),
         "failed": len(requests) - int((requests["status"] == "finished").sum()),
-        **_latency_keys(taken, iterations, streams),
+        **_latency_keys(taken, iterations, meta),
         **burst_rates(requests, meta).add_prefix("saturated_"),
         **slot_keys(iterations, stays, meta, taken),
         **memory_keys(iterations, meta),
@@ -112,8 +112,9 @@ def summarize(
 
 
 def _latency_keys(
-    requests: pd.DataFrame, iterations: pd.DataFrame, streams: bool
+    requests: pd.DataFrame, iterations: pd.DataFrame, meta: Mapping[str, Any]
 ) -> dict[str, float]:
+    streams = bool(meta.get("streams", True))
     times = latencies(requests, streams) * 1e3
     keys: dict[str, float] = {}
     for name, column in (
@@ -123,9 +124,11 @@ def _latency_keys(
         ("normalized", "normalized"),
     ):
         keys |= _statistics(name, times[column].dropna().to_numpy())
-    keys |= (
-        _itl_keys(iterations) if streams and len(iterations) else _statistics("itl", np.array([]))
-    )
+    if streams and len(iterations):
+        keys |= _itl_keys(iterations)
+    else:  # a client's own gaps between chunks, where it noted them
+        gaps_s = np.array(meta.get("itls_s") or () if streams else (), dtype=float)
+        keys |= _statistics("itl", 1e3 * gaps_s)
     queue = times["queue"].to_numpy()
     keys["mean_queue_ms"] = float(queue.mean()) if len(queue) else np.nan
     keys["p99_queue_ms"] = float(np.percentile(queue, 99)) if len(queue) else np.nan

@@ -111,7 +111,8 @@ class _Run:
         self._start_s = 0.0
         self._sent = self._done = self._failed = 0
         self._about: dict[str, Any] = {"started_at": time()}
-        self._prompts = Prompts(trace, how.seed)
+        # With the run's own name: no run finds prompts of an earlier one in a prefix cache.
+        self._prompts = Prompts(trace, how.seed, int(self.run, 16))
 
     async def all(self) -> None:
         """Ask the server about itself, warm it up, send everything."""
@@ -164,7 +165,7 @@ class _Run:
             input_tokens=np.full(size, inputs),
             output_tokens=np.full(size, outputs),
         )
-        prompts = Prompts(few, self.how.seed + 1)
+        prompts = Prompts(few, self.how.seed, int(self.run, 16) + 1)
         for row in range(size):
             answer = Answer()
             await ask(session, target, target.body(self._prompt(prompts, row), outputs), answer)

@@ -29,7 +29,7 @@ class How:
     warm_up : int
         Requests that are sent before and left out.
     seed : int
-        Of the prompts.
+        Of the prompts, together with the run's own name.
     key : str, optional
         The API key; from OPENAI_API_KEY if it is set there. It is written nowhere.
     """

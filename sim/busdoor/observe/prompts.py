@@ -22,9 +22,9 @@ class Prompts:
     ----------
     trace : Trace
         Lengths, and shared blocks if it has any.
-    seed : int
-        Of the draws. Another seed shares nothing with this one: runs that follow each other on one
-        server should have different seeds.
+    seed, run : int
+        Of the draws. Another pair shares nothing with this one: runs that follow each other on one
+        server should differ in one of them.
 
     Examples
     --------
@@ -36,9 +36,9 @@ class Prompts:
     (6, True, False)
     """
 
-    def __init__(self, trace: Trace, seed: int = 0) -> None:
+    def __init__(self, trace: Trace, seed: int = 0, run: int = 0) -> None:
         self._trace = trace
-        self._seed = seed
+        self._seed = (seed, run)
 
     def token_ids(self, row: int) -> list[int]:
         """Return the prompt of a request, in token ids."""
@@ -56,5 +56,5 @@ class Prompts:
         return " ".join(f"w{token}" for token in self.token_ids(row))
 
     def _drawn(self, kind: int, name: int, num_tokens: int) -> NDArray[np.int64]:
-        stream = np.random.default_rng([self._seed, kind, name % 2**64])
+        stream = np.random.default_rng([*self._seed, kind, name % 2**64])
         return stream.integers(FIRST_ID, LAST_ID, num_tokens)

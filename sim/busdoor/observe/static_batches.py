@@ -11,6 +11,7 @@ import pandas as pd
 
 from busdoor.observe.load import Load, sleep_until
 from busdoor.observe.observation import Observation
+from busdoor.results.result import Result
 from busdoor_workloads import Trace
 
 SendFor = Callable[[int, int], Awaitable[None]]
@@ -87,6 +88,43 @@ def as_static(seen: Observation, trace: Trace, batches: list[Batch], start_s: fl
     meta = {**seen.result.meta, "streams": False, "whole_batch": True, "policy_config": policy}
     meta["client"] = {**meta["client"], "doubts": _doubts(requests)}
     return replace(seen, result=replace(seen.result, requests=requests, meta=meta))
+
+
+def simulated_in_batches(
+    trace: Trace, batch_size: int, simulate: Callable[[Trace], Result]
+) -> Result:
+    """Return what `send_in_batches` would see of a simulated server.
+
+    Parameters
+    ----------
+    trace : Trace
+        Arrivals and lengths.
+    batch_size : int
+        Requests per batch.
+    simulate : callable
+        Simulates a trace that arrives at an idle server.
+    """
+    start_s, parts = 0.0, []
+    for first in range(0, len(trace), batch_size):
+        some = slice(first, first + batch_size)
+        wanted = trace.output_tokens[some]
+        start_s = max(start_s, float(trace.arrival_s[some][-1]))
+        batch = Trace(
+            arrival_s=np.zeros(len(wanted)),
+            input_tokens=trace.input_tokens[some],
+            output_tokens=np.full(len(wanted), wanted.max()),
+        )
+        run = simulate(batch)
+        end_s = start_s + float(run.requests["finish_s"].max())
+        ends = dict.fromkeys(("first_token_s", "finish_s", "released_s"), end_s)
+        own = run.requests.assign(
+            arrival_s=trace.arrival_s[some], first_scheduled_s=start_s, **ends
+        )
+        parts.append(own.assign(output_tokens=wanted))
+        start_s = end_s
+    requests = pd.concat(parts, ignore_index=True).assign(request_id=np.arange(len(trace)))
+    meta = {**run.meta, "streams": False, "whole_batch": True, "num_requests": len(trace)}
+    return Result(requests, run.iterations[:0], run.stays[:0], meta)
 
 
 def _doubts(requests: pd.DataFrame) -> list[str]:

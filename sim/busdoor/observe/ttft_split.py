@@ -23,10 +23,7 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
         `client`: from due to sent; `front end`: from sent until the server took it, and the way
         back; `queue`: from there until first scheduled; `steps`: from there to the first token.
     """
-    own = client.requests.set_index("request_id")
-    theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
-    both = own.merge(theirs, left_index=True, right_index=True, suffixes=("", "_engine"))
-    both = both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]
+    both = joined(client, engine)
 
     def mean(later: pd.Series[float], earlier: pd.Series[float]) -> float:
         return float((later - earlier).mean())
@@ -38,3 +35,11 @@ def ttft_split(client: Result, engine: Result) -> dict[str, float]:
         "queue": mean(both["first_scheduled_s_engine"], both["taken_s"]),
         "steps": mean(both["first_token_s_engine"], both["first_scheduled_s_engine"]),
     }
+
+
+def joined(client: Result, engine: Result) -> pd.DataFrame:
+    """Return the finished requests, each with what its client and (`_engine`) its engine saw."""
+    own = client.requests.set_index("request_id")
+    theirs = engine.requests.assign(row=engine.meta["client_rows"]).set_index("row")
+    both = own.merge(theirs, left_index=True, right_index=True, suffixes=("", "_engine"))
+    return both[(both["status"] == "finished") & both["first_token_s_engine"].notna()]

@@ -109,8 +109,10 @@ class TestTwinOfAServer:
         rows = [f"{0.1 * i},{10 + 37 * i % 230},{2 + 11 * i % 37}" for i in range(60)]
         lengths.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), "utf-8")
         arguments = ["--workload", str(lengths), "--policy", policy, "--out", str(out), *flags]
-        assert main(["twin", "--url", url, *arguments]) == 0
+        # A busy machine makes the fit doubtful.
+        assert main(["twin", "--url", url, *arguments, "--force"]) == 0
         assert "rate-6, ρ" in capsys.readouterr().out
+        assert "Errors by load" in (out / "report.html").read_text("utf-8")
         assert json.loads((out / "twin.json").read_text())["complete"]
         assert {path.name for path in (out / "runs").iterdir()} == {"rate-3", "rate-6", "rate-9"}
 
@@ -146,7 +148,13 @@ def test_a_run_whose_client_lagged_is_not_calibrated_on(url, tmp_path, capsys):
     (seen / "meta.json").write_text(json.dumps(meta))
     policy = ["--policy", "vllm,max_num_seqs=8,max_num_batched_tokens=256"]
     out = tmp_path / "mine.toml"
-    arguments = ["calibrate", str(seen), "--from-requests", *policy, "--out", str(out)]
+    arguments = [
+        "calibrate",
+        str(seen),
+        *policy,
+        "--out",
+        str(out),
+    ]  # it sees that there are requests alone
     assert main(arguments) == 2
     assert "half of the requests were sent late" in capsys.readouterr().err
     assert not out.exists()

@@ -43,7 +43,9 @@ class TestWhatIsKept:
         assert (table["first_token_s"] > table["sent_s"]).all()
         assert (table["finish_s"] > table["first_token_s"]).all()
         assert seen.chunks.groupby("request_id").size().tolist() == [4] * 6
-        assert len(seen.result.meta["itls_s"]) == 6 * 3
+        gaps_s = seen.result.meta["itls_s"]
+        assert len(gaps_s) == 6 * 3
+        assert seen.result.summary["mean_itl_ms"] == pytest.approx(1e3 * np.mean(gaps_s))
 
     def test_the_server_says_its_memory_and_limits(self, policy, step_time):
         with stand_in(policy, step_time, model="mine") as url:

@@ -1,6 +1,8 @@
 """A server's twin by address: calibrated at some rates, it predicts others beforehand."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ pytest.importorskip("aiohttp", reason="the extra observe is not installed")
 
 from busdoor.observe.how import How
 from busdoor.observe.stand_in import stand_in
-from busdoor.observe.twin import Plan, make_twin
+from busdoor.observe.twin.folder import runs_in
+from busdoor.observe.twin.make import Plan, make_twin
+from busdoor.observe.twin.page import twin_page
+from busdoor.observe.twin.prediction import ServerModel
 from busdoor.results.result import Result
 from busdoor.step_time.linear import LinearStepTime
 from busdoor_workloads import Trace
@@ -22,7 +27,7 @@ POLICY = {"name": "vllm", "max_num_seqs": 8, "max_num_batched_tokens": 256}
 def drawn(seed, n, rate):
     draws = np.random.default_rng(seed)
     return Trace(
-        arrival_s=np.cumsum(draws.exponential(1 / rate, n)),
+        arrival_s=np.cumsum(draws.exponential(1 / rate, n)) if rate < np.inf else np.zeros(n),
         input_tokens=draws.integers(10, 250, n),
         output_tokens=draws.integers(2, 40, n),
         name=f"rate-{rate:g}",
@@ -37,9 +42,11 @@ def twin(tmp_path_factory):
         plan = Plan(
             url,
             {"a": drawn(1, 60, 4), "b": drawn(2, 60, 12)},
-            {"c": drawn(3, 50, 8)},
+            {"c": drawn(3, 50, 8), "d": drawn(4, 24, np.inf)},
             How(),
             policy=POLICY,
+            static={"d": 4},
+            force=True,  # a busy machine's fit may be doubtful
         )
         return make_twin(plan, folder), folder, plan
 
@@ -58,7 +65,7 @@ def test_the_prediction_was_written_before_the_run(twin):
 
 def test_errors_have_their_interval_and_milliseconds(twin):
     found, folder, _ = twin
-    table = found.table.set_index("quantity")
+    table = found.table[found.table["run"] == "c"].set_index("quantity")
     assert abs(table.loc["tpot_mean", "error"]) < 0.10
     assert table.loc["e2e_mean", "error_ms"] == pytest.approx(
         1e3 * (table.loc["e2e_mean", "predicted"] - table.loc["e2e_mean", "measured"])
@@ -82,3 +89,41 @@ def test_a_prediction_after_its_run_is_refused(twin):
     with pytest.raises(ValueError, match=r"predictions/c\.json was written after c was measured"):
         make_twin(plan, folder)
     file.write_text(json.dumps(document))
+
+
+def test_static_batches_are_predicted_as_they_are_sent(twin):
+    """24 requests at once in batches of 4: each batch begins when the one before has ended."""
+    found, folder, plan = twin
+    table = found.table[found.table["run"] == "d"].set_index("quantity")
+    assert table.loc["saturated_rate", "error"] == pytest.approx(0, abs=0.2)
+    model = ServerModel(
+        found.calibration.step_time, runs_in(folder, ["a"])[0].client.meta, 0.01, POLICY
+    )
+    requests = model.predict(plan.predicted["d"], static=4).requests
+    starts, ends = (
+        requests[key].to_numpy().reshape(6, 4) for key in ("first_scheduled_s", "finish_s")
+    )
+    assert (np.ptp(starts, axis=1) == 0).all()
+    assert (np.ptp(ends, axis=1) == 0).all()
+    assert starts[1:, 0].tolist() == ends[:-1, 0].tolist()
+
+
+def test_a_doubtful_fit_to_requests_predicts_nothing_unless_forced(twin, tmp_path):
+    _, folder, plan = twin
+    shutil.copytree(folder / "runs" / "a", tmp_path / "runs" / "a")
+    shutil.copytree(folder / "runs" / "b", tmp_path / "runs" / "b")
+    file = tmp_path / "runs" / "a" / "meta.json"
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({**meta, "client": {"doubts": ["the client slept"]}}))
+    with pytest.raises(
+        ValueError, match=r"^nothing is predicted, because .*the client slept; --force"
+    ):
+        make_twin(replace(plan, force=False), tmp_path)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_its_page_has_every_run_and_regime(twin):
+    _, folder, _ = twin
+    page = twin_page(folder).html()
+    for text in ("Errors by load", "Run by run", "&gt; 1: saturated_rate", "c, ρ", "within"):
+        assert text in page, text

@@ -12,13 +12,14 @@ from busdoor.cli.render import grid, print_lines
 
 if TYPE_CHECKING:
     from busdoor.observe.observation import Observation
-    from busdoor.observe.twin import ServerTwin
+    from busdoor.observe.twin.make import ServerTwin
     from busdoor.results.result import Result
 
 
 def print_observation(seen: Observation, engine: Result | None) -> None:
     """Print what was observed, what the engine recorded, and what speaks against trusting it."""
-    from busdoor.observe.table_text import client_rows, engine_rows, what_was_observed
+    from busdoor.observe.table_text import client_rows, engine_rows
+    from busdoor.observe.twin.text import what_was_observed
     from busdoor.results.table_text import refusals, summary_rows
 
     console, result = Console(), seen.result
@@ -39,7 +40,7 @@ def print_observation(seen: Observation, engine: Result | None) -> None:
 
 def print_predictions(made: ServerTwin) -> None:
     """Print predictions beside what was measured afterwards, and where the TTFT comes from."""
-    from busdoor.observe.table_text import PREDICTION_COLUMNS, prediction_cells, split_lines
+    from busdoor.observe.twin.text import PREDICTION_COLUMNS, prediction_cells, split_lines
 
     console = Console()
     console.print(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Group, Parameter
 
 if TYPE_CHECKING:
-    from busdoor.observe.twin import Plan, ServerTwin
+    from busdoor.observe.twin.make import Plan, ServerTwin
     from busdoor_workloads import Trace
 
 SETTINGS = "twin.json"
@@ -40,6 +40,8 @@ class UrlFlags:
         File of busdoor's recorder in vLLM on this machine; without it the fit is to requests alone.
     served_model
         Model to ask for; only needed where the server has several.
+    force
+        Predict with a fit to requests though it is doubtful.
     """
 
     url: str | None = None
@@ -50,6 +52,7 @@ class UrlFlags:
     policy: str | None = None
     step_log: Path | None = None
     served_model: str | None = None
+    force: bool = False
 
 
 def refuse_without_url(given: UrlFlags) -> None:
@@ -70,7 +73,9 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
     from busdoor.cli.render import print_calibration
     from busdoor.core.json import write_json
     from busdoor.core.study_paths import locked, resumed_folder
-    from busdoor.observe.twin import CALIBRATION, make_twin
+    from busdoor.observe.twin.folder import CALIBRATION
+    from busdoor.observe.twin.make import make_twin
+    from busdoor.observe.twin.page import twin_page
 
     if not given.rate or not given.predict:
         raise ValueError(
@@ -91,7 +96,8 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
         write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": True})
         print_calibration(made.calibration)
         print_predictions(made)
-        print(f"Calibration: {folder / CALIBRATION}; runs and predictions: {folder}")
+        page = twin_page(folder).write(folder / "report.html")
+        print(f"Calibration: {folder / CALIBRATION}; runs and predictions: {folder}; page: {page}")
         answer(lambda: _numbers(made))
     return 0
 
@@ -101,7 +107,7 @@ def _plan(given: UrlFlags, seed: int) -> Plan:
     from busdoor.calibration.teacher_forcing import check_policy
     from busdoor.config import parse_policy
     from busdoor.observe.how import How
-    from busdoor.observe.twin import Plan
+    from busdoor.observe.twin.make import Plan
 
     assert given.url is not None
     names = [f"rate-{rate:g}" for rate in (*given.rate, *given.predict)]
@@ -119,6 +125,7 @@ def _plan(given: UrlFlags, seed: int) -> Plan:
         How(model=given.served_model, seed=seed),
         given.step_log,
         check_policy(parse_policy(given.policy)) if given.policy else None,
+        force=given.force,
     )
 
 
@@ -139,4 +146,5 @@ def _numbers(made: ServerTwin) -> dict[str, Any]:
         "front_end_s": made.front_end_s,
         "predictions": made.table.to_dict("records"),
         "ttft_split_s": dict(made.splits),
+        "e2e_error_s": dict(made.budgets),
     }

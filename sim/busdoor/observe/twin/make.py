@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import sleep, time
 from typing import Any
@@ -12,20 +12,28 @@ import numpy as np
 import pandas as pd
 
 from busdoor.calibration import Calibration, calibrate, calibrate_from_requests
-from busdoor.calibration.import_logs import ENGINE_FOLDER
+from busdoor.calibration.request_load import doubts_of
 from busdoor.core.json import read_object, write_json
 from busdoor.core.saved import write_csv
 from busdoor.observe.api import observe
 from busdoor.observe.folder import write_observation
 from busdoor.observe.how import How
-from busdoor.observe.prediction import ServerModel, prediction_rows, with_measured
 from busdoor.observe.step_log import SETTLE_S, recorded_run
 from busdoor.observe.ttft_split import ttft_split
-from busdoor.results.result import Result
+from busdoor.observe.twin.budget import e2e_budget
+from busdoor.observe.twin.folder import (
+    CALIBRATION,
+    PARTS,
+    PREDICTIONS,
+    RUNS,
+    TABLE,
+    Seen,
+    load_run,
+)
+from busdoor.observe.twin.prediction import ServerModel, prediction_rows, with_measured
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]
-RUNS, PREDICTIONS, CALIBRATION = "runs", "predictions", "calibration.toml"
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,10 @@ class Plan:
         The recorder's file, if the server has it; without it the fit is to requests alone.
     policy : mapping, optional
         How the server schedules, where it does not say.
+    static : mapping of str to int
+        Batch size of each predicted run that is sent in static batches.
+    force : bool
+        Whether to go on with a fit to requests that is doubtful.
     """
 
     url: str
@@ -52,6 +64,8 @@ class Plan:
     how: How
     step_log: Path | None = None
     policy: Mapping[str, Any] | None = None
+    static: Mapping[str, int] = field(default_factory=dict)
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,16 @@ class ServerTwin:
         A row per predicted run and quantity: predicted, measured, error, error_ms, n, half_width.
     splits : mapping
         Of each run with a step log, the mean TTFT by part, in seconds.
+    budgets : mapping
+        Of each predicted run with a step log, the error of the mean E2E latency by part, in
+        seconds.
     """
 
     calibration: Calibration
     front_end_s: float
     table: pd.DataFrame
     splits: Mapping[str, Mapping[str, float]]
+    budgets: Mapping[str, Mapping[str, float]]
 
 
 def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerTwin:
@@ -85,7 +103,7 @@ def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerT
         What is measured.
     folder : Path
         Gets the runs, calibration.toml, a file per prediction with the time at which it was
-        written, and predictions.csv.
+        written, predictions.csv, and parts.json with the parts of TTFT and errors.
     report : callable, optional
         Called with the share that is done and what is being done.
 
@@ -94,7 +112,7 @@ def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerT
     ServerError
         If the server does not answer.
     ValueError
-        If the runs identify no step time.
+        If the runs identify no step time, or a fit to requests is doubtful.
     """
     report = report or (lambda share, text: None)
     total = len(plan.calibrated) + len(plan.predicted)
@@ -103,32 +121,62 @@ def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerT
         report(number / total, f"measuring {name}, to calibrate")
         seen[name] = _measured(plan, name, trace, folder)
     calibration = _calibrated(list(seen.values()), list(seen), plan.policy, folder.resolve().name)
+    clients = [run.client for run in seen.values() if run.engine is None]
+    if (doubts := doubts_of(calibration.about, clients)) and not plan.force:
+        raise ValueError(
+            f"nothing is predicted, because {'; '.join(doubts)}; --force goes on all the same"
+        )
     calibration.save(folder / CALIBRATION)
-    model = _model(calibration, list(seen.values()), plan.policy)
+    model = model_of(calibration, list(seen.values()), plan.policy)
+
+    def rest(share: float, text: str) -> None:
+        report((len(plan.calibrated) + share * len(plan.predicted)) / total, text)
+
+    later, table = predict_and_measure(plan, model, folder, rest)
+    write_csv(table, folder / TABLE, index=False)
+    predicted = table[table["quantity"] == "e2e_mean"].set_index("run")["predicted"]
+    recorded = {
+        name: (own.client, own.engine)
+        for name, own in {**seen, **later}.items()
+        if own.engine is not None and name not in plan.static
+    }
+    splits = {name: ttft_split(*pair) for name, pair in recorded.items()}
+    budgets = {
+        name: e2e_budget(*recorded[name], model, float(predicted[name]))
+        for name in later
+        if name in recorded
+    }
+    parts = {"front_end_s": model.front_end_s, "ttft_s": splits, "e2e_error_s": budgets}
+    write_json(folder / PARTS, {**parts, "server": dict(clients_meta(seen))})
+    return ServerTwin(calibration, model.front_end_s, table, splits, budgets)
+
+
+def clients_meta(seen: Mapping[str, Seen]) -> dict[str, Any]:
+    """Return what the server said of itself when it was observed first."""
+    meta = next(iter(seen.values())).client.meta
+    keys = ("url", "served_model", "server_version", "num_blocks", "block_size")
+    return {key: meta[key] for key in keys if meta.get(key)}
+
+
+def predict_and_measure(
+    plan: Plan, model: ServerModel, folder: Path, report: Report
+) -> tuple[dict[str, Seen], pd.DataFrame]:
+    """Write the predictions of a plan, then measure its predicted runs, and compare."""
     for name, trace in plan.predicted.items():
-        _predict_once(model, trace, name, folder)
+        _predict_once(model, trace, name, folder, plan.static.get(name))
+    seen = {}
     for number, (name, trace) in enumerate(plan.predicted.items()):
-        report((len(plan.calibrated) + number) / total, f"measuring {name}, which is predicted")
+        report(number / len(plan.predicted), f"measuring {name}, which is predicted")
         seen[name] = _measured(plan, name, trace, folder)
-    table = _compared(list(plan.predicted), seen, folder)
-    write_csv(table, folder / "predictions.csv", index=False)
-    splits = {name: ttft_split(own.client, own.engine) for name, own in seen.items() if own.engine}
-    return ServerTwin(calibration, model.front_end_s, table, splits)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One run: what the client saw, and what the engine recorded if it did."""
-
-    client: Result
-    engine: Result | None
+    return seen, _compared(seen, folder)
 
 
 def _measured(plan: Plan, name: str, trace: Trace, folder: Path) -> Seen:
     """Observe a run, unless the folder has it."""
     place = folder / RUNS / name
     if not (place / "meta.json").exists():
-        found = observe(plan.url, trace, plan.how)
+        how = replace(plan.how, static=plan.static.get(name))
+        found = observe(plan.url, trace, how)
         if not found.result.meta["complete"]:
             raise KeyboardInterrupt
         sleep(SETTLE_S)
@@ -138,8 +186,7 @@ def _measured(plan: Plan, name: str, trace: Trace, folder: Path) -> Seen:
         part = place.with_name(f".{name}.part")
         write_observation(found, part, engine)
         part.rename(place)
-    recorded = place / ENGINE_FOLDER
-    return Seen(Result.load(place), Result.load(recorded) if recorded.is_dir() else None)
+    return load_run(place)
 
 
 def _calibrated(
@@ -152,7 +199,7 @@ def _calibrated(
     return calibrate_from_requests([run.client for run in runs], names, name=name, policy=policy)
 
 
-def _model(
+def model_of(
     calibration: Calibration, runs: Sequence[Seen], policy: Mapping[str, Any] | None
 ) -> ServerModel:
     """Return what predicts other loads: step time, server, and front end as it was seen."""
@@ -163,22 +210,24 @@ def _model(
     return ServerModel(calibration.step_time, meta, front_end_s, policy)
 
 
-def _predict_once(model: ServerModel, trace: Trace, name: str, folder: Path) -> None:
+def _predict_once(
+    model: ServerModel, trace: Trace, name: str, folder: Path, static: int | None
+) -> None:
     """Write a prediction with the time of writing; one that is there precedes its run."""
     file = folder / PREDICTIONS / f"{name}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        rows = prediction_rows(model, trace, name).to_dict("records")
+        rows = prediction_rows(model, trace, name, static).to_dict("records")
         write_json(file, {"written_at": time(), "rows": rows})
 
 
-def _compared(names: Sequence[str], seen: Mapping[str, Seen], folder: Path) -> pd.DataFrame:
+def _compared(seen: Mapping[str, Seen], folder: Path) -> pd.DataFrame:
     """Put every measured run beside its prediction."""
     tables = []
-    for name in names:
+    for name, own in seen.items():
         document = read_object(folder / PREDICTIONS / f"{name}.json")
-        started_s = float(seen[name].client.meta["started_at"])
+        started_s = float(own.client.meta["started_at"])
         if not document["written_at"] < started_s:
             raise ValueError(f"{PREDICTIONS}/{name}.json was written after {name} was measured")
-        tables.append(with_measured(pd.DataFrame(document["rows"]), seen[name].client))
+        tables.append(with_measured(pd.DataFrame(document["rows"]), own.client, own.engine))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

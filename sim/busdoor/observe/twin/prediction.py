@@ -11,6 +11,8 @@ import pandas as pd
 
 from busdoor.calibration.teacher_forcing import policy_of, serve
 from busdoor.catalog import Engine
+from busdoor.metrics.saturation import burst_rates
+from busdoor.observe.static_batches import simulated_in_batches
 from busdoor.policies.offered_load import offered_load
 from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
@@ -21,6 +23,7 @@ from busdoor_workloads import Trace
 COMPARED = (
     *((latency, kind) for latency in ("ttft", "tpot", "e2e") for kind in ("mean", "p50", "p99")),
     ("output", "rate"),
+    ("saturated", "rate"),
 )
 CONFIDENCE_Z = 1.96  # of a normal law, for 95 %
 
@@ -46,10 +49,11 @@ class ServerModel:
     front_end_s: float = 0.0
     policy: Mapping[str, Any] | None = None
 
-    def predict(self, trace: Trace) -> Result:
+    def predict(self, trace: Trace, static: int | None = None) -> Result:
         """Simulate a trace as the clients of the server will see it.
 
-        Requests reach the engine `front_end_s` after they are due.
+        Requests reach the engine `front_end_s` after they are due; with `static` in batches of so
+        many, as `How.static` sends them.
 
         Examples
         --------
@@ -61,6 +65,8 @@ class ServerModel:
         >>> model.predict(trace).latencies.round(6)[["ttft", "e2e"]].values.tolist()
         [[0.012, 0.032]]
         """
+        if static:
+            return simulated_in_batches(trace, static, self.predict)
         policy = policy_of(self.meta, trace, self.policy)
         lookahead = int(self.meta.get("lookahead", 0))
         engine = Engine(name="observed", frontend_per_request_s=self.front_end_s)
@@ -71,9 +77,11 @@ class ServerModel:
         return offered_load(trace, policy_of(self.meta, trace, self.policy), self.step_time)
 
 
-def prediction_rows(model: ServerModel, trace: Trace, name: str) -> pd.DataFrame:
+def prediction_rows(
+    model: ServerModel, trace: Trace, name: str, static: int | None = None
+) -> pd.DataFrame:
     """Predict a trace: a row per compared quantity, in seconds or tokens per second."""
-    found = statistics(model.predict(trace))
+    simulated = model.predict(trace, static)
     load = model.load(trace)
     return pd.DataFrame(
         {
@@ -81,12 +89,21 @@ def prediction_rows(model: ServerModel, trace: Trace, name: str) -> pd.DataFrame
             "load": load,
             "regime": regime(load),
             "quantity": ["_".join(key) for key in COMPARED],
-            "predicted": [float(found.get(key, np.nan)) for key in COMPARED],
+            "predicted": _compared(simulated, simulated),
         }
     )
 
 
-def with_measured(predicted: pd.DataFrame, measured: Result) -> pd.DataFrame:
+def _compared(client: Result, scheduled: Result) -> list[float]:
+    """Return the compared quantities; admissions are those of `scheduled`."""
+    rates = burst_rates(scheduled.requests, scheduled.meta)
+    found = {**statistics(client), ("saturated", "rate"): rates["output_throughput"]}
+    return [float(found.get(key, np.nan)) for key in COMPARED]
+
+
+def with_measured(
+    predicted: pd.DataFrame, measured: Result, engine: Result | None = None
+) -> pd.DataFrame:
     """Put what was measured beside what was predicted.
 
     Parameters
@@ -95,6 +112,8 @@ def with_measured(predicted: pd.DataFrame, measured: Result) -> pd.DataFrame:
         Of `prediction_rows`.
     measured : Result
         The same trace, observed.
+    engine : Result, optional
+        What the engine recorded of it, without which a continuous burst has no saturated rate.
 
     Returns
     -------
@@ -102,8 +121,8 @@ def with_measured(predicted: pd.DataFrame, measured: Result) -> pd.DataFrame:
         With the columns measured, error (relative), error_ms (of latencies), n (answers) and
         half_width (of the 95 % interval of a measured mean, relative).
     """
-    found = statistics(measured)
-    table = predicted.assign(measured=[float(found.get(key, np.nan)) for key in COMPARED])
+    scheduled = engine if engine is not None and measured.meta.get("streams", True) else measured
+    table = predicted.assign(measured=_compared(measured, scheduled))
     table["error"] = table["predicted"] / table["measured"] - 1
     is_latency = ~table["quantity"].str.endswith("rate")
     table["error_ms"] = (1e3 * (table["predicted"] - table["measured"])).where(is_latency)

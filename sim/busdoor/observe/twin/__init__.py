@@ -1,0 +1,1 @@
+"""A server's twin: observe some rates, calibrate, predict others, observe, compare."""
