@@ -14,6 +14,7 @@ from math import ceil, inf
 from typing import Any
 
 import numpy as np
+from benchmarks.gpu.steady_start import steady_start
 
 from busdoor.kv.config import KVConfig
 from busdoor.policies import policy_config
@@ -22,7 +23,6 @@ from busdoor.step_time.base import StepTime
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_cases import HELD_OUT, SIZED, Case
 from busdoor_gpu.twin.held_out_runs import arriving, memory_for
-from busdoor_gpu.twin.steady_start import steady_start
 from busdoor_workloads import Trace, resolve
 
 _FEWEST = 24  # requests of a trace

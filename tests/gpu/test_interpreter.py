@@ -1,6 +1,6 @@
 """The kernels compute what their references do: tests/gpu/kernels in Triton's interpreter.
 
-The interpreter has to be chosen before Triton is imported, hence a process of its own.
+The interpreter must be chosen before Triton is imported, hence a process of its own.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def test_a_table_of_ones_own_is_a_model():
         ({"num_hidden_layers": 0}, "num_hidden_layers = 0: input should be greater than 0"),
         (
             {"num_key_value_heads": 3},
-            "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3",
+            "num_attention_heads = 4 must be a multiple of num_key_value_heads = 3",
         ),
         ({"num_experts_per_tok": 2}, "num_experts_per_tok = 2 > num_experts = 1"),
     ],

@@ -23,7 +23,7 @@ TRACE = str(CASES / "08-200-requests.csv")
 
 
 def said(capsys, *arguments):
-    """Run a command that has to be refused, and return its sentence."""
+    """Run a command that must be refused, and return its sentence."""
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
@@ -35,8 +35,8 @@ def said(capsys, *arguments):
     {
         "07_typo_workload_ignored/typo": "line 2: [workload] request_ratee: unknown; did you mean "
         "request_rate?",
-        "11_toml/gpu_float": "line 13: [gpu] name: 1e-320 is not a GPU of the catalogue; it has "
-        "to be a name (",
+        "11_toml/gpu_float": "line 13: [gpu] name: 1e-320 is not a GPU of the catalogue; it must "
+        "be a name (",
         "11_toml/max_model_len_1": "line 11: [kv] max_model_len = 1: input should be greater than "
         "or equal to 2",
         "11_toml/process_list": "line 5: [workload] input_tokens: give mu and sigma, or mean and "
@@ -152,11 +152,11 @@ def test_a_seed_of_a_flag_wins_over_the_workloads_own_and_a_gpu_loses_the_other_
 )
 def test_a_boolean_is_no_number(table, key):
     with pytest.raises(
-        ValueError, match=rf"\[{table}\] {key} = True: it has to be a number, not a boolean"
+        ValueError, match=rf"\[{table}\] {key} = True: it must be a number, not a boolean"
     ):
         Config.from_table({table: {key: True}})
     with pytest.raises(
-        ValueError, match="poisson request_rate = True: it has to be a number, not a boolean"
+        ValueError, match="poisson request_rate = True: it must be a number, not a boolean"
     ):
         Config.from_table({"workload": {"arrival": {"process": "poisson", "request_rate": True}}})
 

@@ -51,7 +51,7 @@ class TestWhatIsWrong:
 
     def test_what_is_no_workload(self, ask):
         with pytest.raises(
-            ValueError, match="workload is of type list; it has to be a Trace, a data frame, a name"
+            ValueError, match="workload is of type list; it must be a Trace, a data frame, a name"
         ):
             ask([1, 2, 3])
 

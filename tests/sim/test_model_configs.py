@@ -232,7 +232,7 @@ def test_16_bits_are_those_of_the_file(read):
         ),
         (
             {"num_key_value_heads": 3},
-            "num_attention_heads = 4 has to be a multiple of num_key_value_heads = 3",
+            "num_attention_heads = 4 must be a multiple of num_key_value_heads = 3",
         ),
     ],
 )

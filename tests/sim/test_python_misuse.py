@@ -96,7 +96,7 @@ MISUSES = {
     "of requests per",
     'busdoor_workloads.resolve("chat").at_rate(nan)': "request_rate is nan; it must be a number "
     "of requests per",
-    'busdoor_workloads.resolve("chat").at_rate(True)': "poisson request_rate = True: it has to be "
+    'busdoor_workloads.resolve("chat").at_rate(True)': "poisson request_rate = True: it must be "
     "a number, not",
     'busdoor_workloads.resolve("chat").generate(num_requests="3")': "num_requests is '3'; it must "
     "be a whole nu",
@@ -157,10 +157,10 @@ MISUSES = {
     'busdoor.make_step_time("linear",base_s=-1)': "[step_time] base_s = -1: input should be "
     "greater than or equ",
     'busdoor.make_step_time("roofline",gpu=3,model=4)': "[step_time] gpu: 3 is not a GPU of the "
-    "catalogue; it h",
+    "catalogue; it m",
     'busdoor.make_step_time("roofline",gpu="h100",model="llama-3.1-8b",tp=0)': "[step_time] tp = "
     "0: input shoul",
-    'busdoor.make_step_time("calibrated",path=3)': "[step_time]: path = 3 has to be a "
+    'busdoor.make_step_time("calibrated",path=3)': "[step_time]: path = 3 must be a "
     "calibration's file or nam",
     "busdoor.make_step_time(None)": "None is not a step-time model (known: calibrated, linear, "
     "operators, roofline, scaled_roofline)",
@@ -183,48 +183,48 @@ MISUSES = {
     "to the length",
     'busdoor.policy_config("vllm").build({"num_blocks":3})': "kv is {'num_blocks': 3}; it must be "
     "a KVConfig, a",
-    "busdoor.simulate(None,policy(),step_time)": "trace is of type NoneType; it has to be a Trace "
+    "busdoor.simulate(None,policy(),step_time)": "trace is of type NoneType; it must be a Trace "
     "or a data fra",
-    'busdoor.simulate("azure-conv",policy(),step_time)': "trace is of type str; it has to be a "
+    'busdoor.simulate("azure-conv",policy(),step_time)': "trace is of type str; it must be a "
     "Trace or a data ",
-    'busdoor.simulate(trace,"vllm",step_time)': "policy is of type str; it has to be a Policy, as "
+    'busdoor.simulate(trace,"vllm",step_time)': "policy is of type str; it must be a Policy, as "
     "policy_config",
     'busdoor.simulate(trace,busdoor.policy_config("vllm"),step_time)': "policy is of type "
-    "VllmConfig; it has to",
-    "busdoor.simulate(trace,policy(),3)": "step_time is 3; it has to be a StepTime, a "
+    "VllmConfig; it must",
+    "busdoor.simulate(trace,policy(),3)": "step_time is 3; it must be a StepTime, a "
     "calibration's name or fil",
-    "busdoor.simulate(trace,policy(),None)": "step_time is None; it has to be a StepTime, a "
+    "busdoor.simulate(trace,policy(),None)": "step_time is None; it must be a StepTime, a "
     "calibration's name ",
     'busdoor.simulate(trace,policy(),"nope")': "[step_time]: 'nope' is not a calibration's file "
     "or name (known:",
-    "busdoor.simulate(trace,policy(),step_time,lookahead=2)": "lookahead is 2; it has to be 0 or 1",
-    'busdoor.simulate(trace,policy(),step_time,lookahead="1")': "lookahead is '1'; it has to be 0 "
+    "busdoor.simulate(trace,policy(),step_time,lookahead=2)": "lookahead is 2; it must be 0 or 1",
+    'busdoor.simulate(trace,policy(),step_time,lookahead="1")': "lookahead is '1'; it must be 0 "
     "or 1",
     "busdoor.simulate(trace,policy(),step_time,meta=3)": "meta is 3; it must be a table: a "
     "mapping of names to ",
     "busdoor.simulate(trace,policy(),step_time,progress=3)": "progress is 3; it must be a function",
-    "busdoor.simulate([1,2],policy(),step_time)": "trace is of type list; it has to be a Trace or "
+    "busdoor.simulate([1,2],policy(),step_time)": "trace is of type list; it must be a Trace or "
     "a data frame:",
-    "busdoor.simulate(trace,policy,step_time)": "policy is of type function; it has to be a "
+    "busdoor.simulate(trace,policy,step_time)": "policy is of type function; it must be a "
     "Policy, as policy_c",
     "busdoor.simulate(trace,policy(),lambda x: 1)": "step_time is <function <lambda>",
-    "busdoor.compare(3)": "workload is of type int; it has to be a Trace, a data frame, a name, a "
+    "busdoor.compare(3)": "workload is of type int; it must be a Trace, a data frame, a name, a "
     "file or a tab",
     'busdoor.compare("nope")': "[workload] name: 'nope' is not a profile or preset (known: "
     "agentic, anyscale_12",
-    'busdoor.compare("azure-conv",3)': "policies is 3; it has to be names or tables, as in "
+    'busdoor.compare("azure-conv",3)': "policies is 3; it must be names or tables, as in "
     "['static', 'vllm']",
     'busdoor.compare("azure-conv",[])': "policy = []: name at least one",
-    'busdoor.compare("azure-conv",[3])': "policy = 3: it has to be a table, [policy], or several, "
+    'busdoor.compare("azure-conv",[3])': "policy = 3: it must be a table, [policy], or several, "
     "[[policy]]",
-    'busdoor.compare("azure-conv",[None])': "policy = None: it has to be a table, [policy], or "
+    'busdoor.compare("azure-conv",[None])': "policy = None: it must be a table, [policy], or "
     "several, [[polic",
     'busdoor.compare("azure-conv",{"name":"vllm","x":1})': "[policy] x: unknown; it may have "
     "chunked_prefill, l",
-    'busdoor.compare("azure-conv",gpu=3)': "[gpu] name: 3 is not a GPU of the catalogue; it has "
-    "to be a name (a",
+    'busdoor.compare("azure-conv",gpu=3)': "[gpu] name: 3 is not a GPU of the catalogue; it must "
+    "be a name (a",
     'busdoor.compare("azure-conv",model=None)': "[gpu] model: None is not a model of the "
-    "catalogue; it has to b",
+    "catalogue; it must b",
     'busdoor.compare("azure-conv",gpu_options=3)': "gpu_options is 3; it must be a table: a "
     "mapping of names to",
     'busdoor.compare("azure-conv",gpu_options={"x":1})': "[gpu] x: unknown; it may have "
@@ -249,12 +249,12 @@ MISUSES = {
     "valid integer,",
     'busdoor.compare("azure-conv",seed=None)': "the configuration's seed = None: input should be "
     "a valid intege",
-    'busdoor.compare("azure-conv",kv=3)': "kv = 3: it has to be a table, [kv]",
+    'busdoor.compare("azure-conv",kv=3)': "kv = 3: it must be a table, [kv]",
     'busdoor.compare("azure-conv",slo="ttft=two")': "[slo] ttft: 'two' is no duration; write a "
     "number of second",
     'busdoor.compare("azure-conv",slo=3)': "slo is 3; it must be a limit as in 'ttft_p99=2s', a "
     "preset's name, ",
-    'busdoor.compare("azure-conv",step_time=3)': "step_time = 3: it has to be a table, [step_time]",
+    'busdoor.compare("azure-conv",step_time=3)': "step_time = 3: it must be a table, [step_time]",
     'busdoor.compare("azure-conv",lookahead=3)': "the configuration's lookahead = 3: input should "
     "be 0 or 1",
     'busdoor.compare({"nam":"x"})': "[workload] nam: unknown; did you mean name?",
@@ -262,18 +262,18 @@ MISUSES = {
     "input_tokens, le",
     'busdoor.compare("azure-conv",report=3,num_requests=5,replications=1)': "report is 3; it must "
     "be a function",
-    'busdoor.compare(busdoor_workloads.resolve("chat"))': "workload is of type Workload; it has "
-    "to be a Trace, ",
-    "busdoor.compare([trace])": "workload is of type list; it has to be a Trace, a data frame, a "
+    'busdoor.compare(busdoor_workloads.resolve("chat"))': "workload is of type Workload; it must "
+    "be a Trace, ",
+    "busdoor.compare([trace])": "workload is of type list; it must be a Trace, a data frame, a "
     "name, a file o",
-    'busdoor.compare("azure-conv",cluster=3)': "cluster = 3: it has to be a table, [cluster]",
+    'busdoor.compare("azure-conv",cluster=3)': "cluster = 3: it must be a table, [cluster]",
     'busdoor.compare("azure-conv",[busdoor.policy_config("vllm")])': "policy = "
     "VllmConfig(queue='fcfs', length_",
     'busdoor.find_capacity("azure-conv",["vllm"],3)': "slo is 3; it must be a limit as in "
     "'ttft_p99=2s', a pres",
     'busdoor.find_capacity("azure-conv",["vllm"],"x")': "[slo] preset: 'x' is not a limit as in "
     "ttft_p99=2s, no",
-    'busdoor.find_capacity("azure-conv",["vllm"],"e2e_p99=0s")': "[slo] e2e_p99 = '0s': it has to "
+    'busdoor.find_capacity("azure-conv",["vllm"],"e2e_p99=0s")': "[slo] e2e_p99 = '0s': it must "
     "be over 0 sec",
     'busdoor.find_capacity("azure-conv",["vllm"],"e2e_p99=9s",num_requests="x")': "num_requests "
     "is 'x'; it must",
@@ -291,11 +291,11 @@ MISUSES = {
     "be a whole numb",
     'busdoor.find_capacity("azure-conv",["vllm"],["e2e_p99=9s",3])': "a limit of slo is 3; it "
     "must be a text, a",
-    'busdoor.find_capacity("azure-conv",["vllm"],{"e2e_p99":nan})': "[slo] e2e_p99 = nan: it has "
-    "to be over 0 s",
+    'busdoor.find_capacity("azure-conv",["vllm"],{"e2e_p99":nan})': "[slo] e2e_p99 = nan: it must "
+    "be over 0 s",
     'busdoor.find_capacity(trace,["vllm"],"e2e_p99=9s",replications=0)': "the configuration's "
     "replications = 0:",
-    "busdoor.find_capacity(3)": "workload is of type int; it has to be a Trace, a data frame, a "
+    "busdoor.find_capacity(3)": "workload is of type int; it must be a Trace, a data frame, a "
     "name, a file or",
     "busdoor.load_config(3)": "the configuration is 3; it must be the name of a file or folder",
     "busdoor.load_config(None)": "the configuration is None; it must be the name of a file or "

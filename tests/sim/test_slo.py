@@ -88,7 +88,7 @@ SENTENCES = {
     ),
     "ttft_median": ("1s", r"\[slo\] ttft_median: unknown; did you mean ttft_mean\?"),
     "ttft_p0": ("1s", r"\[slo\] ttft_p0: unknown; did you mean ttft_p"),
-    "ttft": (0, r"\[slo\] ttft = 0: it has to be over 0 seconds"),
+    "ttft": (0, r"\[slo\] ttft = 0: it must be over 0 seconds"),
 }
 
 
@@ -101,7 +101,7 @@ def test_a_mistake_is_one_sentence(key):
 
 @pytest.mark.parametrize("goodput", [0, 1.1, "most"])
 def test_goodput_is_a_share(goodput):
-    with pytest.raises(ValueError, match=r"it has to be a share above 0, at most 1, as in 0\.99"):
+    with pytest.raises(ValueError, match=r"it must be a share above 0, at most 1, as in 0\.99"):
         SLO.from_table({"ttft": 1, "goodput": goodput})
 
 

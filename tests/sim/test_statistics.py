@@ -75,7 +75,7 @@ def test_what_is_missing_is_left_out():
 def test_mistakes_are_answered_in_one_sentence():
     with pytest.raises(ValueError) as error:
         mean_interval([1.0], confidence=95)
-    assert str(error.value) == "confidence is 95; it has to be between 0 and 1, as in 0.95"
+    assert str(error.value) == "confidence is 95; it must be between 0 and 1, as in 0.95"
     with pytest.raises(ValueError) as error:
         paired_ratio([1.0, 2.0], [1.0])
     assert str(error.value) == "2 values cannot be paired with 1; both need one per replication"

@@ -166,7 +166,7 @@ def test_a_dead_address_is_one_sentence_within_seconds(points, tmp_path):
 
 def test_an_address_has_to_be_one(points, tmp_path):
     with pytest.raises(
-        ValueError, match="--cluster lokal: it has to be local, or a scheduler's address"
+        ValueError, match="--cluster lokal: it must be local, or a scheduler's address"
     ):
         run_sweep(points(1), tmp_path, cluster="lokal")
 

@@ -113,14 +113,14 @@ def test_what_cannot_be_built_is_a_point_with_its_reason_if_others_can():
         ('"policy.name" = ["vlm"]', "'vlm' is not a policy; did you mean 'vllm'"),
         (
             '"gpu.name" = "h100"',
-            r'line 12: \[sweep\] gpu.name = "h100": it has to be a list of values',
+            r'line 12: \[sweep\] gpu.name = "h100": it must be a list of values',
         ),
         ('"kv.num_blocks" = []', r"line 12: \[sweep\] kv.num_blocks = \[\]: it needs a value"),
         ('"kv.num_blocks" = [0]', r"line 12: \[kv\] num_blocks = 0"),
         ('combine = "all"', "names nothing to vary"),
         (
             'combine = "all"\nseed = [1]',
-            r"\[sweep\] combine = 'all': it has to be 'product' or 'zip'",
+            r"\[sweep\] combine = 'all': it must be 'product' or 'zip'",
         ),
         (
             'combine = "zip"\nseed = [1]\n"gpu.tp" = [1, 2]',

@@ -288,5 +288,5 @@ def test_a_missing_package_is_one_sentence():
 
 
 def test_jobs_have_to_make_sense(probe, tmp_path):
-    with pytest.raises(ValueError, match="--jobs 0: it has to be 1 or more, or -1"):
+    with pytest.raises(ValueError, match="--jobs 0: it must be 1 or more, or -1"):
         run_sweep(probe(1), tmp_path, jobs=0)

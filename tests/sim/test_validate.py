@@ -507,7 +507,7 @@ def test_a_fit_whose_terms_cannot_be_told_apart_is_refused(tmp_path, capsys):
         ),
         (
             ["--mixed-graph-sizes", "8;9"],
-            "--mixed-graph-sizes 8;9: it has to be whole numbers with commas",
+            "--mixed-graph-sizes 8;9: it must be whole numbers with commas",
         ),
         (["--policy", "vllm,max_num_seq=4"], "max_num_seq"),
         (

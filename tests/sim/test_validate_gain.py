@@ -181,7 +181,7 @@ def test_a_number_on_one_side_only_is_named(validation, recorded):
     recorded["runs"]["vllm"]["tpot_mean"] = None
     del recorded["gain"]["vllm / static"]
     lost, new, pair = drifted(validation, recorded)
-    assert lost == "static: the error of tpot_mean cannot be told any more; recorded was +1.00 %"
+    assert lost == "static: the error of tpot_mean is no longer known; recorded was +1.00 %"
     assert new.startswith("vllm: the error of tpot_mean is ") and new.endswith(
         ", and was not recorded"
     )

@@ -71,7 +71,7 @@ def refuse_booleans(given: Mapping[str, Any], made: object, where: str) -> None:
                 and isinstance(other, int | float)
                 and not isinstance(other, bool)
             ):
-                raise ValueError(f"{where} {key} = {value!r}: it has to be a number, not a boolean")
+                raise ValueError(f"{where} {key} = {value!r}: it must be a number, not a boolean")
 
 
 def _listed(value: Any) -> list[Any]:

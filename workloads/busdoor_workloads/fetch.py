@@ -151,8 +151,7 @@ def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
     if (found := sha256_of(path)) != trace.sha256:
         raise ValueError(
             f"{path} is not the published {name}: its sha256 is {found[:12]}… and must be "
-            f"{trace.sha256[:12]}…; "
-            f"fetch it anew: busdoor trace fetch {name}"
+            f"{trace.sha256[:12]}…; fetch it anew: busdoor trace fetch {name}"
         )
     return path
 

@@ -108,8 +108,7 @@ SOURCES = (
         file="llmservingsim_sharegpt_llama31_8b_lengths.csv.gz",
         attribution=(
             "LLMServingSim (Copyright 2024 CASYS Lab at KAIST); casys-kaist/LLMServingSim @ "
-            "5daddb21 : "
-            "workloads/sharegpt-llama-3.1-8b-300-sps10.jsonl"
+            "5daddb21 : workloads/sharegpt-llama-3.1-8b-300-sps10.jsonl"
         ),
         licence="MIT",
         note="300 requests filtered to answers of 512 tokens or more, so lengths hardly vary: "
@@ -138,8 +137,7 @@ SOURCES = (
         licence="Apache-2.0",
         note=(
             "lengths are PARTIAL: 15 of 162 clients with about 37 % of the requests are missing; "
-            "inputs and outputs "
-            "are drawn independently; arrivals are those of an hour of mean rate"
+            "inputs and outputs are drawn independently; arrivals are those of an hour of mean rate"
         ),
     ),
     Source(

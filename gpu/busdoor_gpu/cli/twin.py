@@ -102,8 +102,7 @@ def _broken_off(error: ReplayError, folder: Path) -> int:
     return broken_off(
         error,
         f"complete steps are in {folder}, what was measured of this one is in {kept}; the same "
-        f"command with "
-        f"--out {folder} continues",
+        f"command with --out {folder} continues",
     )
 
 

@@ -46,11 +46,9 @@ def measure_num_blocks(
     each = block_bytes(model.config, model.dtype, block_size)
     if left < each:
         raise EngineError(
-            f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB "
-            f"are weights and "
-            f"activations and {others / 2**30:.1f} GiB in other use, of {total / 2**30:.1f} GiB; "
-            f"use a larger GPU, or "
-            f"raise gpu_memory_utilization"
+            f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB are "
+            f"weights and activations and {others / 2**30:.1f} GiB in other use, of "
+            f"{total / 2**30:.1f} GiB; use a larger GPU, or raise gpu_memory_utilization"
         )
     return left // each
 

@@ -59,8 +59,7 @@ def guarded(act: Callable[..., Out], *args: Any) -> Out:
     except torch.OutOfMemoryError as error:
         raise EngineError(
             f"the GPU's memory is full ({str(error).split('. ')[0]}); give [kv] fewer num_blocks, "
-            f"or lower "
-            f"gpu_memory_utilization"
+            "or lower gpu_memory_utilization"
         ) from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" in str(error):

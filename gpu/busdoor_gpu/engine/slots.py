@@ -137,9 +137,8 @@ class Slots:
             self.source = ContiguousBlocks(policy, kv)
         else:
             raise EngineError(
-                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens "
-                f"by a PagedKV or a "
-                f"ContiguousKV"
+                f"{type(policy).__name__}.kv is a {type(kv).__name__}; the engine places tokens by "
+                "a PagedKV or a ContiguousKV"
             )
         self.block_size = kv.block_size
         self._slot_of: dict[Request, int] = {}
@@ -171,8 +170,7 @@ class Slots:
             if contexts.get(request, context) != context:
                 raise EngineError(
                     f"{request} has {context} tokens in the cache; {type(self.policy).__name__} "
-                    f"takes it for "
-                    f"{contexts[request]}"
+                    f"takes it for {contexts[request]}"
                 )
             num_tokens = max(wanted, width)
             self._cover(request, slot, context + num_tokens + self._padding[slot], step)

@@ -84,8 +84,7 @@ def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tenso
     if k_cache.shape[-1] != head_dim or k_cache.stride(-1) != 1:
         raise ValueError(
             f"k_cache has shape {tuple(k_cache.shape)} and strides {k_cache.stride()}; its last "
-            f"dimension has to be "
-            f"{head_dim} contiguous elements"
+            f"dimension must be {head_dim} contiguous elements"
         )
     if query.shape[1] % k_cache.shape[1]:
         raise ValueError(
@@ -94,6 +93,5 @@ def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tenso
         )
     if query.stride(1) != head_dim or query.stride(2) != 1:
         raise ValueError(
-            f"query has strides {query.stride()}; heads and elements of a token have to be "
-            f"contiguous"
+            f"query has strides {query.stride()}; heads and elements of a token must be contiguous"
         )

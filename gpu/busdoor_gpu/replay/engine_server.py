@@ -153,6 +153,5 @@ class EngineServer(Server):
         policy = self.policy
         return (
             f"{type(policy).__name__} schedules nothing while {policy.num_waiting} requests wait "
-            f"and "
-            f"{policy.num_running} hold a slot"
+            f"and {policy.num_running} hold a slot"
         )

@@ -85,8 +85,7 @@ def profile(
     if not cells:
         raise EngineError(
             f"no iteration of the grid fits requests of {limits.max_model_len} tokens in "
-            f"{limits.num_blocks} blocks; "
-            f"give --max-model-len {LEAST_TOKENS} and --num-blocks "
+            f"{limits.num_blocks} blocks; give --max-model-len {LEAST_TOKENS} and --num-blocks "
             f"{-(-LEAST_TOKENS // limits.block_size)}, or more"
         )
     policy = GridPolicy(cells, limits, budget_s, seed)

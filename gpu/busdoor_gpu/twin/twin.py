@@ -110,8 +110,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         if found.get(key) != value:
             raise ValueError(
                 f"{folder.resolve().name} has the steps of a twin with {key} = {found.get(key)}, "
-                f"not {value}; use the "
-                f"same settings, another --out, or --overwrite"
+                f"not {value}; use the same settings, another --out, or --overwrite"
             )
 
 
@@ -133,8 +132,7 @@ def _calibrated(profile: Result, name: str) -> Calibration:
     except ValueError as error:
         raise ValueError(
             "the profile is too small to fit a step time to; give a larger --max-num-seqs, "
-            "--max-model-len, "
-            f"--num-blocks or --budget ({str(error).split(';')[0]})"
+            f"--max-model-len, --num-blocks or --budget ({str(error).split(';')[0]})"
         ) from error
 
 

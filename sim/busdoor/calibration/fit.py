@@ -136,8 +136,7 @@ def _refuse_small(log: Log, terms: Sequence[str]) -> None:
         others = f"; so it is with {', '.join(list(reasons)[1:])}" if len(reasons) > 1 else ""
         raise ValueError(
             f"the log cannot identify {term}: {reason}{others}; measure {TERM[term].remedy}, or "
-            f"leave a term at 0 by "
-            f"--without {term}"
+            f"leave a term at 0 by --without {term}"
         )
 
 

@@ -37,7 +37,7 @@ _EVALUATIONS = 30
 _NOISE = (
     0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
 )
-SURE = 2.0  # standard errors that a term has to be away from 0, to be called identified
+SURE = 2.0  # standard errors that a term must be away from 0, to be called identified
 WORST_ERROR = (
     0.05  # of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
 )

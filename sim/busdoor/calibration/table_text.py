@@ -17,7 +17,7 @@ _NOISE = {
     "drift": "drift between parts of the log",
 }
 _DOUBTS = {
-    "not_identified": "These rates cannot be told from 0",
+    "not_identified": "These rates do not distinguish from 0",
     "hidden": "Requests never show",
     "doubts": "Written by --force although",
 }

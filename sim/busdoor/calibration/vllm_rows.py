@@ -128,8 +128,7 @@ def read_iteration(row: Any, places: Places, where: str) -> Iteration:
     if not right or not all(type(tokens) is int and tokens > 0 for tokens in counts):
         raise ValueError(
             f"{where}: it must be [start_s, end_s, [[request, tokens], ...], [preempted, ...]], "
-            f"and may have a fifth "
-            "item {request: cached tokens}"
+            "and may have a fifth item {request: cached tokens}"
         )
     return Iteration(
         start_s,

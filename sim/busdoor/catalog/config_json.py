@@ -88,8 +88,7 @@ def _architecture(config: Mapping[str, Any], text: Mapping[str, Any], where: str
     known = [family for family in FAMILIES if family.endswith("ForCausalLM")]
     raise ValueError(
         f"{where}: {unknown('an architecture that is read', name, known)}; or write the shape's "
-        f"own "
-        "fields as a table, model = {num_hidden_layers = ...}"
+        "own fields as a table, model = {num_hidden_layers = ...}"
     )
 
 

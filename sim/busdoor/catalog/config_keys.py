@@ -49,7 +49,7 @@ class ConfigKeys:
         return self.count(key) if self.get(key) not in (None, 0) else otherwise
 
     def flag(self, key: str) -> bool:
-        """Return whether a switch is on; off where the file says nothing."""
+        """Return whether a switch is on; off unless the file has it."""
         value = self.get(key)
         if value is not None and not isinstance(value, bool):
             raise ValueError(f"{self._where}: {key} is {value!r}; it must be true or false")

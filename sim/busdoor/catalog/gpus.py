@@ -42,7 +42,7 @@ class GPU:
     bandwidth_bytes_per_s : float
         Datasheet memory bandwidth, bytes/s.
     flop_per_s : float or dict of str to float
-        Dense matrix rates by number format, FLOP/s; `bf16` has to be there, and a number is its
+        Dense matrix rates by number format, FLOP/s; `bf16` must be there, and a number is its
         rate.
     link_bytes_per_s : float
         GPU to GPU bandwidth in one direction, bytes/s, all links together; PCIe 4 unless given.

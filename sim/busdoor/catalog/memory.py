@@ -141,7 +141,7 @@ def memory_plan(
     kv_dtype = kv_dtype or shape.kv_dtype_with(weight_dtype)
     if not 0 < gpu_memory_utilization <= 1:
         raise ValueError(
-            f"gpu_memory_utilization = {gpu_memory_utilization} has to be over 0 and at most 1"
+            f"gpu_memory_utilization = {gpu_memory_utilization} must be over 0 and at most 1"
         )
     tokens = max_num_batched_tokens or default_max_num_batched_tokens(card)
     return MemoryPlan(
@@ -208,10 +208,9 @@ def _does_not_fit(card: GPU, shape: ModelShape, plan: MemoryPlan, options: dict[
     share = options.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION)
     return (
         f"{shape.name} ({plan.weight_bytes / GIB:.1f} GiB of {dtype} weights and "
-        f"{plan.reserve_bytes / GIB:.1f} GiB of "
-        f"working space{each}) does not fit the {plan.usable_bytes / GIB:.1f} GiB that "
-        f"{card.name} lends with "
-        f"gpu_memory_utilization = {share}; use {_way_out(card, shape, options)}"
+        f"{plan.reserve_bytes / GIB:.1f} GiB of working space{each}) does not fit the "
+        f"{plan.usable_bytes / GIB:.1f} GiB that {card.name} lends with gpu_memory_utilization = "
+        f"{share}; use {_way_out(card, shape, options)}"
     )
 
 

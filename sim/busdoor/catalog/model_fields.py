@@ -94,7 +94,7 @@ class ModelFields:
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads = {self.num_attention_heads} has to be a multiple of "
+                f"num_attention_heads = {self.num_attention_heads} must be a multiple of "
                 f"num_key_value_heads = {self.num_key_value_heads}"
             )
         if self.num_experts_per_tok > self.num_experts:
@@ -110,14 +110,12 @@ class ModelFields:
         if bool(self.sliding_window) != bool(self.num_window_layers):
             raise ValueError(
                 f"sliding_window = {self.sliding_window} and num_window_layers = "
-                f"{self.num_window_layers}: "
-                "both have to be above 0, or neither"
+                f"{self.num_window_layers}: both must be above 0, or neither"
             )
         if self.kv_lora_rank and not (
             self.v_head_dim and 0 < self.qk_rope_head_dim < self.head_dim
         ):
             raise ValueError(
                 f"kv_lora_rank = {self.kv_lora_rank} needs v_head_dim, and a qk_rope_head_dim "
-                f"below "
-                f"head_dim = {self.head_dim}"
+                f"below head_dim = {self.head_dim}"
             )

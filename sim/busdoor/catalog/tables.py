@@ -44,7 +44,7 @@ def find(tables: Mapping[str, Table], what: str, name: object) -> Table:
     """
     if not isinstance(name, str):
         raise ValueError(
-            f"{name!r} is not {what}; it has to be a name ({min(tables)}, ...) or a table"
+            f"{name!r} is not {what}; it must be a name ({min(tables)}, ...) or a table"
         )
     found = _entry(tables, name)
     if found is None:

@@ -221,7 +221,7 @@ def _sizes(flag: str, text: str | None) -> list[int] | None:
         return [int(size) for size in text.split(",")]
     except ValueError:
         raise ValueError(
-            f"{flag} {text}: it has to be whole numbers with commas, as in 1,2,4,8"
+            f"{flag} {text}: it must be whole numbers with commas, as in 1,2,4,8"
         ) from None
 
 

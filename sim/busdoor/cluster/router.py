@@ -168,7 +168,7 @@ class Router(ABC):
 
 
 def max_tokens(request: Request) -> int:
-    """Prompt and answer as long as the client allows; the true length where it says nothing.
+    """Prompt and answer as long as the client allows; the true length where it has no cap.
 
     Examples
     --------

@@ -181,7 +181,7 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
     ({'name': 'azure-conv'}, None)
     >>> workload_table([1, 2])
     Traceback (most recent call last):
-    ValueError: workload is of type list; it has to be a Trace, a data frame, a name, ...
+    ValueError: workload is of type list; it must be a Trace, a data frame, a name, ...
     """
     if isinstance(workload, str | Path):
         return {workload_key(workload): str(workload)}, None
@@ -190,7 +190,7 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
     if isinstance(workload, Trace | pd.DataFrame):
         return {}, workload if isinstance(workload, Trace) else Trace.from_frame(workload)
     raise ValueError(
-        f"workload is of type {type(workload).__name__}; it has to be a Trace, a data frame, a "
+        f"workload is of type {type(workload).__name__}; it must be a Trace, a data frame, a "
         "name, a file or a table [workload]"
     )
 

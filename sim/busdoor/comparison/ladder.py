@@ -11,7 +11,7 @@ from busdoor.config import Config, PolicyTable
 from busdoor.metrics.statistics import paired_ratio
 
 _RATIOS = [f"{name}{end}" for name in ("factor", "over_static") for end in ("", "_low", "_high")]
-# A batch padded to the longest answers of the whole trace lets no row finish early: it has to be
+# A batch padded to the longest answers of the whole trace lets no row finish early: it must be
 # its own longest.
 _SKIP: dict[str, Any] = {
     "finished_rows": "skip",

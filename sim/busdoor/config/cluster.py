@@ -123,10 +123,6 @@ class ClusterTable:
         """Whether prefill and decode run on different servers."""
         return self.pools[0].role is not None
 
-    def of_role(self, role: str | None) -> list[PoolTable]:
-        """Return the pools of one role."""
-        return [pool for pool in self.pools if pool.role == role]
-
     @property
     def routers(self) -> str:
         """Names of its routers."""

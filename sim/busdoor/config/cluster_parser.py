@@ -68,7 +68,7 @@ def has_pools(data: Mapping[str, Any]) -> bool:
 def _pool_tables(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     pools = table.get("pool", [])
     if not isinstance(pools, list) or not all(isinstance(pool, Mapping) for pool in pools):
-        raise ValueError(f"[cluster] pool = {pools!r}: it has to be tables, [[cluster.pool]]")
+        raise ValueError(f"[cluster] pool = {pools!r}: it must be tables, [[cluster.pool]]")
     if pools and "replicas" in table:
         raise ValueError(
             f"[cluster] replicas = {table['replicas']!r}: each [[cluster.pool]] says how many it "
@@ -86,7 +86,7 @@ def _check_routers(table: Mapping[str, Any]) -> None:
         router = table.get(key, "round_robin")
         try:
             if not isinstance(router, str | Mapping):
-                raise ValueError(f"{router!r} has to be a name, or a table with a name")
+                raise ValueError(f"{router!r} must be a name, or a table with a name")
             as_router(router)
         except ValueError as error:
             raise ValueError(
@@ -177,8 +177,7 @@ def _check_roles(pools: Sequence[PoolTable], table: Mapping[str, Any]) -> None:
     if "link_bytes_per_s" not in table:
         raise ValueError(
             "[cluster] link_bytes_per_s is missing: bytes per second at which a prefill server "
-            "sends KV, as in "
-            "link_bytes_per_s = 50e9 for a link of 400 Gbit/s"
+            "sends KV, as in link_bytes_per_s = 50e9 for a link of 400 Gbit/s"
         )
 
 

@@ -93,7 +93,7 @@ class Config:
         table : mapping
             The tables.
         exists : bool
-            Whether a trace file has to be there; not for reading a study that has been run.
+            Whether a trace file must be there; not for reading a study that has been run.
 
         Raises
         ------
@@ -218,7 +218,7 @@ def parse_config(document: Document, folder: str | Path = ".", *, exists: bool =
     folder : str or Path
         Where relative paths start.
     exists : bool
-        Whether a trace file has to be there.
+        Whether a trace file must be there.
     """
     with document.blame():
         reject_unknown_tables(document.data)

@@ -101,7 +101,7 @@ def measured_limits(step_time: Mapping[str, Any], folder: Path) -> dict[str, int
 
 
 def with_memory(kv: Mapping[str, Any], server: Mapping[str, int]) -> dict[str, Any]:
-    """Fill a table [kv] with the measured server's memory, where it says nothing of its own.
+    """Fill a table [kv] with the measured server's memory, where it has none of its own.
 
     >>> server = {"num_blocks": 512, "block_size": 16}
     >>> with_memory({"max_model_len": 100}, server)

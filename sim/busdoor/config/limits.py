@@ -134,8 +134,7 @@ def idle_caches(config: Config, trace: Trace) -> list[str]:
     note = f"; {trace.metadata['note']}" if "note" in trace.metadata else ""
     return [
         f"{policy.label}: prefix_caching finds nothing, as the requests of {trace.name} name no "
-        f"blocks that they share "
-        f"(hash_ids){note}"
+        f"blocks that they share (hash_ids){note}"
         for policy in config.policies
         if getattr(policy.config, "prefix_caching", False)
     ]

@@ -177,7 +177,7 @@ def policy_tables(policies: object) -> list[Any]:
     given = [policies] if isinstance(policies, str | Mapping) else policies
     if not isinstance(given, Sequence):
         raise ValueError(
-            f"policies is {policies!r}; it has to be names or tables, as in ['static', 'vllm']"
+            f"policies is {policies!r}; it must be names or tables, as in ['static', 'vllm']"
         )
     return [
         parse_policy(policy, "policy") if isinstance(policy, str) else policy for policy in given
@@ -195,7 +195,7 @@ def parse_policies(
             named = {"name": table} if isinstance(table, str) else table
             if not isinstance(named, Mapping):
                 raise ValueError(
-                    f"policy = {table!r}: it has to be a table, [policy], or several, [[policy]]"
+                    f"policy = {table!r}: it must be a table, [policy], or several, [[policy]]"
                 )
             policies.append(PolicyTable.from_table(named, card, measured))
     if not policies:

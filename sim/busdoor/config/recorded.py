@@ -25,9 +25,8 @@ def resampled(trace: Trace, seed: int, replication: int) -> Trace:
         return trace
     if not is_replicable(trace):
         raise ValueError(
-            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can "
-            f"be run only once; "
-            "use replications = 1"
+            f"the rows of {trace.name} belong together (sessions or shared prefixes), so it can be "
+            "run only once; use replications = 1"
         )
     rows = stream(seed, f"resample {replication}").integers(len(trace), size=len(trace))
     return _take(trace, rows, trace.arrival_s)

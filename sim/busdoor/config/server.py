@@ -91,7 +91,7 @@ def parse_engine(data: Mapping[str, Any]) -> Engine | None:
 def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -> GPUTable:
     """Return a table [gpu] with the engine's share of the memory and format of the KV cache.
 
-    Only where what was `given` says nothing of its own.
+    Only where what was `given` has none of its own.
 
     >>> with_engine(GPUTable(), {}, engine("vllm")).gpu_memory_utilization
     0.92
@@ -130,7 +130,7 @@ def table_of(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     if name == "step_time":
         table = step_time_table(table)
     if not isinstance(table, Mapping):
-        raise ValueError(f"{name} = {table!r}: it has to be a table, [{name}]")
+        raise ValueError(f"{name} = {table!r}: it must be a table, [{name}]")
     return dict(table)
 
 
@@ -164,7 +164,7 @@ def step_time_fields(table: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     fields = dict(table)
     name = fields.pop("name", "calibrated" if "path" in fields else "roofline")
     if not isinstance(name, str):
-        raise ValueError(f"[step_time] name = {name!r}: it has to be a string")
+        raise ValueError(f"[step_time] name = {name!r}: it must be a string")
     try:
         cls = step_time_class(name)
     except ValueError as error:

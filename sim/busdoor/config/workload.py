@@ -113,7 +113,7 @@ class WorkloadTable:
         folder : str or Path
             Where a relative `path` starts.
         exists : bool
-            Whether a trace file has to be there; not in a table whose workload a flag replaces.
+            Whether a trace file must be there; not in a table whose workload a flag replaces.
         """
         own = {key: value for key, value in table.items() if key in _OWN}
         laws = {key: value for key, value in table.items() if key not in _OWN}

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: finished work is kept, workers end at once, the exit code tells."""
+"""SIGINT and SIGTERM: finished work is kept, workers end at once, the exit code shows it."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ class Document:
     >>> document.data["kv"]
     {'block_size': 16, 'num_blocks': 0}
     >>> with document.blame("kv"):
-    ...     raise ValueError("[kv] num_blocks = 0: has to be 1 or more")
+    ...     raise ValueError("[kv] num_blocks = 0: must be 1 or more")
     Traceback (most recent call last):
-    ValueError: a.toml, line 4: [kv] num_blocks = 0: has to be 1 or more
+    ValueError: a.toml, line 4: [kv] num_blocks = 0: must be 1 or more
     """
 
     data: dict[str, Any] = field(default_factory=dict)

@@ -54,7 +54,7 @@ class SLO:
         table : mapping
             Limits on a mean or a percentile, as in `normalized_mean = 0.05` (seconds) and `ttft_p99
             = "2s"`; plain ones for single requests, as in `tpot = "100ms"`, of which the share
-            `goodput` (0.99 unless given) has to be within all of them; and `preset`, a name, whose
+            `goodput` (0.99 unless given) must be within all of them; and `preset`, a name, whose
             limits the other keys override.
 
         Raises
@@ -152,7 +152,7 @@ def slo_table(flags: Iterable[str], goodput: float | None = None) -> dict[str, A
     flags : iterable of str
         LATENCY=LIMIT, or the name of a preset.
     goodput : float, optional
-        Share of requests that have to be within the plain limits.
+        Share of requests that must be within the plain limits.
 
     Examples
     --------
@@ -205,13 +205,13 @@ def _limit(key: str, value: Any) -> float:
     except ValueError as error:
         raise ValueError(f"[slo] {key}: {error}") from None
     if not (limit > 0 and isfinite(limit)):
-        raise ValueError(f"[slo] {key} = {value!r}: it has to be over 0 seconds, and finite")
+        raise ValueError(f"[slo] {key} = {value!r}: it must be over 0 seconds, and finite")
     return limit
 
 
 def _share(goodput: Any) -> float:
     if isinstance(goodput, bool) or not (isinstance(goodput, int | float) and 0 < goodput <= 1):
         raise ValueError(
-            f"[slo] goodput = {goodput!r}: it has to be a share above 0, at most 1, as in 0.99"
+            f"[slo] goodput = {goodput!r}: it must be a share above 0, at most 1, as in 0.99"
         )
     return float(goodput)

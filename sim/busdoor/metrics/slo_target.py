@@ -24,7 +24,7 @@ class Target:
     limits_s : mapping of str to float
         Limit in seconds by latency; several only for goodput.
     share : float, optional
-        Of the requests (of the gaps between tokens, for ITL) that has to be within; a limit on the
+        Of the requests (of the gaps between tokens, for ITL) that must be within; a limit on the
         mean without it.
     """
 

@@ -34,7 +34,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     Interval(mean=1.343, low=1.105..., high=1.580...)
     """
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; it has to be between 0 and 1, as in 0.95")
+        raise ValueError(f"confidence is {confidence}; it must be between 0 and 1, as in 0.95")
     sample = np.asarray(values, dtype=float)
     sample = sample[~np.isnan(sample)]
     n = len(sample)

@@ -19,7 +19,7 @@ from busdoor_workloads import Trace
 from busdoor_workloads.given import instance
 
 # What `vllm serve` takes where nothing is said, on a GPU of 70 GiB or more that is no A100
-# (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless told otherwise.
+# (vLLM's EngineArgs.get_batch_defaults). All policies have the same limits unless others are given.
 MAX_NUM_SEQS = 1024
 
 # Standard deviation of the prediction's logarithm: at 10, typical predictions are off by a factor

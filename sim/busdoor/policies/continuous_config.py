@@ -38,8 +38,7 @@ def check_budget(config: BuiltInConfig) -> None:
         if budget is not None and budget < config.max_num_seqs:  # as vLLM says it
             raise ValueError(
                 f"{name} {budget} is less than max_num_seqs {config.max_num_seqs}; every running "
-                f"request may decode "
-                f"a token"
+                "request may decode a token"
             )
 
 
@@ -95,7 +94,7 @@ class PagedConfig(ContinuousConfig):
     watermark: Share = 0.0
     """Share of the blocks that an admission leaves free while others run."""
     prefix_caching: bool = False
-    """Whether requests share a prefix's blocks: see `PrefixCachedKV`. The memory tells it."""
+    """Whether requests share a prefix's blocks: see `PrefixCachedKV`. The memory has it."""
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Return what the policy is called with, but for `max_model_len`."""
@@ -139,15 +138,13 @@ class VllmConfig(PagedConfig):
         """Refuse what vLLM refuses: prompts over the budget, a threshold over `max_model_len`."""
         if not self.chunked_prefill and self.max_num_batched_tokens < kv.max_model_len:
             raise ValueError(
-                f"chunked_prefill = false needs max_num_batched_tokens of at least max_model_len "
-                f"{kv.max_model_len}, "
-                f"not {self.max_num_batched_tokens}"
+                "chunked_prefill = false needs max_num_batched_tokens of at least max_model_len "
+                f"{kv.max_model_len}, not {self.max_num_batched_tokens}"
             )
         if self.long_prefill_token_threshold > kv.max_model_len:
             raise ValueError(
                 f"long_prefill_token_threshold {self.long_prefill_token_threshold} exceeds "
-                f"max_model_len "
-                f"{kv.max_model_len}"
+                f"max_model_len {kv.max_model_len}"
             )
         return super().arguments(kv, trace)
 
@@ -220,7 +217,7 @@ class TransformersConfig(BuiltInConfig):
     """Settings of the policy `transformers`; it has one waiting line, in order of arrival.
 
     transformers calls the first two max_requests_per_batch and max_batch_tokens. Its blocks have
-    256 tokens unless told otherwise (page_size).
+    256 tokens unless page_size is given.
 
     Examples
     --------

@@ -133,9 +133,8 @@ def _check_fills(batch_size: int, trace: Trace) -> None:
         )
     if trace.concurrency < batch_size:
         raise ValueError(
-            f"batch_size is {batch_size} but only {trace.concurrency} users ask at a time, so "
-            f"that no batch would "
-            f"fill; set max_wait_s, or a batch_size of at most {trace.concurrency}"
+            f"batch_size is {batch_size} but only {trace.concurrency} users ask at a time, so that "
+            f"no batch would fill; set max_wait_s, or a batch_size of at most {trace.concurrency}"
         )
 
 
@@ -239,8 +238,7 @@ class MultiBinConfig(StaticConfig):
         if batch_size > self._most_filled(users):
             raise ValueError(
                 f"batch_size is {batch_size} but {users} users may all wait in bins that are not "
-                f"full; set max_wait_s, "
-                f"or a batch_size of at most {self._most_filled(users)}"
+                f"full; set max_wait_s, or a batch_size of at most {self._most_filled(users)}"
             )
 
     def _batch_size(self, largest: int, trace: Trace | None) -> int:

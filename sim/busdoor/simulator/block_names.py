@@ -101,7 +101,6 @@ def _scale(trace: Trace, kv_block_size: int) -> int:
     if trace.block_size % kv_block_size:
         raise ValueError(
             f"the trace's hash_ids stand for {trace.block_size} tokens, which is no multiple of "
-            f"the KV block_size "
-            f"{kv_block_size}; choose a block_size that divides it"
+            f"the KV block_size {kv_block_size}; choose a block_size that divides it"
         )
     return trace.block_size // kv_block_size

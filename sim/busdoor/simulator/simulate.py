@@ -122,16 +122,15 @@ def as_trace(trace: Trace | pd.DataFrame) -> Trace:
     if isinstance(trace, pd.DataFrame):
         return Trace.from_frame(trace)
     raise ValueError(
-        f"trace is of type {type(trace).__name__}; it has to be a Trace or a data frame: "
-        f"read_trace reads a file, and "
-        "profile('azure-conv').generate() draws one"
+        f"trace is of type {type(trace).__name__}; it must be a Trace or a data frame: "
+        "read_trace reads a file, and profile('azure-conv').generate() draws one"
     )
 
 
 def _check(policy: object) -> None:
     if not isinstance(policy, Policy):
         raise ValueError(
-            f"policy is of type {type(policy).__name__}; it has to be a Policy, as "
+            f"policy is of type {type(policy).__name__}; it must be a Policy, as "
             "policy_config('vllm').build(KVConfig(num_blocks=..., max_model_len=...)) makes one; "
             "compare takes names"
         )

@@ -74,8 +74,7 @@ def check_all_left(trace: Trace, recorders: Sequence[TableRecorder], policy_name
     stranded = [row for row in range(len(trace)) if row not in left]
     raise ValueError(
         f"{policy_name} schedules nothing more, but {len(stranded)} of {len(trace)} requests have "
-        f"not left: "
-        f"{_some(stranded)}; a policy has to run or refuse every request"
+        f"not left: {_some(stranded)}; a policy has to run or refuse every request"
     )
 
 

@@ -180,7 +180,7 @@ def settled_lookahead(given: int | None, policies: Iterable[Policy]) -> int:
     if given is None:
         return max(policy.lookahead for policy in policies)
     if given not in (0, 1) or isinstance(given, bool):
-        raise ValueError(f"lookahead is {given!r}; it has to be 0 or 1")
+        raise ValueError(f"lookahead is {given!r}; it must be 0 or 1")
     return given
 
 

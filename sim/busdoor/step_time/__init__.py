@@ -117,7 +117,7 @@ def as_step_time(given: StepTime | str | Mapping[str, Any]) -> StepTime:
     table = step_time_table(given)
     if not isinstance(table, Mapping) or "name" not in table:
         raise ValueError(
-            f"step_time is {given!r}; it has to be a StepTime, a calibration's name or file, or a "
+            f"step_time is {given!r}; it must be a StepTime, a calibration's name or file, or a "
             f"table with a name"
         )
     return make_step_time(**table)

@@ -123,7 +123,7 @@ class CalibratedStepTime(StepTime):
         kwargs = dict(given.kwargs or {}) if isinstance(given, ArgsKwargs) else dict(given)
         path = kwargs.pop("path", None)
         if not isinstance(path, str | Path | None):
-            raise ValueError(f"path = {path!r} has to be a calibration's file or name")
+            raise ValueError(f"path = {path!r} must be a calibration's file or name")
         return kwargs if path is None else {**read_step_time_table(path), **kwargs}
 
     def __post_init__(self) -> None:
@@ -147,8 +147,7 @@ class CalibratedStepTime(StepTime):
         if len(self.per_token_s) != len(self.token_breaks) + 1:
             raise ValueError(
                 f"per_token_s has {len(self.per_token_s)} segments, but {len(self.token_breaks)} "
-                f"token_breaks make "
-                f"{len(self.token_breaks) + 1}"
+                f"token_breaks make {len(self.token_breaks) + 1}"
             )
 
     @cached_property

@@ -69,7 +69,7 @@ class ScaledRooflineStepTime(RooflineStepTime):
         if path is None:
             return given
         if not isinstance(path, str | Path):
-            raise ValueError(f"path = {path!r} has to be a calibration's file or name")
+            raise ValueError(f"path = {path!r} must be a calibration's file or name")
         table = dict(read_calibration_tables(path)["step_time"])
         if table.pop("name", None) != NAME:
             raise ValueError(f"{path}: its [step_time] is no {NAME}")

@@ -27,7 +27,7 @@ def combinations(table: Mapping[str, Any]) -> list[Parameters]:
     [{'kv.num_blocks': 100, 'seed': 1}, {'kv.num_blocks': 200, 'seed': 2}]
     >>> combinations({"seed": 3})
     Traceback (most recent call last):
-    ValueError: [sweep] seed = 3: it has to be a list of values, as in seed = [3]
+    ValueError: [sweep] seed = 3: it must be a list of values, as in seed = [3]
     """
     lists = dict(_lists({key: value for key, value in table.items() if key != "combine"}))
     if not lists:
@@ -36,7 +36,7 @@ def combinations(table: Mapping[str, Any]) -> list[Parameters]:
         )
     combine = table.get("combine", "product")
     if combine not in COMBINATIONS:
-        raise ValueError(f"[sweep] combine = {combine!r}: it has to be 'product' or 'zip'")
+        raise ValueError(f"[sweep] combine = {combine!r}: it must be 'product' or 'zip'")
     rows = itertools.product(*lists.values()) if combine == "product" else _zipped(lists)
     return [dict(zip(lists, row, strict=True)) for row in rows]
 
@@ -50,7 +50,7 @@ def _lists(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, li
         elif not isinstance(value, list):
             shown = json.dumps(value, default=str)
             raise ValueError(
-                f"[sweep] {dotted} = {shown}: it has to be a list of values, as in {dotted} = "
+                f"[sweep] {dotted} = {shown}: it must be a list of values, as in {dotted} = "
                 f"[{shown}]"
             )
         elif not value:

@@ -50,7 +50,7 @@ def connect(address: str, jobs: int) -> Iterator[Any]:
         return
     if not _ADDRESS.fullmatch(address):
         raise ValueError(
-            f"--cluster {address}: it has to be local, or a scheduler's address as in "
+            f"--cluster {address}: it must be local, or a scheduler's address as in "
             f"tcp://10.0.0.5:8786"
         )
     try:

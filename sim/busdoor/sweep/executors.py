@@ -27,8 +27,7 @@ def require(*packages: str) -> None:
     if missing:
         raise ValueError(
             f"a sweep needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "
-            f"not installed: "
-            "pip install 'busdoor[sweep]'"
+            "not installed: pip install 'busdoor[sweep]'"
         )
 
 
@@ -44,7 +43,7 @@ def workers(jobs: int, cluster: str | None) -> Iterator[Execute]:
     and no other can take over.
     """
     if jobs == 0 or jobs < -1:
-        raise ValueError(f"--jobs {jobs}: it has to be 1 or more, or -1 for one per core")
+        raise ValueError(f"--jobs {jobs}: it must be 1 or more, or -1 for one per core")
     if cluster is not None:
         require("distributed")
         with cluster_executor(cluster, jobs) as (executor, width):

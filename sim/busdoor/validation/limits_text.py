@@ -44,8 +44,7 @@ def limit_lines(validation: ValidationData) -> list[str]:
     if isinstance(validation.step_time, CalibratedStepTime):
         lines.append(
             "The step time knows sums over a batch only: contexts that differ within it, and the "
-            "longest of them, have "
-            "no term of their own."
+            "longest of them, have no term of their own."
         )
     return lines
 
@@ -55,11 +54,9 @@ def spread_lines(validation: ValidationData) -> Iterator[str]:
     spread = validation.spread
     if isfinite(spread.each) and isfinite(spread.parts):
         yield (
-            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} "
-            f"from the like one right "
-            f"before it, and those of one part of a run by {as_share(spread.parts)} from those of "
-            f"the others"
-            f"{_amplified(validation)}."
+            f"The machine's own spread: a decode iteration differs by {as_share(spread.each)} from "
+            "the like one right before it, and those of one part of a run by "
+            f"{as_share(spread.parts)} from those of the others{_amplified(validation)}."
         )
     if isfinite(spread.cpu_s):
         yield f"The runs took {spread.cpu_s:.0f} s of processor time and {spread.wall_s:.0f} s of the wall clock."
@@ -71,9 +68,8 @@ def spread_lines(validation: ValidationData) -> Iterator[str]:
     limit = THRESHOLDS["e2e_mean"] * factor(validation, validation.runs)
     if spread.parts > limit:
         yield (
-            f"The machine is too noisy to judge a simulator by: its parts of a run differ by more "
-            f"than the "
-            f"{as_share(limit)} that the mean E2E latency may be off."
+            "The machine is too noisy to judge a simulator by: its parts of a run differ by more "
+            f"than the {as_share(limit)} that the mean E2E latency may be off."
         )
 
 

@@ -39,34 +39,27 @@ _POINTS = 600  # of the cloud of iterations; more weigh on the page and look the
 _SIZE_IN = (2.5, 3.3)  # height, width: four beside one another on a desktop
 _PLAY = (
     "The same requests, served by the machine and by the simulator. Press play: each row is a "
-    "slot, and fills as its "
-    "answer is written."
+    "slot, and fills as its answer is written."
 )
 _BUDGET = (
-    "What each part adds to the relative error of the mean E2E latency. Scheduling: our "
-    "scheduler, given the measured "
-    "durations. Step model and host: their seconds in the measured iterations. Feedback: what "
-    "queueing makes of these "
-    "as they change the batches."
+    "What each part adds to the relative error of the mean E2E latency. Scheduling: our scheduler, "
+    "given the measured durations. Step model and host: their seconds in the measured iterations. "
+    "Feedback: what queueing makes of these as they change the batches."
 )
 WORDS = {
     "step time": "How long an iteration takes. Each: mean absolute error; in all: error of their "
-    "sum. Both on the "
-    "measured batches, so that no queueing is in them.",
+    "sum. Both on the measured batches, so that no queueing is in them.",
     "TTFT": "Time to first token: from a request's arrival until its answer begins.",
     "TPOT": "Time per output token after the first.",
     "ITL": "Time between two tokens, over all of them.",
     "E2E": "End-to-end latency: from arrival until the answer is complete.",
     "ρ": "Load: the rate of arrivals over what the policy can carry. Queueing multiplies an error "
-    "of the step time by "
-    "1/(1 − ρ).",
+    "of the step time by 1/(1 − ρ).",
     "knee": "The rate at which the mean E2E latency is twice that of the lowest rate.",
     "gain": "Ratio of saturated output tokens per second, continuous over static batching, on the "
-    "same GPU, model and "
-    "memory: of two bursts.",
+    "same GPU, model and memory: of two bursts.",
     "E2E ratio": "Ratio of mean E2E latencies, static over continuous batching, on the same "
-    "requests. It depends on "
-    "the load, and where one cannot keep up, on how long the run is.",
+    "requests. It depends on the load, and where one cannot keep up, on how long the run is.",
 }
 
 

@@ -116,7 +116,7 @@ def _larger(
         ours, theirs = now.get(key), then.get(key)
         subject = f"{what}: the error of {key}"
         if ours is None and theirs is not None:
-            yield f"{subject} cannot be told any more; recorded was {_points(theirs)}"
+            yield f"{subject} is no longer known; recorded was {_points(theirs)}"
         elif ours is not None and theirs is None:
             yield f"{subject} is {_points(ours)}, and was not recorded"
         elif ours is not None and theirs is not None and abs(ours) > abs(theirs) + tolerance:

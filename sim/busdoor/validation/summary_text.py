@@ -37,8 +37,7 @@ def _steps(validation: ValidationData) -> str:
     each, total = max(own.mean_absolute for own in known), max(abs(own.total) for own in known)
     return (
         f"On the measured batches, steps are off by at most {as_share(each)} each (mean of a run) "
-        f"and "
-        f"{as_share(total)} in all."
+        f"and {as_share(total)} in all."
     )
 
 

@@ -63,11 +63,6 @@ def _folded(name: str) -> str:
     return "\n".join(filter(None, lines))
 
 
-def run_heads(validation: ValidationData) -> list[str]:
-    """Return each run's name, above its load regime."""
-    return [f"{run.name}\n{run.regime}" for run in validation.runs]
-
-
 def run_rows(runs: Sequence[RunValidation]) -> Rows:
     """Return the errors of runs, a cell each."""
 
@@ -142,8 +137,7 @@ def knee_lines(validation: ValidationData) -> list[str]:
         return []
     return [
         f"knee (mean E2E doubled): measured {knee['measured']:.3g}/s, simulated "
-        f"{knee['simulated']:.3g}/s, "
-        f"{as_percent(knee['error'])}"
+        f"{knee['simulated']:.3g}/s, {as_percent(knee['error'])}"
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ pytest.importorskip("torch")
 
 from benchmarks.gpu.campaign import run
 from benchmarks.gpu.campaign_cases import CASES, Plan, plan, plans
+from benchmarks.gpu.steady_start import steady_start
 
 from busdoor.kv.config import KVConfig
 from busdoor.results.result import Result
@@ -19,7 +22,6 @@ from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation.twin_folder import CALIBRATION, PROFILE, RUNS
 from busdoor_gpu.twin.grid import GridLimits
 from busdoor_gpu.twin.held_out_runs import Machine
-from busdoor_gpu.twin.steady_start import steady_start
 from busdoor_workloads import Trace
 
 LIMITS = GridLimits(16, 256, 512, 1024)
@@ -122,3 +124,8 @@ def test_no_request_is_lost_or_answered_twice_where_a_steady_run_begins():
     assert begun.output_tokens.min() >= 1
     with pytest.raises(ValueError, match=r"warm_s is 60 of a trace of 59.*that is longer"):
         steady_start(trace, lambda own: new_policy(), STEP_TIME, warm_s=60.0)
+
+
+def test_the_example_of_a_steady_start_holds():
+    done = doctest.testmod(sys.modules[steady_start.__module__])
+    assert (done.failed, done.attempted) == (0, 9)

@@ -34,7 +34,7 @@ def decode(case, plan=None, **options):
         num_seqs, num_q_heads, case.k_cache.shape[1], head_dim, case.query.device, **options
     )
     plan_decode(plan, case.seq_lens)
-    out = torch.full_like(case.query, torch.nan)  # poisoned: every element has to be written
+    out = torch.full_like(case.query, torch.nan)  # poisoned: every element must be written
     return paged_decode(*case.decode_args, plan=plan, out=out)
 
 
@@ -234,7 +234,7 @@ def test_programs_share_the_tiles_evenly(lens, num_programs):
         ({"query": torch.zeros(1, 3, 32)}, "3 query heads do not divide"),
         ({"v_cache": torch.zeros(3, 2, 8, 32)}, "have to agree"),
         ({"query": torch.zeros(1, 4, 64)[..., ::2]}, "query has strides"),
-        ({"query": torch.zeros(1, 4, 64)}, "has to be 64 contiguous"),
+        ({"query": torch.zeros(1, 4, 64)}, "must be 64 contiguous"),
     ],
 )
 def test_what_the_kernels_cannot_read_is_refused_in_one_sentence(change, message):

@@ -41,9 +41,8 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     counted = [span for span in calls if span["input_tokens"] is not None]
     if not counted:
         raise ValueError(
-            f"{path.name} has {len(spans):,} spans, but none with gen_ai.usage.input_tokens: it "
-            f"is no "
-            "record of calls to a model"
+            f"{path.name} has {len(spans):,} spans, but none with gen_ai.usage.input_tokens: it is "
+            "no record of calls to a model"
         )
     frame = pd.DataFrame(counted).sort_values("arrival_s", kind="stable")
     answered = ~frame["failed"] & (frame["output_tokens"] != 0)
@@ -73,8 +72,7 @@ def _add_sessions(draft: Draft, ended: pd.Series[Any], session: pd.Series[Any]) 
     draft.number_turns = True
     draft.notes.append(
         f"{draft.table.path.name}: calls of a conversation come a think time after the answer "
-        f"before; "
-        "the recorded server times are not replayed"
+        "before; the recorded server times are not replayed"
     )
     if parallel := int((since < 0).sum()):
         draft.notes.append(

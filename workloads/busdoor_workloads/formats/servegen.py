@@ -120,8 +120,7 @@ def _refuse_too_many(path: Path, windows: dict[Path, list[_Window]]) -> None:
     if expected > _MOST_REQUESTS:
         raise ValueError(
             f"{path.name} would give about {expected / 1e6:.0f} million requests, more than "
-            f"{_MOST_REQUESTS / 1e6:.0f}"
-            " million; take a window of it with start_s and duration_s"
+            f"{_MOST_REQUESTS / 1e6:.0f} million; take a window of it with start_s and duration_s"
         )
 
 

@@ -116,8 +116,7 @@ def _accumulates(draft: Draft) -> bool:
                 return bool(_ACCUMULATE.search(file.read()))
     draft.notes.append(
         f"{path.name} has no header {headers[0].name} beside it: the input_tokens of a session's "
-        f"rounds "
-        "are taken as whole prompts"
+        "rounds are taken as whole prompts"
     )
     return False
 

@@ -27,17 +27,14 @@ def _read(path: Path, options: ReadOptions) -> Draft:
         has = printable(", ".join(result))[:_SHOWN_KEYS] or "nothing"
         raise ValueError(
             f"{path.name} is a JSON document, but no workload that is known (it has {has}): "
-            f"neither a "
-            "result of vLLM or SGLang (input_lens, output_lens), nor agents' sessions (id, "
-            "requests, "
-            "block_size), nor spans (resourceSpans)"
+            "neither a result of vLLM or SGLang (input_lens, output_lens), nor agents' sessions "
+            "(id, requests, block_size), nor spans (resourceSpans)"
         )
     for key in _LENGTHS.values():
         if not isinstance(result.get(key), list):
             raise ValueError(
                 f"{path.name} is a benchmark's result without the list {key}; it has the lengths "
-                f"when it was run with "
-                "--save-detailed (vLLM) or --output-details (SGLang)"
+                "when it was run with --save-detailed (vLLM) or --output-details (SGLang)"
             )
     lists = {
         key: result[key]

@@ -62,8 +62,7 @@ def _read(path: Path, options: ReadOptions) -> Draft:
     if reader.num_subagents:
         draft.notes.append(
             f"{path.name}: {reader.num_subagents:,} subagents are sessions of their own, which "
-            f"begin "
-            "at their recorded times"
+            "begin at their recorded times"
         )
     return draft
 

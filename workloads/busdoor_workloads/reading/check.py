@@ -187,10 +187,9 @@ def _refuse_other_size(
         return
     raise ValueError(
         f"{draft.table.place(int(draft.frame.index[row]))}: {_name(draft, 'hash_ids')} has "
-        f"{num_ids[row]} ids for "
-        f"{inputs[row]} tokens, which are {-(-inputs[row] // draft.block_size)} blocks of "
-        f"{draft.block_size}; every "
-        f"request fits blocks of {size} tokens: give block_size = {size} (--block-size {size})"
+        f"{num_ids[row]} ids for {inputs[row]} tokens, which are "
+        f"{-(-inputs[row] // draft.block_size)} blocks of {draft.block_size}; every request fits "
+        f"blocks of {size} tokens: give block_size = {size} (--block-size {size})"
     )
 
 

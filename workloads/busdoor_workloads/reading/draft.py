@@ -108,8 +108,7 @@ def draft_of(
         has = printable(", ".join(map(str, present)))[:_SHOWN_COLUMNS] or "none"
         raise ValueError(
             f"{table.path.name} has no column {needed[missing[0]]}; it has {has}; map the columns "
-            f"with columns "
-            f"(--columns.{missing[0]} NAME)"
+            f"with columns (--columns.{missing[0]} NAME)"
         )
     names = {
         **needed,

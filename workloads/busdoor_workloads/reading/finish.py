@@ -102,8 +102,7 @@ def _note_unused(draft: Draft) -> None:
     if unused:
         draft.notes.append(
             f"{', '.join(unused)} of {draft.table.path.name} are not read, as its format has no "
-            f"such columns; to read "
-            "them name the columns that count (--columns)"
+            "such columns; to read them name the columns that count (--columns)"
         )
 
 
@@ -111,9 +110,8 @@ def _note_lead(draft: Draft, arrival_s: FloatArray) -> None:
     lead_s = arrival_s[0]
     if lead_s > max(_LEAD_S, arrival_s[-1] - lead_s):
         draft.notes.append(
-            f"the first request arrives only after {lead_s:,.6g} s; to count from there: start_s "
-            f"= {int(lead_s)} "
-            f"(--start-s {int(lead_s)})"
+            f"the first request arrives only after {lead_s:,.6g} s; to count from there: start_s = "
+            f"{int(lead_s)} (--start-s {int(lead_s)})"
         )
 
 
@@ -125,8 +123,7 @@ def _ordered(draft: Draft, frame: pd.DataFrame) -> pd.DataFrame:
         name, values = draft.names.get("arrival_s", "arrival_s"), frame["arrival_s"]
         raise ValueError(
             f"{draft.table.place(int(frame.index[late]))}: {name} is {values.iloc[late]} after "
-            f"{values.iloc[late - 1]};"
-            " the file must be sorted by it"
+            f"{values.iloc[late - 1]}; the file must be sorted by it"
         )
     return frame.sort_values("arrival_s", kind="stable")
 

@@ -102,7 +102,6 @@ def _constant(draft: Draft, column: str) -> int | None:
         row = int(np.argmax(wrong))
         raise ValueError(
             f"{draft.table.place(int(raw.index[row]))}: {column} is {shown(raw.iloc[row])}; it "
-            f"must be one whole number"
-            " of at least 1, the same in every row"
+            "must be one whole number of at least 1, the same in every row"
         )
     return first

@@ -116,8 +116,7 @@ def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     wrong = np.flatnonzero(unusable)
     if len(wrong):
         raise ValueError(
-            f"{name} request {wrong[0]}: arrival and lengths have to be numbers, the latter 1 or "
-            f"more"
+            f"{name} request {wrong[0]}: arrival and lengths must be numbers, the latter 1 or more"
         )
     for column in numbers.columns:
         number_column(table[column], name)

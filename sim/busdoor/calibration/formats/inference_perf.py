@@ -33,22 +33,22 @@ def _read(path: Path, run: int | None) -> Measured:
     requests = objects(frame.to_dict("records"), path.name, "the file")
     answered = [request for request in requests if not isinstance(request.get("error"), dict)]
     rows = [_row(request) for request in answered]
-    told = [row for row in rows if row["output_tokens"]]
+    counted = [row for row in rows if row["output_tokens"]]
     table = table_of(
-        [{k: v for k, v in row.items() if k != "times"} for row in told], path.name, _REMEDY
+        [{k: v for k, v in row.items() if k != "times"} for row in counted], path.name, _REMEDY
     )
     tokens = table["output_tokens"].tolist()
-    all_times = [row["times"] for row in told]
+    all_times = [row["times"] for row in counted]
     whole = [times for times, most in zip(all_times, tokens, strict=True) if len(times) <= most]
     gaps = [_gaps_s(times) for times in whole]
     notes = left_out(
         path.name,
         {
             "failed": len(requests) - len(answered),
-            "without output tokens": len(answered) - len(told),
+            "without output tokens": len(answered) - len(counted),
         },
     )
-    if doubled := len(told) - len(whole):
+    if doubled := len(counted) - len(whole):
         notes.append(
             f"{path.name}: {doubled:,} requests have more chunk times than tokens; the gaps of "
             f"these are left out"

@@ -41,7 +41,6 @@ def measured_format(path: Path, holds: str, keys: Sequence[str]) -> MeasuredForm
     known = ", ".join(form.title for form in MEASURED_FORMATS)
     has = ", ".join(map(str, keys))[:200] or "nothing"
     raise ValueError(
-        f"{path.name} is no measured run that is known (it has {has}); known are a folder of "
-        f"ours, a log of vLLM's "
-        f"engine (config, requests, iterations), {known}"
+        f"{path.name} is no measured run that is known (it has {has}); known are a folder of ours, "
+        f"a log of vLLM's engine (config, requests, iterations), {known}"
     )

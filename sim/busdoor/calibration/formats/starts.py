@@ -35,8 +35,7 @@ def assumed_starts(
     if rate is None:
         raise ValueError(
             f"{name} has no start times, and its request_rate is {result.get('request_rate')!r}, "
-            f"from "
-            "which they cannot be told; use a run at a rate or with max_concurrency"
+            "from which they cannot be derived; use a run at a rate or with max_concurrency"
         )
     burstiness = _number(result.get("burstiness")) or 1.0
     arrivals, how = np.zeros(len(whole_s)), "all requests at 0, as its request_rate is infinite"

@@ -44,7 +44,7 @@ def list_names(kind: Kind, name: str | None = None, /, *, json: Json = False) ->
 def schema(*, out: Path | None = None) -> int:
     """Print the JSON Schema of the TOML files, by which editors complete and check them.
 
-    A first line `#:schema busdoor.schema.json` tells Even Better TOML (VS Code) and taplo of it.
+    A first line `#:schema busdoor.schema.json` points Even Better TOML (VS Code) and taplo to it.
 
     Parameters
     ----------
