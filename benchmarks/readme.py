@@ -1,10 +1,10 @@
-"""Print every figure that the README states, section by section; its tables are pasted from here.
+"""Print every figure that README and pages state, section by section, and where each stands.
 
     python benchmarks/readme.py                     # all; some minutes, most of them for `speed`
     python benchmarks/readme.py --only compare true # some sections
-    python benchmarks/readme.py --list              # which there are
+    python benchmarks/readme.py --list              # which there are, their pages, and what else is claimed
 
-Each section runs the command, or reads the measurements in gpu/results, that the README names for
+Each section runs the command, or reads the measurements in gpu/results, that its page names for
 it. Reading measured runs needs pyarrow.
 """
 
@@ -24,12 +24,31 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "gpu" / "results"
 H100 = "h100-llama-3.1-8b"
 SECTIONS: dict[str, Callable[[], None]] = {}
+PAGES: dict[str, str] = {}
+# What pages claim that takes too long for here, or that tests hold: the claim, its page, its command.
+ELSEWHERE = (
+    ("vLLM's scheduler, 6,683 random cases", "how-true.md", "pytest -m oracle tests/oracle"),
+    ("stretches equal single steps", "how-true.md", "pytest tests/sim/test_policies_properties.py"),
+    ("queueing laws", "how-true.md", "pytest tests/sim/theory"),
+    ("the roofline's errors", "gpus-and-models.md", "pytest tests/sim -k step_time_anchors"),
+    ("KV sizes of vLLM's logs", "gpus-and-models.md", "pytest tests/sim/test_kv_tokens.py"),
+    ("5,221 serving points", "operators.md", "python benchmarks/silicon.py --every 1"),
+    ("what a sweep's point costs", "clusters.md", "python benchmarks/sweep.py"),
+    ("what a replica costs", "replicas.md", "python benchmarks/cluster.py"),
+    ("transformers' server", "real-servers.md", "python benchmarks/third_party.py"),
+    ("the twin of two virtual cores", "how-true.md", "busdoor twin --budget 120s --out twin"),
+    ("the H100's campaign", "how-true.md", "python -m benchmarks.gpu.campaign"),
+)
 
 
-def section(function: Callable[[], None]) -> Callable[[], None]:
-    """Register a function as the section of its name."""
-    SECTIONS[function.__name__] = function
-    return function
+def section(page: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Register a function as the section of its name, whose figures stand on a page."""
+
+    def register(function: Callable[[], None]) -> Callable[[], None]:
+        SECTIONS[function.__name__], PAGES[function.__name__] = function, page
+        return function
+
+    return register
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -49,19 +68,19 @@ def busdoor(*arguments: str) -> str:
     return "\n".join(line.rstrip() for line in printed.splitlines() if folder not in line)
 
 
-@section
+@section("README.md")
 def introduction() -> None:
     """Four requests and a fifth: the idea in ten lines."""
     print(busdoor("demo"))
 
 
-@section
+@section("README.md")
 def compare() -> None:
     """The table of the first command, its verdict and the ladder."""
     print(busdoor("compare"))
 
 
-@section
+@section("docs/static-vs-continuous.md")
 def gains() -> None:
     """The same job under both step times, static batches reading their own keys or padded ones."""
     columns = "saturated_output_throughput", "over_static", "over_best_static"
@@ -86,7 +105,7 @@ def _comparison(step_time: str, decode_reads: str) -> Any:
     return run(None, [{"name": "static", "decode_reads": decode_reads}, "vllm"], **measured)
 
 
-@section
+@section("docs/how-fast.md")
 def speed() -> None:
     """Requests per CPU second, by benchmarks/speed.py."""
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "speed.py")], check=True)
@@ -100,7 +119,7 @@ def validation(name: str) -> Any:
     return Twin(RESULTS / name).validate()
 
 
-@section
+@section("docs/how-true.md")
 def true() -> None:
     """Return the largest errors of the H100's replays, by load."""
     runs = validation(H100).runs
@@ -142,7 +161,7 @@ def _largest(runs: Sequence[Any], key: str) -> str:
     return f"{100 * worst:+.{0 if abs(worst) >= 0.3 else 1}f} %" if errors else ""
 
 
-@section
+@section("docs/how-true.md")
 def predicted() -> None:
     """An H200 predicted from the H100: errors of what was written down before it was measured."""
     from busdoor.results.result import Result
@@ -164,7 +183,7 @@ def predicted() -> None:
     markdown(("run", "E2E mean", "E2E p99", "tokens/s"), rows)
 
 
-@section
+@section("docs/how-true.md")
 def others() -> None:
     """The twin of two virtual cores, and the logs of the real vLLM on a CPU."""
     sys.path.insert(0, str(ROOT / "notebooks"))
@@ -185,7 +204,7 @@ def others() -> None:
     )
 
 
-@section
+@section("docs/how-fast.md")
 def kernels() -> None:
     """Kernels beside others', and the engine, on an H100."""
     bench = json.loads(
@@ -219,7 +238,7 @@ def _cell(value: float | None) -> str:
     return f"{value:,.0f}" if value > 2 else f"{value:.1%}"
 
 
-@section
+@section("docs/how-true.md")
 def tests() -> None:
     """Return the number of recorded cases of the real scheduler in the tests."""
     cases = [path.name for path in sorted((ROOT / "tests" / "golden").glob("*.out.json"))]
@@ -236,10 +255,12 @@ def main() -> None:
     for name in options.only:
         about = (SECTIONS[name].__doc__ or "").splitlines()[0]
         if options.list:
-            print(f"{name}: {about}")
+            print(f"{PAGES[name]}: {about} python benchmarks/readme.py --only {name}")
             continue
-        print(f"\n## {name}\n\n{about}\n", flush=True)
+        print(f"\n## {name}\n\n{about} ({PAGES[name]})\n", flush=True)
         SECTIONS[name]()
+    if options.list:
+        print(*(f"docs/{page}: {claim}: {command}" for claim, page, command in ELSEWHERE), sep="\n")
 
 
 if __name__ == "__main__":

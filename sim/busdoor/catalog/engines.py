@@ -26,18 +26,20 @@ HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Checked:
-    """How far predictions were off where they were compared with measurements of an engine.
-
-    `bits` are of the weights; `tensor_parallel` says whether several GPUs shared the model;
-    `tpot_error` is the mean absolute error of TPOT, as a share, over `num_points` measured loads.
-    """
+    """How far predictions were off where they were compared with measurements of an engine."""
 
     bits: Literal[16, 8]
+    """Of the weights."""
     tensor_parallel: bool = False
+    """Whether several GPUs shared the model."""
     step_time: Literal["roofline", "operators"] = "roofline"
+    """What predicted."""
     tpot_error: Annotated[float, Field(ge=0)]
+    """Mean absolute error of TPOT, as a share."""
     num_points: PositiveInt
+    """Measured loads."""
     source: str
+    """What was measured."""
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

@@ -53,12 +53,13 @@ class Config:
     cluster : ClusterTable, optional
         Several servers behind a router; one server by default.
     seed : int
-        Of every random stream.
+        Seed of every random stream.
     replications : int
         Draws of the workload.
     lookahead : {0, 1}
         When an iteration is decided: at the end of the one before, or while it still runs. One
-        value for all policies; where it is not given, that of `default_lookahead`.
+        value for all policies. By default the engine's, else what a calibration was measured with,
+        else 1 if `vllm` is among the policies and 0 otherwise.
 
     Examples
     --------

@@ -40,6 +40,8 @@ _BASES: dict[str, tuple[type[Any], str]] = {
     "Arrivals": (Arrivals, "process"),
 }
 
+_DEFAULTS = {one.name: one.default for one in fields(Config)}
+
 
 @cache
 def config_schema() -> Schema:
@@ -60,9 +62,7 @@ def config_schema() -> Schema:
         "additionalProperties": False,
         "properties": {
             **{name: {"$ref": f"#/$defs/{name}"} for name in tables},
-            **schemas_of_hints(
-                Config, PLAIN_KEYS, {one.name: one.default for one in fields(Config)}
-            ),
+            **schemas_of_hints(Config, PLAIN_KEYS, {**_DEFAULTS, "lookahead": None}),
         },
         "$defs": {**_tables(), **_variants(), **_law_tables()},
     }
