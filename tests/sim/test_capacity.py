@@ -109,7 +109,7 @@ def test_distserve_counts_nine_requests_of_ten() -> None:
         (["tftt_p99=2s"], None, r"\[slo\] tftt_p99: unknown; did you mean ttft_p99\?"),
         (["ttft_max=2s"], None, r"\[slo\] ttft_max: unknown"),
         (["mlperf-llama3-8b-server"], None, r"did you mean 'mlperf-llama3.1-8b-server'"),
-        (["ttft_p99=0"], None, r"\[slo\] ttft_p99 = 0.0: it has to be over 0 seconds"),
+        (["ttft_p99=0"], None, r"\[slo\] ttft_p99 = 0.0: it must be over 0 seconds"),
         (["itl=50ms"], None, r"pooled over all requests, .* give itl_p99"),
         (["ttft_p99=2s"], 0.9, r"goodput = 0.9 has no limit to count by"),
     ],
