@@ -160,3 +160,13 @@ def test_the_command_says_what_a_day_costs(tmp_path: Path, capsys: Any) -> None:
     assert (tmp_path / "out" / "plots" / "day.png").exists()
     assert main(["capacity", "--startup", "5min"]) == 2
     assert "--startup does not apply without --diurnal" in capsys.readouterr().err
+
+
+def test_energy_of_a_plan_is_that_of_its_gpus_at_their_load() -> None:
+    """Half as much load on twice the servers draws more, as each idles more."""
+    found = of_cluster({"replicas": 2}, max_doublings=0, tolerance=0.2)
+    row, low = found.table.loc["vllm"], float(found.low["vllm"])
+    full = found.plan(low).loc["vllm", "kwh_per_million_output_tokens"]
+    watts = 2 * 700 * (0.13 + 0.72 * low / row["saturated_request_rate"])
+    assert full == pytest.approx(watts / (low * found.mean_output_tokens) / 3.6)
+    assert found.plan(1.01 * low).loc["vllm", "kwh_per_million_output_tokens"] > full

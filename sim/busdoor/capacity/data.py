@@ -15,6 +15,7 @@ from busdoor.capacity.answer import Answer
 from busdoor.capacity.draws import NONE_REFUSED, Refused
 from busdoor.capacity.sizing import Day, billed_hours, fixed_fleet, plan, plan_day
 from busdoor.config import Config
+from busdoor.config.energy import kwh_per_million_tokens
 from busdoor.metrics.slo import SLO
 
 
@@ -129,6 +130,9 @@ class CapacityData:
     def plan(self, request_rate: float, price_per_hour: float | None = None) -> pd.DataFrame:
         """Return what each policy needs for a rate; see `busdoor.capacity.sizing.plan`.
 
+        A column more, `kwh_per_million_output_tokens`, is the energy of the GPUs at that load, see
+        `busdoor.config.energy`.
+
         Parameters
         ----------
         request_rate : float
@@ -144,7 +148,7 @@ class CapacityData:
             },
             dtype=float,
         )
-        return plan(
+        table = plan(
             self.low,
             request_rate,
             mean_output_tokens=self.mean_output_tokens,
@@ -152,6 +156,13 @@ class CapacityData:
             tp=gpus,
             price_per_hour=prices if prices.notna().any() else None,
         )
+        loads = table["rate_per_replica"] / self.table["saturated_request_rate"]
+        tokens = table["rate_per_replica"] * self.mean_output_tokens
+        table["kwh_per_million_output_tokens"] = [
+            kwh_per_million_tokens(self.server(name), loads[name], tokens[name])
+            for name in table.index
+        ]
+        return table
 
     def plan_day(self, hourly_rps: Sequence[float], floor: int = 0) -> pd.DataFrame:
         """Return how many servers each policy needs by hour; see `sizing.plan_day`."""

@@ -95,6 +95,8 @@ def sizing_rows(plan: pd.DataFrame) -> tuple[list[str], Rows]:
     names = [
         name for name in _PLAN if name in plan and (name != "may_fall" or (plan[name] < 1).any())
     ]
+    if "cost_per_hour" not in names:
+        names = [name for name in names if name != "kwh_per_million_output_tokens"]
     rows = [
         (_title(policy), [_PLAN[name][1](row[name]) for name in names])
         for policy, row in plan.iterrows()
@@ -138,4 +140,5 @@ _PLAN: dict[str, tuple[str, Callable[[float], str]]] = {
     "may_fall": ("may fall by", _whole_percent),
     "cost_per_hour": ("cost/h", _cost),
     "cost_per_million_output_tokens": ("cost/M output tokens", _cost),
+    "kwh_per_million_output_tokens": ("kWh/M output tokens", _cost),
 }

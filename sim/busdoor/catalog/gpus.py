@@ -58,7 +58,7 @@ class GPU:
     experts_s : float
         The same of one layer's routed experts, which are several kernels, seconds.
     tdp_w : float
-        Power limit, watts; 0 where not given.
+        Power limit, watts; 0 where not given. Energy follows from it, see `busdoor.config.energy`.
     price_per_hour : float, optional
         Of one GPU: where `sources` has one, a list price. A run counts it for a GPU of your own
         only.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from busdoor.comparison.ladder import ladder_table
 from busdoor.config import Config
+from busdoor.config.energy import kwh_per_million_tokens
 from busdoor.metrics.saturation import is_whole_batch
 from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
 from busdoor.results.result import Result
@@ -65,7 +66,9 @@ class ComparisonData:
         `saturated_request_throughput`, the maximum throughput of the server or the cluster, per
         second; `offered_load`, the rate over it; `gpus`, how many GPUs the load needs: the fewest
         whose throughputs together exceed it (of a cluster whose servers differ, as many whole
-        clusters as that takes); with a price, `cost_per_hour`; of a cluster, `imbalance`, the
+        clusters as that takes); `kwh_per_million_output_tokens` of the simulated GPUs, see
+        `busdoor.config.energy`; with a price, `cost_per_hour` of `gpus` and
+        `cost_per_million_output_tokens` of the simulated ones; of a cluster, `imbalance`, the
         tokens of the busiest server over the mean; with an [slo], `request_goodput` and `slo_met`,
         the share of replications that met all targets.
         """
@@ -78,10 +81,14 @@ class ComparisonData:
         )
         units = self.config.num_units
         table["gpus"] = np.ceil(table["offered_load"] * units) * (self.config.num_gpus / units)
-        if self.config.price_per_hour is not None:
-            table["cost_per_hour"] = table["gpus"] * (
-                self.config.price_per_hour / self.config.num_gpus
-            )
+        tokens = table["output_throughput"]
+        table["kwh_per_million_output_tokens"] = [
+            kwh_per_million_tokens(self.config, load, rate)
+            for load, rate in zip(table["offered_load"].fillna(1.0), tokens, strict=True)
+        ]
+        if (price := self.config.price_per_hour) is not None:
+            table["cost_per_hour"] = table["gpus"] * (price / self.config.num_gpus)
+            table["cost_per_million_output_tokens"] = price / 3600 / tokens * 1e6
         more = ["imbalance"] if self.config.cluster is not None else []
         more += ["request_goodput", "slo_met"] if self.config.slo else []
         return table.join(means[more])
