@@ -62,16 +62,19 @@ def test_a_bar_is_met_up_to_its_limit_on_either_side(exact, quantity):
 @pytest.mark.parametrize(
     ("load", "judged"), [(0.3, True), (0.79, True), (0.8, False), (1.2, False), (nan, False)]
 )
-def test_bars_are_for_loads_below_four_fifths(exact, load, judged):
+def test_bars_bind_below_four_fifths_and_are_marked_at_any_load(exact, load, judged):
     validation = one(exact, load=load, e2e_mean=0.5)
     row = validation.bars.set_index("quantity").loc["e2e_mean"]
-    assert (row["met"], row["error"]) == (False if judged else None, 0.5)
-    assert bool(missed(validation)) is judged
+    assert (row["met"], row["within"], row["error"]) == (False if judged else None, False, 0.5)
+    assert missed(validation) == {"door": ["E2E mean"]}
+    cell = dict(threshold_rows(validation)[1])["E2E mean"][1]
+    assert cell == ("+50.0 % ✗" if judged else "+50.0 % (✗)")
 
 
 def test_bars_are_for_runs_that_the_calibration_has_not_seen(exact):
     validation = one(exact, about={"runs": ["door"]}, e2e_mean=0.5)
-    assert validation.bars["met"].isna().all()
+    assert validation.bars[["met", "within"]].isna().all(axis=None)
+    assert missed(validation) == {}
     assert (
         limit_lines(validation)[0]
         == "The calibration was fitted to door: bars are for unseen runs."

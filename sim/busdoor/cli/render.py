@@ -119,7 +119,8 @@ def print_validation(validation: Validation) -> None:
     print_lines(console, (*text.knee_lines(validation), *text.gain_lines(validation)))
     regimes, rows = text.threshold_rows(validation)
     console.print(
-        "\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond:"
+        "\nThe largest error of each regime's runs, in per cent, ✓ within its bar, ✗ beyond; in "
+        "brackets where no bar binds:"
     )
     console.print(
         grid(regimes, [(row, [cell.replace(" %", "") for cell in cells]) for row, cells in rows])

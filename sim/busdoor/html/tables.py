@@ -46,7 +46,9 @@ def bullets(lines: Iterable[str]) -> str:
 
 def _cells(cells: Sequence[str], marks: Sequence[str]) -> str:
     pairs = zip_longest(cells, marks, fillvalue="")
-    return "".join(f"<td{mark}>{escape(cell)}</td>" for cell, mark in pairs)
+    return "".join(
+        f"<td{mark}>{escape(cell).replace(chr(10), '<br>')}</td>" for cell, mark in pairs
+    )
 
 
 def _head(columns: Sequence[str], marks: Sequence[str]) -> str:

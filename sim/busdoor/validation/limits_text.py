@@ -27,6 +27,9 @@ def limit_lines(validation: ValidationData) -> list[str]:
             f"The calibration was fitted to {', '.join(validation.fitted_to)}: bars are for "
             f"unseen runs."
         )
+    if any(run.transient for run in validation.runs):
+        passing = [f"{run.name} ({run.transient})" for run in validation.runs if run.transient]
+        lines.append(f"t: a transient, which shows no load: {'; '.join(passing)}.")
     silent = [run.name for run in validation.runs if not len(run.measured.iterations)]
     if silent:
         lines.append(

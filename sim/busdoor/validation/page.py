@@ -46,6 +46,15 @@ _BUDGET = (
     "given the measured durations. Step model and host: their seconds in the measured iterations. "
     "Feedback: what queueing makes of these as they change the batches."
 )
+_CAPTION = (
+    "The largest error of each regime's runs, what it is in milliseconds, its 95 % interval, and "
+    "the iterations or requests it is over; ✓ within its bar, ✗ beyond it, in brackets where no "
+    "bar binds (from ρ = 0.8 on)."
+)
+_RUNS = (
+    "Relative errors: simulated over measured, less one; in milliseconds; and the 95 % interval of "
+    "a bootstrap over blocks of consecutive requests or iterations."
+)
 WORDS = {
     "step time": "How long an iteration takes. Each: mean absolute error; in all: error of their "
     "sum. Both on the measured batches, so that no queueing is in them.",
@@ -55,6 +64,8 @@ WORDS = {
     "E2E": "End-to-end latency: from arrival until the answer is complete.",
     "ρ": "Load: the rate of arrivals over what the policy can carry. Queueing multiplies an error "
     "of the step time by 1/(1 − ρ).",
+    "transient": "A run whose queue grew, or that was shorter than its relaxation time (mean E2E "
+    "latency / (1 - ρ)): it shows how a queue builds up, not the load it is named after. Marked t.",
     "knee": "The rate at which the mean E2E latency is twice that of the lowest rate.",
     "gain": "Ratio of saturated output tokens per second, continuous over static batching, on the "
     "same GPU, model and memory: of two bursts.",
@@ -96,14 +107,10 @@ def _facts(validation: Validation) -> str:
 
 
 def _bars(validation: Validation) -> Section:
-    columns, rows = threshold_rows(validation)
-    table = html_table(
-        rows, columns, "The largest error of each regime's runs; ✓ within its bar, ✗ beyond it."
-    )
+    columns, rows = threshold_rows(validation, detailed=True)
+    table = f"<p>{_CAPTION}</p>{html_table(rows, columns)}"
     lines = [*blame_lines(validation), *limit_lines(validation)]
-    return Section(
-        "Are the bars met?", table.replace(" ✗</td>", " <strong>✗</strong></td>") + bullets(lines)
-    )
+    return Section("Are the bars met?", table.replace("✗", "<strong>✗</strong>") + bullets(lines))
 
 
 def _gain(validation: Validation) -> list[Section]:
@@ -125,10 +132,11 @@ def _gain(validation: Validation) -> list[Section]:
 
 def _runs(validation: Validation) -> Section:
     names = [run.name for run in validation.runs]
-    rows = [("", [run.regime for run in validation.runs]), *run_rows(validation.runs)]
-    return Section(
-        "Run by run", html_table(rows, names, "Relative errors: simulated over measured, less one.")
-    )
+    rows = [
+        ("", [run.regime for run in validation.runs]),
+        *run_rows(validation.runs, detailed=True),
+    ]
+    return Section("Run by run", f"<p>{_RUNS}</p>{html_table(rows, names)}")
 
 
 def _knee(validation: Validation) -> list[Section]:

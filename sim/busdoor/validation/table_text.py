@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, list[str]]]
 BRIEF_HEAD = "run\n(steps; requests)"
 NAME_COLUMNS = 17
+TRANSIENT = "t"  # after a load, and after an error
 _PARTS = ("scheduling", "step_model", "host", "feedback")
 
 
 # What the terminal has of each run: a heading, and what is under it. The page has everything.
 BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
-    ("load\nρ", lambda run: "burst" if isnan(run.load) else f"{run.load:.2f}"),
+    ("load\nρ", lambda run: _load(run)),
     ("steps\neach", lambda run: _points(run.steps.mean_absolute).lstrip("+")),
     ("steps\nall", lambda run: _points(run.steps.total)),
     ("TTFT\nmean", lambda run: _points(run.table["error"]["ttft", "mean"])),
@@ -34,6 +35,11 @@ BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
     ("E2E\np99", lambda run: _points(run.table["error"]["e2e", "p99"])),
     ("tokens\nper s", lambda run: _points(run.table["error"]["output", "rate"])),
 )
+
+
+def _load(run: RunValidation) -> str:
+    """Write a run's load, with a mark on a transient."""
+    return "burst" if isnan(run.load) else f"{run.load:.2f}" + f" {TRANSIENT}" * bool(run.transient)
 
 
 def _points(error: float) -> str:
@@ -63,71 +69,101 @@ def _folded(name: str) -> str:
     return "\n".join(filter(None, lines))
 
 
-def run_rows(runs: Sequence[RunValidation]) -> Rows:
-    """Return the errors of runs, a cell each."""
+def run_rows(runs: Sequence[RunValidation], detailed: bool = False) -> Rows:
+    """Return the errors of runs, a cell each; `detailed` puts milliseconds and intervals below."""
 
-    def line(text: str, value: Any) -> tuple[str, list[str]]:
-        return text, [as_percent(value(run)) for run in runs]
+    def errors(text: str, key: str) -> tuple[str, list[str]]:
+        write = as_share if key == "step_mean_absolute" else as_percent
+        cells = [write(run.errors[key]) for run in runs]
+        if detailed:
+            cells = [
+                "\n".join([cell, *_details(run, key)])
+                for cell, run in zip(cells, runs, strict=True)
+            ]
+        return text, cells
 
     rows = [
-        ("load ρ", ["burst" if isnan(run.load) else f"{run.load:.2f}" for run in runs]),
+        ("load ρ", [_load(run) for run in runs]),
         (
             "queueing multiplies by",
             [f"{run.amplification:.1f}" if run.load < 1 else "–" for run in runs],
         ),
         ("requests", [f"{run.num_requests:,}" for run in runs]),
         ("iterations", [f"{run.num_iterations:,}" if run.num_iterations else "–" for run in runs]),
-        ("step time, each", [as_share(run.steps.mean_absolute) for run in runs]),
-        line("step time, in all", lambda run: run.steps.total),
+        ("batch, mean (largest)", [_batch(run) for run in runs]),
+        errors("step time, each", "step_mean_absolute"),
+        errors("step time, in all", "step_total"),
         ("host, launching a step", [_launch(run) for run in runs]),
         ("batches alike, measured durations", [as_share(run.agreement["played"]) for run in runs]),
         ("batch sizes alike, closed loop", [as_share(run.agreement["overlap"]) for run in runs]),
     ]
     rows += [
-        line(
-            f"{latency.upper()} {statistic}",
-            lambda run, key=(latency, statistic): run.table["error"][key],
-        )
+        errors(f"{latency.upper()} {statistic}", f"{latency}_{statistic}")
         for latency in LATENCIES
         for statistic in STATISTICS
     ]
-    rows.append(line("output tokens/s", lambda run: run.table["error"]["output", "rate"]))
+    rows.append(errors("output tokens/s", "output_rate"))
     return rows + [
-        line(f"of E2E mean: {part.replace('_', ' ')}", lambda run, part=part: run.budget[part])
+        (f"of E2E mean: {part.replace('_', ' ')}", [as_percent(run.budget[part]) for run in runs])
         for part in _PARTS
     ]
+
+
+def _batch(run: RunValidation) -> str:
+    mean, most = run.batch
+    return f"{mean:.1f} ({most:,})" if most else "–"
+
+
+def _details(run: RunValidation, quantity: str) -> list[str]:
+    """Return an error in milliseconds, and its 95 % interval, as far as they are known."""
+    off_ms, (low, high) = 1e3 * run.difference_s(quantity), run.interval(quantity)
+    sign = "" if quantity == "step_mean_absolute" else "+"
+    lines = [] if isnan(off_ms) else [f"{off_ms:{sign},.3g} ms"]
+    return lines + ([] if isnan(low) else [f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f} %"])
 
 
 def _launch(run: RunValidation) -> str:
     return f"{1e3 * run.host_launch.seconds:.1f} ms" if run.host_launch else "–"
 
 
-def threshold_rows(validation: ValidationData) -> tuple[list[str], Rows]:
+def threshold_rows(validation: ValidationData, detailed: bool = False) -> tuple[list[str], Rows]:
     """Return the columns (the bar, and every regime that has runs), and a row for each quantity.
 
-    A cell has the error, ticked or crossed where a bar applies.
+    A cell has the largest error, ticked or crossed where there is a bar, in brackets where it does
+    not bind (from ρ = 0.8 on), with a `TRANSIENT`'s mark; `detailed` as in `run_rows`.
     """
     table = threshold_table(validation)
     order = [name for _, name in REGIMES] + ["all", "saturated"]
     regimes = sorted(set(table["regime"]), key=order.index)
+    runs = {run.name: run for run in validation.runs}
     rows: Rows = []
     for quantity, own in table.groupby("quantity", sort=False):
         limits = [f"≤ {100 * limit:.3g} %" for limit in dict.fromkeys(own["bar"].dropna())]
         cells = [
-            ", ".join(map(_judged, own[own["regime"] == name].to_dict("records")))
+            (",\n" if detailed else ", ").join(
+                _judged(row, runs.get(row["run"]), detailed)
+                for row in own[own["regime"] == name].to_dict("records")
+            )
             for name in regimes
         ]
         rows.append((title(str(quantity)), [" / ".join(limits) or "–", *cells]))
     return ["bar", *regimes], rows
 
 
-def _judged(row: dict[Any, Any]) -> str:
-    shown = (
-        as_share(row["error"])
-        if row["quantity"] == "step_mean_absolute"
-        else as_percent(row["error"])
-    )
-    return shown if row["met"] is None else f"{shown} {'✓' if row['met'] else '✗'}"
+def _judged(row: dict[Any, Any], run: RunValidation | None, detailed: bool) -> str:
+    write = as_share if row["quantity"] == "step_mean_absolute" else as_percent
+    shown = write(row["error"])
+    if row["within"] is not None:
+        mark = "✓" if row["within"] else "✗"
+        shown += f" {mark}" if row["met"] is not None else f" ({mark})"
+    if run is None:
+        return shown
+    shown += f" {TRANSIENT}" * bool(run.transient)
+    if not detailed:
+        return shown
+    steps = str(row["quantity"]).startswith("step")
+    count = f"n {run.num_iterations if steps else run.num_requests:,}"
+    return "\n".join([shown, *_details(run, row["quantity"]), count])
 
 
 def knee_lines(validation: ValidationData) -> list[str]:

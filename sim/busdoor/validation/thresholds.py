@@ -40,7 +40,7 @@ TITLES: Mapping[str, str] = {
     "step_total": "step time, in all",
     "output_rate": "output tokens/s",
 }
-COLUMNS = ("quantity", "regime", "error", "bar", "met", "run")
+COLUMNS = ("quantity", "regime", "error", "bar", "met", "run", "within")
 _CPU_CLOCKS = ("cpu", "paced")  # of `busdoor replay`: seconds of the processor
 _PARTS: Mapping[str, str] = {
     "scheduling": "the scheduler",
@@ -56,8 +56,8 @@ def threshold_table(validation: ValidationData) -> pd.DataFrame:
 
     `error`: the largest of the regime's runs, with its sign; `run`: whose it is; `bar`: the largest
     error allowed; `met`: whether it is within it, None where no threshold applies: from ρ = 0.8 on,
-    and to runs that the calibration was fitted to. The knee and gains are of no regime: theirs is
-    "all" and "saturated".
+    and to runs that the calibration was fitted to; `within`: the same, but at any load. The knee
+    and gains are of no regime: theirs is "all" and "saturated".
     """
     rows = [row for quantity in _OF_RUNS for row in _of_runs(validation, quantity)]
     return pd.DataFrame(
@@ -102,13 +102,13 @@ def blame(run: RunValidation) -> str:
 
 
 def missed(validation: ValidationData) -> dict[str, list[str]]:
-    """Return the quantities whose bar a run misses, in words, by run; others are left out."""
+    """Return the quantities whose bar an unseen run misses, at any load, in words, by run."""
     found = {
         run.name: [
             title(key)
             for key in THRESHOLDS
             if key in run.errors
-            and _applies(validation, run)
+            and run.name not in validation.fitted_to
             and abs(run.errors[key]) > _threshold(validation, key, [run])
         ]
         for run in validation.runs
@@ -121,59 +121,51 @@ def _of_runs(validation: ValidationData, quantity: str) -> Iterator[dict[str, An
         runs = [
             run for run in validation.runs if run.regime == name and isfinite(run.errors[quantity])
         ]
-        fresh = [run for run in runs if _applies(validation, run)]
+        fresh = [run for run in runs if run.name not in validation.fitted_to]
         if runs:
             worst = max(
                 fresh or runs, key=lambda run: abs(run.errors[quantity]) / factor(validation, [run])
             )
             limit = _threshold(validation, quantity, [worst])
-            yield _row(quantity, name, worst.errors[quantity], limit, bool(fresh), worst.name)
+            calm = worst.load < BELOW_LOAD
+            yield _row(quantity, name, worst.errors[quantity], limit, worst.name, bool(fresh), calm)
 
 
 def _knee(validation: ValidationData) -> Iterator[dict[str, Any]]:
     error = validation.knee["error"]
     if isfinite(error):
         fresh = not any(run.name in validation.fitted_to for run in validation.runs)
-        yield _row("knee", "all", error, _threshold(validation, "knee", validation.runs), fresh, "")
+        yield _row("knee", "all", error, _threshold(validation, "knee", validation.runs), "", fresh)
 
 
 def _gains(validation: ValidationData) -> Iterator[dict[str, Any]]:
     for row in validation.gain.to_dict("records"):
-        yield _pair_row(validation, "gain", row, "saturated", judged=True)
+        yield _pair_row(validation, "gain", row, "saturated", binds=True)
 
 
 def _e2e_ratios(validation: ValidationData) -> Iterator[dict[str, Any]]:
     for row in validation.e2e_ratio.to_dict("records"):
-        yield _pair_row(
-            validation, "e2e_ratio", row, regime(row["load"]), judged=row["load"] < BELOW_LOAD
-        )
+        calm = row["load"] < BELOW_LOAD
+        yield _pair_row(validation, "e2e_ratio", row, regime(row["load"]), binds=calm)
 
 
 def _pair_row(
-    validation: ValidationData, quantity: str, row: Mapping[Any, Any], where: str, *, judged: bool
+    validation: ValidationData, quantity: str, row: Mapping[Any, Any], where: str, *, binds: bool
 ) -> dict[str, Any]:
     names = row["continuous"], row["static"]
     pair = [run for run in validation.runs if run.name in names]
-    fresh = judged and not any(run.name in validation.fitted_to for run in pair)
-    return _row(
-        quantity,
-        where,
-        row["error"],
-        _threshold(validation, quantity, pair),
-        fresh,
-        " / ".join(names),
-    )
+    fresh = not any(run.name in validation.fitted_to for run in pair)
+    limit = _threshold(validation, quantity, pair)
+    return _row(quantity, where, row["error"], limit, " / ".join(names), fresh, binds)
 
 
 def _row(
-    quantity: str, where: str, error: float, limit: float, judged: bool, run: str
+    quantity: str, where: str, error: float, limit: float, run: str, fresh: bool, binds: bool = True
 ) -> dict[str, Any]:
-    met = bool(abs(error) <= limit) if judged and isfinite(limit) else None
-    return dict(zip(COLUMNS, (quantity, where, error, limit, met, run), strict=True))
-
-
-def _applies(validation: ValidationData, run: RunValidation) -> bool:
-    return run.load < BELOW_LOAD and run.name not in validation.fitted_to
+    """Return a row; bars are for `fresh` runs, and bind where the load is low enough."""
+    within = bool(abs(error) <= limit) if fresh and isfinite(limit) else None
+    met = within if binds else None
+    return dict(zip(COLUMNS, (quantity, where, error, limit, met, run, within), strict=True))
 
 
 def _threshold(validation: ValidationData, quantity: str, runs: Sequence[RunValidation]) -> float:

@@ -23,6 +23,7 @@ from busdoor.results.result import Result
 from busdoor.step_time.base import StepTime
 from busdoor.validation.error_budget import error_budget
 from busdoor.validation.errors import batch_agreement, compare_statistics, step_errors
+from busdoor.validation.intervals import add_intervals
 from busdoor.validation.run import RunValidation
 from busdoor.validation.validation import Validation
 from busdoor_workloads import Trace
@@ -122,7 +123,7 @@ def _validate(load: Load, step_time: StepTime, given: Mapping[str, Any]) -> RunV
             "played": nan if replayed is None else batch_agreement(measured, replayed)["same"],
             **batch_agreement(measured, simulated),
         },
-        table=compare_statistics(measured, simulated),
+        table=add_intervals(compare_statistics(measured, simulated), measured, simulated),
         budget=error_budget(measured, simulated, replayed, step_time),
         predicted_s=predicted_s(measured, step_time),
         host_launch=host_launch,
