@@ -66,8 +66,6 @@ def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
 def servers(cards: list[str] | None, tps: list[int] | None) -> list[dict[str, Any]]:
     """Return a table [gpu] for every GPU and number of GPUs that flags name; one without any.
 
-    Examples
-    --------
     >>> servers(["l40s", "h100,price_per_hour=2.5"], [1])
     [{'name': 'l40s', 'tp': 1}, {'name': 'h100', 'price_per_hour': 2.5, 'tp': 1}]
     >>> servers(None, None)

@@ -20,24 +20,14 @@ _METRICS = {
 
 
 def replica_table(result: Result) -> pd.DataFrame:
-    """Return a row per server of a cluster.
+    """Return a row per server of a cluster, or of one server.
 
-    Parameters
-    ----------
-    result : Result
-        Of a cluster, or of one server.
+    `role`, `policy` and `gpu` where they are known, `weight`, `requests` that were sent there,
+    `tokens` (prompts and answers that it had to compute), `busy_share` of the run's time,
+    `mean_batch_size` while busy (by time), `kv_used_share` while busy, latencies of its requests in
+    ms, preemptions, and `imbalance`: its tokens for its weight over the mean of the servers of its
+    role.
 
-    Returns
-    -------
-    DataFrame
-        One row a server, by its number: `role`, `policy` and `gpu` where they are known, `weight`,
-        `requests` that were sent there, `tokens` (prompts and answers that it had to compute),
-        `busy_share` of the run's time, `mean_batch_size` while busy (by time), `kv_used_share`
-        while busy, latencies of its requests in ms, preemptions, and `imbalance`: its tokens for
-        its weight over the mean of the servers of its role.
-
-    Examples
-    --------
     >>> replica_table(Result.example())[["requests", "tokens", "busy_share", "imbalance"]].values.tolist()
     [[4.0, 212.0, 1.0, 1.0]]
     """

@@ -99,8 +99,6 @@ def as_router(router: str | Mapping[str, Any] | Router) -> Router:
 def router_name(router: str | Mapping[str, Any] | Router) -> str:
     """What a router is called in a result: its name, or where its class is.
 
-    Examples
-    --------
     >>> router_name(make_router("random"))
     'random'
     """

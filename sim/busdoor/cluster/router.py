@@ -170,8 +170,6 @@ class Router(ABC):
 def max_tokens(request: Request) -> int:
     """Prompt and answer as long as the client allows; the true length where it has no cap.
 
-    Examples
-    --------
     >>> max_tokens(Request(0, 0.0, 100, 10)), max_tokens(Request(0, 0.0, 100, 10, max_output_tokens=50))
     (110, 150)
     """

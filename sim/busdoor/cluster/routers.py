@@ -232,8 +232,6 @@ class PrefixAffinity(Router):
 def _bits(mask: int) -> list[int]:
     """Places of the ones in a number.
 
-    Examples
-    --------
     >>> _bits(0b1101)
     [0, 2, 3]
     """

@@ -15,13 +15,7 @@ TITLES = ("requests", "tokens", "of mean", "busy", "KV used", "TTFT p99", "E2E p
 
 
 def replica_rows(replicas: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Return a row per server, of the first servers: its name and its cells.
-
-    Parameters
-    ----------
-    replicas : DataFrame
-        Of `busdoor.cluster.per_replica.replica_table`.
-    """
+    """Return name and cells of each of the first servers of a `replica_table`."""
     return [(_name(index, row), _cells(row)) for index, row in replicas.head(SHOWN_ROWS).iterrows()]
 
 

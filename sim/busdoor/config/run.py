@@ -88,8 +88,6 @@ def carried_rps(config: Config, policy: PolicyTable, trace: Trace, limits: Limit
 
     Parameters as in `run`; the trace has a rate. Of prefill and decode pools the busier one counts.
 
-    Examples
-    --------
     >>> from busdoor.config.limits import limits_for
     >>> trace = Trace(arrival_s=[0.0, 1.0], input_tokens=[100, 100], output_tokens=[50, 50])
     >>> one, four = (Config.from_table({"policy": "vllm", **table})

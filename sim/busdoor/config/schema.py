@@ -47,8 +47,6 @@ _DEFAULTS = {one.name: one.default for one in fields(Config)}
 def config_schema() -> Schema:
     """Return the JSON Schema (2020-12) of the TOML files that commands read.
 
-    Examples
-    --------
     >>> table = config_schema()["$defs"]["kv"]["properties"]["block_size"]
     >>> table["default"], table["description"]
     (16, 'Tokens of a block.')

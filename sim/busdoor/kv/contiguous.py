@@ -10,17 +10,9 @@ class ContiguousKV:
     """One range of token slots, cut first fit; what is freed joins the range beside it.
 
     What it cannot hand out although it is free is external fragmentation: the free slots outside
-    the largest hole.
+    the largest hole. Tables count `block_size` slots as a block, so that they compare with paged
+    memory.
 
-    Parameters
-    ----------
-    num_tokens : int
-        Token slots in all.
-    block_size : int
-        Token slots that tables count as a block, so that they compare with paged memory.
-
-    Examples
-    --------
     >>> kv = ContiguousKV(num_tokens=100)
     >>> [kv.reserve(key, 30) for key in ("a", "b", "c")]     # the offsets
     [0, 30, 60]
@@ -65,10 +57,7 @@ class ContiguousKV:
     def reserve(self, key: Hashable, num_tokens: int) -> int | None:
         """Reserve the first hole that is large enough; return its offset, or None if none is.
 
-        Raises
-        ------
-        ValueError
-            If the key holds a range already, or wants none.
+        Raises ValueError if the key holds a range already, or wants none.
         """
         if key in self._taken or num_tokens < 1:
             raise ValueError(

@@ -17,21 +17,12 @@ class Pages:
 
 
 class PagedKV:
-    """A pool of KV blocks, handed out one at a time and given back all at once.
+    """A pool of KV blocks (`block_size` tokens), handed out singly and given back all at once.
 
     Only the number of free blocks steers a policy; which block a request gets is decided when the
     engine asks for its block table (the engine does, the simulator does not), so that a block costs
     the simulator nothing.
 
-    Parameters
-    ----------
-    num_blocks : int
-        Usable blocks.
-    block_size : int
-        Tokens in a block.
-
-    Examples
-    --------
     >>> kv = PagedKV(num_blocks=10, block_size=16)
     >>> r = Request(0, 0.0, input_tokens=40, output_tokens=5)
     >>> kv.grow(r, 40)

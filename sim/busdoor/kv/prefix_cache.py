@@ -30,8 +30,6 @@ class PrefixCachedKV(PagedKV):
     request holds stays findable in a line of free blocks until it comes to the head; a request
     gives its blocks back tail first, so that beginnings live longest.
 
-    Examples
-    --------
     >>> kv = PrefixCachedKV(num_blocks=8, block_size=16)
     >>> a, b = (Request(i, 0.0, input_tokens=40, output_tokens=2, hash_ids=(7, 8, 100 + i)) for i in range(2))
     >>> kv.lookup(a)

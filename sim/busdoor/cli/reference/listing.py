@@ -46,8 +46,6 @@ FIELD_HEADS = ("field", "unit", "values", "default", "meaning")
 def field_rows(table: Schema) -> list[tuple[str, ...]]:
     """Return a row for each field of an object's schema, under the heads `FIELD_HEADS`.
 
-    Examples
-    --------
     >>> from busdoor.config.server_tables import KVTable
     >>> field_rows(cleaned(schema_of(KVTable)))[0]
     ('block_size', 'tokens', 'whole, > 0', '16', 'Tokens of a block.')
