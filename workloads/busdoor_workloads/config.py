@@ -21,9 +21,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
-Rate = Annotated[
-    float, Field(gt=0)
-]  # infinity is allowed: everything at once, as in `vllm bench serve`
+# infinity is allowed: everything at once, as in `vllm bench serve`
+Rate = Annotated[float, Field(gt=0)]
 
 
 @dataclass_transform(

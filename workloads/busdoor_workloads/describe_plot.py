@@ -34,9 +34,8 @@ def draw(trace: Trace, summary: pd.Series[float], batch_sizes: Sequence[int]) ->
     _arrivals(arrivals, trace, summary)
     _efficiency(efficiency, summary, batch_sizes)
     title = f"{trace.name}: {len(trace):,} requests"
-    figure.suptitle(
-        title, x=0.01, ha="left", color=_INK, fontweight="bold", parse_math=False
-    )  # a name is no formula
+    # a name is no formula
+    figure.suptitle(title, x=0.01, ha="left", color=_INK, fontweight="bold", parse_math=False)
     for axes in (lengths, arrivals, efficiency):
         axes.spines[["top", "right"]].set_visible(False)
     return figure

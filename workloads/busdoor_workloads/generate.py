@@ -141,9 +141,8 @@ def _clients(workload: Laws, seed: int, n: int) -> Columns:
     columns: Columns = {}
     if workload.timeout_s is not None:
         drawn = draw_seconds(workload.timeout_s, n, stream(seed, "timeout"))
-        columns["timeout_s"] = np.maximum(
-            drawn, np.finfo(float).tiny
-        )  # no client gives up before it sends
+        # no client gives up before it sends
+        columns["timeout_s"] = np.maximum(drawn, np.finfo(float).tiny)
     if workload.priorities:
         weights = np.array([one.weight for one in workload.priorities])
         classes = np.array([one.priority for one in workload.priorities])

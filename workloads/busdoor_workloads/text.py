@@ -35,9 +35,8 @@ def shown(value: object) -> str:
     """
     if isinstance(value, str):
         return f'"{_cut(value)}"'
-    if (
-        isinstance(value, int) and value.bit_length() > 64 * 4
-    ):  # str() of a huge number is slow, or refused
+    # str() of a huge number is slow, or refused
+    if isinstance(value, int) and value.bit_length() > 64 * 4:
         return f"a number of about {value.bit_length() * 30103 // 100_000:,} digits"
     if isinstance(value, float) and value.is_integer():
         return _cut(str(int(value)))

@@ -35,9 +35,8 @@ class Launcher:
         self.graphs: StepGraphs | None = None
         self._run, self._num_slots, self._max_tokens = run, num_slots, max_tokens
         self._group = shape.num_attention_heads // shape.num_key_value_heads
-        longest = max(
-            PASS_TOKENS, row_tokens, num_slots
-        )  # a row longer than a pass has a pass of its own
+        # a row longer than a pass has a pass of its own
+        longest = max(PASS_TOKENS, row_tokens, num_slots)
         self._inputs = StepInputs.allocate(longest, num_slots + 1, run.table)
         num_ints = sum(padded_lengths(num_slots + ALIGNED, longest, self._group))
         self._upload = Upload(run.model.device, num_ints)

@@ -145,9 +145,8 @@ class Slots:
         self._free_slots = list(range(policy.num_slots))
         heapify(self._free_slots)
         self._computed = [0] * policy.num_slots
-        self._num_blocks = [
-            0
-        ] * policy.num_slots  # entries of each slot's block table on the device
+        # entries of each slot's block table on the device
+        self._num_blocks = [0] * policy.num_slots
         self._padding = [0] * policy.num_slots  # keys of padding that each slot's decodes read
         self._unread: dict[int, int] = {}  # padding that was computed in the last step, by slot
 

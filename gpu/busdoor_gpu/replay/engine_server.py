@@ -112,9 +112,8 @@ class EngineServer(Server):
                 running = self.engine.submit(batch)
             self._begin(batch)
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
-            finished = policy.complete(
-                batch, 1
-            )  # lengths are forced: what finishes is known before the run
+            # lengths are forced: what finishes is known before the run
+            finished = policy.complete(batch, 1)
             self._drop_gone()
             following = policy.schedule(env.now)
             next_running = self.engine.submit(following) if following else None

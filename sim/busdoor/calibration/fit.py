@@ -25,9 +25,8 @@ from busdoor.results.result import Result
 from busdoor.step_time.terms import TERM, term_names
 
 ROWS_PER_TERM = 5  # with fewer, errors in sample do not predict those of other iterations
-HOST_BOUND = (
-    0.95  # of an iteration: a host that works so much of it is what the iteration waits for
-)
+# of an iteration: a host that works so much of it is what the iteration waits for
+HOST_BOUND = 0.95
 RESAMPLES = 200  # the ends of a 95 % interval then rest on five resamples each
 
 

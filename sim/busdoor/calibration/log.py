@@ -62,9 +62,8 @@ def segments(positions: Floats, breaks: Sequence[int]) -> Floats:
     return np.column_stack([np.clip(positions, low, high) - low for low, high in pairwise(edges)])
 
 
-BLOCKS_PER_RUN = (
-    20  # long enough each for the slow drift of a machine to be inside of them, not between
-)
+# long enough each for the slow drift of a machine to be inside of them, not between
+BLOCKS_PER_RUN = 20
 MIN_BLOCK_ROWS = 10
 
 

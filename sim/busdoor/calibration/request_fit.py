@@ -34,13 +34,11 @@ _PASSES: tuple[tuple[float, Literal["linear", "soft_l1"]], ...] = (
     (0.01, "soft_l1"),
 )
 _EVALUATIONS = 30
-_NOISE = (
-    0.01  # relative; even a perfect fit knows the latencies of a few hundred requests no better
-)
+# relative; even a perfect fit knows the latencies of a few hundred requests no better
+_NOISE = 0.01
 SURE = 2.0  # standard errors that a term must be away from 0, to be called identified
-WORST_ERROR = (
-    0.05  # of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
-)
+# of a mean TTFT or TPOT in sample: the bar of issue 4 for what a fit is to reproduce
+WORST_ERROR = 0.05
 # Belsley, Kuh and Welsch, Regression Diagnostics (1980), ch. 3: a scaled condition index beyond 30
 # is harmful collinearity, among the terms that have more than half of their variance there.
 WORST_CONDITION = 30.0

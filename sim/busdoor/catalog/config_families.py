@@ -66,9 +66,8 @@ def _gemma2(keys: ConfigKeys) -> Fields:
 
 def _gemma3(keys: ConfigKeys) -> Fields:
     layers = keys.count("num_hidden_layers")
-    whole = layers // keys.count(
-        "sliding_window_pattern"
-    )  # the last of each pattern attends to all
+    # the last of each pattern attends to all
+    whole = layers // keys.count("sliding_window_pattern")
     return {"norms_per_layer": 4, "qk_norm": True, **_windows(keys, layers - whole)}
 
 

@@ -15,12 +15,10 @@ from busdoor.catalog.tables import look_up, read_tables
 from busdoor.core.names import Label
 from busdoor.core.registry import checked
 
-DEFAULT_ENGINE = (
-    "vllm"  # what most people run, and whose limits and memory share are our defaults too
-)
-MOST_HOST_S = (
-    1.0  # per step, request or token: more is no engine's host, but a unit that was mistaken
-)
+# what most people run, and whose limits and memory share are our defaults too
+DEFAULT_ENGINE = "vllm"
+# per step, request or token: more is no engine's host, but a unit that was mistaken
+MOST_HOST_S = 1.0
 HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
 
 

@@ -50,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _run(arguments)
             sys.stdout.flush()  # here, where a closed pipe can still be answered
             return code
-    except (
-        BrokenPipeError
-    ):  # the reader has read enough (`| head -1`); files are written before anything is printed
+    # the reader has read enough (`| head -1`); files are written before anything is printed
+    except BrokenPipeError:
         _forget_stdout()
         return PIPE_CLOSED
     except SystemExit as end:  # rich's answer to the same
@@ -126,9 +125,8 @@ def _write_what_the_terminal_can() -> None:
     """Write characters that the terminal's encoding lacks as near ones, or as question marks."""
     codecs.register_error("busdoor", _nearest)
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(
-            stream, "reconfigure", None
-        )  # not of what stands in for a terminal, as in a notebook
+        # not of what stands in for a terminal, as in a notebook
+        reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="busdoor")
 

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from busdoor_workloads.download import Progress as Downloaded
 
 PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
-LINE_EVERY_S = (
-    10.0  # between two lines in a file or pipe: a log stays short, and no minute is silent
-)
+# between two lines in a file or pipe: a log stays short, and no minute is silent
+LINE_EVERY_S = 10.0
 REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed
 
 

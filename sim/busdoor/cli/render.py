@@ -30,9 +30,8 @@ def grid(
 ) -> Table:
     """Return a table of a title and right-aligned cells per row."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(
-        first, no_wrap=True
-    )  # 80 columns hold four policies and static's best batch size
+    # 80 columns hold four policies and static's best batch size
+    table.add_column(first, no_wrap=True)
     for column in columns:
         table.add_column(escape(column.replace(" (", "\n(")), justify="right")
     for title, cells in rows:

@@ -76,9 +76,8 @@ def _print_file_notes(points: list[Point]) -> None:
         workload = point.table.get("workload", {}) if not point.error else {}
         files |= {workload["path"]: workload} if workload.get("path") else {}
     for workload in files.values():
-        with suppress(
-            ValueError, OSError
-        ):  # a file that cannot be read is each of its points' own error
+        # a file that cannot be read is each of its points' own error
+        with suppress(ValueError, OSError):
             print_notes(WorkloadTable.from_table(workload).notes)
 
 

@@ -50,9 +50,8 @@ def description(summary: pd.Series[float]) -> Iterator[TextTable]:
         for title, key in lengths.items()
     ]
     yield TextTable("Tokens", list(_LENGTHS), rows)
-    measured = {
-        title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]
-    }  # else NaN
+    # else NaN
+    measured = {title: key for title, key in _ARRIVALS.items() if summary[key] == summary[key]}
     yield TextTable(
         "Arrivals and reuse",
         [""],

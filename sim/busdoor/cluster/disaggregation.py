@@ -61,9 +61,8 @@ class Disaggregation:
         self.kv_bytes_per_token = kv_bytes_per_token
         self.recorder = recorder
         self.on_leave = on_leave
-        self._prompts: dict[
-            int, Request
-        ] = {}  # by request id: what stands for it in the prefill pool
+        # by request id: what stands for it in the prefill pool
+        self._prompts: dict[int, Request] = {}
         self._originals: dict[int, Request] = {}
         self._under_way: set[Request] = set()
         self._gone: set[Request] = set()

@@ -54,9 +54,8 @@ def burst(trace: Trace, at_least: int = FULL_REQUESTS) -> Trace:
 
 def _take(trace: Trace, rows: NDArray[np.int64], arrival_s: NDArray[np.float64]) -> Trace:
     """Return rows in any order, with other arrival times."""
-    at_once = trace.with_arrivals(
-        np.zeros(len(trace))
-    )  # rows out of order may not have times out of order
+    # rows out of order may not have times out of order
+    at_once = trace.with_arrivals(np.zeros(len(trace)))
     return at_once.select(rows).with_arrivals(arrival_s)
 
 

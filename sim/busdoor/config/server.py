@@ -15,14 +15,12 @@ from busdoor.core.registry import checked
 from busdoor.core.units import reject_unknown
 from busdoor.step_time import StepTime, make_step_time, step_time_class, step_time_table
 
-Blame = Callable[
-    [str], AbstractContextManager[None]
-]  # puts file and line of a table before what is wrong with it
+# puts file and line of a table before what is wrong with it
+Blame = Callable[[str], AbstractContextManager[None]]
 
 
-PREDICTED = frozenset(
-    {"roofline", "operators", "scaled_roofline"}
-)  # step times to which the engine adds its host's
+# step times to which the engine adds its host's
+PREDICTED = frozenset({"roofline", "operators", "scaled_roofline"})
 
 
 class ServerTables(NamedTuple):
@@ -105,9 +103,8 @@ def with_engine(card: GPUTable, given: Mapping[str, Any], host: Engine | None) -
     share = host.gpu_memory_utilization
     if share is not None and "gpu_memory_utilization" not in given:
         taken = card.model.weight_bytes(card.weight_dtype) / card.tp / card.name.memory_bytes
-        free = (
-            host.memory_share_of == "free" and taken < 1
-        )  # a model that does not fit is refused later
+        # a model that does not fit is refused later
+        free = host.memory_share_of == "free" and taken < 1
         changes["gpu_memory_utilization"] = taken + share * (1 - taken) if free else share
     if host.fp8_kv_dtype is not None and card.weight_dtype == "fp8" and card.kv_dtype is None:
         changes["kv_dtype"] = host.fp8_kv_dtype
@@ -143,9 +140,8 @@ def _step_time(
     table: Mapping[str, Any], card: GPUTable, host: Engine | None, folder: Path
 ) -> StepTime:
     name, fields = step_time_fields(table)
-    if (
-        isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file()
-    ):  # else the name of a calibration
+    # else the name of a calibration
+    if isinstance(fields.get("path"), str) and (folder / fields["path"]).is_file():
         fields["path"] = str(folder / fields["path"])
     if isinstance(fields.get("profile"), str) and (folder / fields["profile"]).is_dir():
         fields["profile"] = str(folder / fields["profile"])

@@ -45,12 +45,10 @@ class PrefixCachedKV(PagedKV):
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
         self._holders = [0] * num_blocks
         self._key_of: list[Key | None] = [None] * num_blocks
-        self._cached: dict[
-            Key, dict[int, None]
-        ] = {}  # key: the blocks with that content, first cached first
-        self._keys: dict[
-            tuple[Key, int, int], Key
-        ] = {}  # chained content: no two prefixes share a key
+        # key: the blocks with that content, first cached first
+        self._cached: dict[Key, dict[int, None]] = {}
+        # chained content: no two prefixes share a key
+        self._keys: dict[tuple[Key, int, int], Key] = {}
 
     def lookup(self, request: Request) -> int:
         """Tokens at its beginning in the cache or brought; at least the last is computed."""

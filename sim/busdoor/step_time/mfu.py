@@ -102,9 +102,8 @@ def _stretch_seconds(
 ) -> tuple[Numbers, Numbers]:
     column = {name: iterations[name].to_numpy(dtype=np.float64) for name in _COLUMNS}
     rows = column["num_decode_tokens"] + column["num_idle_rows"]
-    context = (
-        column["context_tokens"] + column["context_tokens_last"]
-    ) / 2  # the mean: it grows evenly
+    # the mean: it grows evenly
+    context = (column["context_tokens"] + column["context_tokens_last"]) / 2
     pairs, keys, decode_pairs = (
         column["prefill_attention"],
         column["prefill_context_tokens"],
@@ -113,9 +112,8 @@ def _stretch_seconds(
     if windows := step_time.costs.windows:
         pairs, keys = windows.least_prefill(pairs, keys, column["num_prefill_tokens"])
         ends = (column[name] + rows for name in ("context_tokens", "context_tokens_last"))
-        decode_pairs = (
-            sum(windows.decode_pairs(rows, end) for end in ends) / 2
-        )  # below the mean: it bends down
+        # below the mean: it bends down
+        decode_pairs = sum(windows.decode_pairs(rows, end) for end in ends) / 2
     matrix_s, memory_s = _peak_seconds(
         step_time,
         column["num_prefill_tokens"] + column["num_decode_tokens"],

@@ -41,9 +41,8 @@ class Windows(NamedTuple):
         for chunk in batch.chunks:
             context, tokens = chunk.context_tokens, chunk.num_tokens
             keys -= self.share * max(0, context - self.tokens)
-            beyond = min(
-                tokens, max(0, context + tokens - self.tokens)
-            )  # queries that see a full window
+            # queries that see a full window
+            beyond = min(tokens, max(0, context + tokens - self.tokens))
             last = context + tokens - self.tokens  # keys that the last of them does not see
             pairs -= self.share * beyond * (last - (beyond - 1) / 2)
         return keys, pairs

@@ -25,9 +25,8 @@ HALF_TILE_ROWS, TILED_ROWS = 64, 256
 FEW_ROWS, MANY_ROWS, SLOWER_ROWS = 0.92, 0.30, 8192
 FLOP_PER_PARAMETER = 2  # a multiply and an add
 ACTIVATION_BYTES = 2  # bf16 between kernels whatever the weights' format
-FASTEST_PCIE = (
-    64e9  # bytes/s in one direction, PCIe 5 x16: links that are faster are NVLink or the like
-)
+# bytes/s in one direction, PCIe 5 x16: links that are faster are NVLink or the like
+FASTEST_PCIE = 64e9
 
 
 @dataclass(frozen=True, slots=True)

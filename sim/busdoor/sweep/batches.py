@@ -12,9 +12,8 @@ from busdoor.sweep.task import Record, Task, run_batch
 
 # A message to a worker and back costs milliseconds; of a second's work that is below a per cent.
 LEAST_BATCH_S = 1.0
-_REMEMBERED = (
-    32  # points whose durations predict the next ones': sweeps often go from cheap to dear ones
-)
+# points whose durations predict the next ones': sweeps often go from cheap to dear ones
+_REMEMBERED = 32
 _QUEUED = 2  # batches per worker that are out: one that runs, and one that waits for it to be done
 
 
@@ -93,6 +92,5 @@ class Batches:
         durations = list(self._durations_s)
         total_s = sum(durations)
         wanted = self._least_s * len(durations) / total_s if total_s > 0 else 1
-        return ceil(
-            min(wanted, len(self._waiting))
-        )  # of tasks that take no time, no number would do
+        # of tasks that take no time, no number would do
+        return ceil(min(wanted, len(self._waiting)))

@@ -62,9 +62,8 @@ def _inline(batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
 
 def _in_processes(jobs: int, batches: Iterable[list[Task]]) -> Iterator[list[Record]]:
     """Run batches in their own pool: one broken by a dead process cannot be used again."""
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy the threads' locks of numpy and pyarrow
+    # a fork would copy the threads' locks of numpy and pyarrow
+    context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
         yield from run_batches(pool.submit, jobs, batches)

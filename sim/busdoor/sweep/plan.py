@@ -97,9 +97,8 @@ def plan_document(document: Document, folder: str | Path = ".") -> list[Point]:
         combined = combinations(sweep)
         reject_unknown_tables(combined[0], (*TABLES, *PLAIN_KEYS))
         _reject_unknown_fields(base, combined)
-    override(
-        replace(document, data=base), nested(combined[0]), folder
-    )  # tables that are swept whole are checked too
+    # tables that are swept whole are checked too
+    override(replace(document, data=base), nested(combined[0]), folder)
     points: dict[str, Point] = {}
     for parameters in combined:
         for point in _points(document, base, parameters, folder):

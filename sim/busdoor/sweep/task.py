@@ -78,9 +78,8 @@ def run_task(key: str, table: Mapping[str, Any]) -> Record:
     began_s = time.perf_counter()
     try:
         said: dict[str, Any] = {"metrics": run_point(table)}
-    except (
-        Exception
-    ) as error:  # whatever a policy of the user's own may raise: the other points go on
+    # whatever a policy of the user's own may raise: the other points go on
+    except Exception as error:
         sentence = (
             str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         )

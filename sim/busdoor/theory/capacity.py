@@ -96,9 +96,8 @@ def _iteration_rps(
 ) -> float:
     """Return requests per second when as many prompts begin as answers end, independently."""
     admitted = slots / float(answers.mean())
-    share = -expm1(
-        -admitted
-    )  # of the iterations, those that compute prompts: a Poisson number, not zero
+    # of the iterations, those that compute prompts: a Poisson number, not zero
+    share = -expm1(-admitted)
     begun = admitted / share
     # Tokens of context, without the rows' own positions and without the prompts that are just being
     # computed.

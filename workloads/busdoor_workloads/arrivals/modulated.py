@@ -77,9 +77,8 @@ class MMPP2(Modulated):
         a_cycle = float(np.dot(self.rates, self.mean_sojourn_s))
         seconds = count = np.zeros(1)
         while count[-1] < expected[-1]:
-            cycles = (
-                int((expected[-1] - count[-1]) / a_cycle * 1.1) + 16
-            )  # a tenth more than expected: one round mostly
+            # a tenth more than expected: one round mostly
+            cycles = int((expected[-1] - count[-1]) / a_cycle * 1.1) + 16
             sojourns = rng.exponential(np.take(self.mean_sojourn_s, order), (cycles, 2))
             seconds = np.append(seconds, seconds[-1] + np.cumsum(sojourns))
             count = np.append(count, count[-1] + np.cumsum(sojourns * np.take(self.rates, order)))

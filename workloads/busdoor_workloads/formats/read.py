@@ -177,9 +177,8 @@ def _detected(path: Path, mapped: bool, max_bytes: int = MAX_BYTES) -> Format:
     kinds = _MAY_BE.get(holds, (holds,))
     fitting = [f for f in FORMATS.values() if f.container in kinds and f.marks <= set(columns)]
     if fitting and not mapped:
-        return max(
-            fitting, key=lambda f: len(f.marks)
-        )  # the more marks a format has, the surer the match
+        # the more marks a format has, the surer the match
+        return max(fitting, key=lambda f: len(f.marks))
     if holds not in _MAY_BE:
         raise ValueError(f"{path.name} is a {holds} of no format known: {', '.join(FORMATS)}")
     return FORMATS[kinds[0]]

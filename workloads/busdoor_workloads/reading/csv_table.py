@@ -37,9 +37,8 @@ def read_csv(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES) 
     except (pd.errors.ParserError, pd.errors.ParserWarning):
         return _read_ragged(path, separator, skip_bad, max_bytes)
     inexact = frame.columns[[_is_inexact(frame[name]) for name in frame]]
-    if len(
-        inexact
-    ):  # read again as text, from which they are parsed without passing through doubles
+    # read again as text, from which they are parsed without passing through doubles
+    if len(inexact):
         text = _parsed(path, separator, max_bytes, dtype=str)
         frame[inexact] = text[inexact]
     return Table(path=path, frame=frame, line=place)

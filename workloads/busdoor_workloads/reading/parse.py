@@ -49,9 +49,8 @@ def _whole(value: object) -> int | None:
         return (
             int(value.split(".")[0]) if len(value) < _DIGITS and _WHOLE.fullmatch(value) else None
         )
-    if (
-        isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT
-    ):  # np.float64 is one
+    # np.float64 is one
+    if isinstance(value, float) and value.is_integer() and abs(value) < _INEXACT:
         return int(value)
     return None
 
@@ -83,9 +82,8 @@ def _float(value: object) -> float:
 
 def moments(raw: pd.Series[Any]) -> tuple[NDArray[np.float64], Mask]:
     """Return timestamps with a date as seconds from the earliest, and a mask of the valid ones."""
-    if (
-        isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb"
-    ):  # pandas reads a bare number as nanoseconds
+    # pandas reads a bare number as nanoseconds
+    if isinstance(raw.dtype, np.dtype) and raw.dtype.kind in "iufb":
         return np.zeros(len(raw)), np.zeros(len(raw), dtype=bool)
     if raw.dtype == object:  # JSON can hold anything
         raw = raw.where(raw.map(lambda value: isinstance(value, str)))

@@ -34,9 +34,8 @@ def _read(path: Path, run: int | None, remedy: str) -> Measured:
     result = read_json(path, run)
     lists = _lists(result, path.name, remedy)
     whole = pd.DataFrame(lists)
-    table = whole[whole["output_lens"] != 0].reset_index(
-        drop=True
-    )  # the clients write 0 for a failed request
+    # the clients write 0 for a failed request
+    table = whole[whole["output_lens"] != 0].reset_index(drop=True)
     notes = left_out(path.name, {"failed": len(whole) - len(table)})
     gaps = gaps_of(lists["itls"], path.name)
     decode_s = table["itls"].map(lambda values: float(sum(values or ())))
