@@ -263,7 +263,7 @@ def test_a_saved_comparison_gives_the_same_page(tmp_path, comparison, page, monk
     monkeypatch.setattr("busdoor.comparison.folder.save_plots", lambda *_: [])
     comparison.save(tmp_path)
     assert Comparison.load(tmp_path).to_html(tmp_path / "both.html").read_text() == page
-    monkeypatch.setattr("busdoor.comparison.page.comparison_page", lambda loaded: loaded.verdict)
+    monkeypatch.setattr("busdoor.cli.report_pages.comparison_page", lambda loaded: loaded.verdict)
     assert page_of(tmp_path) == comparison.verdict
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from busdoor.capacity.page import capacity_page
+from busdoor.comparison.comparison import Comparison
+from busdoor.comparison.page import comparison_page
 from busdoor.core.names import listed
 from busdoor.core.saved import readable
 from busdoor.html.page import Page
+from busdoor.observe.twin.page import twin_page
+from busdoor.results.page import result_page
+from busdoor.results.result import Result
+from busdoor.sweep.page import sweep_page
+from busdoor.validation.page import validation_page
+from busdoor.validation.validation import Validation
 
 
 def page_of(folder: Path) -> Page:
@@ -25,53 +34,14 @@ def page_of(folder: Path) -> Page:
     raise ValueError(f"{folder} holds neither {known}")
 
 
-def _comparison(folder: Path) -> Page:
-    from busdoor.comparison.comparison import Comparison
-    from busdoor.comparison.page import comparison_page
-
-    return comparison_page(Comparison.load(folder))
-
-
-def _result(folder: Path) -> Page:
-    from busdoor.results.page import result_page
-    from busdoor.results.result import Result
-
-    return result_page(Result.load(folder))
-
-
-def _capacity(folder: Path) -> Page:
-    from busdoor.capacity.page import capacity_page
-
-    return capacity_page(folder)
-
-
-def _sweep(folder: Path) -> Page:
-    from busdoor.sweep.page import sweep_page
-
-    return sweep_page(folder)
-
-
-def _validation(folder: Path) -> Page:
-    from busdoor.validation.page import validation_page
-    from busdoor.validation.validation import Validation
-
-    return validation_page(Validation.load(folder))
-
-
-def _twin(folder: Path) -> Page:
-    from busdoor.observe.twin.page import twin_page
-
-    return twin_page(folder)
-
-
 # By the file that identifies each kind of folder: its name, and the function that makes its page.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
-    "comparison.json": ("comparison", _comparison),
-    "capacity.json": ("capacity study", _capacity),
-    "sweep.csv": ("sweep", _sweep),
-    "validation.json": ("validation", _validation),
-    "predictions.csv": ("twin of a server", _twin),
-    "meta.json": ("result", _result),
+    "comparison.json": ("comparison", lambda folder: comparison_page(Comparison.load(folder))),
+    "capacity.json": ("capacity study", capacity_page),
+    "sweep.csv": ("sweep", sweep_page),
+    "validation.json": ("validation", lambda folder: validation_page(Validation.load(folder))),
+    "predictions.csv": ("twin of a server", twin_page),
+    "meta.json": ("result", lambda folder: result_page(Result.load(folder))),
 }
 WRITERS = (
     "busdoor compare",
