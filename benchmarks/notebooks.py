@@ -42,6 +42,7 @@ def executed(path: Path) -> Any:
         env = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "IPYTHONDIR": folder,
+            "BUSDOOR_PROGRESS": "0",  # a bar would stay in the output
         }
         resources = {"metadata": {"path": folder}}
         client = NotebookClient(

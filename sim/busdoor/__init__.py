@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from busdoor.comparison.api import compare
     from busdoor.comparison.comparison import Comparison
     from busdoor.comparison.demo import introductory_scenario
+    from busdoor.comparison.explore import explore
     from busdoor.config import Config, load_config
     from busdoor.policies import Policy, policy_config
     from busdoor.results.result import Result
@@ -51,6 +52,7 @@ _HOME = {
     "Trace": "busdoor_workloads",
     "Workload": "busdoor_workloads",
     "compare": "busdoor.comparison.api",
+    "explore": "busdoor.comparison.explore",
     "find_capacity": "busdoor.capacity",
     "introductory_scenario": "busdoor.comparison.demo",
     "load_config": "busdoor.config",
@@ -73,6 +75,7 @@ __all__ = [
     "Workload",
     "__version__",
     "compare",
+    "explore",
     "find_capacity",
     "introductory_scenario",
     "load_config",

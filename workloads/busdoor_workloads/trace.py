@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -217,6 +218,13 @@ class Trace:
         return cls(
             **frame_fields(frame, columns, time_unit=time_unit, skip_bad=skip_bad, name=name)
         )
+
+    def _repr_html_(self) -> str:
+        lengths = self.to_frame()[["input_tokens", "output_tokens"]].describe(
+            percentiles=[0.5, 0.99]
+        )
+        over = f"{len(self):,} requests over {self.duration_s:,.0f} s"
+        return f"<p>{escape(self.name)}: {over}</p>{lengths.drop('count').round(0).T.to_html()}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return the table as a data frame of the columns that are present."""

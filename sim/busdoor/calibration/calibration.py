@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from busdoor.core.registry import checked
+from busdoor.html.notebook import notebook_html
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.calibration_files import kind_of, read_calibration_tables
@@ -50,6 +51,13 @@ class Calibration:
     errors: Mapping[str, float]
     held_out: Mapping[str, Mapping[str, float]]
     about: Mapping[str, Any]
+
+    def _repr_html_(self) -> str:
+        terms = self.step_time.describe()
+        rows = [(key, [str(terms[key]), str(interval)]) for key, interval in self.intervals.items()]
+        errors = [(key, [f"{error:.1%}"]) for key, error in self.errors.items()]
+        tables = (("value", "95 % interval"), rows), (("error",), errors)
+        return notebook_html(str(self.about.get("name", "")), *tables)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tables of its file."""

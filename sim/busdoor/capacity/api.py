@@ -19,6 +19,7 @@ from busdoor.comparison.experiment import Report
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.limits import check_sizes, limits_for
 from busdoor.config.policy import policy_tables
+from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import SLO, as_slo_table
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor_workloads import Trace, given
@@ -119,7 +120,8 @@ def capacity(
         for one in ([gpu] if isinstance(gpu, str | Mapping) else gpu)
     ]
     report = given.function("report", report)
-    with processes(given.whole_number("jobs", jobs, at_least=1)) as pool:
+    jobs = given.whole_number("jobs", jobs, at_least=1)
+    with notebook_progress(report) as shown, processes(jobs) as pool:
         study = make_studies(
             [with_slo(Config.from_table({**table, "gpu": own})) for own in cards],
             recorded,
@@ -127,7 +129,7 @@ def capacity(
             tolerance=tolerance,
             max_doublings=max_doublings,
         )
-        study.start(pool, report)
+        study.start(pool, shown)
         study.run()
     return capacity_of(study)
 

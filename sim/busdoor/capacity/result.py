@@ -9,7 +9,9 @@ from busdoor.capacity.data import CapacityData
 from busdoor.capacity.figures import plot_target, plot_targets
 from busdoor.capacity.folder import to_dict, write
 from busdoor.capacity.summary_text import verdict
+from busdoor.capacity.table_text import rate_rows
 from busdoor.core.study_folder import study_folder
+from busdoor.html.notebook import notebook_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,4 +52,4 @@ class Capacity(CapacityData):
             return write(self, place, request_rate)
 
     def _repr_html_(self) -> str:
-        return f"{self.table.round(3).to_html()}<p>{self.verdict()}</p>"
+        return notebook_html(str(self.slo), rate_rows(self), answer=self.verdict())

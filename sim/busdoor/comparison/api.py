@@ -19,6 +19,7 @@ from busdoor.config.recorded import resampled
 from busdoor.config.scaled import is_scaled
 from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.units import reject_unknown
+from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import as_slo_table
 from busdoor_workloads import Trace, given, workload_names
 
@@ -117,8 +118,9 @@ def compare(
         "slo": as_slo_table(tables.get("slo")),
     }
     config = Config.from_table(table)
-    experiment = Experiment(config, draws(config, trace), report)
-    experiment.run()
+    with notebook_progress(report) as shown:
+        experiment = Experiment(config, draws(config, trace), shown)
+        experiment.run()
     return Comparison.of(experiment)
 
 

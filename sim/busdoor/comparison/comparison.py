@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from busdoor import plots
 from busdoor.comparison.data import ComparisonData, frame_of
@@ -11,7 +12,9 @@ from busdoor.comparison.experiment import Experiment, Report
 from busdoor.comparison.folder import load, write
 from busdoor.comparison.page import comparison_page
 from busdoor.comparison.summary_text import verdict
+from busdoor.comparison.table_text import LADDER_HEADS, comparison_rows, heading, ladder_rows
 from busdoor.core.study_folder import study_folder
+from busdoor.html.notebook import notebook_html
 from busdoor.plots.latency import Metric
 from busdoor_workloads import given
 
@@ -100,4 +103,7 @@ class Comparison(ComparisonData):
         return cls(saved.config, saved.results, saved.summaries, saved.capacities, saved.rungs)
 
     def _repr_html_(self) -> str:
-        return f"{self.table.round(3).T.to_html()}<p>{self.verdict}</p>"
+        tables: list[tuple[Sequence[str], Any]] = [(self.policies, comparison_rows(self))]
+        if len(self.ladder):
+            tables.append((LADDER_HEADS, ladder_rows(self)))
+        return notebook_html(heading(self), *tables, answer=self.verdict)

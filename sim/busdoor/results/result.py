@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from busdoor import plots
+from busdoor.core.format import number
 from busdoor.core.json import read_object, write_json
 from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
 from busdoor.core.study_folder import study_folder
+from busdoor.html.notebook import notebook_html
 from busdoor.metrics import metrics
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.perfetto import to_perfetto
@@ -184,7 +186,10 @@ class Result:
         return plots.plot_waste(self, ax=ax)
 
     def _repr_html_(self) -> str:
-        return self.summary.to_frame().to_html()
+        shown = [
+            (str(key), [number(value)]) for key, value in self.summary.items() if value == value
+        ]
+        return notebook_html(str(self.meta.get("policy", "")), (("",), shown))
 
 
 def write_result(result: Result, folder: Path) -> Path:

@@ -38,6 +38,9 @@ class Sweep:
         """Read what there is of a sweep."""
         return cls(points, Store(Path(folder) / "points").read_all(point.key for point in points))
 
+    def _repr_html_(self) -> str:
+        return str(self.table.drop(columns="key").round(3).to_html(index=False))
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """A point's row: key, values, policy, status (done, failed, missing), error, metrics.

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from busdoor.core.study_folder import study_folder
+from busdoor.html.notebook import notebook_html
 from busdoor.validation import figures
 from busdoor.validation.data import ValidationData
 from busdoor.validation.folder import load, to_dict, write
 from busdoor.validation.run import RunValidation
 from busdoor.validation.summary_text import summary_text
+from busdoor.validation.table_text import BRIEFLY, brief_rows
 from busdoor.validation.thresholds import threshold_table
 
 if TYPE_CHECKING:
@@ -57,6 +59,11 @@ class Validation(ValidationData):
     def verdict(self) -> str:
         """What it comes to, in words."""
         return summary_text(self)
+
+    def _repr_html_(self) -> str:
+        columns, rows = [heading for heading, _ in BRIEFLY], brief_rows(self.runs)
+        title = "Errors, simulated against measured, in per cent"
+        return notebook_html(title, (columns, rows), answer=self.verdict)
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write numbers, tables, figures, both sides of each run, for `load` and `busdoor report`.
