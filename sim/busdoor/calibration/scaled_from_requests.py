@@ -54,21 +54,13 @@ def calibrate_scaled(
 
     Parameters
     ----------
-    results : sequence of Result
-        Per-request times of runs at one or more rates.
-    names : sequence of str, optional
-        What to call the runs.
+    results, names, name, policy, sent
+        As in `calibrate_from_requests`; of the policy and the memory, what neither the meta nor
+        `policy` has is what the engine sets on that GPU.
     gpu, model, tp, gpu_options
         As in the table [gpu] of a configuration.
     engine : str, mapping or Engine
         Whose host time per step and front end it is, and whose lookahead and memory share.
-    name : str
-        What to call the calibration.
-    policy : mapping, optional
-        Fields that replace the policy's and the memory's in the meta; what neither has is what the
-        engine sets on that GPU.
-    sent : Sent, optional
-        How the requests were sent, where the runs do not say.
 
     Returns
     -------
