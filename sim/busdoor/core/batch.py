@@ -78,8 +78,8 @@ class Batch:
         self.chunks = []
         self.admitted = []
         self.preempted = []
-        if given:
-            vars(self).update(given)
+        for name, value in given.items():
+            setattr(self, name, value)
 
     def add_chunk(self, request: Request, num_tokens: int, context_tokens: int) -> None:
         """Add a piece of prefill and its share of the sums."""

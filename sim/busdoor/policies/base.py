@@ -123,21 +123,14 @@ class Policy(ABC):
             else ""
         )
 
-    def refuses(self, request: Request) -> bool:
-        """Return whether a request can never be served; its `status` then says why."""
-        reason = self.refusal(request)
-        if reason:
-            request.status = f"refused: {reason}"
-        return bool(reason)
-
     def cap(self, request: Request) -> int:
         """Return the most tokens that a request may generate, as far as the policy knows."""
         left = self.max_model_len - request.input_tokens
         return min(request.max_output_tokens or self.max_output_tokens or left, left)
 
-    def beyond_cap(self, request: Request) -> str:
+    @staticmethod
+    def beyond_cap(request: Request, cap: int) -> str:
         """Return why a request's output is too long for the policy's reservation, or empty."""
-        cap = self.cap(request)
         if request.output_tokens <= cap:
             return ""
         return f"{request.output_tokens} output tokens exceed max_output_tokens {cap}"

@@ -57,7 +57,9 @@ class ContinuousPolicy(Policy):
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
-        if not self.refuses(request):
+        if reason := self.refusal(request):
+            request.status = f"refused: {reason}"
+        else:
             self.waiting.push(request)
 
     def stretch(self, batch: Batch) -> int:
@@ -78,7 +80,8 @@ class ContinuousPolicy(Policy):
             finished.sort(key=by_admission)
         for request in finished:
             self._release(request, "finished")
-        self._rejoin_starved()
+        if self._starved:
+            self._rejoin_starved()
         return finished
 
     def _rejoin_starved(self) -> None:

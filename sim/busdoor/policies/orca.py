@@ -97,7 +97,9 @@ class OrcaPolicy(ContinuousPolicy):
     def schedule(self, now_s: float) -> Batch | None:
         """Schedule every running request, and admit those that fit."""
         decodes = self.decodes
-        batch = Batch(num_decode_tokens=decodes.count, decode_context_tokens=decodes.context_tokens)
+        batch = Batch()
+        batch.num_decode_tokens = decodes.count
+        batch.decode_context_tokens = decodes.context_tokens
         if len(self.waiting):
             self._admit(batch)
         return batch if batch.num_decode_tokens or batch.chunks else None

@@ -34,8 +34,8 @@ class PagedPolicy(ContinuousPolicy):
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
         reason = super().refusal(request)
-        blocks = self.kv.blocks_for(request.kv_tokens)
-        if not reason and blocks > self.kv.num_blocks:
+        if not reason and request.kv_tokens > self.kv.num_tokens:
+            blocks = self.kv.blocks_for(request.kv_tokens)
             reason = f"its KV of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
         return reason
 
@@ -88,7 +88,7 @@ class PagedPolicy(ContinuousPolicy):
         kv = self.kv
         blocks = kv.num_blocks - kv.num_free_blocks
         reserved = blocks * kv.block_size
-        used = self.decodes.context_tokens + sum(
-            [request.computed_tokens for request in self.prefilling]
-        )
+        used = self.decodes.context_tokens
+        for request in self.prefilling:
+            used += request.computed_tokens
         return KVUse(blocks, reserved, min(used, reserved), 0, 0)

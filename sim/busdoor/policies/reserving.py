@@ -59,7 +59,7 @@ class ReservingPolicy(ContinuousPolicy):
 
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
-        reason = super().refusal(request) or self.beyond_cap(request)
+        reason = super().refusal(request) or self.beyond_cap(request, self.cap(request))
         blocks = self.reserved_blocks(request)
         if not reason and blocks > self.kv.num_blocks:
             reason = f"its reservation of {blocks} blocks exceeds the cache's {self.kv.num_blocks}"
@@ -79,7 +79,7 @@ class ReservingPolicy(ContinuousPolicy):
         kv = self.kv
         blocks = kv.num_blocks - kv.num_free_blocks
         reserved = blocks * kv.block_size
-        used = self.decodes.context_tokens + sum(
-            [request.computed_tokens for request in self.prefilling]
-        )
+        used = self.decodes.context_tokens
+        for request in self.prefilling:
+            used += request.computed_tokens
         return KVUse(blocks, reserved, used, reserved - self._needed_tokens, 0)

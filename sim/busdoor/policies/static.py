@@ -82,13 +82,15 @@ class StaticPolicy(Policy):
 
     def add(self, request: Request) -> None:
         """Add a request that has arrived, or refuse it with its reason in `status`."""
-        if not self.refuses(request):
+        if reason := self.refusal(request):
+            request.status = f"refused: {reason}"
+        else:
             self._waiting[request] = None
 
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
-        reason = super().refusal(request) or self.beyond_cap(request)
-        if reason:
+        cap = self.cap(request)
+        if reason := super().refusal(request) or self.beyond_cap(request, cap):
             return reason
         if self.padding and (
             request.input_tokens > self.padding[0] or request.output_tokens > self.padding[1]
@@ -97,7 +99,7 @@ class StaticPolicy(Policy):
                 f"its lengths exceed those that every batch is padded to, {self.padding[0]} "
                 f"and {self.padding[1]}"
             )
-        region = sum(self.padding or (request.input_tokens, self.cap(request))) - 1
+        region = sum(self.padding or (request.input_tokens, cap)) - 1
         if region > self.kv.num_tokens:
             return f"its KV of {region} tokens exceeds the cache's {self.kv.num_tokens}"
         return ""
@@ -125,11 +127,11 @@ class StaticPolicy(Policy):
 
     def _start(self) -> StaticBatch:
         """Start the next batch: its requests leave the line, and it takes its region of KV."""
-        rows = self._fitting()
+        rows, region = self._fitting()
         for row in rows:
             del self._waiting[row]
             row.status = "running"
-        self.kv.reserve(self, self._region(rows))
+        self.kv.reserve(self, region)
         lengths = self._padded(rows, [row.output_tokens for row in rows])
         return StaticBatch(
             rows, *lengths, self.settings.finished_rows == "skip", self.reads_padding
@@ -139,17 +141,19 @@ class StaticPolicy(Policy):
         """Return the requests to run next, the oldest first; the last may find no memory."""
         return islice(self._waiting, self.num_slots)
 
-    def _fitting(self) -> list[Request]:
-        """Return as many of the candidates as have room together."""
+    def _fitting(self) -> tuple[list[Request], int]:
+        """Return as many of the candidates as have room together, and their tokens of KV."""
         rows = list(self._candidates())
-        if not self.kv.fits(self._region(rows)):
+        region = self._region(rows)
+        if not self.kv.fits(region):
             fewer = range(1, len(rows))
             del rows[
                 bisect_right(
                     fewer, self.kv.largest_hole, key=lambda number: self._region(rows[:number])
                 ) :
             ]
-        return rows
+            region = self._region(rows)
+        return rows, region
 
     def _region(self, rows: list[Request]) -> int:
         """Return the tokens of KV that a batch takes."""

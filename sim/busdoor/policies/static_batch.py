@@ -119,12 +119,11 @@ class StaticBatch:
     def _decode(self) -> Batch:
         rows = len(self._unfinished) if self.skip_finished else len(self.rows)
         wanted = len(self._unfinished) - self._num_gone
-        return Batch(
-            num_decode_tokens=wanted,
-            num_idle_rows=rows - wanted,
-            num_padded_tokens=rows - wanted,
-            decode_context_tokens=self._prompts(rows) + rows * (self.clock - 1),
-        )
+        batch = Batch()
+        batch.num_decode_tokens = wanted
+        batch.num_idle_rows = batch.num_padded_tokens = rows - wanted
+        batch.decode_context_tokens = self._prompts(rows) + rows * (self.clock - 1)
+        return batch
 
     def _prompts(self, rows: int) -> int:
         """Count the keys of the prompts of all rows that compute."""
@@ -149,16 +148,18 @@ class StaticBatch:
         unfinished = self._unfinished
         while unfinished and unfinished[-1].output_tokens <= self.clock:
             finished.append(self._finish(unfinished.pop()))
-        finished.sort(key=by_admission)
+        if len(finished) > 1:
+            finished.sort(key=by_admission)
         return finished
 
     def _finish(self, row: Request) -> Request:
+        kv_tokens = row.kv_tokens
         self._unfinished_input_tokens -= row.input_tokens
-        self._finished_kv_tokens += row.kv_tokens
+        self._finished_kv_tokens += kv_tokens
         if row.status == "abandoned":
             self._num_gone -= 1
         else:
-            row.computed_tokens, row.generated_tokens = row.kv_tokens, row.output_tokens
+            row.computed_tokens, row.generated_tokens = kv_tokens, row.output_tokens
         return row
 
     def drop(self, row: Request) -> None:

@@ -93,9 +93,12 @@ class VllmPolicy(PagedPolicy):
             self.max_num_batched_tokens if alone else self.long_prefill_token_threshold
         )
         plan = self._plan()
-        budget = self._walk(batch) if plan is None else self._follow(plan, batch)
-        if len(batch.preempted) > preempted_before:
-            return True
+        if plan is not None:
+            budget = self._follow(plan, batch)
+        else:
+            budget = self._walk(batch)
+            if len(batch.preempted) > preempted_before:
+                return True
         if len(self.waiting):
             self._admit(batch, budget)
         return False
@@ -180,11 +183,14 @@ class VllmPolicy(PagedPolicy):
         while len(self.waiting) and budget > 0 and len(self.running) < self.num_slots:
             request = self.waiting.head()
             cached_tokens = self.kv.lookup(request)
-            wanted = min(request.known_tokens - cached_tokens, self._most_prefill)
+            known_tokens = request.input_tokens + request.generated_tokens
+            wanted = min(known_tokens - cached_tokens, self._most_prefill)
             if wanted > budget and not self.chunked_prefill:
                 break
             num_tokens = min(wanted, budget)
-            if not self._has_room(request, cached_tokens, num_tokens):
+            held_tokens = known_tokens if self.reserve_full_prompt else cached_tokens + num_tokens
+            spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
+            if self.kv.needed(request, held_tokens, cached_tokens) > spare:
                 break
             self.waiting.pop_head()
             self.kv.grow(request, cached_tokens + num_tokens, cached_tokens)
@@ -192,8 +198,3 @@ class VllmPolicy(PagedPolicy):
             batch.admitted.append(request)
             batch.add_chunk(request, num_tokens, cached_tokens)
             budget -= num_tokens
-
-    def _has_room(self, request: Request, cached_tokens: int, num_tokens: int) -> bool:
-        spare = self.kv.num_free_blocks - (self.watermark_blocks if self.running else 0)
-        wanted = request.known_tokens if self.reserve_full_prompt else cached_tokens + num_tokens
-        return self.kv.needed(request, wanted, cached_tokens) <= spare

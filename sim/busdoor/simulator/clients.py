@@ -104,9 +104,11 @@ class Clients:
             return rows
         return rows[np.argsort(self.trace.arrival_s[rows] + self._delay_s[rows], kind="stable")]
 
-    def _reaches_s(self, request: Request) -> float:
-        """Return when a request has passed the front end, a rounding error early, never late."""
-        return (request.arrival_s + self._front_end_s(request.request_id)) * (1 - EARLY)
+    def _reach_s(self, rows: np.ndarray) -> Iterator[float]:
+        """Return when rows have passed the front end, a rounding error early, never late."""
+        sent_s = self.trace.arrival_s[rows]
+        passed_s = sent_s if self._delay_s is None else sent_s + self._delay_s[rows]
+        return iter((passed_s * (1 - EARLY)).tolist())
 
     def _front_end_s(self, row: int) -> float:
         return 0.0 if self._delay_s is None else float(self._delay_s[row])
@@ -115,11 +117,11 @@ class Clients:
         env, server = self.env, self._server
         assert server is not None
         for start in range(0, len(rows), _CHUNK):
-            for request in self._requests(rows[start : start + _CHUNK]):
-                reaches_s = self._reaches_s(request)
-                if reaches_s > env.now:
+            some = rows[start : start + _CHUNK]
+            for reaches_s, request in zip(self._reach_s(some), self._requests(some), strict=True):
+                if reaches_s > (now := env.now):
                     server.expect(reaches_s)
-                    yield env.timeout(reaches_s - env.now)
+                    yield env.timeout(reaches_s - now)
                 self._send(request)
         server.expect(inf)
 
@@ -141,7 +143,8 @@ class Clients:
             request.arrival_s = max(
                 env.now + (think_s if answer is not None else 0.0), request.arrival_s
             )
-            wait_s = self._reaches_s(request) - env.now
+            reaches_s = (request.arrival_s + self._front_end_s(row)) * (1 - EARLY)
+            wait_s = reaches_s - env.now
             if wait_s > 0:
                 yield env.timeout(wait_s)
             answer = self._answered[row] = env.event()
@@ -166,29 +169,29 @@ class Clients:
             self._server.abandon(request)
 
     def _requests(self, rows: np.ndarray) -> Iterator[Request]:
-        trace, names = self.trace, self._names
-        caps = (
-            [0] * len(rows)
-            if trace.max_output_tokens is None
-            else trace.max_output_tokens[rows].tolist()
+        """Make the requests of some rows; their numbers leave numpy a column at a time."""
+        trace, names, ids = self.trace, self._names, rows.tolist()
+        requests = map(
+            Request,
+            ids,
+            trace.arrival_s[rows].tolist(),
+            trace.input_tokens[rows].tolist(),
+            trace.output_tokens[rows].tolist(),
+            _column(trace.max_output_tokens, rows, 0),
+            _column(trace.priority, rows, 0),
+            map(names.hash_ids, ids),
+            _column(trace.session_id, rows, -1),
         )
-        for i, (row, arrival_s, inputs, outputs, cap) in enumerate(
-            zip(
-                rows.tolist(),
-                trace.arrival_s[rows].tolist(),
-                trace.input_tokens[rows].tolist(),
-                trace.output_tokens[rows].tolist(),
-                caps,
-                strict=True,
-            )
-        ):
-            priority = 0 if trace.priority is None else int(trace.priority[rows[i]])
-            session = -1 if trace.session_id is None else int(trace.session_id[row])
-            request = Request(
-                row, arrival_s, inputs, outputs, cap, priority, names.hash_ids(row), session
-            )
-            request.context_ids = names.context_ids(row)
-            yield request
+        return requests if trace.hash_ids is None else map(self._with_context, requests)
+
+    def _with_context(self, request: Request) -> Request:
+        request.context_ids = self._names.context_ids(request.request_id)
+        return request
+
+
+def _column(values: np.ndarray | None, rows: np.ndarray, default: int) -> list[int]:
+    """Return a column of the trace, or a default where the trace has none."""
+    return [default] * len(rows) if values is None else values[rows].tolist()
 
 
 def front_end_s(trace: Trace, engine: Engine | None) -> np.ndarray | None:

@@ -40,7 +40,7 @@ class TableRecorder:
 
     def __init__(self, policy: Policy, iterations: bool = True, replica: int = 0) -> None:
         self._policy = policy
-        self._keep = iterations
+        self.keeps_batches = iterations
         self._replica = replica
         self._requests = bytearray()
         self._statuses: dict[int, str] = {}
@@ -52,8 +52,6 @@ class TableRecorder:
 
     def begin(self, batch: Batch, now_s: float) -> None:
         """Note the requests that enter and leave, and the state of the queue and of the memory."""
-        if not self._keep:
-            return
         for request in batch.preempted:
             self._leave(request, now_s)
         for request in batch.admitted:
@@ -66,10 +64,9 @@ class TableRecorder:
         self, batch: Batch, stretch: Stretch, repeat: int, firsts: list[Request], now_s: float
     ) -> None:
         """Write the row of a stretch."""
-        if not self._keep:
-            return
         num_joined, num_resumed, resumed_gap_s = _joined(firsts, now_s) if firsts else (0, 0, 0.0)
-        blocks, *kv_tokens = self._kv_use
+        blocks, reserved, used, unused, hole = self._kv_use
+        num_waiting, num_running = self._queue
         start_s, context = stretch.start_s, batch.decode_context_tokens
         decodes, idle = batch.num_decode_tokens, batch.num_idle_rows
         self._iterations += _pack_iteration(
@@ -91,8 +88,12 @@ class TableRecorder:
             context + (repeat - 1) * (decodes + idle),
             blocks,
             blocks + batch.grown_blocks,
-            *kv_tokens,
-            *self._queue,
+            reserved,
+            used,
+            unused,
+            hole,
+            num_waiting,
+            num_running,
             len(batch.preempted),
             num_resumed,
             resumed_gap_s,

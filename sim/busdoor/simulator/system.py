@@ -11,6 +11,7 @@ import pandas as pd
 import simpy
 
 from busdoor.catalog import Engine
+from busdoor.core.collector import seldom_collected
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import accepted
@@ -216,14 +217,12 @@ def run_to_end(
     """
     check_memory(len(trace) * REQUEST_BYTES, f"a run of {len(trace):,} requests")
     try:
-        env.run()
+        with seldom_collected():
+            env.run()
     except KeyboardInterrupt:
         for recorder in recorders:
-            recorder.stop(
-                trace,
-                env.now,
-                set().union(*(other.known() for other in recorders if other is not recorder)),
-            )
+            others = (other.known() for other in recorders if other is not recorder)
+            recorder.stop(trace, env.now, set().union(*others))
         raise Interrupted(result()) from None
     check_all_left(trace, recorders, policy_name)
     return result()

@@ -13,7 +13,7 @@ from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
 from busdoor.step_time.base import LineStepTime
 from busdoor.step_time.roofline_attention import Windows
-from busdoor.step_time.roofline_costs import Costs
+from busdoor.step_time.roofline_costs import Costs, paid_rows
 from busdoor.step_time.roofline_costs_of import costs_of
 from busdoor.step_time.roofline_fields import RooflineFields
 
@@ -110,8 +110,10 @@ class RooflineStepTime(RooflineFields, LineStepTime):
         pair_s = cost.decode_pair_s
         seconds = cost.fixed_s + requests * cost.request_s + tokens * cost.token_s
         seconds += (batch.decode_context_tokens + rows) * pair_s
-        seconds += cost.gemm_s(tokens, cost.dense_read_s, cost.dense_row_s)
-        seconds += cost.gemm_s(requests, cost.head_read_s, cost.head_row_s)
+        read_s, compute_s = cost.dense_read_s, paid_rows(tokens) * cost.dense_row_s
+        seconds += read_s if read_s > compute_s else compute_s
+        read_s, compute_s = cost.head_read_s, paid_rows(requests) * cost.head_row_s
+        seconds += read_s if read_s > compute_s else compute_s
         if cost.num_experts > 1:
             seconds += cost.experts_s(tokens)
         if batch.prefill_attention:
