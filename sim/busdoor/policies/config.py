@@ -53,8 +53,6 @@ class PolicyConfig(Protocol):
 def settings(cls: type[T]) -> type[T]:
     """Turn a class into one of settings: frozen, by keyword, checked; a mistake is one sentence.
 
-    Examples
-    --------
     >>> QueueFields(queue="lifo")
     Traceback (most recent call last):
     ValueError: QueueFields queue = 'lifo': input should be 'fcfs', 'priority' or 'sjf'
@@ -80,10 +78,7 @@ class BuiltInConfig(ABC):
     def build(self, kv: KVConfig, trace: Trace | None = None) -> Policy:
         """Build the policy for a server's memory; `trace` settles defaults that depend on lengths.
 
-        Raises
-        ------
-        ValueError
-            If the settings do not go with the memory or the trace, in one sentence.
+        Raises ValueError if the settings do not go with the memory or the trace, in one sentence.
         """
         instance(
             "kv", kv, KVConfig, "a KVConfig, as in KVConfig(num_blocks=1000, max_model_len=2048)"
@@ -109,8 +104,6 @@ class BuiltInConfig(ABC):
 class QueueFields:
     """Settings of the waiting line, which the policies that admit at every iteration share.
 
-    Examples
-    --------
     >>> QueueFields(queue="sjf", length_error=0.5).make_queue().error
     0.5
     """

@@ -16,8 +16,6 @@ def offered_load(trace: Trace, policy: Policy, step_time: StepTime) -> float:
 
     NaN where clients have no rate of their own: in a burst, and in a closed loop.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy
@@ -33,14 +31,6 @@ def offered_load(trace: Trace, policy: Policy, step_time: StepTime) -> float:
 
 
 def accepted(trace: Trace, requests: pd.DataFrame) -> Trace:
-    """Return a trace without the requests that were refused: they are no load.
-
-    Parameters
-    ----------
-    trace : Trace
-        What arrived.
-    requests : DataFrame
-        Of the result, a row per request of the trace.
-    """
+    """Return a trace without the requests that were refused: they are no load."""
     refused = requests["status"].str.startswith("refused").to_numpy(dtype=bool)
     return trace.select(~refused) if refused.any() else trace

@@ -22,13 +22,8 @@ class PrefillFirstPolicy(PagedPolicy):
 
     Parameters
     ----------
-    kv : PagedKV
-        The blocks.
-    max_num_seqs, max_num_batched_tokens, max_model_len : int
-        Most running requests; most prompt tokens of an iteration; longest input + output.
-    queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission, and of preemption: with priorities the worst (priority, arrival), else
-        the last admitted.
+    kv, max_num_seqs, max_num_batched_tokens, max_model_len, queue
+        As in `VllmPolicy`; the budget is of prompt tokens.
     **settings
         Fields of `PrefillFirstConfig`; `watermark` is 0 unless given.
 

@@ -108,17 +108,10 @@ class PriorityQueue:
 class ShortestJobQueue(PriorityQueue):
     """Shortest answer first, as believed; then earlier arrival, then the trace's order.
 
-    Parameters
-    ----------
-    error : float
-        Standard deviation of the logarithm of predicted over true length: 0 knows the lengths, 0.7
-        is mostly within a factor of two.
-    seed : int
-        Of the predictions. A request's error depends on nothing but the seed and its id, so that
-        policies that are compared err alike.
+    `error` is the standard deviation of the logarithm of predicted over true length: 0 knows the
+    lengths, 0.7 is mostly within a factor of two. A request's error depends on nothing but the seed
+    and its id, so that policies that are compared err alike.
 
-    Examples
-    --------
     >>> queue = ShortestJobQueue()
     >>> for i, output_tokens in enumerate((50, 10, 20)):
     ...     queue.push(Request(i, 0.0, 8, output_tokens))

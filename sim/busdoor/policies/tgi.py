@@ -66,9 +66,8 @@ class TgiPolicy(ReservingPolicy):
         self.max_waiting_tokens = chosen.max_waiting_tokens
         self._total_tokens = 0  # prompts and max outputs of all running requests
         self._num_decodes = 0  # since the last prefill
-        self._joined = (
-            False  # whether newcomers to a batch that runs were just prefilled: a decode is due
-        )
+        # whether newcomers to a batch that runs were just prefilled: a decode is due
+        self._joined = False
         self._sought = True  # whether newcomers were sought for the iteration that was just decided
 
     def total_tokens(self, request: Request) -> int:

@@ -30,10 +30,8 @@ class TransformersPolicy(PagedPolicy):
 
     Parameters
     ----------
-    kv : PagedKV
-        The blocks.
-    max_num_seqs, max_num_batched_tokens, max_model_len : int
-        Most running requests; the token budget of an iteration; longest input + output.
+    kv, max_num_seqs, max_num_batched_tokens, max_model_len
+        As in `VllmPolicy`.
     safety_margin : float
         Share of the blocks, as `TransformersConfig` has it.
 

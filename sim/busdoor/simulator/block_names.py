@@ -19,15 +19,6 @@ class BlockNames:
     a session nothing repeats an answer, and its blocks stay without a name that another request
     could look for.
 
-    Parameters
-    ----------
-    trace : Trace
-        What is sent.
-    kv_block_size : int
-        Tokens in the server's KV blocks.
-
-    Examples
-    --------
     >>> trace = Trace(arrival_s=[0, 0], input_tokens=[20, 40], output_tokens=[10, 5], session_id=[0, 0], turn=[0, 1],
     ...               hash_ids=[(7, 8), (7, 8, 9)], block_size=16)
     >>> BlockNames(trace, 8).hash_ids(0), BlockNames(trace, 8).context_ids(0)

@@ -21,8 +21,6 @@ class EndlessPreemption:
     whole prefills lost to preemption, the same batch comes again and again: vLLM 0.32 does so where
     two requests of equal priority and arrival outgrow the memory in turn.
 
-    Examples
-    --------
     >>> from busdoor.core.request import Request
     >>> watch = EndlessPreemption("VllmPolicy", most=1)
     >>> batch = Batch(preempted=[Request(0, 0.0, 8, 8)])
@@ -81,8 +79,6 @@ def check_all_left(trace: Trace, recorders: Sequence[TableRecorder], policy_name
 def _some(rows: Sequence[int], most: int = 5) -> str:
     """List the first few.
 
-    Examples
-    --------
     >>> _some(range(9))
     '0, 1, 2, 3, 4, ...'
     """

@@ -14,8 +14,6 @@ from busdoor.step_time.base import BatchAhead, Pieces, StepTime
 class Stretch:
     """Repetitions of a batch on a line: `first_s`, then `growth_s` more each time.
 
-    Examples
-    --------
     >>> stretch = Stretch(start_s=10.0, first_s=1.0, growth_s=0.5)   # 1.0, 1.5, 2.0 ...
     >>> stretch.end_s(3), stretch.last_s(3), stretch.repeats_until(12.0, 9)
     (14.5, 2.0, 2)
@@ -53,8 +51,6 @@ class Stretch:
 class EndedStretch(Stretch):
     """A stretch whose last iteration, number `repeat`, takes another time than expected.
 
-    Examples
-    --------
     >>> stretch = EndedStretch(Stretch(start_s=10.0, first_s=1.0, growth_s=0.5), repeat=3, last_s=4.0)
     >>> stretch.end_s(3), stretch.last_s(3), stretch.first_s
     (16.5, 4.0, 1.0)
@@ -88,8 +84,6 @@ class EndedStretch(Stretch):
 class PiecewiseStretch(Stretch):
     """Repetitions of a batch whose durations lie on lines that follow one another.
 
-    Examples
-    --------
     >>> stretch = PiecewiseStretch(10.0, [(2, 1.0, 0.5), (3, 2.0, 0.0)])   # 1.0, 1.5, 2.0, 2.0, 2.0
     >>> stretch.end_s(4), stretch.last_s(2), stretch.repeats_until(14.0, 5), stretch.end_s(0)
     (16.5, 1.5, 3, 10.0)
@@ -160,10 +154,7 @@ class VectorStretch(Stretch):
 def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int) -> Stretch:
     """Time a batch that starts at `start_s` and repeats at most `repeat` times.
 
-    Raises
-    ------
-    ValueError
-        If the model gives a duration that is negative, infinite or no number.
+    Raises ValueError if the model gives a duration that is negative, infinite or no number.
     """
     if line := step_time.line(batch):
         stretch = Stretch(start_s, *line)
