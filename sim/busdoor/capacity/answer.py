@@ -135,8 +135,6 @@ def _too_short(search: Search, advice: str) -> str:
 def advice_for(fixed: bool) -> str:
     """Return the remedy for runs that are too short; a file cannot be lengthened.
 
-    Examples
-    --------
     >>> advice_for(fixed=False)
     'give more --replications or a larger --num-requests, or accept that'
     """
@@ -151,8 +149,6 @@ def advice_for(fixed: bool) -> str:
 def describe(reading: Reading, slo: SLO) -> str:
     """Return a reading in words, with its limit.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> late = Reading("ttft_p99", np.array([0.5]), 0.01, 4.1, 2.05)
     >>> describe(late, SLO.from_table({"ttft_p99": 2.0}))

@@ -211,8 +211,6 @@ def capacity_of(study: Study | Studies) -> Capacity:
 def default_slo(model: str) -> str:
     """Return MLPerf's server preset for a model; llama-3.1-8b's where there is none.
 
-    Examples
-    --------
     >>> default_slo("mixtral-8x7b"), default_slo("qwen3-14b")
     ('mlperf-mixtral-8x7b-server', 'mlperf-llama3.1-8b-server')
     """
@@ -246,5 +244,5 @@ def _check(num_requests: int, tolerance: float, max_doublings: int) -> None:
     given.whole_number("max_doublings", max_doublings, at_most=MOST_DOUBLINGS)
     if not given.positive("tolerance", tolerance) < 1:
         raise ValueError(
-            f"tolerance is {tolerance}; it has to be a share above 0 and below 1, as in 0.02"
+            f"tolerance is {tolerance}; it must be a share above 0 and below 1, as in 0.02"
         )

@@ -22,20 +22,9 @@ _BATCHES = 16  # that each run has at least
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """A search among batch sizes.
+    """A search among batch sizes; `carried_rps` is what a policy carries, in closed form.
 
-    Parameters
-    ----------
-    runs : Runs
-        The server and the draws.
-    slo : SLO
-        What has to be met.
-    num_requests : int
-        Of a run, at least.
-    carried_rps : callable
-        Requests per second that a policy carries, in closed form.
-    report : callable
-        Called before each run with a label, requests per second, and requests.
+    The other fields are as in `Solver`.
     """
 
     runs: Runs
@@ -47,11 +36,8 @@ class BatchSizes:
     def best(self, policy: PolicyTable, least_rps: float) -> tuple[int | None, float]:
         """Try powers of two, until two in a row do not exceed the best rate so far.
 
-        Returns
-        -------
-        (int or None, float)
-            The best size, None where none does better than `least_rps`, and about the rate that it
-            serves.
+        Returns the best size, None where none does better than `least_rps`, and about the rate that
+        it serves.
         """
         best_size, best_rps, idle, size = None, least_rps, 0, 1
         while size <= MAX_BATCH_SIZE and idle < 2:

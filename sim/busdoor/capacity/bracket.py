@@ -32,27 +32,11 @@ _EDGE = 0.1  # of the bracket: nearer to its ends no rate is tried
 class Search:
     """A search for a low rate that meets and a high one that misses, as close as `tolerance`.
 
-    Parameters
-    ----------
-    attempt : callable
-        Runs a rate with the requests doubled so many times.
-    ceiling_rps : float
-        About the server's maximum throughput.
-    tolerance : float
-        Half of the bracket's width, as a share of the answer.
-    max_doublings : int
-        How often a run that is too short to decide is lengthened.
-    least_rps : float
-        Lower rates are not tried.
-    begin_rps : float, optional
-        The search begins below it; by default at the ceiling.
-
-    Attributes
-    ----------
-    probes : list of Probe
-        All tried rates, in order.
-    low, high : Probe or None
-        The highest known to meet, and the lowest above it known to miss.
+    `attempt` runs a rate with the requests doubled so many times, at most `max_doublings` where a
+    run is too short to decide. `ceiling_rps` is about the server's maximum throughput; the search
+    begins below `begin_rps` (default: the ceiling) and tries no rate under `least_rps`. `tolerance`
+    is half of the bracket's width, as a share of the answer. `probes` are all tried rates, in
+    order; `low` is the highest known to meet, `high` the lowest above it known to miss.
     """
 
     attempt: Try

@@ -28,7 +28,7 @@ class CapacityData:
     config : Config
         The server and the workload.
     slo : SLO
-        What has to be met.
+        What must be met.
     answers : tuple of Answer
         One per row of the table.
     mean_output_tokens : float
@@ -130,15 +130,8 @@ class CapacityData:
     def plan(self, request_rate: float, price_per_hour: float | None = None) -> pd.DataFrame:
         """Return what each policy needs for a rate; see `busdoor.capacity.sizing.plan`.
 
-        A column more, `kwh_per_million_output_tokens`, is the energy of the GPUs at that load, see
-        `busdoor.config.energy`.
-
-        Parameters
-        ----------
-        request_rate : float
-            Requests per second, of all servers together.
-        price_per_hour : float, optional
-            Of one GPU; the configuration's by default.
+        The rate is of all servers together; the price is of one GPU, by default the
+        configuration's.
         """
         gpus = pd.Series({name: self.server(name).num_gpus for name in self.low.index}, dtype=int)
         prices = pd.Series(

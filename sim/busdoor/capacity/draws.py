@@ -62,12 +62,7 @@ def reference(config: Config) -> Callable[[int], Sequence[Trace]]:
     """Return a function that draws many traces of a length, none of them one of the replications.
 
     Each is a draw of its own: with rates that change over the day, the second half of a trace is
-    another workload.
-
-    Parameters
-    ----------
-    config : Config
-        Its workload can be drawn again, and has one request per second.
+    another workload. The workload can be drawn again, and has one request per second.
     """
     table, law = config.workload, config.workload.workload
     seed = config.seed if table.seed is None else table.seed
@@ -95,8 +90,6 @@ def begins_alike(config: Config) -> bool:
     Not with sessions, since the end of a draw has later turns only; nor if arrivals fill a duration
     or climb a ramp to their end.
 
-    Examples
-    --------
     >>> begins_alike(Config.from_table({"workload": {"name": "chat"}}))
     True
     >>> ramp = {"process": "ramp", "ramp_up_start_rps": 1, "ramp_up_end_rps": 9}
@@ -152,12 +145,7 @@ def taken(trace: Trace, policies: Sequence[Policy]) -> tuple[Trace, Refused]:
     """Return a trace without the requests that all policies refuse, at the same request rate.
 
     Refusal depends on a request's lengths, never on its arrival. If a request with the longest
-    prompt and the longest answer is accepted, all are.
-
-    Raises
-    ------
-    ValueError
-        If no request is left.
+    prompt and the longest answer is accepted, all are. Raises ValueError if no request is left.
     """
     reasons = [
         _refusals(policy, trace)

@@ -35,25 +35,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Reading:
-    """One target at one rate.
+    """One target (a key of the SLO, or "stability") at one rate.
 
-    Parameters
-    ----------
-    key : str
-        Of the target, or "stability".
-    risks : array of float, shape (replications,)
-        The quantity whose mean must not exceed `allowed`: a mean latency in seconds, the share of
-        requests beyond a limit, or the load as a share of the maximum throughput.
-    allowed : float
-        The most that the SLO allows.
-    value : float
-        Of all replications together: the percentile or mean in seconds, the share within (goodput),
-        or the load.
-    ratio : float
-        The value over its limit: above 1 is too much.
-    control : Control, optional
-        The replications' luck, as a simple queue shows it. What it explains is subtracted from
-        risks, value and ratio.
+    `risks`, by replication: the quantity whose mean must not exceed `allowed`: a mean latency in
+    seconds, the share of requests beyond a limit, or the load as a share of the maximum throughput.
+    `value`, of all replications together: the percentile or mean in seconds, the share within
+    (goodput), or the load; `ratio`: the value over its limit, above 1 is too much. `control`: the
+    replications' luck, as a simple queue shows it; what it explains is subtracted from all of
+    these.
     """
 
     key: str
@@ -87,8 +76,6 @@ class Reading:
 def bounds(values: Floats, control: Control | None = None) -> tuple[float, float]:
     """Return one-sided 95 % bounds on the mean at either side; infinite with fewer than two values.
 
-    Examples
-    --------
     >>> bounds(np.array([1.0, 1.0, 1.0])), bounds(np.array([1.0]))
     ((1.0, 1.0), (-inf, inf))
     """
@@ -108,8 +95,6 @@ def stability(request_rate: float, saturated: Floats) -> Reading:
 def overload_rps(saturated: Floats, carried_rps: float) -> float:
     """Return the lowest rate that the server certainly does not carry; if unknown, `carried_rps`.
 
-    Examples
-    --------
     >>> stability(overload_rps(rates := np.array([9.9, 10.1, 10.0]), 10.0), rates).outcome
     <Outcome.MISSES: 'misses'>
     """

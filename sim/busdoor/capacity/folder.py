@@ -45,15 +45,7 @@ _TEXTS = ("policy", "target")
 
 
 def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[str, Any]:
-    """Return the numbers as JSON: null for what is not a number.
-
-    Parameters
-    ----------
-    capacity : CapacityData
-        What to return.
-    request_rate : float, optional
-        To be served: `plan` has the plan for it.
-    """
+    """Return the numbers as JSON (null for what is not a number), and `plan` for a rate."""
     planned = {} if request_rate is None else {"plan": capacity.plan(request_rate).to_dict("index")}
     content = {
         "complete": capacity.complete,
@@ -110,10 +102,7 @@ def day_dict(capacity: CapacityData, day: Day) -> dict[str, Any]:
 def load(folder: Path) -> Saved:
     """Read what `write` wrote.
 
-    Raises
-    ------
-    ValueError
-        If capacity.json is not one of these.
+    Raises ValueError if capacity.json is not one of these.
     """
     file = folder / "capacity.json"
     study = read_object(file)
@@ -130,15 +119,7 @@ def load(folder: Path) -> Saved:
 
 
 def save_plots(study: Drawable, folder: Path) -> list[Path]:
-    """Draw capacity.png and capacity.svg into a folder; nothing where no rate was tried.
-
-    Parameters
-    ----------
-    study : Capacity or Saved
-        What to draw.
-    folder : Path
-        Where to; made if need be.
-    """
+    """Draw capacity.png and capacity.svg into a folder; nothing where no rate was tried."""
     if not len(study.points):
         return []
 

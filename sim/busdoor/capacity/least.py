@@ -49,24 +49,12 @@ def find_least(
     tolerance: float,
     max_doublings: int,
 ) -> Least:
-    """Find the lowest rate that meets, below one that does.
+    """Find the lowest rate that meets, below one (`met`) that does.
 
     It is the search for the highest one, on the mean gap between requests in place of the rate:
-    decided by the same bounds, by runs that are lengthened in the same way. Where requests wait for
-    no others and lone ones are within all limits, every lower rate meets, and nothing is run.
-
-    Parameters
-    ----------
-    policy : Policy
-        Which it is.
-    lone : sequence of Reading
-        Of requests that never meet another one.
-    attempt : callable
-        Runs a rate, with the requests doubled so often.
-    met : Probe
-        A rate that meets.
-    tolerance, max_doublings
-        As in `Search`.
+    decided by the same bounds, by runs that are lengthened in the same way (see `Search`). Where
+    requests wait for no others and lone ones are within all limits, every lower rate meets, and
+    nothing is run.
     """
     if not fills(policy) and all(reading.outcome is Outcome.MEETS for reading in lone):
         return Least(0.0)

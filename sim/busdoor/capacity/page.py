@@ -24,13 +24,7 @@ _TARGET_IN = 5.0  # high: a legend of seven policies stands below the axes
 
 
 def capacity_page(folder: Path) -> Page:
-    """Return a capacity study as a page.
-
-    Parameters
-    ----------
-    folder : Path
-        What `busdoor capacity` wrote: capacity.json, points.csv, and plan.csv for a rate.
-    """
+    """Return a capacity study as a page: capacity.json, points.csv, and plan.csv for a rate."""
     saved = load(folder)
     study = saved.about
     sections = [Section("The highest rates", _rates(saved)), _targets(saved)]

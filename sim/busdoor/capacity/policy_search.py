@@ -36,20 +36,10 @@ _CURVE_REPLICATIONS = 2  # they decide nothing
 class Solver:
     """Searches for one policy at a time; several threads may use it.
 
-    Parameters
-    ----------
-    runs : Runs
-        The server and the draws.
-    slo : SLO
-        What has to be met.
-    num_requests : int
-        Requests of the first runs of each replication.
-    max_doublings : int
-        How often they are doubled where they are too short to decide.
-    tolerance : float
-        Half of the bracket's width, as a share of the answer.
-    report : callable
-        Called before each rate with a label, requests per second, and requests.
+    `num_requests` are those of each replication's first runs, which are doubled up to
+    `max_doublings` times where they are too short to decide; `tolerance` is half of the bracket's
+    width, as a share of the answer. `report` is called before each rate with a label, requests per
+    second, and requests.
     """
 
     runs: Runs
@@ -65,15 +55,7 @@ class Solver:
         return refusal or self._noting(own := self._serving(policy), own._answer(policy))
 
     def solve_best(self, policy: PolicyTable, plain: Answer) -> Answer:
-        """Return the answer for static batching at the best batch size under the SLO.
-
-        Parameters
-        ----------
-        policy : PolicyTable
-            Static batching with its own batch size.
-        plain : Answer
-            The answer for it.
-        """
+        """Return the answer for static batching at the best batch size; `plain` is its own's."""
         return self._noting(own := self._serving(policy), own._answer_best(policy, plain))
 
     def _serving(self, policy: PolicyTable) -> Solver:

@@ -110,26 +110,12 @@ class Spent:
 class Runs:
     """The runs of a study: every rate has the same requests, with gaps in the same proportions.
 
-    Several threads may use it at once.
-
-    Parameters
-    ----------
-    config : Config
-        The server.
-    traces : sequence of Trace
-        One per replication, at one request per second, as long as any run may get. A shorter run is
-        the beginning.
-    limits : Limits
-        Of the server.
-    gaps : bool
-        Whether to keep gaps between tokens.
-    reference : callable, optional
-        Returns many more draws, of so many requests, that never run; None where the workload cannot
-        be drawn again (a file).
-    pool : ProcessPoolExecutor, optional
-        Where they run; by default in this process, one after the other.
-    refused, spent : Refused, Spent
-        Requests left out of the traces; counts of runs and requests.
+    Several threads may use it at once. `traces` are one per replication, at one request per second,
+    as long as any run may get; a shorter run is the beginning. `gaps`: whether to keep gaps between
+    tokens. `reference` returns many more draws, of so many requests, that never run; None where the
+    workload cannot be drawn again (a file). Runs are in `pool`, by default in this process one
+    after the other. `refused` requests are left out of the traces; `spent` counts runs and
+    requests.
     """
 
     config: Config

@@ -43,7 +43,7 @@ class Studies:
 
     @property
     def slo(self) -> SLO:
-        """What has to be met."""
+        """What must be met."""
         return self.studies[0].slo
 
     @property

@@ -96,7 +96,7 @@ def plan(
     """
     if not (np.isfinite(request_rate) and request_rate > 0):
         raise ValueError(
-            f"rate is {request_rate}; it has to be a number of requests per second, more than 0"
+            f"rate is {request_rate}; it must be a number of requests per second, more than 0"
         )
     ranges = _ranges(low_rps, least_rps)
     replicas = pd.Series(
@@ -192,8 +192,6 @@ def fixed_fleet(
 ) -> pd.Series[float]:
     """Return how many servers each policy needs all day; NaN where no number meets the SLO.
 
-    Examples
-    --------
     >>> low = pd.Series({"static": 4.0, "vllm": 15.0})
     >>> least = pd.Series({"static": 2.0, "vllm": 0.0})
     >>> fixed_fleet(low, [10.0, 40.0], least).to_dict()

@@ -27,26 +27,13 @@ class Window(NamedTuple):
 
 
 def steady_window(e2e_s: Floats, request_rate: float) -> Window:
-    """Find the window from the latencies of the replications.
+    """Find the window from the latencies of the replications, shape (replications, n).
 
     At both ends as many requests are cut as come within the 99th percentile of the latency: so long
     a server fills, and so long it empties behind the last arrival. The beginning is cut further
-    where MSER-5 does.
+    where MSER-5 does. Latencies are by order of arrival, not finite where there is no answer. The
+    middle half, and not steady, where too little would be left.
 
-    Parameters
-    ----------
-    e2e_s : array of float, shape (replications, n)
-        By order of arrival; not finite where there is no answer.
-    request_rate : float
-        Arrivals per second.
-
-    Returns
-    -------
-    Window
-        The middle half, and not steady, where too little would be left.
-
-    Examples
-    --------
     A second each, 10 arrivals per second: 10 requests at either end.
 
     >>> steady_window(np.ones((2, 100)), 10.0)
@@ -98,30 +85,14 @@ def settling_requests(
 ) -> float:
     """Return how many requests a queue takes to settle where waits may near a limit; else 0.
 
-    Parameters
-    ----------
-    load : float
-        The rate over what the server carries; NaN where that is unknown.
-    request_rate : float
-        Requests per second.
-    limit_s : float
-        Of a latency, in seconds.
-    share : float, optional
-        Of the requests that have to be within; a limit on the mean without it.
+    `load` is the rate over what the server carries, NaN where that is unknown; the limit is of a
+    latency, for a share of the requests, or on the mean without it.
 
-    Notes
-    -----
     In heavy traffic a queue is a reflected Brownian motion: waits are exponential, with mean c/(1 −
     load) services, and it settles within a few times 2c/(1 − load)² services; c is 1 for Poisson
-    arrivals and a variable service.
+    arrivals and a variable service. Abate, Whitt, "Transient behavior of regulated Brownian motion,
+    I: starting at the origin", Adv. Appl. Prob. 19 (1987).
 
-    References
-    ----------
-    Abate, Whitt, "Transient behavior of regulated Brownian motion, I: starting at the origin", Adv.
-    Appl. Prob. 19 (1987).
-
-    Examples
-    --------
     A tenth of the server is left: waits of 0.5 s in the mean, and over 2.3 s for 1 % of the
     requests.
 

@@ -31,7 +31,7 @@ class Study:
     runs : Runs
         The server and the draws.
     slo : SLO
-        What has to be met.
+        What must be met.
     num_requests : int
         Of the first runs of each replication; they are doubled where they are too short to decide.
     max_doublings : int

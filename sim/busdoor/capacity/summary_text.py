@@ -11,15 +11,7 @@ from busdoor.core.names import listed
 
 
 def verdict(capacity: CapacityData, request_rate: float | None = None) -> str:
-    """Return in words the rates at which one server meets the SLO, and the servers for a rate.
-
-    Parameters
-    ----------
-    capacity : CapacityData
-        Of one or more policies.
-    request_rate : float, optional
-        To be served, requests per second.
-    """
+    """Return in words the rates at which one server meets the SLO, and the servers for a rate."""
     best = _best(capacity.table)
     card, server = _server(capacity)
     rates = [
@@ -53,8 +45,6 @@ def _server(capacity: CapacityData) -> tuple[str, str]:
 def rate_text(row: pd.Series[Any]) -> str:
     """Write the best estimate of a row, or its interval if that is wider than the estimate.
 
-    Examples
-    --------
     >>> rate_text(pd.Series({"request_rate": 22.68, "low": 22.4, "high": 23.0}))
     '22.7'
     >>> rate_text(pd.Series({"request_rate": 3.0, "low": 2.0, "high": 6.0}))
@@ -68,15 +58,7 @@ def rate_text(row: pd.Series[Any]) -> str:
 
 
 def misfits(table: pd.DataFrame, plan: pd.DataFrame, request_rate: float) -> dict[str, str]:
-    """Return by policy why no number of servers is sure to meet the SLO at a rate.
-
-    Parameters
-    ----------
-    table, plan : DataFrame
-        Of a `Capacity`; the plan for the rate.
-    request_rate : float
-        To be served.
-    """
+    """Return by policy why no number of servers is sure to meet the SLO at a rate."""
     lost = table[(table["low"] > 0) & plan["replicas"].isna()]
     return {
         str(name): f"no number of servers is sure to meet the SLO at {request_rate:.3g} "

@@ -55,7 +55,7 @@ def daily_wave(peak_to_trough: float, peak_rps: float | None) -> list[float]:
         )
     if peak_to_trough < 1:
         raise ValueError(
-            f"--diurnal {peak_to_trough:g}: the ratio of peak to trough has to be 1 or more"
+            f"--diurnal {peak_to_trough:g}: the ratio of peak to trough must be 1 or more"
         )
     trough_rps = peak_rps / peak_to_trough
     waves = [(1 + cos(2 * pi * (hour - _PEAK_HOUR) / HOURS)) / 2 for hour in range(HOURS)]
@@ -80,7 +80,7 @@ def _column(path: Path) -> list[str]:
         return [row[column] for row in _by_hour(path, header, rows[1:])]
     if len(header) > 1:
         raise ValueError(
-            f"{path} has the columns {', '.join(header)}; one of them has to be request_rate"
+            f"{path} has the columns {', '.join(header)}; one of them must be request_rate"
         )
     return [row[0] for row in rows]
 

@@ -19,20 +19,10 @@ from busdoor.metrics.slo_target import Target
 
 @dataclass(frozen=True)
 class Probe:
-    """The trial of one rate.
+    """The trial of one rate, with as many requests in each replication.
 
-    Parameters
-    ----------
-    request_rate : float
-        Requests per second.
-    num_requests : int
-        Of each replication.
-    readings : tuple of Reading
-        Of every target.
-    window : Window, optional
-        The measured requests; None if nothing ran.
-    settling : float
-        Requests that a queue under this load takes to settle, where it may come near a limit.
+    `readings` are of every target, in the measured `window`; None if nothing ran. `settling`:
+    requests that a queue under this load takes to settle, where it may come near a limit.
     """
 
     request_rate: float
@@ -133,21 +123,8 @@ def probe(
 ) -> Probe:
     """Measure all targets in the steady window of the replications.
 
-    Parameters
-    ----------
-    request_rate : float
-        Requests per second.
-    samples : sequence of Sample
-        One per replication. A single one is cut into ten parts that stand for replications (batch
-        means).
-    targets : sequence of Target
-        Of the SLO.
-    load : Reading
-        The load at this rate; without risks where it is unknown.
-    stand_in : StandIn, optional
-        Shows how lucky the draws were.
-    servers : int
-        That share the requests: as if each had a queue of its own, which settles the slowest.
+    A single sample is cut into ten parts that stand for replications (batch means). `load` is
+    without risks where it is unknown; `stand_in` shows how lucky the draws were.
     """
     length = min(len(sample.arrival_s) for sample in samples)
     window = steady_window(

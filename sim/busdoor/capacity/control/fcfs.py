@@ -19,15 +19,10 @@ _STEP = 1.1  # lengths are stretched by so much to see what a token costs
 
 @dataclass(frozen=True)
 class Backlog:
-    """A queue with one server that works for each request as long as the real one.
+    """A queue with one server that works `work_s` for each request, as the real one does.
 
     It has no latencies: a request is late if its backlog exceeds that of the allowed share of many
     draws.
-
-    Parameters
-    ----------
-    work_s : callable
-        Seconds of work that each request of a trace brings.
     """
 
     work_s: Callable[[Trace], Floats]
@@ -65,8 +60,6 @@ class Backlog:
 def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
     """Return the work ahead of each request (Lindley's recursion), along the last axis.
 
-    Examples
-    --------
     >>> backlogs(np.array([[1.0, 1.0, 9.0]]), np.array([[3.0, 1.0, 1.0, 1.0]]))
     array([[0., 2., 2., 0.]])
     """
@@ -80,14 +73,8 @@ def backlogs(gaps_s: Floats, work_s: Floats) -> Floats:
 class Work:
     """The work of a request: by how much its tokens reduce a policy's throughput.
 
-    Parameters
-    ----------
-    carried_rps : callable
-        Requests per second that the policy carries of a trace's lengths, in closed form.
-    trace : Trace
-        The lengths around which it is linear.
-    scale_rps : float
-        Measured requests per second: sets the mean.
+    `carried_rps`: what the policy carries of a trace's lengths, in closed form; `trace`: the
+    lengths around which that is linear; `scale_rps`: measured, sets the mean.
     """
 
     carried_rps: Callable[[Trace], float]

@@ -40,14 +40,8 @@ class Queue(Protocol):
 class StandIn:
     """A simple queue that is fed the same requests as the runs, and many more draws of them.
 
-    Parameters
-    ----------
-    traces : sequence of Trace
-        One per replication, at one request per second.
-    reference : callable
-        Returns many more draws, of so many requests.
-    queue : Queue
-        In place of the server.
+    `traces`: one per replication, at one request per second; `reference` returns many more draws,
+    of so many requests.
     """
 
     traces: Sequence[Trace]
@@ -83,16 +77,8 @@ class StandIn:
 def stand_in_for(policy: Policy, runs: Runs, lengths: Trace, carried_rps: float) -> StandIn | None:
     """Return the queue that shows how lucky the draws are; None without more draws or runs.
 
-    Parameters
-    ----------
-    policy : Policy
-        As it runs.
-    runs : Runs
-        The server and the draws.
-    lengths : Trace
-        Whose lengths the work of a request is estimated from.
-    carried_rps : float
-        Requests per second that the policy carries at most.
+    The work of a request is estimated from `lengths`; `carried_rps` is what the policy carries at
+    most.
     """
     if runs.reference is None or len(runs.traces) < LEAST_REPLICATIONS:
         return None

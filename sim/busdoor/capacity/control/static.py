@@ -40,22 +40,9 @@ class WholeBatches:
     """Static batching of `batch_size` in order of arrival, that always waits until a batch is full.
 
     Exact where every row computes to the end and a batch always fits the memory; elsewhere close.
+    `padding`: prompt and answer that every batch is padded to; with `reads_padding` decodes read
+    the keys of the padding too.
 
-    Parameters
-    ----------
-    step_time : StepTime
-        Seconds of an iteration.
-    batch_size : int
-        Requests in a batch.
-    streams : bool
-        Whether tokens leave as they are made.
-    padding : (int, int), optional
-        Prompt and answer that every batch is padded to.
-    reads_padding : bool
-        Whether decodes read the keys of the padding too.
-
-    Examples
-    --------
     Three requests of 1, 2 and 3 tokens, a second for each iteration, one request at a time:
 
     >>> from busdoor.step_time import LinearStepTime

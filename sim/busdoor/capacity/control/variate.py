@@ -49,21 +49,12 @@ class Control(NamedTuple):
 
 
 def controlled_interval(values: Floats, control: Control | None, confidence: float) -> Interval:
-    """Return the interval of a mean less what the control explains, by slope or regression.
+    """Return the two-sided interval of a mean less what the control explains.
 
-    Parameters
-    ----------
-    values : array of float, shape (n,)
-        One per replication.
-    control : Control, optional
-        Of the same replications; one without a slope is left out where it does not reach, or where
-        there are too few. That is decided without a look at the values, so that the interval keeps
-        its confidence.
-    confidence : float
-        Two-sided.
+    Values and control are by replication. A control without a slope is left out where it does not
+    reach, or where there are too few; that is decided without a look at the values, so that the
+    interval keeps its confidence.
 
-    Examples
-    --------
     The control explains all differences, and these draws were 0.25 too high:
 
     >>> luck = np.array([-0.25, 0.75, -0.25, 0.75, 0.25])
