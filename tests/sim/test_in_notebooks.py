@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
 import busdoor
 from busdoor import Comparison, Result, compare, find_capacity, profile
@@ -114,3 +115,12 @@ def test_capacity_shows_its_rates():
 def test_a_saved_result_shows_its_numbers(tmp_path, comparison):
     comparison.results["vllm"].save(tmp_path / "run")
     assert "completed" in Result.load(tmp_path / "run")._repr_html_()
+
+
+def test_figures_are_drawn_where_they_are_told_to(comparison):
+    for draw in (comparison.plot, comparison.plot_timeline):
+        figure = Figure(layout="constrained")
+        assert draw(fig=figure) is figure
+        assert figure.axes or figure.subfigs
+    ax = Figure().subplots()
+    assert comparison.plot_gain(ax=ax) is ax

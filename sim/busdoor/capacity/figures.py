@@ -74,10 +74,10 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
 
 
 @styled
-def plot_targets(study: Drawable) -> Figure:
+def plot_targets(study: Drawable, fig: Figure | None = None) -> Figure:
     """Draw every target, one above the other."""
     keys = [target.key for target in study.slo.targets if len(longest(study.points, target.key))]
-    figure = new_figure(8.5, 3.6 * max(1, len(keys)))
+    figure = fig or new_figure(8.5, 3.6 * max(1, len(keys)))
     for number, key in enumerate(keys, start=1):
         plot_target(study, key, ax=figure.add_subplot(len(keys), 1, number))
     return figure

@@ -29,9 +29,9 @@ class Capacity(CapacityData):
         """Draw a target (by default the first) against the rate, with limit and brackets."""
         return plot_target(self, target or self.slo.targets[0].key, ax=ax)
 
-    def plot_all(self) -> Figure:
+    def plot_all(self, *, fig: Figure | None = None) -> Figure:
         """Draw every target, one above the other."""
-        return plot_targets(self)
+        return plot_targets(self, fig)
 
     def to_dict(self, request_rate: float | None = None) -> dict[str, Any]:
         """Return all numbers as JSON: null for what is not a number."""

@@ -45,14 +45,14 @@ class Comparison(ComparisonData):
         """The result in words."""
         return verdict(self)
 
-    def plot(self) -> Figure:
+    def plot(self, *, fig: Figure | None = None) -> Figure:
         """Draw everything on one page."""
-        return plots.plot_compare(self.results)
+        return plots.plot_compare(self.results, fig)
 
-    def plot_timeline(self) -> Figure:
+    def plot_timeline(self, *, fig: Figure | None = None) -> Figure:
         """Draw which request held which slot: `bus_and_door`, one above the other."""
         runs = list(self.bus_and_door.values())
-        return plots.plot_bus_and_door(runs[0], runs[-1])
+        return plots.plot_bus_and_door(runs[0], runs[-1], fig)
 
     def plot_latency_cdf(self, metric: Metric = "e2e", *, ax: Axes | None = None) -> Axes:
         """Draw the distribution of a latency: ttft, tpot, e2e or normalized."""

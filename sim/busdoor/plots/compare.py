@@ -30,20 +30,22 @@ _METRICS: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
 
 
 @styled
-def plot_compare(results: Mapping[str, Run]) -> Figure:
+def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figure:
     """Draw policies side by side: latency, slots, batch and queue, KV cache, and their use.
 
     Parameters
     ----------
     results : mapping of str to Run
         Results on the same requests, by the names shown.
+    fig : matplotlib.figure.Figure, optional
+        Where to draw; a new one by default.
 
     Returns
     -------
     matplotlib.figure.Figure
         One page; save it with `save_figure`.
     """
-    fig = new_figure(max(10.0, 3.3 * len(results)), 18.0)
+    fig = fig or new_figure(max(10.0, 3.3 * len(results)), 18.0)
     draws = {_latencies: 3.2, _timelines: 3.4, _batches: 3.4, _caches: 3.0, _wastes: 4.0}
     strips = fig.subfigures(len(draws), 1, squeeze=False, height_ratios=list(draws.values()))
     for draw, strip in zip(draws, strips[:, 0], strict=True):

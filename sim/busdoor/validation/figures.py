@@ -30,9 +30,9 @@ _WINDOW = 120  # iterations in the timelines, so that one can be seen
 
 
 @styled
-def plot_validation(run: RunValidation) -> Figure:
+def plot_validation(run: RunValidation, fig: Figure | None = None) -> Figure:
     """Draw a measured run beside its simulation: latencies, step time, errors, slots."""
-    figure = new_figure(13.0, 13.0)
+    figure = fig or new_figure(13.0, 13.0)
     load = "all at once" if np.isnan(run.load) else f"ρ = {run.load:.2f}"
     figure.suptitle(
         f"{run.name}: measured and simulated ({load})", x=0.01, ha="left", fontweight="bold"

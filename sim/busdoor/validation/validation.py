@@ -89,9 +89,9 @@ class Validation(ValidationData):
         saved = load(Path(folder))
         return cls(saved.runs, saved.step_time, saved.about)
 
-    def plot(self, run: RunValidation) -> Figure:
+    def plot(self, run: RunValidation, *, fig: Figure | None = None) -> Figure:
         """Draw a run beside its simulation."""
-        return figures.plot_validation(run)
+        return figures.plot_validation(run, fig)
 
     def plot_gain(self) -> Figure:
         """Draw the measured gain of each pair beside the simulated one."""
