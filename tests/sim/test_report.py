@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from busdoor.cli import main
@@ -20,12 +21,13 @@ from busdoor.comparison.page import comparison_page
 from busdoor.html.page import Page
 from busdoor.html.palette import at_night
 from busdoor.html.sections import timelines
-from busdoor.html.svg import inline, thin
+from busdoor.html.svg import figure, inline, thin
 from busdoor.html.tables import html_table
 from busdoor.html.timeline_frames import (
     MAX_BARS,
     MAX_FRAMES,
     MAX_SLOTS,
+    VISIBLE_SLOTS,
     Scene,
     Window,
     bars,
@@ -214,7 +216,7 @@ def test_a_long_run_is_cut_where_bars_would_be_too_fine(comparison):
     assert window.frames <= MAX_FRAMES
     for scene in scenes:
         shown = np.array(bars(scene, window))
-        assert len(shown) <= MAX_BARS
+        assert (shown[:, 0] < VISIBLE_SLOTS).sum() <= MAX_BARS
         assert shown[:, 0].max() < scene.rows(window) <= MAX_SLOTS
         assert (np.diff(shown[:, 1:], axis=1) >= 0).all()
 
@@ -431,6 +433,24 @@ def test_a_phone_scrolls_tables_but_never_the_page(page, tmp_path):
     assert '<pre id="log">320 of 320</pre>' in dom
 
 
+def test_a_sweeps_sliders_show_the_points_of_a_value(tmp_path):
+    table = {
+        "key": list("abcd"),
+        "gpu.name": ["h100", "h100", "l40s", "l40s"],
+        "seed": [1, 2, 1, 2],
+    }
+    pd.DataFrame({**table, "status": "done"}).to_csv(tmp_path / "sweep.csv", index=False)
+    user = """<pre id="log"></pre><script>
+      const [gpu, seed] = document.querySelectorAll(".sift input"), seen = [];
+      const set = (slider, value) => { slider.value = value; slider.dispatchEvent(new Event("input"));
+        seen.push([...document.querySelectorAll("tbody tr")].filter((row) => !row.hidden).length - 1); };
+      set(gpu, 2); set(seed, 1); set(gpu, 0); set(seed, 0);
+      document.getElementById("log").textContent = seen.join(" ") + " " + gpu.max;</script></body>"""
+    file = tmp_path / "page.html"
+    file.write_text(page_of(tmp_path).html().replace("</body>", user))
+    assert '<pre id="log">2 1 2 4 2</pre>' in browse(file, "--virtual-time-budget=5000")
+
+
 def test_numbers_are_rounded_in_tags_and_never_in_words():
     drawn = (
         '<svg viewBox="0 0 9 9"><g transform="translate(1.23456 2.5)"><text x="0.00001">load '
@@ -442,5 +462,22 @@ def test_numbers_are_rounded_in_tags_and_never_in_words():
 
 def test_the_best_policys_column_is_marked_for_phones():
     table = html_table([("TTFT", ["4 min", "35 ms"])], ["static", "vllm"], best="vllm")
+    assert table.index("35 ms") < table.index("4 min")  # and comes first
     marked = re.findall(r'<(t[hd])[^>]* class="best"[^>]*>(.*?)</t', table)
     assert marked == [("th", "<span>vllm</span>"), ("td", "35 ms")]
+
+
+def test_points_and_bars_show_their_values_under_the_pointer():
+    def draw(ax):
+        ax.plot([1, 2, 3], [10, 20, 40], label="vllm")
+        ax.axhline(15, label="limit")
+        ax.set(xlabel="requests/s", ylabel="ms")
+
+    html = figure(draw, "A curve")
+    assert re.findall("<title>(.*?)</title>", html) == [
+        "vllm: 1 requests/s; 10 ms",
+        "vllm: 2 requests/s; 20 ms",
+        "vllm: 3 requests/s; 40 ms",
+    ]
+    bars = figure(lambda ax: ax.barh(["static", "vllm"], [1.0, 5.25]), "Bars")
+    assert re.findall("<title>(.*?)</title>", bars) == ["static: 1", "vllm: 5.25"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from busdoor.capacity.data import Saved
 from busdoor.capacity.figures import longest, plot_target
@@ -40,7 +41,21 @@ def capacity_page(folder: Path) -> Page:
         runs += f"; {study['num_refused']:,} requests ({share}) are refused, and are no load"
     if "prediction" in study:
         runs += f"; {study['prediction']}"
-    return Page(f"Capacity within {study['slo_text']}", runs, study["verdict"], tuple(sections))
+    return Page(
+        f"Capacity within {study['slo_text']}",
+        f"{_subject(study['config'])}; {runs}",
+        study["verdict"],
+        tuple(sections),
+    )
+
+
+def _subject(config: Mapping[str, Any]) -> str:
+    """Return the workload, the GPU, the model and the seed of a saved configuration."""
+    workload, card = config.get("workload", {}), config.get("gpu", {})
+    parts = [card.get("name", "a GPU"), card.get("model", "a model")]
+    names = [one if isinstance(one, str) else str(one.get("name")) for one in parts]
+    load = workload.get("name") or workload.get("path") or "laws of its own"
+    return f"{load} on {names[0]} with {names[1]}, seed {config.get('seed', 0)}"
 
 
 def _rates(saved: Saved) -> str:

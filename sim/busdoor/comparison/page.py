@@ -63,7 +63,9 @@ def _title(comparison: ComparisonData) -> str:
     policies = [
         policy.label for policy in comparison.config.policies if policy.label in comparison.policies
     ]
-    return listed(policies, "or") + "?"
+    first = next(iter(comparison.results.values()))
+    where = f"{first.meta['trace']} on {comparison.config.where}"
+    return f"{listed(policies, 'or')}? {where}, seed {comparison.config.seed}"
 
 
 def _numbers(comparison: ComparisonData) -> Section:

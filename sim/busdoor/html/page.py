@@ -46,7 +46,7 @@ class Page:
             "lead": f'<p class="verdict">{escape(self.verdict)}</p>' if self.verdict else "",
             "sections": "\n".join(section.html() for section in self.sections),
             "css": read("page.css"),
-            "script": read("play.js"),
+            "script": read("play.js") + read("sift.js"),
         }
         return fill("page.html", colors=definitions(" ".join(content.values())), **content) + "\n"
 

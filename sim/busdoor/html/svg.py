@@ -9,6 +9,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from busdoor.html.hover import hover_circles
 from busdoor.html.palette import with_variables
 from busdoor.plots.save import number_ids
 from busdoor.plots.style import new_figure, styled
@@ -51,7 +52,9 @@ def figure(
     # Text stays text: it can be searched, read aloud, and takes the page's font.
     with rc_context({"svg.fonttype": "none", "savefig.facecolor": "none"}):
         fig.savefig(text, format="svg", metadata={"Date": None})
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{inline(number_ids(text.getvalue()), caption)}</figure>"
+    drawn = inline(number_ids(text.getvalue()), caption)
+    shown = drawn.removesuffix("</svg>") + hover_circles(fig) + "</svg>"
+    return f"<figure><figcaption>{escape(caption)}</figcaption>{shown}</figure>"
 
 
 def inline(svg: str, label: str) -> str:

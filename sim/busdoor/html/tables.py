@@ -21,11 +21,15 @@ def html_table(
     """Return rows (a title and cells each) as a table.
 
     `columns` are policies, each shown in its colour; none for a table without a head. `best` is the
-    policy whose column stays visible where a phone scrolls the others.
+    policy whose column comes first, where a phone shows it without scrolling.
 
     >>> html_table([("TTFT <p50>", ["35 ms"])])[47:-22]
     '<tr><th scope="row">TTFT &lt;p50&gt;</th><td>35 ms</td></tr>'
     """
+    if best in columns:
+        order = sorted(range(len(columns)), key=lambda place: columns[place] != best)
+        columns = [columns[place] for place in order]
+        rows = [(title, [cells[place] for place in order]) for title, cells in rows]
     marks = [_BEST * (name == best) for name in columns]
     body = "".join(
         f'<tr><th scope="row">{escape(title)}</th>{_cells(cells, marks)}</tr>'

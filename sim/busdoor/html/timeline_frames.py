@@ -16,7 +16,8 @@ from busdoor.plots.runs import IterationClock, Run, count_slots, of_replica
 
 IntArray = NDArray[np.int64]
 
-MAX_SLOTS = 20  # rows that are still distinct on a phone
+VISIBLE_SLOTS = 20  # rows that are still distinct on a phone; the others are reached by scrolling
+MAX_SLOTS = 256  # rows of a timeline: vLLM's usual limit on requests in a step
 # stays shown: about a finger's width each on a desktop, a millimetre or two on a phone
 MAX_BARS = 400
 MAX_FRAMES = 600  # steps of the slider: as many as a phone has pixels for
@@ -48,7 +49,7 @@ class Scene:
     @property
     def legible_s(self) -> float:
         """Until when each stay is wide enough to see."""
-        enter_s = self.stays.loc[self.stays["slot"] < MAX_SLOTS, "enter_s"].to_numpy(float)
+        enter_s = self.stays.loc[self.stays["slot"] < VISIBLE_SLOTS, "enter_s"].to_numpy(float)
         return float(enter_s[MAX_BARS]) if len(enter_s) > MAX_BARS else self.end_s
 
     def rows(self, window: Window) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from busdoor.core.format import NOTHING, number
+from busdoor.core.names import listed
 from busdoor.core.saved import check_columns, read_csv
 from busdoor.html.page import Page, Section
 from busdoor.html.tables import bullets, html_table
@@ -34,7 +37,9 @@ def sweep_page(folder: Path) -> Page:
     shown = table[[name for name in (*swept, *SWEEP_METRICS) if name in table and name != "key"]]
     failed = table[table["status"] == "failed"] if "status" in table else table.head(0)
     facts = f"{len(table):,} points, {len(failed):,} of them failed"
-    sections = [Section("The points", _table(shown.head(MOST_ROWS)))]
+    keys = [name for name in swept if name != "key"]
+    points = shown.head(MOST_ROWS)
+    sections = [Section("The points", _sliders(points[keys]) + _table(points))]
     if len(failed):
         errors = failed["error"].value_counts()
         lines = bullets(f"{error} ({count:,})" for error, count in errors.items())
@@ -45,7 +50,24 @@ def sweep_page(folder: Path) -> Page:
         if left_out > 0
         else ""
     )
-    return Page("What if?", facts, verdict, tuple(sections))
+    varied = [name for name in keys if len(table[name].unique()) > 1]
+    return Page(
+        f"What if: {listed(varied)}?" if varied else "What if?", facts, verdict, tuple(sections)
+    )
+
+
+def _sliders(swept: pd.DataFrame) -> str:
+    """Return a slider per swept key, by which the table below shows the rows of one value."""
+    rows = "".join(
+        f'<label for="sift-{number}">{escape(str(name))}</label>'
+        f'<input id="sift-{number}" type="range" min="0" max="{len(values)}" value="0" '
+        f'aria-label="{escape(str(name))}" data-values="{escape(json.dumps(values))}"><output></output>'
+        for number, (name, values) in enumerate(
+            (name, [_number(value) if place else str(value) for value in swept[name].unique()])
+            for place, name in enumerate(swept)
+        )
+    )
+    return f'<form class="sift" hidden>{rows}</form>'
 
 
 def _table(table: pd.DataFrame) -> str:
