@@ -32,6 +32,7 @@ from busdoor.metrics.saturation import burst_rates
 from busdoor.observe.api import observe
 from busdoor.observe.how import How
 from busdoor.observe.step_log import SETTLE_S, recorded_run
+from busdoor.observe.twin.compare import write_comparison
 from busdoor.observe.twin.folder import CALIBRATION, PREDICTIONS, RUNS, runs_in
 from busdoor.observe.twin.make import Plan, make_twin, model_of, predict_and_measure
 from busdoor.results.result import Result
@@ -91,9 +92,16 @@ def pack(folder: Path, out: Path) -> None:
                     table.to_parquet(own / f"{name}.parquet", index=False, compression="brotli")
                 else:
                     table.to_csv(own / f"{name}.csv", index=False)
-    for name in (PREDICTIONS, CALIBRATION, "capacity.json"):
+    for name in (PREDICTIONS, CALIBRATION, "found_capacity.json"):
         how = copytree if (folder / name).is_dir() else copy
         how(folder / name, out / name)
+    calibration = Calibration.load(out / CALIBRATION)
+    fitted = calibration.about["runs"]
+    names = [place.name for place in sorted((out / RUNS).iterdir())]
+    seen = dict(zip(names, runs_in(out, names), strict=True))
+    calibrated = {name: seen.pop(name) for name in fitted}
+    model = model_of(calibration, list(calibrated.values()), None)
+    write_comparison(calibration, model, calibrated, seen, out)
 
 
 def rounded(result: Result) -> Result:
@@ -128,7 +136,7 @@ def main() -> None:
         pin(given.pin)
     number, folder = given.num_requests, given.out
     folder.mkdir(parents=True, exist_ok=True)
-    capacity = capacity_rps(given.url, given.steps, folder / "capacity.json")
+    capacity = capacity_rps(given.url, given.steps, folder / "found_capacity.json")
     traces = {
         f"load-{load:g}": drawn(10 + at, number, round(capacity * load, 1))
         for at, load in enumerate(LOADS)

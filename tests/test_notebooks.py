@@ -37,8 +37,8 @@ def outputs(notebook):
     ]
 
 
-def test_there_are_six():
-    assert [path.name[0] for path in NOTEBOOKS] == list("123456")
+def test_there_are_seven():
+    assert [path.name[0] for path in NOTEBOOKS] == list("1234567")
 
 
 @pytest.mark.notebook

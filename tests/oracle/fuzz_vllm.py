@@ -33,6 +33,8 @@ def make(seed):
         requests = sessions(rng, block_size)
     else:
         requests = independent(rng, block_size, prefix_caching)
+        if seed % 3 == 0:  # nothing is shared: a cache finds only what a preempted request had
+            requests = [[*own[:5], None] for own in requests]
     return {
         "config": config(rng, requests, block_size, prefix_caching),
         "latency": LATENCY,
@@ -130,8 +132,14 @@ def trace_of(case):
         input_tokens=[r[1] for r in requests],
         output_tokens=[r[2] for r in requests],
         priority=[r[3] for r in requests],
-        hash_ids=[tuple(r[5]) for r in requests],
-        block_size=case["config"]["block_size"],
+        **(
+            {}
+            if requests[0][5] is None
+            else {
+                "hash_ids": [tuple(r[5]) for r in requests],
+                "block_size": case["config"]["block_size"],
+            }
+        ),
         **columns,
     )
 

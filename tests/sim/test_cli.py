@@ -232,7 +232,7 @@ def test_a_prefix_cache_that_can_find_nothing_is_told(folder, no_pictures, capsy
     )
     told = capsys.readouterr().err
     assert told.startswith(
-        "busdoor: vllm: prefix_caching finds nothing, as the requests of azure-conv name no blocks"
+        "busdoor: vllm: prefix_caching finds only what preempted requests had, as those of azure-conv"
     )
 
 

@@ -123,18 +123,18 @@ def misfits(config: Config, trace: Trace) -> dict[str, str]:
 
 
 def idle_caches(config: Config, trace: Trace) -> list[str]:
-    """Return a sentence for each policy whose prefix cache cannot find anything in a trace.
+    """Return a sentence for each policy whose prefix cache finds nothing that requests of a trace share.
 
     >>> config = Config.from_table({"policy": ["vllm", {"name": "vllm", "label": "cached", "prefix_caching": True}]})
     >>> idle_caches(config, Trace(arrival_s=[0], input_tokens=[1000], output_tokens=[50], name="mine"))
-    ['cached: prefix_caching finds nothing, as the requests of mine name no blocks that they share (hash_ids)']
+    ['cached: prefix_caching finds only what preempted requests had, as those of mine name no blocks ...']
     """
     if trace.hash_ids is not None:
         return []
     note = f"; {trace.metadata['note']}" if "note" in trace.metadata else ""
     return [
-        f"{policy.label}: prefix_caching finds nothing, as the requests of {trace.name} name no "
-        f"blocks that they share (hash_ids){note}"
+        f"{policy.label}: prefix_caching finds only what preempted requests had, as those of "
+        f"{trace.name} name no blocks that they share (hash_ids){note}"
         for policy in config.policies
         if getattr(policy.config, "prefix_caching", False)
     ]

@@ -168,7 +168,7 @@ class _Run:
         prompts = Prompts(few, self.how.seed, int(self.run, 16) + 1)
         for row in range(size):
             answer = Answer()
-            await ask(session, target, target.body(self._prompt(prompts, row), outputs), answer)
+            await ask(session, target, target.data(self._prompt(prompts, row), outputs), answer)
             if answer.error:
                 raise ServerError(f"{self.url} does not answer a request: {_fault(answer)}")
 
@@ -177,15 +177,22 @@ class _Run:
         self._start_s = loop.time() + _LEAD_S
         timeouts = self.trace.timeout_s
 
-        async def send(row: int, output_tokens: int | None = None) -> None:
+        ready: dict[int, bytes] = {}
+
+        def prepare(row: int, output_tokens: int | None = None) -> bytes:
             asked = int(self.trace.output_tokens[row]) if output_tokens is None else output_tokens
-            body = target.body(self._prompt(self._prompts, row), asked)
+            ready[row] = target.data(self._prompt(self._prompts, row), asked)
+            return ready[row]
+
+        async def send(row: int, output_tokens: int | None = None) -> None:
+            data = ready.get(row) or prepare(row, output_tokens)
+            del ready[row]
             limit_s = None if timeouts is None else float(timeouts[row])
             own = limit_s if limit_s and np.isfinite(limit_s) else None
             self._sent += 1
             answer = self._answers[row] = Answer()  # there from the start: an interruption keeps it
             await ask(
-                session, target, body, answer, request_id=request_name(self.run, row), timeout_s=own
+                session, target, data, answer, request_id=request_name(self.run, row), timeout_s=own
             )
             self._done += 1
             self._failed += bool(answer.error)
@@ -195,7 +202,12 @@ class _Run:
             await send_in_batches(trace, size, send, start_s, load, self._batches)
         else:
             await send_all(
-                trace, send, start_s=start_s, max_in_flight=self.how.max_in_flight, load=load
+                trace,
+                send,
+                start_s=start_s,
+                max_in_flight=self.how.max_in_flight,
+                load=load,
+                prepare=prepare,
             )
 
     def _prompt(self, prompts: Prompts, row: int) -> list[int] | str:

@@ -99,11 +99,15 @@ class Target:
             return asked | {"messages": [{"role": "user", "content": prompt}]}
         return asked | {"prompt": prompt}
 
+    def data(self, prompt: list[int] | str, output_tokens: int) -> bytes:
+        """Return that body as it is sent."""
+        return json.dumps(self.body(prompt, output_tokens)).encode()
+
 
 async def ask(
     session: aiohttp.ClientSession,
     target: Target,
-    body: Mapping[str, Any],
+    data: bytes,
     answer: Answer,
     *,
     request_id: str = "",
@@ -117,8 +121,8 @@ async def ask(
         Made with `trace_configs=[connection_times()]`, if connections are to be timed.
     target : Target
         The server.
-    body : mapping
-        As `Target.body` makes it.
+    data : bytes
+        As `Target.data` makes it.
     answer : Answer
         What is filled as it comes, so that it is there after an interruption.
     request_id : str
@@ -127,7 +131,6 @@ async def ask(
         When the client gives up, in seconds after sending.
     """
     headers = {"X-Request-Id": request_id} if request_id else {}
-    data = json.dumps(body).encode()
     headers["Content-Type"] = "application/json"
     answer.sent_s = _now_s()
     try:

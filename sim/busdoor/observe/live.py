@@ -81,7 +81,7 @@ class LiveServer:
             recorder=self,
         )
         self._decoding: list[Request] = []
-        self._inbox: list[Callable[[], None]] = []
+        self._inbox: list[tuple[float, Callable[[], None]]] = []  # and when each is due
         self._changed = Condition()
         self._stopped = False
         self._thread = Thread(target=self._run, name="busdoor simulation", daemon=True)
@@ -102,35 +102,38 @@ class LiveServer:
         """Return the seconds since the server was started."""
         return monotonic() - self._origin_s
 
-    def submit(self, request: Request) -> Future[str]:
-        """Submit a request that arrives now.
+    def submit(self, request: Request, delay_s: float = 0.0) -> Future[str]:
+        """Submit a request that reaches the scheduler after a delay: its front end.
 
         Returns
         -------
         Future of str
-            The request's status when it has entered: "waiting", or "refused: <reason>".
+            The request's status when it has entered: "waiting", or "refused: <reason>". Cancelled
+            before, the request never enters.
         """
         entered: Future[str] = Future()
 
         def enter() -> None:
-            request.arrival_s = self._env.now
-            self._server.submit(request)
-            entered.set_result(request.status)
+            if entered.set_running_or_notify_cancel():
+                request.arrival_s = self._env.now
+                self._server.submit(request)
+                entered.set_result(request.status)
 
-        self._put(enter)
+        self._put(enter, delay_s)
         return entered
 
     def abandon(self, request: Request) -> None:
         """Abandon a request whose client has gone."""
         self._put(lambda: self._server.abandon(request))
 
-    def _put(self, action: Callable[[], None]) -> None:
+    def _put(self, action: Callable[[], None], delay_s: float = 0.0) -> None:
+        due_s = self.now_s() + delay_s
         with self._changed:
-            self._inbox.append(action)
+            self._inbox.append((due_s, action))
             self._changed.notify()
 
     def _run(self) -> None:
-        """Run events when they are due, and what comes from outside at once."""
+        """Run events when they are due, those that come from outside too."""
         env = self._env
         while True:
             with self._changed:
@@ -140,13 +143,14 @@ class LiveServer:
                 if self._stopped:
                     return
                 inbox, self._inbox = self._inbox, []
-            for action in inbox:
-                self._at_once(action)
-            env.step()
+            for due_s, action in inbox:
+                self._at(due_s, action)
+            if env.peek() <= self.now_s():
+                env.step()
 
-    def _at_once(self, action: Callable[[], None]) -> None:
-        """Make an event of an action, so that it finds the environment at the time of the wall."""
-        event: simpy.Event = self._env.timeout(max(0.0, self.now_s() - self._env.now))
+    def _at(self, due_s: float, action: Callable[[], None]) -> None:
+        """Make an event of an action, so that it finds the environment at its time."""
+        event: simpy.Event = self._env.timeout(max(0.0, due_s - self._env.now))
         assert event.callbacks is not None
         event.callbacks.append(lambda _: action())
 

@@ -45,6 +45,7 @@ async def send_all(
     start_s: float,
     load: Load,
     max_in_flight: int | None = None,
+    prepare: Callable[[int], object] = int,
 ) -> None:
     """Send every request of a trace and wait for all the answers.
 
@@ -61,6 +62,8 @@ async def send_all(
         What is filled, so that it is there after an interruption.
     max_in_flight : int, optional
         A cap: a request that is due waits at the client until fewer are open.
+    prepare : callable
+        Called with a row before it is due, so that what takes time is done by then.
     """
     gate = _Gate(send, load, max_in_flight)
     beat = asyncio.create_task(_heartbeat(load))
@@ -71,7 +74,7 @@ async def send_all(
                 for _ in range(min(trace.concurrency, len(trace))):
                     tasks.create_task(_converse(trace, rows, gate, start_s))
             else:
-                await _send_on_time(trace, gate, start_s, tasks)
+                await _send_on_time(trace, gate, start_s, tasks, prepare)
     finally:
         beat.cancel()
 
@@ -100,7 +103,11 @@ class _Gate:
 
 
 async def _send_on_time(
-    trace: Trace, gate: _Gate, start_s: float, tasks: asyncio.TaskGroup
+    trace: Trace,
+    gate: _Gate,
+    start_s: float,
+    tasks: asyncio.TaskGroup,
+    prepare: Callable[[int], object],
 ) -> None:
     sessions = {turns[0]: turns for turns in rows_of_sessions(trace)}
     later = {row for turns in sessions.values() for row in turns[1:]}
@@ -108,6 +115,7 @@ async def _send_on_time(
         if row in later:
             continue
         due_s = start_s + float(trace.arrival_s[row])
+        prepare(row)
         await sleep_until(due_s)
         turns = sessions.get(row, [row])
         first = gate.send(row, due_s)

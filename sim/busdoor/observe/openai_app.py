@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import count
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from aiohttp import web
 
 from busdoor._version import __version__
+from busdoor.catalog import Engine
 from busdoor.core.request import Request
 from busdoor.observe.live import LiveServer
 from busdoor.observe.openai_forms import BadRequestError, ChatForm, CompletionForm, Form, block_ids
@@ -30,11 +31,22 @@ class OpenAIApp:
         The simulation.
     model : str
         The name that it serves.
+    engine : Engine, optional
+        Whose front end each request passes.
+    late_s : float
+        Seconds that HTTP and Python take here, there and back: they are part of the front end that
+        is simulated, and no addition to it.
     """
 
-    def __init__(self, server: LiveServer, model: str) -> None:
+    def __init__(
+        self, server: LiveServer, model: str, engine: Engine | None = None, late_s: float = 0.0
+    ) -> None:
         self._server = server
         self._model = model
+        self._front_end_s = (
+            (engine.frontend_per_request_s, engine.frontend_per_token_s) if engine else (0.0, 0.0)
+        )
+        self._late_s = late_s
         self._numbers = count()
         self._queues: dict[Request, asyncio.Queue[int]] = {}
         kv = getattr(server.policy, "kv", None)
@@ -58,6 +70,7 @@ class OpenAIApp:
         return await self._answer(request, "messages", ChatForm())
 
     async def _answer(self, http: web.Request, field: str, form: Form) -> web.StreamResponse:
+        received_s = monotonic()
         try:
             body = _body(await http.text())
             self._check_model(body)
@@ -66,7 +79,14 @@ class OpenAIApp:
         except BadRequestError as error:
             return _error(400, str(error))
         self._queues[own] = asyncio.Queue()
-        status = await asyncio.wrap_future(self._server.submit(own))
+        each_s, token_s = self._front_end_s
+        due_s = received_s + each_s + token_s * own.input_tokens - self._late_s
+        entered = self._server.submit(own, max(0.0, due_s - monotonic()))
+        try:
+            status = await asyncio.wrap_future(entered)
+        except asyncio.CancelledError:  # its client has gone
+            del self._queues[own]
+            raise
         if status.startswith("refused"):
             del self._queues[own]
             return _error(400, status)
@@ -134,11 +154,15 @@ class OpenAIApp:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(http)  # before the first token, which it would delay
         chunk = self._document(own, form.chunk_name, [])
+        one = _event(chunk | {"choices": [form.piece(1, False)]})  # nearly all are alike
         sent = 0
         async for num_tokens in stream:
             sent += num_tokens
             done = sent >= own.output_tokens
-            await response.write(_event(chunk | {"choices": [form.piece(num_tokens, done)]}))
+            if num_tokens == 1 and not done:
+                await response.write(one)
+            else:
+                await response.write(_event(chunk | {"choices": [form.piece(num_tokens, done)]}))
         if usage:
             await response.write(_event(chunk | {"usage": _usage(own)}))
         await response.write(b"data: [DONE]\n\n")

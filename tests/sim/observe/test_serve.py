@@ -1,6 +1,7 @@
 """The simulator behind OpenAI's API: what a client gets, for every kind of policy."""
 
 import json
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -8,8 +9,11 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra observe is not installed")
 
+from busdoor.catalog import Engine
+from busdoor.core.request import Request as SimRequest
 from busdoor.kv.config import KVConfig
 from busdoor.observe.api import observe
+from busdoor.observe.live import LiveServer
 from busdoor.observe.prometheus import samples
 from busdoor.observe.stand_in import stand_in
 from busdoor.policies import policy_config
@@ -125,3 +129,33 @@ def test_a_client_that_goes_away_frees_the_slot(step_time):
         connection.getresponse().read(1)
         connection.close()
         assert "choices" in post(address, prompt=[5])  # there is one slot
+
+
+def test_a_request_passes_the_engines_front_end(step_time):
+    """0.3 s of it, and no more for HTTP and Python here."""
+    slow = Engine(name="slow", frontend_per_request_s=0.2, frontend_per_token_s=0.01)
+    one = Trace(arrival_s=[0], input_tokens=[10], output_tokens=[2])
+    with stand_in(small_policy(), step_time, engine=slow) as address:
+        seen = observe(address, one).result
+    assert float(seen.latencies["ttft"][0]) == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_client_that_goes_away_in_the_front_end_never_enters(step_time):
+    policy, received = small_policy(), []
+    with LiveServer(policy, step_time, received.extend) as server:
+        gone = server.submit(SimRequest(0, 0.0, 20, 3), delay_s=0.1)
+        stays = server.submit(SimRequest(1, 0.0, 20, 1), delay_s=0.15)
+        assert gone.cancel()
+        assert stays.result(5) == "waiting"
+    assert {request.request_id for request, _ in received} <= {1}
+
+
+def test_its_medians_are_those_simulated():
+    """Measured on a quiet machine by benchmarks/serve.py: within 1 ms + 1 %."""
+    kept = json.loads((Path(__file__).parents[2] / "measured" / "serve.json").read_text())
+    assert sorted(kept) == ["16", "4"]
+    for found in kept.values():
+        for name in ("sockets", "observe"):
+            for key in ("ttft_p50_ms", "itl_p50_ms"):
+                true = found["simulated"][key]
+                assert abs(found[name][key] - true) <= 1.0 + 0.01 * true

@@ -125,5 +125,5 @@ def test_a_doubtful_fit_to_requests_predicts_nothing_unless_forced(twin, tmp_pat
 def test_its_page_has_every_run_and_regime(twin):
     _, folder, _ = twin
     page = twin_page(folder).html()
-    for text in ("Errors by load", "Run by run", "&gt; 1: saturated_rate", "c, ρ", "within"):
+    for text in ("Errors by load", "Run by run", "&gt; 1: E2E p99", ">burst</td>", "within"):
         assert text in page, text

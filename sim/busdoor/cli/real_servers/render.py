@@ -12,7 +12,7 @@ from busdoor.cli.render import grid, print_lines
 
 if TYPE_CHECKING:
     from busdoor.observe.observation import Observation
-    from busdoor.observe.twin.make import ServerTwin
+    from busdoor.observe.twin.compare import ServerTwin
     from busdoor.results.result import Result
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Group, Parameter
 
 if TYPE_CHECKING:
-    from busdoor.observe.twin.make import Plan, ServerTwin
+    from busdoor.observe.twin.compare import ServerTwin
+    from busdoor.observe.twin.make import Plan
     from busdoor_workloads import Trace
 
 SETTINGS = "twin.json"
@@ -147,4 +148,5 @@ def _numbers(made: ServerTwin) -> dict[str, Any]:
         "predictions": made.table.to_dict("records"),
         "ttft_split_s": dict(made.splits),
         "e2e_error_s": dict(made.budgets),
+        "gains": made.gains,
     }

@@ -9,28 +9,24 @@ from time import sleep, time
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from busdoor.calibration import Calibration, calibrate, calibrate_from_requests
 from busdoor.calibration.request_load import doubts_of
-from busdoor.core.json import read_object, write_json
-from busdoor.core.saved import write_csv
+from busdoor.core.json import write_json
 from busdoor.observe.api import observe
 from busdoor.observe.folder import write_observation
 from busdoor.observe.how import How
 from busdoor.observe.step_log import SETTLE_S, recorded_run
 from busdoor.observe.ttft_split import ttft_split
-from busdoor.observe.twin.budget import e2e_budget
+from busdoor.observe.twin.compare import ServerTwin, write_comparison
 from busdoor.observe.twin.folder import (
     CALIBRATION,
-    PARTS,
     PREDICTIONS,
     RUNS,
-    TABLE,
     Seen,
     load_run,
 )
-from busdoor.observe.twin.prediction import ServerModel, prediction_rows, with_measured
+from busdoor.observe.twin.prediction import ServerModel, prediction_rows
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]
@@ -66,32 +62,6 @@ class Plan:
     policy: Mapping[str, Any] | None = None
     static: Mapping[str, int] = field(default_factory=dict)
     force: bool = False
-
-
-@dataclass(frozen=True)
-class ServerTwin:
-    """A calibrated server, and how far its predictions were off.
-
-    Parameters
-    ----------
-    calibration : Calibration
-        The step time.
-    front_end_s : float
-        Seconds of a request outside the engine.
-    table : DataFrame
-        A row per predicted run and quantity: predicted, measured, error, error_ms, n, half_width.
-    splits : mapping
-        Of each run with a step log, the mean TTFT by part, in seconds.
-    budgets : mapping
-        Of each predicted run with a step log, the error of the mean E2E latency by part, in
-        seconds.
-    """
-
-    calibration: Calibration
-    front_end_s: float
-    table: pd.DataFrame
-    splits: Mapping[str, Mapping[str, float]]
-    budgets: Mapping[str, Mapping[str, float]]
 
 
 def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerTwin:
@@ -132,43 +102,21 @@ def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerT
     def rest(share: float, text: str) -> None:
         report((len(plan.calibrated) + share * len(plan.predicted)) / total, text)
 
-    later, table = predict_and_measure(plan, model, folder, rest)
-    write_csv(table, folder / TABLE, index=False)
-    predicted = table[table["quantity"] == "e2e_mean"].set_index("run")["predicted"]
-    recorded = {
-        name: (own.client, own.engine)
-        for name, own in {**seen, **later}.items()
-        if own.engine is not None and name not in plan.static
-    }
-    splits = {name: ttft_split(*pair) for name, pair in recorded.items()}
-    budgets = {
-        name: e2e_budget(*recorded[name], model, float(predicted[name]))
-        for name in later
-        if name in recorded
-    }
-    parts = {"front_end_s": model.front_end_s, "ttft_s": splits, "e2e_error_s": budgets}
-    write_json(folder / PARTS, {**parts, "server": dict(clients_meta(seen))})
-    return ServerTwin(calibration, model.front_end_s, table, splits, budgets)
-
-
-def clients_meta(seen: Mapping[str, Seen]) -> dict[str, Any]:
-    """Return what the server said of itself when it was observed first."""
-    meta = next(iter(seen.values())).client.meta
-    keys = ("url", "served_model", "server_version", "num_blocks", "block_size")
-    return {key: meta[key] for key in keys if meta.get(key)}
+    later = predict_and_measure(plan, model, folder, rest)
+    return write_comparison(calibration, model, seen, later, folder)
 
 
 def predict_and_measure(
     plan: Plan, model: ServerModel, folder: Path, report: Report
-) -> tuple[dict[str, Seen], pd.DataFrame]:
-    """Write the predictions of a plan, then measure its predicted runs, and compare."""
+) -> dict[str, Seen]:
+    """Write the predictions of a plan, then measure its predicted runs."""
     for name, trace in plan.predicted.items():
         _predict_once(model, trace, name, folder, plan.static.get(name))
     seen = {}
     for number, (name, trace) in enumerate(plan.predicted.items()):
         report(number / len(plan.predicted), f"measuring {name}, which is predicted")
         seen[name] = _measured(plan, name, trace, folder)
-    return seen, _compared(seen, folder)
+    return seen
 
 
 def _measured(plan: Plan, name: str, trace: Trace, folder: Path) -> Seen:
@@ -219,15 +167,3 @@ def _predict_once(
         file.parent.mkdir(parents=True, exist_ok=True)
         rows = prediction_rows(model, trace, name, static).to_dict("records")
         write_json(file, {"written_at": time(), "rows": rows})
-
-
-def _compared(seen: Mapping[str, Seen], folder: Path) -> pd.DataFrame:
-    """Put every measured run beside its prediction."""
-    tables = []
-    for name, own in seen.items():
-        document = read_object(folder / PREDICTIONS / f"{name}.json")
-        started_s = float(own.client.meta["started_at"])
-        if not document["written_at"] < started_s:
-            raise ValueError(f"{PREDICTIONS}/{name}.json was written after {name} was measured")
-        tables.append(with_measured(pd.DataFrame(document["rows"]), own.client, own.engine))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

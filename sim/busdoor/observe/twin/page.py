@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ from busdoor.html.svg import figure
 from busdoor.html.tables import bullets, html_table
 from busdoor.observe.twin.folder import CALIBRATION, PARTS, TABLE
 from busdoor.observe.twin.text import (
-    PREDICTION_COLUMNS,
     REGIME_COLUMNS,
-    prediction_cells,
+    SHOWN,
     regime_cells,
+    run_cells,
     split_lines,
     what_was_observed,
 )
@@ -40,6 +40,8 @@ _BUDGET = (
     "time and host: their errors in the measured iterations of a request. Queue and scheduler: the "
     "rest, what these make of the queue."
 )
+_RUNS = "Relative errors: predicted over measured, less one; predictions.csv has all quantities."
+_GAIN = "Ratio of saturated output tokens per second, of the same burst sent both ways."
 WORDS = {
     "ρ": "Load: the rate of arrivals over what the server can carry. Queueing multiplies an error "
     "of the step time by 1/(1 − ρ).",
@@ -69,9 +71,10 @@ def twin_page(folder: Path) -> Page:
     )
     sections = (
         Section("Errors by load", _regimes(table)),
+        *_gains(parts["gains"]),
         *_budgets(parts["e2e_error_s"]),
         Section("Where the TTFT comes from", _splits(parts)),
-        Section("Run by run", html_table(prediction_cells(table), PREDICTION_COLUMNS)),
+        Section("Run by run", html_table(run_cells(table), ("ρ", *SHOWN.values(), "n"), _RUNS)),
         words_used(WORDS),
         provenance(calibration.to_dict(), {"busdoor": __version__}),
     )
@@ -95,8 +98,22 @@ def _regimes(table: pd.DataFrame) -> str:
     return html_table(rows, REGIME_COLUMNS, "Mean error of each load regime's runs.")
 
 
+def _gains(gains: Sequence[Mapping[str, Any]]) -> list[Section]:
+    if not gains:
+        return []
+    rows = [
+        (
+            f"{one['continuous']} over {one['static']}",
+            [f"{one['predicted']:.2f}×", f"{one['measured']:.2f}×"],
+        )
+        for one in gains
+    ]
+    table = html_table(rows, ("predicted", "measured"), _GAIN)
+    return [Section("What continuous batching gains", table)]
+
+
 def _budgets(budgets: Mapping[str, Mapping[str, float]]) -> list[Section]:
-    """Draw every run's parts, on one scale for each regime of size."""
+    """Draw every run's parts."""
     if not budgets:
         return []
     plots = [

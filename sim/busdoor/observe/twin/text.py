@@ -8,9 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.core.format import duration
+from busdoor.core.format import as_percent, duration
+from busdoor.validation.errors import REGIMES
 
 REGIME_COLUMNS = ("error", "error (ms)", "95 % of a mean", "runs", "n")
+# What a page tells of every run; the rest is in predictions.csv.
+SHOWN = {
+    "ttft_mean": "TTFT mean",
+    "tpot_mean": "TPOT mean",
+    "e2e_mean": "E2E mean",
+    "e2e_p99": "E2E p99",
+    "output_rate": "output tokens/s",
+}
 PREDICTION_COLUMNS = ("predicted", "measured", "error", "error (ms)", "95 % of a mean", "n")
 
 
@@ -38,8 +47,27 @@ def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 def regime_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Return a row per load regime and quantity: the mean error of its runs, and its range."""
-    groups = table[table["error"].notna()].groupby(["regime", "quantity"], sort=False)
-    return [(f"{regime}: {quantity}", _regime_row(own)) for (regime, quantity), own in groups]
+    groups = dict(iter(table[table["error"].notna()].groupby(["regime", "quantity"])))
+    return [
+        (f"{regime}: {title}", _regime_row(groups[regime, key]))
+        for _, regime in REGIMES
+        for key, title in SHOWN.items()
+        if (regime, key) in groups
+    ]
+
+
+def run_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Return a row per run: its load, the errors of `SHOWN` in per cent, n."""
+    return [
+        (str(run), _run_row(own.set_index("quantity")))
+        for run, own in table.groupby("run", sort=False)
+    ]
+
+
+def _run_row(own: pd.DataFrame) -> list[str]:
+    load = float(own["load"].iloc[0])
+    shown = f"{load:.2f}" if isfinite(load) else "burst"
+    return [shown, *(as_percent(own["error"][key]) for key in SHOWN), f"{own['n'].iloc[0]:,}"]
 
 
 def _regime_row(own: pd.DataFrame) -> list[str]:
