@@ -91,11 +91,11 @@ class EngineServer(Server):
                 yield from self._sleep()
                 continue
             running = self.engine.submit(batch)
-            self._begin(batch)
+            self._begin(batch, None, env.now)
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             stretch = self._finish(running)
             yield env.timeout(stretch.end_s(1) - env.now)
-            self._end(batch, stretch, 1, firsts, policy.complete(batch, 1))
+            self._end(batch, stretch, 1, firsts, policy.complete(batch, 1), env.now)
             self._drop_gone()
 
     def _run_ahead(self) -> Process:
@@ -110,7 +110,7 @@ class EngineServer(Server):
                     yield from self._sleep()
                     continue
                 running = self.engine.submit(batch)
-            self._begin(batch)
+            self._begin(batch, None, env.now)
             firsts = [chunk.request for chunk in batch.chunks if chunk.completes]
             # lengths are forced: what finishes is known before the run
             finished = policy.complete(batch, 1)
@@ -119,7 +119,7 @@ class EngineServer(Server):
             next_running = self.engine.submit(following) if following else None
             stretch = self._finish(running)
             yield env.timeout(stretch.end_s(1) - env.now)
-            self._end(batch, stretch, 1, firsts, finished)
+            self._end(batch, stretch, 1, firsts, finished, env.now)
             batch, running = following, next_running
 
     def _finish(self, running: Running) -> Stretch:
