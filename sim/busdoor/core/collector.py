@@ -15,8 +15,6 @@ SELDOM = 50_000
 def seldom_collected() -> Iterator[None]:
     """Search seldom inside the `with` block, and as before after it.
 
-    Examples
-    --------
     >>> before = gc.get_threshold()
     >>> with seldom_collected():
     ...     gc.get_threshold()[0] >= SELDOM

@@ -49,9 +49,8 @@ class Decodes:
         self.context_tokens = 0
         # phases[(context - clock) % block_size]: the requests in it, in order of joining.
         self.phases: list[dict[Request, None]] = [{} for _ in range(block_size)]
-        self._ending: list[
-            tuple[int, int, Request]
-        ] = []  # (finish clock, admission index, request); stale where it has left
+        # (finish clock, admission index, request); stale where it has left
+        self._ending: list[tuple[int, int, Request]] = []
 
     def join(self, request: Request) -> None:
         """Add a request whose `computed_tokens` and `generated_tokens` are right at this clock."""

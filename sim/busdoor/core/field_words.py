@@ -44,8 +44,6 @@ _UNITS = {
 def unit_of(name: str) -> str:
     """Return the unit that a field's name carries; empty where it carries none.
 
-    Examples
-    --------
     >>> unit_of("max_wait_s"), unit_of("bandwidth_bytes_per_s"), unit_of("name")
     ('s', 'bytes/s', '')
     """
@@ -59,8 +57,6 @@ def field_words(described: Any) -> dict[str, str]:
     They are those of the numpydoc section "Parameters", and the strings beneath fields; those of a
     subclass count before those of its bases.
 
-    Examples
-    --------
     >>> from busdoor.kv.config import KVConfig
     >>> field_words(KVConfig)["num_blocks"]
     'Usable KV blocks.'

@@ -14,9 +14,8 @@ from busdoor.core.names import unknown
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-_as_data: ContextVar[bool] = ContextVar(
-    "as_data", default=False
-)  # whether import paths stand for themselves
+# whether import paths stand for themselves
+_as_data: ContextVar[bool] = ContextVar("as_data", default=False)
 
 
 def import_class(path: str, kind: type[Any], what: str) -> Any:

@@ -63,9 +63,8 @@ def checked(build: Callable[..., T], table: Mapping[str, Any], where: str) -> T:
     try:
         made = build(**table)
     except ValueError as error:
-        found = (
-            error if isinstance(error, ValidationError) else error.__cause__
-        )  # of what is `in_one_sentence`
+        # of what is `in_one_sentence`
+        found = error if isinstance(error, ValidationError) else error.__cause__
         if not isinstance(found, ValidationError):
             raise
         raise ValueError(

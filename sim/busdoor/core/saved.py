@@ -16,9 +16,8 @@ from busdoor_workloads.reading.table import EXACT_FLOATS
 from busdoor_workloads.text import neutral_cell, plain_cell
 
 REPAIR = "the folder was changed or cut off; run the command that wrote it again"
-Keys = Mapping[
-    str, type
-]  # by key, "?" after one that may be missing or null; float takes any number, and null
+# by key, "?" after one that may be missing or null; float takes any number, and null
+Keys = Mapping[str, type]
 _WORDS = {
     str: "a text",
     int: "a whole number",

@@ -39,8 +39,6 @@ class KVUse(NamedTuple):
 def spoken(label: str, whole_batch: bool) -> str:
     """Return a policy's label in words for its kind of batching; one with a remark as it is.
 
-    Examples
-    --------
     >>> spoken("multi_bin", True), spoken("vllm", False), spoken("static (best batch, 32)", True)
     ('multi_bin batching', 'continuous batching (vllm)', 'static (best batch, 32)')
     """

@@ -72,9 +72,8 @@ class PagedPolicy(ContinuousPolicy):
         return victims
 
     def _victim(self) -> Request:
-        if (
-            self.by_priority
-        ):  # of several equally bad ones the first admitted, as vLLM's scheduler finds it
+        # of several equally bad ones the first admitted, as vLLM's scheduler finds it
+        if self.by_priority:
             return max(self.running, key=lambda request: (request.priority, request.arrival_s))
         return next(reversed(self.running))
 

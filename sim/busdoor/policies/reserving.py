@@ -23,14 +23,10 @@ class ReservingPolicy(ContinuousPolicy):
 
     Parameters
     ----------
-    kv : PagedKV
-        The blocks.
-    max_num_seqs, max_model_len : int
-        Most running requests; longest input + output.
+    kv, max_num_seqs, max_model_len, queue
+        As in `VllmPolicy`.
     max_output_tokens : int, optional
         Cap on the output of requests that come without one.
-    queue : {"fcfs", "priority", "sjf"} or Queue
-        Order of admission.
     """
 
     def __init__(

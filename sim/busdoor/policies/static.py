@@ -74,9 +74,8 @@ class StaticPolicy(Policy):
         self.streams = chosen.release == "request"
         self.max_output_tokens = chosen.max_output_tokens
         self.padding = chosen.padding
-        self._waiting: OrderedDict[Request, None] = (
-            OrderedDict()
-        )  # a line that any request can leave
+        # a line that any request can leave
+        self._waiting: OrderedDict[Request, None] = OrderedDict()
         self._batch: StaticBatch | None = None
         self._closed = False
 

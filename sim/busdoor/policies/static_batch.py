@@ -78,9 +78,8 @@ class StaticBatch:
         for index, row in enumerate(rows):
             row.admission_index = index
         self.clock = 0  # iterations that have passed
-        self.kv_tokens = sum(
-            [row.kv_tokens for row in rows]
-        )  # that are wanted, when all have finished
+        # that are wanted, when all have finished
+        self.kv_tokens = sum([row.kv_tokens for row in rows])
         self._unfinished = sorted(rows, key=_output_tokens, reverse=True)
         self._row_input_tokens = self._unfinished_input_tokens = sum(
             [row.input_tokens for row in rows]

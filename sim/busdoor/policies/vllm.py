@@ -66,12 +66,10 @@ class VllmPolicy(PagedPolicy):
         self.long_prefill_token_threshold = (
             chosen.long_prefill_token_threshold or max_num_batched_tokens
         )
-        self._most_prefill = (
-            max_num_batched_tokens  # of one request, in the iteration that is being decided
-        )
-        self.watermark_blocks = int(
-            chosen.watermark * (kv.num_blocks + 1)
-        )  # vLLM counts its null block
+        # of one request, in the iteration that is being decided
+        self._most_prefill = max_num_batched_tokens
+        # vLLM counts its null block
+        self.watermark_blocks = int(chosen.watermark * (kv.num_blocks + 1))
         self.reserve_full_prompt = chosen.reserve_full_prompt
 
     def schedule(self, now_s: float) -> Batch | None:

@@ -44,21 +44,9 @@ class Clients:
     many users sends the next one when its last has been answered and the think time has passed. A
     later turn of a session is sent so after the turn before it. A client with a timeout gives up.
 
-    Parameters
-    ----------
-    env : simpy.Environment
-        Environment of the servers.
-    trace : Trace
-        The requests.
-    kv_block_size : int
-        Tokens in the server's KV blocks: the trace's `hash_ids` are expressed in them.
-    engine : Engine, optional
-        Whose front end each request passes before it reaches the server; none, and no time, unless
-        given.
-
-    Notes
-    -----
-    Call `start(server)`, and make the server call `left` for every request that leaves it.
+    The trace's `hash_ids` are expressed in the server's KV blocks. Each request passes the front
+    end of `engine` before it reaches the server; none, and no time, unless given. Call
+    `start(server)`, and make the server call `left` for every request that leaves it.
     """
 
     def __init__(

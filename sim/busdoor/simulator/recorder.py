@@ -25,17 +25,10 @@ _pack_stay = Struct(f"{len(STAY_COLUMNS)}d").pack
 
 
 class TableRecorder:
-    """Keep every request, and (unless told not to) every stretch and every stay in a slot.
+    """Keep every request, and (with `iterations`) every stretch and every stay in a slot.
 
-    Parameters
-    ----------
-    policy : Policy
-        Its queue and KV memory are read when a batch begins.
-    iterations : bool
-        Whether to keep the stretches and stays; without them a run of a million requests takes
-        little memory.
-    replica : int
-        Number of the server, where there are several.
+    The policy's queue and KV memory are read when a batch begins. Without iterations a run of a
+    million requests takes little memory. `replica` numbers the server, where there are several.
     """
 
     def __init__(self, policy: Policy, iterations: bool = True, replica: int = 0) -> None:
@@ -204,8 +197,6 @@ def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
 def assign_slots(enter_s: np.ndarray, leave_s: np.ndarray) -> np.ndarray:
     """Number the slots: each stay takes the lowest free one (sorted by beginning).
 
-    Examples
-    --------
     >>> assign_slots(np.array([0.0, 0.0, 1.0, 2.0]), np.array([1.0, 3.0, 2.0, 3.0])).tolist()
     [0, 1, 0, 0]
     """

@@ -46,16 +46,7 @@ class Interrupted(KeyboardInterrupt):
 class System:
     """Servers that are not connected yet, each with its recorder.
 
-    Parameters
-    ----------
-    env : simpy.Environment
-        Where they run.
-    servers : sequence of Server
-        By number.
-    recorders : sequence of TableRecorder
-        Of these servers.
-    on_leave : callable
-        To be called for every request that leaves the system.
+    `on_leave` is to be called for every request that leaves the system.
     """
 
     env: simpy.Environment
@@ -66,16 +57,9 @@ class System:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where requests enter a system of servers, and where their ends are recorded.
+    """Where requests enter a system of servers, and the recorders of their ends, each once.
 
-    Parameters
-    ----------
-    submits : Submits
-        What the clients submit to.
-    recorders : sequence of TableRecorder
-        Those that record the end of each request, once.
-    extended : callable, optional
-        Adds the columns that only this system has to the table of requests.
+    `extended` adds the columns that only this system has to the table of requests.
     """
 
     submits: Submits
@@ -99,30 +83,13 @@ def run_system(
 ) -> Result:
     """Run a trace through servers until every request has left.
 
-    Parameters
-    ----------
-    trace : Trace
-        What the clients send.
-    replicas : sequence of Replica
-        The servers, by number.
-    connect : callable
-        Connects the servers and returns where requests enter.
-    described : mapping
-        What is known before the run.
-    offered_load : callable
-        Computes the load from the trace without its refused requests.
-    meta : mapping, optional
-        What the caller notes; it replaces keys of the same name.
-    lookahead, engine, step_by_step, iterations, progress
-        As in `busdoor.simulator.simulate.simulate`.
+    `connect` connects the servers and returns where requests enter; `described` is what is known
+    before the run; `offered_load` computes the load from the trace without its refused requests;
+    `meta` replaces keys of the same name. The rest is as in `busdoor.simulator.simulate.simulate`.
 
-    Raises
-    ------
-    Interrupted
-        A KeyboardInterrupt that carries what was done until then.
-    ValueError
-        Requests of the trace have not left when nothing happens any more, or meta or progress is of
-        a wrong kind.
+    Raises Interrupted, a KeyboardInterrupt that carries what was done until then; and ValueError if
+    requests of the trace have not left when nothing happens any more, or meta or progress is of a
+    wrong kind.
     """
     own = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
@@ -164,13 +131,8 @@ def run_system(
 def settled_lookahead(given: int | None, policies: Iterable[Policy]) -> int:
     """Return the lookahead that was given, else 1 if any of the policies has it, else 0.
 
-    Raises
-    ------
-    ValueError
-        If what was given is neither 0 nor 1.
+    Raises ValueError if what was given is neither 0 nor 1.
 
-    Examples
-    --------
     >>> from busdoor.kv.config import KVConfig
     >>> from busdoor.policies import policy_config
     >>> memory = KVConfig(num_blocks=100, max_model_len=512)
@@ -192,28 +154,10 @@ def run_to_end(
     result: Callable[[], Result],
     policy_name: str,
 ) -> Result:
-    """Run until nothing happens any more, and return the result.
+    """Run until nothing happens any more, and return the result; raises as `run_system`.
 
-    Parameters
-    ----------
-    env : simpy.Environment
-        What runs.
-    trace : Trace
-        What was sent.
-    recorders : sequence of TableRecorder
-        Those that record every request once; one that none has when a run is stopped is recorded by
-        the first.
-    result : callable
-        Makes the result of the tables.
-    policy_name : str
-        What an error names.
-
-    Raises
-    ------
-    Interrupted
-        A KeyboardInterrupt that carries what was done until then.
-    ValueError
-        Requests of the trace have not left when nothing happens any more.
+    The recorders record every request once; one that none has when a run is stopped is recorded by
+    the first. `policy_name` is what an error names.
     """
     check_memory(len(trace) * REQUEST_BYTES, f"a run of {len(trace):,} requests")
     try:
