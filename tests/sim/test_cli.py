@@ -284,7 +284,7 @@ SENTENCES = {
     "wrote",
     "plot .": ". holds neither a comparison (comparison.json) nor a capacity study "
     "(capacity.json) nor a result "
-    "(meta.json)",
+    "(meta.json) nor a curve (curve.json) nor a map (map.json)",
 }
 
 

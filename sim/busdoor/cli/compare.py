@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from busdoor.cli.flags import (
     ClientFlags,
@@ -32,6 +34,9 @@ def compare(
     server: ServerFlags = ServerFlags(),
     cluster: ClusterFlags = ClusterFlags(),
     client: ClientFlags = ClientFlags(),
+    curve: bool = False,
+    gain_map: Annotated[bool, Parameter(name="--map")] = False,
+    measured: list[Path] | None = None,
     out: Path | None = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -50,6 +55,15 @@ def compare(
         The others are compared with the first.
     num_requests
         Requests of each replication.
+    curve
+        Compare over offered loads of 0.1 to 1.2 of what the best continuous policy carries: E2E
+        ratio, share within the SLO, idle slot time and cost, and where the policies part. By
+        default static, static at its best batch size, dynamic and vllm.
+    gain_map
+        Draw the gain over the spread of output lengths, static batching's batch size and the load.
+    measured
+        With --map: a folder of measured runs to draw on it with their predictions, as busdoor
+        validate writes it, or with calibration.toml beside runs/.
     out
         Folder for tables and plots; by default a new busdoor-compare-001.
     """
@@ -60,6 +74,9 @@ def compare(
     from busdoor.core.study_paths import check_file
 
     tables = overrides(server, client, drawn, cluster, policy=policy, num_requests=num_requests)
+    if curve or gain_map or measured:
+        _check_over(curve, gain_map, measured, cluster.rate, perfetto)
+        return _over(server.config, tables, gain_map, measured or [], out, overwrite, json)
     settled = configured(server.config, tables, DEFAULT_JOB)
     with output(json) as answer, study_folder(out, "compare", overwrite) as place:
         check_file(perfetto, "--perfetto", made=out)
@@ -69,6 +86,53 @@ def compare(
             raise KeyboardInterrupt
         _deliver(experiment, finished, place, perfetto, answer)
     return 0 if finished else exit_code()
+
+
+def _check_over(
+    curve: bool,
+    gain_map: bool,
+    measured: list[Path] | None,
+    rate: float | None,
+    perfetto: Path | None,
+) -> None:
+    """Raise ValueError for flags that do not go together."""
+    if curve and gain_map:
+        raise ValueError("--curve and --map are two studies; give one of them")
+    if measured and not gain_map:
+        raise ValueError("--measured applies only to --map; leave it out")
+    if rate is not None:
+        raise ValueError(f"--rate {rate:g} does not apply: the loads set the rates; leave it out")
+    if perfetto is not None:
+        raise ValueError("--perfetto does not apply to --curve and --map; leave it out")
+
+
+def _over(
+    config: Path | None,
+    tables: dict[str, Any],
+    gain_map: bool,
+    measured: list[Path],
+    out: Path | None,
+    overwrite: bool,
+    json: bool,
+) -> int:
+    """Compare over loads, or draw the map."""
+    from busdoor.cli.compare_over import MAP_REPLICATIONS, POLICIES, run_curve, run_map
+    from busdoor.cli.from_flags import configured
+    from busdoor.cli.output import output
+    from busdoor.comparison.api import DEFAULT_JOB
+    from busdoor.core.study_folder import study_folder
+
+    defaults = {**DEFAULT_JOB, "policy": list(POLICIES)}
+    defaults |= {"replications": MAP_REPLICATIONS} if gain_map else {}
+    settled = configured(config, tables, defaults)
+    name = "map" if gain_map else "curve"
+    with output(json) as answer, study_folder(out, name, overwrite) as place:
+        whole = (
+            run_map(settled, measured, place, answer)
+            if gain_map
+            else run_curve(settled, place, answer)
+        )
+    return 0 if whole else exit_code()
 
 
 def _experiment(settled: Config, chosen: bool) -> Experiment:

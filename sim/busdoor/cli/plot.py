@@ -85,6 +85,21 @@ def _comparison(directory: Path, target: Path) -> list[Path]:
         return save_plots(Comparison.load(directory), target, report)
 
 
+def _curve(directory: Path, target: Path) -> list[Path]:
+    from busdoor.comparison.curve_report import load, plot_curve
+    from busdoor.plots import save_figure
+
+    return save_figure(plot_curve(load(directory)), target / "curve")
+
+
+def _map(directory: Path, target: Path) -> list[Path]:
+    from busdoor.comparison.gain_map_figure import plot_map
+    from busdoor.comparison.gain_map_report import load
+    from busdoor.plots import save_figure
+
+    return save_figure(plot_map(load(directory)), target / "map")
+
+
 def _capacity(directory: Path, target: Path) -> list[Path]:
     from busdoor.capacity.folder import load, save_plots
 
@@ -100,6 +115,8 @@ def _result(directory: Path, target: Path) -> list[Path]:
 # By the file that identifies each kind of folder: its name, and the function that draws it.
 _KINDS = {
     "comparison.json": ("comparison", _comparison),
+    "curve.json": ("curve", _curve),
+    "map.json": ("map", _map),
     "capacity.json": ("capacity study", _capacity),
     "meta.json": ("result", _result),
 }

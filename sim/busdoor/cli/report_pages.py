@@ -7,6 +7,10 @@ from pathlib import Path
 
 from busdoor.capacity.page import capacity_page
 from busdoor.comparison.comparison import Comparison
+from busdoor.comparison.curve_report import curve_page
+from busdoor.comparison.curve_report import load as load_curve
+from busdoor.comparison.gain_map_report import load as load_map
+from busdoor.comparison.gain_map_report import map_page
 from busdoor.comparison.page import comparison_page
 from busdoor.core.names import listed
 from busdoor.core.saved import readable
@@ -37,6 +41,8 @@ def page_of(folder: Path) -> Page:
 # By the file that identifies each kind of folder: its name, and the function that makes its page.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", lambda folder: comparison_page(Comparison.load(folder))),
+    "curve.json": ("curve", lambda folder: curve_page(load_curve(folder))),
+    "map.json": ("map", lambda folder: map_page(load_map(folder))),
     "capacity.json": ("capacity study", capacity_page),
     "sweep.csv": ("sweep", sweep_page),
     "validation.json": ("validation", lambda folder: validation_page(Validation.load(folder))),

@@ -13,6 +13,8 @@ from uuid import uuid4
 # A file of the study itself, by which its folder is known; only such a folder is ever replaced.
 MARKERS = (
     "comparison.json",
+    "curve.json",
+    "map.json",
     "capacity.json",
     "sweep.json",
     "sweep.csv",

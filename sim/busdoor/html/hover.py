@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,17 @@ def hover_circles(fig: Figure) -> str:
 
     The figure must have been drawn, so that its layout is final.
     """
-    height = fig.get_figheight() * 72
-    circles = []
-    for ax in fig.axes:
-        for x, y, words in (*_line_points(ax), *_bar_ends(ax)):
-            left, up = ax.transData.transform((x, y)) * 72 / fig.dpi
+    return "".join(value_circles(ax, (*_line_points(ax), *_bar_ends(ax))) for ax in fig.axes)
+
+
+def value_circles(ax: Axes, values: Iterable[tuple[float, float, str]]) -> str:
+    """Return a circle with its text for each of these points of a drawn panel."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    height, circles = fig.get_figheight() * 72, []
+    for x, y, words in values:
+        left, up = ax.transData.transform((x, y)) * 72 / fig.dpi
+        if np.isfinite(left + up):
             circles.append(
                 f'<circle cx="{left:.1f}" cy="{height - up:.1f}" r="{RADIUS}" fill="transparent">'
                 f"<title>{escape(words)}</title></circle>"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from busdoor.html.hover import hover_circles
+from busdoor.html.hover import hover_circles, value_circles
 from busdoor.html.palette import with_variables
 from busdoor.plots.save import number_ids
 from busdoor.plots.style import new_figure, styled
@@ -36,10 +36,13 @@ def figure(
     caption: str,
     height_in: float = HEIGHT_IN,
     width_in: float = WIDTH_IN,
+    values: Sequence[tuple[float, float, str]] = (),
 ) -> str:
     """Draw into one panel, and return it as an HTML figure.
 
-    The caption is also the text for a screen reader; the page scales the size in inches.
+    The caption is also the text for a screen reader; the page scales the size in inches. `values`
+    are points of the panel with the text that each shows under the pointer; by default those of its
+    lines and bars.
 
     >>> figure(lambda ax: ax.plot([0, 1]), "A line")[:48]
     '<figure><figcaption>A line</figcaption><svg clas'
@@ -47,13 +50,15 @@ def figure(
     from matplotlib import rc_context
 
     fig = new_figure(width_in, height_in)
-    draw(fig.subplots())
+    ax = fig.subplots()
+    draw(ax)
     text = StringIO()
     # Text stays text: it can be searched, read aloud, and takes the page's font.
     with rc_context({"svg.fonttype": "none", "savefig.facecolor": "none"}):
         fig.savefig(text, format="svg", metadata={"Date": None})
     drawn = inline(number_ids(text.getvalue()), caption)
-    shown = drawn.removesuffix("</svg>") + hover_circles(fig) + "</svg>"
+    circles = value_circles(ax, values) if values else hover_circles(fig)
+    shown = drawn.removesuffix("</svg>") + circles + "</svg>"
     return f"<figure><figcaption>{escape(caption)}</figcaption>{shown}</figure>"
 
 
