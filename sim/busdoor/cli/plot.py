@@ -115,10 +115,10 @@ def _result(directory: Path, target: Path) -> list[Path]:
 # By the file that identifies each kind of folder: its name, and the function that draws it.
 _KINDS = {
     "comparison.json": ("comparison", _comparison),
-    "curve.json": ("curve", _curve),
-    "map.json": ("map", _map),
     "capacity.json": ("capacity study", _capacity),
     "meta.json": ("result", _result),
+    "curve.json": ("curve", _curve),
+    "map.json": ("map", _map),
 }
 
 

@@ -41,13 +41,13 @@ def page_of(folder: Path) -> Page:
 # By the file that identifies each kind of folder: its name, and the function that makes its page.
 KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", lambda folder: comparison_page(Comparison.load(folder))),
-    "curve.json": ("curve", lambda folder: curve_page(load_curve(folder))),
-    "map.json": ("map", lambda folder: map_page(load_map(folder))),
     "capacity.json": ("capacity study", capacity_page),
     "sweep.csv": ("sweep", sweep_page),
     "validation.json": ("validation", lambda folder: validation_page(Validation.load(folder))),
     "predictions.csv": ("twin of a server", twin_page),
     "meta.json": ("result", lambda folder: result_page(Result.load(folder))),
+    "curve.json": ("curve", lambda folder: curve_page(load_curve(folder))),
+    "map.json": ("map", lambda folder: map_page(load_map(folder))),
 }
 WRITERS = (
     "busdoor compare",
