@@ -60,6 +60,9 @@ class Scene:
         self.gain = float(continuous["output_throughput"] / static["output_throughput"])
         self.title = f"{rate:g} requests/s in {batch_size} slots, spread {spread:g}, on {gpu}"
 
+    def __repr__(self) -> str:
+        return f"{self.title}: gain {self.gain:.2f}"
+
     def _repr_html_(self) -> str:
         words = f"Continuous batching serves {self.gain:.1f}× the tokens in the same slots."
         page = Page(self.title, "", words, (timelines("", "", self.runs),)).html()
