@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,6 +50,12 @@ class Shape:
     vocab: int
     head_norm: bool
     dtype: torch.dtype = torch.bfloat16
+    kv_dtype: torch.dtype | None = None
+
+    @property
+    def cache_dtype(self) -> torch.dtype:
+        """Format of the KV cache."""
+        return self.kv_dtype or self.dtype
 
 
 # From the models' config.json.
@@ -58,6 +64,7 @@ LLAMA_1B = Shape("llama-1b", 32, 8, 64, 2048, 8192, 128256, False)
 QWEN3_06B = Shape("qwen3-0.6b", 16, 8, 128, 1024, 3072, 151936, True)
 QWEN3_4B = Shape("qwen3-4b", 32, 8, 128, 2560, 9728, 151936, True)
 QWEN3_14B = Shape("qwen3-14b", 40, 8, 128, 5120, 17408, 151936, True)
+LLAMA_8B_FP8_KV = replace(LLAMA_8B, name="llama-8b fp8 KV", kv_dtype=torch.float8_e4m3fn)
 LLAMA_8B_FP16 = Shape("llama-8b fp16", 32, 8, 128, 4096, 14336, 128256, False, torch.float16)
 
 
@@ -86,7 +93,7 @@ def _decode(shape: Shape, page: int) -> None:
     plan = DecodePlan.allocate(_ROWS, shape.num_q_heads, shape.num_kv_heads, shape.head_dim, "meta")
     plan_decode(plan, _ints(_ROWS))
     caches = allocate_kv_cache(
-        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.cache_dtype, "meta"
     )
     query = _meta(_ROWS, shape.num_q_heads, shape.head_dim, dtype=shape.dtype)
     paged_decode.paged_decode(query, *caches, _ints(_ROWS, _LENGTH // page), _ints(_ROWS), plan)
@@ -94,7 +101,7 @@ def _decode(shape: Shape, page: int) -> None:
 
 def _prefill(shape: Shape, page: int) -> None:
     caches = allocate_kv_cache(
-        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.cache_dtype, "meta"
     )
     query = _meta(_TOKENS, shape.num_q_heads, shape.head_dim, dtype=shape.dtype)
     table, plan = _ints(_ROWS, _LENGTH // page), _ints(_TOKENS, 2)
@@ -104,7 +111,7 @@ def _prefill(shape: Shape, page: int) -> None:
 def _rope(shape: Shape, page: int) -> None:
     heads = shape.num_q_heads + 2 * shape.num_kv_heads
     caches = allocate_kv_cache(
-        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.dtype, "meta"
+        _LENGTH, shape.num_kv_heads, page, shape.head_dim, shape.cache_dtype, "meta"
     )
     weight = _meta(shape.head_dim, dtype=shape.dtype)
     rope_kv_write.rope_kv_write(
@@ -143,6 +150,7 @@ _SHIPPED: list[tuple[Callable[[Shape, int], None], Shape, int]] = [
     *((_rope, shape, 16) for shape in (LLAMA_8B, LLAMA_1B, QWEN3_06B)),
     *((_elementwise, shape, 16) for shape in (LLAMA_8B, QWEN3_4B)),
     (_step, LLAMA_8B, 16),
+    *((op, LLAMA_8B_FP8_KV, 16) for op in (_decode, _prefill, _rope)),
 ]
 
 
@@ -157,6 +165,8 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     """
     seen = set()
     for op, shape, page in _SHIPPED:
+        if shape.kv_dtype is not None and capability < (8, 9):
+            continue  # no such numbers before Ada
         with recording(capability) as launches:
             op(shape, page)
         for launch in launches:

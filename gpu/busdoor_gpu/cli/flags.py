@@ -27,6 +27,8 @@ class MachineFlags:
         cuda, cuda:1 or cpu; by default a GPU, or the CPU without one or with --backend torch.
     dtype
         Format of weights and KV cache; by default bfloat16 on a GPU and float32 on a CPU.
+    kv_dtype
+        fp8: keep the KV cache in 8 bits (e4m3, unscaled), which holds twice the tokens.
     clock
         wall: real seconds; cpu: this process's processor time, which a busy machine does not
         lengthen; paced: processor time scaled by a reference computation beside every iteration,
@@ -42,6 +44,7 @@ class MachineFlags:
     model: str | None = None
     device: str | None = None
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    kv_dtype: Literal["fp8"] | None = None
     clock: Clock | None = None
     lookahead: Literal[0, 1] | None = None
     eager: bool = False

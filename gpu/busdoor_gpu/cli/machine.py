@@ -28,7 +28,7 @@ def place_of(machine: MachineFlags, configured: ModelConfig | None = None) -> Pl
     from busdoor_gpu.engine.place import settle_place
 
     model = configured if machine.model is None else machine.model
-    return settle_place(model, machine.backend, machine.device, machine.dtype)
+    return settle_place(model, machine.backend, machine.device, machine.dtype, machine.kv_dtype)
 
 
 def settle_machine(place: Place, grid: GridFlags, seed: int) -> tuple[Model, Backend, GridLimits]:

@@ -13,7 +13,6 @@ from busdoor_gpu.cli.flags import MachineFlags
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from busdoor.catalog import ModelShape
     from busdoor.config import Config, PolicyTable
     from busdoor.config.limits import Limits
     from busdoor.policies.base import Policy
@@ -79,7 +78,7 @@ def replay(
     place = place_of(machine, _configured_model(config) if machine.model is None else None)
     settled = _configured(
         config,
-        place.config.shape,
+        place,
         policy=policy,
         workload=trace,
         rate=rate,
@@ -146,16 +145,20 @@ def _configured_model(config: Path | None) -> ModelConfig | None:
         return find_model(named) if isinstance(named, str) else ModelConfig(model(named))
 
 
-def _configured(config: Path | None, shape: ModelShape, **flags: Any) -> Config:
+def _configured(config: Path | None, place: Place, **flags: Any) -> Config:
     """Read the configuration; a model outside the catalogue is added to it as a table."""
     from dataclasses import asdict
 
     from busdoor.catalog import model_names
     from busdoor.cli.from_flags import configured, overrides
 
-    tables = overrides(**flags)
+    tables, shape = overrides(**flags), place.config.shape
     tables["gpu"] = {"model": shape.name if shape.name in model_names() else asdict(shape)}
+    if place.kv_dtype != place.dtype:
+        tables["gpu"]["kv_dtype"] = "fp8"
     settled = configured(config, tables, {"policy": "vllm", "engine": "busdoor", "lookahead": 1})
+    if settled.gpu.kv_dtype == "fp8" and place.kv_dtype == place.dtype:
+        raise ValueError('[gpu] kv_dtype = "fp8": give --kv-dtype fp8 for it, or leave it out')
     if settled.cluster is not None:
         raise ValueError(
             "[cluster]: a replay runs on one server, this machine; leave the table out"

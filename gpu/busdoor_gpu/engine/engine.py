@@ -87,7 +87,8 @@ class Engine:
                 f"{positions}"
             )
         self.model, self.policy, self.backend = model, policy, backend
-        check_engine(model.config, model.dtype, device, sizes_of(policy, row_tokens), loaded=True)
+        sizes, formats = sizes_of(policy, row_tokens), (model.dtype, model.kv_dtype)
+        check_engine(model.config, formats, device, sizes, loaded=True)
         self.slots = Slots(policy, row_tokens)
         self.num_blocks, self.block_size = self.slots.source.num_blocks, self.slots.block_size
         self.table = guarded(SlotTable.allocate, num_slots, row_tokens + 1, self.block_size, device)
@@ -96,7 +97,7 @@ class Engine:
             shape.num_key_value_heads,
             self.block_size,
             shape.head_dim,
-            model.dtype,
+            model.kv_dtype,
             device,
         )
         self.caches = [guarded(allocate_kv_cache, *cache) for _ in range(shape.num_hidden_layers)]

@@ -90,15 +90,15 @@ def check_weights(config: ModelConfig, dtype: torch.dtype) -> None:
 
 def check_engine(
     config: ModelConfig,
-    dtype: torch.dtype,
+    formats: tuple[torch.dtype, torch.dtype],
     device: torch.device,
     sizes: Sizes,
     loaded: bool = False,
 ) -> None:
     """Raise ValueError if an engine and (unless loaded) its model do not fit the memory.
 
-    With a GPU the machine holds only the records of slots and blocks; the GPU's own memory is
-    measured later.
+    `formats` are those of weights and KV cache. With a GPU the machine holds only the records of
+    slots and blocks; the GPU's own memory is measured later.
     """
     if device.type != "cpu":
         needed = sizes.host_slot_bytes + sizes.host_block_bytes
@@ -106,8 +106,11 @@ def check_engine(
             needed, f"a record of {sizes.num_slots:,} slots and {sizes.num_blocks:,} KV blocks"
         )
         return
-    weights = 0 if loaded else weight_bytes(config, dtype)
-    cache = sizes.num_blocks * block_bytes(config, dtype, sizes.block_size) + sizes.host_block_bytes
+    weights = 0 if loaded else weight_bytes(config, formats[0])
+    cache = (
+        sizes.num_blocks * block_bytes(config, formats[1], sizes.block_size)
+        + sizes.host_block_bytes
+    )
     slots = sizes.slot_bytes + sizes.host_slot_bytes
     parts = [] if loaded else [f"weights {_gib(weights)}"]
     parts += [

@@ -43,7 +43,7 @@ def measure_num_blocks(
     others = total - free - torch.cuda.memory_reserved(device)  # the context, and other processes
     torch.cuda.empty_cache()
     left = int(total * gpu_memory_utilization) - others - peak - _GRAPH_BYTES
-    each = block_bytes(model.config, model.dtype, block_size)
+    each = block_bytes(model.config, model.kv_dtype, block_size)
     if left < each:
         raise EngineError(
             f"{model.config.shape.name} leaves no memory for KV blocks: {peak / 2**30:.1f} GiB are "
@@ -59,7 +59,7 @@ def _largest_pass(model: Model, backend: Backend, block_size: int, num_tokens: i
     shape, device = model.config.shape, model.device
     num_blocks = -(-num_tokens // block_size)
     cache = allocate_kv_cache(
-        num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.dtype, device
+        num_blocks, shape.num_key_value_heads, block_size, shape.head_dim, model.kv_dtype, device
     )
     tokens = torch.arange(num_tokens, dtype=torch.int32, device=device)
     table = torch.arange(num_blocks, dtype=torch.int32, device=device)[None]

@@ -21,11 +21,15 @@ Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Model:
-    """A model on its device; `rope` is float32 [positions, head_dim], see `rope_table`."""
+    """A model on its device; `rope` is float32 [positions, head_dim], see `rope_table`.
+
+    `kv_dtype` is the format of its KV cache: as the weights, or float8_e4m3fn.
+    """
 
     config: ModelConfig
     weights: Weights
     rope: torch.Tensor
+    kv_dtype: torch.dtype
 
     @property
     def device(self) -> torch.device:
@@ -34,7 +38,7 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights, activations and KV cache."""
+        """Of weights and activations."""
         return self.weights.embedding.dtype
 
     def forward(
@@ -80,10 +84,12 @@ def load_model(
     device: str | torch.device = "cuda",
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    kv_dtype: torch.dtype | None = None,
 ) -> Model:
     """Load a model (a name or a checkpoint's folder, see `find_model`) onto a device.
 
-    The dtype is by default bfloat16 on a GPU and float32 on a CPU; `seed` is of random weights.
+    The dtype is by default bfloat16 on a GPU and float32 on a CPU, that of the KV cache as the
+    weights'; `seed` is of random weights.
     Raises ValueError if there is no such model, or the machine's memory cannot hold it.
 
     >>> load_model("tiny-llama", "cpu").weights.layers[0].qkv.shape
@@ -104,4 +110,4 @@ def load_model(
         load_weights(config, device, dtype) if read else random_weights(config, device, dtype, seed)
     )
     rope = rope_table(config.inverse_frequencies(), config.shape.max_position_embeddings)
-    return Model(config, weights, rope.to(device))
+    return Model(config, weights, rope.to(device), kv_dtype or dtype)

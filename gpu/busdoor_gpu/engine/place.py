@@ -14,17 +14,19 @@ from busdoor_gpu.engine.model_config import ModelConfig, find_model
 from busdoor_gpu.engine.passes import guarded
 
 _SEEDS = 2**63  # seeds that torch.Generator.manual_seed accepts
+_FP8, _FP8_FROM = torch.float8_e4m3fn, (8, 9)  # e4m3, in which vLLM's --kv-cache-dtype fp8 is kept
 GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A device, with the backend, the model and the format of weights and KV cache on it."""
+    """A device, with the backend, the model and the formats of weights and KV cache on it."""
 
     device: torch.device
     backend: BackendName
     config: ModelConfig
     dtype: torch.dtype
+    kv_dtype: torch.dtype
 
     @property
     def on_gpu(self) -> bool:
@@ -33,7 +35,7 @@ class Place:
 
     def check(self, sizes: Sizes) -> None:
         """Raise ValueError if model and engine do not fit the machine's memory."""
-        check_engine(self.config, self.dtype, self.device, sizes)
+        check_engine(self.config, (self.dtype, self.kv_dtype), self.device, sizes)
 
     def load(self, seed: int) -> tuple[Model, Backend]:
         """Load model and backend.
@@ -46,7 +48,8 @@ class Place:
         if not self.on_gpu:
             torch.set_num_threads(1)  # so that processor time equals elapsed time
         kernels = load_backend(self.backend)
-        return guarded(load_model, self.config, self.device, self.dtype, seed), kernels
+        loaded = guarded(load_model, self.config, self.device, self.dtype, seed, self.kv_dtype)
+        return loaded, kernels
 
 
 def settle_place(
@@ -54,12 +57,13 @@ def settle_place(
     backend: BackendName | None,
     device: str | None,
     dtype: str | None,
+    kv_dtype: str | None = None,
 ) -> Place:
     """Choose what the user left open, and print the choice if there is no GPU.
 
     By default a GPU (the CPU without one or with `backend` torch); there triton, llama-3.1-8b and
-    bfloat16, on a CPU torch, tiny-llama and float32. Raises ValueError if there is no such device
-    or model, or the backend does not run there.
+    bfloat16, on a CPU torch, tiny-llama and float32; the KV cache is as the weights. Raises
+    ValueError if there is no such device or model, or the backend does not run there.
     """
     place = find_device(device, backend)
     chosen: BackendName = backend or ("triton" if place.type == "cuda" else "torch")
@@ -72,7 +76,20 @@ def settle_place(
     chose_cpu = backend is None and device is None
     if place.type == "cpu" and (chose_cpu or model is None):
         print(f"busdoor: {_choice(chose_cpu, model is None)}", file=sys.stderr)
-    return Place(place, chosen, config, getattr(torch, dtype) if dtype else default_dtype(place))
+    weights = getattr(torch, dtype) if dtype else default_dtype(place)
+    return Place(place, chosen, config, weights, _FP8 if _fp8(kv_dtype, place, chosen) else weights)
+
+
+def _fp8(kv_dtype: str | None, device: torch.device, backend: BackendName) -> bool:
+    """Return whether the KV cache is fp8; raise ValueError if the GPU has no such numbers."""
+    if kv_dtype and backend == "triton":
+        major, minor = torch.cuda.get_device_capability(device)
+        if (major, minor) < _FP8_FROM:
+            raise ValueError(
+                f"--kv-dtype fp8 needs a GPU of compute capability 8.9 or more (Ada, Hopper); "
+                f"this one has {major}.{minor}: leave the flag out"
+            )
+    return kv_dtype is not None
 
 
 def _choice(no_gpu: bool, toy: bool) -> str:

@@ -54,8 +54,8 @@ def attend(
     # 64-bit: a layer's cache passes 2**31 elements at 4 GiB.
     inner = head.to(tl.int64) * stride_head + (within * stride_token)[:, None] + dim[None, :]
     outer = (block.to(tl.int64) * stride_block)[:, None]
-    k = tl.load(k_cache + inner + outer)
-    v = tl.load(v_cache + inner + outer)
+    k = tl.load(k_cache + inner + outer).to(q.dtype)  # an 8-bit cache is multiplied in 16 bits
+    v = tl.load(v_cache + inner + outer).to(q.dtype)
     score = tl.dot(q, tl.trans(k))
     if MASKED:
         score = tl.where(token[None, :] <= position[:, None], score, -1e30)

@@ -18,6 +18,18 @@ import torch
 from busdoor_gpu.kernels._launch import cdiv
 
 Caches = tuple[torch.Tensor, torch.Tensor]
+# What K and V are divided by before they are written, where the cache has 8 bits.
+Scales = tuple[float, float]
+NO_SCALES: Scales = (1.0, 1.0)
+
+
+def largest(cache: torch.Tensor) -> float:
+    """Return the largest number of an 8-bit cache, to which values are cut; 0 for any other type.
+
+    >>> largest(torch.zeros(1, dtype=torch.float8_e4m3fn)), largest(torch.zeros(1))
+    (448.0, 0.0)
+    """
+    return torch.finfo(cache.dtype).max if cache.dtype.itemsize == 1 else 0.0
 
 
 def allocate_kv_cache(

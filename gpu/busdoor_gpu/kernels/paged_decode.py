@@ -33,13 +33,14 @@ import torch
 
 from busdoor_gpu.kernels._attend import attend, blocks_of
 from busdoor_gpu.kernels._launch import jit, launch, next_power_of_2, tl
-from busdoor_gpu.kernels.cache import check_cache
+from busdoor_gpu.kernels.cache import NO_SCALES, Scales, check_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_prefill import paged_prefill_reference
 
 _MIN_ROWS = 16  # rows of the tensor cores' smallest product
 # Per thread, as in scan 2 on an H100; without a limit sm_80 takes more than it has room for.
-_MAX_REGISTERS = 128
+# Conversion of an 8-bit cache takes a few more (128 spill), and three programs fit all the same.
+_MAX_REGISTERS = {2: 128, 4: 128, 1: 160}
 # Partials joined at a time: [16, 128] floats are 16 registers per thread of 4 warps.
 _JOIN_PIECES = 16
 
@@ -58,6 +59,7 @@ def _decode_kernel(
     partial_out,
     partial_lse,
     scale_log2e,
+    v_scale,
     num_seqs,
     stride_query,
     stride_table,
@@ -103,7 +105,7 @@ def _decode_kernel(
                 head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, True,
             )  # fmt: skip
             block = following
-        acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]
+        acc = acc * v_scale / tl.where(total == 0.0, 1.0, total)[:, None]
 
         if high - low == num_tiles:
             place = seq.to(tl.int64) * NUM_KV_HEADS * GROUP * HEAD_DIM + element
@@ -176,6 +178,7 @@ def paged_decode(
     plan: DecodePlan | None = None,
     scale: float | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """Attend from one token per sequence to the sequence's cached tokens, its own included.
 
@@ -196,6 +199,8 @@ def paged_decode(
         Of the scores; 1 / sqrt(head_dim) unless given.
     out : Tensor, optional
         Contiguous, shaped as query; allocated unless given.
+    kv_scales : tuple of float
+        What an 8-bit cache's K and V are multiplied by.
 
     Returns
     -------
@@ -219,10 +224,10 @@ def paged_decode(
     shape: dict[str, Any] = {"NUM_KV_HEADS": num_kv_heads, "GROUP": group, "HEAD_DIM": head_dim}
     launch(
         _decode_kernel, (plan.num_programs,), query, k_cache, v_cache, block_table, seq_lens, out, *shared,
-        (scale or head_dim**-0.5) * math.log2(math.e), num_seqs,
+        (scale or head_dim**-0.5) * math.log2(math.e) * kv_scales[0], kv_scales[1], num_seqs,
         query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
         **shape, ROWS=max(_MIN_ROWS, next_power_of_2(group)), PAGE=page, TILE=plan.tile,
-        num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS,
+        num_warps=4, num_stages=3, maxnreg=_MAX_REGISTERS[k_cache.dtype.itemsize],
     )  # fmt: skip
     launch(
         _join_kernel,
@@ -246,9 +251,10 @@ def paged_decode_reference(
     plan: DecodePlan | None = None,
     scale: float | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """`paged_decode` in plain PyTorch: a prefill of one query token per sequence, no plan."""
     starts = torch.arange(query.shape[0] + 1, dtype=torch.int32)
     return paged_prefill_reference(
-        query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out
+        query, k_cache, v_cache, block_table, seq_lens, starts, None, scale, out, kv_scales
     )

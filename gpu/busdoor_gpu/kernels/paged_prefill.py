@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from busdoor_gpu.kernels._attend import attend, blocks_of
 from busdoor_gpu.kernels._launch import capability, compute_dtype, jit, launch, tl
-from busdoor_gpu.kernels.cache import check_cache, gather_kv
+from busdoor_gpu.kernels.cache import NO_SCALES, Scales, check_cache, gather_kv
 
 _ROWS = 128  # two warpgroups of 64, on 8 warps: the largest that does not spill at head_dim 128
 _NUM_WARPS = 8
@@ -55,6 +55,7 @@ def _prefill_kernel(
     plan,
     out,
     scale_log2e,
+    v_scale,
     stride_query,
     stride_table,
     stride_block,
@@ -103,7 +104,9 @@ def _prefill_kernel(
             q, k_cache, v_cache, block, tile, end, context + token, acc, top, total, scale_log2e,
             head, stride_block, stride_head, stride_token, HEAD_DIM, PAGE, TILE, True,
         )  # fmt: skip
-    acc = acc / tl.where(total == 0.0, 1.0, total)[:, None]  # padding of length 0 has seen no key
+    acc = (
+        acc * v_scale / tl.where(total == 0.0, 1.0, total)[:, None]
+    )  # padding of length 0 has seen no key
     place = index * (NUM_KV_HEADS * GROUP * HEAD_DIM) + element
     tl.store(out + place, acc.to(out.dtype.element_ty), mask=inside)
 
@@ -161,6 +164,7 @@ def paged_prefill(
     plan: torch.Tensor | None = None,
     scale: float | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """Attend causally from each sequence's last tokens to its cached tokens, theirs included.
 
@@ -184,6 +188,8 @@ def paged_prefill(
         Of the scores; 1 / sqrt(head_dim) unless given.
     out : Tensor, optional
         Contiguous, shaped as query; allocated unless given.
+    kv_scales : tuple of float
+        What an 8-bit cache's K and V are multiplied by.
 
     Returns
     -------
@@ -208,7 +214,8 @@ def paged_prefill(
     launch(
         _prefill_kernel, (num_kv_heads, plan.shape[0]),
         query, k_cache, v_cache, block_table, seq_lens, query_starts, plan, out,
-        (scale or head_dim**-0.5) * math.log2(math.e), query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
+        (scale or head_dim**-0.5) * math.log2(math.e) * kv_scales[0], kv_scales[1],
+        query.stride(0), block_table.stride(0), *k_cache.stride()[:3],
         NUM_KV_HEADS=num_kv_heads, GROUP=group, ROWS=_ROWS, HEAD_DIM=head_dim, PAGE=page, TILE=tile,
         num_warps=_NUM_WARPS, num_stages=num_stages,
     )  # fmt: skip
@@ -225,13 +232,17 @@ def paged_prefill_reference(
     plan: torch.Tensor | None = None,
     scale: float | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """As `paged_prefill`, in plain PyTorch, one sequence after another; the plan is not needed."""
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device) if out is None else out
     starts = query_starts.tolist()
     for seq, length in enumerate(seq_lens.tolist()):
         tokens = slice(starts[seq], starts[seq + 1])
-        k, v = (gather_kv(cache, block_table[seq], length) for cache in (k_cache, v_cache))
+        k, v = (
+            gather_kv(cache, block_table[seq], length).to(compute_dtype(query)) * own
+            for cache, own in zip((k_cache, v_cache), kv_scales, strict=True)
+        )
         out[tokens] = _attention(query[tokens], k, v, scale or query.shape[-1] ** -0.5)
     return out
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from busdoor_gpu.kernels._launch import cdiv, compute_dtype, jit, launch, tl
-from busdoor_gpu.kernels.cache import Caches
+from busdoor_gpu.kernels.cache import NO_SCALES, Caches, Scales, largest
 
 _HEADS = 16  # heads of a program: 2048 elements at head_dim 128, 16 per thread of 4 warps
 
@@ -57,6 +57,8 @@ def _rope_kv_write_kernel(
     q_weight,
     k_weight,
     eps,
+    k_scale,
+    v_scale,
     stride_qkv,
     stride_block,
     stride_head,
@@ -66,6 +68,7 @@ def _rope_kv_write_kernel(
     HEAD_DIM: tl.constexpr,
     PAGE: tl.constexpr,
     HEADS: tl.constexpr,
+    LARGEST: tl.constexpr,
 ):
     HALF: tl.constexpr = HEAD_DIM // 2  # noqa: N806
     token = tl.program_id(0).to(tl.int64)
@@ -89,16 +92,18 @@ def _rope_kv_write_kernel(
         ).to(tl.float32)
     angle = table + tl.load(positions + token).to(tl.int64) * HEAD_DIM + column
     cos, sin = tl.load(angle), tl.load(angle + HALF)
-    new_left = tl.where(is_v, left, turned_left * cos - turned_right * sin).to(
-        query.dtype.element_ty
-    )
-    new_right = tl.where(is_v, right, turned_right * cos + turned_left * sin).to(
-        query.dtype.element_ty
-    )
+    new_left = tl.where(is_v, left, turned_left * cos - turned_right * sin)
+    new_right = tl.where(is_v, right, turned_right * cos + turned_left * sin)
 
     target = query + (token * NUM_Q + head[:, None]) * HEAD_DIM + column
-    tl.store(target, new_left, mask=is_q)
-    tl.store(target + HALF, new_right, mask=is_q)
+    tl.store(target, new_left.to(query.dtype.element_ty), mask=is_q)
+    tl.store(target + HALF, new_right.to(query.dtype.element_ty), mask=is_q)
+    if LARGEST > 0:
+        scale = tl.where(is_v, v_scale, k_scale)
+        new_left = tl.minimum(tl.maximum(new_left / scale, -LARGEST), LARGEST)
+        new_right = tl.minimum(tl.maximum(new_right / scale, -LARGEST), LARGEST)
+    new_left = new_left.to(k_cache.dtype.element_ty)
+    new_right = new_right.to(k_cache.dtype.element_ty)
     slot = tl.load(slot_mapping + token)
     writes = exists & (slot >= 0)
     kv_head = tl.where(is_v, head[:, None] - NUM_Q - NUM_KV, head[:, None] - NUM_Q).to(tl.int64)
@@ -122,6 +127,7 @@ def rope_kv_write(
     caches: Caches,
     norm: HeadNorm | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """Norm and rotate Q and K; write K and V to the cache; return Q.
 
@@ -140,6 +146,8 @@ def rope_kv_write(
         The norms of Q and K heads, if the model has them.
     out : Tensor, optional
         For Q, contiguous; allocated unless given.
+    kv_scales : tuple of float
+        What K and V are divided by for an 8-bit cache; what is then too large is cut.
 
     Returns
     -------
@@ -157,8 +165,8 @@ def rope_kv_write(
     launch(
         _rope_kv_write_kernel, (num_tokens, cdiv(num_q + 2 * num_kv, _HEADS)),
         qkv, out, *caches, positions, slot_mapping, table,
-        *(norm or (None, None, 0.0)), qkv.stride(0), *k_cache.stride()[:3],
-        NUM_Q=num_q, NUM_KV=num_kv, HEAD_DIM=head_dim, PAGE=page, HEADS=_HEADS, num_warps=4,
+        *(norm or (None, None, 0.0)), *kv_scales, qkv.stride(0), *k_cache.stride()[:3],
+        NUM_Q=num_q, NUM_KV=num_kv, HEAD_DIM=head_dim, PAGE=page, HEADS=_HEADS, LARGEST=largest(k_cache), num_warps=4,
     )  # fmt: skip
     return out
 
@@ -171,9 +179,10 @@ def rope_kv_write_reference(
     caches: Caches,
     norm: HeadNorm | None = None,
     out: torch.Tensor | None = None,
+    kv_scales: Scales = NO_SCALES,
 ) -> torch.Tensor:
     """As `rope_kv_write`, in plain PyTorch."""
-    k_cache, v_cache = caches
+    k_cache = caches[0]
     num_kv, page, head_dim = k_cache.shape[1:]
     heads = qkv.view(qkv.shape[0], -1, head_dim).to(compute_dtype(qkv))
     q, k, v = torch.split(heads, [heads.shape[1] - 2 * num_kv, num_kv, num_kv], dim=1)
@@ -182,8 +191,10 @@ def rope_kv_write_reference(
     cos, sin = table[positions.long(), None].to(q.dtype).chunk(2, dim=-1)
     written = slot_mapping >= 0
     block, offset = slot_mapping[written].long() // page, slot_mapping[written].long() % page
-    k_cache[block, :, offset] = _rotate(k, cos, sin)[written].to(k_cache.dtype)
-    v_cache[block, :, offset] = v[written].to(v_cache.dtype)
+    for cache, own, scale in zip(caches, (_rotate(k, cos, sin), v), kv_scales, strict=True):
+        if limit := largest(cache):
+            own = (own / scale).clamp(-limit, limit)
+        cache[block, :, offset] = own[written].to(cache.dtype)
     q = _rotate(q, cos, sin)
     return q.to(qkv.dtype) if out is None else out.copy_(q)
 

@@ -55,6 +55,8 @@ class Machine:
             "dtype": str(self.model.dtype),
             "backend": self.backend.name,
         }
+        if self.model.kv_dtype != self.model.dtype:
+            own["kv_dtype"] = str(self.model.kv_dtype)
         return {
             **own,
             "device": describe_device(self.model.device)["name"],

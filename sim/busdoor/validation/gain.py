@@ -13,7 +13,7 @@ from busdoor.validation.run import RunValidation
 from busdoor_workloads import Trace
 
 COLUMNS = ("continuous", "static", "load", "measured", "simulated", "error")
-_SAME_DEVICE = ("gpu", "model", "dtype")
+_SAME_DEVICE = ("gpu", "model", "dtype", "kv_dtype")
 # A client's clock is late by milliseconds, so a trace that is sent twice does not arrive twice at
 # the same instants.
 _LATE_SHARE = 0.01  # of the trace's duration

@@ -194,7 +194,7 @@ def test_without_a_gpu_the_cpu_and_a_toy_model_are_chosen_and_said(
 ):
     loaded = []
 
-    def load(config, device, dtype, seed):
+    def load(config, device, dtype, seed, kv_dtype):
         loaded.append((config.shape.name, device.type, str(dtype)))
         raise ValueError("enough")
 
