@@ -27,15 +27,14 @@ def plot_residuals(results: Sequence[Result], names: Sequence[str], step_time: S
     figure = new_figure(14.0, 3.2 * len(results))
     rows = figure.subplots(len(results), 4, squeeze=False)
     for axes, result, name in zip(rows, results, names, strict=True):
-        repeat = result.iterations["repeat"].to_numpy(dtype=float)
-        measured = result.iterations["duration_s"].to_numpy(dtype=float) / repeat
-        predicted = predicted_s(result, step_time) / repeat
-        predicted_vs_measured(axes[0], measured, predicted, result)
+        seconds = predicted_s(result, step_time)
+        predicted_vs_measured(axes[0], result, seconds)
         axes[0].set_title(name)
         columns = columns_of(result.iterations)
-        _ratio(axes[1], columns["positions"], measured / predicted, "positions")
-        _ratio(axes[2], columns["per_context_s"], measured / predicted, "keys read by decodes")
-        plot_drift(axes[3], result.iterations["start_s"].to_numpy(dtype=float), measured, predicted)
+        ratio = result.iterations["duration_s"].to_numpy(dtype=float) / seconds
+        _ratio(axes[1], columns["positions"], ratio, "positions")
+        _ratio(axes[2], columns["per_context_s"], ratio, "keys read by decodes")
+        plot_drift(axes[3], result, seconds)
     return figure
 
 
@@ -54,9 +53,12 @@ def _ratio(ax: Axes, x: Floats, ratio: Floats, label: str) -> None:
 
 
 def predicted_vs_measured(
-    ax: Axes, measured_s: Floats, predicted_s: Floats, result: Result, most: int = _SHOWN
+    ax: Axes, result: Result, predicted_s: Floats, most: int = _SHOWN
 ) -> None:
     """Draw a point per iteration (up to a limit), the line of equality; prefill apart."""
+    repeat = result.iterations["repeat"].to_numpy(dtype=float)
+    measured_s = result.iterations["duration_s"].to_numpy(dtype=float) / repeat
+    predicted_s = predicted_s / repeat
     rows = _thin(len(measured_s), most)
     prefill = result.iterations["num_prefill_tokens"].to_numpy()[rows] > 0
     for kind, color, label in (
@@ -85,8 +87,10 @@ def _thin(count: int, most: int = _SHOWN) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
-def plot_drift(ax: Axes, start_s: Floats, measured_s: Floats, predicted_s: Floats) -> None:
+def plot_drift(ax: Axes, result: Result, predicted_s: Floats) -> None:
     """Draw measured over predicted by fiftieths of the run: a drifting machine is not flat."""
+    start_s = result.iterations["start_s"].to_numpy(dtype=float)
+    measured_s = result.iterations["duration_s"].to_numpy(dtype=float)
     pieces = np.array_split(np.arange(len(start_s)), min(50, len(start_s)))
     ratio = [measured_s[rows].sum() / predicted_s[rows].sum() for rows in pieces]
     ax.axhline(1.0, color=PALE, linewidth=1.0)

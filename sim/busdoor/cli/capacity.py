@@ -175,14 +175,13 @@ def _day(
 ) -> Day | None:
     from busdoor.capacity import hourly_rates
     from busdoor.capacity.sizing import Day
-    from busdoor.cli.from_flags import number
-    from busdoor.core.units import parse_seconds
+    from busdoor.core.units import number_or_text, parse_seconds
     from busdoor_workloads.given import whole_number
 
     if diurnal is None:
         return None
     try:
-        startup_s = parse_seconds(number(startup or "0"))
+        startup_s = parse_seconds(number_or_text(startup or "0"))
     except ValueError as error:
         raise ValueError(f"--startup {startup}: {error}") from None
     least = whole_number("--floor", floor or 0)

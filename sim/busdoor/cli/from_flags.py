@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from busdoor.cli.file_flags import FileFlags
 from busdoor.cli.flags import values
 from busdoor.cli.output import print_notes
+from busdoor.core.units import number_or_text
 
 if TYPE_CHECKING:
     from busdoor.config import Config
@@ -90,15 +91,7 @@ def _parsed(flag: str, value: Any) -> Any:
         return step_time_table(value)
     if flag == "router" and "," in value:
         return parse_named(value, "--router", "prefix_affinity,min_match=0.5")
-    return number(value) if flag == "timeout" else value
-
-
-def number(text: str) -> float | str:
-    """Return a number of a text that is one, else the text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return number_or_text(value) if flag == "timeout" else value
 
 
 def configured(

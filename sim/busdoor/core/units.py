@@ -44,6 +44,18 @@ def parse_seconds(value: float | str) -> float:
     )
 
 
+def number_or_text(text: str) -> float | str:
+    """Return the number that a flag's text is, else the text.
+
+    >>> number_or_text("2"), number_or_text("2s")
+    (2.0, '2s')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 Seconds = Annotated[PositiveFloat, BeforeValidator(parse_seconds)]
 
 

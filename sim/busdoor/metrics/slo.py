@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from busdoor.core.names import unknown
-from busdoor.core.units import parse_seconds, reject_unknown
+from busdoor.core.units import number_or_text, parse_seconds, reject_unknown
 from busdoor.metrics.metrics import SLO_METRICS
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.metrics.slo_target import LATENCIES, Target
@@ -164,18 +164,11 @@ def slo_table(flags: Iterable[str], goodput: float | None = None) -> dict[str, A
         instance("a limit of slo", flag, str, "a text, as in 'ttft_p99=2s'")
         key, equals, value = (part.strip() for part in flag.partition("="))
         if equals:
-            table[key] = _number(value)
+            table[key] = number_or_text(value)
         else:
             _preset(key, "a limit as in ttft_p99=2s, nor a preset")
             table["preset"] = key
     return table if goodput is None else table | {"goodput": goodput}
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _preset(name: object, what: str = "a preset") -> dict[str, Any]:

@@ -76,18 +76,13 @@ def _cdf(ax: Axes, values: Floats, weights: np.ndarray, look: dict[str, str]) ->
 
 def _steps(strip: SubFigure, run: RunValidation) -> None:
     left, middle, right = strip.subplots(1, 3)
-    table = run.measured.iterations
-    if len(table):
-        repeat = table["repeat"].to_numpy(dtype=float)
-        measured = table["duration_s"].to_numpy(dtype=float) / repeat
-        predicted_vs_measured(left, measured, run.predicted_s / repeat, run.measured)
+    if len(run.measured.iterations):
+        predicted_vs_measured(left, run.measured, run.predicted_s)
         left.set_title(
             f"step time: ±{100 * run.steps.mean_absolute:.1f} % each, "
             f"{as_percent(run.steps.total)} in all"
         )
-        plot_drift(
-            middle, table["start_s"].to_numpy(dtype=float), measured, run.predicted_s / repeat
-        )
+        plot_drift(middle, run.measured, run.predicted_s)
     plot_budget(right, run)
 
 

@@ -203,19 +203,11 @@ def _latency(ax: Axes, run: RunValidation, name: str) -> None:
 
 
 def _cloud(ax: Axes, run: RunValidation) -> None:
-    repeat = run.measured.iterations["repeat"].to_numpy(dtype=float)
-    measured_s = run.measured.iterations["duration_s"].to_numpy(dtype=float) / repeat
-    predicted_vs_measured(ax, measured_s, run.predicted_s / repeat, run.measured, _POINTS)
+    predicted_vs_measured(ax, run.measured, run.predicted_s, _POINTS)
 
 
 def _drift(ax: Axes, run: RunValidation) -> None:
-    table = run.measured.iterations
-    plot_drift(
-        ax,
-        table["start_s"].to_numpy(dtype=float),
-        table["duration_s"].to_numpy(dtype=float),
-        run.predicted_s,
-    )
+    plot_drift(ax, run.measured, run.predicted_s)
     ax.set_title("")
 
 
