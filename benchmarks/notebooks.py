@@ -1,6 +1,6 @@
 """Execute the notebooks whole and store what they compute.
 
-    python benchmarks/notebooks.py                  # all seven, some minutes
+    python benchmarks/notebooks.py                  # all eight, some minutes
     python benchmarks/notebooks.py 3 6              # those
     python benchmarks/notebooks.py --check          # store nothing; exit 1 where an answer has changed
 

@@ -37,8 +37,8 @@ def outputs(notebook):
     ]
 
 
-def test_there_are_seven():
-    assert [path.name[0] for path in NOTEBOOKS] == list("1234567")
+def test_there_are_eight():
+    assert [path.name[0] for path in NOTEBOOKS] == list("12345678")
 
 
 @pytest.mark.notebook
