@@ -188,4 +188,6 @@ class Engine:
         for request, slot, _, _ in step.entered:
             if (saved := self._saved.pop(request, None)) is not None:
                 table.token_ids[slot].copy_(saved)
+        for request in [own for own in self._saved if own.status == "abandoned"]:
+            del self._saved[request]  # it was given up while it waited to come back
         return changes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from busdoor.core.request import Request
 from busdoor.kv.prefix_cache import PrefixCachedKV
+from busdoor_gpu.engine.engine import Engine
 from busdoor_gpu.engine.prompts import prompt_tokens
 from busdoor_gpu.engine.slots import Slots
 from busdoor_gpu.replay.replay import row_tokens
@@ -70,10 +71,12 @@ def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
         0.0,
         list(gaps),
     )
+    known: list[Request] = []  # those that have arrived
     while arrivals or policy.num_waiting or policy.num_running:
         assert now_s < 5000, "it comes to an end"
         while arrivals and waiting[0] <= 0:
-            policy.add(arrivals.pop(0))
+            known.append(arrivals.pop(0))
+            policy.add(known[-1])
             waiting.pop(0)
         if not arrivals:
             policy.close()
@@ -91,8 +94,31 @@ def test_every_step_is_consistent_with_the_steps_before(policies, rows, data):
         if not isinstance(policy.kv, PrefixCachedKV):
             assert len(set(held)) == len(held), "no block has two owners"
         policy.complete(batch, 1)
+        present = [one for one in known if one.status in ("waiting", "running")]
+        if present and data.draw(st.integers(0, 9), label="one gives up") == 0:
+            policy.abandon(data.draw(st.sampled_from(present), label="which"))
     device.apply(slots.leave_all())
     assert not device.owner
+
+
+def test_the_tokens_of_a_preempted_request_that_is_given_up_are_not_kept(
+    policies, models, torch_backend
+):
+    policy = policies["vllm preempting"]()
+    engine = Engine(models["tiny-llama"], policy, torch_backend, 96)
+    for number in range(4):
+        policy.add(Request(number, 0.0, 20, 40))
+    preempted = None
+    while (batch := policy.schedule(0.0)) is not None:
+        engine.finish(engine.submit(batch))
+        policy.complete(batch, 1)
+        if preempted is None and batch.preempted:
+            [preempted] = batch.preempted
+            assert list(engine._saved) == [preempted]
+            policy.abandon(preempted)
+    assert preempted is not None
+    engine.drain()
+    assert not engine._saved
 
 
 @given(
