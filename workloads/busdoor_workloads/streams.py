@@ -77,8 +77,6 @@ def replication_seed(seed: int, replication: int) -> int:
     # 63 bits fit every place a seed may be written to: JSON readers, int64 columns, TOML.
     seed = whole_number("seed", seed, at_most=_MAX_SEED)
     replication = whole_number("replication", replication)
-    return (
-        seed
-        if replication == 0
-        else int(stream(seed, f"replication {replication}").integers(2**63))
-    )
+    if replication == 0:
+        return seed
+    return int(stream(seed, f"replication {replication}").integers(2**63))

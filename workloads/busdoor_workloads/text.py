@@ -54,11 +54,9 @@ def neutral_cell(cell: object) -> object:
     >>> neutral_cell("=1+1"), neutral_cell("vllm"), neutral_cell(-1.5)
     ("'=1+1", 'vllm', -1.5)
     """
-    return (
-        f"'{cell}"
-        if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS)
-        else cell
-    )
+    if isinstance(cell, str) and cell.lstrip("'").startswith(FORMULA_STARTS):
+        return f"'{cell}"
+    return cell
 
 
 def plain_cell(cell: object) -> object:

@@ -11,7 +11,6 @@ from busdoor_gpu.engine.slots import EngineError, Step
 
 Out = TypeVar("Out")
 
-
 # Most tokens of one forward pass: a larger step runs in several passes, so that activations stay
 # bounded. It is vLLM's largest default budget (16384 offline on an H100, see
 # `busdoor.catalog.memory`).

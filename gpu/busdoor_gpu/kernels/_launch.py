@@ -36,7 +36,6 @@ __all__ = [
     "tl",
 ]
 
-
 # Triton compiles a kernel again, which takes seconds in the middle of a run, for a tensor that does
 # not begin at a multiple of 16 bytes (this many 32-bit integers), and for counts that happen to be
 # 1 or a multiple of 16.
@@ -116,11 +115,9 @@ def num_sms(device: torch.device) -> int:
     recorder = _recorder.get()
     if recorder is not None:
         return recorder.num_sms
-    return (
-        torch.cuda.get_device_properties(device).multi_processor_count
-        if device.type == "cuda"
-        else 2
-    )
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return 2
 
 
 def next_power_of_2(n: int) -> int:

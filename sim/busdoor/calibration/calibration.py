@@ -170,11 +170,9 @@ def to_toml(table: Mapping[str, Any], prefix: str = "") -> str:
 
 
 def _key(key: str) -> str:
-    return (
-        key
-        if key.replace("_", "").replace("-", "").isalnum() and key.isascii()
-        else json.dumps(key)
-    )
+    if key.replace("_", "").replace("-", "").isalnum() and key.isascii():
+        return key
+    return json.dumps(key)
 
 
 def _value(value: Any) -> str:

@@ -11,7 +11,6 @@ from busdoor.step_time.terms import TERMS
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
-
 _NOISE = {
     "repeatability": "noise between like iterations",
     "drift": "drift between parts of the log",

@@ -177,11 +177,9 @@ def taken_from_all(
 def _at_rate_of(trace: Trace, part: Trace) -> Trace:
     """Return a part of a trace at the request rate of the whole, from 0 on."""
     part = part.with_arrivals(part.arrival_s - part.arrival_s[0])
-    return (
-        part.at_rate(trace.request_rate)
-        if np.isfinite(part.request_rate * trace.request_rate)
-        else part
-    )
+    if np.isfinite(part.request_rate * trace.request_rate):
+        return part.at_rate(trace.request_rate)
+    return part
 
 
 def _longest(trace: Trace) -> Request:

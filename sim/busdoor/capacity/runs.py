@@ -130,11 +130,9 @@ class Runs:
     def serving(self, policy: Policy) -> Runs:
         """Return the runs of a policy: without the requests that it refuses."""
         traces, refused = taken_from_all(self.traces, [policy])
-        return (
-            replace(self, traces=traces, refused=self.refused.and_more(refused))
-            if refused.num
-            else self
-        )
+        if refused.num:
+            return replace(self, traces=traces, refused=self.refused.and_more(refused))
+        return self
 
     @property
     def fixed(self) -> bool:

@@ -93,11 +93,9 @@ def reading_notes(trace: Trace) -> str:
 
 
 def _note(value: object) -> str:
-    return (
-        " ".join(f"{key} {item}" for key, item in value.items())
-        if isinstance(value, dict)
-        else str(value)
-    )
+    if isinstance(value, dict):
+        return " ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)
 
 
 def public_rows() -> list[list[str]]:

@@ -183,8 +183,6 @@ def _wants_tuning(policy: PolicyTable) -> bool:
 
 def _rate(trace: Trace) -> float:
     """Return requests per second; NaN in a burst and in a closed loop, which have no rate."""
-    return (
-        float("nan")
-        if trace.concurrency or not np.isfinite(trace.request_rate)
-        else trace.request_rate
-    )
+    if trace.concurrency or not np.isfinite(trace.request_rate):
+        return float("nan")
+    return trace.request_rate

@@ -36,11 +36,9 @@ def _gain(comparison: ComparisonData, best: str) -> str:
     subject = spoken(best, comparison.is_whole_batch(best))
     subject = subject[0].upper() + subject[1:]
     if best == base or np.isnan(throughput):
-        return (
-            ""
-            if np.isnan(throughput)
-            else f"{subject} serves {throughput:,.0f} output tokens/s at most."
-        )
+        if np.isnan(throughput):
+            return ""
+        return f"{subject} serves {throughput:,.0f} output tokens/s at most."
     row = {str(name): float(values[best]) for name, values in comparison.gain.to_dict().items()}
     if comparison.best_static is None or best == comparison.best_static:
         return (

@@ -108,11 +108,9 @@ def _digits(value: float) -> str:
 
 def _held(row: pd.Series[Any]) -> str:
     """Return the mean number of held slots, and the number of slots."""
-    return (
-        NOTHING
-        if isnan(row["slot_use"])
-        else f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
-    )
+    if isnan(row["slot_use"]):
+        return NOTHING
+    return f"{row['slot_use'] * row['num_slots']:.0f} of {row['num_slots']:,.0f}"
 
 
 def _imbalance(row: pd.Series[Any]) -> str:

@@ -149,8 +149,6 @@ class ClusterTable:
         said = {key: value for key in plain if (value := getattr(self, key)) is not None}
         if not self.disaggregated:
             said.pop("link_latency_s")
-        return (
-            said
-            if self.replicas is not None
-            else said | {"pool": [pool.to_dict() for pool in self.pools]}
-        )
+        if self.replicas is not None:
+            return said
+        return said | {"pool": [pool.to_dict() for pool in self.pools]}

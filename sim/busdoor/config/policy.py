@@ -100,11 +100,9 @@ class PolicyTable:
             if ":" in self.name or key in self.field_names
         }
         table = {**self.to_dict(), **limits, **own}
-        return (
-            replace(PolicyTable.from_table(table, card), label=self.label)
-            if limits or own
-            else self
-        )
+        if limits or own:
+            return replace(PolicyTable.from_table(table, card), label=self.label)
+        return self
 
     def capped(self, max_output_tokens: int) -> PolicyTable:
         """Return the policy with this cap on uncapped answers, if it knows caps and has none."""

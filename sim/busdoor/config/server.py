@@ -18,7 +18,6 @@ from busdoor.step_time import StepTime, make_step_time, step_time_class, step_ti
 # puts file and line of a table before what is wrong with it
 Blame = Callable[[str], AbstractContextManager[None]]
 
-
 # step times to which the engine adds its host's
 PREDICTED = frozenset({"roofline", "operators", "scaled_roofline"})
 

@@ -22,7 +22,6 @@ def duration_text(seconds: float, _: object = None) -> str:
 
 NOTHING = "–"
 
-
 LATENCIES = {"TTFT": "ttft", "TPOT": "tpot", "E2E": "e2el"}
 
 

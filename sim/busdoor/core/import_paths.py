@@ -13,7 +13,6 @@ from busdoor.core.names import unknown
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
-
 # whether import paths stand for themselves
 _as_data: ContextVar[bool] = ContextVar("as_data", default=False)
 

@@ -12,9 +12,7 @@ from busdoor_workloads.nearest import nearest
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-
 _DURATION = re.compile(r"\s*([0-9.eE+-]+)\s*(us|ms|s|min|h)?\s*")
-
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}
 

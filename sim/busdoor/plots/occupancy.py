@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SPACE_ABOVE = 1.28  # times the slots: room for the legend
 MAX_STEPS = 1200  # two vertices a step: well under what a page can show
 
-
 _ROUNDING = 1e-12  # of the clock: narrower steps are sums that were rounded (DESIGN, section 3)
 
 

@@ -115,11 +115,9 @@ class Policy(ABC):
     def refusal(self, request: Request) -> str:
         """Return why a request can never be served; empty if it can."""
         total = request.input_tokens + request.output_tokens
-        return (
-            f"{total} tokens exceed max_model_len {self.max_model_len}"
-            if total > self.max_model_len
-            else ""
-        )
+        if total > self.max_model_len:
+            return f"{total} tokens exceed max_model_len {self.max_model_len}"
+        return ""
 
     def cap(self, request: Request) -> int:
         """Return the most tokens that a request may generate, as far as the policy knows."""

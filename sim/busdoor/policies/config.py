@@ -125,11 +125,9 @@ class QueueFields:
 
     def make_queue(self) -> str | Queue:
         """Return a waiting line, or its name where that suffices."""
-        return (
-            ShortestJobQueue(self.length_error, self.length_seed)
-            if self.queue == "sjf"
-            else self.queue
-        )
+        if self.queue == "sjf":
+            return ShortestJobQueue(self.length_error, self.length_seed)
+        return self.queue
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ REQUEST_COLUMNS = (
     "replica",
 )
 
-
 ITERATION_COLUMNS = (
     "start_s",
     "duration_s",
@@ -47,6 +46,5 @@ ITERATION_COLUMNS = (
     "num_resumed",
     "resumed_gap_s",
 )
-
 
 STAY_COLUMNS = ("request_id", "enter_s", "leave_s")

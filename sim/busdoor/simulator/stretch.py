@@ -66,11 +66,9 @@ class EndedStretch(Stretch):
 
     def end_s(self, repeat: int) -> float:
         """When the iteration number `repeat` (from 1) ends."""
-        return (
-            self._before.end_s(repeat)
-            if repeat < self._repeat
-            else self._before.end_s(repeat - 1) + self._last_s
-        )
+        if repeat < self._repeat:
+            return self._before.end_s(repeat)
+        return self._before.end_s(repeat - 1) + self._last_s
 
     def last_s(self, repeat: int) -> float:
         """How long the iteration number `repeat` takes."""

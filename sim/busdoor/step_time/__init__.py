@@ -91,11 +91,9 @@ def step_time_table(given: Any) -> Any:
     if isinstance(given, Path):
         return {"name": "calibrated", "path": str(given)}
     if isinstance(given, str):
-        return (
-            {"name": given}
-            if given in STEP_TIMES or ":" in given
-            else {"name": "calibrated", "path": given}
-        )
+        if given in STEP_TIMES or ":" in given:
+            return {"name": given}
+        return {"name": "calibrated", "path": given}
     return given.describe() if type(given) in STEP_TIMES.values() else given
 
 

@@ -16,7 +16,6 @@ LEAST_BATCH_S = 1.0
 _REMEMBERED = 32
 _QUEUED = 2  # batches per worker that are out: one that runs, and one that waits for it to be done
 
-
 Submit = Callable[..., "Future[list[Record]]"]
 
 

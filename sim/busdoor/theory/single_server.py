@@ -96,11 +96,9 @@ def mmc_wait_s(rate_rps: float, mean_service_s: float, num_servers: int) -> floa
     0.286
     """
     load = rate_rps * mean_service_s
-    return (
-        erlang_c(num_servers, load) * mean_service_s / (num_servers - load)
-        if load < num_servers
-        else inf
-    )
+    if load < num_servers:
+        return erlang_c(num_servers, load) * mean_service_s / (num_servers - load)
+    return inf
 
 
 def gm1_sigma(load: float, burstiness: float) -> float:

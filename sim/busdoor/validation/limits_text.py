@@ -99,8 +99,6 @@ def host_lines(runs: Sequence[RunValidation]) -> list[str]:
         if run.host_launch:
             named.setdefault(run.host_launch.source, []).append(run.name)
     said = [f"{HOSTS[source]} for {', '.join(names)}" for source, names in named.items()]
-    return (
-        [f"The time in which the host launches a step is the machine's: {'; '.join(said)}."]
-        if said
-        else []
-    )
+    if said:
+        return [f"The time in which the host launches a step is the machine's: {'; '.join(said)}."]
+    return []

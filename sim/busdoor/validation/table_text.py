@@ -22,7 +22,6 @@ NAME_COLUMNS = 17
 TRANSIENT = "t"  # after a load, and after an error
 _PARTS = ("scheduling", "step_model", "host", "feedback")
 
-
 # What the terminal has of each run: a heading, and what is under it. The page has everything.
 BRIEFLY: Sequence[tuple[str, Callable[[RunValidation], str]]] = (
     ("load\nρ", lambda run: _load(run)),

@@ -88,11 +88,9 @@ def _drawn(number: int, rate: float, burstiness: float, seed: int) -> FloatArray
 def _positive(value: object) -> float | None:
     if value == "inf":  # the client's spelling of infinity
         return np.inf
-    return (
-        float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        else None
-    )
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return float(value)
+    return None
 
 
 VLLM_BENCH = Format(

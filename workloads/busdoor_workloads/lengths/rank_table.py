@@ -71,11 +71,9 @@ class RankTable(Pairs):
     def outputs(self) -> Lengths:
         """The law of the output lengths alone."""
         whole = Quantiles(probabilities=self.probabilities, values=self.output_values)
-        return (
-            Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks))
-            if self.output_ranks
-            else whole
-        )
+        if self.output_ranks:
+            return Mixture(components=tuple(self._bin(ranks) for ranks in self.output_ranks))
+        return whole
 
     def _bin(self, ranks: tuple[float, ...]) -> Quantiles:
         """Join two tables into one: its bends are those of the ranks and of the values."""

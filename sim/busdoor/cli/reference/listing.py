@@ -208,11 +208,9 @@ def _routers() -> Listing:
 
 def _router(name: str) -> Entry:
     cls = ROUTERS.find(name)
-    return (
-        _class_entry(name, cls, summary(cls))
-        if hasattr(cls, "__pydantic_fields__")
-        else Entry(name, summary(cls), FIELD_HEADS, [])
-    )
+    if hasattr(cls, "__pydantic_fields__"):
+        return _class_entry(name, cls, summary(cls))
+    return Entry(name, summary(cls), FIELD_HEADS, [])
 
 
 def _instance_entry(found: Any) -> Entry:
