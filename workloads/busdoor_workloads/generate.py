@@ -115,10 +115,8 @@ def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) 
     inputs, owner = new_tokens, np.arange(n)
     if turns is not None:
         sessions = Sessions(columns["session_id"], columns["turn"])
-        inputs, owner = (
-            accumulated_inputs(sessions, new_tokens, columns["output_tokens"]),
-            sessions.session_id,
-        )
+        inputs = accumulated_inputs(sessions, new_tokens, columns["output_tokens"])
+        owner = sessions.session_id
     group, prefix_tokens = np.zeros(n, np.int64), np.zeros(1, np.int64)
     if prefix is not None:
         group = deal(

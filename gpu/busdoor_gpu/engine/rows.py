@@ -69,10 +69,8 @@ def padded_arrays(step: Step, num_rows: int, num_tokens: int, group: int) -> lis
     count = len(step.slots)
     slots, last = np.full(num_rows + 1, -1, dtype=np.int32), np.zeros(num_rows, dtype=np.int32)
     slots[:count] = step.slots
-    starts, wanted_starts = (
-        _starts(step.num_tokens, num_rows + 1),
-        _starts(step.num_wanted, num_rows),
-    )
+    starts = _starts(step.num_tokens, num_rows + 1)
+    wanted_starts = _starts(step.num_wanted, num_rows)
     spare = num_tokens - int(starts[-1])
     starts[-1] = num_tokens
     last[:count] = starts[:count] + np.array(step.num_wanted, dtype=np.int32) - 1

@@ -55,10 +55,8 @@ class Sums(NamedTuple):
         # a resample that misses a term: lsq_linear wants as many rows as columns
         if len(right) < len(scale):
             missing = len(scale) - len(right)
-            rows, right = (
-                np.vstack([rows, np.zeros((missing, len(scale)))]),
-                np.append(right, np.zeros(missing)),
-            )
+            rows = np.vstack([rows, np.zeros((missing, len(scale)))])
+            right = np.append(right, np.zeros(missing))
         found: Floats = lsq_linear(rows, right, bounds=(0, np.inf), method="bvls", tol=1e-12).x
         # bvls leaves a bound by a rounding error now and then
         positive: Floats = np.maximum(found, 0.0) / scale

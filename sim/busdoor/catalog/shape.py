@@ -62,10 +62,8 @@ class ModelShape(ModelFields):
         """Parameters of the attention of one layer."""
         if self.kv_lora_rank:
             return self._latent_attention_parameters
-        q, kv = (
-            self.num_attention_heads * self.head_dim,
-            2 * self.num_key_value_heads * self.head_dim,
-        )
+        q = self.num_attention_heads * self.head_dim
+        kv = 2 * self.num_key_value_heads * self.head_dim
         output = self.hidden_size if self.bias in ("attention", "all") else 0
         biases = 0 if self.bias == "none" else q + kv + output
         return self.hidden_size * (2 * q + kv) + biases + (2 * self.head_dim if self.qk_norm else 0)

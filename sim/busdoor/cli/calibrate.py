@@ -122,7 +122,7 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
     elif from_requests:
         idle, what = ["--without", "--graph-sizes", "--mixed-graph-sizes"], "a fit to requests"
     else:
-        of_requests = [
+        idle = [
             "--force",
             "--gpu",
             "--model",
@@ -130,11 +130,9 @@ def _refuse_idle(given: Mapping[str, Any], moved: bool, from_requests: bool) -> 
             "--engine",
             "--lookahead",
             "--max-in-flight",
+            "--shared-prefix",
         ]
-        idle, what = (
-            [*of_requests, "--shared-prefix"],
-            "a fit to iterations",
-        )
+        what = "a fit to iterations"
     for flag in idle:
         if given.get(flag):
             raise ValueError(f"{flag} does not apply to {what}; leave it out")

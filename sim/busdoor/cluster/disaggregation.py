@@ -127,14 +127,10 @@ class Disaggregation:
         del self._prompts[prompt.request_id]
         request = self._originals.pop(prompt.request_id)
         request.replica = prompt.replica
-        request.first_scheduled_s, request.first_token_s = (
-            prompt.first_scheduled_s,
-            prompt.first_token_s,
-        )
-        request.cached_tokens, request.num_preemptions = (
-            prompt.cached_tokens,
-            prompt.num_preemptions,
-        )
+        request.first_scheduled_s = prompt.first_scheduled_s
+        request.first_token_s = prompt.first_token_s
+        request.cached_tokens = prompt.cached_tokens
+        request.num_preemptions = prompt.num_preemptions
         if prompt.status != "finished":
             self._end(request, prompt.status)
         elif request.output_tokens == 1:

@@ -42,10 +42,8 @@ def stay_phases(run: Run) -> pd.DataFrame:
 def _phases_of_replica(stays: pd.DataFrame, iterations: pd.DataFrame) -> pd.DataFrame:
     own = iterations[iterations["replica"] == stays["replica"].iloc[0]]
     enter_s, leave_s = stays["enter_s"].to_numpy(float), stays["leave_s"].to_numpy(float)
-    first_token_s, finish_s = (
-        stays["first_token_s"].to_numpy(float),
-        stays["finish_s"].to_numpy(float),
-    )
+    first_token_s = stays["first_token_s"].to_numpy(float)
+    finish_s = stays["finish_s"].to_numpy(float)
     whole = stays["whole"].to_numpy(bool)
     completing_s = _next_prefill_end_s(own, enter_s)
     known = ~whole & (first_token_s > enter_s) & (first_token_s <= leave_s)

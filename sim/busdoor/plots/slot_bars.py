@@ -86,10 +86,8 @@ def draw_letters(ax: Axes, stays: pd.DataFrame, window_s: Window, num_requests: 
         left, right = max(stay["prefill_end_s"], window_s[0]), min(stay["done_s"], window_s[1])
         # a letter is about a hundredth of the width
         if right - left > 0.015 * (window_s[1] - window_s[0]):
-            letter, place = (
-                ascii_uppercase[int(stay["request_id"])],
-                ((left + right) / 2, stay["slot"]),
-            )
+            letter = ascii_uppercase[int(stay["request_id"])]
+            place = ((left + right) / 2, stay["slot"])
             ax.annotate(letter, place, ha="center", va="center_baseline", fontweight="bold")
 
 

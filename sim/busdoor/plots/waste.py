@@ -106,12 +106,10 @@ def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool)
     x, offset, side = (left, -5, "right") if left > 100 - right else (right, 5, "left")
     box = None
     if room < ROOM:
-        x, offset, side, box = (
-            (left + right) / 2,
-            0,
-            "center",
-            {"facecolor": "white", "pad": 1.5, "linewidth": 0},
-        )
+        x = (left + right) / 2
+        offset = 0
+        side = "center"
+        box = {"facecolor": "white", "pad": 1.5, "linewidth": 0}
     ax.annotate(
         text,
         (x, y),

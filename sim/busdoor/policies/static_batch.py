@@ -165,10 +165,8 @@ class StaticBatch:
         """Drop a row whose client has gone; it goes on to compute."""
         if row.output_tokens > self.clock:
             self._num_gone += 1
-            row.computed_tokens, row.generated_tokens = (
-                row.input_tokens + self.clock - 1,
-                self.clock,
-            )
+            row.computed_tokens = row.input_tokens + self.clock - 1
+            row.generated_tokens = self.clock
 
     def items(self, batch: Batch) -> Iterator[Item]:
         """Every row that computes and its number of tokens, in order of admission."""

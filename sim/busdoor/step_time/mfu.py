@@ -104,11 +104,9 @@ def _stretch_seconds(
     rows = column["num_decode_tokens"] + column["num_idle_rows"]
     # the mean: it grows evenly
     context = (column["context_tokens"] + column["context_tokens_last"]) / 2
-    pairs, keys, decode_pairs = (
-        column["prefill_attention"],
-        column["prefill_context_tokens"],
-        context + rows,
-    )
+    pairs = column["prefill_attention"]
+    keys = column["prefill_context_tokens"]
+    decode_pairs = context + rows
     if windows := step_time.costs.windows:
         pairs, keys = windows.least_prefill(pairs, keys, column["num_prefill_tokens"])
         ends = (column[name] + rows for name in ("context_tokens", "context_tokens_last"))

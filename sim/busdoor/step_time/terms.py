@@ -66,10 +66,8 @@ class Term:
     segmented: bool = False
 
 
-_SIZES, _PIECES = (
-    "iterations of several sizes",
-    "iterations with one and with several pieces of prefill",
-)
+_SIZES = "iterations of several sizes"
+_PIECES = "iterations with one and with several pieces of prefill"
 _PREFILLS = "iterations with and without prefill"
 
 TERMS: tuple[Term, ...] = (

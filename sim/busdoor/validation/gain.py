@@ -86,10 +86,8 @@ def _has_gain(continuous: RunValidation, static: RunValidation) -> bool:
 def _row(
     continuous: RunValidation, static: RunValidation, of: Callable[[Result, Result], float]
 ) -> dict[str, str | float]:
-    measured, simulated = (
-        of(continuous.measured, static.measured),
-        of(continuous.simulated, static.simulated),
-    )
+    measured = of(continuous.measured, static.measured)
+    simulated = of(continuous.simulated, static.simulated)
     load = max(run.load if isfinite(run.load) else inf for run in (continuous, static))
     cells = (continuous.name, static.name, load, measured, simulated, simulated / measured - 1)
     return dict(zip(COLUMNS, cells, strict=True))

@@ -90,10 +90,8 @@ def drifted(
     >>> print(drifted(bad, recorded_errors(good))[0])
     bus: the error of step_mean_absolute is +10.00 %; recorded was +0.00 %, and 0.5 points more are allowed
     """
-    now, then = (
-        recorded_errors(validation),
-        {part: {} for part in ("runs", *_PARTS)} | dict(recorded),
-    )
+    now = recorded_errors(validation)
+    then = {part: {} for part in ("runs", *_PARTS)} | dict(recorded)
     sentences = [
         f"{name} is recorded, but was not validated now"
         for name in then["runs"]

@@ -58,10 +58,8 @@ def _read(path: Path, options: ReadOptions) -> Draft:
 
 def _arrivals(draft: Draft, result: Mapping[str, Any], seed: int) -> None:
     """Draw the arrivals of the client's settings: at a rate, of a closed loop, or all at once."""
-    rate, burstiness = (
-        _positive(result.get("request_rate")),
-        _positive(result.get("burstiness")) or 1.0,
-    )
+    rate = _positive(result.get("request_rate"))
+    burstiness = _positive(result.get("burstiness")) or 1.0
     users, number = result.get("max_concurrency"), len(draft.frame)
     if rate is not None and np.isfinite(rate):
         draft.frame["arrival_s"] = _drawn(number, rate, burstiness, seed)

@@ -100,10 +100,8 @@ class Lengths(ABC):
         while np.any(low < high):
             middle = (low + high) // 2
             reached = self.cdf(middle) >= wanted
-            low, high = (
-                np.where(reached, low, np.minimum(middle + 1, high)),
-                np.where(reached, middle, high),
-            )
+            low = np.where(reached, low, np.minimum(middle + 1, high))
+            high = np.where(reached, middle, high)
         return low
 
     def seconds(self, n: int, rng: np.random.Generator) -> FloatArray:

@@ -66,10 +66,8 @@ def _start_ns(row: Mapping[Any, Any], name: str) -> int:
 
 def _row(row: Mapping[Any, Any], start_ns: int, name: str) -> dict[str, Any]:
     arrival_s = start_ns / 1e9
-    first_s, whole_s = (
-        _seconds(row, "time_to_first_token", name),
-        _seconds(row, "request_latency", name),
-    )
+    first_s = _seconds(row, "time_to_first_token", name)
+    whole_s = _seconds(row, "request_latency", name)
     return {
         "arrival_s": arrival_s,
         "input_tokens": at(row, "metrics", "input_sequence_length", "value"),

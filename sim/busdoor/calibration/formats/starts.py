@@ -46,10 +46,8 @@ def assumed_starts(
         arrivals, how = np.cumsum(gaps_s), f"starts drawn at its request_rate of {rate:g}/s"
     users = result.get("max_concurrency")
     if type(users) is int and 0 < users < len(whole_s):  # more are never in flight
-        arrivals, how = (
-            _with_users(arrivals, whole_s, users),
-            f"{how}, with {users} in flight at most",
-        )
+        arrivals = _with_users(arrivals, whole_s, users)
+        how = f"{how}, with {users} in flight at most"
     return arrivals, f"{name} has no start times: assumed are {how}"
 
 
