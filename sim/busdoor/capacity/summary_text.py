@@ -62,8 +62,8 @@ def misfits(table: pd.DataFrame, plan: pd.DataFrame, request_rate: float) -> dic
     lost = table[(table["low"] > 0) & plan["replicas"].isna()]
     return {
         str(name): f"no number of servers is sure to meet the SLO at {request_rate:.3g} "
-        f"requests/s: each does from "
-        f"{row['least']:.3g} to {row['low']:.3g}, as its batches fill too slowly below"
+        f"requests/s: each does from {row['least']:.3g} to {row['low']:.3g}, as its batches fill "
+        "too slowly below"
         for name, row in lost.iterrows()
     }
 

@@ -137,8 +137,8 @@ def _check_pools(trace: Trace, prefill: Sequence[Replica], decode: Sequence[Repl
         if not isinstance(replica.policy, PagedPolicy):
             raise ValueError(
                 f"decode replica {number} runs {type(replica.policy).__name__}, which cannot take "
-                f"in KV that was "
-                f"computed elsewhere; use a policy with paged KV on demand, such as vllm"
+                "in KV that was computed elsewhere; use a policy with paged KV on demand, such as "
+                "vllm"
             )
 
 

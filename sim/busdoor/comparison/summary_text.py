@@ -47,8 +47,8 @@ def _gain(comparison: ComparisonData, best: str) -> str:
         )
     return (
         f"{subject} serves {row['over_best_static']:.1f}× the tokens of {base} batching at its "
-        f"best batch size"
-        f"{_interval(row, 'over_best_static')}, {row['over_static']:.1f}× at its default."
+        f"best batch size{_interval(row, 'over_best_static')}, {row['over_static']:.1f}× at its "
+        "default."
     )
 
 

@@ -157,7 +157,7 @@ class WorkloadTable:
         }
         if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
             raise ValueError(
-                f"[workload] name: "
+                "[workload] name: "
                 f"{unknown('a profile or preset', table['base'], workload_names())}"
             )
         try:

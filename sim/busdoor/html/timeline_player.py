@@ -92,8 +92,8 @@ def _side(
     answered, useful = counts["answered"][-1], useful_text(counts["useful"][-1])
     label = (
         f"Timeline of {side.name}: {_slots(scene, rows)} over "
-        f"{clock_text(window.frames, window.step_s)}. By the end "
-        f"{answered:,} requests are answered; {useful} of what the held slots did was useful."
+        f"{clock_text(window.frames, window.step_s)}. By the end {answered:,} requests are "
+        f"answered; {useful} of what the held slots did was useful."
     )
     return fill(
         "side.html",

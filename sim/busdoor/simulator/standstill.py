@@ -59,8 +59,8 @@ class EndlessPreemption:
         involved |= {request.request_id for request in batch.preempted}
         return (
             f"{self._policy_name} preempts without end: requests {_some(sorted(involved))} take "
-            f"the KV memory from one "
-            f"another and make no token; give it more num_blocks, or reserve_full_prompt = true"
+            "the KV memory from one another and make no token; give it more num_blocks, or "
+            "reserve_full_prompt = true"
         )
 
 
