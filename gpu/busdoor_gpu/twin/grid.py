@@ -10,6 +10,9 @@ import numpy as np
 _SHORTEST = 16  # tokens: a block, the least context and chunk of the grid
 _DECODE_REPEATS = 8  # a decode's context grows by one token each: a change of 1 in 16 at most
 _OTHER_REPEATS = 2
+# Tokens just beyond a whole number of GEMM tiles, and halfway to the next power of two: a chunk of
+# 512 beside a few decodes is such a step, and the ladder of powers of four misses it.
+_TILE_EDGES = (513, 768)
 # Of the shortest decode's request, after all its repetitions.
 LEAST_TOKENS = _SHORTEST + _DECODE_REPEATS + 2
 
@@ -99,6 +102,10 @@ def design(limits: GridLimits) -> list[Cell]:
     ]
     cells += [cell for batch in batches if batch > 2 for cell in _skewed(batch, contexts)]
     cells += [Cell(chunks=((chunk, prior),)) for chunk in chunks for prior in (0, *contexts[1:])]
+    cells += [Cell(chunks=((tokens, 0),)) for tokens in _TILE_EDGES]
+    cells += [
+        Cell((contexts[len(contexts) // 2],) * 8, ((tokens - 8, 0),)) for tokens in _TILE_EDGES
+    ]
     cells += _whole_prompts(limits, batches)
     cells += [
         Cell((context,) * batch, ((min(chunk, limits.max_num_batched_tokens - batch), prior),))

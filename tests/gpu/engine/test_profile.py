@@ -80,6 +80,17 @@ def test_the_grid_has_what_tells_the_terms_apart():
     assert any(cell.chunks and cell.decodes for cell in cells), "both in one step"
 
 
+def test_the_grid_has_steps_just_beyond_a_tile_of_the_gemms():
+    limits = replace(
+        LIMITS, max_num_seqs=9, max_num_batched_tokens=1024, max_model_len=1024, num_blocks=640
+    )
+    steps = [cell for cell in design(limits) if cell.chunks]
+    for tokens in (513, 768):
+        found = [cell for cell in steps if cell.num_tokens == tokens]
+        assert {len(cell.decodes) for cell in found} == {0, 8}
+    assert not {cell.num_tokens for cell in design(LIMITS)} & {513, 768}
+
+
 def test_whole_prompts_go_beyond_the_token_budget_as_static_batches_do():
     def largest(cells):
         return max(cell.num_tokens for cell in cells if not cell.decodes)
