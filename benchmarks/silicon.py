@@ -3,20 +3,24 @@
     python benchmarks/silicon.py                     # every third point: minutes on two cores
     python benchmarks/silicon.py --every 1           # all of them
     python benchmarks/silicon.py --engine vllm --gpu h200
+    python benchmarks/silicon.py --every 1 --mixtures      # vLLM 0.15 to 0.19, no part of the halves
     python benchmarks/silicon.py --choose            # which host terms fit the chosen half best
-    python benchmarks/silicon.py --spread 0.8        # lengths drawn from 80 to 100 % of those stated
+    python benchmarks/silicon.py --lengths           # how the clients of each set drew their lengths
+    python benchmarks/silicon.py --spread 0.1        # lengths drawn from 90 to 110 % of those stated
 
 The points are `systems/silicon_sample.csv` of aiconfigurator-core (pip install
 'busdoor[operators]'): TTFT and TPOT of vLLM, SGLang and TensorRT-LLM at so many clients and such
 lengths. Taken are those of dense models in one piece (not disaggregated) on H100, H200 and B200.
-Each is replayed as a closed loop in ten rounds, with the engine's preset and policy (SGLang as
-`prefill_first`). InferenceX draws lengths from 80 to 100 % of what it states; the others are as
-stated. Beside our two step times stands the package's own static estimate: one batch, prefilled at
-once, then decoded.
+Each is replayed as a closed loop in ten rounds, with the engine's policy (SGLang as
+`prefill_first`), the preset of its version, and what is known of how it was run. Beside
+our two step times stands the package's own static estimate: one batch, prefilled at once, then
+decoded.
 
 With lengths that are all the same, all clients keep step: they wait for their prompts together
 (long TTFT) and decode together (short TPOT). With lengths that differ it is the reverse. E2E, which
-is TTFT and a TPOT for each further token, hardly depends on that, and is shown too.
+is TTFT and a TPOT for each further token, hardly depends on that, and is shown too. InferenceX
+draws lengths from 80 to 100 % of those stated; of the others nothing is known, and `--lengths`
+shows which draws reproduce the TTFT of the chosen half.
 
 Host terms are chosen on every other (model, GPU) pair of an engine, from the last in the alphabet;
 what counts are the errors on the pairs between ("held out"). A set of points is left out if any of
@@ -43,8 +47,28 @@ ROUNDS = 10  # requests per client, as InferenceX sends
 INFERENCE_X_SPREAD = (
     0.8  # of the stated lengths: InferenceX draws evenly from there to 1 (its issue 356)
 )
+SPREADS = (0.0, 0.02, 0.05, 0.1, 0.2)  # what `--lengths` tries: evenly so far to both sides
+# The best of them for the TTFT of the chosen half; 0 for the others.
+SPREAD = {("vllm", "0.12.0"): 0.02, ("trtllm", "1.0.0rc3"): 0.02}
+# InferenceX ran Llama 70B on 2025-10-29 with these images (its .github/workflows/70b-tmpl.yml) ...
+INFERENCE_X = {"vllm": "0.10.2", "trtllm": "1.1.0rc2.post2"}
+# ... vLLM with asynchronous scheduling, on B200 with full CUDA graphs too, as from 0.14 on, and
+# budgets of its own (its benchmarks/70b_*.sh). That image captured no attention in graphs unless
+# told to: on Hopper it is the preset of older versions.
+BUDGETS = {"vllm b200": 8192, "vllm h100": 8192, "vllm h200": 8192, "trtllm b200": 16384}
 SET = ["engine", "model", "gpu", "format"]
 MOST_MFU = 0.7
+# Mixtures of `--mixtures`, in our words: Kimi-K2.5 has Kimi-K2's shape.
+MIXTURES: dict[str, dict[str, str]] = {
+    "gpt-oss-120b": {"name": "gpt-oss-120b"},
+    "kimi-k2.5 int4_wo": {"name": "kimi-k2", "weight_dtype": "bf16", "expert_dtype": "int4"},
+    "kimi-k2.5 nvfp4": {
+        "name": "kimi-k2",
+        "weight_dtype": "bf16",
+        "expert_dtype": "nvfp4",
+        "kv_dtype": "fp8",
+    },
+}
 WHAT = ("tpot", "ttft", "e2e")
 STEP_TIMES = ("roofline", "operators", "static")
 HOSTS = {
@@ -53,31 +77,57 @@ HOSTS = {
 }
 
 
-def read_points() -> pd.DataFrame:
-    """Read the points of dense models, a row each, in our words."""
+def read_points(mixtures: bool = False) -> pd.DataFrame:
+    """Read the points of dense models, or of vLLM's mixtures, a row each, in our words."""
     file = resources.files("aiconfigurator_core").joinpath("systems", "silicon_sample.csv")
     with file.open(encoding="utf-8") as lines:
         table = pd.read_csv(lines)
-    dense = table["model_path"].str.contains("Llama-3.1|Qwen3-32B") & (table["mode"] == "agg")
-    table = table[dense & table["system"].isin(GPUS)]
-    source = table["silicon_data_source"]
+    table = table[(table["mode"] == "agg") & table["system"].isin(GPUS)]
+    table = table[_newer_mixtures(table) if mixtures else _dense(table)]
+    inference_x = table["silicon_data_source"].str.match(r"source_file=\d{4}-|db-dump")
+    unnamed = table["backend"].map(INFERENCE_X)
+    version = table["backend_version"].fillna(unnamed.where(inference_x, "")).fillna("")
+    name = (
+        table["model_path"]
+        .str.lower()
+        .str.extract(r"(llama-3\.1-\d+b|qwen3-32b|gpt-oss-120b|kimi-k2\.5)")
+    )
+    kind = (" " + table["gemm_quant_mode"].fillna("")).where(name[0] == "kimi-k2.5", "")
     return pd.DataFrame(
         {
             "engine": table["backend"],
-            "version": table["backend_version"].fillna(""),
-            "model": table["model_path"].str.lower().str.extract(r"(llama-3\.1-\d+b|qwen3-32b)")[0],
+            "version": version,
+            "model": name[0] + kind,
             "gpu": table["system"].map(GPUS),
             "tp": table["tp_size"].astype(int),
             "format": table["gemm_quant_mode"].fillna(""),
             "concurrency": table["batch_size"].astype(int),
             "isl": table["isl"],
             "osl": table["osl"],
-            "inference_x": source.str.match(r"source_file=\d{4}-|db-dump"),
-            "spread": 1.0,
+            "inference_x": inference_x,
+            "spread": [
+                SPREAD.get(pair, 0.0) for pair in zip(table["backend"], version, strict=True)
+            ],
             "ttft_ms": table["silicon_ttft_ms"],
             "tpot_ms": table["silicon_tpot_ms"],
         }
     ).sort_values([*SET, "tp", "isl", "osl", "concurrency"], ignore_index=True)
+
+
+def _dense(table: pd.DataFrame) -> pd.Series:
+    return table["model_path"].str.contains("Llama-3.1|Qwen3-32B")
+
+
+def _newer_mixtures(table: pd.DataFrame) -> pd.Series:
+    """Whether a row is of vLLM 0.15 or later, with experts that are shared as the rest is."""
+    newer = table["backend_version"].str.match(r"0\.1[5-9]\.", na=False)
+    alone = (table["attention_dp_size"] == 1) & (table["moe_ep_size"] == 1)
+    return (
+        newer
+        & alone
+        & (table["backend"] == "vllm")
+        & table["model_path"].str.contains("gpt-oss-120b|Kimi-K2.5")
+    )
 
 
 def formats(point: Mapping[str, Any]) -> tuple[str, str | None, str]:
@@ -123,6 +173,26 @@ def mfu(points: pd.DataFrame) -> pd.Series:
     return tokens_per_s * flop / np.array(rates)
 
 
+def preset(point: Mapping[str, Any]) -> str:
+    """Return the engine's preset for what ran at a point."""
+    inference_x = point["inference_x"]
+    if point["engine"] == "vllm":
+        as_now = point["model"] in MIXTURES or (inference_x and point["gpu"] == "b200")
+        return "vllm" if as_now else "vllm-0.12"
+    return "trtllm-1.1" if point["engine"] == "trtllm" and inference_x else str(point["engine"])
+
+
+def limits(point: Mapping[str, Any]) -> dict[str, int]:
+    """Return the scheduler's limits that are known, in the words of the engine's policy."""
+    seats = {"max_num_seqs": max(256, point["concurrency"])}
+    if not point["inference_x"]:
+        return seats
+    word = "max_num_tokens" if point["engine"] == "trtllm" else "max_num_batched_tokens"
+    # TensorRT-LLM on H200 had --max_num_tokens $MAX_MODEL_LEN.
+    budget = BUDGETS.get(f"{point['engine']} {point['gpu']}", point["isl"] + point["osl"])
+    return {**seats, word: budget}
+
+
 def configuration(
     point: Mapping[str, Any], step_time: str, host: Mapping[str, float] | None
 ) -> Any:
@@ -130,23 +200,22 @@ def configuration(
     from busdoor.config import Config
 
     weights, quant_mode, kv_dtype = formats(point)
-    name = point["engine"]
     fields: dict[str, Any] = {"name": step_time, **({} if host is None else host)}
-    if step_time == "operators":
-        fields |= {"quant_mode": quant_mode} if quant_mode else {}
-    seats = max(256, point["concurrency"])
+    mixture = MIXTURES.get(point["model"])
+    if step_time == "operators" and quant_mode and mixture is None:
+        fields |= {"quant_mode": quant_mode}
+    given = {"model": point["model"], "weight_dtype": weights, "kv_dtype": kv_dtype}
     return Config.from_table(
         {
             "gpu": {
                 "name": point["gpu"],
-                "model": point["model"],
                 "tp": point["tp"],
-                "weight_dtype": weights,
-                "kv_dtype": kv_dtype,
+                **(given if mixture is None else {"model": mixture}),
             },
-            "engine": {"name": name},
+            "engine": {"name": preset(point)},
             "step_time": fields,
-            "policy": {"name": POLICIES[name], "max_num_seqs": seats},
+            "policy": {"name": POLICIES[point["engine"]], **limits(point)},
+            **({"lookahead": 1} if point["inference_x"] else {}),
         }
     )
 
@@ -161,9 +230,11 @@ def simulated(
 
     requests = ROUNDS * point["concurrency"]
     rng = np.random.default_rng(0)
-    spread = INFERENCE_X_SPREAD if point["inference_x"] else point["spread"]
+    spread = point["spread"]
+    least, most = (INFERENCE_X_SPREAD, 1.0) if point["inference_x"] else (1 - spread, 1 + spread)
     lengths = [
-        rng.integers(int(spread * point[key]), point[key] + 1, requests) for key in ("isl", "osl")
+        rng.integers(int(least * point[key]), int(most * point[key]) + 1, requests)
+        for key in ("isl", "osl")
     ]
     trace = Trace(
         arrival_s=np.zeros(requests),
@@ -255,7 +326,7 @@ def print_errors(table: pd.DataFrame) -> None:
     """Print the errors by engine and half, then by what else may matter."""
     for by in (
         ["engine", "half"],
-        ["engine", "bits", "shared"],
+        ["preset", "bits", "shared"],
         SET,
         ["engine", "tp"],
         ["engine", "concurrency"],
@@ -268,11 +339,34 @@ def print_errors(table: pd.DataFrame) -> None:
             print(f"{what.upper()}\n{part.round(1).to_string()}")
 
 
+def choose_lengths(points: pd.DataFrame, jobs: int) -> dict[str, dict[str, list[float]]]:
+    """Return the median errors of TTFT and TPOT of each set of unknown lengths, by spread."""
+    points = points[~points["inference_x"]]
+    found: dict[str, dict[str, list[float]]] = {}
+    for spread in SPREADS:
+        table = every(points.assign(spread=spread), operators_alone, jobs)
+        for key, group in table.groupby(["engine", "version", "model"]):
+            medians = [
+                100
+                * float((group[f"operators_{what}_ms"] / group[f"{what}_ms"] - 1).abs().median())
+                for what in ("ttft", "tpot")
+            ]
+            found.setdefault(" ".join(key), {})[f"{spread:g}"] = medians
+            print(*key, f"spread {spread:g}: TTFT {medians[0]:.1f} %, TPOT {medians[1]:.1f} %")
+    return found
+
+
+def operators_alone(point: Mapping[str, Any]) -> dict[str, float]:
+    """Return TTFT and TPOT of a point with the operators."""
+    ttft_ms, tpot_ms = simulated(point, "operators")
+    return {"operators_ttft_ms": ttft_ms, "operators_tpot_ms": tpot_ms}
+
+
 def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
     """Return the host terms of each engine that fit its chosen half best, and their errors on both halves."""
     table = every(points, hosts, jobs)
     found: dict[str, Any] = {}
-    for (engine, shared), group in table.groupby(["engine", "shared"]):
+    for (engine, shared), group in table.groupby(["preset", "shared"]):
         if group["held_out"].all():
             continue  # nothing to choose them on
         best = min(
@@ -305,11 +399,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flags.add_argument("--every", type=int, default=3, help="take every N-th point (3)")
+    flags.add_argument(
+        "--mixtures", action="store_true", help="replay vLLM's gpt-oss-120b and Kimi-K2.5 instead"
+    )
     flags.add_argument("--engine", choices=POLICIES)
     flags.add_argument("--gpu", choices=GPUS.values())
     flags.add_argument("--jobs", type=int, default=2)
     flags.add_argument(
-        "--spread", type=float, default=1.0, help="shortest length over the stated one (1)"
+        "--spread", type=float, help="draw lengths so far to both sides of those stated"
+    )
+    flags.add_argument(
+        "--lengths", action="store_true", help="find the draws that fit the chosen half's TTFT"
     )
     flags.add_argument(
         "--keep", action="store_true", help="keep the sets that no server could have run uncached"
@@ -319,9 +419,9 @@ def main() -> None:
     )
     flags.add_argument("--out", help="CSV file for the points, each with its predictions")
     given = flags.parse_args()
-    points = read_points()
+    points = read_points(given.mixtures)
     whole = len(points)
-    if not given.keep:
+    if not given.keep and not given.mixtures:
         too_fast = (
             mfu(points).groupby([points[column] for column in SET]).transform("max") > MOST_MFU
         )
@@ -332,13 +432,21 @@ def main() -> None:
         )
         points = points[~too_fast]
     points["held_out"] = held_out(points)
-    points["bits"] = points["format"].map({"": 16, "fp8": 8, "fp8_block": 8, "nvfp4": 4})
+    points["bits"] = points["format"].map(
+        {"": 16, "fp8": 8, "fp8_block": 8, "nvfp4": 4, "int4_wo": 4}
+    )
     points["shared"] = np.where(points["tp"] > 1, "tp", "one")
+    points["preset"] = [preset(point) for point in points.to_dict("records")]
     points["half"] = np.where(points["held_out"], "held out", "chosen")
     for name in ("engine", "gpu"):
         if getattr(given, name):
             points = points[points[name] == getattr(given, name)]
-    points = points.iloc[:: given.every].assign(spread=given.spread)
+    points = points.iloc[:: given.every]
+    if given.spread is not None:
+        points = points.assign(spread=given.spread)
+    if given.lengths:
+        print(json.dumps(choose_lengths(points[~points["held_out"]], given.jobs)))
+        return
     if given.choose:
         print(json.dumps(choose(points, given.jobs)))
         return

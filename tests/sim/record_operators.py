@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from busdoor.step_time.operator_tables import MOST_ROWS, MOST_TOKENS, PADDED
+
 RECORD = Path(__file__).with_name("operators.json")
 # The steps that tests/sim/test_operators.py asks for: prompts, tokens of each, and their prefix ...
 PREFILLS = [
@@ -28,6 +30,7 @@ PREFILLS = [
     (1, 32, 0),
     (1, 1088, 0),
     (1, 2112, 0),
+    *((1, tokens, 0) for tokens in PADDED if tokens <= MOST_TOKENS),  # to which they may be padded
 ]
 # ... and rows that decode, and the context of each.
 DECODES = [
@@ -41,6 +44,7 @@ DECODES = [
     (32, 1),
     (32, 512),
     (32, 544),
+    *((rows, 1) for rows in PADDED if rows <= MOST_ROWS),
 ]
 
 

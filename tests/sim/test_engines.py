@@ -50,13 +50,24 @@ def test_the_host_of_a_step_is_the_engines():
     assert mine.duration_s(batch) - none.duration_s(batch) == pytest.approx(2e-3 + 50 * 1e-5)
 
 
-def test_tensor_parallel_has_host_terms_of_its_own():
+@pytest.mark.parametrize(
+    ("name", "host_s"), [("vllm-0.12", 1.3e-3 + 50 * 48e-6), ("vllm", 0.5e-3 + 50 * 20e-6)]
+)
+def test_tensor_parallel_had_host_terms_of_its_own_in_older_versions(name, host_s):
     decode = Batch(num_decode_tokens=50, decode_context_tokens=5000)
     fields = {"gpu": "h100", "model": "qwen3-32b", "tp": 2}
     none, vllm = (
-        make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, "vllm")
+        make_step_time("roofline", **fields, engine=one) for one in ({"name": "none"}, name)
     )
-    assert vllm.duration_s(decode) - none.duration_s(decode) == pytest.approx(1.3e-3 + 50 * 48e-6)
+    assert vllm.duration_s(decode) - none.duration_s(decode) == pytest.approx(host_s)
+
+
+def test_a_preset_of_a_version_has_its_engines_kernels():
+    assert [engine(name).family for name in ("vllm", "vllm-0.12", "trtllm-1.1")] == [
+        "vllm",
+        "vllm",
+        "trtllm",
+    ]
 
 
 def test_trtllm_holds_twice_the_tokens_beside_weights_in_fp8():
@@ -88,7 +99,7 @@ def test_how_far_off_is_said_for_every_kind_of_server(name):
             records = [
                 c
                 for c in preset.checked
-                if (c.bits, c.tensor_parallel) == ({"bf16": 16, "fp8": 8}.get(dtype), tp > 1)
+                if (c.bits, c.tensor_parallel) == ({"bf16": 16, "fp8": 8, "int4": 4}[dtype], tp > 1)
                 and c.step_time == "roofline"
             ]
             assert said.startswith("TPOT was" if records else "not checked")

@@ -157,11 +157,17 @@ class Config:
                 f"{', '.join(sorted(scaled))}"
             )
         kinds = {
-            (str(pool.step_time.describe()["name"]), pool.gpu.tp, pool.gpu.weight_dtype)
+            (
+                str(pool.step_time.describe()["name"]),
+                pool.gpu.tp,
+                pool.gpu.model.expert_dtype or pool.gpu.weight_dtype,
+            )
             for pool in self.pools
         }
         found = {self.engine.accuracy(tp, dtype or "bf16", name) for name, tp, dtype in kinds}
-        return f"engine {self.engine.title}, {ahead}; {' or '.join(sorted(found))}"
+        estimated = self.engine.left_out if self.kv.num_blocks is None else ""
+        parts = (f"engine {self.engine.title}, {ahead}", estimated, " or ".join(sorted(found)))
+        return "; ".join(part for part in parts if part)
 
     def with_policy(self, policy: PolicyTable) -> Config:
         """Return the configuration with this policy alone."""

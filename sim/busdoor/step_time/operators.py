@@ -82,7 +82,7 @@ class OperatorStepTime(HardwareFields, StepTime):
         return deployment_of(
             self.configuration or self.model,
             self.system or self.gpu,
-            self.backend or self.engine.name,
+            self.backend or self.engine.family,
             self.version,
             {"tp": self.tp, "pp": self.pp, "dp": self.dp, "ep": self.ep},
             Formats(self.weight_dtype, self.kv_dtype, self.quant_mode),
