@@ -33,7 +33,7 @@ class WorkingSpace(NamedTuple):
 # Fitted to "GPU KV cache size" lines (tests/sim/test_kv_tokens.py names each): up to 0.11.0, 0.11.1
 # to 0.17, from 0.18. The oldest has one mixture, Qwen3-235B-A22B-FP8 on 4 H100 (vllm issue 21348).
 # The one in the middle held about 3 GiB more back in every log with 1,024 sequences. From 0.21 an
-# estimate of CUDA graphs counts too (0.2 to 1.2 % of the memory in logs), which is not in here: its
+# estimate of CUDA graphs counts too (0.2 to 4 % of the memory in logs), which is not in here: its
 # default share grew by as much.
 WORKING_SPACE: dict[VllmVersion, WorkingSpace] = {
     "0.9": WorkingSpace(sampler_bytes_per_logit=17.0, expert_row_copies=10.5, tp_row_copies=0.0),
