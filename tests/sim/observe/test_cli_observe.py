@@ -104,6 +104,7 @@ class TestTwinOfAServer:
     def test_it_prints_predictions_beside_measurements(self, url, trace, tmp_path, capsys):
         out = tmp_path / "twin"
         flags = ["--rate", "3", "--rate", "9", "--predict", "6", "--num-requests", "60"]
+        flags += ["--static", "8"]
         policy = "vllm,max_num_seqs=8,max_num_batched_tokens=256"
         lengths = tmp_path / "lengths.csv"
         rows = [f"{0.1 * i},{10 + 37 * i % 230},{2 + 11 * i % 37}" for i in range(60)]
@@ -114,7 +115,9 @@ class TestTwinOfAServer:
         assert "rate-6, ρ" in capsys.readouterr().out
         assert "Errors by load" in (out / "report.html").read_text("utf-8")
         assert json.loads((out / "twin.json").read_text())["complete"]
-        assert {path.name for path in (out / "runs").iterdir()} == {"rate-3", "rate-6", "rate-9"}
+        assert {path.name for path in (out / "runs").iterdir()} == {
+            *("rate-3", "rate-6", "rate-9", "burst", "burst-static-8")
+        }
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

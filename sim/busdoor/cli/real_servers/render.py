@@ -40,7 +40,12 @@ def print_observation(seen: Observation, engine: Result | None) -> None:
 
 def print_predictions(made: ServerTwin) -> None:
     """Print predictions beside what was measured afterwards, and where the TTFT comes from."""
-    from busdoor.observe.twin.text import PREDICTION_COLUMNS, prediction_cells, split_lines
+    from busdoor.observe.twin.text import (
+        PREDICTION_COLUMNS,
+        gain_lines,
+        prediction_cells,
+        split_lines,
+    )
 
     console = Console()
     console.print(
@@ -49,4 +54,4 @@ def print_predictions(made: ServerTwin) -> None:
     console.print(
         grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity")
     )
-    print_lines(console, split_lines(made.front_end_s, made.splits))
+    print_lines(console, [*split_lines(made.front_end_s, made.splits), *gain_lines(made.gains)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ class UrlFlags:
         Rates to calibrate on, requests per second: two that are well apart.
     predict
         Rates that are predicted before they are measured.
+    static
+        Also predict and measure a burst as it comes and in static batches of so many: the gain.
     num_requests
         Requests per run.
     policy
@@ -49,6 +52,7 @@ class UrlFlags:
     workload: str | None = None
     rate: tuple[float, ...] = ()
     predict: tuple[float, ...] = ()
+    static: int | None = None
     num_requests: int | None = None
     policy: str | None = None
     step_log: Path | None = None
@@ -89,7 +93,7 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
         folder.mkdir(parents=True, exist_ok=True)
         settings = {
             key: str(getattr(given, key))
-            for key in ("url", "workload", "rate", "predict", "num_requests")
+            for key in ("url", "workload", "rate", "predict", "static", "num_requests")
         }
         write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": False})
         with progress_bar(f"asking {given.url}") as report:
@@ -117,24 +121,28 @@ def _plan(given: UrlFlags, seed: int) -> Plan:
             "--rate and --predict have a rate in common; a rate that was calibrated on is no "
             "prediction"
         )
-    traces = dict(zip(names, _traces(given, seed), strict=True))
-    split = len(given.rate)
+    *drawn, burst = _traces(given, seed)
+    traces, split = dict(zip(names, drawn, strict=True)), len(given.rate)
+    static = {} if given.static is None else {f"burst-static-{given.static}": given.static}
+    bursts = dict.fromkeys(("burst", *static), burst) if static else {}
     return Plan(
         given.url,
         {name: traces[name] for name in names[:split]},
-        {name: traces[name] for name in names[split:]},
+        {name: traces[name] for name in names[split:]} | bursts,
         How(model=given.served_model, seed=seed),
         given.step_log,
         check_policy(parse_policy(given.policy)) if given.policy else None,
+        static=static,
         force=given.force,
     )
 
 
 def _traces(given: UrlFlags, seed: int) -> list[Trace]:
+    """Draw a trace for each rate, and one for a burst."""
     from busdoor.cli.from_flags import configured, overrides
 
     found = []
-    for number, rate in enumerate((*given.rate, *given.predict)):
+    for number, rate in enumerate((*given.rate, *given.predict, inf)):
         tables = overrides(workload=given.workload, num_requests=given.num_requests, rate=rate)
         settled = configured(None, tables, {"workload": {"name": "azure-conv"}})
         found.append(settled.workload.trace(seed, number))

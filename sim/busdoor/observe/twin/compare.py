@@ -102,7 +102,8 @@ def compared(seen: Mapping[str, Seen], folder: Path) -> pd.DataFrame:
         started_s = float(own.client.meta["started_at"])
         if not document["written_at"] < started_s:
             raise ValueError(f"{PREDICTIONS}/{name}.json was written after {name} was measured")
-        tables.append(with_measured(pd.DataFrame(document["rows"]), own.client, own.engine))
+        rows = pd.DataFrame(document["rows"]).astype({"load": float, "predicted": float})
+        tables.append(with_measured(rows, own.client, own.engine))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -41,8 +41,8 @@ def what_was_observed(meta: Mapping[str, Any]) -> str:
 
 
 def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Return a row per predicted run and quantity."""
-    return [_prediction_row(row) for row in table.to_dict("records")]
+    """Return a row per predicted run and quantity that both sides have."""
+    return [_prediction_row(row) for row in table[table["error"].notna()].to_dict("records")]
 
 
 def regime_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -110,6 +110,21 @@ def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
         f"{row['n']:,}",
     ]
     return f"{row['run']}, {load}: {row['quantity']}", cells
+
+
+def gain_lines(gains: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line per static burst: what continuous batching gained over it.
+
+    Examples
+    --------
+    >>> gain_lines([{"continuous": "burst", "static": "burst-static-8", "predicted": 2.5, "measured": 2.6}])
+    ['Gain of burst over burst-static-8: 2.50x predicted, 2.60x measured.']
+    """
+    return [
+        f"Gain of {one['continuous']} over {one['static']}: {one['predicted']:.2f}x predicted, "
+        f"{one['measured']:.2f}x measured."
+        for one in gains
+    ]
 
 
 def split_lines(front_end_s: float, splits: Mapping[str, Mapping[str, float]]) -> list[str]:
