@@ -46,6 +46,9 @@ def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figur
         One page; save it with `save_figure`.
     """
     fig = fig or new_figure(max(10.0, 3.3 * len(results)), 18.0)
+    about = next(iter(results.values())).meta
+    where = f"{about['trace']} on {about.get('gpu', 'a GPU')} with {about.get('model', 'a model')}"
+    fig.suptitle(f"{where}, seed {about.get('seed', 0)}", x=0.01, ha="left", fontweight="bold")
     draws = {_latencies: 3.2, _timelines: 3.4, _batches: 3.4, _caches: 3.0, _wastes: 4.0}
     strips = fig.subfigures(len(draws), 1, squeeze=False, height_ratios=list(draws.values()))
     for draw, strip in zip(draws, strips[:, 0], strict=True):
@@ -54,7 +57,7 @@ def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figur
 
 
 def _latencies(fig: SubFigure, results: Mapping[str, Run]) -> None:
-    _heading(fig, "Latency")
+    _heading(fig, "Latency (further left is sooner)")
     metrics = [
         metric
         for metric in _METRICS
@@ -77,7 +80,10 @@ def _timelines(fig: SubFigure, results: Mapping[str, Run]) -> None:
     window_s = first_seconds(list(results.values()))
     panels = _panels(fig, results, lambda run, ax: plot_timeline(run, ax, window_s=window_s))
     slots = max(ax.get_ylim()[0] for ax in panels)
+    every = -(-int(slots + 0.5) // 8)  # at most eight numbers on the height that all share
     for ax in panels:
+        ticks = range(every - 1, int(ax.get_ylim()[0] + 0.5), every)
+        ax.set_yticks(ticks, [str(slot + 1) for slot in ticks])
         ax.set_ylim(slots, -0.5)
     door = Line2D([], [], marker="v", linestyle="", color=NEUTRAL)
     legend_below(fig, SLOT_LABELS, {"a request enters": door})

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 BAR_IN = 0.42  # height of a row
 LABEL_LETTERS = 24  # from here on a name is written in two lines
-ROOM = 1.75  # of the longest bar: space for the words beside it
+LETTER_IN = 0.068  # width of a letter at the size of labels
+LEAST_ROOM, MOST_ROOM = 1.4, 3.0  # of the longest bar: with space for the words beside it
 
 
 @styled
@@ -102,10 +103,21 @@ def _bars(rows: pd.DataFrame, words: list[str], ax: Axes | None) -> Axes:
     ax.set_xticks(
         [tick for tick in ax.get_xticks() if 0 <= tick <= float(np.nanmax([1.0, *values, *high]))]
     )
-    ax.set(xlim=(0, ROOM * float(np.nanmax([1.0, *values, *high]))), ylim=(len(rows) - 0.4, -0.6))
+    ax.set(
+        xlim=(0, _room(rows, words, ax) * float(np.nanmax([1.0, *values, *high]))),
+        ylim=(len(rows) - 0.4, -0.6),
+    )
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")
     return ax
+
+
+def _room(rows: pd.DataFrame, words: list[str], ax: Axes) -> float:
+    """Return how much longer than the longest bar the axis is, for the words beside it."""
+    names = [line for name in rows.index for line in _label(str(name)).split("\n")]
+    width_in = ax.get_figure(root=True).get_figwidth() - LETTER_IN * max(map(len, names))  # type: ignore[union-attr]
+    words_in = LETTER_IN * max(map(len, words))
+    return min(MOST_ROOM, max(LEAST_ROOM, width_in / max(width_in - words_in, 0.1)))
 
 
 def _label(name: str) -> str:

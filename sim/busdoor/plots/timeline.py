@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from busdoor.core.format import number
 from busdoor.metrics.saturation import is_whole_batch
 from busdoor.plots.breakdown import bubble_share
 from busdoor.plots.hatches import SLOT_LABELS, legend_below
@@ -83,7 +84,7 @@ def _frame(ax: Axes, slots: int, window_s: Window, xlabel: str) -> None:
 def _label_omissions(ax: Axes, run: Run, stays: pd.DataFrame) -> None:
     last_s = float(stays["leave_s"].max())
     if last_s > ax.get_xlim()[1]:
-        ax.set_xlabel(f"{ax.get_xlabel()}, up to {ax.get_xlim()[1]:,.3g} of {last_s:,.3g}")
+        ax.set_xlabel(f"{ax.get_xlabel()}, up to {number(ax.get_xlim()[1])} of {number(last_s)}")
     if count_slots(run) > MAX_SLOTS:
         ax.set_ylabel(f"slot (first {MAX_SLOTS} of {count_slots(run)})")
 
