@@ -369,8 +369,10 @@ def saved(comparison, tmp_path_factory):
 
 def test_the_folder_has_tables_results_and_pictures(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
+        "bounds.csv",
         "capacities.csv",
         "comparison.json",
+        "forms.csv",
         "gain.csv",
         "intervals.csv",
         "ladder.csv",

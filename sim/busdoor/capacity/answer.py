@@ -40,6 +40,8 @@ class Answer:
         to miss, 0 if none.
     refused : Refused
         Requests that only this policy refuses; they are left out.
+    closed_rps : float
+        Its maximum throughput in closed form.
     """
 
     policy: str
@@ -53,6 +55,7 @@ class Answer:
     least: float = 0.0
     least_misses: float = 0.0
     refused: Refused = NONE_REFUSED
+    closed_rps: float = float("nan")
 
     @property
     def at_low(self) -> Probe | None:

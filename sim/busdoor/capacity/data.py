@@ -68,7 +68,8 @@ class CapacityData:
         certain, and `high`, which misses for certain (requests/s); `least`, the lowest rate that
         meets for certain, and `least_misses`, the highest below it that misses for certain (both 0
         where every lower rate meets); `binds`, the target that is missed first; `value` of it at
-        `low` (seconds; a share for goodput); `saturated_request_rate`, the maximum throughput;
+        `low` (seconds; a share for goodput); `saturated_request_rate`, the maximum throughput,
+        beside its `closed_form_rate`;
         `num_requests` of its longest runs, `warmup_share` and `drain_share` that are cut off them;
         `reason` why the rate is 0 or the bracket wide.
         """
@@ -224,6 +225,7 @@ def _row(answer: Answer) -> dict[str, Any]:
         "binds": answer.binds,
         "value": value,
         "saturated_request_rate": answer.saturated_rps,
+        "closed_form_rate": answer.closed_rps,
         "num_requests": answer.num_requests,
         "warmup_share": window.begin / probe.num_requests if probe and window else float("nan"),
         "drain_share": 1 - window.end / probe.num_requests if probe and window else float("nan"),

@@ -145,7 +145,8 @@ class Solver:
             built = self._built(policy)
             least = find_least(built, lone, attempt, search.low, self.tolerance, self.max_doublings)
             search.probes += self._curve(policy, search, least)
-        return found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
+        answer = found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
+        return replace(answer, closed_rps=self._closed_form(policy))
 
     def _curve(self, policy: PolicyTable, search: Search, least: Least) -> list[Probe]:
         """Run lower rates for the figure only: few replications, as short as possible."""

@@ -11,11 +11,14 @@ import pandas as pd
 from busdoor.capacity.data import CapacityData, Drawable
 from busdoor.capacity.estimate import STABLE
 from busdoor.capacity.summary_text import misfits, rate_text
+from busdoor.comparison.bounds import TOLERANCE
 from busdoor.core.format import NOTHING, duration, number, percent
 from busdoor.metrics.slo import SLO
 
 Rows = list[tuple[str, list[str]]]
-_RATES = ["request_rate", "least", "low", "high", "value", "saturated_request_rate"]
+_RATES = [
+    "request_rate", "least", "low", "high", "value", "saturated_request_rate", "closed_form_rate",
+]  # fmt: skip
 
 
 def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[str, str]]:
@@ -26,6 +29,15 @@ def remarks(capacity: CapacityData, request_rate: float | None) -> list[tuple[st
     ]
     own += [
         (str(policy), str(reason)) for policy, reason in capacity.table["reason"].items() if reason
+    ]
+    own += [
+        (
+            str(policy),
+            f"its maximum throughput, {row['saturated_request_rate']:.3g} requests/s, is far "
+            f"from its closed form, {row['closed_form_rate']:.3g}: one of them does not hold here",
+        )
+        for policy, row in capacity.table.iterrows()
+        if abs(row["saturated_request_rate"] / row["closed_form_rate"] - 1) > TOLERANCE
     ]
     if request_rate is None:
         return own
@@ -61,7 +73,8 @@ def rate_rows(study: Drawable) -> tuple[list[str], Rows]:
     table[_RATES] = table[_RATES].astype(float)
     slow = bool((table["least"] > 0).any())
     meets = ["meets from", "to"] if slow else ["meets"]
-    columns, rows = ["requests/s", *meets, "misses", "binding limit", "% of maximum throughput"], []
+    share_of = "% of maximum throughput (closed form)"
+    columns, rows = ["requests/s", *meets, "misses", "binding limit", share_of], []
     for policy, row in table.iterrows():
         if not row["low"] > 0:
             rows.append((_title(policy), ["0", *[NOTHING] * (4 + slow)]))
@@ -71,6 +84,8 @@ def rate_rows(study: Drawable) -> tuple[list[str], Rows]:
             f"{row[name]:.3g}" if isfinite(row[name]) else NOTHING
             for name in (*["least"] * slow, "low", "high")
         ]
+        if isfinite(row["closed_form_rate"]) and isfinite(row["saturated_request_rate"]):
+            share += f"\nof {row['saturated_request_rate']:.3g} ({row['closed_form_rate']:.3g})"
         rows.append((_title(policy), [rate_text(row), *ends, _binds(study.slo, row), share]))
     return columns, rows
 

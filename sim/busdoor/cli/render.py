@@ -58,6 +58,7 @@ def print_lines(console: Console, lines: Iterable[str], style: str | None = None
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
+    from busdoor.comparison.bounds import violations
     from busdoor.comparison.table_text import (
         LADDER,
         LADDER_HEADS,
@@ -75,6 +76,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(grid(LADDER_HEADS, ladder_rows(comparison)))
         console.print()
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
+    print_lines(console, violations(comparison.bounds), style="yellow")
 
 
 def print_summary(result: Result, slo: SLO | None = None) -> None:

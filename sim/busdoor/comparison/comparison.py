@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from busdoor import plots
 from busdoor.comparison.data import ComparisonData, frame_of
 from busdoor.comparison.experiment import Experiment, Report
@@ -38,7 +40,9 @@ class Comparison(ComparisonData):
         rungs = {
             key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete
         }
-        return cls(experiment.config, experiment.results, *map(frame_of, (rows, capacities, rungs)))
+        tables = [frame_of(table) for table in (rows, capacities, rungs)]
+        tables.append(pd.DataFrame.from_dict(experiment.forms, orient="index"))
+        return cls(experiment.config, experiment.results, *tables)
 
     @property
     def verdict(self) -> str:
@@ -100,7 +104,8 @@ class Comparison(ComparisonData):
     def load(cls, directory: str | Path) -> Comparison:
         """Read a saved comparison back; ValueError if the folder holds none."""
         saved = load(given.path_of("directory", directory))
-        return cls(saved.config, saved.results, saved.summaries, saved.capacities, saved.rungs)
+        tables = saved.summaries, saved.capacities, saved.rungs, saved.forms
+        return cls(saved.config, saved.results, *tables)
 
     def _repr_html_(self) -> str:
         tables: list[tuple[Sequence[str], Any]] = [(self.policies, comparison_rows(self))]

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from busdoor.comparison.bounds import bounds_table
 from busdoor.comparison.ladder import ladder_table
 from busdoor.config import Config
 from busdoor.config.energy import kwh_per_million_tokens
@@ -44,7 +45,8 @@ class ComparisonData:
     `results` are each policy's first replication. A row per policy and replication: `summaries` has
     every metric of `Result.summary` at the offered load, `capacities` `request_throughput` and
     `output_throughput` (per second) when saturated (see `saturated_rates`), `rungs` the same of
-    each step of the ladder; empty where there is none.
+    each step of the ladder; empty where there is none. `forms` has the
+    closed forms by policy.
     """
 
     config: Config
@@ -52,6 +54,7 @@ class ComparisonData:
     summaries: pd.DataFrame
     capacities: pd.DataFrame
     rungs: pd.DataFrame = field(default_factory=lambda: frame_of({}))
+    forms: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def policies(self) -> list[str]:
@@ -151,6 +154,13 @@ class ComparisonData:
                 for end, values in zip(_ENDS, zip(*rows, strict=True), strict=True):
                     columns[name + end] = list(values)
         return pd.DataFrame(columns, index=pd.Index(self.policies, name="policy"))
+
+    @cached_property
+    def bounds(self) -> pd.DataFrame:
+        """Figures of the first replication beside their closed forms; see `bounds_table`."""
+        first = self.summaries.xs(0, level="replication")
+        rates = self.capacities.xs(0, level="replication")["request_throughput"]
+        return bounds_table(self.forms, first.assign(saturated_request_throughput=rates))
 
     @cached_property
     def ladder(self) -> pd.DataFrame:

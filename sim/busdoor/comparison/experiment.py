@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.cluster.per_replica import imbalance
+from busdoor.comparison.bounds import closed_forms
 from busdoor.comparison.ladder import rungs
 from busdoor.config import Config, PolicyTable
 from busdoor.config.limits import limits_for, servable
@@ -51,6 +52,7 @@ class Experiment:
         self.summaries: dict[Key, pd.Series[Any]] = {}
         self.capacities: dict[Key, pd.Series[float]] = {}
         self.rungs: dict[Key, pd.Series[float]] = {}
+        self.forms: dict[str, dict[str, float]] = {}
         self.num_complete = 0
         self.tuned: PolicyTable | None = None
         self.report = report or (lambda share, what: None)
@@ -108,6 +110,9 @@ class Experiment:
         )
         if key[1] == 0:
             self.results[policy.label] = result
+            self.forms[policy.label] = closed_forms(
+                self.config, policy, accepted(trace, result.requests), self.limits
+            )
 
     def _capacity(self, policy: PolicyTable, full: Trace, progress: Progress) -> pd.Series[float]:
         result = run(self.config, policy, full, self.limits, iterations=False, progress=progress)

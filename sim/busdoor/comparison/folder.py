@@ -10,6 +10,7 @@ import pandas as pd
 
 from busdoor import plots
 from busdoor.cluster.per_replica import replica_table
+from busdoor.comparison.bounds import FORMS
 from busdoor.comparison.data import METRICS, ComparisonData
 from busdoor.comparison.experiment import Report
 from busdoor.comparison.summary_text import verdict
@@ -57,6 +58,9 @@ def write(comparison: ComparisonData, place: StudyFolder, report: Report | None 
     write_csv(comparison.gain, folder / "gain.csv")
     write_csv(comparison.summaries, folder / "replications.csv")
     write_csv(comparison.capacities, folder / "capacities.csv")
+    if len(comparison.forms):
+        write_csv(comparison.forms.rename_axis("policy"), folder / "forms.csv")
+        write_csv(comparison.bounds, folder / "bounds.csv")
     if len(comparison.rungs):
         write_csv(comparison.ladder, folder / "ladder.csv")
         write_csv(comparison.rungs, folder / "rungs.csv")
@@ -121,6 +125,7 @@ def load(folder: Path) -> ComparisonData:
             if (folder / "rungs.csv").exists()
             else {}
         ),
+        forms=_forms(folder / "forms.csv"),
     )
 
 
@@ -134,6 +139,7 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
         "ladder": [
             {"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()
         ],
+        "bounds": comparison.bounds.reset_index().to_dict("records"),
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
         "prediction": comparison.config.prediction,
@@ -159,6 +165,13 @@ def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
     Path(file).write_text(
         to_text({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8"
     )
+
+
+def _forms(file: Path) -> pd.DataFrame:
+    """Read the closed forms; earlier versions wrote none."""
+    if not file.exists():
+        return pd.DataFrame()
+    return check_columns(read_csv(file), file, tuple(FORMS), ("policy",)).set_index("policy")
 
 
 def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from busdoor import plots
+from busdoor.comparison.bounds import BOUNDS, HEADS, bound_rows, violations
 from busdoor.comparison.data import ComparisonData
 from busdoor.comparison.summary_text import best_policy, verdict
 from busdoor.comparison.table_text import (
@@ -26,7 +27,7 @@ from busdoor.html.sections import (
     words_used,
 )
 from busdoor.html.svg import figure
-from busdoor.html.tables import html_table
+from busdoor.html.tables import bullets, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,7 @@ def comparison_page(comparison: ComparisonData) -> Page:
         timelines("The bus and the door", _PLAY, comparison.bus_and_door),
         _numbers(comparison),
         *_ladder(comparison),
+        *_bounds(comparison),
         latency_plots(results),
         waste_plots(results),
         course_plots(results),
@@ -95,6 +97,14 @@ def _ladder(comparison: ComparisonData) -> list[Section]:
     size_in = _height_in(comparison.ladder), LADDER_WIDTH_IN
     plot = figure(lambda ax: plots.plot_ladder(comparison.ladder, ax=ax), "The ladder", *size_in)
     return [Section("What each step is worth", f'<div class="plots wide">{plot}</div>{table}')]
+
+
+def _bounds(comparison: ComparisonData) -> list[Section]:
+    if comparison.bounds.empty:
+        return []
+    table = html_table([("", HEADS), *bound_rows(comparison.bounds)], caption=BOUNDS)
+    wrong = bullets(f"{line}." for line in violations(comparison.bounds))
+    return [Section("Beside their closed forms", table + wrong)]
 
 
 def _height_in(rows: pd.DataFrame) -> float:

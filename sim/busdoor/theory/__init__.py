@@ -6,6 +6,7 @@ functions take moments or samples, so that they serve traces as well as the laws
 `busdoor_workloads.lengths`.
 """
 
+from busdoor.theory.at_load import batched_latency_s, lone_latency_s, shared_latency_s
 from busdoor.theory.capacity import continuous_capacity_rps
 from busdoor.theory.continuous import (
     CappedSharing,
@@ -51,6 +52,7 @@ __all__ = [
     "CappedSharing",
     "StepLine",
     "batch_time_s",
+    "batched_latency_s",
     "capped_sharing",
     "continuous_capacity_rps",
     "erlang_c",
@@ -65,6 +67,7 @@ __all__ = [
     "kv_limited_batch",
     "kv_occupancy_tokens",
     "kv_token_steps",
+    "lone_latency_s",
     "md1_wait_s",
     "mg1_wait_s",
     "mm1_wait_s",
@@ -73,6 +76,7 @@ __all__ = [
     "reserved_token_steps",
     "saturated_continuous_rps",
     "saturated_static_rps",
+    "shared_latency_s",
     "sharing_in_flight",
     "sharing_latency_s",
     "sharing_load",

@@ -1,0 +1,171 @@
+"""Every simulated number beside its closed form: floors that must hold, and approximations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf, isfinite, nan
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from busdoor.config import Config, PolicyTable
+from busdoor.config.limits import Limits
+from busdoor.config.run import carried_rps
+from busdoor.core.format import NOTHING, duration, number
+from busdoor.theory.at_load import (
+    batched_latency_s,
+    decode_step_s,
+    lone_latency_s,
+    shared_latency_s,
+)
+from busdoor_workloads import Trace
+
+FLOOR, NEAR = "at least", "about"
+_ROUNDING = 1e-6  # a floor that is reached exactly is no violation
+# of an approximation: what `theory.capacity` and `shared_latency_s` come to where memory decides, or
+# near saturation (docs/uncertainty.md has the measurements)
+TOLERANCE = 0.25
+BOUNDS = "First replication: floors that no schedule passes, and approximations."
+HEADS = ("simulated", "closed form", "")
+
+
+class Form(NamedTuple):
+    """A closed form: what it is of, a floor or an approximation, its value, and how it is written."""
+
+    quantity: str
+    metric: str
+    kind: str
+    scale: float = 1.0
+
+
+FORMS: Mapping[str, Form] = {
+    "step_floor_s": Form("TPOT p50 ≥ a lone decode", "median_tpot_ms", FLOOR, 1e3),
+    "lone_e2e_s": Form("mean E2E ≥ lone requests", "mean_e2el_ms", FLOOR, 1e3),
+    "shared_e2e_s": Form("mean E2E, processor sharing", "mean_e2el_ms", NEAR, 1e3),
+    "batched_e2e_s": Form("mean E2E, batch queue", "mean_e2el_ms", NEAR, 1e3),
+    "saturated_rps": Form("saturated requests/s", "saturated_request_throughput", NEAR),
+}
+
+
+def closed_forms(
+    config: Config, policy: PolicyTable, trace: Trace, limits: Limits
+) -> dict[str, float]:
+    """Return the closed forms of one server that serves a trace; NaN where none is known.
+
+    The latencies are those at the trace's rate: processor sharing for policies that admit at every
+    iteration, the batch queue for static batches that leave only full.
+    """
+    rate = trace.request_rate
+    if trace.concurrency or not isfinite(rate) or config.cluster is not None:
+        return dict.fromkeys(FORMS, nan)
+    own = policy.capped(limits.max_output_tokens).build(limits.kv, trace)
+    step_time, lengths = config.step_time, (trace.input_tokens, trace.output_tokens)
+    capacity = carried_rps(config, policy, trace, limits)
+    cached = bool(getattr(policy.config, "prefix_caching", False))
+    forms = {
+        "step_floor_s": decode_step_s(step_time, 1, 0.0),
+        "lone_e2e_s": lone_latency_s(step_time, *lengths, prompts=not cached),
+        "saturated_rps": capacity,
+        "shared_e2e_s": nan,
+        "batched_e2e_s": nan,
+    }
+    if not own.whole_batch:
+        forms["shared_e2e_s"] = shared_latency_s(step_time, *lengths, rate, own.num_slots)
+    elif policy.name == "static" and getattr(policy.config, "max_wait_s", 0.0) == inf:
+        found = batched_latency_s(lengths[1], rate, own.num_slots, capacity)
+        forms["batched_e2e_s"] = found if not own.streams else nan
+    return forms
+
+
+def bounds_table(forms: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
+    """Return simulated figures beside their closed forms, and whether one is violated.
+
+    Parameters
+    ----------
+    forms : DataFrame
+        By policy, as `closed_forms` has them.
+    simulated : DataFrame
+        By policy, the metrics that they are of.
+
+    Returns
+    -------
+    DataFrame
+        By policy and form: `simulated`, `closed_form`, `kind`, `error` (relative) and `violated`: a
+        floor that is passed, or an approximation that is off by more than `TOLERANCE`.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    known: dict[Any, Any] = forms.to_dict("index")
+    figures: dict[Any, Any] = simulated.to_dict("index")
+    for policy, own in known.items():
+        for key, form in FORMS.items():
+            value, seen = form.scale * own[key], float(figures[policy][form.metric])
+            if isfinite(value) and isfinite(seen):
+                error = seen / value - 1
+                far = error < -_ROUNDING if form.kind == FLOOR else abs(error) > TOLERANCE
+                rows[str(policy), key] = {
+                    "simulated": seen,
+                    "closed_form": value,
+                    "kind": form.kind,
+                    "error": error,
+                    "violated": bool(far),
+                }
+    columns = ["simulated", "closed_form", "kind", "error", "violated"]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    index = list(rows) or [("", "")]
+    frame.index = pd.MultiIndex.from_tuples(index, names=["policy", "form"])[: len(rows)]
+    return frame
+
+
+def bound_rows(bounds: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Return a row per closed form: simulated, closed form, and what became of it."""
+    rows = []
+    known: dict[Any, Any] = bounds.to_dict("index")
+    for (policy, key), row in known.items():
+        form = FORMS[key]
+        write = duration if form.metric.endswith("_ms") else number
+        ends = [write(row["simulated"]), f"{form.kind} {write(row['closed_form'])}"]
+        rows.append((f"{policy}: {form.quantity}", [*ends, _said(row)]))
+    return rows
+
+
+def beside(bounds: pd.DataFrame, policies: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return a row per quantity and a cell per policy: what the closed forms say."""
+    known: dict[Any, Any] = bounds.to_dict("index")
+    rows = []
+    for title, keys in _BESIDE.items():
+        cells = [
+            next((_cell(key, known[one, key]) for key in keys if (one, key) in known), NOTHING)
+            for one in policies
+        ]
+        if set(cells) != {NOTHING}:
+            rows.append((title, cells))
+    return rows
+
+
+_BESIDE = {
+    "TPOT p50 (floor)": ("step_floor_s",),
+    "mean E2E (closed form)": ("shared_e2e_s", "batched_e2e_s"),
+    "saturated: requests/s (form)": ("saturated_rps",),
+}
+
+
+def _cell(key: str, row: Mapping[str, Any]) -> str:
+    write = duration if FORMS[key].metric.endswith("_ms") else number
+    return f"{write(row['simulated'])} ({write(row['closed_form'])}){' !' * row['violated']}"
+
+
+def violations(bounds: pd.DataFrame) -> list[str]:
+    """Return a sentence for each figure that its closed form contradicts."""
+    known: dict[Any, Any] = bounds[bounds["violated"].astype(bool)].to_dict("index")
+    return [
+        f"{policy}: {FORMS[key].quantity}: simulated {row['simulated']:.4g}, closed form "
+        f"{row['kind']} {row['closed_form']:.4g}: the closed form does not hold here, or the "
+        f"simulation is wrong"
+        for (policy, key), row in known.items()
+    ]
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    if row["violated"]:
+        return f"VIOLATED: {100 * row['error']:+.0f} %"
+    return NOTHING if row["kind"] == FLOOR else f"{100 * row['error']:+.1f} %"
