@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,16 +28,18 @@ class Attention:
     head_dim: int = 128
     block_size: int = 16
     must: str = ""
+    kv_bits: int = 16
 
     def make(self, dtype: torch.dtype, device: torch.device) -> Case:
         """Build the batch."""
         heads = (self.num_q_heads, self.num_kv_heads, self.head_dim, self.block_size)
-        return make_case(self.seq_lens, self.query_lens, *heads, dtype=dtype, device=device)
+        case = make_case(self.seq_lens, self.query_lens, *heads, dtype=dtype, device=device)
+        return case if self.kv_bits == 16 else case.with_cache(torch.float8_e4m3fn)
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of the keys and values that must be read, in half precision."""
-        return 2 * 2 * sum(self.seq_lens) * self.num_kv_heads * self.head_dim
+        """Bytes of the keys and values that must be read, in half precision or 8 bits."""
+        return 2 * self.kv_bits // 8 * sum(self.seq_lens) * self.num_kv_heads * self.head_dim
 
     @property
     def flops(self) -> float:
@@ -49,7 +51,13 @@ class Attention:
         return 4 * self.num_q_heads * self.head_dim * pairs
 
 
-_SHORT = {"num_q_heads": "Hq", "num_kv_heads": "Hkv", "head_dim": "d", "block_size": "block"}
+_SHORT = {
+    "num_q_heads": "Hq",
+    "num_kv_heads": "Hkv",
+    "head_dim": "d",
+    "block_size": "block",
+    "kv_bits": "KV bits",
+}
 
 
 def _decode(batch: int, context: int, must: str = "", **shape: Any) -> Attention:
@@ -70,6 +78,7 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
         toy: dict[str, Any] = {"num_q_heads": 4, "num_kv_heads": 2, "head_dim": 32}
         return [
             _decode(4, 64, **toy),
+            _decode(4, 64, kv_bits=8, **toy),
             Attention("prefill", "64 tokens", [64], [64], **toy),
             Attention("prefill", "16 on 48 and 4 decodes", [64, *[40] * 4], [16, *[1] * 4], **toy),
         ]
@@ -94,6 +103,7 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
             [1] * 64,
             must="1.3 x bytes / 2.7 TB/s = 128 us",
         ),
+        _decode(64, 4096, kv_bits=8),
         _decode(64, 4096, block_size=64),
         _decode(64, 4096, num_q_heads=16),
         _decode(64, 4096, head_dim=64),
@@ -101,6 +111,7 @@ def attention_benchmarks(quick: bool, on_gpu: bool) -> list[Attention]:
         Attention("prefill", "8192 tokens", [8192], [8192], must="350 TFLOP/s"),
         Attention("prefill", "16384 tokens", [16384], [16384], must="380 TFLOP/s"),
         Attention("prefill", "512 on 8192", [8704], [512]),
+        Attention("prefill", "8192 tokens KV bits=8", [8192], [8192], kv_bits=8),
         Attention(
             "prefill", "512 on 8192 and 64 decodes at 1024", [8704] + [1024] * 64, [512] + [1] * 64
         ),
@@ -128,6 +139,11 @@ def our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.T
     return partial(paged_prefill, *case.prefill_args, plan=blocks, out=torch.empty_like(case.query))
 
 
+def has_fp8(device: torch.device) -> bool:
+    """Return whether a device has numbers of 8 bits: a CPU by its references, a GPU from Ada on."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
 def check(device: torch.device) -> float:
     """Compare attention with float64 on odd batches amid NaN; return the largest error.
 
@@ -148,7 +164,8 @@ def check(device: torch.device) -> float:
         }
         bench = Attention("decode", "check", [1, 0, 777, 5000, 64], [1] * 5, **shape)
         mixed = Attention("prefill", "check", [300, 1000, 77, 129], [300, 200, 1, 129], **shape)
-        for one in (bench, mixed):
+        small = [replace(one, kv_bits=8) for one in (bench, mixed) if has_fp8(device)]
+        for one in (bench, mixed, *small):
             case = one.make(torch.bfloat16, device)
             exact = case.to(torch.float64)
             decode = one.op == "decode"

@@ -44,6 +44,10 @@ class Case:
             v_cache=self.v_cache.to(dtype),
         )
 
+    def with_cache(self, dtype: torch.dtype) -> Case:
+        """Convert K and V alone, such as to 8 bits."""
+        return replace(self, k_cache=self.k_cache.to(dtype), v_cache=self.v_cache.to(dtype))
+
     @property
     def decode_args(
         self,

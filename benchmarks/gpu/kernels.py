@@ -12,7 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks.gpu.attention import Attention, attention_benchmarks, check, our_call
+from benchmarks.gpu.attention import (
+    Attention,
+    attention_benchmarks,
+    check,
+    has_fp8,
+    our_call,
+)
 from benchmarks.gpu.cases import TOLERANCE, Case, error
 from benchmarks.gpu.flex import flex_paged
 from benchmarks.gpu.linears import time_linears
@@ -75,7 +81,7 @@ def time_attention(
     us = median_us([our_call(bench, case, on_gpu) for case in cases], device)
     yield row_of(bench.op, bench.shape, "triton" if on_gpu else "reference", us, *work, bench.must)
     uniform = _uniform(bench)
-    if uniform is None:
+    if uniform is None or bench.kv_bits != 16:
         return
     us = median_us([_dense_call(bench, case, *uniform) for case in cases], device)
     yield row_of(bench.op, bench.shape, "sdpa, dense K and V", us, *work)
@@ -93,7 +99,7 @@ def time_peers(
 ) -> Iterator[Row]:
     """Time other projects' attention on the same batch, each checked against ours first."""
     there = [(peer, file) for peer in PEERS if (file := peer.find(folder))]
-    if not there:
+    if not there or bench.kv_bits != 16:
         return
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     case = bench.make(dtype, device)
@@ -173,6 +179,8 @@ def _rows(
     device: torch.device, top: Ceiling, quick: bool, flex: bool, peers: Path | None
 ) -> Iterator[Row]:
     for bench in attention_benchmarks(quick, device.type == "cuda"):
+        if bench.kv_bits == 8 and not has_fp8(device):
+            continue
         yield from time_attention(bench, device, top, flex)
         yield from time_peers(bench, device, top, peers)
     for name, note in absent(PEERS, peers).items():
