@@ -107,8 +107,6 @@ def doubts_of(about: Mapping[str, Any], results: Sequence[Result]) -> list[str]:
 
     A client's times are not fitted to where an engine recorded iterations.
 
-    Examples
-    --------
     >>> doubts_of({"doubts": ["tpot is 9 % off"]}, [Result.example()])
     ['tpot is 9 % off']
     """

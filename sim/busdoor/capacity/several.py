@@ -16,13 +16,7 @@ from busdoor.metrics.slo import SLO
 
 @dataclass
 class Studies:
-    """Studies that differ in their servers only; their rows are named after these.
-
-    Parameters
-    ----------
-    studies : sequence of Study
-        Of the same requests, SLO and policies.
-    """
+    """Studies of the same requests, SLO and policies; their rows are named after their servers."""
 
     studies: Sequence[Study]
 

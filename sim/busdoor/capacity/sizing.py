@@ -162,18 +162,9 @@ def plan_day(
 def billed_hours(servers: Sequence[float], startup_s: float = 0.0) -> float:
     """Return the server-hours of a day that a fleet follows, start-up times included.
 
-    A server has to start so long before it is needed, and is billed from then on; one that would
-    be needed again within that time runs on. The day repeats.
+    `servers` are needed in each hour. One must start `startup_s` before it is needed, and is billed
+    from then on; one that would be needed again within that time runs on. The day repeats.
 
-    Parameters
-    ----------
-    servers : sequence of float
-        Needed in each hour.
-    startup_s : float
-        Seconds from its order until a server answers.
-
-    Examples
-    --------
     A second server for one hour, ordered half an hour earlier:
 
     >>> billed_hours([1, 1, 2, 1]), billed_hours([1, 1, 2, 1], startup_s=1800)

@@ -26,19 +26,9 @@ HEIGHT_PX = 760  # of a picture of two times four slots with its counters
 class Scene:
     """Static and continuous batching in the same slots: two timelines, and the gain.
 
-    Parameters
-    ----------
-    rate : float
-        Requests per second.
-    batch_size : int
-        Slots of both.
-    spread : float
-        Standard deviation of the output lengths over their mean.
-    gpu, model : str
-        Names of the catalogue.
+    `rate` in requests per second, `batch_size` the slots of both, `spread` the standard deviation
+    of the output lengths over their mean, `gpu` and `model` names of the catalogue.
 
-    Examples
-    --------
     >>> equal, spread = (Scene(8.0, 4, cv, "h100", "llama-3.1-8b").gain for cv in (0.0, 1.5))
     >>> equal < 1.1 < 2 < spread
     True

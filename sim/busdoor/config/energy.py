@@ -18,21 +18,10 @@ _MILLION = 1e6
 def power_w(config: Config, load: float) -> float:
     """Return the watts of all GPUs of a configuration; NaN where a power limit is not known.
 
-    Parameters
-    ----------
-    config : Config
-        Its servers.
-    load : float
-        The rate over their saturated one; more than 1 is a full load.
+    The load is the rate over their saturated one; more than 1 is a full load. Power grows with load
+    on a line, from idle on (Fan, Weber, Barroso, "Power provisioning for a warehouse-sized
+    computer", ISCA 2007). It is that of the GPUs alone: hosts and cooling come on top.
 
-    Notes
-    -----
-    Power grows with load on a line, from idle on (Fan, Weber, Barroso, "Power provisioning for a
-    warehouse-sized computer", ISCA 2007). It is that of the GPUs alone: hosts and cooling come on
-    top.
-
-    Examples
-    --------
     >>> one = Config.from_table({})                  # an H100: at most 700 W
     >>> round(power_w(one, 0.0), 3), round(power_w(one, 1.0), 3), round(power_w(one, 0.5), 3)
     (91.0, 595.0, 343.0)
@@ -46,8 +35,6 @@ def power_w(config: Config, load: float) -> float:
 def kwh_per_million_tokens(config: Config, load: float, tokens_per_s: float) -> float:
     """Return the kWh of a million output tokens at a load.
 
-    Examples
-    --------
     >>> round(kwh_per_million_tokens(Config.from_table({}), 1.0, 5000.0), 4)
     0.0331
     """

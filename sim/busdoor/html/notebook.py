@@ -34,8 +34,6 @@ def notebook_html(title: str, *tables: tuple[Sequence[str], Rows], answer: str =
 def notebook_progress(report: Report | None) -> Iterator[Report | None]:
     """Yield the report that was given, or inside of Jupyter one that draws a bar.
 
-    Examples
-    --------
     >>> with notebook_progress(print) as report:
     ...     report(0.5, "half")
     0.5 half

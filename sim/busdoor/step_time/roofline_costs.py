@@ -82,8 +82,6 @@ class Costs:
 def paid_rows(rows: int) -> float:
     """Return the rows at the full rate that a GEMM of so many takes as long as.
 
-    Examples
-    --------
     >>> [round(paid_rows(rows), 1) for rows in (1, 64, 256, 4096)]
     [1.8, 118.1, 297.3, 4182.0]
     """
