@@ -86,7 +86,7 @@ def _latency(ax: Axes, runs: Mapping[str, Run], metric: Metric) -> None:
     lines = {
         str(line.get_label()): line for line in ax.get_lines() if line.get_label() != "_median"
     }
-    absent = [label for label, line in lines.items() if not line.get_path().vertices.size]
+    absent = [label for label, line in lines.items() if not len(line.get_path())]
     ax.set_title("\n".join(absent), fontsize=8, fontweight="normal")
     lines = {label: line for label, line in lines.items() if label not in absent}
     drop_legend(ax)

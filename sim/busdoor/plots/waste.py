@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LABELS = {**KV_LABELS, "stalled": "left out of the iteration", "finished": "finished, still held"}
 NEGLIGIBLE = 5e-4  # would be written as 0.0 %
 ROOM = 33  # per cent of the width that a label needs in the narrowest panel
+LETTER_IN = 0.075  # width of a letter of the labels, of the panel before names take their part
 _FIRST = ("useful", "used")  # always drawn, even at zero
 
 
@@ -105,8 +106,10 @@ def _label(ax: Axes, y: float, left: float, right: float, text: str, bold: bool)
     weight, room = "bold" if bold else "normal", max(left, 100 - right)
     x, offset, side = (left, -5, "right") if left > 100 - right else (right, 5, "left")
     box = None
-    if room < ROOM:
-        x = (left + right) / 2
+    width_in = ax.get_window_extent().width / ax.get_figure(root=True).dpi  # type: ignore[union-attr]
+    needed = max(ROOM, 100 * LETTER_IN * len(text) / width_in)
+    if room < needed:
+        x = min(max((left + right) / 2, needed / 2), 100 - needed / 2)
         offset = 0
         side = "center"
         box = {"facecolor": "white", "pad": 1.5, "linewidth": 0}
