@@ -118,6 +118,15 @@ def test_a_load_is_no_transient_and_too_short_a_run_is(calm):
     assert replace(run, measured=present).transient == ""
 
 
+def test_a_knee_of_a_transient_is_marked(calm):
+    runs = [calm.runs[0], *validate([measured(rate) for rate in (12.0, 16.0)], MODEL).runs]
+    over = validate([measured(60.0, seconds=5.0)], MODEL, ["over"]).runs
+    validation = Validation([*runs, *over], MODEL)
+    row = validation.bars.set_index("quantity").loc["knee"]
+    assert row["run"] == "calm / run 1 / run 2 / over"
+    assert dict(threshold_rows(validation)[1])["knee"][-1].endswith("✓ t")
+
+
 def test_an_overload_is_a_transient_and_a_burst_is_not(calm):
     [run] = validate([measured(60.0, seconds=5.0)], MODEL, ["over"]).runs
     assert run.load > 1

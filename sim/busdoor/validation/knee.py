@@ -26,13 +26,18 @@ def mean_e2e(runs: Sequence[RunValidation]) -> tuple[Floats, pd.DataFrame]:
     since they have no rate, and so are all runs but those of the scheduler and the lengths with the
     most rates.
     """
+    alike = runs_alike(runs)
+    rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
+    return np.array([run.request_rate for run in alike]), pd.DataFrame(rows, columns=SIDES)
+
+
+def runs_alike(runs: Sequence[RunValidation]) -> list[RunValidation]:
+    """Return the open runs that a knee is seen in, by increasing rate."""
     open_runs = sorted(
         (run for run in runs if isfinite(run.request_rate)), key=lambda run: run.request_rate
     )
     groups = [[other for other in open_runs if _alike(run, other)] for run in open_runs]
-    alike = max(groups, key=len, default=[])
-    rows = [run.table.loc[("e2e", "mean"), SIDES] for run in alike]
-    return np.array([run.request_rate for run in alike]), pd.DataFrame(rows, columns=SIDES)
+    return max(groups, key=len, default=[])
 
 
 def knee(runs: Sequence[RunValidation]) -> dict[str, float]:

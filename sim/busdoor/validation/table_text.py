@@ -140,7 +140,7 @@ def threshold_rows(validation: ValidationData, detailed: bool = False) -> tuple[
         limits = [f"≤ {100 * limit:.3g} %" for limit in dict.fromkeys(own["bar"].dropna())]
         cells = [
             (",\n" if detailed else ", ").join(
-                _judged(row, runs.get(row["run"]), detailed)
+                _judged(row, [runs[one] for one in row["run"].split(" / ")], detailed)
                 for row in own[own["regime"] == name].to_dict("records")
             )
             for name in regimes
@@ -149,17 +149,17 @@ def threshold_rows(validation: ValidationData, detailed: bool = False) -> tuple[
     return ["bar", *regimes], rows
 
 
-def _judged(row: dict[Any, Any], run: RunValidation | None, detailed: bool) -> str:
+def _judged(row: dict[Any, Any], runs: Sequence[RunValidation], detailed: bool) -> str:
+    """Write an error, its marks and details; several runs, of a knee or a pair, have no details."""
     write = as_share if row["quantity"] == "step_mean_absolute" else as_percent
     shown = write(row["error"])
     if row["within"] is not None:
         mark = "✓" if row["within"] else "✗"
         shown += f" {mark}" if row["met"] is not None else f" ({mark})"
-    if run is None:
+    shown += f" {TRANSIENT}" * any(run.transient for run in runs)
+    if not detailed or len(runs) > 1:
         return shown
-    shown += f" {TRANSIENT}" * bool(run.transient)
-    if not detailed:
-        return shown
+    [run] = runs
     steps = str(row["quantity"]).startswith("step")
     count = f"n {run.num_iterations if steps else run.num_requests:,}"
     return "\n".join([shown, *_details(run, row["quantity"]), count])

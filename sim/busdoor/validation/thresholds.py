@@ -11,6 +11,7 @@ import pandas as pd
 from busdoor.core.format import as_percent
 from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import REGIMES, regime
+from busdoor.validation.knee import runs_alike
 from busdoor.validation.run import RunValidation
 
 # Largest relative errors on a GPU, by quantity; source: issue 4, "Bars".
@@ -134,8 +135,11 @@ def _of_runs(validation: ValidationData, quantity: str) -> Iterator[dict[str, An
 def _knee(validation: ValidationData) -> Iterator[dict[str, Any]]:
     error = validation.knee["error"]
     if isfinite(error):
+        names = " / ".join(run.name for run in runs_alike(validation.runs))
         fresh = not any(run.name in validation.fitted_to for run in validation.runs)
-        yield _row("knee", "all", error, _threshold(validation, "knee", validation.runs), "", fresh)
+        yield _row(
+            "knee", "all", error, _threshold(validation, "knee", validation.runs), names, fresh
+        )
 
 
 def _gains(validation: ValidationData) -> Iterator[dict[str, Any]]:
