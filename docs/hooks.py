@@ -77,15 +77,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     markdown = re.sub(r"<!-- fields: (\w+) -->", lambda m: fields_table(m[1]), markdown)
     markdown = re.sub(r"<!-- list: ([\w-]+) -->", lambda m: listing_table(m[1]), markdown)
     markdown = re.sub(r"<!-- example: (\w+) -->", lambda m: example(m[1]), markdown)
-    markdown = re.sub(r"<!-- readme: (\w+) -->.*?<!-- /readme -->", readme, markdown, flags=re.S)
     every = "\n\n".join(f"**[`{name}`]({name}.md)** {picture(name)}" for name in POLICIES)
     return markdown.replace("<!-- examples -->", every)
-
-
-def readme(mark: re.Match[str]) -> str:
-    """Return what stands in the README between marks of a name, so that it is written once."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return text.split(f"<!-- {mark[1]} -->")[1].split(f"<!-- /{mark[1]} -->")[0]
 
 
 def on_post_build(config: Any) -> None:
