@@ -1,14 +1,17 @@
 """Measure the real vLLM on a CPU: predict, then measure, each load twice or more.
 
-    python benchmarks/real_vllm.py URL STEPS.jsonl --short preempting URL STEPS.jsonl --round 1 --out FOLDER
+    python benchmarks/real_vllm.py URL STEPS.jsonl --round 1 --out FOLDER --pin vllm.entrypoints \
+        --short preempting URL STEPS.jsonl --short preempting-cached URL STEPS.jsonl
+    python benchmarks/real_vllm.py - - --out FOLDER --pack tests/measured/vllm_server
 
-Two servers as docs/real-servers.md starts them, with 16 slots: one with memory for all, one short
-of it (`--num-gpu-blocks-override 57 --no-enable-prefix-caching`), so that it preempts. Round 1
-finds the capacity by a short burst, measures 0.3 and 0.8 of it, calibrates on their step logs,
-writes the predictions of everything else and then measures it: 0.55 and 1.1 of the capacity, a
-burst, the same burst in static batches of 16, and a burst of the short server. Round 2, 3 ...
-measure all of them again with the same requests, so that the spread is the machine's. A round
-takes five minutes; what is there is not measured again.
+Servers as docs/real-servers.md starts them, with engine and model in one process
+(VLLM_ENABLE_V1_MULTIPROCESSING=0 and --distributed-executor-backend uni): one with memory for all,
+two short of it (`--num-gpu-blocks-override 57 --max-model-len 1024`), so that they preempt, of which
+one has `--no-enable-prefix-caching`. Round 1 finds the capacity by a short burst, measures 0.3 and
+0.8 of it, calibrates on their step logs, writes the predictions of everything else and then measures
+it: 0.55 and 1.1 of the capacity, a burst, the same burst in static batches of 16, and a burst of each
+short server. Round 2, 3 ... measure all of them again with the same requests, so that the spread is
+the machine's. A round takes two and a half minutes; what is there is not measured again.
 
 The engine's process gets a core of its own, server and client share another: --pin.
 """

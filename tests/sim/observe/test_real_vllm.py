@@ -116,10 +116,10 @@ def vllm(folder, *more):
             process.wait(30)
 
 
-@pytest.fixture(scope="module")
-def server(model):
-    """Without a prefix cache, in which a preempted request of vLLM finds its own blocks again."""
-    with vllm(model, "--no-enable-prefix-caching") as found:
+@pytest.fixture(scope="module", params=["--no-enable-prefix-caching", "--enable-prefix-caching"])
+def server(model, request):
+    """In a prefix cache a preempted request finds its own blocks again."""
+    with vllm(model, request.param) as found:
         yield found
 
 
