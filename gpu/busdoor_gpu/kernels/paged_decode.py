@@ -182,35 +182,13 @@ def paged_decode(
 ) -> torch.Tensor:
     """Attend from one token per sequence to the sequence's cached tokens, its own included.
 
-    Parameters
-    ----------
-    query : Tensor
-        [num_seqs, num_q_heads, head_dim]; a sequence may be strided (a view of the fused
-        projection).
-    k_cache, v_cache : Tensor
-        [num_blocks, num_kv_heads, block_size, head_dim], see `busdoor_gpu.kernels.cache`.
-    block_table : Tensor
-        int32 [num_seqs, max_blocks]; entries past a sequence's length are not read.
-    seq_lens : Tensor
-        int32 [num_seqs]; 0 (padding of a graph) gives zeros.
-    plan : DecodePlan, optional
-        Updated by `plan_decode` with these `seq_lens`; made here if absent.
-    scale : float, optional
-        Of the scores; 1 / sqrt(head_dim) unless given.
-    out : Tensor, optional
-        Contiguous, shaped as query; allocated unless given.
-    kv_scales : tuple of float
-        What an 8-bit cache's K and V are multiplied by.
-
-    Returns
-    -------
-    Tensor
-        [num_seqs, num_q_heads, head_dim], in query's dtype.
-
-    Raises
-    ------
-    ValueError
-        If the kernel cannot read these heads, strides or head_dim.
+    `query` [num_seqs, num_q_heads, head_dim] may be a view of the fused projection; K and V are
+    [num_blocks, num_kv_heads, block_size, head_dim], see `busdoor_gpu.kernels.cache`, whose
+    `kv_scales` an 8-bit cache is multiplied by. `block_table`, int32 [num_seqs, max_blocks], is not
+    read past a sequence's length; `seq_lens`, int32, are 0 for padding of a graph, which gives
+    zeros. `plan`, updated by `plan_decode` with these lengths, and `out`, contiguous and shaped as
+    the query, are made here if absent; `scale` of the scores is 1 / sqrt(head_dim) unless given.
+    Returns `out`. Raises ValueError if the kernel cannot read these heads, strides or head_dim.
     """
     check_cache(query, k_cache, v_cache)
     num_seqs, num_q_heads, head_dim = query.shape

@@ -168,38 +168,11 @@ def paged_prefill(
 ) -> torch.Tensor:
     """Attend causally from each sequence's last tokens to its cached tokens, theirs included.
 
-    Parameters
-    ----------
-    query : Tensor
-        [num_tokens, num_q_heads, head_dim]: the sequences' query tokens one after another; a token
-        may be strided.
-    k_cache, v_cache : Tensor
-        [num_blocks, num_kv_heads, block_size, head_dim], see `busdoor_gpu.kernels.cache`.
-    block_table : Tensor
-        int32 [num_seqs, max_blocks]; entries past a sequence's length are not read.
-    seq_lens : Tensor
-        int32 [num_seqs], query tokens included.
-    query_starts : Tensor
-        int32 [num_seqs + 1]: where each sequence's query tokens start; equal neighbours: none this
-        step.
-    plan : Tensor, optional
-        From `plan_prefill` with the same lengths; made here if absent, which waits for the device.
-    scale : float, optional
-        Of the scores; 1 / sqrt(head_dim) unless given.
-    out : Tensor, optional
-        Contiguous, shaped as query; allocated unless given.
-    kv_scales : tuple of float
-        What an 8-bit cache's K and V are multiplied by.
-
-    Returns
-    -------
-    Tensor
-        [num_tokens, num_q_heads, head_dim], in query's dtype.
-
-    Raises
-    ------
-    ValueError
-        If the kernel cannot read these heads, strides or head_dim.
+    `query` [num_tokens, num_q_heads, head_dim] has the sequences' query tokens one after another;
+    `query_starts`, int32 [num_seqs + 1], says where each sequence's start (equal neighbours: none
+    this step); `seq_lens` count them too. `plan` is `plan_prefill`'s with the same lengths; made
+    here if absent, which waits for the device. All else, and the errors, are as for
+    `paged_decode`.
     """
     check_cache(query, k_cache, v_cache)
     num_q_heads, head_dim = query.shape[1:]

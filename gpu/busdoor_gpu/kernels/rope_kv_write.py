@@ -131,28 +131,12 @@ def rope_kv_write(
 ) -> torch.Tensor:
     """Norm and rotate Q and K; write K and V to the cache; return Q.
 
-    Parameters
-    ----------
-    qkv : Tensor
-        [num_tokens, (num_q_heads + 2 * num_kv_heads) * head_dim], the fused projection.
-    positions, slot_mapping : Tensor
-        int32 [num_tokens]: position in the sequence; block * block_size + offset, or -1 to write
-        nothing.
-    table : Tensor
-        From `rope_table`.
-    caches : tuple of Tensor
-        K and V of the layer, written **in place**.
-    norm : HeadNorm, optional
-        The norms of Q and K heads, if the model has them.
-    out : Tensor, optional
-        For Q, contiguous; allocated unless given.
-    kv_scales : tuple of float
-        What K and V are divided by for an 8-bit cache; what is then too large is cut.
-
-    Returns
-    -------
-    Tensor
-        Q, [num_tokens, num_q_heads, head_dim].
+    `qkv` is the fused projection [num_tokens, (num_q_heads + 2 * num_kv_heads) * head_dim];
+    `positions` and `slot_mapping` (block * block_size + offset, or -1 to write nothing) are int32
+    [num_tokens]; `table` is `rope_table`'s. `caches`, K and V of the layer, are written **in
+    place**: in 8 bits divided by `kv_scales`, and cut where that is too large. `norm` is given if
+    the model norms Q and K heads; `out`, for Q, contiguous, is allocated unless given. Returns Q,
+    [num_tokens, num_q_heads, head_dim].
     """
     (num_tokens, width), k_cache = qkv.shape, caches[0]
     num_kv, page, head_dim = k_cache.shape[1:]

@@ -49,31 +49,13 @@ def make_twin(
 ) -> tuple[Calibration, Validation]:
     """Profile, calibrate, replay held-out runs, validate; each is written at once, done once.
 
-    Parameters
-    ----------
-    machine : Machine
-        The machine that gets a twin.
-    folder : Path
-        Gets `profile`, `calibration.toml`, a folder for each run under `runs`, and `errors.json`,
-        with which a test can compare a later simulator (`busdoor.validation.regression.drifted`).
-        Steps that an interrupted call with the same settings left there are kept.
-    budget_s : float
-        Seconds of the machine's clock for profile and replays together.
-    seed : int
-        Seed of everything that is drawn.
-    report : callable, optional
-        Called with the share that is done, from 0 to 1, and the current step.
-
-    Returns
-    -------
-    Calibration, Validation
-
-    Raises
-    ------
-    ReplayError
-        If the machine cannot continue or is interrupted; what was measured before is in the folder.
-    ValueError
-        If the folder has the steps of other settings.
+    `folder` gets `profile`, `calibration.toml`, a folder for each run under `runs`, and
+    `errors.json`, with which a test can compare a later simulator
+    (`busdoor.validation.regression.drifted`); steps that an interrupted call with the same settings
+    left there are kept. `budget_s` are seconds of the machine's clock for profile and replays
+    together. `report` is called with the share that is done, from 0 to 1, and the current step.
+    Raises ReplayError if the machine cannot continue or is interrupted (what was measured before is
+    in the folder), ValueError if the folder has the steps of other settings.
     """
     report = report or (lambda share, text: None)
     claim(folder, machine.settings | {"budget_s": budget_s, "seed": seed})

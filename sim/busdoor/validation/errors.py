@@ -29,23 +29,11 @@ def regime(load: float) -> str:
 
 
 def step_errors(measured: Result, step_time: StepTime) -> StepErrors:
-    """Teacher-forced errors: the measured batches, with the durations of the model.
+    """Teacher-forced errors of the model: the measured batches, with its durations.
 
-    Parameters
-    ----------
-    measured : Result
-        With its iterations.
-    step_time : StepTime
-        The model.
+    Mean and 90th percentile of the absolute relative error of iterations, and the relative error of
+    their sum; NaN without iterations.
 
-    Returns
-    -------
-    StepErrors
-        Mean and 90th percentile of the absolute relative error of iterations; the relative error of
-        their sum. NaN without iterations.
-
-    Examples
-    --------
     >>> from busdoor.step_time.linear import LinearStepTime
     >>> step_errors(Result.example(), LinearStepTime(base_s=1.1)).total.__round__(6)
     0.1

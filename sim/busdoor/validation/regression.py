@@ -19,20 +19,10 @@ TOLERANCE = 0.005  # issue 4, "Bars": within the recorded errors + 0.5 points
 def recorded_errors(validation: ValidationData) -> dict[str, Any]:
     """Collect a validation's relative errors as plain numbers, to keep beside measured runs.
 
-    Parameters
-    ----------
-    validation : ValidationData
-        Of the runs to keep.
+    `runs`: for each run by name, as in `RunValidation.errors`; `gain` and `e2e_ratio`: the error for
+    each pair, "continuous / static"; `knee`: {"rate": error}. What is not a number is None, as JSON
+    has it (TOML leaves it out).
 
-    Returns
-    -------
-    dict
-        `runs`: for each run by name, as in `RunValidation.errors`; `gain` and `e2e_ratio`: the
-        error for each pair, "continuous / static"; `knee`: {"rate": error}. What is not a number is
-        None, as JSON has it (TOML leaves it out).
-
-    Examples
-    --------
     >>> from busdoor.validation.validate import validate
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime
@@ -60,26 +50,12 @@ def _of_pairs(table: pd.DataFrame) -> dict[str, Any]:
 def drifted(
     validation: ValidationData, recorded: Mapping[str, Any], tolerance: float = TOLERANCE
 ) -> list[str]:
-    """Return which errors have become larger than they were recorded.
+    """Return which errors are larger now than what `recorded_errors` returned then.
 
-    Parameters
-    ----------
-    validation : ValidationData
-        As it is now.
-    recorded : mapping
-        What `recorded_errors` returned then, from JSON or TOML.
-    tolerance : float
-        How much larger an error may be, as a share: 0.005 is half a point.
+    A sentence for each error beyond |recorded| + tolerance (a share: 0.005 is half a point), for
+    what has a number on one side only, and for each run on one side only. Empty if nothing has
+    drifted; an error that has become smaller is fine.
 
-    Returns
-    -------
-    list of str
-        A sentence for each error beyond |recorded| + tolerance, for what has a number on one side
-        only, and for each run on one side only. Empty if nothing has drifted; an error that has
-        become smaller is fine.
-
-    Examples
-    --------
     >>> from busdoor.validation.validate import validate
     >>> from busdoor.comparison.demo import introductory_scenario
     >>> from busdoor.step_time.linear import LinearStepTime
