@@ -72,8 +72,8 @@ MIXTURES: dict[str, dict[str, str]] = {
 WHAT = ("tpot", "ttft", "e2e")
 STEP_TIMES = ("roofline", "operators", "static")
 HOSTS = {
-    "step_overhead_s": np.arange(0, 3.01e-3, 0.25e-3),
-    "request_overhead_s": np.arange(0, 81e-6, 5e-6),
+    "step_overhead_s": np.arange(0, 3.01e-3, 0.1e-3),
+    "request_overhead_s": np.arange(0, 81e-6, 4e-6),
 }
 
 
@@ -366,7 +366,8 @@ def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
     """Return the host terms of each engine that fit its chosen half best, and their errors on both halves."""
     table = every(points, hosts, jobs)
     found: dict[str, Any] = {}
-    for (engine, shared), group in table.groupby(["preset", "shared"]):
+    for key, group in table.groupby(["preset", "bits", "shared"]):
+        name = " ".join(map(str, key))
         if group["held_out"].all():
             continue  # nothing to choose them on
         best = min(
@@ -380,8 +381,8 @@ def choose(points: pd.DataFrame, jobs: int) -> dict[str, Any]:
             for half in set(group["half"])
         }
         terms = {"step_s": float(best[1]), "request_s": float(best[2])}
-        found[f"{engine} {shared}"] = {**terms, **halves}
-        print(engine, shared, found[f"{engine} {shared}"])
+        found[name] = {**terms, **halves}
+        print(name, found[name])
     return found
 
 
