@@ -28,7 +28,7 @@ from benchmarks.gpu.small import Small, small_ops
 from benchmarks.gpu.timing import Ceiling, Deadline, measure_ceiling, median_us
 
 from busdoor_gpu.kernels._launch import cdiv
-from busdoor_gpu.kernels.cache import gather_kv
+from busdoor_gpu.kernels.cache import as_bytes, gather_kv
 
 # of a case's memory, used in turn; 32 x 4 MiB (one sequence of 1024) exceed an H100's L2 of 50 MB
 _MAX_COPIES = 32
@@ -67,7 +67,8 @@ def _copies(case: Case, num_bytes: int, device: torch.device) -> list[Case]:
 
 def _cloned(case: Case, count: int) -> Iterator[torch.Tensor]:
     for _ in range(count):
-        yield torch.stack([case.k_cache, case.v_cache], dim=1)
+        kept = [as_bytes(cache) for cache in (case.k_cache, case.v_cache)]
+        yield torch.stack(kept, dim=1).view(case.k_cache.dtype)
 
 
 def time_attention(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from math import isnan
 
 import pytest
 import torch
 from benchmarks.gpu.flex import flex_paged
-from benchmarks.gpu.kernels import attention_benchmarks, format_rows, run, time_peers
+from benchmarks.gpu.kernels import _cloned, attention_benchmarks, format_rows, run, time_peers
 from benchmarks.gpu.peers import PEERS
 from benchmarks.gpu.timing import Ceiling
 
@@ -118,3 +119,14 @@ def test_the_paged_peer_of_pytorch_is_used_right(recwarn):
         dense = (query[seq], k[0][:, slot], v[0][:, slot])
         wanted = torch.nn.functional.scaled_dot_product_attention(*dense, enable_gqa=True)
         assert torch.allclose(out[seq], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_case_is_copied_whole_in_any_format(bits):
+    """So that a benchmark's copies exceed a GPU's cache; unused places are NaN."""
+    bench = replace(attention_benchmarks(quick=True, on_gpu=False)[0], kv_bits=bits)
+    case = bench.make(torch.float32, CPU)
+    [copied] = _cloned(case, 1)
+    assert copied.dtype == case.k_cache.dtype
+    for got, wanted in ((copied[:, 0], case.k_cache), (copied[:, 1], case.v_cache)):
+        assert torch.equal(got.float().nan_to_num(), wanted.float().nan_to_num())

@@ -32,6 +32,11 @@ def largest(cache: torch.Tensor) -> float:
     return torch.finfo(cache.dtype).max if cache.dtype.itemsize == 1 else 0.0
 
 
+def as_bytes(x: torch.Tensor) -> torch.Tensor:
+    """Return numbers of 8 bits as integers, which PyTorch indexes on every device; others as is."""
+    return x.view(torch.uint8) if x.dtype.itemsize == 1 else x
+
+
 def allocate_kv_cache(
     num_blocks: int,
     num_kv_heads: int,
@@ -78,7 +83,7 @@ def gather_kv(cache: torch.Tensor, blocks: torch.Tensor, num_tokens: int) -> tor
     tensor([4., 5., 0.])
     """
     used = blocks[: cdiv(num_tokens, cache.shape[2])].long()
-    return cache[used].transpose(0, 1).flatten(1, 2)[:, :num_tokens]
+    return as_bytes(cache)[used].transpose(0, 1).flatten(1, 2)[:, :num_tokens].view(cache.dtype)
 
 
 def check_cache(query: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:

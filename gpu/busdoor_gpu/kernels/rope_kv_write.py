@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from busdoor_gpu.kernels._launch import cdiv, compute_dtype, jit, launch, tl
-from busdoor_gpu.kernels.cache import NO_SCALES, Caches, Scales, largest
+from busdoor_gpu.kernels.cache import NO_SCALES, Caches, Scales, as_bytes, largest
 
 _HEADS = 16  # heads of a program: 2048 elements at head_dim 128, 16 per thread of 4 warps
 
@@ -178,7 +178,7 @@ def rope_kv_write_reference(
     for cache, own, scale in zip(caches, (_rotate(k, cos, sin), v), kv_scales, strict=True):
         if limit := largest(cache):
             own = (own / scale).clamp(-limit, limit)
-        cache[block, :, offset] = own[written].to(cache.dtype)
+        as_bytes(cache)[block, :, offset] = as_bytes(own[written].to(cache.dtype))
     q = _rotate(q, cos, sin)
     return q.to(qkv.dtype) if out is None else out.copy_(q)
 
