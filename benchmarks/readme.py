@@ -132,7 +132,7 @@ def true() -> None:
         "time of all iterations, on the measured batches": "step_total",
         "time of an iteration, mean absolute": "step_mean_absolute",
         "E2E latency, mean": "e2e_mean", "E2E latency, p99": "e2e_p99", "TPOT, mean": "tpot_mean",
-        "TTFT, mean": "ttft_mean", "TTFT, p99": "ttft_p99", "tokens per second": "output_rate",
+        "ITL, p99": "itl_p99", "TTFT, mean": "ttft_mean", "TTFT, p99": "ttft_p99", "tokens per second": "output_rate",
     }  # fmt: skip
     rows = [
         (title, *(_largest(group, key) for group in groups.values()))

@@ -54,6 +54,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that the menu does not name at the end of the guides."""
+    named = {
+        path
+        for section in config["nav"]
+        for name in section.values()
+        for _, path in _flat("", name)
+    }
+    pages = (path.name for path in sorted((ROOT / "docs").glob("*.md")))
+    guides = next(section["Guides"] for section in config["nav"] if "Guides" in section)
+    guides += [page for page in pages if page not in named]
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages and pictures."""
     from mkdocs.structure.files import File
@@ -88,16 +102,24 @@ def on_post_build(config: Any) -> None:
     for section in config["nav"]:
         for title, pages in section.items():
             lines += [f"## {title}", ""]
-            lines += [f"- [{name}]({path})" for name, path in _flat(title, pages)] + [""]
+            lines += [
+                f"- [{name}]({path.removesuffix('.md')}.html)" for name, path in _flat(title, pages)
+            ] + [""]
     (site / "llms.txt").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _flat(title: str, pages: Any) -> Iterable[tuple[str, str]]:
     if isinstance(pages, str):
-        yield title, re.sub(r"\.md$", ".html", pages)
+        yield title, pages
     for page in pages if isinstance(pages, list) else ():
-        for name, path in page.items() if isinstance(page, dict) else [(Path(page).stem, page)]:
+        for name, path in page.items() if isinstance(page, dict) else [(_title(page), page)]:
             yield from _flat(name, path)
+
+
+def _title(path: str) -> str:
+    """Return a page's own title; of a folder's first page the folder's name."""
+    text = (ROOT / "docs" / path).read_text(encoding="utf-8")
+    return text.partition("\n")[0].removeprefix("# ")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -98,3 +98,10 @@ def test_the_files_to_open_are_there():
     assert [
         name for name in sorted(names) if not any((root / name).exists() for root in roots)
     ] == []
+
+
+def test_links_of_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 trace = App(name="trace", help="Describe, generate, convert and fetch request traces.")
 
 
-@trace.command
+@trace.command(help_epilogue="Example: busdoor trace describe azure-conv")
 def describe(
     source: str,
     /,
@@ -82,7 +82,7 @@ def _drawn(described: Trace, out: Path) -> Path:
     return picture
 
 
-@trace.command
+@trace.command(help_epilogue="Example: busdoor trace generate azure-conv --rate 4 --out trace.csv")
 def generate(
     name: str,
     /,
@@ -123,7 +123,7 @@ def _require_positive(flag: str, value: float | None) -> None:
         raise ValueError(f"{flag} is {value:g}; it must be more than 0")
 
 
-@trace.command
+@trace.command(help_epilogue="Example: busdoor trace convert requests.csv mine.jsonl")
 def convert(
     source: Path,
     target: Path,
@@ -165,7 +165,7 @@ def _write(written: Trace, target: Path, to: str | None) -> None:
         print(f"arrivals are written to {tick_s:g} s; the largest change is {change_s:.3g} s")
 
 
-@trace.command
+@trace.command(help_epilogue="Example: busdoor trace fetch azure-2023-conv")
 def fetch(
     name: str | None = None,
     /,
