@@ -1,11 +1,13 @@
 """How sure an error is, and whether its run shows a load: intervals, n, milliseconds, transients."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from busdoor.calibration.teacher_forcing import policy_of
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.vllm import VllmPolicy
 from busdoor.results.result import Result
@@ -14,7 +16,7 @@ from busdoor.step_time.linear import LinearStepTime
 from busdoor.validation.intervals import ratio_interval
 from busdoor.validation.limits_text import limit_lines
 from busdoor.validation.page import validation_page
-from busdoor.validation.table_text import brief_rows, run_rows, threshold_rows
+from busdoor.validation.table_text import brief_rows, gain_lines, run_rows, threshold_rows
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
 from busdoor_workloads import Trace
@@ -116,6 +118,28 @@ def test_a_load_is_no_transient_and_too_short_a_run_is(calm):
         {**run.measured.meta, "num_present": 12},
     )
     assert replace(run, measured=present).transient == ""
+
+
+def test_the_error_of_an_e2e_ratio_has_an_interval_that_holds_it():
+    trace = Trace(
+        arrival_s=np.arange(60) / 2.0,
+        input_tokens=np.full(60, 20),
+        output_tokens=np.random.default_rng(0).integers(5, 60, 60),
+    )
+    memory = {"num_blocks": 4000, "block_size": 16, "max_model_len": 256}
+    runs = []
+    for fields in (
+        {"name": "vllm", "max_num_seqs": 16, "max_num_batched_tokens": 64},
+        {"name": "static", "batch_size": 4},
+    ):
+        meta = {"policy_config": fields, **memory}
+        policy = policy_of(meta, trace)
+        runs.append(simulate(trace, policy, REAL, step_by_step=True, meta=meta))
+    validation = validate(runs, MODEL, ["door", "bus"])
+    [line] = gain_lines(validation)
+    low, high = (float(end) for end in re.search(r"\((.*) to (.*) %; n 60\)", line).groups())
+    assert low <= 100 * validation.e2e_ratio["error"][0] <= high
+    assert low < high
 
 
 def test_a_knee_of_a_transient_is_marked(calm):

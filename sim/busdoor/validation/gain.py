@@ -8,7 +8,9 @@ from math import inf, isfinite
 import numpy as np
 import pandas as pd
 
+from busdoor.core.arrays import Floats
 from busdoor.results.result import Result
+from busdoor.validation.intervals import Interval, aligned, ratio_interval
 from busdoor.validation.run import RunValidation
 from busdoor_workloads import Trace
 
@@ -41,6 +43,19 @@ def gain_of(continuous: Result, static: Result) -> float:
 def e2e_ratio_of(continuous: Result, static: Result) -> float:
     """Return how many times as long answers took under static batching, on average."""
     return float(static.summary["mean_e2el_ms"] / continuous.summary["mean_e2el_ms"])
+
+
+def e2e_ratio_interval(continuous: RunValidation, static: RunValidation) -> tuple[Interval, int]:
+    """Return the 95 % interval of the error of a pair's E2E ratio, and the requests it is over."""
+
+    def error(*own: Floats) -> Floats:
+        simulated, measured, simulated_static, measured_static = (values.mean(-1) for values in own)
+        off: Floats = simulated_static / simulated / (measured_static / measured) - 1
+        return off
+
+    runs = [continuous.simulated, continuous.measured, static.simulated, static.measured]
+    series = aligned(runs, "e2e")
+    return ratio_interval(error, *series), len(series[0])
 
 
 def _pairs(runs: Sequence[RunValidation]) -> Iterator[tuple[RunValidation, RunValidation]]:

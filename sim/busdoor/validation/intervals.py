@@ -8,7 +8,7 @@ simulated latency along: both saw the same trace. Of correlated series of 300 an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, isqrt, nan
 
 import numpy as np
@@ -35,7 +35,7 @@ def add_intervals(table: pd.DataFrame, measured: Result, simulated: Result) -> p
     """
     found: dict[tuple[str, str], tuple[float, float, int]] = {}
     for name in ("ttft", "tpot", "e2e"):
-        ours, theirs = _pairs(measured, simulated, name)
+        ours, theirs = aligned([measured, simulated], name)
         ends = np.full((2, len(_STATISTICS)), nan)
         if len(ours) >= _FEWEST:
             drawn = np.concatenate(
@@ -48,34 +48,33 @@ def add_intervals(table: pd.DataFrame, measured: Result, simulated: Result) -> p
     return table.assign(**dict(zip(("low", "high", "n"), zip(*rows, strict=True), strict=True)))
 
 
-def ratio_interval(of: Callable[[Floats, Floats], Floats], one: Floats, other: Floats) -> Interval:
-    """Return the 95 % interval of a statistic along the last axis of two aligned series.
+def ratio_interval(of: Callable[..., Floats], *series: Floats) -> Interval:
+    """Return the 95 % interval of a statistic along the last axis of aligned series.
 
     >>> x = np.random.default_rng(0).normal(1.0, 0.1, 400)
     >>> low, high = ratio_interval(lambda a, b: a.mean(-1) / b.mean(-1) - 1, 1.05 * x, x)
     >>> round(low, 6), round(high, 6)
     (0.05, 0.05)
     """
-    if len(one) < _FEWEST:
+    count = len(series[0])
+    if count < _FEWEST:
         return UNKNOWN
-    drawn = np.concatenate([of(one[rows], other[rows]) for rows in _draws(len(one))])
+    drawn = np.concatenate([of(*(own[rows] for own in series)) for rows in _draws(count)])
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _pairs(measured: Result, simulated: Result, name: str) -> tuple[Floats, Floats]:
-    """Return a latency of the requests that both answered, in the order of arrival."""
-    empty = np.zeros(0)
-    if len(measured.requests) != len(simulated.requests):
-        return empty, empty
-    order = np.argsort(measured.requests["arrival_s"].to_numpy(), kind="stable")
-    columns = (
-        own.latencies[name].reindex(own.requests.index).to_numpy(dtype=float)[order]
-        for own in (measured, simulated)
-    )
-    ours, theirs = columns
-    both = np.isfinite(ours) & np.isfinite(theirs)
-    return ours[both], theirs[both]
+def aligned(results: Sequence[Result], name: str) -> list[Floats]:
+    """Return a latency of the requests that all runs of a trace answered, in order of arrival."""
+    if len({len(result.requests) for result in results}) > 1:
+        return [np.zeros(0)] * len(results)
+    columns = []
+    for result in results:
+        order = np.argsort(result.requests["arrival_s"].to_numpy(), kind="stable")
+        whole = result.latencies[name].reindex(result.requests.index)
+        columns.append(whole.to_numpy(dtype=float)[order])
+    there = np.isfinite(columns).all(axis=0)
+    return [column[there] for column in columns]
 
 
 def _draws(count: int) -> Iterator[np.ndarray]:

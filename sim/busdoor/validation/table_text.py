@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from busdoor.core.format import as_percent, as_share
 from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import LATENCIES, REGIMES, STATISTICS
+from busdoor.validation.gain import e2e_ratio_interval
 from busdoor.validation.run import RunValidation
 from busdoor.validation.thresholds import blame, missed, threshold_table, title
 
@@ -182,10 +183,18 @@ def gain_lines(validation: ValidationData) -> list[str]:
         _pair(f"gain of {row['continuous']} over {row['static']}", row)
         for row in _records(validation.gain)
     ]
-    ratios = _records(validation.e2e_ratio)
+    runs = {run.name: run for run in validation.runs}
     return gains + [
-        _pair(f"E2E ratio of {row['static']} over {row['continuous']}", row) for row in ratios
+        _pair(f"E2E ratio of {row['static']} over {row['continuous']}", row)
+        + _sure(runs[row["continuous"]], runs[row["static"]])
+        for row in _records(validation.e2e_ratio)
     ]
+
+
+def _sure(continuous: RunValidation, static: RunValidation) -> str:
+    """Write the interval of the error of an E2E ratio, if it has one."""
+    (low, high), count = e2e_ratio_interval(continuous, static)
+    return "" if isnan(low) else f" ({100 * low:+.1f} to {100 * high:+.1f} %; n {count:,})"
 
 
 def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
