@@ -134,14 +134,23 @@ def _cell(text: str) -> str:
 
 def fields(schema: dict[str, Any]) -> str:
     """Return the fields of a table of the configuration, names as code."""
-    rows = [(f"`{name}`", *rest) for name, *rest in field_rows(schema)]
-    return table(FIELD_HEADS, rows) if rows else "It has no fields."
+    rows = field_rows(schema)
+    return _field_table(rows) if rows else "It has no fields."
+
+
+def _field_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return fields as a table; what a field means stands where a phone shows it."""
+    shown = [
+        (f"`{name}`", meaning, default, values, unit)
+        for name, unit, values, default, meaning in rows
+    ]
+    name, unit, values, default, meaning = FIELD_HEADS
+    return table((name, meaning, default, values, unit), shown)
 
 
 def fields_table(name: str) -> str:
     """Return the fields of a policy."""
-    entry = KINDS["policies"][1](name)
-    return table(entry.heads, [(f"`{field}`", *rest) for field, *rest in entry.rows])
+    return _field_table(KINDS["policies"][1](name).rows)
 
 
 def listing_table(kind: str) -> str:

@@ -189,6 +189,11 @@ class TestABadRowIsNamed:
                 "least 1",
             ),
             ("0,5,5\n1,5,5,9\n", "trace.csv line 3: the row has 4 fields but the header 3"),
+            (
+                "2026-11-03T09:00:00,5,5\n",
+                'trace.csv line 2: arrival_s is "2026-11-03T09:00:00"; it must be a number: give its '
+                "unit with time_unit (--time-unit datetime)",
+            ),
             ("inf,5,5\n", "trace.csv line 2: arrival_s is inf; it must be a time of 0 or later"),
             (
                 "2,5,5\n1,5,5\n",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ SECONDS = {
     "think_time_s": Rule("a time of 0 or more, or empty", 0),
     "timeout_s": Rule("a time of more than 0, or empty", np.nextafter(0, 1)),
 }
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_AS_DATE = "a number: give its unit with time_unit (--time-unit datetime)"
 _TIMESTAMP = "a timestamp such as 2023-11-16 18:15:46.6805900"
 
 
@@ -116,6 +119,8 @@ def _arrivals(draft: Draft, raw: pd.Series[Any]) -> _Parsed:
         return _Parsed(*moments(raw), _TIMESTAMP)
     values, per_second = numbers(raw), UNITS_PER_SECOND[draft.time_unit]
     parsed = _held(_ARRIVAL, values / per_second, np.isfinite(values))
+    if not parsed.good.all() and _DATE.match(str(raw.iloc[int(np.argmin(parsed.good))])):
+        return replace(parsed, wanted=_AS_DATE)
     first = values[parsed.good].min() if parsed.good.any() else values.dtype.type(0)
     if since_1970 := first / per_second > EPOCH_S:
         date = np.datetime64(int(first / per_second), "s")
