@@ -54,9 +54,9 @@ class Machine:
             "model": self.model.config.shape.name,
             "dtype": str(self.model.dtype),
             "backend": self.backend.name,
+            # None, as in folders of before, where it is the model's own
+            "kv_dtype": "fp8" if self.model.kv_dtype.itemsize == 1 else None,
         }
-        if self.model.kv_dtype != self.model.dtype:
-            own["kv_dtype"] = str(self.model.kv_dtype)
         return {
             **own,
             "device": describe_device(self.model.device)["name"],

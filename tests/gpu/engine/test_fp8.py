@@ -15,6 +15,9 @@ from busdoor_gpu.engine.footprint import block_bytes  # noqa: E402
 from busdoor_gpu.engine.model import load_model  # noqa: E402
 from busdoor_gpu.engine.place import settle_place  # noqa: E402
 from busdoor_gpu.replay.replay import replay  # noqa: E402
+from busdoor_gpu.twin.grid import GridLimits  # noqa: E402
+from busdoor_gpu.twin.held_out_runs import Machine  # noqa: E402
+from busdoor_gpu.twin.twin import claim  # noqa: E402
 
 FP8 = torch.float8_e4m3fn
 
@@ -61,6 +64,18 @@ def test_a_replay_says_that_its_cache_has_8_bits(tmp_path):
         out = tmp_path / f"out-{kept}"
         assert main([*command, *extra, "--out", str(out)]) == 0
         assert Result.load(out).meta["kv_dtype"] == kept
+
+
+def test_a_twin_of_32_bits_does_not_go_on_in_the_folder_of_8(small, torch_backend, tmp_path):
+    limits = GridLimits(4, 64, 128, 64)
+    machines = [
+        Machine(replace(small, kv_dtype=dtype), torch_backend, limits, "cpu")
+        for dtype in (FP8, torch.float32)
+    ]
+    for number, (first, then) in enumerate([machines, machines[::-1]]):
+        claim(tmp_path / str(number), first.settings)
+        with pytest.raises(ValueError, match="kv_dtype"):
+            claim(tmp_path / str(number), then.settings)
 
 
 def test_a_configuration_of_8_bits_is_not_passed_over(tmp_path, capsys):
