@@ -23,26 +23,11 @@ from busdoor.metrics.slo import SLO
 class CapacityData:
     """The highest rate at which each policy meets an SLO.
 
-    Parameters
-    ----------
-    config : Config
-        The server and the workload.
-    slo : SLO
-        What must be met.
-    answers : tuple of Answer
-        One per row of the table.
-    mean_output_tokens : float
-        Mean output tokens of a request.
-    num_runs, num_requests : int
-        Everything that was simulated, tried batch sizes included.
-    replications : int
-        Number of draws of the workload, numbered from 0 under the configuration's seed.
-    refused : Refused
-        Requests that all policies refuse; they are no load.
-    complete : bool
-        Whether every policy has its answer; not after an interruption.
-    servers : mapping of str to Config
-        By row, where there are servers of several kinds: which one it is.
+    `answers` are one per row of the table. `num_runs` and `num_requests` count everything that was
+    simulated, tried batch sizes included; `replications` are draws of the workload, numbered from 0
+    under the configuration's seed; `refused` requests are refused by all policies and no load;
+    `complete`: whether every policy has its answer, which is not so after an interruption; `servers`,
+    by row, where there are servers of several kinds.
     """
 
     config: Config
@@ -165,16 +150,8 @@ class CapacityData:
     def bill_day(self, day: Day) -> pd.DataFrame:
         """Return what a day costs if the fleet follows the rate, and if it does not.
 
-        Parameters
-        ----------
-        day : Day
-            Rates, start-up time and floor.
-
-        Returns
-        -------
-        DataFrame
-            One row per policy: `gpu_hours`, `fixed_gpu_hours` of the peak's number all day, and
-            with a price `cost_per_day`.
+        A row per policy: `gpu_hours`, `fixed_gpu_hours` of the peak's number all day, and with a price
+        `cost_per_day`.
         """
         hours, fixed = self.plan_day(day.hourly_rps, day.floor), self.fixed_fleet(day.hourly_rps)
         rows = {}

@@ -78,20 +78,10 @@ def closed_forms(
 
 
 def bounds_table(forms: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
-    """Return simulated figures beside their closed forms, and whether one is violated.
+    """Return simulated figures beside their `closed_forms`, by policy and form.
 
-    Parameters
-    ----------
-    forms : DataFrame
-        By policy, as `closed_forms` has them.
-    simulated : DataFrame
-        By policy, the metrics that they are of.
-
-    Returns
-    -------
-    DataFrame
-        By policy and form: `simulated`, `closed_form`, `kind`, `error` (relative) and `violated`: a
-        floor that is passed, or an approximation that is off by more than `TOLERANCE`.
+    `simulated`, `closed_form`, `kind`, `error` (relative) and `violated`: a floor that is passed, or an
+    approximation that is off by more than `TOLERANCE`.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     known: dict[Any, Any] = forms.to_dict("index")

@@ -88,21 +88,12 @@ class OperatorTables:
 
 
 class Padded:
-    """Operators that depend on a number of rows, none slower than for more rows.
+    """Operators that depend on a number of rows, none slower than for more rows, up to `most`.
 
     A kernel for more rows serves fewer, padded, and engines round up to the sizes of their CUDA
     graphs. Tables have entries that break this (vLLM's fp8 on B200: 3.0 ms for 96 rows, 1.4 ms for
     128), where a sweep met a kernel that had not been tuned.
 
-    Parameters
-    ----------
-    values : callable
-        Look-up of the operators at a size.
-    most : int
-        Largest size to which they are padded.
-
-    Examples
-    --------
     >>> tuned = {96: 3.0, 112: 1.6, 128: 1.4}
     >>> gemm = Padded(lambda size: [("gemm", tuned.get(size, 5.0), 0.0, "silicon")], most=128)
     >>> round(gemm.seconds(96), 6), round(gemm.seconds(130), 6)
