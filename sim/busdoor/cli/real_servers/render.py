@@ -52,6 +52,6 @@ def print_predictions(made: ServerTwin) -> None:
         "Predictions, each written before its run, against what was measured:", highlight=False
     )
     console.print(
-        grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load, quantity")
+        grid(PREDICTION_COLUMNS, prediction_cells(made.table), first="run, load: quantity")
     )
     print_lines(console, [*split_lines(made.front_end_s, made.splits), *gain_lines(made.gains)])

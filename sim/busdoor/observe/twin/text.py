@@ -20,7 +20,8 @@ SHOWN = {
     "e2e_p99": "E2E p99",
     "output_rate": "output tokens/s",
 }
-PREDICTION_COLUMNS = ("predicted", "measured", "error", "error (ms)", "95 % of a mean", "n")
+PRINTED = {**SHOWN, "output_rate": "tokens/s", "saturated_rate": "saturated/s"}
+PREDICTION_COLUMNS = ("predicted", "measured", "error", "in ms", "95 %", "n")
 
 
 def what_was_observed(meta: Mapping[str, Any]) -> str:
@@ -41,8 +42,12 @@ def what_was_observed(meta: Mapping[str, Any]) -> str:
 
 
 def prediction_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Return a row per predicted run and quantity that both sides have."""
-    return [_prediction_row(row) for row in table[table["error"].notna()].to_dict("records")]
+    """Return a row per predicted run and quantity of `PRINTED` that both sides have.
+
+    The last columns are the error in milliseconds, the 95 % interval of a measured mean, n.
+    """
+    known = table[table["error"].notna() & table["quantity"].isin(list(PRINTED))]
+    return [_prediction_row(row) for row in known.to_dict("records")]
 
 
 def regime_cells(table: pd.DataFrame) -> list[tuple[str, list[str]]]:
@@ -100,16 +105,17 @@ def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
         f"{row[key]:.0f}/s" if is_rate else duration(1e3 * row[key])
         for key in ("predicted", "measured")
     )
-    load = f"ρ {row['load']:.2f}" if isfinite(row["load"]) else "burst"
+    digits = 1 if is_rate or abs(row["error_ms"]) < 100 else 0
     cells = [
         predicted,
         measured,
         f"{100 * row['error']:+.1f} %",
-        "–" if is_rate else f"{row['error_ms']:+.1f}",
+        "–" if is_rate else f"{row['error_ms']:+.{digits}f}",
         f"±{100 * row['half_width']:.0f} %" if isfinite(row["half_width"]) else "–",
         f"{row['n']:,}",
     ]
-    return f"{row['run']}, {load}: {row['quantity']}", cells
+    load = f", ρ {row['load']:.2f}" if isfinite(row["load"]) else ""
+    return f"{row['run']}{load}: {PRINTED[row['quantity']]}", cells
 
 
 def gain_lines(gains: Sequence[Mapping[str, Any]]) -> list[str]:
