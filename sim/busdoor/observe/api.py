@@ -47,31 +47,11 @@ def observe(
 ) -> Observation:
     """Send a trace to an OpenAI-compatible server and measure its answers.
 
-    Parameters
-    ----------
-    url : str
-        The server's address, as in http://127.0.0.1:8000.
-    trace : Trace
-        What to send; `concurrency` makes a closed loop.
-    how : How, optional
-        The model, the API, a cap, warm-up.
-    meta : mapping, optional
-        What else the result's meta should say.
-    progress : callable, optional
-        Called with the share that is done and what is being done.
+    `url` is as in http://127.0.0.1:8000; `concurrency` of the trace makes a closed loop; `meta` is
+    what else the result's meta should say; `progress` is called with the share that is done and
+    what is being done. After Ctrl-C what was there is returned, and `result.meta["complete"]` is
+    false. ServerError if nothing answers at the address, or something that is no such server.
 
-    Returns
-    -------
-    Observation
-        After Ctrl-C with what was there: `result.meta["complete"]` is then false.
-
-    Raises
-    ------
-    ServerError
-        Nothing answers at the address, or something that is no such server.
-
-    Examples
-    --------
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.observe.stand_in import stand_in
     >>> from busdoor.policies.vllm import VllmPolicy
@@ -157,7 +137,7 @@ class _Run:
         return Target(self.url, name, self.how.api)
 
     async def _warm_up(self, session: aiohttp.ClientSession, target: Target) -> None:
-        """Send a few requests, which also show whether the server answers as it has to."""
+        """Send a few requests, which also show whether the server answers as it must."""
         inputs, outputs = _WARM_LENGTHS
         size = max(1, self.how.warm_up)
         few = Trace(

@@ -21,21 +21,10 @@ _ERROR_LENGTH = 200  # characters of a server's message that a row keeps
 class Answer:
     """What a client saw of one request. Times are seconds of the event loop's clock; NaN: never.
 
-    Parameters
-    ----------
-    sent_s, connected_s
-        When the request was handed to the network; seconds that a new connection took (0 for one
-        that was open).
-    chunks_s : list of float
-        When each chunk with text arrived.
-    input_tokens, output_tokens, cached_tokens
-        By the server's `usage`; -1 where it gave none.
-    http_status
-        0 where there was no answer.
-    error : str
-        Empty for an answer without fault.
-    ended : bool
-        Whether the answer has ended, with or without a fault.
+    It was handed to the network at `sent_s`; a new connection took `connected_s` (0 for one that
+    was open). `chunks_s`: when each chunk with text arrived. Tokens are by the server's `usage`, -1
+    where it gave none; `http_status` is 0 where there was no answer, `error` empty for one without
+    fault; `ended`: whether it has ended, with or without a fault.
     """
 
     sent_s: float = nan
@@ -61,16 +50,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Target:
-    """The server that is asked.
+    """The server that is asked: its address without /v1, and a model that it serves.
 
-    Parameters
-    ----------
-    url : str
-        Its address, without /v1.
-    model : str
-        A model that it serves.
-    api : {"completions", "chat"}
-        Token ids to /v1/completions, or text to /v1/chat/completions.
+    By `api`, token ids go to /v1/completions or text to /v1/chat/completions.
     """
 
     url: str
@@ -80,8 +62,6 @@ class Target:
     def body(self, prompt: list[int] | str, output_tokens: int) -> dict[str, Any]:
         """Return the body of a request whose answer has exactly so many tokens.
 
-        Examples
-        --------
         >>> body = Target("http://127.0.0.1:8000", "m").body([5, 6], 3)
         >>> body["max_tokens"], body["min_tokens"], body["ignore_eos"], body["prompt"]
         (3, 3, True, [5, 6])
@@ -115,20 +95,10 @@ async def ask(
 ) -> None:
     """Send one request and read its answer to the end; a fault becomes the answer's `error`.
 
-    Parameters
-    ----------
-    session : ClientSession
-        Made with `trace_configs=[connection_times()]`, if connections are to be timed.
-    target : Target
-        The server.
-    data : bytes
-        As `Target.data` makes it.
-    answer : Answer
-        What is filled as it comes, so that it is there after an interruption.
-    request_id : str
-        Sent as X-Request-Id, by which a server's own log can be joined.
-    timeout_s : float, optional
-        When the client gives up, in seconds after sending.
+    `answer` is filled as it comes, so that it is there after an interruption. Connections are timed
+    in a session with `trace_configs=[connection_times()]`. `data` is as `Target.data` makes it;
+    `request_id` is sent as X-Request-Id, by which a server's own log can be joined; the client
+    gives up `timeout_s` seconds after sending.
     """
     headers = {"X-Request-Id": request_id} if request_id else {}
     headers["Content-Type"] = "application/json"

@@ -24,8 +24,6 @@ def write_observation(seen: Observation, folder: Path, engine: Result | None = N
 def run_folder(rate: float | None, several: bool) -> str:
     """Return the name of a rate's folder; empty where there is one run alone.
 
-    Examples
-    --------
     >>> run_folder(2.0, several=True), run_folder(0.5, several=True), run_folder(2.0, several=False)
     ('rate-2', 'rate-0.5', '')
     """

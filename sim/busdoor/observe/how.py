@@ -13,25 +13,14 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class How:
-    """How a trace is sent.
+    """How a trace is sent: by default to the server's only model, each request by itself.
 
-    Parameters
-    ----------
-    model : str, optional
-        A model that the server serves; the only one by default.
-    api : {"completions", "chat"}
-        Token ids to /v1/completions, or text to /v1/chat/completions.
-    max_in_flight : int, optional
-        A cap on open requests. It turns an open loop into a closed one where it is reached.
-    static : int, optional
-        Batch size of a static server that is emulated: all in, all out. Otherwise each request is
-        sent by itself.
-    warm_up : int
-        Requests that are sent before and left out.
-    seed : int
-        Of the prompts, together with the run's own name.
-    key : str, optional
-        The API key; from OPENAI_API_KEY if it is set there. It is written nowhere.
+    By `api`, token ids go to /v1/completions or text to /v1/chat/completions. `max_in_flight` caps
+    open requests, and turns an open loop into a closed one where it is reached; `static` is the
+    batch size of a static server that is emulated: all in, all out. `warm_up` requests are sent
+    before and left out; `seed` is of the prompts, together with the run's own name; the API `key`
+    is taken from OPENAI_API_KEY if it is set there, and written nowhere. ValueError for a cap or a
+    size below 1.
     """
 
     model: str | None = None

@@ -27,24 +27,9 @@ many; 0 for one that left without any."""
 class LiveServer:
     """One simulated replica that runs as fast as the clock on the wall.
 
-    Parameters
-    ----------
-    policy : Policy
-        A fresh scheduler.
-    step_time : StepTime
-        Seconds that an iteration takes.
-    deliver : callable
-        Receives the tokens that leave the server.
-    lookahead : {0, 1}
-        When an iteration is decided, as in `simulate`.
+    `policy` is a fresh scheduler, `deliver` receives the tokens that leave the server, `lookahead`
+    (0 or 1) is when an iteration is decided, as in `simulate`; `counts` has what was done so far.
 
-    Attributes
-    ----------
-    counts : Counts
-        What the server has done so far.
-
-    Examples
-    --------
     >>> from threading import Event
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy
@@ -105,11 +90,8 @@ class LiveServer:
     def submit(self, request: Request, delay_s: float = 0.0) -> Future[str]:
         """Submit a request that reaches the scheduler after a delay: its front end.
 
-        Returns
-        -------
-        Future of str
-            The request's status when it has entered: "waiting", or "refused: <reason>". Cancelled
-            before, the request never enters.
+        The future is its status when it has entered: "waiting", or "refused: <reason>". Cancelled
+        before, the request never enters.
         """
         entered: Future[str] = Future()
 

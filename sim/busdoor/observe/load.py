@@ -23,14 +23,9 @@ _HEARTBEAT_S = 0.05  # often enough to see a stall of the event loop that would 
 class Load:
     """What a client did, apart from the answers.
 
-    Parameters
-    ----------
-    due_s : array of float, shape (n,)
-        When each request should have been sent, in seconds of the event loop's clock; NaN: never.
-    stalls_s : list of float
-        How much later than asked the event loop woke, every 50 ms.
-    most_in_flight : int
-        Largest number of requests that were open at once.
+    `due_s`: when each request should have been sent, in seconds of the event loop's clock (NaN:
+    never); `stalls_s`: how much later than asked the event loop woke, every 50 ms;
+    `most_in_flight`: largest number of requests that were open at once.
     """
 
     due_s: np.ndarray
@@ -49,21 +44,11 @@ async def send_all(
 ) -> None:
     """Send every request of a trace and wait for all the answers.
 
-    Parameters
-    ----------
-    trace : Trace
-        An open loop by its times; with `concurrency` a closed one; later turns of a session wait
-        for the answer before and the think time.
-    send : callable
-        Sends a row.
-    start_s : float
-        The trace's time 0, on the event loop's clock.
-    load : Load
-        What is filled, so that it is there after an interruption.
-    max_in_flight : int, optional
-        A cap: a request that is due waits at the client until fewer are open.
-    prepare : callable
-        Called with a row before it is due, so that what takes time is done by then.
+    An open loop by the trace's times; with `concurrency` a closed one; later turns of a session
+    wait for the answer before and the think time. `start_s` is the trace's time 0 on the event
+    loop's clock; `load` is filled, so that it is there after an interruption. With `max_in_flight`,
+    a request that is due waits at the client until fewer are open. `prepare` is called with a row
+    before it is due, so that what takes time is done by then.
     """
     gate = _Gate(send, load, max_in_flight)
     beat = asyncio.create_task(_heartbeat(load))

@@ -28,15 +28,10 @@ STALL_S = 0.010  # of the client's event loop: it would move a chunk's time by a
 class Observation:
     """One run of a trace against a server.
 
-    Parameters
-    ----------
-    result : Result
-        Per-request times; no iterations. Its table of requests also has sent_s, connect_s, chunks,
-        http_status and error.
-    chunks : DataFrame
-        request_id and time_s of every chunk that brought tokens, in seconds from the trace's start.
-    states : DataFrame
-        The server's own numbers once a second; empty where it shows none.
+    `result` has per-request times and no iterations; its table of requests also has sent_s,
+    connect_s, chunks, http_status and error. `chunks`: request_id and time_s of every chunk that
+    brought tokens, in seconds from the trace's start. `states`: the server's own numbers once a
+    second; empty where it shows none.
     """
 
     result: Result
@@ -57,22 +52,10 @@ def observation(
     states: Sequence[Mapping[str, float]],
     meta: Mapping[str, Any],
 ) -> Observation:
-    """Make tables of the answers.
+    """Make tables of the answers, by row of the trace; None for a request that was not sent.
 
-    Parameters
-    ----------
-    trace : Trace
-        What was to be sent.
-    answers : sequence of Answer or None
-        By row of the trace; None for a request that was not sent.
-    load : Load
-        What the client did.
-    start_s : float
-        The trace's time 0 on the clock of the answers.
-    states : sequence of mapping
-        The server's state.
-    meta : mapping
-        What else to note.
+    `load` is what the client did, `start_s` the trace's time 0 on the clock of the answers,
+    `states` the server's state, and `meta` what else to note.
     """
     requests = _requests(trace, answers, load, start_s)
     times = [(row, at) for row, one in enumerate(answers) if one for at in one.chunks_s]

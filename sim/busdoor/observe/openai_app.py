@@ -23,19 +23,10 @@ MAX_BODY_BYTES = 64 << 20
 
 
 class OpenAIApp:
-    """The routes of one simulated server.
+    """The routes of one simulated server, which serves the name `model`.
 
-    Parameters
-    ----------
-    server : LiveServer
-        The simulation.
-    model : str
-        The name that it serves.
-    engine : Engine, optional
-        Whose front end each request passes.
-    late_s : float
-        Seconds that HTTP and Python take here, there and back: they are part of the front end that
-        is simulated, and no addition to it.
+    Each request passes the front end of `engine`. HTTP and Python take `late_s` seconds here, there
+    and back: they are part of the front end that is simulated, and no addition to it.
     """
 
     def __init__(
@@ -210,7 +201,7 @@ def _body(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise BadRequestError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise BadRequestError("the body has to be a JSON object")
+        raise BadRequestError("the body must be a JSON object")
     return body
 
 

@@ -39,7 +39,7 @@ class CompletionForm:
             prompt = prompt[0]
         if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
             return prompt
-        raise BadRequestError("prompt has to be a text or one list of token ids")
+        raise BadRequestError("prompt must be a text or one list of token ids")
 
     def piece(self, num_tokens: int, done: bool) -> dict[str, Any]:
         """Return the choice of one chunk."""
@@ -58,7 +58,7 @@ class ChatForm:
     def prompt(self, messages: Any) -> Sequence[Any]:
         """Return the words of all messages."""
         if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
-            raise BadRequestError("messages has to be a list of objects with role and content")
+            raise BadRequestError("messages must be a list of objects with role and content")
         words = [word for one in messages for word in str(one.get("content", "")).split()]
         if not words:
             raise BadRequestError("messages has no text")
@@ -78,8 +78,6 @@ class ChatForm:
 def block_ids(tokens: Sequence[Any], block_size: int) -> tuple[int, ...]:
     """Return a name per block of a prompt; equal blocks have equal names.
 
-    Examples
-    --------
     >>> one, other = block_ids([1, 2, 3, 4, 5], 2), block_ids([1, 2, 3, 9], 2)
     >>> one[0] == other[0], one[1] == other[1], len(one)
     (True, False, 3)

@@ -24,8 +24,6 @@ class Sample(NamedTuple):
 def samples(text: str) -> Iterator[Sample]:
     r"""Read a page of metrics; lines that are none are left out.
 
-    Examples
-    --------
     >>> page = '# TYPE up gauge\nup{job="a b"} 1\nvllm:num_requests_running 3.0\n'
     >>> [(one.name, dict(one.labels), one.value) for one in samples(page)]
     [('up', {'job': 'a b'}, 1.0), ('vllm:num_requests_running', {}, 3.0)]

@@ -16,18 +16,10 @@ class Prompts:
     """The token ids of each request of a trace.
 
     Equal `hash_ids` of the trace become equal blocks of tokens; all other tokens are drawn for the
-    request alone, so that a prefix cache finds what the trace shares and no more.
+    request alone, so that a prefix cache finds what the trace shares and no more. Another pair of
+    `seed` and `run` shares nothing with this one: runs that follow each other on one server should
+    differ in one of them.
 
-    Parameters
-    ----------
-    trace : Trace
-        Lengths, and shared blocks if it has any.
-    seed, run : int
-        Of the draws. Another pair shares nothing with this one: runs that follow each other on one
-        server should differ in one of them.
-
-    Examples
-    --------
     >>> trace = Trace(arrival_s=[0, 0], input_tokens=[6, 5], output_tokens=[1, 1],
     ...               hash_ids=[(7, 8), (7, 9)], block_size=4)
     >>> prompts = Prompts(trace, seed=1)

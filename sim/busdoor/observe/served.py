@@ -14,19 +14,9 @@ from busdoor_workloads import Trace
 def live_replica(config: Config) -> Replica:
     """Make the one server of a configuration for requests that are not known yet.
 
-    Parameters
-    ----------
-    config : Config
-        With one policy and without a cluster; its `max_model_len`, else the model's longest
-        context, limits the requests.
+    Its `max_model_len`, else the model's longest context, limits the requests. ValueError if the
+    configuration has several policies or a cluster.
 
-    Raises
-    ------
-    ValueError
-        If it has several policies or a cluster.
-
-    Examples
-    --------
     >>> config = Config.from_table({"policy": "vllm", "kv": {"num_blocks": 100}})
     >>> live_replica(config).policy.num_slots > 0
     True

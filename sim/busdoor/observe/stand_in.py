@@ -40,27 +40,10 @@ async def serving(
     host: str = LOOPBACK,
     port: int = 0,
 ) -> AsyncIterator[str]:
-    """Serve a policy over HTTP; yields the address.
+    """Serve a fresh policy over HTTP under the name `model`; yields the address.
 
-    Parameters
-    ----------
-    policy : Policy
-        A fresh scheduler.
-    step_time : StepTime
-        Seconds that an iteration takes.
-    model : str
-        The name that it serves.
-    lookahead : {0, 1}
-        As in `simulate`.
-    engine : Engine, optional
-        Whose front end each request passes.
-    host, port
-        Where; port 0 takes a free one.
-
-    Raises
-    ------
-    OSError
-        The port is taken.
+    `lookahead` (0 or 1) is as in `simulate`; each request passes the front end of `engine`; port 0
+    takes a free one. OSError if the port is taken.
     """
     loop = asyncio.get_running_loop()
     late_s = 0.0 if engine is None else await _late_s()
@@ -116,23 +99,8 @@ def stand_in(
     lookahead: int = 0,
     engine: Engine | None = None,
 ) -> Iterator[str]:
-    """Serve a policy in threads of this process while the block runs; yields the address.
+    """Serve a policy as `serving` does, in threads of this process while the block runs.
 
-    Parameters
-    ----------
-    policy : Policy
-        A fresh scheduler.
-    step_time : StepTime
-        Seconds that an iteration takes.
-    model : str
-        The name that it serves.
-    lookahead : {0, 1}
-        As in `simulate`.
-    engine : Engine, optional
-        Whose front end each request passes.
-
-    Examples
-    --------
     >>> from urllib.request import urlopen
     >>> from busdoor.kv.paged import PagedKV
     >>> from busdoor.policies.vllm import VllmPolicy

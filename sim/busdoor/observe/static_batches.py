@@ -33,20 +33,9 @@ async def send_in_batches(
     """Send a trace in batches: each leaves when it is full and the one before has ended.
 
     Every member asks for as many tokens as the longest answer of its batch, so that it holds its
-    slot and computes until the batch ends, as a row of a static batch does.
-
-    Parameters
-    ----------
-    trace : Trace
-        Arrivals and lengths; the last batch may be smaller.
-    batch_size : int
-        Requests per batch.
-    send : callable
-        Sends a row for a number of tokens.
-    start_s : float
-        The trace's time 0, on the event loop's clock.
-    load, batches
-        What is filled.
+    slot and computes until the batch ends, as a row of a static batch does. The last batch may be
+    smaller; `start_s` is the trace's time 0 on the event loop's clock; `load` and `batches` are
+    filled.
     """
     loop = asyncio.get_running_loop()
     load.due_s[:] = start_s + trace.arrival_s
@@ -63,16 +52,8 @@ async def send_in_batches(
 def as_static(seen: Observation, trace: Trace, batches: list[Batch], start_s: float) -> Observation:
     """Return an observation as a static server's client sees it: answers at batch end.
 
-    Parameters
-    ----------
-    seen : Observation
-        Of `send_in_batches`.
-    trace : Trace
-        The lengths that were wanted.
-    batches : list of Batch
-        What was sent together.
-    start_s : float
-        The trace's time 0.
+    `seen` is of `send_in_batches`, `trace` has the lengths that were wanted, and `start_s` is its
+    time 0 on the event loop's clock.
     """
     requests = seen.result.requests.copy()
     size = max((len(batch.rows) for batch in batches), default=1)
@@ -93,17 +74,7 @@ def as_static(seen: Observation, trace: Trace, batches: list[Batch], start_s: fl
 def simulated_in_batches(
     trace: Trace, batch_size: int, simulate: Callable[[Trace], Result]
 ) -> Result:
-    """Return what `send_in_batches` would see of a simulated server.
-
-    Parameters
-    ----------
-    trace : Trace
-        Arrivals and lengths.
-    batch_size : int
-        Requests per batch.
-    simulate : callable
-        Simulates a trace that arrives at an idle server.
-    """
+    """Return what `send_in_batches` would see of a server; `simulate` starts an idle one."""
     start_s, parts = 0.0, []
     for first in range(0, len(trace), batch_size):
         some = slice(first, first + batch_size)

@@ -22,8 +22,6 @@ _ID = re.compile(r"busdoor-([0-9a-z]+)-(\d+)(?:-\d+)?(?:-[0-9a-f]{8})?$")
 def request_name(run: str, row: int) -> str:
     """Return the X-Request-Id of a request of one observation.
 
-    Examples
-    --------
     >>> request_name("a1b2", 7), row_of(f"cmpl-{request_name('a1b2', 7)}-0-0123abcd", "a1b2")
     ('busdoor-a1b2-7', 7)
     """
@@ -49,17 +47,10 @@ class _Request:
 
 @dataclass
 class StepLog:
-    """What a server recorded.
+    """What a server recorded: its settings, and requests by the engine's name.
 
-    Parameters
-    ----------
-    config : mapping
-        Its settings.
-    requests : mapping
-        By the engine's name.
-    iterations : list
-        Rows of a log of vLLM's engine: start, end, items, preempted, entered; by the server's
-        clock.
+    `iterations` are rows of a log of vLLM's engine, by the server's clock: start, end, items,
+    preempted, entered.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -70,10 +61,7 @@ class StepLog:
 def read_step_log(path: str | Path) -> StepLog:
     """Read a recorder's file; a last line that was cut off by a kill is left out.
 
-    Raises
-    ------
-    ValueError
-        If it is no such file.
+    ValueError if it is no such file.
     """
     log, reader = StepLog(), _Reader()
     for number, line in enumerate(_lines(Path(path))):
@@ -164,25 +152,10 @@ def engine_result(
     """Return what the engine did for one observation, in seconds from the observation's start.
 
     A request arrives when the engine sees it, which is between two iterations, so that the batches
-    can be repeated; `taken_s` is when the server's front end took it.
-
-    Parameters
-    ----------
-    log : StepLog
-        Of the server; other requests may be in it.
-    start_s : float
-        The observation's time 0, by the server's monotonic clock.
-    run : str
-        Its name in the ids of its requests.
-    name : str
-        What to call the result.
-    about : mapping, optional
-        What else its meta should say.
-
-    Raises
-    ------
-    ValueError
-        If the log has no request of the observation, or requests of others ran beside them.
+    can be repeated; `taken_s` is when the server's front end took it. `start_s` is the
+    observation's time 0 by the server's monotonic clock, `run` its name in the ids of its requests,
+    `about` what else the result's meta should say. ValueError if the log has no request of the
+    observation, or requests of others ran beside them.
     """
     rows = {key: row for key in log.requests if (row := row_of(key, run)) is not None}
     if not rows:
@@ -217,10 +190,7 @@ def engine_result(
 def recorded_run(path: str | Path, meta: Mapping[str, Any], name: str) -> Result:
     """Return what the engine recorded of an observation, by the observation's meta.
 
-    Raises
-    ------
-    ValueError
-        As `read_step_log` and `engine_result`.
+    ValueError as `read_step_log` and `engine_result`.
     """
     return engine_result(read_step_log(path), meta["start_monotonic_s"], meta["run"], name)
 

@@ -8,20 +8,10 @@ from busdoor.results.result import Result
 
 
 def ttft_split(client: Result, engine: Result) -> dict[str, float]:
-    """Split the mean TTFT that a client saw, by the engine's own log, in seconds.
+    """Split the mean TTFT that a client saw, by the engine's log of the same requests, in seconds.
 
-    Parameters
-    ----------
-    client : Result
-        What the client saw.
-    engine : Result
-        What the engine recorded of the same requests.
-
-    Returns
-    -------
-    dict
-        `client`: from due to sent; `front end`: from sent until the server took it, and the way
-        back; `queue`: from there until first scheduled; `steps`: from there to the first token.
+    `client`: from due to sent; `front end`: from sent until the server took it, and the way back;
+    `queue`: from there until first scheduled; `steps`: from there to the first token.
     """
     both = joined(client, engine)
 

@@ -27,12 +27,7 @@ FLUSH_S = 0.5  # a server that is killed loses at most the lines of so long
 class RecordingScheduler:
     """What `--scheduler-cls` names: makes vLLM's own scheduler, with a log.
 
-    Parameters
-    ----------
-    vllm_config
-        vLLM's configuration; `async_scheduling` in it chooses the scheduler.
-    **options
-        Passed on to vLLM's scheduler.
+    `async_scheduling` in vLLM's configuration chooses the scheduler, which gets all other options.
     """
 
     def __new__(cls, vllm_config: Any, **options: Any) -> Any:
@@ -162,10 +157,7 @@ def _version() -> str:
 class StepLog:
     """Lines of JSON in a file, on the disk at most half a second after they were written.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file; an earlier one of that name is moved aside, as NAME.1, NAME.2 ...
+    An earlier file of that name is moved aside, as NAME.1, NAME.2 ...
     """
 
     def __init__(self, path: str | Path) -> None:

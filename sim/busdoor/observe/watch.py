@@ -36,10 +36,7 @@ class ServerError(ValueError):
 async def models_of(session: aiohttp.ClientSession, url: str) -> dict[str, Mapping[str, Any]]:
     """Return what a server says of each model that it serves.
 
-    Raises
-    ------
-    ServerError
-        Nothing answers there, or something else does.
+    ServerError if nothing answers there, or something else does.
     """
     page = f"{url}/v1/models"
     try:
@@ -88,8 +85,6 @@ async def version_of(session: aiohttp.ClientSession, url: str) -> str:
 def server_table(page: list[Sample], model: Mapping[str, Any]) -> dict[str, int]:
     """Return what a server shows of its memory and limits, under the names of `policy_of`.
 
-    Examples
-    --------
     >>> page = [Sample("vllm:cache_config_info", {"block_size": "32", "num_gpu_blocks": "100"}, 1)]
     >>> server_table(page, {"max_model_len": 2048})
     {'block_size': 32, 'num_blocks': 99, 'max_model_len': 2048}
@@ -121,8 +116,6 @@ def _whole(value: Any) -> int:
 def state(page: list[Sample]) -> dict[str, float]:
     """Return the numbers of `STATE` that a page has, summed over its engines.
 
-    Examples
-    --------
     >>> state([Sample("vllm:num_requests_running", {"engine": "0"}, 3.0),
     ...        Sample("vllm:num_requests_running", {"engine": "1"}, 2.0)])
     {'num_running': 5.0}

@@ -71,7 +71,7 @@ def test_a_chat(url):
     [
         ({"model": "other", "prompt": [1]}, "model 'other' is not served"),
         ({"prompt": [1], "max_tokens": 0}, "max_tokens is 0"),
-        ({"prompt": []}, "prompt has to be a text or one list of token ids"),
+        ({"prompt": []}, "prompt must be a text or one list of token ids"),
         ({"prompt": [1] * 2000}, "refused"),
     ],
 )

@@ -11,24 +11,12 @@ from busdoor.validation.error_budget import error_budget
 def e2e_budget(
     client: Result, engine: Result, model: ServerModel, predicted_s: float
 ) -> dict[str, float]:
-    """Split the error of a predicted mean E2E latency, in seconds.
+    """Split the error of a predicted mean E2E latency, in seconds: predicted less measured.
 
-    Parameters
-    ----------
-    client, engine : Result
-        What the client saw, and what the engine recorded.
-    model : ServerModel
-        What the prediction was made with.
-    predicted_s : float
-        The predicted mean E2E latency.
-
-    Returns
-    -------
-    dict
-        `client`: that it sent late, which no prediction has; `front end`: predicted less measured,
-        there and back; `step time` and `host`: what the model errs by in the measured iterations
-        between a request's arrival and its answer; `queue and scheduler`: the rest, what these make
-        of the queue, and decisions that differ. They add up to predicted less measured.
+    `client`: that it sent late, which no prediction has; `front end`: there and back; `step time`
+    and `host`: what the model errs by in the measured iterations between a request's arrival and
+    its answer, as the engine recorded them; `queue and scheduler`: the rest, what these make of the
+    queue, and decisions that differ.
     """
     both = joined(client, engine)
     lag_s = float((both["sent_s"] - both["arrival_s"]).mean())

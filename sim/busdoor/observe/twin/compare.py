@@ -22,21 +22,11 @@ from busdoor.observe.twin.prediction import ServerModel, with_measured
 class ServerTwin:
     """A calibrated server, and how far its predictions were off.
 
-    Parameters
-    ----------
-    calibration : Calibration
-        The step time.
-    front_end_s : float
-        Seconds of a request outside the engine.
-    table : DataFrame
-        A row per predicted run and quantity: predicted, measured, error, error_ms, n, half_width.
-    splits : mapping
-        Of each run with a step log, the mean TTFT by part, in seconds.
-    budgets : mapping
-        Of each predicted run with a step log, the error of the mean E2E latency by part, in
-        seconds.
-    gains : sequence of mapping
-        Of each static burst with a continuous one of the same requests: predicted and measured.
+    A request spends `front_end_s` seconds outside the engine. `table` has a row per predicted run
+    and quantity: predicted, measured, error, error_ms, n, half_width. By run with a step log, in
+    seconds by part: `splits` of the mean TTFT, and `budgets` of a predicted mean E2E latency's
+    error. `gains`, predicted and measured: of each static burst with a continuous one of the same
+    requests.
     """
 
     calibration: Calibration
@@ -56,10 +46,7 @@ def write_comparison(
 ) -> ServerTwin:
     """Compare predictions with their runs, and write the table and its parts into the folder.
 
-    Raises
-    ------
-    ValueError
-        If a prediction was written after its run had begun.
+    ValueError if a prediction was written after its run had begun.
     """
     table = compared(predicted, folder)
     write_csv(table, folder / TABLE, index=False)

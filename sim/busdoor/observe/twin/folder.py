@@ -22,13 +22,7 @@ class Seen:
 
 
 def runs_in(folder: Path, names: Sequence[str]) -> list[Seen]:
-    """Return runs that a twin's folder has.
-
-    Raises
-    ------
-    ValueError
-        If one is not there whole.
-    """
+    """Return runs that a twin's folder has; ValueError if one is not there whole."""
     return [load_run(folder / RUNS / name) for name in names]
 
 

@@ -34,24 +34,12 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a twin measures.
+    """What a twin measures, by name: runs to fit the step time to, and runs predicted first.
 
-    Parameters
-    ----------
-    url : str
-        The server.
-    calibrated, predicted : mapping of str to Trace
-        Runs by name: those that the step time is fitted to, and those that are predicted first.
-    how : How
-        How they are sent.
-    step_log : Path, optional
-        The recorder's file, if the server has it; without it the fit is to requests alone.
-    policy : mapping, optional
-        How the server schedules, where it does not say.
-    static : mapping of str to int
-        Batch size of each predicted run that is sent in static batches.
-    force : bool
-        Whether to go on with a fit to requests that is doubtful.
+    `how` they are sent; `step_log` is the recorder's file, without which the fit is to requests
+    alone; `policy` says how the server schedules where it does not; `static` is the batch size of
+    each predicted run that is sent in static batches; `force` goes on with a doubtful fit to
+    requests.
     """
 
     url: str
@@ -67,22 +55,10 @@ class Plan:
 def make_twin(plan: Plan, folder: Path, report: Report | None = None) -> ServerTwin:
     """Observe, calibrate, predict, observe again, compare; what is done already stays.
 
-    Parameters
-    ----------
-    plan : Plan
-        What is measured.
-    folder : Path
-        Gets the runs, calibration.toml, a file per prediction with the time at which it was
-        written, predictions.csv, and parts.json with the parts of TTFT and errors.
-    report : callable, optional
-        Called with the share that is done and what is being done.
-
-    Raises
-    ------
-    ServerError
-        If the server does not answer.
-    ValueError
-        If the runs identify no step time, or a fit to requests is doubtful.
+    The folder gets the runs, calibration.toml, a file per prediction with the time at which it was
+    written, predictions.csv, and parts.json with the parts of TTFT and errors. `report` is called
+    with the share that is done and what is being done. ServerError if the server does not answer;
+    ValueError if the runs identify no step time, or a fit to requests is doubtful.
     """
     report = report or (lambda share, text: None)
     total = len(plan.calibrated) + len(plan.predicted)

@@ -55,13 +55,7 @@ WORDS = {
 
 
 def twin_page(folder: Path) -> Page:
-    """Return the twin of a server as a page.
-
-    Parameters
-    ----------
-    folder : Path
-        What `busdoor twin --url` wrote.
-    """
+    """Return the twin of a server as a page, from the folder that `busdoor twin --url` wrote."""
     table, parts = read_csv(folder / TABLE), read_object(folder / PARTS)
     calibration = Calibration.load(folder / CALIBRATION)
     runs = table["run"].nunique()

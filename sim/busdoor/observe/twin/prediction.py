@@ -30,18 +30,10 @@ CONFIDENCE_Z = 1.96  # of a normal law, for 95 %
 
 @dataclass(frozen=True)
 class ServerModel:
-    """What predictions are made with.
+    """What predictions are made with: step time, scheduling, and seconds outside the engine.
 
-    Parameters
-    ----------
-    step_time : StepTime
-        Seconds per iteration.
-    meta : mapping
-        How the server schedules: policy_config, num_blocks, block_size, max_model_len, lookahead.
-    front_end_s : float
-        Seconds of a request outside the engine, there and back: HTTP, tokenizer.
-    policy : mapping, optional
-        Fields that replace those of the meta.
+    `meta` says how the server schedules (policy_config, num_blocks, block_size, max_model_len,
+    lookahead), and `policy` replaces fields of it. `front_end_s` is there and back: HTTP, tokenizer.
     """
 
     step_time: StepTime
@@ -55,8 +47,6 @@ class ServerModel:
         Requests reach the engine `front_end_s` after they are due; with `static` in batches of so
         many, as `How.static` sends them.
 
-        Examples
-        --------
         >>> from busdoor.step_time.linear import LinearStepTime
         >>> meta = {"policy_config": {"name": "vllm"}, "num_blocks": 99, "block_size": 16,
         ...         "max_model_len": 64}
@@ -104,22 +94,11 @@ def _compared(client: Result, scheduled: Result) -> list[float]:
 def with_measured(
     predicted: pd.DataFrame, measured: Result, engine: Result | None = None
 ) -> pd.DataFrame:
-    """Put what was measured beside what was predicted.
+    """Put what was measured beside the rows of `prediction_rows` for the same trace.
 
-    Parameters
-    ----------
-    predicted : DataFrame
-        Of `prediction_rows`.
-    measured : Result
-        The same trace, observed.
-    engine : Result, optional
-        What the engine recorded of it, without which a continuous burst has no saturated rate.
-
-    Returns
-    -------
-    DataFrame
-        With the columns measured, error (relative), error_ms (of latencies), n (answers) and
-        half_width (of the 95 % interval of a measured mean, relative).
+    Adds the columns measured, error (relative), error_ms (of latencies), n (answers) and half_width
+    (of the 95 % interval of a measured mean, relative). Without `engine`, what the engine recorded
+    of the run, a continuous burst has no saturated rate.
     """
     scheduled = engine if engine is not None and measured.meta.get("streams", True) else measured
     table = predicted.assign(measured=_compared(measured, scheduled))

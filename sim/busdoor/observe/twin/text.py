@@ -27,8 +27,6 @@ PREDICTION_COLUMNS = ("predicted", "measured", "error", "in ms", "95 %", "n")
 def what_was_observed(meta: Mapping[str, Any]) -> str:
     """Return in a line which server was observed, and what it shows of itself.
 
-    Examples
-    --------
     >>> what_was_observed({"served_model": "m", "url": "http://h:1", "server_version": "0.32.0",
     ...                    "num_blocks": 9, "block_size": 16})
     'Model m at http://h:1; version 0.32.0; KV blocks 9 of 16 tokens.'
@@ -121,8 +119,6 @@ def _prediction_row(row: Mapping[Any, Any]) -> tuple[str, list[str]]:
 def gain_lines(gains: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line per static burst: what continuous batching gained over it.
 
-    Examples
-    --------
     >>> gain_lines([{"continuous": "burst", "static": "burst-static-8", "predicted": 2.5, "measured": 2.6}])
     ['Gain of burst over burst-static-8: 2.50x predicted, 2.60x measured.']
     """
