@@ -165,7 +165,7 @@ def describe(reading: Reading, slo: SLO) -> str:
             f"{target.name} of requests that are never answered, over "
             f"{duration_text(target.limit_s)}"
         )
-    if target.key == "goodput":
+    if target.is_goodput:
         return (
             f"{100 * reading.value:.3g} % within the limits, under {100 * (target.share or 0):g} %"
         )

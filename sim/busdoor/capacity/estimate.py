@@ -118,8 +118,9 @@ def readings(
 
 
 def _read(target: Target, parts: Sequence[Sample], control: Control | None) -> Reading:
-    if target.key == "goodput":
+    if target.is_goodput:
         return _read_goodput(target, parts, control)
+    parts = [part.of_class(target.group) for part in parts]
     values = [part.values(target.latency) for part in parts]
     if target.share is None:
         means = np.array(
@@ -132,12 +133,19 @@ def _read(target: Target, parts: Sequence[Sample], control: Control | None) -> R
         [np.average(v > target.limit_s, weights=w) if len(v) else np.nan for v, w in values]
     )
     late, control = _complete(late, control)
+    if not len(late):
+        return _unseen(target)
     pooled, counts = (np.concatenate(column) for column in zip(*values, strict=True))
     value = weighted_percentile(
         np.minimum(pooled, _NEVER_S), counts, _percentile(target, late, control)
     )
     value = value if value < _NEVER_S else np.inf
     return Reading(target.key, late, 1 - target.share, value, value / target.limit_s, control)
+
+
+def _unseen(target: Target) -> Reading:
+    """Return the reading of a class without a request in any window: it stays open."""
+    return Reading(target.key, np.empty(0), 0.0, np.nan, 0.0)
 
 
 def _complete(risks: Floats, control: Control | None) -> tuple[Floats, Control | None]:
@@ -168,14 +176,18 @@ def _answered(values: tuple[Floats, NDArray[np.int64]]) -> tuple[Floats, NDArray
 def _read_goodput(target: Target, parts: Sequence[Sample], control: Control | None) -> Reading:
     assert target.share is not None
     late, worst = [], []
-    for part in parts:
+    for part in (part.of_class(target.group) for part in parts):
+        if not len(part.arrival_s):
+            continue
         # A single token has no TPOT, and meets any limit on it, as in vLLM's benchmark.
         over = [
             part.latencies_s[name].fillna(0.0) / limit for name, limit in target.limits_s.items()
         ]
         worst.append(np.max(over, axis=0))
         late.append(float(np.mean(worst[-1] > 1)))
-    risks = np.array(late)
+    if not late:
+        return _unseen(target)
+    risks, control = np.array(late), control if len(late) == len(parts) else None
     ratio = float(
         np.percentile(np.concatenate(worst), _percentile(target, risks, control), method="lower")
     )

@@ -58,7 +58,7 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
             f"no policy was run at any rate, so that there is nothing to draw of {target.name}"
         )
     ax = axes_or_new(ax, 8.5, 3.6)
-    percent = 100 if key == "goodput" else 1
+    percent = 100 if target.is_goodput else 1
     styles = looks(list(study.table.index), points)
     for name, look in styles.items():
         own = points[points["policy"] == name].sort_values("request_rate")
@@ -191,7 +191,7 @@ def _draw_limit(
     ax: Axes, target: Target, points: pd.DataFrame, styles: dict[str, Identity]
 ) -> None:
     """Draw the limit, scale the axis to show it, and explain the shading in the legend."""
-    if target.key == "goodput":
+    if target.is_goodput:
         share = 100 * (target.share or 0.0)
         ax.axhline(share, **_LIMIT, label=f"at least {share:g} %")
         ax.set_ylim(top=_ABOVE_ALL)

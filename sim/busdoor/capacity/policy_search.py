@@ -176,8 +176,8 @@ class Solver:
         return carried_rps(self.runs.config, policy, self.runs.traces[0], self.runs.limits)
 
     def _stand_in(self, policy: PolicyTable, carried: float) -> StandIn | None:
-        if self.runs.config.cluster is not None:  # the queue stands for one server
-            return None
+        if self.runs.config.cluster is not None or self.slo.classes:
+            return None  # the queue stands for one server, and for all requests
         lengths = self.runs.traces[0].select(np.arange(self._length(0, _BURST)))
         return stand_in_for(self._built(policy), self.runs, lengths, carried)
 

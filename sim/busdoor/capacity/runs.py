@@ -24,6 +24,7 @@ from busdoor.core.arrays import Floats
 from busdoor.core.interrupt import end_pool, ignore_sigint
 from busdoor.metrics.metrics import latencies, token_gaps
 from busdoor.metrics.saturation import saturated_rates
+from busdoor.metrics.slo_class import CLASSES_COLUMN
 from busdoor.policies.base import Policy
 from busdoor_workloads import Trace
 
@@ -62,6 +63,13 @@ class Sample(NamedTuple):
             iterations = iterations[iterations["start_s"].between(self.arrival_s[begin], until)]
         return Sample(self.arrival_s[begin:end], self.latencies_s.iloc[begin:end], iterations)
 
+    def of_class(self, name: str) -> Sample:
+        """Return the requests of a class of the SLO; all for an empty name."""
+        if not name:
+            return self
+        own = self.latencies_s[CLASSES_COLUMN].str.contains(f"|{name}|", regex=False).to_numpy()
+        return Sample(self.arrival_s[own], self.latencies_s[own], None)
+
     def values(self, latency: str) -> tuple[Floats, NDArray[np.int64]]:
         """Return the values of a latency in seconds, and how often each occurs."""
         if latency == "itl":
@@ -81,6 +89,8 @@ def sample(task: Task) -> Sample:
     answered = (requests["status"] == "finished").to_numpy()
     times = latencies(requests, bool(result.meta["streams"])).reindex(requests.index)
     times[~answered] = np.inf
+    if CLASSES_COLUMN in requests:
+        times[CLASSES_COLUMN] = requests[CLASSES_COLUMN]
     iterations = result.iterations if task.gaps else None
     return Sample(requests["arrival_s"].to_numpy(), times.reset_index(drop=True), iterations)
 

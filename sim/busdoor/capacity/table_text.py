@@ -95,7 +95,7 @@ def _binds(slo: SLO, row: pd.Series[Any]) -> str:
     if key in ("", STABLE):
         return key or NOTHING
     target = slo.target(key)
-    value = percent(row["value"]) if key == "goodput" else duration(1e3 * row["value"])
+    value = percent(row["value"]) if target.is_goodput else duration(1e3 * row["value"])
     return target.name if isnan(row["value"]) else f"{target.name}\n{value}"
 
 

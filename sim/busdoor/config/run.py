@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from busdoor.cluster.load import cluster_load, pools_load
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
 from busdoor.config import ClusterTable, Config, PolicyTable
 from busdoor.config.limits import Limits
+from busdoor.metrics.slo_class import CLASSES_COLUMN
 from busdoor.results.result import Result
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.simulate import simulate
@@ -55,12 +58,24 @@ def run(
         "progress": progress,
     }
     if config.cluster is None:
-        return simulate(
-            trace, policy.build(limits.kv, trace), config.step_time, meta=noted, **settings
+        own = policy.build(limits.kv, trace)
+        return _classed(
+            config, trace, simulate(trace, own, config.step_time, meta=noted, **settings)
         )
     pools = [replicas(config, pool, policy, trace, limits) for pool in range(len(config.pools))]
     seed = replication_seed(config.seed, noted.get("replication", 0))
-    return _run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
+    result = _run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
+    return _classed(config, trace, result)
+
+
+def _classed(config: Config, trace: Trace, result: Result) -> Result:
+    """Note in a result's requests which classes of the SLO each is of."""
+    if config.slo.classes:
+        names = np.full(len(trace), "|", dtype=object)
+        for one in config.slo.classes:
+            names[one.mask(trace)] += f"{one.name}|"
+        result.requests[CLASSES_COLUMN] = names[result.requests["request_id"].to_numpy()]
+    return result
 
 
 def replicas(

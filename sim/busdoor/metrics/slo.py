@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
 from busdoor.core.names import unknown
 from busdoor.core.units import number_or_text, parse_seconds, reject_unknown
 from busdoor.metrics.metrics import SLO_METRICS
+from busdoor.metrics.slo_class import KEYS, RequestClass
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.metrics.slo_target import LATENCIES, Target
 from busdoor_workloads.given import instance
 
 GOODPUT = 0.99  # share of the requests within all plain limits, unless given
 _KEY = re.compile(rf"({'|'.join(LATENCIES)})_(mean|p(?!0+(?:\.0+)?$)\d{{1,2}}(?:\.\d+)?)")
+_NAME = re.compile(r"[A-Za-z][\w-]*")  # of a class
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 
@@ -31,6 +33,8 @@ class SLO:
         together.
     preset : str
         The preset that it began with, if any.
+    classes : tuple of RequestClass
+        Requests that have targets of their own, beside those of all.
 
     Examples
     --------
@@ -38,12 +42,15 @@ class SLO:
     TTFT p99 ≤ 2 s, mean E2E per token ≤ 50 ms
     >>> print(SLO.from_table({"ttft": "2s", "tpot": "100ms"}))
     99 % of requests with TTFT ≤ 2 s and TPOT ≤ 100 ms
+    >>> print(SLO.from_table({"ttft_p99": "5s", "chat": {"priority": 0, "ttft_p99": "1s"}}))
+    TTFT p99 ≤ 5 s, chat: TTFT p99 ≤ 1 s
     >>> print(SLO.from_table({"preset": "distserve-chat-13b", "tpot": "80ms"}))
     90 % of requests with TTFT ≤ 250 ms and TPOT ≤ 80 ms (distserve-chat-13b)
     """
 
     targets: tuple[Target, ...] = ()
     preset: str = field(default="", compare=False)
+    classes: tuple[RequestClass, ...] = ()
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> SLO:
@@ -55,14 +62,16 @@ class SLO:
             Limits on a mean or a percentile, as in `normalized_mean = 0.05` (seconds) and `ttft_p99
             = "2s"`; plain ones for single requests, as in `tpot = "100ms"`, of which the share
             `goodput` (0.99 unless given) must be within all of them; and `preset`, a name, whose
-            limits the other keys override.
+            limits the other keys override. A table in it, [slo.NAME], is the SLO of a class of
+            requests: `priority = 1`, or `column` with `value`, `at_least` or `below`, and limits.
 
         Raises
         ------
         ValueError
             One sentence that names the key, the value and what would be right.
         """
-        own = dict(table)
+        own = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+        classes = [_class(name, table[name]) for name in table if name not in own]
         preset = own.pop("preset", "")
         merged = {**(_preset(preset) if preset != "" else {}), **own}
         goodput = merged.pop("goodput", None)
@@ -78,7 +87,8 @@ class SLO:
             targets.append(
                 Target("goodput", plain, _share(GOODPUT if goodput is None else goodput))
             )
-        return cls(tuple(targets), preset)
+        targets += [target for _, slo in classes for target in slo.targets]
+        return cls(tuple(targets), preset, tuple(requests for requests, _ in classes))
 
     def __bool__(self) -> bool:
         """Return whether there is any target."""
@@ -112,21 +122,37 @@ class SLO:
         """The tightest limit on each latency of a request, without means: what goodput counts."""
         limits: dict[str, float] = {}
         for target in self.targets:
-            for latency, limit in target.limits_s.items():
+            for latency, limit in () if target.group else target.limits_s.items():
                 if latency in SLO_METRICS and target.share is not None:
                     limits[latency] = min(limit, limits.get(latency, limit))
         return limits
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the table as TOML or JSON would hold it; a preset is written out."""
-        table: dict[str, float] = {}
+        table: dict[str, Any] = {one.name: one.to_dict() for one in self.classes}
         for target in self.targets:
-            if target.key == "goodput":
-                assert target.share is not None
-                table |= {**target.limits_s, "goodput": target.share}
-            else:
-                table[target.key] = target.limit_s
+            own = table[target.group] if target.group else table
+            goodput = {**target.limits_s, "goodput": target.share}
+            own |= goodput if target.is_goodput else {target.own_key: target.limit_s}
         return table
+
+
+def _class(name: str, table: Mapping[str, Any]) -> tuple[RequestClass, SLO]:
+    """Return a table [slo.NAME] as the requests it is for, and their SLO."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"[slo.{name}]: a class must be named by letters, digits, _ and -")
+    requests = RequestClass.from_table(name, table)
+    try:
+        slo = SLO.from_table({key: value for key, value in table.items() if key not in KEYS})
+    except ValueError as error:
+        raise ValueError(str(error).replace("[slo]", f"[slo.{name}]")) from None
+    if not slo or slo.needs_gaps or slo.classes:
+        raise ValueError(
+            f"[slo.{name}] needs limits on ttft, tpot, e2e or normalized; gaps between tokens "
+            f"(itl) are pooled over all requests"
+        )
+    targets = (replace(one, key=f"{name}.{one.key}", group=name) for one in slo.targets)
+    return requests, SLO(tuple(targets))
 
 
 def as_slo_table(slo: object) -> Mapping[str, Any]:

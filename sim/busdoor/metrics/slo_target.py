@@ -26,30 +26,47 @@ class Target:
     share : float, optional
         Of the requests (of the gaps between tokens, for ITL) that must be within; a limit on the
         mean without it.
+    group : str
+        Class of requests that it is for, see `busdoor.metrics.slo_class`; all without it. Its name
+        and a dot begin the key.
     """
 
     key: str
     limits_s: Mapping[str, float]
     share: float | None
+    group: str = ""
 
     def __str__(self) -> str:
         """Return the target in words."""
-        if self.key == "goodput":
+        if self.is_goodput:
             limits = " and ".join(
                 f"{_NAMES[name]} ≤ {duration_text(limit)}" for name, limit in self.limits_s.items()
             )
-            return f"{100 * (self.share or 0):g} % of requests with {limits}"
+            return f"{self._of}{100 * (self.share or 0):g} % of requests with {limits}"
         return f"{self.name} ≤ {duration_text(self.limit_s)}"
 
     @property
     def name(self) -> str:
         """Its name in tables."""
-        latency, _, statistic = self.key.partition("_")
-        if self.key == "goodput":
-            return "goodput"
-        return (
-            f"mean {_NAMES[latency]}" if statistic == "mean" else f"{_NAMES[latency]} {statistic}"
-        )
+        latency, _, statistic = self.own_key.partition("_")
+        if self.is_goodput:
+            return f"{self._of}goodput"
+        shown = _NAMES[latency]
+        return f"{self._of}{f'mean {shown}' if statistic == 'mean' else f'{shown} {statistic}'}"
+
+    @property
+    def _of(self) -> str:
+        return f"{self.group}: " if self.group else ""
+
+    @property
+    def own_key(self) -> str:
+        """The key within its table, that of all requests or of its class."""
+        return self.key.removeprefix(f"{self.group}.") if self.group else self.key
+
+    @property
+    def is_goodput(self) -> bool:
+        """Whether it counts requests within several limits."""
+        return self.own_key == "goodput"
 
     @property
     def latency(self) -> str:

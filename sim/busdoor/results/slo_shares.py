@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from busdoor.metrics.metrics import token_gaps
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_class import CLASSES_COLUMN
 from busdoor.metrics.slo_target import Target
 from busdoor.results.result import Result
 
@@ -33,6 +35,11 @@ def _reached(result: Result, target: Target) -> float:
     """Return the share within a target's limits; for a mean 1.0 if it is met, else 0.0."""
     if target.latency == "itl":
         return _gaps_within(result, target)
+    if target.group:
+        own = result.requests[CLASSES_COLUMN].str.contains(f"|{target.group}|", regex=False)
+        if not own.any():
+            return 1.0  # there is none that could be late
+        result = replace(result, requests=result.requests[own])
     if target.share is None:
         return float(result.latencies[target.latency].mean() <= target.limit_s)
     return result.slo(**target.limits_s)
