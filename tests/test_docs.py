@@ -10,6 +10,7 @@ import pytest
 
 from busdoor.cli import app
 from busdoor.config import Config
+from busdoor.config.recommend import parse_recommend
 from busdoor.sweep import plan
 
 ROOT = Path(__file__).parents[1]
@@ -59,12 +60,15 @@ def toml_blocks():
 def test_the_pages_configurations_are_ones(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     row = '{"arrival_s": 0.0, "input_tokens": 9, "output_tokens": 5}\n'
+    Path("mine.csv").write_text("time,prompt_len,answer_len\n0,9,5\n", encoding="utf-8")
     Path("mine.jsonl").write_text(row, encoding="utf-8")  # which the quick start has made
     if 'name = "operators"' in block and find_spec("aiconfigurator_core") is None:
         pytest.skip("needs aiconfigurator-core: pip install 'busdoor[operators]'")
     table = tomllib.loads(block)
     if "sweep" in table:
         assert not [point.error for point in plan(table) if point.error]
+    elif "recommend" in table:
+        parse_recommend(table["recommend"])
     else:
         Config.from_table(table)
 

@@ -18,6 +18,7 @@ app = App(
 COMMANDS = {
     "compare": "Compare policies on the same requests, and print what continuous batching gains.",
     "capacity": "Find the highest rate that meets an SLO, and how many GPUs a rate needs.",
+    "recommend": "Find the GPUs, settings and router that meet an SLO at the least cost.",
     "sweep": "Run every combination of a study's values, on one machine or many.",
     "simulate": "Run one policy on one trace.",
     "calibrate": "Fit a step time to measured iterations, or to the times of measured requests.",

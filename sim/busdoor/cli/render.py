@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from busdoor.capacity.sizing import Day
     from busdoor.comparison.comparison import Comparison
     from busdoor.metrics.slo import SLO
+    from busdoor.recommend import Recommendation
     from busdoor.results.result import Result
     from busdoor.sweep import Sweep
     from busdoor.validation.validation import Validation
@@ -149,6 +150,24 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     console.print()
     console.print(escape(capacity.verdict(request_rate)), highlight=False)
     console.print(escape(spent(capacity)), highlight=False, style="dim")
+
+
+def print_recommendation(found: Recommendation) -> None:
+    """Print what was raced, the ladder, what to run, and the verdict."""
+    from busdoor.recommend import table_text as text
+
+    console = Console()
+    print_lines(console, [found.verdict(), ""])
+    console.print(grid(text.HEADS, text.place_rows(found.table), first="servers"))
+    print_lines(console, ["", f"'latency' is {found.slo.targets[0].name}."])
+    if len(found.ladder):
+        print_lines(console, ["", "On these GPUs, by policy:"])
+        console.print(grid(text.LADDER_HEADS, text.ladder_rows(found)))
+    if found.command:
+        print_lines(console, ["", f"Each server: {found.command}"])
+    print_lines(console, text.notes(found), style="yellow")
+    spent = f"{found.num_runs:,} runs, {found.num_requests:,} requests of seed {found.config.seed}."
+    print_lines(console, [spent], style="dim")
 
 
 def print_day(capacity: Capacity, day: Day) -> None:

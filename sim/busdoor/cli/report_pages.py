@@ -16,6 +16,7 @@ from busdoor.core.names import listed
 from busdoor.core.saved import readable
 from busdoor.html.page import Page
 from busdoor.observe.twin.page import twin_page
+from busdoor.recommend.page import recommend_page
 from busdoor.results.page import result_page
 from busdoor.results.result import Result
 from busdoor.sweep.page import sweep_page
@@ -43,6 +44,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "comparison.json": ("comparison", lambda folder: comparison_page(Comparison.load(folder))),
     "capacity.json": ("capacity study", capacity_page),
     "sweep.csv": ("sweep", sweep_page),
+    "recommend.json": ("recommendation", recommend_page),
     "validation.json": ("validation", lambda folder: validation_page(Validation.load(folder))),
     "predictions.csv": ("twin of a server", twin_page),
     "meta.json": ("result", lambda folder: result_page(Result.load(folder))),
@@ -54,6 +56,7 @@ WRITERS = (
     "busdoor simulate",
     "busdoor capacity",
     "busdoor sweep",
+    "busdoor recommend",
     "busdoor validate",
     "busdoor twin --url",
 )

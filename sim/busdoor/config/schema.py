@@ -12,6 +12,7 @@ from busdoor.catalog import Engine, engine_names
 from busdoor.cluster.registry import ROUTERS
 from busdoor.config.cluster import ClusterTable, PoolTable
 from busdoor.config.config import Config
+from busdoor.config.recommend import RecommendTable
 from busdoor.config.schema_generator import (
     DURATION,
     Schema,
@@ -23,6 +24,7 @@ from busdoor.config.server_tables import GPUTable, KVTable
 from busdoor.config.tables import PLAIN_KEYS
 from busdoor.config.workload import READ_OPTIONS, WorkloadTable
 from busdoor.core.field_words import field_words, summary
+from busdoor.metrics.slo_class import COLUMNS
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.metrics.slo_target import LATENCIES
 from busdoor.policies import POLICIES
@@ -51,7 +53,8 @@ def config_schema() -> Schema:
     >>> table["default"], table["description"]
     (16, 'Tokens of a block.')
     """
-    tables = ("workload", "policy", "kv", "gpu", "step_time", "engine", "slo", "cluster", "sweep")
+    names = ("workload", "policy", "kv", "gpu", "step_time", "engine", "slo", "cluster", "sweep")
+    tables = (*names, "recommend")
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "busdoor",
@@ -107,6 +110,7 @@ def _tables() -> Schema:
         "slo": _slo(),
         "cluster": cluster,
         "sweep": _sweep(),
+        "recommend": schema_of(RecommendTable),
     }
 
 
@@ -158,6 +162,22 @@ def _router(entry: Schema) -> Schema:
 
 
 def _slo() -> Schema:
+    """Return [slo], and the same again for a class of requests with the keys that select them."""
+    one = _slo_of_all()
+    words = {
+        "priority": "Requests of this priority; those of a trace without any have 0.",
+        "value": "Requests with this value in the column.",
+        "at_least": "Requests with at least this value in the column.",
+        "below": "Requests with less than this value in the column.",
+    }
+    keys: Schema = {key: {"type": "integer", "description": text} for key, text in words.items()}
+    keys["column"] = {"enum": list(COLUMNS), "description": "Column of the trace."}
+    of_class = {**one, "description": "[slo.NAME]: targets of a class of requests."}
+    of_class["properties"] = one["properties"] | keys
+    return {**one, "additionalProperties": of_class}
+
+
+def _slo_of_all() -> Schema:
     limit = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, DURATION]}
     plain = "Limit for single requests; the share `goodput` must be within all such limits."
     on = "Limit on a statistic of the latency: its mean, or a percentile such as p99."

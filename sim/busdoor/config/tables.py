@@ -24,6 +24,11 @@ def reject_unknown_tables(data: Mapping[str, Any]) -> None:
             "[sweep]: this file is a study of many configurations; run it with busdoor sweep, or "
             "take the table out"
         )
+    if "recommend" in data:
+        raise ValueError(
+            "[recommend]: this table is for busdoor recommend, which chooses the servers; take it "
+            "out for other commands"
+        )
     brackets = {name: f"[{name}]" if name in TABLES else name for name in (*TABLES, *PLAIN_KEYS)}
     for key, value in data.items():
         if key not in brackets:

@@ -18,6 +18,7 @@ MARKERS = (
     "capacity.json",
     "sweep.json",
     "sweep.csv",
+    "recommend.json",
     "validation.json",
     "replay.json",
     "observe.json",

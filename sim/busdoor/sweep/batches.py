@@ -24,7 +24,10 @@ class WorkerDiedError(RuntimeError):
 
 
 def run_batches(
-    submit: Submit, width: int, batches: Iterable[list[Task]]
+    submit: Submit,
+    width: int,
+    batches: Iterable[list[Task]],
+    run: Callable[[list[Task]], list[Record]] = run_batch,
 ) -> Iterator[list[Record]]:
     """Submit batches to an executor of `width` workers; yield records as they are done.
 
@@ -32,13 +35,13 @@ def run_batches(
     far.
     """
     source = iter(batches)
-    out = {submit(run_batch, batch) for batch in islice(source, _QUEUED * width)}
+    out = {submit(run, batch) for batch in islice(source, _QUEUED * width)}
     try:
         while out:
             done, out = wait(out, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-            out |= {submit(run_batch, batch) for batch in islice(source, len(done))}
+            out |= {submit(run, batch) for batch in islice(source, len(done))}
     finally:
         for future in out:
             future.cancel()
