@@ -101,7 +101,8 @@ def _document(
 def _study(
     document: Document, rate: float | None, gpus: list[str] | None, budget: str | None
 ) -> Recommender:
-    from busdoor.cli.from_flags import number, servers
+    from busdoor.cli.from_flags import servers
+    from busdoor.core.units import number_or_text
     from busdoor.recommend.recommender import Recommender
 
     wanted = rate or document.data.get("workload", {}).get("request_rate")
@@ -109,4 +110,4 @@ def _study(
         raise ValueError("--rate is missing: the requests per second to serve, as in --rate 40")
     document.data.setdefault("workload", {}).pop("request_rate", None)
     cards = [card for card in servers(gpus, None) if card]
-    return Recommender(document, cards, wanted, None if budget is None else number(budget))
+    return Recommender(document, cards, wanted, None if budget is None else number_or_text(budget))

@@ -23,6 +23,7 @@ def recommend(
     model: str | Mapping[str, Any] = "llama-3.1-8b",
     gpus: Sequence[str | Mapping[str, Any]] = (),
     budget: float | str | None = None,
+    num_requests: int | None = None,
     jobs: int = 1,
     cluster: str | None = None,
     out: str | Path | None = None,
@@ -47,6 +48,8 @@ def recommend(
         price by default.
     budget : float or str
         Seconds, or a time as in "2min", after which the search ends with what it knows.
+    num_requests : int, optional
+        Of the first runs; by default those of a minute, but 1,000 to 10,000.
     jobs, cluster
         As in `busdoor.sweep.run_sweep`.
     out : str or Path, optional
@@ -77,6 +80,6 @@ def recommend(
     if recorded is not None:
         raise ValueError("workload: recommend takes a name, a file or a table, not a trace")
     table = {"workload": own, "slo": as_slo_table(slo), "gpu": {"model": model}, **tables}
-    study = Recommender(Document(table), gpus, request_rate, budget)
+    study = Recommender(Document(table), gpus, request_rate, budget, num_requests)
     with tempfile.TemporaryDirectory() as made:
         return study.run(Path(out or made), jobs, cluster, report, overwrite=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,10 @@ def recommend_page(folder: Path) -> Page:
     sections = [Section("What to run", _winner(about))] if about.get("winner") else []
     sections += [
         Section("Cost against latency", hover_front(table, latency)),
-        Section("For print", figure(partial(plot_front, table, latency), "Cost against latency")),
+        Section(
+            "For print",
+            figure(lambda ax: plot_front(table, latency, ax=ax), "Cost against latency"),
+        ),
         Section(
             "Everything raced",
             html_table(

@@ -53,6 +53,8 @@ class Recommender:
         To be served.
     budget : float or str, optional
         Seconds, or a time; by default that of [recommend].
+    num_requests : int, optional
+        Of the first runs.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Recommender:
         gpus: Sequence[str | Mapping[str, Any]],
         request_rate: float,
         budget: float | str | None = None,
+        num_requests: int | None = None,
     ) -> None:
         data = dict(document.data)
         self.axes = parse_recommend(data.pop("recommend", {}))
@@ -71,6 +74,8 @@ class Recommender:
             raise ValueError(f"rate is {request_rate}; it must be a number of requests/s above 0")
         self.request_rate = request_rate
         self.budget_used = False
+        usual = int(min(max(NUM_REQUESTS, _SECONDS * request_rate), _MOST_REQUESTS))
+        self.num_requests = num_requests or usual
         self.budget_s = self.axes.budget or inf if budget is None else parse_seconds(budget)
         named = gpus or self.axes.gpu
         cards = [dict(one) if isinstance(one, Mapping) else {"name": one} for one in named]
@@ -97,9 +102,6 @@ class Recommender:
         config = _first_that_fits(document.data, cards, self.axes.tp)
         fixed = config.workload.path is not None
         self.fixed = fixed
-        self.num_requests = int(
-            min(max(NUM_REQUESTS, _SECONDS * self.request_rate), _MOST_REQUESTS)
-        )
         unit = unit_rate(config, None if fixed else self.num_requests).workload
         traces = [servable(config, unit.trace(config.seed, n)) for n in range(_DRAWS)]
         if traces[0].concurrency:

@@ -27,6 +27,7 @@ _STEP = 0.02  # of the servers: by so many more, where there are many
 _FRONT = (1.25, 1.5, 2.0)  # times the least cost: where the front is looked at
 _DEAREST = 3.0  # times the least cost: no runner-up beyond
 _AGAIN = (Stage(1), Stage(3, most=3), *STAGES[2:])  # of more of a server that was raced
+_BURST = 4  # times the first runs' requests: more tell little more of the saturated rate
 _SECOND = _AGAIN[:-1]  # for the runner-up: nothing dearer has to be known so well
 
 
@@ -207,9 +208,11 @@ class Search:
         length = self.num_requests * stage.times
         if self.fixed:
             length = min(length, len(self.trace))
+        most = _BURST * self.num_requests
         wanted = {
             (entry, burst): [
-                self._job(entry, length, replication, burst) for replication in range(count)
+                self._job(entry, min(length, most) if burst else length, replication, burst)
+                for replication in range(count)
             ]
             for entry in entries
             for burst, count in ((False, stage.replications), (True, stage.bursts))
