@@ -14,7 +14,12 @@ from busdoor.core.registry import checked
 from busdoor.html.notebook import notebook_html
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
-from busdoor.step_time.calibration_files import kind_of, read_calibration_tables
+from busdoor.step_time.calibration_files import (
+    FORMAT,
+    kind_of,
+    read_calibration_tables,
+    read_draws,
+)
 from busdoor.step_time.scaled_roofline import NAME as SCALED
 from busdoor.step_time.scaled_roofline import ScaledRooflineStepTime
 
@@ -38,6 +43,9 @@ class Calibration:
         The same for each group that was left out.
     about : mapping
         Name, date, device, dtype, model, versions, runs, counts.
+    draws : sequence of mapping
+        All terms together, as often as they were fitted to resamples: their joint uncertainty.
+        Empty in files of format 1, which have `intervals` alone.
 
     Examples
     --------
@@ -51,6 +59,7 @@ class Calibration:
     errors: Mapping[str, float]
     held_out: Mapping[str, Mapping[str, float]]
     about: Mapping[str, Any]
+    draws: Sequence[Mapping[str, Any]] = ()
 
     def _repr_html_(self) -> str:
         terms = self.step_time.describe()
@@ -67,11 +76,14 @@ class Calibration:
             if value not in ("", [], False)
         }
         return {
-            "calibration": dict(self.about),
+            "calibration": {**self.about, **({"format": FORMAT} if self.draws else {})},
             "step_time": step_time,
             "errors": dict(self.errors),
             "intervals": dict(self.intervals),
             "held_out": {key: dict(value) for key, value in self.held_out.items()},
+            "draws": {
+                key: [draw[key] for draw in self.draws] for key in next(iter(self.draws), ())
+            },
         }
 
     def save(self, path: str | Path) -> Path:
@@ -94,7 +106,10 @@ class Calibration:
         kind = ScaledRooflineStepTime if kind_of(path) == SCALED else CalibratedStepTime
         step_time: Any = checked(kind, {"path": str(path)}, f"{path}: [step_time]")
         parts = {key: tables.get(key, {}) for key in ("intervals", "errors", "held_out")}
-        return cls(step_time=step_time, about=tables.get("calibration", {}), **parts)
+        about = {
+            key: value for key, value in tables.get("calibration", {}).items() if key != "format"
+        }
+        return cls(step_time=step_time, about=about, draws=read_draws(path), **parts)
 
 
 def about_runs(

@@ -14,7 +14,7 @@ from busdoor.calibration.log import Log, read_log
 from busdoor.calibration.model import Model, Part
 from busdoor.calibration.nnls import relative_weights, unidentified
 from busdoor.calibration.quality import (
-    bootstrap_intervals,
+    bootstrap,
     describe_log,
     fit_errors,
     held_out_errors,
@@ -90,11 +90,13 @@ def calibrate(
     model = _choose(log, _wanted(log, without))
     coefs = model.solve(np.ones(model.num_blocks))
     held_out, groups = held_out_errors(log, model)
+    intervals, draws = bootstrap(model, resamples, seed)
     return Calibration(
         step_time=model.step_time(coefs, name),
-        intervals=bootstrap_intervals(model, resamples, seed),
+        intervals=intervals,
         errors={**fit_errors(log, model.predict(coefs)), **held_out},
         held_out=groups,
+        draws=draws,
         about={
             "name": name,
             **about_runs(results, names, policy),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from busdoor.calibration.calibration import Calibration
+from busdoor.calibration.quality import KEPT_DRAWS
 from busdoor.calibration.request_fit import SURE, RequestFit, check_timed, confused, large_errors
 from busdoor.calibration.request_load import Sent, about_requests
 from busdoor.core.arrays import Floats
@@ -97,6 +98,13 @@ def calibrate_from_requests(
         },
         errors={f"{run}_{key}": value for run, row in errors.items() for key, value in row.items()},
         held_out={},
+        draws=[
+            {
+                term: [value] if TERM[term].segmented else value
+                for term, value in zip(FITTED, own, strict=True)
+            }
+            for own in (found.draws(KEPT_DRAWS) * scale).tolist()
+        ],
         about={
             **about_requests(
                 results, names, name=name, policy=policy, lookahead=loads[0].lookahead

@@ -14,6 +14,7 @@ from busdoor.core.arrays import Floats
 from busdoor.step_time.terms import TERM
 
 FOLDS = 5
+KEPT_DRAWS = 40  # of the resamples: what a 95 % interval of an answer rests on
 
 
 class StepErrors(NamedTuple):
@@ -70,10 +71,15 @@ def held_out_errors(
     return {f"held_out_{key}": value for key, value in fit_errors(log, predicted).items()}, tables
 
 
-def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, Any]:
-    """95 % intervals of the coefficients: percentiles over resampled blocks."""
+def bootstrap(
+    model: Model, resamples: int, seed: int
+) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """95 % intervals of the coefficients over resampled blocks, and some of the draws themselves.
+
+    A draw has all coefficients of one resample, so that what goes together stays together.
+    """
     if not resamples:
-        return {}
+        return {}, ()
     rng, count = np.random.default_rng(seed), model.num_blocks
     draws = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
     solved = [model.solve(times) for times in draws]
@@ -82,12 +88,13 @@ def bootstrap_intervals(model: Model, resamples: int, seed: int) -> dict[str, An
         for i in range(len(model.parts))
     ]
     low, high = (model.named([end[i] for end in ends]) for i in (0, 1))
-    return {
+    intervals = {
         term: [list(pair) for pair in zip(low[term], high[term], strict=True)]
         if TERM[term].segmented
         else [low[term], high[term]]
         for term in low
     }
+    return intervals, tuple(model.named(own) for own in solved[:KEPT_DRAWS])
 
 
 def describe_log(log: Log, model: Model, coefs: Sequence[Floats]) -> dict[str, Any]:

@@ -74,6 +74,19 @@ class Fitted:
         errors: Floats = np.sqrt((vectors**2 * (variance / np.maximum(values, least))).sum(axis=1))
         return errors
 
+    def draws(self, count: int) -> Floats:
+        """Return so many draws of all unknowns together, from the normal law about the solution."""
+        spare = max(1, len(self.residuals) - len(self.x))
+        variance = max(_NOISE**2, float((self.residuals**2).sum()) / spare)
+        values, vectors = np.linalg.eigh(self.jacobian.T @ self.jacobian)
+        # a direction that does not show at all is as wide as the solution itself
+        width = np.minimum(
+            np.sqrt(variance / np.maximum(values, np.finfo(float).tiny)), np.linalg.norm(self.x)
+        )
+        normal = np.random.default_rng(0).standard_normal((count, len(self.x)))
+        drawn: Floats = np.maximum(self.x + (normal * width) @ vectors.T, 0.0)
+        return drawn
+
 
 @dataclass
 class RequestFit(Generic[M]):

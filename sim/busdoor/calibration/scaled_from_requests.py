@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from busdoor.calibration.calibration import Calibration
+from busdoor.calibration.quality import KEPT_DRAWS
 from busdoor.calibration.request_fit import (
     SURE,
     Fitted,
@@ -103,6 +104,7 @@ def calibrate_scaled(
         intervals=_intervals(found),
         errors={f"{run}_{key}": value for run, row in errors.items() for key, value in row.items()},
         held_out={},
+        draws=[_fields(own, fit.bounds) for own in found.draws(KEPT_DRAWS)],
         about=about
         | {"gpu": config.gpu.name.name, "model": config.gpu.model.name, "tp": tp}
         | {"engine": config.engine.name if config.engine else ""}
@@ -110,6 +112,13 @@ def calibrate_scaled(
         | {"not_identified": _unsure(found), "hidden": list(_HIDDEN)}
         | ({"doubts": doubts} if doubts else {}),
     )
+
+
+def _fields(x: Floats, bounds: tuple[Floats, Floats]) -> dict[str, float]:
+    """Return the fields of the step time that some unknowns stand for."""
+    gemm, memory, request = np.clip(x, *bounds).tolist()
+    values = (1 / gemm, 1 / memory, request * _REQUEST_S)
+    return dict(zip(UNKNOWNS, values, strict=True))
 
 
 def _fit(

@@ -10,6 +10,7 @@ from busdoor.capacity.draws import NONE_REFUSED, Refused
 from busdoor.capacity.estimate import STABLE, Outcome, Reading
 from busdoor.capacity.least import Least
 from busdoor.capacity.trial import Probe
+from busdoor.config import PolicyTable
 from busdoor.core.format import duration_text
 from busdoor.metrics.slo import SLO
 
@@ -42,6 +43,8 @@ class Answer:
         Requests that only this policy refuses; they are left out.
     closed_rps : float
         Its maximum throughput in closed form.
+    table : PolicyTable, optional
+        The policy with its settings, where it ran.
     """
 
     policy: str
@@ -56,6 +59,7 @@ class Answer:
     least_misses: float = 0.0
     refused: Refused = NONE_REFUSED
     closed_rps: float = float("nan")
+    table: PolicyTable | None = None
 
     @property
     def at_low(self) -> Probe | None:

@@ -27,7 +27,8 @@ class CapacityData:
     simulated, tried batch sizes included; `replications` are draws of the workload, numbered from 0
     under the configuration's seed; `refused` requests are refused by all policies and no load;
     `complete`: whether every policy has its answer, which is not so after an interruption; `servers`,
-    by row, where there are servers of several kinds.
+    by row, where there are servers of several kinds; `uncertainty`: how sure the answers are, where
+    that was asked for.
     """
 
     config: Config
@@ -40,6 +41,7 @@ class CapacityData:
     refused: Refused = NONE_REFUSED
     complete: bool = True
     servers: Mapping[str, Config] = field(default_factory=dict)
+    uncertainty: Mapping[str, Any] = field(default_factory=dict)
 
     def server(self, row: object) -> Config:
         """Return the configuration of a row of the table."""

@@ -54,6 +54,7 @@ def to_dict(capacity: CapacityData, request_rate: float | None = None) -> dict[s
         "slo_text": str(capacity.slo),
         "policies": capacity.table.to_dict("index"),
         **planned,
+        **({"uncertainty": capacity.uncertainty} if capacity.uncertainty else {}),
         "replications": capacity.replications,
         "num_refused": capacity.refused.num,
         "refused_share": capacity.refused.share,

@@ -31,6 +31,8 @@ def capacity_page(folder: Path) -> Page:
     sections = [Section("The highest rates", _rates(saved)), _targets(saved)]
     if (folder / "plan.csv").exists():
         sections.insert(1, _sizing(folder / "plan.csv"))
+    if lines := (study.get("uncertainty") or {}).get("lines"):
+        sections.append(Section("How sure this is", bullets(f"{line}." for line in lines)))
     sections.append(provenance(study["config"], study["versions"]))
     runs = (
         f"{study['num_runs']:,} runs, {study['num_requests']:,} requests, "

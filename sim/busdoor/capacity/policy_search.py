@@ -146,7 +146,7 @@ class Solver:
             least = find_least(built, lone, attempt, search.low, self.tolerance, self.max_doublings)
             search.probes += self._curve(policy, search, least)
         answer = found(policy.label, search, least, carried, self.slo, advice_for(self.runs.fixed))
-        return replace(answer, closed_rps=self._closed_form(policy))
+        return replace(answer, closed_rps=self._closed_form(policy), table=policy)
 
     def _curve(self, policy: PolicyTable, search: Search, least: Least) -> list[Probe]:
         """Run lower rates for the figure only: few replications, as short as possible."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from busdoor.cli.flags import (
 )
 
 if TYPE_CHECKING:
+    from busdoor.capacity import Capacity
     from busdoor.capacity.several import Studies
     from busdoor.capacity.sizing import Day
     from busdoor.capacity.study import Study
@@ -42,6 +44,9 @@ def capacity(
     hardware: HardwareFlags = HardwareFlags(),
     server: EngineFlags = EngineFlags(),
     client: ClientFlags = ClientFlags(),
+    confidence: float | None = None,
+    validation: Path | None = None,
+    what_next: bool = False,
     jobs: int | None = None,
     out: Path | None = None,
     overwrite: Overwrite = False,
@@ -78,6 +83,13 @@ def capacity(
         Requests of each replication's first runs; doubled where they are too few to decide.
     tolerance
         Half of the bracket's width, as a share of the answer; by default 0.02.
+    confidence
+        Say how many servers meet the SLO at --rate with this probability, as in 0.95: sampling, the
+        calibration and the model's error counted together.
+    validation
+        Folder that busdoor validate wrote, which says how far the model is off at each load.
+    what_next
+        Say which measurement on the server would narrow the answer most.
     jobs
         Number of processes; by default one per processor.
     out
@@ -124,7 +136,8 @@ def capacity(
         _run(study, jobs)
         if not study.answers:
             raise KeyboardInterrupt
-        _deliver(study, wanted or (max(day.hourly_rps) if day else None), day, place, answer)
+        sure = confidence, validation, what_next
+        _deliver(study, wanted or (max(day.hourly_rps) if day else None), day, place, answer, sure)
     return 0 if study.finished else exit_code()
 
 
@@ -188,6 +201,26 @@ def _day(
     return Day(hourly_rates(diurnal, peak_rps), startup_s, least)
 
 
+Sure = tuple[float | None, "Path | None", bool]  # --confidence, --validation, --what-next
+
+
+def _how_sure(study: Study | Studies, found: Capacity, rate: float | None, sure: Sure) -> Capacity:
+    """Return the results with their uncertainty: for a rate, or where it was asked for."""
+    from busdoor.capacity.confidence.report import uncertainty
+    from busdoor.cli.progress import progress_bar
+    from busdoor.validation.validation import Validation
+
+    if not study.finished or (rate is None and not any(sure)):
+        return found
+    confidence, folder, what_next = sure
+    checked = None if folder is None else Validation.load(folder)
+    with progress_bar("how sure the answers are"):
+        known = uncertainty(
+            study, found, rate, confidence=confidence, validation=checked, next_too=what_next
+        )
+    return replace(found, uncertainty=known)
+
+
 def _run(study: Study | Studies, jobs: int | None) -> None:
     """Run under a progress bar, to the end or until Ctrl-C."""
     from busdoor.capacity.runs import processes
@@ -199,14 +232,19 @@ def _run(study: Study | Studies, jobs: int | None) -> None:
 
 
 def _deliver(
-    study: Study | Studies, rate: float | None, day: Day | None, place: StudyFolder, answer: Answer
+    study: Study | Studies,
+    rate: float | None,
+    day: Day | None,
+    place: StudyFolder,
+    answer: Answer,
+    sure: Sure,
 ) -> None:
     """Write everything, and then print it."""
     from busdoor.capacity import capacity_of
     from busdoor.capacity.folder import day_dict, write, write_day
     from busdoor.cli.render import print_capacity, print_day
 
-    found = capacity_of(study)
+    found = _how_sure(study, capacity_of(study), rate, sure)
     if day:
         write_day(found, day, place.part)
     folder = write(found, place, rate)

@@ -149,6 +149,7 @@ def print_capacity(capacity: Capacity, request_rate: float | None) -> None:
     print_lines(console, remarked, style="yellow")
     console.print()
     console.print(escape(capacity.verdict(request_rate)), highlight=False)
+    print_lines(console, (f"{line}." for line in capacity.uncertainty.get("lines", ())))
     console.print(escape(spent(capacity)), highlight=False, style="dim")
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from busdoor.comparison.sources import throughput_sds
 from busdoor.config import Config, PolicyTable
 from busdoor.config.limits import Limits
 from busdoor.config.run import carried_rps
@@ -47,6 +48,10 @@ FORMS: Mapping[str, Form] = {
 }
 
 
+# of the saturated rate: what calibration and model leave open, relative standard deviations
+SDS = ("calibration_sd", "model_sd")
+
+
 def closed_forms(
     config: Config, policy: PolicyTable, trace: Trace, limits: Limits
 ) -> dict[str, float]:
@@ -57,7 +62,7 @@ def closed_forms(
     """
     rate = trace.request_rate
     if trace.concurrency or not isfinite(rate) or config.cluster is not None:
-        return dict.fromkeys(FORMS, nan)
+        return dict.fromkeys((*FORMS, *SDS), nan)
     own = policy.capped(limits.max_output_tokens).build(limits.kv, trace)
     step_time, lengths = config.step_time, (trace.input_tokens, trace.output_tokens)
     capacity = carried_rps(config, policy, trace, limits)
@@ -69,6 +74,8 @@ def closed_forms(
         "shared_e2e_s": nan,
         "batched_e2e_s": nan,
     }
+    sds = throughput_sds(config, lambda other: carried_rps(other, policy, trace, limits))
+    forms |= dict(zip(SDS, sds, strict=True))
     if not own.whole_batch:
         forms["shared_e2e_s"] = shared_latency_s(step_time, *lengths, rate, own.num_slots)
     elif policy.name == "static" and getattr(policy.config, "max_wait_s", 0.0) == inf:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import erf, sqrt
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from busdoor.comparison.bounds import bounds_table
+from busdoor.comparison.bounds import SDS, bounds_table
 from busdoor.comparison.ladder import ladder_table
 from busdoor.config import Config
 from busdoor.config.energy import kwh_per_million_tokens
@@ -161,6 +162,25 @@ class ComparisonData:
         first = self.summaries.xs(0, level="replication")
         rates = self.capacities.xs(0, level="replication")["request_throughput"]
         return bounds_table(self.forms, first.assign(saturated_request_throughput=rates))
+
+    @cached_property
+    def gpus_suffice(self) -> pd.Series[float]:
+        """By policy, the probability that `gpus` of the table carry the load, by throughput.
+
+        Sampling over the replications, the calibration and the model's error, taken as normal and
+        independent. NaN where one of them is not known.
+        """
+        rates = self.capacities["request_throughput"]
+        chances: dict[str, float] = {}
+        for policy in self.policies if SDS[0] in self.forms else ():
+            own = np.log(rates.xs(policy, level="policy").to_numpy(float))
+            sampling = float(own.std(ddof=1)) / np.sqrt(len(own)) if len(own) > 1 else np.nan
+            sds = self.forms.loc[policy, list(SDS)].to_numpy(float)
+            room = np.log(self.table["gpus"][policy] / self.config.num_gpus * self.config.num_units)
+            room -= np.log(self.table["offered_load"][policy] * self.config.num_units)
+            sd = float(np.sqrt(sampling**2 + (sds**2).sum()))
+            chances[policy] = (1 + erf(room / max(sd, 1e-9) / sqrt(2))) / 2
+        return pd.Series(chances, dtype=float)
 
     @cached_property
     def ladder(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from busdoor import plots
 from busdoor.cluster.per_replica import replica_table
-from busdoor.comparison.bounds import FORMS
+from busdoor.comparison.bounds import FORMS, SDS
 from busdoor.comparison.data import METRICS, ComparisonData
 from busdoor.comparison.experiment import Report
 from busdoor.comparison.summary_text import verdict
@@ -171,7 +171,7 @@ def _forms(file: Path) -> pd.DataFrame:
     """Read the closed forms; earlier versions wrote none."""
     if not file.exists():
         return pd.DataFrame()
-    return check_columns(read_csv(file), file, tuple(FORMS), ("policy",)).set_index("policy")
+    return check_columns(read_csv(file), file, (*FORMS, *SDS), ("policy",)).set_index("policy")
 
 
 def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:

@@ -69,9 +69,19 @@ def _gpus(comparison: ComparisonData, best: str) -> str:
     if comparison.summaries["num_refused"].any():  # they are no load
         loads = comparison.summaries["offered_load"] * comparison.capacities["request_throughput"]
         rate = float(loads.xs(best, level="policy").mean())
+    sure, other = (_sure(comparison, name) for name in (best, base))
     return (
-        f"By throughput, {rate:.3g} requests/s need {few} {card} with {best}, {many} with {base}."
+        f"By throughput, {rate:.3g} requests/s need {few} {card} with {best}{sure}, {many} with "
+        f"{base}{other}."
     )
+
+
+def _sure(comparison: ComparisonData, name: str) -> str:
+    """Return the probability that so many GPUs suffice, in brackets, where it is known."""
+    chance = float(comparison.gpus_suffice.get(name, np.nan))
+    if np.isnan(chance):
+        return ""
+    return f" ({'over 99' if chance > 0.99 else f'{100 * chance:.0f}'} %)"
 
 
 def _overloaded(comparison: ComparisonData) -> str:

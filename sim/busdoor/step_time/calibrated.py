@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,7 +96,7 @@ class CalibratedStepTime(StepTime):
     True
     """
 
-    path: str | None = None
+    path: str | None = field(default=None, compare=False, repr=False)
     base_s: TermSeconds
     eager_s: TermSeconds = 0.0
     per_chunk_s: TermSeconds = 0.0
@@ -124,7 +125,9 @@ class CalibratedStepTime(StepTime):
         path = kwargs.pop("path", None)
         if not isinstance(path, str | Path | None):
             raise ValueError(f"path = {path!r} must be a calibration's file or name")
-        return kwargs if path is None else {**read_step_time_table(path), **kwargs}
+        if path is None:
+            return kwargs
+        return {**read_step_time_table(path), **kwargs, "path": str(path)}
 
     def __post_init__(self) -> None:
         if self.pipeline and not self.overlap:

@@ -9,6 +9,8 @@ from typing import Any
 from busdoor.core.names import unknown
 from busdoor.core.toml import parse_toml, read_toml
 
+FORMAT = 2  # 2: with [draws]; 1, without the key, has intervals alone
+
 
 def calibration_names() -> list[str]:
     """Names of the calibrations that were measured here.
@@ -42,7 +44,30 @@ def read_calibration_tables(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is no calibration: it has no table [step_time]; busdoor calibrate writes one"
         )
+    found = tables.get("calibration", {}).get("format", 1)
+    if found not in range(1, FORMAT + 1):
+        raise ValueError(
+            f"{path}: format = {found!r} is newer than {FORMAT}, which this version of busdoor "
+            f"reads; update busdoor"
+        )
     return tables
+
+
+def read_draws(path: str | Path) -> list[dict[str, Any]]:
+    """Return the draws of the fit in a calibration's file: fields of its step time, all together.
+
+    Empty for a file of format 1, which has an interval for each term but not how they go together.
+
+    >>> read_draws("vllm-cpu")
+    []
+    """
+    table = read_calibration_tables(path).get("draws", {})
+    counts = {len(values) for values in table.values()}
+    if len(counts) > 1:
+        raise ValueError(f"{path}: [draws] has lists of {sorted(counts)} values; all need as many")
+    return [
+        {key: values[i] for key, values in table.items()} for i in range(max(counts, default=0))
+    ]
 
 
 def read_step_time_table(path: str | Path) -> dict[str, Any]:

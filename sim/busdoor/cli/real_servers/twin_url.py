@@ -103,6 +103,10 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
         print_predictions(made)
         page = twin_page(folder).write(folder / "report.html")
         print(f"Calibration: {folder / CALIBRATION}; runs and predictions: {folder}; page: {page}")
+        print(
+            f"What to measure next for an SLO: busdoor capacity --what-next --policy vllm "
+            f"--step-time {folder / CALIBRATION} --workload {given.workload} --slo ..."
+        )
         answer(lambda: _numbers(made))
     return 0
 

@@ -1,0 +1,1 @@
+"""How sure an answer is: sampling, calibration and the model's error, each apart."""
