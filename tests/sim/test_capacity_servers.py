@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from busdoor.capacity import Capacity, capacity
-from busdoor.capacity.sizing import billed_hours, plan_day
+from busdoor.capacity.sizing import billed_hours, fixed_fleet, plan_day
 from busdoor.cli import main
 from busdoor.config import Config
 from busdoor.config.limits import limits_for
@@ -147,6 +147,14 @@ def test_a_fleet_that_follows_the_day_is_billed_while_it_starts() -> None:
     assert billed_hours([1, 2, 1, 2], 3600) == 8.0
     hours = plan_day(pd.Series({"vllm": 10.0}), [1.0, 25.0], floor=2)["vllm"]
     assert hours.tolist() == [2.0, 3.0]
+
+
+def test_a_floor_that_leaves_each_server_too_little_is_no_plan() -> None:
+    low, least = pd.Series({"static": 4.0}), pd.Series({"static": 2.0})
+    hours = plan_day(low, [0.0, 3.0, 20.0], least, floor=5)["static"]
+    assert hours.iloc[[0, 2]].tolist() == [5.0, 5.0] and np.isnan(hours.iloc[1])
+    assert np.isnan(fixed_fleet(low, [9.0, 10.0], least, floor=5)["static"])
+    assert fixed_fleet(low, [10.0, 10.0], least, floor=5)["static"] == 5.0
 
 
 def test_the_command_says_what_a_day_costs(tmp_path: Path, capsys: Any) -> None:

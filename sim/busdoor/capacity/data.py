@@ -8,7 +8,6 @@ from functools import cached_property
 from math import nan
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from busdoor.capacity.answer import Answer
@@ -155,24 +154,23 @@ class CapacityData:
         A row per policy: `gpu_hours`, `fixed_gpu_hours` of the peak's number all day, and with a price
         `cost_per_day`.
         """
-        hours, fixed = self.plan_day(day.hourly_rps, day.floor), self.fixed_fleet(day.hourly_rps)
+        hours = self.plan_day(day.hourly_rps, day.floor)
+        fixed = self.fixed_fleet(day.hourly_rps, day.floor)
         rows = {}
         for name in self.table.index:
             server = self.server(name)
             billed = billed_hours(hours[name].tolist(), day.startup_s)
             rows[name] = {
                 "gpu_hours": server.num_gpus * billed,
-                "fixed_gpu_hours": server.num_gpus
-                * np.maximum(fixed[name], day.floor)
-                * len(hours),
+                "fixed_gpu_hours": server.num_gpus * fixed[name] * len(hours),
                 "cost_per_day": billed * (server.price_per_hour or nan),
             }
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
         return table.dropna(axis="columns", how="all")
 
-    def fixed_fleet(self, hourly_rps: Sequence[float]) -> pd.Series[float]:
+    def fixed_fleet(self, hourly_rps: Sequence[float], floor: int = 0) -> pd.Series[float]:
         """Return how many servers each policy needs all day; see `sizing.fixed_fleet`."""
-        return fixed_fleet(self.low, hourly_rps, self.table["least"])
+        return fixed_fleet(self.low, hourly_rps, self.table["least"], floor)
 
 
 class Saved(NamedTuple):

@@ -137,24 +137,29 @@ def plan_day(
         Requests per second in each hour, taken as constant within it: answers take seconds, not
         hours.
     floor : int
-        Servers that run at any hour, needed or not.
+        Servers that run at any hour, needed or not, and share the rate.
 
     Returns
     -------
     DataFrame
         One row per hour: `request_rate`, and a column per policy; NaN where no number of servers
-        meets the SLO.
+        from the floor on meets the SLO.
 
     Examples
     --------
     >>> plan_day(pd.Series({"vllm": 15.0}), [10.0, 40.0])["vllm"].tolist()
     [1.0, 3.0]
+
+    Two servers get too little each, so that batches fill too slowly:
+
+    >>> low, least = pd.Series({"static": 4.0}), pd.Series({"static": 2.0})
+    >>> plan_day(low, [3.0, 8.0], least, floor=2)["static"].tolist()
+    [nan, 2.0]
     """
-    ranges = _ranges(low_rps, least_rps)
     columns = {
-        name: [replicas_needed(rate, *ends) for rate in hourly_rps] for name, *ends in ranges
+        name: [_at_least(floor, rate, low, least) for rate in hourly_rps]
+        for name, low, least in _ranges(low_rps, least_rps)
     }
-    columns = {name: np.maximum(floor, column).tolist() for name, column in columns.items()}
     table = pd.DataFrame({"request_rate": list(hourly_rps), **columns}, dtype=float)
     return table.rename_axis("hour")
 
@@ -180,8 +185,9 @@ def fixed_fleet(
     low_rps: pd.Series[float],
     hourly_rps: Sequence[float],
     least_rps: pd.Series[float] | None = None,
+    floor: int = 0,
 ) -> pd.Series[float]:
-    """Return how many servers each policy needs all day; NaN where no number meets the SLO.
+    """Return how many servers, `floor` or more, each policy needs all day; NaN where none will do.
 
     >>> low = pd.Series({"static": 4.0, "vllm": 15.0})
     >>> least = pd.Series({"static": 2.0, "vllm": 0.0})
@@ -190,9 +196,18 @@ def fixed_fleet(
     """
     peak, trough, fleet = max(hourly_rps), min(hourly_rps), {}
     for name, low, least in _ranges(low_rps, least_rps):
-        number = replicas_needed(peak, low)
+        number = max(replicas_needed(peak, low), floor)
         fleet[name] = number if trough >= number * least * (1 - _ROUNDING) else nan
     return pd.Series(fleet, dtype=float)
+
+
+def _at_least(floor: int, request_rate: float, low_rps: float, least_rps: float) -> float:
+    """Return the servers for a rate that is shared by `floor` of them, or more; NaN if too many."""
+    number = replicas_needed(request_rate, low_rps, least_rps)
+    if not number < floor:
+        return number
+    enough = request_rate >= floor * least_rps * (1 - _ROUNDING)
+    return floor if enough or request_rate == 0 else nan
 
 
 def _ranges(
