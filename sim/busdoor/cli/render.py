@@ -59,7 +59,7 @@ def print_lines(console: Console, lines: Iterable[str], style: str | None = None
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
-    from busdoor.comparison.bounds import violations
+    from busdoor.comparison.bounds import BESIDE, BESIDE_HEADS, beside, violations
     from busdoor.comparison.table_text import (
         LADDER,
         LADDER_HEADS,
@@ -75,6 +75,10 @@ def print_comparison(comparison: Comparison) -> None:
     if len(comparison.ladder):
         console.print(LADDER)
         console.print(grid(LADDER_HEADS, ladder_rows(comparison)))
+        console.print()
+    if len(comparison.bounds):
+        console.print(BESIDE)
+        console.print(grid(BESIDE_HEADS, beside(comparison.bounds, comparison.policies)))
         console.print()
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
     print_lines(console, violations(comparison.bounds), style="yellow")

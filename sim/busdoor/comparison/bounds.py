@@ -26,8 +26,12 @@ _ROUNDING = 1e-6  # a floor that is reached exactly is no violation
 # of an approximation: what `theory.capacity` and `shared_latency_s` come to where memory decides, or
 # near saturation (docs/uncertainty.md has the measurements)
 TOLERANCE = 0.25
+# Of its capacity: beyond it a finite run is still filling its queue, and no mean to hold one against.
+SETTLED = 0.9
 BOUNDS = "First replication: floors that no schedule passes, and approximations."
 HEADS = ("simulated", "closed form", "")
+BESIDE = "Beside closed forms (first replication; ! where one does not hold):"
+BESIDE_HEADS = ("TPOT p50", "floor", "E2E mean", "form", "saturated/s", "form")
 
 
 class Form(NamedTuple):
@@ -58,7 +62,8 @@ def closed_forms(
     """Return the closed forms of one server that serves a trace; NaN where none is known.
 
     The latencies are those at the trace's rate: processor sharing for policies that admit at every
-    iteration, the batch queue for static batches that leave only full.
+    iteration, the batch queue for static batches that leave only full. There are none beyond
+    `SETTLED` of the capacity.
     """
     rate = trace.request_rate
     if trace.concurrency or not isfinite(rate) or config.cluster is not None:
@@ -76,6 +81,8 @@ def closed_forms(
     }
     sds = throughput_sds(config, lambda other: carried_rps(other, policy, trace, limits))
     forms |= dict(zip(SDS, sds, strict=True))
+    if not rate < SETTLED * capacity:
+        return forms
     if not own.whole_batch:
         forms["shared_e2e_s"] = shared_latency_s(step_time, *lengths, rate, own.num_slots)
     elif policy.name == "static" and getattr(policy.config, "max_wait_s", 0.0) == inf:
@@ -119,47 +126,49 @@ def bound_rows(bounds: pd.DataFrame) -> list[tuple[str, list[str]]]:
     known: dict[Any, Any] = bounds.to_dict("index")
     for (policy, key), row in known.items():
         form = FORMS[key]
-        write = duration if form.metric.endswith("_ms") else number
-        ends = [write(row["simulated"]), f"{form.kind} {write(row['closed_form'])}"]
+        simulated, value = _written(key, row)
+        ends = [simulated, f"{form.kind} {value}"]
         rows.append((f"{policy}: {form.quantity}", [*ends, _said(row)]))
     return rows
 
 
 def beside(bounds: pd.DataFrame, policies: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Return a row per quantity and a cell per policy: what the closed forms say."""
+    """Return a row per policy: each simulated figure and its closed form, as `BESIDE_HEADS`."""
     known: dict[Any, Any] = bounds.to_dict("index")
     rows = []
-    for title, keys in _BESIDE.items():
-        cells = [
-            next((_cell(key, known[one, key]) for key in keys if (one, key) in known), NOTHING)
-            for one in policies
-        ]
-        if set(cells) != {NOTHING}:
-            rows.append((title, cells))
+    for policy in policies:
+        found = [[key for key in keys if (policy, key) in known] for keys in _BESIDE]
+        pairs = [_pair(keys[0], known[policy, keys[0]]) if keys else _NEITHER for keys in found]
+        rows.append((policy, [cell for pair in pairs for cell in pair]))
     return rows
 
 
-_BESIDE = {
-    "TPOT p50 (floor)": ("step_floor_s",),
-    "mean E2E (closed form)": ("shared_e2e_s", "batched_e2e_s"),
-    "saturated: requests/s (form)": ("saturated_rps",),
-}
+_BESIDE = (("step_floor_s",), ("shared_e2e_s", "batched_e2e_s"), ("saturated_rps",))
+_NEITHER = (NOTHING, NOTHING)
 
 
-def _cell(key: str, row: Mapping[str, Any]) -> str:
+def _pair(key: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    simulated, form = _written(key, row)
+    return simulated, f"{form}{' !' * row['violated']}"
+
+
+def _written(key: str, row: Mapping[str, Any]) -> tuple[str, str]:
     write = duration if FORMS[key].metric.endswith("_ms") else number
-    return f"{write(row['simulated'])} ({write(row['closed_form'])}){' !' * row['violated']}"
+    return write(row["simulated"]), write(row["closed_form"])
 
 
 def violations(bounds: pd.DataFrame) -> list[str]:
     """Return a sentence for each figure that its closed form contradicts."""
     known: dict[Any, Any] = bounds[bounds["violated"].astype(bool)].to_dict("index")
-    return [
-        f"{policy}: {FORMS[key].quantity}: simulated {row['simulated']:.4g}, closed form "
-        f"{row['kind']} {row['closed_form']:.4g}: the closed form does not hold here, or the "
-        f"simulation is wrong"
-        for (policy, key), row in known.items()
-    ]
+    return [_contradiction(policy, key, row) for (policy, key), row in known.items()]
+
+
+def _contradiction(policy: str, key: str, row: Mapping[str, Any]) -> str:
+    simulated, form = _written(key, row)
+    said = f"{policy}: {FORMS[key].quantity}: {simulated} simulated, {row['kind']} {form} by theory"
+    if row["kind"] == FLOOR:
+        return f"{said}: no schedule passes this floor, so do not trust this run"
+    return f"{said}: this approximation does not hold here"
 
 
 def _said(row: Mapping[str, Any]) -> str:

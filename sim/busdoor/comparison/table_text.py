@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from busdoor.comparison.bounds import beside
 from busdoor.comparison.data import ComparisonData
 from busdoor.core.format import LATENCIES, NOTHING, duration, number, percent
 from busdoor.metrics.statistics import is_undecided
@@ -88,7 +87,6 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
         *([line("busiest over mean", _imbalance)] if "imbalance" in table else []),
         line("offered load", lambda row: percent(row["offered_load"], 0)),
         line("GPUs by throughput", lambda row: number(row["gpus"])),
-        *beside(comparison.bounds, comparison.policies),
     ]
     if "cost_per_hour" in table:
         rows += [
