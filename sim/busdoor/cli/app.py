@@ -31,6 +31,7 @@ COMMANDS = {
 EXAMPLES = {
     "compare": "busdoor compare --workload trace.csv --rate 40 --gpu h200 --model qwen3-32b",
     "capacity": "busdoor capacity --slo ttft_p99=2s --slo tpot_p99=100ms --policy vllm",
+    "recommend": "busdoor recommend --workload azure-conv --rate 40 --slo ttft_p99=2s --gpu h100 --gpu l40s",
     "sweep": "busdoor sweep study.toml --jobs 4",
     "simulate": "busdoor simulate azure-conv --policy vllm --rate 12 --num-requests 500 --out run",
     "calibrate": "busdoor calibrate profile --out mine.toml",
