@@ -40,6 +40,16 @@ def test_a_figure_below_its_floor_is_named(comparison):
     assert any("lone requests" in line for line in violations(wrong))
 
 
+def test_a_short_run_has_no_steady_state_to_compare_with():
+    """Six requests are no batch of 8, and fewer than the server holds at once."""
+    few = {**LAWS, "output_tokens": 40, "num_requests": 6, "arrival": 20.0}
+    policies = [{"name": "static", "batch_size": 8}, {"name": "vllm"}]
+    bounds = compare(few, policies, replications=1, seed=3, **FAST).bounds
+    assert violations(bounds) == []
+    assert {key for _, key in bounds.index} == {"step_floor_s", "lone_e2e_s", "saturated_rps"}
+    assert ("static", "saturated_rps") not in bounds.index
+
+
 def test_the_folder_keeps_the_forms(comparison, tmp_path):
     again = type(comparison).load(comparison.save(tmp_path / "study"))
     pd.testing.assert_frame_equal(again.bounds, comparison.bounds)

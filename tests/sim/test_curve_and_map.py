@@ -76,6 +76,15 @@ def test_a_burst_has_no_load():
         CurveExperiment(config, draws(config))
 
 
+def test_too_few_requests_are_named_with_their_field():
+    few = {**TABLES["workload"], "num_requests": 1}
+    config = Config.from_table({**TABLES, "workload": few, "policy": [{"name": "vllm"}]})
+    with pytest.raises(ValueError, match="num_requests is 1; a load takes two"):
+        CurveExperiment(config, draws(config))
+    with pytest.raises(ValueError, match="num_requests is 1; too few to fill"):
+        MapExperiment(config, draws(config)).run()
+
+
 def test_a_curve_from_one_command_is_read_back_and_shown(tmp_path, capsys):
     out = tmp_path / "curve"
     flags = ["--num-requests", "60", "--replications", "1", "--step-time", "vllm-cpu"]

@@ -62,8 +62,9 @@ def closed_forms(
     """Return the closed forms of one server that serves a trace; NaN where none is known.
 
     The latencies are those at the trace's rate: processor sharing for policies that admit at every
-    iteration, the batch queue for static batches that leave only full. There are none beyond
-    `SETTLED` of the capacity.
+    iteration, the batch queue for static batches that leave only full. Both are of a steady state:
+    there are none beyond `SETTLED` of the capacity, nor for a run shorter than its relaxation time,
+    latency / (1 - ρ). Whole batches that the requests do not fill have no saturated rate.
     """
     rate = trace.request_rate
     if trace.concurrency or not isfinite(rate) or config.cluster is not None:
@@ -81,6 +82,8 @@ def closed_forms(
     }
     sds = throughput_sds(config, lambda other: carried_rps(other, policy, trace, limits))
     forms |= dict(zip(SDS, sds, strict=True))
+    if own.whole_batch and len(trace) < own.num_slots:
+        forms["saturated_rps"] = nan
     if not rate < SETTLED * capacity:
         return forms
     if not own.whole_batch:
@@ -88,6 +91,9 @@ def closed_forms(
     elif policy.name == "static" and getattr(policy.config, "max_wait_s", 0.0) == inf:
         found = batched_latency_s(lengths[1], rate, own.num_slots, capacity)
         forms["batched_e2e_s"] = found if not own.streams else nan
+    for key in ("shared_e2e_s", "batched_e2e_s"):
+        if len(trace) / rate * (1 - rate / capacity) < forms[key]:
+            forms[key] = nan
     return forms
 
 

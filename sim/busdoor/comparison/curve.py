@@ -224,6 +224,8 @@ class CurveExperiment(Experiment):
 
 
 def _check_draw(trace: Trace) -> None:
+    if len(trace) < 2:
+        raise ValueError("num_requests is 1; a load takes two or more arrivals; give more of them")
     if trace.concurrency or not np.isfinite(trace.request_rate):
         raise ValueError(
             f"{trace.name} has no rate of its own (a burst or a closed loop), so that no load can "

@@ -126,6 +126,10 @@ class MapExperiment:
         """Run continuous batching, and static batching of every size that fits."""
         limits = limits_for(self.config, [trace])
         best = self._saturated(self.continuous, trace, limits, len(trace))
+        if not best[0] > 0:
+            raise ValueError(
+                f"num_requests is {len(trace)}; too few to fill the server; give more of them"
+            )
         door_s = {
             load: self._e2e_s(self.continuous, trace, load * best[0], limits)
             for load in LOADS
