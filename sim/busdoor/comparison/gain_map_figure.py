@@ -81,7 +81,10 @@ def draw_panel(ax: Axes, found: GainMap, load: float) -> None:
             else:
                 box = (spread - step / 2, row - 0.5), step, 1.0
                 ax.add_patch(_hatched(*box))
-    for number, (x, y, point) in enumerate(_places(found, load)):
+    rows: list[float] = []  # of the points so far: labels of a row stand above and below in turn
+    for x, y, point in _places(found, load):
+        above = rows.count(y) % 2 == 0
+        rows.append(y)
         ax.plot(
             x,
             y,
@@ -96,7 +99,7 @@ def draw_panel(ax: Axes, found: GainMap, load: float) -> None:
         ax.annotate(
             words,
             (x, y),
-            xytext=(0, 7 if number % 2 == 0 else -14),
+            xytext=(0, 7 if above else -14),
             textcoords="offset points",
             ha="center",
             fontsize=7,
