@@ -168,6 +168,9 @@ def test_the_command_says_what_a_day_costs(tmp_path: Path, capsys: Any) -> None:
     assert (tmp_path / "out" / "plots" / "day.png").exists()
     assert main(["capacity", "--startup", "5min"]) == 2
     assert "--startup does not apply without --diurnal" in capsys.readouterr().err
+    for startup in ("nan", "inf", "-60"):
+        assert main(["capacity", "--diurnal", "9,18", f"--startup={startup}"]) == 2
+        assert f"--startup {startup}: it must be a finite time" in capsys.readouterr().err
 
 
 def test_energy_of_a_plan_is_that_of_its_gpus_at_their_load() -> None:

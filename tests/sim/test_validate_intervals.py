@@ -17,6 +17,7 @@ from busdoor.validation.intervals import ratio_interval
 from busdoor.validation.limits_text import limit_lines
 from busdoor.validation.page import validation_page
 from busdoor.validation.table_text import brief_rows, gain_lines, run_rows, threshold_rows
+from busdoor.validation.transient import transient
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
 from busdoor_workloads import Trace
@@ -149,6 +150,15 @@ def test_a_knee_of_a_transient_is_marked(calm):
     row = validation.bars.set_index("quantity").loc["knee"]
     assert row["run"] == "calm / run 1 / run 2 / over"
     assert dict(threshold_rows(validation)[1])["knee"][-1].endswith("✓ t")
+
+
+def test_requests_that_failed_do_not_pile_up_in_the_queue():
+    times = np.arange(100.0)
+    trace = Trace(arrival_s=times, input_tokens=[9] * 100, output_tokens=[9] * 100)
+    requests = pd.DataFrame({"arrival_s": times, "finish_s": times + 4.0})
+    assert transient(requests.assign(finish_s=np.nan), trace, 0.5) == ""
+    requests.loc[::2, "finish_s"] = np.nan
+    assert transient(requests, trace, 0.5) == ""
 
 
 def test_an_overload_is_a_transient_and_a_burst_is_not(calm):

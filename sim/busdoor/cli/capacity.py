@@ -194,11 +194,11 @@ def _day(
     if diurnal is None:
         return None
     try:
-        startup_s = parse_seconds(number_or_text(startup or "0"))
+        if not 0 <= (startup_s := parse_seconds(number_or_text(startup or "0"))) < float("inf"):
+            raise ValueError("it must be a finite time, 0 or more; write it as in 5min")
     except ValueError as error:
         raise ValueError(f"--startup {startup}: {error}") from None
-    least = whole_number("--floor", floor or 0)
-    return Day(hourly_rates(diurnal, peak_rps), startup_s, least)
+    return Day(hourly_rates(diurnal, peak_rps), startup_s, whole_number("--floor", floor or 0))
 
 
 Sure = tuple[float | None, "Path | None", bool]  # --confidence, --validation, --what-next

@@ -41,9 +41,13 @@ def transient(
         return ""
     if load >= 1:
         return f"at ρ = {load:.2f} its queue grows as long as it lasts"
-    arrival_s, finish_s = requests[["arrival_s", "finish_s"]].to_numpy(dtype=float).T
+    # of a request without an answer nobody knows when it left
+    answered = requests.loc[requests["finish_s"].notna(), ["arrival_s", "finish_s"]]
+    if not len(answered):
+        return ""
+    arrival_s, finish_s = answered.to_numpy(dtype=float).T
     lasted_s = float(np.ptp(arrival_s))
-    relaxation_s = float(np.nanmean(finish_s - arrival_s)) / (1 - load)
+    relaxation_s = float(np.mean(finish_s - arrival_s)) / (1 - load)
     if lasted_s < relaxation_s and not (meta or {}).get("num_present"):
         return f"it lasted {lasted_s:.3g} s, its relaxation time is {relaxation_s:.3g} s"
     early, late = _present(arrival_s, finish_s)
@@ -56,8 +60,7 @@ def _present(arrival_s: Floats, finish_s: Floats) -> tuple[float, float]:
     """Return the mean number of requests present in the second and last quarter of the arrivals."""
     at = np.linspace(arrival_s.min(), arrival_s.max(), _POINTS)
     came, left = (
-        np.searchsorted(np.sort(times[np.isfinite(times)]), at, side="right")
-        for times in (arrival_s, finish_s)
+        np.searchsorted(np.sort(times), at, side="right") for times in (arrival_s, finish_s)
     )
     quarters = (came - left).reshape(4, -1).mean(axis=1)
     return float(quarters[1]), float(quarters[3])
