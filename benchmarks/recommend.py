@@ -122,6 +122,9 @@ def main() -> None:
             known[title] = exhaustive(study(*case), given.jobs)
             FILE.parent.mkdir(parents=True, exist_ok=True)
             FILE.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+        if title not in known:
+            print(f"{title}: no exhaustive answer is recorded; run with --write")
+            continue
         between_s = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             found = study(*case).run(Path(folder), given.jobs, None, None, False, False)
