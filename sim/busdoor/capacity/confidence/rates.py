@@ -16,6 +16,7 @@ from busdoor.comparison.sources import ModelError, model_error, step_time_draws
 from busdoor.config import PolicyTable
 from busdoor.core.arrays import Floats
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.statistics import student_t
 from busdoor.validation.data import ValidationData
 
 SAMPLES = 4000  # of the law: a chance of 5 % is then known to 0.7 %
@@ -23,7 +24,8 @@ DRAWS = 24  # of the calibration that run; the law between them is taken as norm
 _REPLICATIONS = 4  # of a run: all on the same draws, so that only what differs shows
 # Rates over the answer's at which the latencies are read: as far as a model's worst error reaches.
 _NODES = (0.5, 0.65, 0.8, 0.9, 0.97, 1.03, 1.1, 1.2, 1.35, 1.6)
-_Z_ONE_SIDED = 1.645  # of a normal law, for 95 %: how the search decides a bracket's ends
+_BATCHES = 10  # that a single run is cut into, in place of replications
+_TWO_SIDED = 0.9  # one-sided 95 %: how the search decides a bracket's ends
 SOURCES = ("sampling", "calibration", "model")
 
 
@@ -93,7 +95,9 @@ def belief(
     scales, said = _calibrated(curve, runs, slo, policy, answer, num_requests)
     rng = np.random.default_rng(runs.config.seed)
     width = log(answer.high / answer.low) if isfinite(answer.high) else log(2.0)
-    luck = rng.normal(0.0, width / (2 * _Z_ONE_SIDED), SAMPLES)
+    # the bracket's ends are bounds of Student's t, over as many replications
+    freedom = len(runs.traces) - 1 or _BATCHES - 1
+    luck = width / 2 * rng.standard_t(freedom, SAMPLES) / student_t(_TWO_SIDED, freedom)
     model = rng.normal(0.0, error.sd, SAMPLES)
     number = rng.integers(0, max(1, len(next(iter(scales.values()), ()))), SAMPLES)
     drawn = {key: own[number] if len(own) else np.zeros(SAMPLES) for key, own in scales.items()}
