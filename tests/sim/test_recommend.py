@@ -21,6 +21,7 @@ from busdoor.recommend.data import _front
 from busdoor.recommend.race import STAGES, Entry, race
 from busdoor.recommend.recommender import Recommender
 from busdoor.recommend.space import Candidate, Server, Setup, servers
+from busdoor.recommend.table_text import notes
 from busdoor.sweep.task import Record
 
 _PLACE = Path(__file__).parents[2] / "benchmarks" / "recommend.py"
@@ -210,6 +211,14 @@ def test_the_winner_is_cheaper_than_the_runner_up_and_static_is_dearer(
     assert "TPOT was 6.5 % off" in found.unchecked
 
 
+def test_the_models_error_is_counted_beside_the_race(found: Recommendation) -> None:
+    sure = found.certainty
+    assert found.winner and 0 < sure["chance"] <= 1 and sure["servers"] >= found.winner.replicas
+    assert any(sure["text"] in line for line in notes(found))
+    # with the engine's settings, the ladder's vllm is the recommended server
+    assert found.ladder.loc["vllm", "replicas"] == found.winner.replicas
+
+
 def test_a_search_goes_on_in_its_folder_and_only_there(tmp_path: Path, capsys: Any) -> None:
     config = tmp_path / "study.toml"
     config.write_text(
@@ -219,6 +228,7 @@ def test_a_search_goes_on_in_its_folder_and_only_there(tmp_path: Path, capsys: A
     )
     out = tmp_path / "out"
     command = ["recommend", "--config", str(config), "--jobs", "1", "--out", str(out), "--json"]
+    command.append("--no-ladder")
     assert main([*command, "--budget", "1ms"]) == 0
     early = json.loads(capsys.readouterr().out)
     assert not early["complete"] and "ended early" in early["verdict"]

@@ -23,6 +23,7 @@ def recommend(
     gpu: list[str] | None = None,
     tp: list[int] | None = None,
     budget: str | None = None,
+    no_ladder: bool = False,
     server: EngineFlags = EngineFlags(),
     client: ClientFlags = ClientFlags(),
     jobs: int = -1,
@@ -54,6 +55,9 @@ def recommend(
         GPUs that share each layer, to choose from; by default 1, 2, 4 and 8.
     budget
         Time after which the search answers with what it knows: 2min.
+    no_ladder
+        Do not say what the SLO costs with other policies, and how sure the answer is if the model
+        may be off: the search ends half a minute sooner.
     jobs
         Number of processes; -1 starts one per core.
     cluster
@@ -71,7 +75,7 @@ def recommend(
     folder = out or Path(f"busdoor-recommend-{study.key[:8]}")
     with output(json) as answer:
         with progress_bar("drawing requests") as report:
-            found = study.run(folder, jobs, cluster, report, overwrite)
+            found = study.run(folder, jobs, cluster, report, overwrite, not no_ladder)
         print_recommendation(found)
         print(f"Tables and runs: {folder}; busdoor report {folder} makes a page")
         answer(found.to_dict)

@@ -47,6 +47,8 @@ class RecommendationData:
         Everything that was simulated.
     complete : bool
         Whether the search ended by itself.
+    certainty : mapping
+        How sure the winner is with the model's error counted; see `recommend.certainty`.
     """
 
     config: Config
@@ -62,6 +64,7 @@ class RecommendationData:
     num_requests: int = 0
     complete: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
+    certainty: Mapping[str, Any] = field(default_factory=dict)
 
     def best(self, place: Place) -> Entry:
         """Return the best setup of so many servers."""

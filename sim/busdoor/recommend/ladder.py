@@ -8,59 +8,58 @@ from math import inf
 
 import pandas as pd
 
-from busdoor.capacity.api import make_study
+from busdoor.capacity.answer import Answer
+from busdoor.capacity.api import REPLICATIONS, make_study
 from busdoor.capacity.sizing import replicas_needed
 from busdoor.config import Config, PolicyTable
-from busdoor.recommend.space import Server
+from busdoor.recommend.space import Candidate
 
-_POLICIES = ("static", "orca", "vllm")
-# The answer is in whole servers: a search in short runs and to a fifth is enough.
-_REQUESTS, _TOLERANCE, _DOUBLINGS, _REPLICATIONS = 150, 0.2, 1, 3
+# How far apart the ends of a policy's bracket may be: the answer is in whole servers, and the first
+# two need many times as many as the last.
+_TOLERANCES = {"static": 0.1, "orca": 0.1, "vllm": 0.05}
 
 
 def ladder(
-    server: Server, request_rate: float, pool: ProcessPoolExecutor | None = None
+    winner: Candidate, request_rate: float, pool: ProcessPoolExecutor | None = None
 ) -> pd.DataFrame:
-    """Return what each policy needs of a server, dearest first.
+    """Return what each policy needs of the winner's server, dearest first.
 
-    Parameters
-    ----------
-    server : Server
-        The winner's.
-    request_rate : float
-        To be served, split evenly.
-    pool : ProcessPoolExecutor, optional
-        Where it runs.
-
-    Returns
-    -------
-    DataFrame
-        By policy `replicas`, `gpus`, `cost_per_hour`; infinity and NaN where no number of servers
-        meets the SLO, with the `reason`.
+    `request_rate` is split evenly among the servers, which run in `pool` if there is one. By policy
+    `replicas`, `gpus`, `cost_per_hour`; NaN where no number of servers meets the SLO, with the
+    `reason`. If the winner is vllm as its engine sets it, that row is what the race has decided.
     """
-    config = server.config
-    policies = tuple(
-        PolicyTable.from_table({"name": name}, config.gpu, _limits(config)) for name in _POLICIES
-    )
-    study = make_study(
-        replace(config, policies=policies, replications=_REPLICATIONS),
-        num_requests=_REQUESTS,
-        tolerance=_TOLERANCE,
-        max_doublings=_DOUBLINGS,
-    )
+    server = winner.server
+    known = {"vllm": float(winner.replicas)} if _as_set_by_engine(winner) else {}
+    reasons = dict.fromkeys(known, "")
+    for answer in (
+        one
+        for name in _TOLERANCES
+        if name not in known
+        for one in _answers(server.config, name, pool)
+    ):
+        needed = replicas_needed(request_rate, answer.low, answer.least)
+        known[answer.policy] = needed
+        reasons[answer.policy] = (
+            "" if needed == needed else answer.reason or "batches fill too slowly"
+        )
+    table = pd.DataFrame({"replicas": known, "reason": reasons}).rename_axis("policy")
+    table.insert(1, "gpus", table["replicas"] * server.config.num_gpus)
+    table.insert(2, "cost_per_hour", table["replicas"] * server.price_per_hour)
+    return table.sort_values("cost_per_hour", ascending=False, key=lambda cost: cost.fillna(inf))
+
+
+def _as_set_by_engine(winner: Candidate) -> bool:
+    setup, policy = winner.setup, winner.server.config.policies[0]
+    return policy.name == "vllm" and not setup.fields and not setup.num_prefill
+
+
+def _answers(config: Config, name: str, pool: ProcessPoolExecutor | None) -> list[Answer]:
+    policy = PolicyTable.from_table({"name": name}, config.gpu, _limits(config))
+    own = replace(config, policies=(policy,), replications=REPLICATIONS)
+    study = make_study(own, tolerance=_TOLERANCES[name])
     study.start(pool, None)
     study.run()
-    rows = {}
-    for answer in study.answers:
-        needed = replicas_needed(request_rate, answer.low, answer.least)
-        rows[answer.policy] = {
-            "replicas": needed,
-            "gpus": needed * config.num_gpus,
-            "cost_per_hour": needed * server.price_per_hour,
-            "reason": "" if needed == needed else answer.reason or "batches fill too slowly",
-        }
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("policy")
-    return table.sort_values("cost_per_hour", ascending=False, key=lambda cost: cost.fillna(inf))
+    return study.answers
 
 
 def _limits(config: Config) -> dict[str, int]:

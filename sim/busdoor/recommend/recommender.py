@@ -22,6 +22,7 @@ from busdoor.config.limits import limits_for, servable
 from busdoor.config.recommend import parse_recommend
 from busdoor.core.toml import Document
 from busdoor.core.units import parse_seconds
+from busdoor.recommend.certainty import certainty
 from busdoor.recommend.executors import executor
 from busdoor.recommend.folder import claim, write
 from busdoor.recommend.ladder import ladder
@@ -149,8 +150,11 @@ class Recommender:
         winner = search.winner
         config = self.servers[winner.order].config if winner else self.config
         steps = pd.DataFrame(columns=["replicas", "gpus", "cost_per_hour", "reason"], dtype=float)
+        sure: dict[str, Any] = {}
         if rungs and winner:
-            steps = ladder(self.servers[winner.order], self.request_rate)
+            best = search.verdicts[winner].best.candidate
+            steps = ladder(best, self.request_rate)
+            sure = certainty(best, self.request_rate)
         return Recommendation(
             config,
             self.config.slo,
@@ -165,6 +169,7 @@ class Recommender:
             search.num_requests_run,
             complete=search.finished,
             versions=versions(),
+            certainty=sure,
         )
 
 

@@ -14,7 +14,7 @@ def verdict(found: RecommendationData) -> str:
     parts = [
         f"{found.request_rate:.3g} requests/s within {found.slo}: {setup_text(best)}, "
         f"{found.winner.cost_per_hour:,.2f} per hour. It uses {100 * best.ratio:.0f} % of the SLO "
-        f"({_sure(best)} that it meets it).",
+        f"({_sure(best)} that it meets it, if the model is right).",
         *_ties(found),
         *_next(found),
         *_static(found),

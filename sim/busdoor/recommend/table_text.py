@@ -73,4 +73,5 @@ def _cost(value: float) -> str:
 def notes(found: RecommendationData) -> list[str]:
     """Return what to know beside the answer: checks of the model, and servers left out."""
     lines = [f"Predicted with {found.unchecked}."] if found.winner else []
+    lines += [found.certainty["text"]] if found.certainty else []
     return lines + [f"Left out: {reason}." for reason in found.left_out]

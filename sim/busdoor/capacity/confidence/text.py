@@ -22,9 +22,9 @@ def belief_line(name: str, known: Belief, slo: SLO, servers: float, rate: float 
     head = name
     if rate is not None and isfinite(servers):
         each = rate / servers
-        head = f"{int(servers):,} server{'s' * (servers != 1)} with {name}: {_percent(known.chance(each))}"
+        head = f"{int(servers):,} server{'s' * (servers != 1)} with {name}: {percent(known.chance(each))}"
         missed = [
-            f"P({_beyond(key, slo)}) = {_percent(share)}"
+            f"P({_beyond(key, slo)}) = {percent(share)}"
             for key, share in known.missed(each).items()
         ]
         parts = [*missed, *parts]
@@ -34,10 +34,10 @@ def belief_line(name: str, known: Belief, slo: SLO, servers: float, rate: float 
     return f"{head}; {', '.join(parts)}; by source: {'; '.join(widths)}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Write a probability: never 0 or 100 % of a sample.
 
-    >>> _percent(0.97), _percent(0.99999), _percent(0.0)
+    >>> percent(0.97), percent(0.99999), percent(0.0)
     ('97 %', 'over 99 %', 'under 1 %')
     """
     if share > 0.99:
@@ -66,7 +66,7 @@ def sized_line(name: str, known: Belief, rate: float, confidence: float, servers
         return f"{name}: no number of servers is sure to {100 * confidence:g} %"
     return (
         f"{name}: {number:,} servers for a confidence of {100 * confidence:g} % "
-        f"({_percent(known.chance(rate / number))})"
+        f"({percent(known.chance(rate / number))})"
     )
 
 
