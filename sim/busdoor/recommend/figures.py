@@ -37,6 +37,12 @@ def plot_front(table: pd.DataFrame, latency: str, *, ax: Axes | None = None) -> 
             )
     front = table[table["on_front"].astype(bool)].sort_values("cost_per_hour")
     ax.step(front["cost_per_hour"], front["latency_s"], where="post", color=INK, label="the front")
+    for _, row in front.iterrows():
+        place = (row["cost_per_hour"], row["latency_s"])
+        ax.annotate(row["servers"], place, (3, 5), textcoords="offset points", fontsize="small")
     ax.set(xlabel="cost per hour", ylabel=f"{latency} (s)", yscale="log")
+    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
+        axis("{x:.2g}")  # seconds as people write them, not powers of ten
+    ax.margins(x=0.12)
     ax.legend()
     return ax

@@ -18,9 +18,7 @@ from busdoor.recommend.figures import plot_front
 from busdoor.recommend.folder import load
 from busdoor.recommend.table_text import HEADS, LADDER_HEADS, place_rows
 
-_SIZE = 900, 420  # of the front that shows what a point is, in its own units
-_MARGIN = 60
-_COLORS = {"meets": "#1a9850", "misses": "#999999", "open": "#e08214"}
+_SIZE_IN = 3.6, 6.0  # height, width
 
 
 def recommend_page(folder: Path) -> Page:
@@ -36,11 +34,7 @@ def recommend_page(folder: Path) -> Page:
     latency = SLO.from_table(about["slo"]).targets[0].name
     sections = [Section("What to run", _winner(about))] if about.get("winner") else []
     sections += [
-        Section("Cost against latency", hover_front(table, latency)),
-        Section(
-            "For print",
-            figure(lambda ax: plot_front(table, latency, ax=ax), "Cost against latency"),
-        ),
+        Section("Cost against latency", _front(table, latency)),
         Section(
             "Everything raced",
             html_table(
@@ -58,8 +52,14 @@ def recommend_page(folder: Path) -> Page:
         ]
         sections.append(Section("The ladder", html_table([("policy", LADDER_HEADS), *rows])))
     sections.append(provenance(about["config"], about["versions"]))
-    facts = f"{about['num_runs']:,} runs, {about['num_requests']:,} requests"
-    title = f"{about['request_rate']:.3g} requests/s within {about['slo_text']}"
+    config = about["config"]
+    facts = (
+        f"{config['workload'].get('name') or config['workload'].get('path')}, "
+        f"{config['gpu'].get('model')}; {about['num_runs']:,} runs, {about['num_requests']:,} "
+        f"requests, seed {config['seed']}"
+    )
+    wanted = f"{about['request_rate']:.3g} requests/s within {about['slo_text']}"
+    title = f"{about['winner']['servers']} for {wanted}" if about.get("winner") else wanted
     return Page(title, facts, about["verdict"], tuple(sections))
 
 
@@ -72,44 +72,19 @@ def _winner(about: dict[str, object]) -> str:
     return command + bullets(map(str, notes))
 
 
-def hover_front(table: pd.DataFrame, latency: str) -> str:
-    """Return the front as SVG: a point says what it is when the pointer rests on it.
-
-    Examples
-    --------
-    >>> row = {"servers": "2 × h100", "cost_per_hour": 5.0, "latency_s": 0.4, "slo_used": 0.2}
-    >>> row |= {"outcome": "meets", "on_front": True, "setup": "", "router": "", "command": "vllm serve"}
-    >>> svg = hover_front(pd.DataFrame([row]), "TTFT p99")
-    >>> "<title>2 × h100: 5.00 per hour, TTFT p99 0.4 s, 20 % of the SLO used" in svg
-    True
-    """
+def _front(table: pd.DataFrame, latency: str) -> str:
     known = table[table["latency_s"] < float("inf")].dropna(subset=["latency_s"])
     if not len(known):
         return "<p>No latency was measured.</p>"
-    (width, height), right = _SIZE, known["cost_per_hour"].max()
-    top = known["latency_s"].max()
-    points = [
-        f'<circle cx="{_MARGIN + (width - 2 * _MARGIN) * row["cost_per_hour"] / right:.0f}" '
-        f'cy="{height - _MARGIN - (height - 2 * _MARGIN) * row["latency_s"] / top:.0f}" '
-        f'r="{9 if row["on_front"] else 5}" fill="{_COLORS[row["outcome"]]}">'
-        f"<title>{escape(_words(row, latency))}</title></circle>"
-        for _, row in known.iterrows()
-    ]
-    axes = (
-        f'<path d="M{_MARGIN} {_MARGIN}V{height - _MARGIN}H{width - _MARGIN}" fill="none" '
-        f'stroke="currentColor"/>'
-        f'<text x="{width - _MARGIN}" y="{height - 20}" text-anchor="end" fill="currentColor">cost '
-        f"per hour, to {right:,.2f}</text>"
-        f'<text x="{_MARGIN}" y="{_MARGIN - 15}" fill="currentColor">{escape(latency)}, to '
-        f"{top:.3g} s</text>"
-    )
-    words = (
-        "<p>Green meets the SLO, grey misses it, orange is undecided; large points are the front: "
-        "nothing costs less and is as fast. Rest on a point to read what it is.</p>"
-    )
-    return (
-        f'{words}<svg viewBox="0 0 {width} {height}" role="img" aria-label="Cost against '
-        f'{escape(latency)}" style="max-width:100%">{axes}{"".join(points)}</svg>'
+    return figure(
+        lambda ax: plot_front(known, latency, ax=ax),
+        "Nothing on the front's line costs less and is as fast. A point shows what it is under the "
+        "pointer.",
+        *_SIZE_IN,
+        values=[
+            (row["cost_per_hour"], row["latency_s"], _words(row, latency))
+            for _, row in known.iterrows()
+        ],
     )
 
 
