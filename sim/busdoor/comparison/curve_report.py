@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from busdoor.comparison.curve import FEWER, LONGER, Curve
-from busdoor.config import Config
+from busdoor.comparison.folder import saved_config
 from busdoor.core.format import NOTHING, number, percent
-from busdoor.core.import_paths import as_data
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.names import listed
 from busdoor.core.saved import Keys, check_columns, check_keys, read_csv, write_csv
@@ -200,8 +199,7 @@ def load(folder: Path) -> Curve:
     """Read what `write` wrote; ValueError if it is something else."""
     about = read_object(folder / MARKER)
     check_keys(about, str(folder / MARKER), _KEYS)
-    with as_data():
-        config = Config.from_table(about["config"], exists=False)
+    config = saved_config(about)
     runs = _table(folder / "runs.csv", ["load", "policy", "replication"])
     rates = _table(folder / "capacities.csv", ["policy", "replication"])
     slo = SLO.from_table(about["slo"])

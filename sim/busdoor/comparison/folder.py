@@ -112,8 +112,7 @@ def load(folder: Path) -> ComparisonData:
     labels = {
         name: folder / "results" / place for name, place in folder_names(about["results"]).items()
     }
-    with as_data():
-        config = Config.from_table(about["config"], exists=False)
+    config = saved_config(about)
     summaries = _read(folder / "replications.csv", METRICS, about)
     return ComparisonData(
         config=config,
@@ -127,6 +126,12 @@ def load(folder: Path) -> ComparisonData:
         ),
         forms=_forms(folder / "forms.csv"),
     )
+
+
+def saved_config(about: Mapping[str, Any]) -> Config:
+    """Return the configuration in a study's JSON: nothing is imported, no file need be there."""
+    with as_data():
+        return Config.from_table(about["config"], exists=False)
 
 
 def to_json(comparison: ComparisonData) -> dict[str, Any]:

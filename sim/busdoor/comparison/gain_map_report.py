@@ -7,6 +7,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from busdoor.comparison.folder import saved_config
 from busdoor.comparison.gain_map import GainMap
 from busdoor.comparison.gain_map_figure import (
     OVERLOADED,
@@ -17,8 +18,6 @@ from busdoor.comparison.gain_map_figure import (
     values,
 )
 from busdoor.comparison.gain_map_measured import MEASURED
-from busdoor.config import Config
-from busdoor.core.import_paths import as_data
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.names import listed
 from busdoor.core.saved import Keys, check_columns, check_keys, read_csv, write_csv
@@ -142,10 +141,8 @@ def load(folder: Path) -> GainMap:
     measured = check_columns(
         read_csv(folder / "measured.csv"), folder / "measured.csv", MEASURED[2:-1]
     )
-    with as_data():
-        config = Config.from_table(about["config"], exists=False)
     return GainMap(
-        config,
+        saved_config(about),
         about["continuous"],
         about["mean_output_tokens"],
         cells.set_index(["load", "batch_size", "spread"]),
