@@ -95,6 +95,14 @@ def test_a_curve_from_one_command_is_read_back_and_shown(tmp_path, capsys):
     assert again.capacity_rps == pytest.approx(answer["capacity_rps"])
     assert len(answer["points"]) == 2 * 12
     assert page_of(out).html().count("<title>vllm, load") == 4 * 12
+    _assert_page_has_the_versions_of(out / "curve.json")
+
+
+def _assert_page_has_the_versions_of(file):
+    """Check that a page names what ran the study, not what reads it."""
+    about = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**about, "versions": {"busdoor": "0.0.7"}}), encoding="utf-8")
+    assert "<p>busdoor 0.0.7.</p>" in page_of(file.parent).html()
 
 
 def test_flags_that_do_not_go_together_are_refused(capsys):
@@ -151,3 +159,4 @@ def test_a_map_is_written_read_and_shown(found, tmp_path):
     pd.testing.assert_frame_equal(again.cells, found.cells)
     assert "batch size 8, spread 0.5" in page_of(folder).html()
     assert isfinite(again.measured["error"].iloc[0])
+    _assert_page_has_the_versions_of(folder / "map.json")

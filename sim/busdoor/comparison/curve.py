@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import nan
 from typing import Any
@@ -18,6 +19,7 @@ from busdoor.metrics.metrics import latencies
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS
 from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
+from busdoor.simulator.describe import versions
 from busdoor_workloads import Trace
 
 LOADS = tuple(round(0.1 * step, 1) for step in range(1, 13))  # issue 16: 0.1 to 1.2
@@ -50,7 +52,7 @@ class Curve:
     `runs`: by load, policy and replication, `e2e_s` (mean), `within` (share of the requests within
     the SLO), `idle` (share of held slot time), and GPU-hours and cost per million output tokens.
     `capacities`: requests/s when saturated, by policy and replication. `reference` is the policy
-    whose capacity loads are shares of: the best continuous one.
+    whose capacity loads are shares of: the best continuous one. `versions` are those that ran it.
     """
 
     config: Config
@@ -59,6 +61,7 @@ class Curve:
     runs: pd.DataFrame
     capacities: pd.DataFrame
     complete: bool = True
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     @property
     def policies(self) -> list[str]:

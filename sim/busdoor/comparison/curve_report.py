@@ -26,7 +26,6 @@ from busdoor.plots.hatches import drop_legend
 from busdoor.plots.save import save_figure
 from busdoor.plots.style import INK, PALE, new_figure, styled, tint
 from busdoor.plots.variants import identities
-from busdoor.simulator.describe import versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,7 +178,7 @@ def to_json(curve: Curve) -> dict[str, object]:
         "points": plain(points),
         "slo": curve.slo.to_dict(),
         "config": curve.config.to_dict(),
-        "versions": versions(),
+        "versions": curve.versions,
     }
 
 
@@ -203,7 +202,8 @@ def load(folder: Path) -> Curve:
     runs = _table(folder / "runs.csv", ["load", "policy", "replication"])
     rates = _table(folder / "capacities.csv", ["policy", "replication"])
     slo = SLO.from_table(about["slo"])
-    return Curve(config, slo, about["reference"], runs, rates, bool(about.get("complete")))
+    whole, kept = bool(about.get("complete")), about["versions"]
+    return Curve(config, slo, about["reference"], runs, rates, whole, kept)
 
 
 def _table(file: Path, keys: list[str]) -> pd.DataFrame:
@@ -227,7 +227,7 @@ def curve_page(curve: Curve) -> Page:
     sections = [
         Section("Over the load", f"<p>Load 1 is the capacity; {_OPEN}.</p><div class='plots'>{plots}</div>"),
         *(Section(title[0].upper() + title[1:], table) for title, _, table in shown),
-        provenance(curve.config.to_dict(), versions()),
+        provenance(curve.config.to_dict(), curve.versions),
     ]  # fmt: skip
     title = f"{listed(curve.policies, 'or')} at which load?"
     return Page(title, heading(curve), verdict(curve), tuple(sections))

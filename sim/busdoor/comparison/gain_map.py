@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, isfinite, nan
 
@@ -18,6 +18,7 @@ from busdoor.config.run import run
 from busdoor.core.arrays import Floats
 from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.metrics.statistics import paired_ratio
+from busdoor.simulator.describe import versions
 from busdoor_workloads import Trace, replication_seed
 
 SPREADS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # standard deviation over mean
@@ -37,6 +38,7 @@ class GainMap:
     second; else E2E ratio) with `low` and `high`, paired by replication; NaN and `overloaded` where
     static batching cannot carry that load. `measured`: a row per measured pair of runs with its
     place, `measured`, `predicted`, `error`, and `is_gain`, whether they are rates of bursts.
+    `versions` are those that ran it.
     """
 
     config: Config
@@ -45,6 +47,7 @@ class GainMap:
     cells: pd.DataFrame
     measured: pd.DataFrame
     complete: bool = True
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     @cached_property
     def loads(self) -> list[float]:

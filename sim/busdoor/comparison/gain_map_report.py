@@ -27,7 +27,6 @@ from busdoor.html.sections import provenance
 from busdoor.html.svg import figure
 from busdoor.html.tables import html_table
 from busdoor.plots.save import save_figure
-from busdoor.simulator.describe import versions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +115,7 @@ def to_json(found: GainMap) -> dict[str, Any]:
         "cells": plain(found.cells.reset_index().to_dict("records")),
         "measured": plain(found.measured.to_dict("records")),
         "config": found.config.to_dict(),
-        "versions": versions(),
+        "versions": found.versions,
     }
 
 
@@ -148,6 +147,7 @@ def load(folder: Path) -> GainMap:
         cells.set_index(["load", "batch_size", "spread"]),
         measured,
         bool(about["complete"]),
+        about["versions"],
     )
 
 
@@ -174,7 +174,7 @@ def map_page(found: GainMap) -> Page:
     if len(found.measured):
         table = html_table([("pair", MEASURED_HEADS), *measured_rows(found)])
         sections.append(Section("Measured pairs", table))
-    sections += [Section("The numbers", tables), provenance(found.config.to_dict(), versions())]
+    sections += [Section("The numbers", tables), provenance(found.config.to_dict(), found.versions)]
     return Page(
         "Where does continuous batching pay?", heading(found), verdict(found), tuple(sections)
     )
