@@ -177,7 +177,7 @@ class CurveExperiment(Experiment):
 
         Raises ValueError if no run was long enough for a capacity.
         """
-        doors = [p.label for p in policies if not hasattr(p.config, "max_wait_s")]
+        doors = [policy.label for policy in policies if not policy.fills_batches]
         rates = {
             name: self.capacities[name, 0]["request_throughput"]
             for name in doors or [policy.label for policy in policies]

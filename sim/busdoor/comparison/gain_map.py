@@ -200,7 +200,7 @@ def _continuous(config: Config) -> PolicyTable:
 
     Raises ValueError if there is none.
     """
-    doors = [policy for policy in config.policies if not hasattr(policy.config, "max_wait_s")]
+    doors = [policy for policy in config.policies if not policy.fills_batches]
     if not doors:
         raise ValueError("a map needs a continuous policy; add --policy vllm")
     return doors[-1]

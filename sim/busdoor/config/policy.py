@@ -84,6 +84,11 @@ class PolicyTable:
         """Names of the policy's fields."""
         return frozenset({"name"}.union(entry.name for entry in fields(self.config)))
 
+    @property
+    def fills_batches(self) -> bool:
+        """Return whether requests wait for a batch to fill, as of a whole-batch policy of ours."""
+        return hasattr(self.config, "max_wait_s")
+
     def on(
         self, card: GPUTable, changes: Mapping[str, Any], measured: Mapping[str, int]
     ) -> PolicyTable:
