@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from html import escape
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,9 @@ class Scene:
 
 
 def _requests(rate: float, spread: float, count: int) -> Trace:
-    sigma = float(np.sqrt(np.log1p(spread**2)))  # of a lognormal law with that spread
-    mu = float(np.log(MEAN_OUTPUT_TOKENS) - sigma**2 / 2)
-    law = {"type": "lognormal", "mu": mu, "sigma": sigma, "max": MAX_OUTPUT_TOKENS}
-    lengths: Any = law if spread else MEAN_OUTPUT_TOKENS
+    median = MEAN_OUTPUT_TOKENS / sqrt(1 + spread**2)  # of a lognormal law with that spread
+    law = {"type": "lognormal", "mean": MEAN_OUTPUT_TOKENS, "median": median}
+    lengths: Any = {**law, "max": MAX_OUTPUT_TOKENS} if spread else MEAN_OUTPUT_TOKENS
     arrival: Any = {"process": "burst"} if np.isinf(rate) else rate
     workload = Workload(input_tokens=INPUT_TOKENS, output_tokens=lengths, arrival=arrival)  # type: ignore[arg-type]
     return workload.generate(seed=0, num_requests=count)
