@@ -22,6 +22,11 @@ MOST_HOST_S = 1.0
 HostSeconds = Annotated[float, Field(ge=0, le=MOST_HOST_S)]
 
 
+def bits_of(weight_dtype: Dtype) -> int:
+    """Return the bits of a weight, as `Checked` has them."""
+    return {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[weight_dtype], 4)
+
+
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Checked:
     """How far predictions were off where they were compared with measurements of an engine."""
@@ -131,16 +136,23 @@ class Engine:
         >>> engine("busdoor").accuracy(tp=2, weight_dtype="fp8")
         'not checked with tensor parallel and weights of 8 bits'
         """
-        bits = {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[weight_dtype], 4)
-        for one in self.checked:
-            if (one.bits, one.tensor_parallel, one.step_time) == (bits, tp > 1, step_time):
-                return (
-                    f"TPOT was {100 * one.tpot_error:.2g} % off on average, over "
-                    f"{one.num_points} measured loads"
-                )
+        if one := self.record(tp, weight_dtype, step_time):
+            return (
+                f"TPOT was {100 * one.tpot_error:.2g} % off on average, over {one.num_points} "
+                "measured loads"
+            )
+        bits = bits_of(weight_dtype)
         narrow = "" if bits == 16 else f"weights of {bits} bits"
         where = " and ".join(part for part in ("tensor parallel" if tp > 1 else "", narrow) if part)
         return f"not checked with {where}" if where else "not checked"
+
+    def record(self, tp: int, weight_dtype: Dtype, step_time: str) -> Checked | None:
+        """Return how far off predictions of such a server were; None where none was checked."""
+        wanted = bits_of(weight_dtype), tp > 1, step_time
+        for one in self.checked:
+            if (one.bits, one.tensor_parallel, one.step_time) == wanted:
+                return one
+        return None
 
     @property
     def family(self) -> str:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from busdoor.catalog import engine, engine_names
-from busdoor.catalog.dtypes import BYTES_PER_VALUE
+from busdoor.catalog.dtypes import Dtype
+from busdoor.catalog.engines import bits_of
 from busdoor.config import Config
 from busdoor.core.registry import checked
 from busdoor.step_time import StepTime
@@ -66,19 +67,20 @@ def _step_error(errors: dict[str, float]) -> float:
 
 def _recorded(config: Config) -> ModelError | None:
     """Return the engine preset's record for this kind of server, if there is one."""
+    if config.engine is None:
+        return None
     name = str(config.step_time.describe()["name"])
-    bits = _bits(config)
-    for one in config.engine.checked if config.engine else ():
-        if (one.bits, one.tensor_parallel, one.step_time) == (bits, config.gpu.tp > 1, name):
-            source = f"{one.num_points} measured loads of {config.engine.title}"  # type: ignore[union-attr]
-            return ModelError(_SD_OF_MEAN * one.tpot_error, source)
-    return None
+    one = config.engine.record(config.gpu.tp, _weight_dtype(config), name)
+    if one is None:
+        return None
+    source = f"{one.num_points} measured loads of {config.engine.title}"
+    return ModelError(_SD_OF_MEAN * one.tpot_error, source)
 
 
 def _worst(config: Config) -> ModelError:
     """Return the worst error measured so far, of weights of as many bits if there is a record."""
     every = [(one.tpot_error, name, one) for name in engine_names() for one in engine(name).checked]
-    alike = [row for row in every if row[2].bits == _bits(config)]
+    alike = [row for row in every if row[2].bits == bits_of(_weight_dtype(config))]
     error, name, one = max(alike or every, key=lambda row: row[0])
     how = f"{name}, {one.bits} bits{', tensor parallel' * one.tensor_parallel}, {one.step_time}"
     return ModelError(
@@ -86,8 +88,8 @@ def _worst(config: Config) -> ModelError:
     )
 
 
-def _bits(config: Config) -> int:
-    return {2.0: 16, 1.0: 8}.get(BYTES_PER_VALUE[config.gpu.weight_dtype or "bf16"], 4)
+def _weight_dtype(config: Config) -> Dtype:
+    return config.gpu.weight_dtype or "bf16"
 
 
 def step_time_draws(config: Config, count: int) -> tuple[list[StepTime], str]:
