@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
@@ -82,10 +81,9 @@ def _print(
     complete: bool,
     folder: Path,
 ) -> None:
-    from busdoor.cli.render import PIPED_WIDTH, grid
+    from busdoor.cli.render import grid, wide_console
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
+    console = wide_console()
     console.print(escape(heading), highlight=False)
     for title, columns, rows, first in tables:
         console.print(f"\n{escape(title[0].upper() + title[1:])}:", highlight=False)

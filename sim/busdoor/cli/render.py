@@ -57,6 +57,12 @@ def print_lines(console: Console, lines: Iterable[str], style: str | None = None
         console.print(line, style=style, highlight=False, markup=False)
 
 
+def wide_console() -> Console:
+    """Return a console for tables that may be wider than a pipe's 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED_WIDTH)
+
+
 def print_comparison(comparison: Comparison) -> None:
     """Print a comparison: a column per policy, the ladder, then the verdict."""
     from busdoor.comparison.bounds import BESIDE, BESIDE_HEADS, beside, violations
@@ -211,8 +217,7 @@ def print_sweep(sweep: Sweep) -> None:
     """Print a line per point: what varied, main metrics; then what failed or is missing."""
     from busdoor.sweep.table_text import METRICS, closing_lines, point_rows, varied_keys
 
-    console = Console()
-    console = console if console.is_terminal else Console(width=PIPED_WIDTH)
+    console = wide_console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for key in varied_keys(sweep):
         table.add_column(escape(key.replace(".", "\n").replace("_", "\n")), no_wrap=True)
