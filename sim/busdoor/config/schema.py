@@ -21,7 +21,7 @@ from busdoor.config.schema_generator import (
     schemas_of_hints,
 )
 from busdoor.config.server_tables import GPUTable, KVTable
-from busdoor.config.tables import PLAIN_KEYS
+from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.config.workload import READ_OPTIONS, WorkloadTable
 from busdoor.core.field_words import field_words, summary
 from busdoor.metrics.slo_class import COLUMNS
@@ -53,8 +53,7 @@ def config_schema() -> Schema:
     >>> table["default"], table["description"]
     (16, 'Tokens of a block.')
     """
-    names = ("workload", "policy", "kv", "gpu", "step_time", "engine", "slo", "cluster", "sweep")
-    tables = (*names, "recommend")
+    tables = (*TABLES, "sweep", "recommend")
     made = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "busdoor",
