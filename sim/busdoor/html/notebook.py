@@ -49,7 +49,7 @@ def notebook_progress(report: Report | None) -> Iterator[Report | None]:
 
 
 def _in_jupyter() -> bool:
-    """Whether this is a notebook's kernel; BUSDOOR_PROGRESS=0 if nobody looks while it runs."""
+    """Return whether this is a notebook's kernel, and BUSDOOR_PROGRESS=0 is not set."""
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel") and os.environ.get("BUSDOOR_PROGRESS") != "0"
 
