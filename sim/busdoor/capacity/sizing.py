@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_SECONDS_PER_HOUR = 3600
+from busdoor.config.energy import hours_per_million_tokens
+
 _MINUTES = 60  # of an hour: start-up times are rounded up to whole ones
-_MILLION = 1e6
 _ROUNDING = 1e-12  # must not add a server: 42 / 14 is 3, whatever its last bit
 
 
@@ -114,10 +114,8 @@ def plan(
     )
     if price_per_hour is not None:
         table["cost_per_hour"] = table["gpus"] * price_per_hour
-        tokens_per_hour = request_rate * mean_output_tokens * _SECONDS_PER_HOUR
-        table["cost_per_million_output_tokens"] = (
-            table["cost_per_hour"] / tokens_per_hour * _MILLION
-        )
+        hours = hours_per_million_tokens(request_rate * mean_output_tokens)
+        table["cost_per_million_output_tokens"] = table["cost_per_hour"] * hours
     return table.rename_axis("policy")
 
 

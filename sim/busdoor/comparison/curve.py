@@ -14,6 +14,7 @@ import pandas as pd
 from busdoor.comparison.data import frame_of
 from busdoor.comparison.experiment import Draw, Experiment, Report, filling
 from busdoor.config import Config, PolicyTable
+from busdoor.config.energy import hours_per_million_tokens
 from busdoor.config.run import run
 from busdoor.metrics.metrics import latencies
 from busdoor.metrics.slo import SLO
@@ -26,7 +27,6 @@ LOADS = tuple(round(0.1 * step, 1) for step in range(1, 13))  # issue 16: 0.1 to
 LONGER = 1.1  # times the E2E of the best continuous policy: where the curves have parted
 FEWER = 0.01  # of the requests: where the shares within the SLO have
 SHARES = ("within", "idle")
-_SECONDS_PER_HOUR = 3600
 MEANS = ("e2e_s", "within", "idle", "gpu_hours_per_million_tokens", "cost_per_million_tokens")
 
 
@@ -201,15 +201,15 @@ class CurveExperiment(Experiment):
 
     def _row(self, result: Any) -> dict[str, float]:
         summary = result.summary
-        tokens_per_hour = summary["output_throughput"] * _SECONDS_PER_HOUR
+        hours = hours_per_million_tokens(summary["output_throughput"])
         row = {
             "e2e_s": float(latencies(result.requests, bool(result.meta["streams"]))["e2e"].mean()),
             "within": result.slo(**self.slo.per_request_s),
             "idle": float(summary["bubble_share"]),
-            "gpu_hours_per_million_tokens": self.config.num_gpus * 1e6 / tokens_per_hour,
+            "gpu_hours_per_million_tokens": self.config.num_gpus * hours,
         }
         if self.config.price_per_hour is not None:
-            row["cost_per_million_tokens"] = self.config.price_per_hour * 1e6 / tokens_per_hour
+            row["cost_per_million_tokens"] = self.config.price_per_hour * hours
         return row
 
     def curve(self) -> Curve:

@@ -14,7 +14,7 @@ import pandas as pd
 from busdoor.comparison.bounds import SDS, bounds_table
 from busdoor.comparison.ladder import ladder_table
 from busdoor.config import Config
-from busdoor.config.energy import kwh_per_million_tokens
+from busdoor.config.energy import hours_per_million_tokens, kwh_per_million_tokens
 from busdoor.metrics.saturation import is_whole_batch
 from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
 from busdoor.results.result import Result
@@ -92,7 +92,7 @@ class ComparisonData:
         ]
         if (price := self.config.price_per_hour) is not None:
             table["cost_per_hour"] = table["gpus"] * (price / self.config.num_gpus)
-            table["cost_per_million_output_tokens"] = price / 3600 / tokens * 1e6
+            table["cost_per_million_output_tokens"] = price * hours_per_million_tokens(tokens)
         more = ["imbalance"] if self.config.cluster is not None else []
         more += ["request_goodput", "slo_met"] if self.config.slo else []
         return table.join(means[more])

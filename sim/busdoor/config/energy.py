@@ -1,10 +1,16 @@
-"""Energy of a configuration's GPUs from their load: a line between idle and busy power."""
+"""Energy of a configuration's GPUs from their load, a line between idle and busy power; hours."""
 
 from __future__ import annotations
 
 from math import nan
+from typing import TYPE_CHECKING, TypeVar
 
 from busdoor.config.config import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rate = TypeVar("Rate", float, "pd.Series[float]")
 
 # Of the power limit. An H200 idles at 80 W of 700 (0.11) and draws 593 W with vLLM at batch 128
 # (0.85; api.serialalice.pt/alice-benchmark, 2026-06); an A100 idles at 62 W of 400 (0.16;
@@ -12,6 +18,7 @@ from busdoor.config.config import Config
 IDLE_SHARE = 0.13
 BUSY_SHARE = 0.85
 _JOULES_PER_KWH = 3.6e6
+_SECONDS_PER_HOUR = 3600
 _MILLION = 1e6
 
 
@@ -30,6 +37,15 @@ def power_w(config: Config, load: float) -> float:
         pool.replicas * pool.num_gpus * (pool.gpu.name.tdp_w or nan) for pool in config.pools
     )
     return limit_w * (IDLE_SHARE + (BUSY_SHARE - IDLE_SHARE) * min(load, 1.0))
+
+
+def hours_per_million_tokens(tokens_per_s: Rate) -> Rate:
+    """Return the hours in which a million tokens are made; times a price per hour, what they cost.
+
+    >>> round(hours_per_million_tokens(1000.0), 4)
+    0.2778
+    """
+    return _MILLION / _SECONDS_PER_HOUR / tokens_per_s
 
 
 def kwh_per_million_tokens(config: Config, load: float, tokens_per_s: float) -> float:

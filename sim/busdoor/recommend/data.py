@@ -12,13 +12,11 @@ import pandas as pd
 
 from busdoor.capacity.estimate import STABLE, Outcome
 from busdoor.config import Config
-from busdoor.config.energy import kwh_per_million_tokens
+from busdoor.config.energy import hours_per_million_tokens, kwh_per_million_tokens
 from busdoor.metrics.slo import SLO
 from busdoor.recommend.command_line import command_line
 from busdoor.recommend.race import Entry, Verdict
 from busdoor.recommend.study import Place
-
-_SECONDS = 3600
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +97,8 @@ class RecommendationData:
             "servers": candidate.title,
             "gpus": candidate.num_gpus,
             "cost_per_hour": place.cost_per_hour,
-            "cost_per_million_output_tokens": place.cost_per_hour / _SECONDS / tokens * 1e6,
+            "cost_per_million_output_tokens": place.cost_per_hour
+            * hours_per_million_tokens(tokens),
             "kwh_per_million_output_tokens": kwh_per_million_tokens(
                 config, load if load == load else self.request_rate / entry.carried_rps, tokens
             ),

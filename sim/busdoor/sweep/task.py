@@ -17,6 +17,7 @@ import pandas as pd
 
 from busdoor.cluster.per_replica import imbalance
 from busdoor.config import Config, WorkloadTable
+from busdoor.config.energy import hours_per_million_tokens
 from busdoor.config.limits import check_sizes, limits_for, servable
 from busdoor.config.run import run
 from busdoor.results.result import Result
@@ -139,7 +140,5 @@ def _cost(config: Config, result: Result) -> pd.Series[Any]:
     price = config.price_per_hour
     if price is None:
         return pd.Series(dtype=object)
-    tokens_per_hour = 3600 * result.summary["output_throughput"]
-    return pd.Series(
-        {"cost_per_million_output_tokens": 1e6 * price / tokens_per_hour}, dtype=object
-    )
+    hours = hours_per_million_tokens(float(result.summary["output_throughput"]))
+    return pd.Series({"cost_per_million_output_tokens": price * hours}, dtype=object)
