@@ -24,7 +24,7 @@ from busdoor.core.arrays import Floats
 from busdoor.core.interrupt import end_pool, ignore_sigint
 from busdoor.metrics.metrics import latencies, token_gaps
 from busdoor.metrics.saturation import saturated_rates
-from busdoor.metrics.slo_class import CLASSES_COLUMN
+from busdoor.metrics.slo_class import CLASSES_COLUMN, is_of_class
 from busdoor.policies.base import Policy
 from busdoor_workloads import Trace
 
@@ -67,7 +67,7 @@ class Sample(NamedTuple):
         """Return the requests of a class of the SLO; all for an empty name."""
         if not name:
             return self
-        own = self.latencies_s[CLASSES_COLUMN].str.contains(f"|{name}|", regex=False).to_numpy()
+        own = is_of_class(self.latencies_s, name)
         return Sample(self.arrival_s[own], self.latencies_s[own], None)
 
     def values(self, latency: str) -> tuple[Floats, NDArray[np.int64]]:

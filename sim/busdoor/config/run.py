@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from busdoor.cluster.load import cluster_load, pools_load
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.simulate_disaggregated import simulate_disaggregated
 from busdoor.config import ClusterTable, Config, PolicyTable
 from busdoor.config.limits import Limits
-from busdoor.metrics.slo_class import CLASSES_COLUMN
+from busdoor.metrics.slo_class import CLASSES_COLUMN, classes_of
 from busdoor.results.result import Result
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.simulate import simulate
@@ -71,9 +69,7 @@ def run(
 def _classed(config: Config, trace: Trace, result: Result) -> Result:
     """Note in a result's requests which classes of the SLO each is of."""
     if config.slo.classes:
-        names = np.full(len(trace), "|", dtype=object)
-        for one in config.slo.classes:
-            names[one.mask(trace)] += f"{one.name}|"
+        names = classes_of(trace, config.slo.classes)
         result.requests[CLASSES_COLUMN] = names[result.requests["request_id"].to_numpy()]
     return result
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from busdoor_workloads import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("priority", "input_tokens", "output_tokens", "max_output_tokens", "turn", "session_id")
 CLASSES_COLUMN = "slo_classes"  # of a result's requests: "|chat|long|"
@@ -90,3 +93,16 @@ class RequestClass:
         return {"column": self.column} | {
             key: value for key, value in bounds.items() if abs(value) < inf
         }
+
+
+def classes_of(trace: Trace, classes: Iterable[RequestClass]) -> NDArray[np.object_]:
+    """Return the classes of each request of a trace, as `CLASSES_COLUMN` has them."""
+    names = np.full(len(trace), "|", dtype=object)
+    for one in classes:
+        names[one.mask(trace)] += f"{one.name}|"
+    return names
+
+
+def is_of_class(requests: pd.DataFrame, name: str) -> NDArray[np.bool_]:
+    """Return which rows with a `CLASSES_COLUMN` are of a class."""
+    return requests[CLASSES_COLUMN].str.contains(f"|{name}|", regex=False).to_numpy()

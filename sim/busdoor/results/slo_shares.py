@@ -10,7 +10,7 @@ import pandas as pd
 
 from busdoor.metrics.metrics import token_gaps
 from busdoor.metrics.slo import SLO
-from busdoor.metrics.slo_class import CLASSES_COLUMN
+from busdoor.metrics.slo_class import is_of_class
 from busdoor.metrics.slo_target import Target
 from busdoor.results.result import Result
 
@@ -36,7 +36,7 @@ def _reached(result: Result, target: Target) -> float:
     if target.latency == "itl":
         return _gaps_within(result, target)
     if target.group:
-        own = result.requests[CLASSES_COLUMN].str.contains(f"|{target.group}|", regex=False)
+        own = is_of_class(result.requests, target.group)
         if not own.any():
             return 1.0  # there is none that could be late
         result = replace(result, requests=result.requests[own])
