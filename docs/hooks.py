@@ -210,8 +210,8 @@ def configuration_page() -> str:
         "## At the top",
         fields({"properties": {key: one for key, one in plain.items() if "$ref" not in one}}),
     ]
-    for name, title in (("workload", "workload"), ("kv", "kv"), ("gpu", "gpu")):
-        parts += [f"## [{title}]", fields(tables[name])]
+    for name in ("workload", "kv", "gpu"):
+        parts += [f"## [{name}]", fields(tables[name])]
     own = {name: tables["gpu"]["properties"][name]["anyOf"][1] for name in ("name", "model")}
     parts += ["### A GPU of your own", "`[gpu] name` as a table:", fields(own["name"])]
     parts += ["### A model of your own", "`[gpu] model` as a table:", fields(own["model"])]
@@ -226,6 +226,7 @@ def configuration_page() -> str:
     parts += ["## [cluster]", fields(tables["cluster"])]
     parts += ["### [[cluster.pool]]", fields(tables["cluster"]["properties"]["pool"]["items"])]
     parts += ["## [sweep]", tables["sweep"]["description"], fields(tables["sweep"])]
+    parts += ["## [recommend]", tables["recommend"]["description"], fields(tables["recommend"])]
     parts += ["## Laws of lengths", *_variants(tables["Lengths"])]
     parts += ["### Both lengths together", *_variants(tables["Pairs"], level=4)]
     parts += ["## Laws of arrivals", *_variants(tables["Arrivals"])]
