@@ -91,19 +91,13 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
     if "cost_per_hour" in table:
         rows += [
             line("price per hour", lambda row: f"{row['cost_per_hour']:.2f}"),
-            line(
-                "cost/M output tokens", lambda row: _digits(row["cost_per_million_output_tokens"])
-            ),
-            line("kWh/M output tokens", lambda row: _digits(row["kwh_per_million_output_tokens"])),
+            line("cost/M output tokens", lambda row: number(row["cost_per_million_output_tokens"])),
+            line("kWh/M output tokens", lambda row: number(row["kwh_per_million_output_tokens"])),
         ]
     if "slo_met" in table:
         rows.append(line("goodput, requests/s", lambda row: number(row["request_goodput"])))
         rows.append(line("SLO met", lambda row: "yes" if row["slo_met"] == 1 else "no"))
     return rows
-
-
-def _digits(value: float) -> str:
-    return NOTHING if isnan(value) else f"{value:.3g}"
 
 
 def _held(row: pd.Series[Any]) -> str:
