@@ -51,7 +51,13 @@ def field_rows(table: Schema) -> list[tuple[str, ...]]:
     ('block_size', 'tokens', 'whole, > 0', '16', 'Tokens of a block.')
     """
     return [
-        (name, unit_of(name), values(entry), _default(entry), entry.get("description", ""))
+        (
+            name,
+            unit_of(name),
+            values(entry),
+            _plain(entry.get("default", "")),
+            entry.get("description", ""),
+        )
         for name, entry in table["properties"].items()
         if "const" not in entry
     ]
@@ -79,15 +85,16 @@ def values(entry: Schema) -> str:
     )
 
 
-def _default(entry: Schema) -> str:
-    default = entry.get("default", "")
-    return str(default).lower() if isinstance(default, bool) else _plain(default)
-
-
 def _plain(value: Any) -> str:
-    """Return a value as a person writes it: 3.35e+12, and not 3350000000000.0."""
+    """Return a value as a person writes it in TOML.
+
+    >>> _plain([3350000000000.0, True, "vllm"])
+    '3.35e+12, true, vllm'
+    """
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
