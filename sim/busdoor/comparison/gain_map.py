@@ -101,8 +101,7 @@ class MapExperiment:
             PolicyTable.from_table({"name": "static"}, config.gpu)
         )
         self.num_complete = 0
-        self._rows: dict[tuple[float, int, float], list[tuple[float, float]]] = {}
-        self._overloaded: dict[tuple[float, int, float], bool] = {}
+        self._rows: dict[tuple[float, int, float], list[tuple[float, float, bool]]] = {}
 
     def run(self) -> None:
         """Run replication after replication; in each, spread after spread."""
@@ -153,8 +152,7 @@ class MapExperiment:
                     pair = self._e2e_s(policy, trace, load * best[0], limits), door_s[load]
                 else:
                     pair = nan, nan
-                self._rows.setdefault(key, []).append(pair)
-                self._overloaded[key] = self._overloaded.get(key, False) or not carried
+                self._rows.setdefault(key, []).append((*pair, not carried))
 
     def _saturated(
         self, policy: PolicyTable, trace: Trace, limits: Limits, size: int
@@ -174,10 +172,10 @@ class MapExperiment:
         done = self.num_complete
         if not done:
             raise KeyboardInterrupt
-        rows = {
-            key: (*paired_ratio(*np.array(pairs[:done]).T), self._overloaded[key])
-            for key, pairs in self._rows.items()
-        }
+        rows = {}
+        for key, own in self._rows.items():
+            *pair, overloaded = np.array(own[:done]).T
+            rows[key] = (*paired_ratio(*pair), bool(overloaded.any()))
         cells = pd.DataFrame.from_dict(
             rows, orient="index", columns=["gain", "low", "high", "overloaded"]
         )
