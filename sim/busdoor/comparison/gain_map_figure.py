@@ -79,8 +79,16 @@ def draw_panel(ax: Axes, found: GainMap, load: float) -> None:
                     color=color,
                 )
             else:
-                box = (spread - step / 2, row - 0.5), step, 1.0
-                ax.add_patch(_hatched(*box))
+                ax.add_patch(_hatched((spread - step / 2, row - 0.5), step, 1.0))
+    _draw_measured(ax, found, load)
+    ax.set_xticks(across, [f"{spread:g}" for spread in across])
+    ax.set_yticks(up, [f"{size:g}" for size in gains.index])
+    ax.set_ylabel("static batch size")
+    ax.grid(visible=False)
+
+
+def _draw_measured(ax: Axes, found: GainMap, load: float) -> None:
+    """Draw the measured pairs of a panel: a circle, and what was measured and predicted."""
     rows: list[float] = []  # of the points so far: labels of a row stand above and below in turn
     for x, y, point in _places(found, load):
         above = rows.count(y) % 2 == 0
@@ -107,10 +115,6 @@ def draw_panel(ax: Axes, found: GainMap, load: float) -> None:
             zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85},
         )
-    ax.set_xticks(across, [f"{spread:g}" for spread in across])
-    ax.set_yticks(up, [f"{size:g}" for size in gains.index])
-    ax.set_ylabel("static batch size")
-    ax.grid(visible=False)  # fmt: skip
 
 
 def _hatched(corner: tuple[float, float], width: float, height: float) -> Any:
