@@ -21,10 +21,9 @@ from busdoor.config.limits import check_sizes, limits_for
 from busdoor.config.policy import policy_tables
 from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import SLO, as_slo_table
-from busdoor.metrics.slo_presets import PRESETS
+from busdoor.metrics.slo_presets import default_slo
 from busdoor_workloads import Trace, given
 
-DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
 NUM_REQUESTS = 1000  # of the first runs; longer ones only where these cannot decide
 REPLICATIONS = 8  # with fewer, Student's t makes the bounds wide; with more, each is mostly warm-up
 MAX_DOUBLINGS = 5
@@ -206,20 +205,6 @@ def capacity_of(study: Study | Studies) -> Capacity:
         complete=study.finished,
         servers=study.servers,
     )
-
-
-def default_slo(model: str) -> str:
-    """Return MLPerf's server preset for a model; llama-3.1-8b's where there is none.
-
-    >>> default_slo("mixtral-8x7b"), default_slo("qwen3-14b")
-    ('mlperf-mixtral-8x7b-server', 'mlperf-llama3.1-8b-server')
-    """
-    return own_slo(model) if own_slo(model) in PRESETS else DEFAULT_SLO
-
-
-def own_slo(model: str) -> str:
-    """Return the name that MLPerf's server preset for a model has, if there is one."""
-    return f"mlperf-{model.replace('llama-', 'llama')}-server"
 
 
 def with_slo(config: Config) -> Config:

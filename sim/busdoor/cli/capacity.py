@@ -173,7 +173,7 @@ def _settle(
 
 
 def _default_note(config: Config) -> str:
-    from busdoor.capacity.api import own_slo
+    from busdoor.metrics.slo_presets import own_slo
 
     model = config.gpu.model.name
     other = "" if config.slo.preset == own_slo(model) else f", as MLPerf has none for {model}"

@@ -18,7 +18,7 @@ from busdoor.config.energy import hours_per_million_tokens
 from busdoor.config.run import run
 from busdoor.metrics.metrics import latencies
 from busdoor.metrics.slo import SLO
-from busdoor.metrics.slo_presets import PRESETS
+from busdoor.metrics.slo_presets import PRESETS, default_slo
 from busdoor.metrics.statistics import mean_interval, paired_difference, paired_ratio
 from busdoor.simulator.describe import versions
 from busdoor_workloads import Trace
@@ -40,8 +40,7 @@ def curve_slo(config: Config) -> SLO:
     """
     if config.slo:
         return config.slo
-    name = f"mlperf-{config.gpu.model.name.replace('llama-', 'llama')}-server"
-    preset = PRESETS.get(name, PRESETS["mlperf-llama3.1-8b-server"])
+    preset = PRESETS[default_slo(config.gpu.model.name)]
     return SLO.from_table({"normalized": preset["tpot_p99"]})
 
 

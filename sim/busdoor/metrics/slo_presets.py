@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+DEFAULT_SLO = "mlperf-llama3.1-8b-server"  # for a model that MLPerf does not have
 _MLPERF = "mlcommons/inference, llm server and interactive scenarios; 99th percentiles"
 _DISTSERVE = "LLMServe/DistServe; 90 % of the requests within both limits"
 _SARATHI = "microsoft/sarathi-serve; 99th percentile of the time between tokens"
@@ -38,3 +39,17 @@ PRESETS: Mapping[str, Mapping[str, str | float]] = {
     "sarathi-mistral-7b-strict": {"itl_p99": "100ms", "source": _SARATHI},
     "sarathi-mistral-7b-relaxed": {"itl_p99": "500ms", "source": _SARATHI},
 }
+
+
+def default_slo(model: str) -> str:
+    """Return MLPerf's server preset for a model; llama-3.1-8b's where there is none.
+
+    >>> default_slo("mixtral-8x7b"), default_slo("qwen3-14b")
+    ('mlperf-mixtral-8x7b-server', 'mlperf-llama3.1-8b-server')
+    """
+    return own_slo(model) if own_slo(model) in PRESETS else DEFAULT_SLO
+
+
+def own_slo(model: str) -> str:
+    """Return the name that MLPerf's server preset for a model has, if there is one."""
+    return f"mlperf-{model.replace('llama-', 'llama')}-server"
