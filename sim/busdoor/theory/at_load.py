@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from busdoor.core.batch import Batch
 from busdoor.step_time.base import StepTime
-from busdoor.theory.capacity import as_lengths, interpolate, whole_prompts
+from busdoor.theory.capacity import as_lengths, interpolate, prompts_s
 from busdoor.theory.full_batches import fixed_batch_wait_s
 from busdoor.theory.static import fill_wait_s
 
@@ -29,11 +29,7 @@ def decode_step_s(step_time: StepTime, rows: float, context: float) -> float:
 
 def prompt_s(step_time: StepTime, tokens: float) -> float:
     """Return the seconds of an iteration that computes one whole prompt, and nothing else."""
-    count = max(1, round(tokens))
-    batch = Batch(chunks=whole_prompts(1, count))
-    batch.num_prefill_tokens = batch.prefill_context_tokens = count
-    batch.prefill_attention = count * (count + 1) / 2
-    return step_time.duration_s(batch)
+    return prompts_s(step_time, 1, max(1, round(tokens)))
 
 
 def lone_latency_s(

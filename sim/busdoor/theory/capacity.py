@@ -123,6 +123,14 @@ def whole_prompts(number: int, prompt: float) -> list[Chunk]:
     return [Chunk(Request(0, 0.0, round(prompt), 1), round(prompt), 0)] * number
 
 
+def prompts_s(step_time: StepTime, number: int, prompt: float) -> float:
+    """Return the seconds of an iteration that computes so many whole prompts, and nothing else."""
+    batch = Batch(chunks=whole_prompts(number, prompt))
+    batch.num_prefill_tokens = batch.prefill_context_tokens = round(number * prompt)
+    batch.prefill_attention = number * prompt * (prompt + 1) / 2
+    return step_time.duration_s(batch)
+
+
 def as_lengths(input_tokens: ArrayLike, output_tokens: ArrayLike) -> tuple[Floats, Floats]:
     """Return the lengths of prompts and answers as arrays of floats."""
     return np.asarray(input_tokens, dtype=np.float64), np.asarray(output_tokens, dtype=np.float64)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from busdoor.core.arrays import Floats
 from busdoor.core.batch import Batch
 from busdoor.step_time.base import StepTime
-from busdoor.theory.capacity import as_lengths, interpolate, whole_prompts
+from busdoor.theory.capacity import as_lengths, interpolate, prompts_s
 
 
 def static_capacity_rps(
@@ -63,7 +63,7 @@ def static_capacity_rps(
         lambda rows: _mean_decode_s(step_time, rows, keys, longest_output_tokens), rows
     )
     return batch_size / (
-        _prefill_s(step_time, batch_size, longest_input_tokens)
+        prompts_s(step_time, batch_size, longest_input_tokens)
         + decode_s * (longest_output_tokens - 1)
     )
 
@@ -161,14 +161,6 @@ def _read_tokens(
 def _longest(lengths: Floats, rows: int) -> float:
     """Return the mean, over batches of so many rows, of the longest of a batch."""
     return float(np.maximum.reduceat(lengths, np.arange(0, len(lengths), rows)).mean())
-
-
-def _prefill_s(step_time: StepTime, rows: int, prompt: float) -> float:
-    batch = Batch(chunks=whole_prompts(rows, prompt))
-    batch.num_prefill_tokens = round(rows * prompt)
-    batch.prefill_attention = rows * prompt * (prompt + 1) / 2
-    batch.prefill_context_tokens = round(rows * prompt)
-    return step_time.duration_s(batch)
 
 
 def _mean_decode_s(step_time: StepTime, rows: int, prompt: float, answer: float) -> float:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from busdoor.capacity.control.fcfs import backlogs
 from busdoor.capacity.control.variate import Control, compared
 from busdoor.core.arrays import Floats
-from busdoor.core.batch import Batch, Chunk
-from busdoor.core.request import Request
+from busdoor.core.batch import Batch
 from busdoor.metrics.slo_target import Target
 from busdoor.step_time.base import StepTime
+from busdoor.theory.capacity import prompts_s
 from busdoor_workloads import Trace
 
 Ints = NDArray[np.int64]
@@ -137,14 +137,8 @@ class WholeBatches:
     def _prefills(self, longest: int) -> tuple[Ints, Floats]:
         """Lengths of prompts, and the seconds that full batches of them take to prefill."""
         lengths = np.unique(np.geomspace(1, longest, _PROMPTS).astype(np.int64))
-        return lengths, np.array([self._prefill_s(tokens) for tokens in lengths.tolist()])
-
-    def _prefill_s(self, tokens: int) -> float:
-        rows = self.batch_size
-        batch = Batch(chunks=[Chunk(Request(0, 0.0, tokens, 1), tokens, 0)] * rows)
-        batch.num_prefill_tokens = batch.prefill_context_tokens = rows * tokens
-        batch.prefill_attention = rows * (tokens * (tokens + 1) / 2)
-        return self.step_time.duration_s(batch)
+        rows, step_time = self.batch_size, self.step_time
+        return lengths, np.array([prompts_s(step_time, rows, each) for each in lengths.tolist()])
 
 
 def _latency(name: str, draws: Draws, wait_s: Floats) -> Floats:
