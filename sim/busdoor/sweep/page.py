@@ -58,15 +58,15 @@ def sweep_page(folder: Path) -> Page:
 
 def _sliders(swept: pd.DataFrame) -> str:
     """Return a slider per swept key, by which the table below shows the rows of one value."""
-    rows = "".join(
-        f'<label for="sift-{number}">{escape(str(name))}</label>'
-        f'<input id="sift-{number}" type="range" min="0" max="{len(values)}" value="0" '
-        f'aria-label="{escape(str(name))}" data-values="{escape(json.dumps(values))}"><output></output>'
-        for number, (name, values) in enumerate(
-            (name, [_number(value) if place else str(value) for value in swept[name].unique()])
-            for place, name in enumerate(swept)
+    rows = ""
+    for place, name in enumerate(swept):
+        values = [_number(value) if place else str(value) for value in swept[name].unique()]
+        rows += (
+            f'<label for="sift-{place}">{escape(str(name))}</label>'
+            f'<input id="sift-{place}" type="range" min="0" max="{len(values)}" value="0" '
+            f'aria-label="{escape(str(name))}" data-values="{escape(json.dumps(values))}">'
+            "<output></output>"
         )
-    )
     return f'<form class="sift" hidden>{rows}</form>'
 
 
