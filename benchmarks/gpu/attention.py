@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from benchmarks.gpu.cases import TOLERANCE, Case, error, make_case
 
+from busdoor_gpu.kernels.cache import FP8_FROM
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.paged_decode import paged_decode, paged_decode_reference
 from busdoor_gpu.kernels.paged_prefill import paged_prefill, paged_prefill_reference, plan_prefill
@@ -141,7 +142,7 @@ def our_call(bench: Attention, case: Case, on_gpu: bool) -> Callable[[], torch.T
 
 def has_fp8(device: torch.device) -> bool:
     """Return whether a device has numbers of 8 bits: a CPU by its references, a GPU from Ada on."""
-    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= FP8_FROM
 
 
 def check(device: torch.device) -> float:

@@ -28,7 +28,7 @@ from busdoor_gpu.kernels import (
     swiglu,
 )
 from busdoor_gpu.kernels._launch import Launch, recording
-from busdoor_gpu.kernels.cache import allocate_kv_cache
+from busdoor_gpu.kernels.cache import FP8_FROM, allocate_kv_cache
 from busdoor_gpu.kernels.decode_plan import DecodePlan, plan_decode
 from busdoor_gpu.kernels.slot_table import SlotTable, StepInputs
 
@@ -165,7 +165,7 @@ def variants(capability: tuple[int, int]) -> Iterator[Variant]:
     """
     seen = set()
     for op, shape, page in _SHIPPED:
-        if shape.kv_dtype is not None and capability < (8, 9):
+        if shape.kv_dtype is not None and capability < FP8_FROM:
             continue  # no such numbers before Ada
         with recording(capability) as launches:
             op(shape, page)

@@ -41,6 +41,11 @@ class Model:
         """Of weights and activations."""
         return self.weights.embedding.dtype
 
+    @property
+    def kv_format(self) -> str | None:
+        """Name of a KV cache's own format; None where it is the weights'."""
+        return "fp8" if self.kv_dtype.itemsize == 1 else None
+
     def forward(
         self,
         backend: Backend,

@@ -12,9 +12,10 @@ from busdoor_gpu.engine.footprint import Sizes, check_engine
 from busdoor_gpu.engine.model import Model, default_dtype, load_model
 from busdoor_gpu.engine.model_config import ModelConfig, find_model
 from busdoor_gpu.engine.passes import guarded
+from busdoor_gpu.kernels.cache import FP8_FROM
 
 _SEEDS = 2**63  # seeds that torch.Generator.manual_seed accepts
-_FP8, _FP8_FROM = torch.float8_e4m3fn, (8, 9)  # e4m3, in which vLLM's --kv-cache-dtype fp8 is kept
+_FP8 = torch.float8_e4m3fn  # e4m3, in which vLLM's --kv-cache-dtype fp8 is kept
 GPU_MODEL, CPU_MODEL = "llama-3.1-8b", "tiny-llama"
 
 
@@ -84,7 +85,7 @@ def _fp8(kv_dtype: str | None, device: torch.device, backend: BackendName) -> bo
     """Return whether the KV cache is fp8; raise ValueError if the GPU has no such numbers."""
     if kv_dtype and backend == "triton":
         major, minor = torch.cuda.get_device_capability(device)
-        if (major, minor) < _FP8_FROM:
+        if (major, minor) < FP8_FROM:
             raise ValueError(
                 f"--kv-dtype fp8 needs a GPU of compute capability 8.9 or more (Ada, Hopper); "
                 f"this one has {major}.{minor}: leave the flag out"

@@ -21,6 +21,7 @@ Caches = tuple[torch.Tensor, torch.Tensor]
 # What K and V are divided by before they are written, where the cache has 8 bits.
 Scales = tuple[float, float]
 NO_SCALES: Scales = (1.0, 1.0)
+FP8_FROM = (8, 9)  # compute capability of the first GPUs with numbers of 8 bits: Ada, then Hopper
 
 
 def largest(cache: torch.Tensor) -> float:

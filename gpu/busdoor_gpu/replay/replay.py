@@ -160,7 +160,7 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
         "model": config.shape.name,
         "model_shape": asdict(config.shape),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
-        "kv_dtype": "fp8" if engine.model.kv_dtype.itemsize == 1 else None,
+        "kv_dtype": engine.model.kv_format,
         "weights": "random" if config.folder is None else str(config.folder),
         "num_device_blocks": engine.num_blocks,
         "graph_sizes": engine.graph_sizes,

@@ -55,7 +55,7 @@ class Machine:
             "dtype": str(self.model.dtype),
             "backend": self.backend.name,
             # None, as in folders of before, where it is the model's own
-            "kv_dtype": "fp8" if self.model.kv_dtype.itemsize == 1 else None,
+            "kv_dtype": self.model.kv_format,
         }
         return {
             **own,
