@@ -105,21 +105,19 @@ def read_log(path: Path) -> tuple[Result, Mapping[str, Any]]:
     """
     document = read_json(path)
     about = document.get("about", {})
-    config = document["config"]
-    scheduler = {key: config[key] for key in ("max_num_seqs", "max_num_batched_tokens")}
-    given = about.get("scheduler", {})
-    for key, name in (("reserve_full_prompt", "scheduler_reserve_full_isl"), ("watermark",) * 2):
-        if given.get(name) is not None:
-            scheduler[key] = given[name]
     notes = {
-        "policy_config": {"name": "vllm", **scheduler},
         "lookahead": int(bool(about.get("async_scheduling"))),
         "graph_sizes": about.get("cudagraph_capture_sizes") or None,
         "gpu": about.get("gpu", "cpu"),
         "engine_version": about.get("vllm", ""),
         **{key: about[key] for key in ("model", "dtype", "started_at") if key in about},
     }
-    return result_of_log(path.name, document, notes), document
+    found = result_of_log(path.name, document, notes)
+    given = about.get("scheduler", {})
+    for key, name in (("reserve_full_prompt", "scheduler_reserve_full_isl"), ("watermark",) * 2):
+        if given.get(name) is not None:
+            found.meta["policy_config"][key] = given[name]
+    return found, document
 
 
 class _Kit(ServerModel):
