@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from busdoor.calibration.fit import HOST_BOUND
 from busdoor.calibration.teacher_forcing import batches_of
 from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
+from busdoor.step_time.terms import TERM
 from busdoor.validation.run import RunValidation
 from busdoor.validation.twin_folder import Twin, find_twins
 from busdoor.validation.validation import Validation
@@ -33,21 +33,6 @@ __all__ = [
 
 _ROOT = Path(busdoor.__file__).resolve().parents[2]
 RESULTS = _ROOT / "gpu" / "results"
-MEANINGS: Mapping[str, str] = {
-    "base_s": "any iteration: read the weights once",
-    "eager_s": "no CUDA graph: one with prefill",
-    "per_chunk_s": "each piece of prefill",
-    "per_request_s": "each request in the batch",
-    "per_token_s": "each position computed",
-    "per_prefill_pair_s": "each query-key pair of a prefill's attention",
-    "per_context_s": "each key that a decode reads",
-    "per_mixed_request_s": "each decode beside a prefill, more",
-    "per_mixed_context_s": "each key of such a decode, more",
-    "host_s": "host: submit an iteration",
-    "host_eager_s": "host: launch it kernel by kernel, more",
-    "host_per_chunk_s": "host: each piece of prefill",
-    "host_per_request_s": "host: each request",
-}
 
 
 def measured_twins() -> list[Twin]:
@@ -105,14 +90,19 @@ def terms(calibration: Calibration) -> pd.DataFrame:
         if isinstance(value, list) and interval:
             starts = [0, *calibration.step_time.token_breaks]
             rows |= {
-                f"{term}, beyond {start}": [MEANINGS[term], *map(_microseconds, (own, *ends))]
+                f"{term}, beyond {start}": [_meaning(term), *map(_microseconds, (own, *ends))]
                 for start, own, ends in zip(starts, value, interval, strict=True)
             }
         elif interval:
-            rows[term] = [MEANINGS[term], *map(_microseconds, (value, *interval))]
+            rows[term] = [_meaning(term), *map(_microseconds, (value, *interval))]
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["seconds for", "µs", "low", "high"]
     )
+
+
+def _meaning(term: str) -> str:
+    own = TERM[term]
+    return f"host: {own.meaning}" if own.part == "host" else own.meaning
 
 
 def _microseconds(seconds: float) -> str:

@@ -40,7 +40,7 @@ class Term:
     part : {"device", "host"}
         Whose time it is.
     meaning : str
-        What it stands for.
+        What it is the seconds for; "more": beyond what other terms have for it.
     feature : callable
         What it multiplies.
     remedy : str
@@ -74,7 +74,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "base_s",
         "device",
-        "any iteration: weights are read, kernels launched",
+        "any iteration: read the weights once",
         lambda work: 1.0,
         _SIZES,
     ),
@@ -85,18 +85,18 @@ TERMS: tuple[Term, ...] = (
         lambda work: work.eager,
         _PREFILLS,
     ),
-    Term("per_chunk_s", "device", "a piece of prefill", lambda work: work.chunks, _PIECES),
+    Term("per_chunk_s", "device", "each piece of prefill", lambda work: work.chunks, _PIECES),
     Term(
         "per_request_s",
         "device",
-        "a request in the batch",
+        "each request in the batch",
         lambda work: work.rows + work.chunks,
         "as many requests with more and with fewer tokens",
     ),
     Term(
         "per_token_s",
         "device",
-        "a position computed, in each segment",
+        "each position computed",
         lambda work: work.positions,
         "iterations with few and with many tokens",
         scales_with="matrix",
@@ -105,7 +105,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "per_prefill_pair_s",
         "device",
-        "a query-key pair of a prefill",
+        "each query-key pair of a prefill's attention",
         lambda work: work.prefill_pairs,
         "short and long prompts",
         scales_with="matrix",
@@ -113,7 +113,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "per_context_s",
         "device",
-        "a key that a decode reads",
+        "each key that a decode reads",
         lambda work: work.decode_keys,
         "decodes with short and with long contexts",
         scales_with="keys",
@@ -121,7 +121,7 @@ TERMS: tuple[Term, ...] = (
     Term(
         "per_mixed_request_s",
         "device",
-        "a decode beside a prefill",
+        "each decode beside a prefill, more",
         lambda work: work.mixed * work.rows,
         "prefill beside few and beside many decodes",
         only_graphs=True,
@@ -129,26 +129,26 @@ TERMS: tuple[Term, ...] = (
     Term(
         "per_mixed_context_s",
         "device",
-        "a key that a decode beside a prefill reads",
+        "each key of such a decode, more",
         lambda work: work.mixed * work.decode_keys,
         "prefill beside decodes with short and with long contexts",
         only_graphs=True,
         scales_with="keys",
     ),
-    Term("host_s", "host", "any iteration", lambda work: 1.0, _SIZES),
+    Term("host_s", "host", "submit an iteration", lambda work: 1.0, _SIZES),
     Term(
         "host_eager_s",
         "host",
-        "launching kernels one by one, which a CUDA graph spares the host",
+        "launch it kernel by kernel, more",
         lambda work: work.eager,
         _PREFILLS,
         only_graphs=True,
     ),
-    Term("host_per_chunk_s", "host", "a piece of prefill", lambda work: work.chunks, _PIECES),
+    Term("host_per_chunk_s", "host", "each piece of prefill", lambda work: work.chunks, _PIECES),
     Term(
         "host_per_request_s",
         "host",
-        "a request in the batch",
+        "each request",
         lambda work: work.rows + work.chunks,
         "small and large batches",
     ),
