@@ -15,7 +15,7 @@ from busdoor.core.json import read_object
 from busdoor.core.saved import read_csv
 from busdoor.observe.twin.folder import CALIBRATION, PARTS, RUNS, TABLE, Seen, load_run
 from busdoor.plots.style import INK, PALE, new_figure, styled
-from busdoor.validation.errors import batch_agreement, step_errors
+from busdoor.validation.errors import batch_agreement, statistics, step_errors
 
 FOLDER = Path(__file__).parents[2] / "tests" / "measured" / "vllm_server"
 # Of a mean, below a load of 0.8; or twice the spread of the repetitions.
@@ -93,7 +93,7 @@ def _measured(kind: str, quantity: str, own: pd.DataFrame) -> np.ndarray:
     """Return a quantity of all repetitions: those calibrated on are in no table of predictions."""
     latency, _, statistic = quantity.partition("_")
     fitted = [run for run in runs_of(kind) if run not in own.index]
-    more = [float(real_run(run).client.latencies[latency].mean()) for run in fitted if statistic]
+    more = [statistics(real_run(run).client)[latency, statistic] for run in fitted]
     return np.array([*own["measured"], *more])
 
 
@@ -105,10 +105,8 @@ def gains() -> pd.DataFrame:
     >>> len(gains())
     3
     """
-    rates = read_csv(FOLDER / TABLE).query("quantity == 'saturated_rate'").set_index("run")
-    sides = rates[["predicted", "measured"]]
-    pairs = zip(runs_of("burst"), runs_of("static"), strict=True)
-    return pd.DataFrame({one: sides.loc[one] / sides.loc[other] for one, other in pairs}).T
+    found = pd.DataFrame(read_object(FOLDER / PARTS)["gains"]).set_index("continuous")
+    return found[["predicted", "measured"]].rename_axis(None)
 
 
 def batches_that_repeat(name: str) -> tuple[str, int]:
