@@ -16,7 +16,6 @@ from busdoor.results.result import Result
 from busdoor.step_time.calibrated import CalibratedStepTime
 from busdoor.step_time.calibration_files import (
     FORMAT,
-    kind_of,
     read_calibration_tables,
     read_draws,
 )
@@ -103,7 +102,8 @@ class Calibration:
             If there is none, or it is no calibration.
         """
         tables = read_calibration_tables(path)
-        kind = ScaledRooflineStepTime if kind_of(path) == SCALED else CalibratedStepTime
+        named = tables["step_time"].get("name")
+        kind = ScaledRooflineStepTime if named == SCALED else CalibratedStepTime
         step_time: Any = checked(kind, {"path": str(path)}, f"{path}: [step_time]")
         parts = {key: tables.get(key, {}) for key in ("intervals", "errors", "held_out")}
         about = {

@@ -67,18 +67,14 @@ class Fitted:
     @property
     def standard_errors(self) -> Floats:
         """Of the unknowns; beyond all measure where a direction does not show at all."""
-        spare = max(1, len(self.residuals) - len(self.x))
-        variance = max(_NOISE**2, float((self.residuals**2).sum()) / spare)
-        values, vectors = np.linalg.eigh(self.jacobian.T @ self.jacobian)
+        variance, values, vectors = self._spread()
         least = np.finfo(float).eps * max(float(values.max()), np.finfo(float).tiny)
         errors: Floats = np.sqrt((vectors**2 * (variance / np.maximum(values, least))).sum(axis=1))
         return errors
 
     def draws(self, count: int) -> Floats:
         """Return so many draws of all unknowns together, from the normal law about the solution."""
-        spare = max(1, len(self.residuals) - len(self.x))
-        variance = max(_NOISE**2, float((self.residuals**2).sum()) / spare)
-        values, vectors = np.linalg.eigh(self.jacobian.T @ self.jacobian)
+        variance, values, vectors = self._spread()
         # a direction that does not show at all is as wide as the solution itself
         width = np.minimum(
             np.sqrt(variance / np.maximum(values, np.finfo(float).tiny)), np.linalg.norm(self.x)
@@ -86,6 +82,13 @@ class Fitted:
         normal = np.random.default_rng(0).standard_normal((count, len(self.x)))
         drawn: Floats = np.maximum(self.x + (normal * width) @ vectors.T, 0.0)
         return drawn
+
+    def _spread(self) -> tuple[float, Floats, Floats]:
+        """Return the residuals' variance, and how well they show each direction of unknowns."""
+        spare = max(1, len(self.residuals) - len(self.x))
+        variance = max(_NOISE**2, float((self.residuals**2).sum()) / spare)
+        values, vectors = np.linalg.eigh(self.jacobian.T @ self.jacobian)
+        return variance, values, vectors
 
 
 @dataclass
