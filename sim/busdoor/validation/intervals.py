@@ -38,10 +38,7 @@ def add_intervals(table: pd.DataFrame, measured: Result, simulated: Result) -> p
         ours, theirs = aligned([measured, simulated], name)
         ends = np.full((2, len(_STATISTICS)), nan)
         if len(ours) >= _FEWEST:
-            drawn = np.concatenate(
-                [_errors(ours[rows], theirs[rows]) for rows in _draws(len(ours))]
-            )
-            ends = np.percentile(drawn, [2.5, 97.5], axis=0)
+            ends = _ends(_errors, ours, theirs)
         for statistic, low, high in zip(_STATISTICS, *ends.tolist(), strict=True):
             found[name, statistic] = low, high, len(ours)
     rows = [found.get(key, (nan, nan, 0)) for key in table.index]
@@ -56,11 +53,9 @@ def ratio_interval(of: Callable[..., Floats], *series: Floats) -> Interval:
     >>> round(low, 6), round(high, 6)
     (0.05, 0.05)
     """
-    count = len(series[0])
-    if count < _FEWEST:
+    if len(series[0]) < _FEWEST:
         return UNKNOWN
-    drawn = np.concatenate([of(*(own[rows] for own in series)) for rows in _draws(count)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = _ends(of, *series)
     return float(low), float(high)
 
 
@@ -75,6 +70,13 @@ def aligned(results: Sequence[Result], name: str) -> list[Floats]:
         columns.append(whole.to_numpy(dtype=float)[order])
     there = np.isfinite(columns).all(axis=0)
     return [column[there] for column in columns]
+
+
+def _ends(of: Callable[..., Floats], *series: Floats) -> Floats:
+    """Return where the 95 % interval of each statistic begins and ends, [2, ...]."""
+    drawn = [of(*(own[rows] for own in series)) for rows in _draws(len(series[0]))]
+    ends: Floats = np.percentile(np.concatenate(drawn), [2.5, 97.5], axis=0)
+    return ends
 
 
 def _draws(count: int) -> Iterator[np.ndarray]:

@@ -26,7 +26,8 @@ def summary_text(validation: ValidationData) -> str:
     under bus as under door (E2E ratio), and 2.41× when simulated (...0.0 %).
     No bar applies: they are for loads below 0.8 and for runs that the calibration was not fitted to.
     """
-    parts = [_steps(validation), _latency(validation), _gains(validation), _judged(validation)]
+    bars = threshold_table(validation)
+    parts = [_steps(validation), _latency(bars), _gains(validation), _judged(bars)]
     return " ".join(part for part in parts if part)
 
 
@@ -41,10 +42,8 @@ def _steps(validation: ValidationData) -> str:
     )
 
 
-def _latency(validation: ValidationData) -> str:
-    rows = threshold_table(validation)[
-        threshold_table(validation)["quantity"] == "e2e_mean"
-    ].to_dict("records")
+def _latency(bars: pd.DataFrame) -> str:
+    rows = bars[bars["quantity"] == "e2e_mean"].to_dict("records")
     errors = [f"{as_share(abs(row['error']))} ({_load(row['regime'])})" for row in rows]
     return f"The mean E2E latency is off by at most {', '.join(errors)}." if errors else ""
 
@@ -81,8 +80,8 @@ def _pairs(table: pd.DataFrame, name: str, words: str) -> str:
     return f"{sentence} Of {count}, the {name} is off by at most {most}."
 
 
-def _judged(validation: ValidationData) -> str:
-    judged = threshold_table(validation)["met"].dropna()
+def _judged(bars: pd.DataFrame) -> str:
+    judged = bars["met"].dropna()
     if len(judged):
         return f"{int(judged.sum())} of {len(judged)} bars are met."
     return (
