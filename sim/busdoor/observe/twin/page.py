@@ -133,13 +133,13 @@ def _bars(ax: Axes, parts: Mapping[str, float]) -> None:
 
 def _splits(parts: Mapping[str, Any]) -> str:
     splits = parts["ttft_s"]
-    if not splits:
-        return bullets(split_lines(parts["front_end_s"], splits))
+    front_end, *by_run = split_lines(parts["front_end_s"], splits)
+    if not by_run:
+        return bullets([front_end])
     columns = list(next(iter(splits.values())))
     rows = [
         (run, [duration(1e3 * own[part]) for part in columns] + [duration(1e3 * sum(own.values()))])
         for run, own in splits.items()
     ]
-    lines = [f"Front end in the predictions: {duration(1e3 * parts['front_end_s'])}."]
     caption = "Parts of the measured mean TTFT, by the client's and the engine's own times."
-    return html_table(rows, [*columns, "TTFT"], caption) + bullets(lines)
+    return html_table(rows, [*columns, "TTFT"], caption) + bullets([front_end])
