@@ -20,6 +20,7 @@ from busdoor_workloads.arrivals import (
     Ramp,
     Replay,
     Spike,
+    Weekly,
     WeibullArrivals,
     as_arrivals,
 )
@@ -38,6 +39,7 @@ PROCESSES = [
     Ramp(ramp_up_strategy="exponential", ramp_up_start_rps=9, ramp_up_end_rps=1, ramp_up_s=20),
     Diurnal(request_rate=5, peak_to_trough=10, period_s=100),
     Spike(request_rate=5, spike_rate=50, start_s=10, duration_s=5),
+    Weekly(request_rate=5, burst_factor=3),
     Replay(arrival_s=(0.0, 0.0, 1.5, 2.0)),
     ClosedLoop(concurrency=4, think_time_s=1.0),
     Measured(fit=Poisson(request_rate=5)),

@@ -44,6 +44,28 @@ def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
     return _in_order(columns, workload, seed)
 
 
+def generate_at(workload: Laws, seed: int, arrival_s: FloatArray) -> Trace:
+    """Draw the requests that arrive at given times, in seconds, in order.
+
+    Raises ValueError: requests wait for answers (sessions, a closed loop) or share a prefix, so that
+    they depend on those of other times.
+    """
+    kinds = {
+        "sessions (multi_turn)": workload.multi_turn is not None,
+        "a shared_prefix": workload.shared_prefix is not None,
+        "a closed loop": isinstance(workload.arrival, ClosedLoop),
+    }
+    for kind, has in kinds.items():
+        if has:
+            raise ValueError(
+                f"workload {workload.name!r} has {kind}, so that it cannot be drawn in windows"
+            )
+    rng, n = partial(stream, seed), len(arrival_s)
+    inputs, outputs = workload.pairs.sample(n, rng("input_tokens"), rng("output_tokens"))
+    columns = {"arrival_s": arrival_s, "input_tokens": inputs} | _caps(workload, outputs)
+    return _in_order(columns | _clients(workload, seed, n), workload, seed)
+
+
 def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
     """Draw the requests that arrive before `duration_s`, in seconds; see `Workload.generate`.
 

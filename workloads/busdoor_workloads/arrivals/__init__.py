@@ -12,6 +12,7 @@ from busdoor_workloads.arrivals.renewal import (
     WeibullArrivals,
 )
 from busdoor_workloads.arrivals.replay import ClosedLoop, Measured, Replay
+from busdoor_workloads.arrivals.weekly import Weekly
 
 __all__ = [
     "MMPP2",
@@ -30,6 +31,7 @@ __all__ = [
     "Renewal",
     "Replay",
     "Spike",
+    "Weekly",
     "WeibullArrivals",
     "as_arrivals",
 ]

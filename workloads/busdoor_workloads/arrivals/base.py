@@ -29,6 +29,17 @@ class Arrivals(ABC):
     def at_rate(self, request_rate: float) -> Arrivals:
         """Return the same kind of process at `request_rate` requests per second on average."""
 
+    def expected(self, until_s: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return times from 0 to `until_s`, and the arrivals expected by each: for windows.
+
+        Between them the rate is even, and the arrivals of separate times are independent: Poisson
+        arrivals whose rate changes. Raises ValueError for any other process.
+        """
+        raise ValueError(
+            f"{self.process} arrivals cannot be drawn in windows, as each gap depends on the "
+            f"arrival before; use poisson, diurnal, weekly, mmpp2, ramp or spike"
+        )
+
 
 def as_arrivals(value: object) -> Arrivals:
     """Return the arrival process of a configuration's value: a number is a Poisson rate.

@@ -7,6 +7,7 @@ L^-1 of the arrivals of a Poisson process of rate 1 (Çinlar 1975, ch. 4).
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import deepcopy
 from dataclasses import replace
 from math import pi
 from typing import Annotated, ClassVar, Literal, Self
@@ -21,6 +22,8 @@ from busdoor_workloads.config import NonNegative, Positive, config
 # Points per period of the table of the day's cumulated rate: straight lines between them are off by
 # 1e-7 periods.
 _POINTS_A_DAY = 4096
+# Of the table of a whole run's cumulated rate, for windows: 10 s apart in a week.
+_POINTS = 65_536
 
 
 class Modulated(Arrivals):
@@ -33,6 +36,16 @@ class Modulated(Arrivals):
     def times(self, n: int, rng: np.random.Generator) -> FloatArray:
         """Draw the first `n` arrival times, in seconds from 0, not decreasing, shape (n,)."""
         return self.clock(np.cumsum(rng.exponential(size=n)), rng) if n else np.zeros(0)
+
+    def expected(self, until_s: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return times from 0 to `until_s`, and the arrivals expected by each."""
+        count, seconds = np.zeros(1), np.zeros(1)
+        while seconds[-1] < until_s:
+            count = np.linspace(0.0, max(1.0, 2 * float(count[-1])), _POINTS + 1)
+            seconds = self.clock(count, deepcopy(rng))  # the same path again, longer
+        before = seconds < until_s
+        last = np.interp(until_s, seconds, count)
+        return np.append(seconds[before], until_s), np.append(count[before], last)
 
 
 @config
@@ -116,6 +129,12 @@ class Ramp(Modulated):
         factor = request_rate / self._mean_rate
         start, end = self.ramp_up_start_rps * factor, self.ramp_up_end_rps * factor
         return replace(self, ramp_up_start_rps=start, ramp_up_end_rps=end)
+
+    def expected(self, until_s: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return times from 0 to `until_s`, and the arrivals expected by each."""
+        return super(Ramp, replace(self, ramp_up_s=self.ramp_up_s or until_s)).expected(
+            until_s, rng
+        )
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return the times, in seconds, at which this many arrivals are expected."""

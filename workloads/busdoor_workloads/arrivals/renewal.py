@@ -116,6 +116,13 @@ class Poisson(Renewal):
         """Draw `n` gaps of mean 1, shape (n,)."""
         return rng.exponential(size=n)
 
+    def expected(self, until_s: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return times from 0 to `until_s`, and the arrivals expected by each."""
+        if self.normalize_duration or not np.isfinite(self.request_rate):
+            return super().expected(until_s, rng)
+        seconds = np.array([0.0, until_s])
+        return seconds, seconds * self.request_rate
+
     @property
     def gap_cv(self) -> float:
         """Standard deviation of a gap over its mean."""

@@ -119,6 +119,10 @@ class Measured(Arrivals):
         """Draw the first `n` arrival times, in seconds from 0, not decreasing, shape (n,)."""
         return self.fit.times(n, rng)
 
+    def expected(self, until_s: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Return times from 0 to `until_s`, and the arrivals expected by each."""
+        return self.fit.expected(until_s, rng)
+
     def at_rate(self, request_rate: float) -> Arrivals:
         """Return Poisson arrivals: this trace's gaps were not measured at that rate."""
         return Poisson(request_rate=request_rate)

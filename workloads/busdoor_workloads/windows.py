@@ -1,0 +1,151 @@
+"""A trace in windows of time, one after another, so that it need never be held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+
+from busdoor_workloads.columns import FloatArray
+from busdoor_workloads.generate import generate_at
+from busdoor_workloads.given import positive, whole_number
+from busdoor_workloads.laws import Laws
+from busdoor_workloads.streams import stream
+from busdoor_workloads.trace import Trace
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """The requests that arrive from `start_s` on and before `end_s`.
+
+    Parameters
+    ----------
+    start_s, end_s : float
+        Seconds from the whole trace's start, as the `arrival_s` of `trace`.
+    first_row : int
+        Number of the window's first request in the whole trace.
+    trace : Trace
+        Its requests, perhaps none.
+    """
+
+    start_s: float
+    end_s: float
+    first_row: int
+    trace: Trace
+
+
+def windows(
+    workload: Laws,
+    seed: int = 0,
+    *,
+    num_requests: int | None = None,
+    duration_s: float | None = None,
+    window_s: float = HOUR_S,
+) -> Iterator[Window]:
+    """Draw a workload window by window, each from random streams of its own.
+
+    Parameters
+    ----------
+    workload : Workload
+        Poisson arrivals, of a rate that may change: poisson, diurnal, weekly, mmpp2, ramp, spike.
+    seed : int
+        Seed. A window depends on it, its own number and length, and the course of the rate, not on
+        the draws of other windows. The draws are others than those of `Workload.generate`.
+    num_requests, duration_s : int, float
+        How many requests, or those of how many seconds; by default the workload's own.
+    window_s : float
+        Seconds per window.
+
+    Yields
+    ------
+    Window
+
+    Raises
+    ------
+    ValueError
+        The workload has sessions, shared prefixes, a closed loop, or arrivals that are not
+        independent; the sentence names which.
+
+    Examples
+    --------
+    >>> from busdoor_workloads import Workload
+    >>> day = {"process": "diurnal", "request_rate": 2, "peak_to_trough": 3}
+    >>> chat = Workload(input_tokens=100, output_tokens=10, arrival=day)
+    >>> [len(window.trace) for window in windows(chat, seed=1, duration_s=4 * 3600)]
+    [7744, 8583, 9450, 9989]
+    >>> sum(len(window.trace) for window in windows(chat, seed=1, num_requests=10_000))
+    10000
+    """
+    window_s = positive("window_s", window_s)
+    if num_requests is None and duration_s is None:
+        num_requests = None if workload.duration_s else workload.num_requests
+        duration_s = workload.duration_s
+    total = None if num_requests is None else whole_number("num_requests", num_requests)
+    until_s = duration_s or _span_s(workload, seed, total or 0)
+    seconds, expected = workload.arrival.expected(until_s, stream(seed, "rate"))
+    row = 0
+    for number in count():
+        start_s, end_s = number * window_s, min((number + 1) * window_s, until_s)
+        if start_s >= until_s or row == total:
+            return
+        own = int(stream(seed, f"window {number}").integers(2**63))
+        arrival_s = _arrivals(own, seconds, expected, start_s, end_s)
+        trace = generate_at(workload, own, arrival_s[: None if total is None else total - row])
+        yield Window(start_s, end_s, row, trace)
+        row += len(trace)
+
+
+def expected_requests(
+    workload: Laws, seed: int, num_requests: int | None, duration_s: float | None
+) -> float:
+    """Return how many requests `windows` is expected to draw, with the same arguments."""
+    if num_requests is not None or (duration_s is None and workload.duration_s is None):
+        return workload.num_requests if num_requests is None else num_requests
+    until_s = workload.duration_s if duration_s is None else duration_s
+    assert until_s is not None
+    return float(workload.arrival.expected(until_s, stream(seed, "rate"))[1][-1])
+
+
+def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
+    """Cut a trace into windows.
+
+    Raises ValueError for a closed loop and for sessions, whose requests wait for answers.
+
+    >>> trace = Trace(arrival_s=[0, 5, 25], input_tokens=[1, 2, 3], output_tokens=[1, 1, 1])
+    >>> [window.trace.input_tokens.tolist() for window in windows_of(trace, window_s=10)]
+    [[1, 2], [], [3]]
+    """
+    if trace.concurrency or trace.turn is not None:
+        raise ValueError(
+            f"{trace.name} has {'a closed loop' if trace.concurrency else 'sessions'}, whose "
+            f"requests wait for answers, so that it cannot be cut into windows"
+        )
+    last_s = float(trace.arrival_s[-1]) if len(trace) else 0.0
+    bounds_s = np.arange(int(last_s // window_s) + 2) * window_s
+    rows = np.searchsorted(trace.arrival_s, bounds_s)
+    for number in range(len(bounds_s) - 1):
+        own = trace.select(np.arange(rows[number], rows[number + 1]))
+        yield Window(bounds_s[number], bounds_s[number + 1], int(rows[number]), own)
+
+
+def _arrivals(
+    seed: int, seconds: FloatArray, expected: FloatArray, start_s: float, end_s: float
+) -> FloatArray:
+    """Draw Poisson arrivals of one window: their number, then their places, by change of time."""
+    first, last = np.interp([start_s, end_s], seconds, expected)
+    rng = stream(seed, "arrivals")
+    places = np.sort(rng.uniform(first, last, rng.poisson(last - first)))
+    times_s = np.interp(places, expected, seconds)
+    return np.asarray(np.clip(times_s, start_s, np.nextafter(end_s, start_s)))
+
+
+def _span_s(workload: Laws, seed: int, num_requests: int) -> float:
+    """Return seconds in which so many requests surely arrive: five standard deviations more."""
+    until_s, wanted = 1.0, num_requests + 5 * num_requests**0.5 + 25
+    while workload.arrival.expected(until_s, stream(seed, "rate"))[1][-1] < wanted:
+        until_s *= 2
+    return until_s
