@@ -9,6 +9,7 @@ import pytest
 
 import busdoor.comparison.experiment
 from busdoor.cli import main
+from busdoor.results.result import Result
 
 SMALL = """
 replications = 2
@@ -187,7 +188,7 @@ def test_an_interruption_before_anything_is_done_says_so(folder, monkeypatch, ca
 
 def test_simulate_writes_a_row_for_each_row_of_the_trace(folder, capsys):
     assert main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r", "--json"]) == 0
-    requests = pd.read_csv("r/requests.csv")
+    requests = Result.load("r").requests
     assert requests["input_tokens"].tolist() == [100, 200, 5000, 50]
     assert requests["status"].tolist() == [
         "finished",
@@ -203,7 +204,7 @@ def test_simulate_writes_a_row_for_each_row_of_the_trace(folder, capsys):
 def test_step_by_step_gives_the_same_requests(folder, capsys):
     for name, flags in (("jumps", []), ("steps", ["--step-by-step"])):
         assert main(["simulate", "trace.csv", "--config", "issue.toml", "--out", name, *flags]) == 0
-    jumps, steps = (pd.read_csv(f"{name}/requests.csv") for name in ("jumps", "steps"))
+    jumps, steps = (Result.load(name).requests for name in ("jumps", "steps"))
     pd.testing.assert_frame_equal(jumps, steps, rtol=1e-9)
 
 
@@ -211,15 +212,12 @@ def test_a_saved_result_can_be_run_again_from_its_meta(folder, capsys):
     from busdoor.config import Config
     from busdoor.config.limits import limits_for
     from busdoor.config.run import run
-    from busdoor.results.result import Result
 
     main(["simulate", "trace.csv", "--config", "issue.toml", "--out", "r"])
     config = Config.from_table(Result.load("r").meta["config"])
     trace = config.workload.trace(config.seed)
     again = run(config, config.policies[0], trace, limits_for(config, [trace]))
-    assert again.requests["finish_s"].equals(
-        pd.read_csv("r/requests.csv", engine="python")["finish_s"]
-    )
+    assert again.requests["finish_s"].equals(Result.load("r").requests["finish_s"])
 
 
 @pytest.mark.parametrize(

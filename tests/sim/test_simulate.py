@@ -43,9 +43,11 @@ def test_what_was_done_before_an_interruption_is_kept(tmp_path):
     assert requests["first_token_s"].dropna().tolist() == pytest.approx([1, 11, 21])
 
 
-def test_a_result_comes_back_from_its_folder_to_the_bit(tmp_path):
+@pytest.mark.parametrize("csv", [False, True])
+def test_a_result_comes_back_from_its_folder_to_the_bit(tmp_path, csv):
     result = simulate(TRACE, policy(), LinearStepTime(base_s=0.1, per_token_s=1e-3))
-    again = Result.load(result.save(tmp_path))
+    again = Result.load(result.save(tmp_path, csv=csv))
+    assert len(list(tmp_path.glob("*.csv"))) == 3 * csv
     for name in ("requests", "iterations", "stays"):
         left, right = getattr(result, name), getattr(again, name)
         assert list(left.columns) == list(right.columns)
@@ -65,7 +67,7 @@ def test_tables_in_parquet_ask_for_pyarrow_where_it_is_missing(tmp_path, monkeyp
     simulate(TRACE, policy(), LinearStepTime(base_s=0.1)).save(tmp_path)
     monkeypatch.setattr("busdoor.core.saved.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"reading .*iterations\.parquet needs pyarrow: pip install pyarrow"
+        ValueError, match=r"reading .*requests\.parquet needs pyarrow: pip install pyarrow"
     ):
         Result.load(tmp_path)
 

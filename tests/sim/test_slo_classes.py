@@ -16,6 +16,7 @@ from busdoor.config import Config
 from busdoor.config.limits import limits_for
 from busdoor.config.run import run
 from busdoor.metrics.slo import SLO
+from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
 from busdoor_workloads import Trace
 
@@ -111,7 +112,7 @@ def test_commands_read_classes_from_the_file(tmp_path: Path, capsys: Any) -> Non
     out = tmp_path / "out"
     assert main(["simulate", "azure-conv", "--config", str(config), "--out", str(out)]) == 0
     assert "long: TTFT p99" in capsys.readouterr().out
-    assert "slo_classes" in (out / "requests.csv").read_text().splitlines()[0]
+    assert "slo_classes" in Result.load(out).requests
     command = ["compare", "--config", str(config), "--replications", "2", "--json"]
     assert main([*command, "--out", str(tmp_path / "compared")]) == 0
     assert json.loads(capsys.readouterr().out)

@@ -44,8 +44,8 @@ def replay(
 
     Prompts are random tokens of the trace's lengths, answers have the trace's lengths, and the
     weights are random unless the model is a checkpoint's folder, because times do not depend on the
-    text. The folder has requests.csv, iterations (with device_s and host_s), stays, summary.json
-    and meta.json; with several policies, a folder for each.
+    text. The folder has the tables requests, iterations (with device_s and host_s) and stays,
+    summary.json and meta.json; with several policies, a folder for each.
 
     Parameters
     ----------

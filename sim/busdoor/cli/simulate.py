@@ -27,13 +27,14 @@ def simulate(
     out: Path | None = None,
     overwrite: Overwrite = False,
     json: Json = False,
+    csv: bool = False,
     perfetto: Perfetto = None,
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
-    The folder has requests.csv, whose row k is the trace's row k, iterations and stays in slots,
-    summary.json, meta.json, from which the run can be repeated, and for a cluster replicas.csv, a
-    row per server.
+    The folder has the tables requests, whose row k is the trace's row k, iterations and stays in
+    slots; summary.json; meta.json, from which the run can be repeated; and for a cluster
+    replicas.csv, a row per server. The tables are Parquet where pyarrow is installed, else CSV.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def simulate(
         simulator.
     out
         Folder for the result; by default a new busdoor-simulate-001.
+    csv
+        Write the tables as CSV, as a spreadsheet opens them: slower, and three times the size.
     """
     from busdoor.cli.from_flags import configured, overrides
     from busdoor.cli.output import output
@@ -68,19 +71,21 @@ def simulate(
     with output(json) as answer, study_folder(out, "simulate", overwrite) as place:
         check_file(perfetto, "--perfetto", made=out)
         result, code = _run(settled, step_by_step)
-        _deliver(result, settled, place, perfetto)
+        _deliver(result, settled, place, perfetto, csv)
         answer(lambda: _numbers(result, settled.cluster is not None))
     return code
 
 
-def _deliver(result: Result, settled: Config, place: StudyFolder, perfetto: Path | None) -> None:
+def _deliver(
+    result: Result, settled: Config, place: StudyFolder, perfetto: Path | None, csv: bool
+) -> None:
     """Write everything, and then print it."""
     from busdoor.cli.render import print_replicas, print_summary
     from busdoor.cluster.per_replica import replica_table
     from busdoor.core.saved import write_csv
     from busdoor.results.result import write_result
 
-    write_result(result, place.part)
+    write_result(result, place.part, csv)
     replicas = None if settled.cluster is None else replica_table(result)
     if replicas is not None:
         write_csv(replicas, place.part / "replicas.csv")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +14,7 @@ import pandas as pd
 from busdoor import plots
 from busdoor.core.format import number
 from busdoor.core.json import read_object, write_json
-from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_csv
+from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read_table, write_table
 from busdoor.core.study_folder import study_folder
 from busdoor.html.notebook import notebook_html
 from busdoor.metrics import metrics
@@ -123,11 +122,10 @@ class Result:
         taken = (~self.requests["status"].str.startswith("refused")).sum()
         return float(good.sum() / taken) if taken else float("nan")
 
-    def save(self, directory: str | Path, overwrite: bool = False) -> Path:
+    def save(self, directory: str | Path, overwrite: bool = False, csv: bool = False) -> Path:
         """Write the result into a folder of its own: meta.json, summary.json and the tables.
 
-        `requests.csv` is always there; the larger tables are Parquet where pyarrow is installed,
-        else CSV.
+        The tables are Parquet where pyarrow is installed, else (or with `csv`) CSV.
 
         Raises
         ------
@@ -136,7 +134,7 @@ class Result:
             whole.
         """
         with study_folder(given.path_of("directory", directory), overwrite=overwrite) as place:
-            write_result(self, place.part)
+            write_result(self, place.part, csv)
             return place.publish()
 
     @classmethod
@@ -192,23 +190,15 @@ class Result:
         return notebook_html(str(self.meta.get("policy", "")), (("",), shown))
 
 
-def write_result(result: Result, folder: Path) -> Path:
-    """Write a result into a folder, which is made if it is missing."""
+def write_result(result: Result, folder: Path, csv: bool = False) -> Path:
+    """Write a result into a folder, which is made if it is missing; see `Result.save`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_csv(result.requests, folder / "requests.csv", index=False)
-    for name in ("iterations", "stays"):
-        _write_table(getattr(result, name), folder / name)
+    for name in _TABLES:
+        write_table(getattr(result, name), folder / name, csv)
     write_json(folder / "summary.json", result.summary.to_dict())
     rows = {name: len(getattr(result, name)) for name in _TABLES}
     write_json(folder / "meta.json", {"complete": True, **result.meta, "rows": rows})
     return folder
-
-
-def _write_table(table: pd.DataFrame, stem: Path) -> None:
-    if find_spec("pyarrow"):
-        table.to_parquet(stem.with_suffix(".parquet"), index=False)
-    else:
-        write_csv(table, stem.with_suffix(".csv"), index=False)
 
 
 def _read(stem: Path, num_rows: Any) -> pd.DataFrame:

@@ -74,10 +74,10 @@ def test_it_replays_every_policy_of_the_configuration(files, capsys):
     ],
 )
 def test_arrivals_by_the_clock_all_at_once_or_in_a_closed_loop(files, flags, arrivals):
-    import pandas as pd
+    from busdoor import Result
 
     command(files, policy=["vllm,max_num_seqs=4,max_num_batched_tokens=64"], clock="cpu", **flags)
-    requests = pd.read_csv(files[2] / "requests.csv")
+    requests = Result.load(files[2]).requests
     assert requests["arrival_s"].tolist() == pytest.approx(arrivals(requests), abs=1e-6)
 
 

@@ -40,9 +40,9 @@ def observe(
 ) -> int:
     """Send a trace to an OpenAI-compatible server, and keep every time that a client can see.
 
-    The folder is that of a result: requests.csv has when each request was due, sent and answered,
-    its tokens by the server's usage, and its errors; chunks.csv the time of every chunk; server.csv
-    the server's own numbers once a second. `busdoor calibrate`, `validate` and `plot` take it. The
+    The folder is that of a result: its table requests has when each request was due, sent and
+    answered, its tokens by the server's usage, and its errors; chunks.csv the time of every chunk;
+    server.csv the server's own numbers once a second. `busdoor calibrate`, `validate` and `plot` take it. The
     API key is read from OPENAI_API_KEY and written nowhere.
 
     Parameters
