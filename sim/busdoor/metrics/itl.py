@@ -2,21 +2,116 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.core.arrays import Floats
 
+Ints = NDArray[np.int64]
 
-def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+
+class _Gaps(NamedTuple):
+    """Gaps of tokens: lines of first + slope * k for k from skip to end (excluded), and points.
+
+    Each gap of line i is that of `weight[i]` tokens, point j that of `point_weight[j]` tokens.
+    """
+
+    first: Floats
+    slope: Floats
+    skip: Ints
+    end: Ints
+    weight: Ints
+    point: Floats
+    point_weight: Ints
+
+    def spread(self, lines: NDArray[np.bool_] | slice) -> tuple[Floats, Ints]:
+        """Return every gap of some lines, and its weight."""
+        skip = self.skip[lines]
+        count = self.end[lines] - skip
+        before = np.cumsum(count) - count - skip
+        within = np.arange(count.sum()) - np.repeat(before, count)
+        along = np.repeat(self.slope[lines], count) * within
+        return np.repeat(self.first[lines], count) + along, np.repeat(self.weight[lines], count)
+
+
+def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, Ints]:
     """Collect all gaps between tokens: their lengths in seconds, and how many tokens had each.
 
     A decode's gap is the iteration that made it, and whatever ran before it in which the request
     stood still (a prefill iteration of `prefill_first`, or the time that it was preempted).
     """
-    gaps, weights = zip(*map(_token_gaps, by_replica(iterations)), strict=True)
-    return np.concatenate(gaps), np.concatenate(weights)
+    gaps = _gaps_of(iterations)
+    of_lines, weights = gaps.spread(slice(None))
+    return np.concatenate([of_lines, gaps.point]), np.concatenate([weights, gaps.point_weight])
+
+
+def gap_statistics(
+    iterations: pd.DataFrame, percents: Sequence[float], scale: float = 1.0
+) -> tuple[float, float, list[float]] | None:
+    """Return mean, standard deviation and percentiles of `scale` times the gaps; None without any.
+
+    As of `token_gaps`, but without a list of them: there may be a hundred for each request.
+    """
+    gaps = _gaps_of(iterations)
+    count = (gaps.end - gaps.skip).astype(float)
+    weight, point_weight = gaps.weight * count, gaps.point_weight
+    total = weight.sum() + point_weight.sum()
+    if not total:
+        return None
+    # sums of k and of its square, k from skip to end
+    ks = count * (gaps.skip + gaps.end - 1) / 2
+    squares = _squares(gaps.end) - _squares(gaps.skip)
+    sums = gaps.weight * (gaps.first * count + gaps.slope * ks)
+    mean = (sums.sum() + (point_weight * gaps.point).sum()) / total
+    off = gaps.first - mean
+    lines = gaps.weight * (count * off**2 + 2 * off * gaps.slope * ks + gaps.slope**2 * squares)
+    variance = (lines.sum() + (point_weight * (gaps.point - mean) ** 2).sum()) / total
+    found = [_percentile(gaps, percent, scale) for percent in percents]
+    return float(scale * mean), float(scale * np.sqrt(max(variance, 0.0))), found
+
+
+def _squares(end: Ints) -> Floats:
+    """Sum of the squares of the whole numbers below `end`."""
+    below: Floats = end.astype(float)
+    squares: Floats = (below - 1) * below * (2 * below - 1) / 6
+    return squares
+
+
+def _percentile(gaps: _Gaps, percent: float, scale: float) -> float:
+    """Return a percentile of all gaps, of which only those about it are spread and sorted."""
+    ends = gaps.first + gaps.slope * gaps.skip, gaps.first + gaps.slope * (gaps.end - 1)
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    weight = gaps.weight * (gaps.end - gaps.skip)
+    place = percent / 100 * (weight.sum() + gaps.point_weight.sum() - 1)
+    lines, points = (slice(None, None, _step(values)) for values in (low, gaps.point))
+    middles = np.concatenate([(low + high)[lines] / 2, gaps.point[points]])
+    weights = np.concatenate([weight[lines], gaps.point_weight[points]])
+    share = 0.5  # per cent of the gaps on either side of the place
+    while True:
+        below, above = percent - share, percent + share
+        least = weighted_percentile(middles, weights, below) if below > 0 else -np.inf
+        most = weighted_percentile(middles, weights, above) if above < 100 else np.inf
+        near = (gaps.point >= least) & (gaps.point <= most)
+        values, counts = gaps.spread((high >= least) & (low <= most))
+        values = np.concatenate([values, gaps.point[near]])
+        counts = np.concatenate([counts, gaps.point_weight[near]])
+        within = (values >= least) & (values <= most)
+        before = int(
+            weight[high < least].sum()
+            + gaps.point_weight[gaps.point < least].sum()
+            + counts[values < least].sum()
+        )
+        if before <= place and np.ceil(place) < before + counts[within].sum():
+            return _at(place, scale * values[within], counts[within], before)
+        share *= 4
+
+
+def _step(values: Floats) -> int:
+    return max(1, len(values) // 2**13)  # enough to come within half a per cent of a place
 
 
 def by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
@@ -27,44 +122,43 @@ def by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
     return [own for _, own in iterations.groupby("replica")]
 
 
-def _token_gaps(iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
-    decodes = iterations["num_decode_tokens"].to_numpy()
-    count = np.where(decodes > 0, iterations["repeat"], 0).astype(np.int64)
-    gaps = _spread(iterations, count)
-    weights = np.repeat(decodes, count)
-    late_gaps, late_weights, early = _stalls(
-        iterations, (iterations["start_s"] + iterations["duration_s"]).to_numpy()
-    )
-    # their first iterations are in late_gaps instead
-    weights[(np.cumsum(count) - count)[early]] = 0
-    resumed = (
-        iterations.loc[iterations["num_resumed"] > 0, ["resumed_gap_s", "num_resumed"]].to_numpy().T
-    )
-    return (
-        np.concatenate([gaps, late_gaps, resumed[0] / np.maximum(resumed[1], 1)]),
-        np.concatenate([weights, late_weights, resumed[1].astype(np.int64)]),
-    )
+def _gaps_of(iterations: pd.DataFrame) -> _Gaps:
+    parts = zip(*map(_gaps, by_replica(iterations)), strict=True)
+    return _Gaps(*(np.concatenate(own) for own in parts))
 
 
-def _spread(iterations: pd.DataFrame, count: NDArray[np.int64]) -> Floats:
-    """Durations of the first `count` iterations of each row: they lie on a line, but for the last.
+def _gaps(iterations: pd.DataFrame) -> _Gaps:
+    """Return the gaps of one server.
 
-    That one hides what the host does for whatever follows (see `StepTime.ahead`).
+    Durations of a row's iterations lie on a line, but for the last: that one hides what the host
+    does for whatever follows (see `StepTime.ahead`).
     """
-    columns = ["duration_s", "repeat", "first_duration_s", "last_duration_s"]
-    total, repeat, first, last = iterations[columns].to_numpy().T
-    before = np.maximum(repeat - 1, 1)
-    slope = 2 * ((total - last) / before - first) / np.maximum(repeat - 2, 1) * (repeat > 2)
-    ends = np.cumsum(count)
-    within = np.arange(count.sum()) - np.repeat(ends - count, count)
-    spread: Floats = np.repeat(first, count) + np.repeat(slope, count) * within
-    spread[ends[count > 0] - 1] = last[count > 0]
-    return spread
+    decodes, repeat = (iterations[column].to_numpy() for column in ("num_decode_tokens", "repeat"))
+    total, first, last = (
+        iterations[f"{column}duration_s"].to_numpy() for column in ("", "first_", "last_")
+    )
+    slope = 2 * ((total - last) / np.maximum(repeat - 1, 1) - first) / np.maximum(repeat - 2, 1)
+    end_s = iterations["start_s"].to_numpy() + total
+    late_gaps, late_weights, early = _stalls(iterations, end_s)
+    # their first iterations are in late_gaps instead
+    skip = np.zeros(len(decodes), dtype=np.int64)
+    skip[early] = 1
+    lines, ends = (decodes > 0) & (repeat - 1 > skip), (decodes > 0) & (repeat > skip)
+    resumed = iterations["num_resumed"].to_numpy()
+    again = resumed > 0
+    again_s = iterations["resumed_gap_s"].to_numpy()[again] / resumed[again]
+    return _Gaps(
+        first[lines],
+        (slope * (repeat > 2))[lines],
+        skip[lines],
+        repeat[lines] - 1,
+        decodes[lines],
+        np.concatenate([last[ends], late_gaps, again_s]),
+        np.concatenate([decodes[ends], late_weights, resumed[again]]),
+    )
 
 
-def _stalls(
-    iterations: pd.DataFrame, end_s: Floats
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, Ints, Ints]:
     """Return the gaps of decodes that paused for other iterations, and the rows that resume."""
     decodes = iterations["num_decode_tokens"].to_numpy()
     joined = iterations["num_joined"].to_numpy()
@@ -88,18 +182,20 @@ def _stalls(
     return np.array(gaps, dtype=np.float64), np.array(weights, dtype=np.int64), after_pause
 
 
-def weighted_percentile(values: Floats, weights: NDArray[np.int64], percent: float) -> float:
+def weighted_percentile(values: Floats, weights: Ints, percent: float) -> float:
     """Percentile by linear interpolation, as numpy's of the values repeated `weights` times.
 
     >>> weighted_percentile(np.array([3.0, 1.0]), np.array([1, 3]), 75)
     1.5
     """
+    total = weights.sum()
+    return _at(percent / 100 * (total - 1), values, weights) if total else float("nan")
+
+
+def _at(place: float, values: Floats, weights: Ints, before: int = 0) -> float:
+    """Return the value at a place in the order of values, before which there are others."""
     order = np.argsort(values)
     counts = np.cumsum(weights[order])
-    if not len(counts) or not counts[-1]:
-        return float("nan")
-    place = percent / 100 * (counts[-1] - 1)
-    low, high = values[order][
-        np.searchsorted(counts, [np.floor(place), np.ceil(place)], side="right")
-    ]
+    ends = np.array([np.floor(place), np.ceil(place)]) - before
+    low, high = values[order][np.searchsorted(counts, ends, side="right")]
     return float(low + (high - low) * (place - np.floor(place)))

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from busdoor.core.arrays import Floats
-from busdoor.metrics.itl import token_gaps, weighted_percentile
+from busdoor.metrics.itl import gap_statistics, token_gaps, weighted_percentile
 from busdoor.metrics.saturation import burst_rates
 from busdoor.metrics.throughput import throughput_keys
 from busdoor.metrics.usage import memory_keys, slot_keys
@@ -149,17 +149,16 @@ def _statistics(name: str, values: Floats) -> dict[str, float]:
 
 
 def _itl_keys(iterations: pd.DataFrame) -> dict[str, float]:
-    gaps, weights = token_gaps(iterations)
-    gaps = gaps * 1e3
-    if not weights.sum():
+    found = gap_statistics(iterations, (50, 90, 99), scale=1e3)
+    if found is None:
         return _statistics("itl", np.array([]))
-    mean = float(np.average(gaps, weights=weights))
+    mean, std, (median, p90, p99) = found
     return {
         "mean_itl_ms": mean,
-        "median_itl_ms": weighted_percentile(gaps, weights, 50),
-        "std_itl_ms": float(np.sqrt(np.average((gaps - mean) ** 2, weights=weights))),
-        "p90_itl_ms": weighted_percentile(gaps, weights, 90),
-        "p99_itl_ms": weighted_percentile(gaps, weights, 99),
+        "median_itl_ms": median,
+        "std_itl_ms": std,
+        "p90_itl_ms": p90,
+        "p99_itl_ms": p99,
     }
 
 
