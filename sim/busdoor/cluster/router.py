@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from busdoor.core.arrays import Integers
 from busdoor.core.request import Request
 from busdoor.simulator.server import Server
+from busdoor_workloads import Trace
 
 
 class Router(ABC):
@@ -103,6 +105,13 @@ class Router(ABC):
 
     def next_server(self) -> int | None:
         """Return the index of the server that takes the next request; None if not known."""
+        return None
+
+    def assign(self, trace: Trace) -> Integers | None:
+        """Return the servers of the requests that come next; None if these depend on the servers.
+
+        Servers whose requests are known beforehand need not run side by side.
+        """
         return None
 
     def least(self) -> int:

@@ -7,11 +7,14 @@ from heapq import heapify, heapreplace
 from itertools import accumulate
 from typing import Annotated
 
+import numpy as np
 from pydantic import ConfigDict, Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.cluster.router import Router, max_tokens
+from busdoor.core.arrays import Integers
 from busdoor.core.request import Request
+from busdoor_workloads import Trace
 from busdoor_workloads.streams import stream
 
 # Defaults of SGLang's cache-aware router: --cache-threshold, --balance-abs-threshold,
@@ -43,6 +46,7 @@ class RoundRobin(Router):
         """Reset the turns: no server has been sent anything."""
         self._line = [(1 / weight, index, 1) for index, weight in enumerate(self.weights)]
         heapify(self._line)
+        self._assigned = 0
 
     def next_server(self) -> int:
         """Return the server with the fewest turns for its weight, this one included."""
@@ -50,9 +54,19 @@ class RoundRobin(Router):
 
     def choose(self, request: Request) -> int:
         """Return the server whose turn it is."""
+        return self._turn()
+
+    def _turn(self) -> int:
         _, index, turn = self._line[0]
         heapreplace(self._line, ((turn + 1) / self.weights[index], index, turn + 1))
         return index
+
+    def assign(self, trace: Trace) -> Integers:
+        """Return the servers whose turns come next."""
+        if min(self.weights) == max(self.weights):
+            first, self._assigned = self._assigned, self._assigned + len(trace)
+            return np.arange(first, self._assigned) % len(self.weights)
+        return np.array([self._turn() for _ in range(len(trace))], dtype=np.int64)
 
 
 class Random(Router):
@@ -72,6 +86,14 @@ class Random(Router):
         """Return what has been drawn."""
         index, self._next = self._next, self._draw()
         return index
+
+    def assign(self, trace: Trace) -> Integers:
+        """Return what is drawn for the next requests."""
+        draws = self._draws.random(len(trace)) * self._steps[-1]
+        drawn = np.searchsorted(self._steps, draws, side="right").clip(max=len(self._steps) - 1)
+        every = np.append(self._next, drawn)
+        self._next = int(every[-1])
+        return every[:-1]
 
     def _draw(self) -> int:
         return min(

@@ -1,4 +1,4 @@
-"""The type of an array of numbers."""
+"""The types of arrays of numbers."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]

@@ -114,6 +114,43 @@ def _step(values: Floats) -> int:
     return max(1, len(values) // 2**13)  # enough to come within half a per cent of a place
 
 
+class GapsInParts:
+    """The gaps between tokens of one server's iterations that come in parts: those of the whole.
+
+    >>> from busdoor.results.result import Result
+    >>> table, parts = Result.example().iterations, GapsInParts()
+    >>> given = [parts.add(table[:1]), parts.add(table[1:]), parts.finish()]
+    >>> int(sum(weights.sum() for _, weights in given)), int(token_gaps(table)[1].sum())
+    (176, 176)
+    """
+
+    def __init__(self) -> None:
+        self._rest = pd.DataFrame()  # the last row that decodes, once counted, and those after it
+        self._counted = 0  # gaps of that row
+
+    def add(self, iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+        """Return gaps and weights that are known with this part, as `token_gaps`."""
+        table = pd.concat([self._rest, iterations], ignore_index=True)
+        decoding = np.flatnonzero(table["num_decode_tokens"].to_numpy() > 0)
+        if not len(decoding):
+            self._rest = table
+            return np.zeros(0), np.zeros(0, np.int64)
+        last = int(decoding[-1])
+        gaps, weights = token_gaps(table[: last + 1])
+        counted, self._counted = self._counted, int(table["repeat"].iloc[last])
+        resumed = table["num_resumed"][last:].to_numpy().copy()
+        resumed[0] = 0
+        self._rest = table[last:].assign(num_resumed=resumed)
+        return gaps[counted:], weights[counted:]
+
+    def finish(self) -> tuple[Floats, NDArray[np.int64]]:
+        """Return what is left after the last part."""
+        if not len(self._rest):
+            return np.zeros(0), np.zeros(0, np.int64)
+        gaps, weights = token_gaps(self._rest)
+        return gaps[self._counted :], weights[self._counted :]
+
+
 def by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
     """Split the iterations by server; in each part one follows the other."""
     replica = iterations["replica"].to_numpy()

@@ -150,12 +150,26 @@ class TableRecorder:
 
     def requests(self) -> pd.DataFrame:
         """Return a row per request, in the trace's order."""
-        frame = _frame(self._requests, REQUEST_COLUMNS).sort_values("request_id", ignore_index=True)
+        return self._left().sort_values("request_id", ignore_index=True)
+
+    def _left(self) -> pd.DataFrame:
+        """Return a row per request, in order of leaving."""
+        frame = _frame(self._requests, REQUEST_COLUMNS)
         status = (
             pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
         )
         frame["status"] = status.to_numpy()
         return frame
+
+    def take(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return requests, iterations and stays since the last call, and forget them.
+
+        Requests are in order of leaving, and stays have no slots.
+        """
+        tables = self._left(), self.iterations(), _frame(self._stays, STAY_COLUMNS)
+        self._requests, self._iterations, self._stays = bytearray(), bytearray(), bytearray()
+        self._statuses = {}
+        return tables
 
     def iterations(self) -> pd.DataFrame:
         """Return a row per stretch, in order of time."""

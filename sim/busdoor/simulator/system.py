@@ -94,7 +94,7 @@ def run_system(
     own = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
     env = simpy.Environment()
-    clients = Clients(env, trace, _kv_block_size(trace, replicas[0]), engine)
+    clients = Clients(env, trace, kv_block_size(trace, replicas[0]), engine)
     recorders = [
         TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)
     ]
@@ -172,7 +172,7 @@ def run_to_end(
     return result()
 
 
-def _kv_block_size(trace: Trace, replica: Replica) -> int:
+def kv_block_size(trace: Trace, replica: Replica) -> int:
     """Return the server's KV block size; without KV blocks, the trace's, to keep names."""
     kv = getattr(replica.policy, "kv", None)
     return int(getattr(kv, "block_size", None) or trace.block_size or 1)

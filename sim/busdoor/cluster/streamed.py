@@ -1,0 +1,183 @@
+"""A run of one server or several whose trace comes in windows, and whose tables go as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import simpy
+
+from busdoor.catalog import Engine
+from busdoor.cluster.registry import as_router
+from busdoor.cluster.router import Router
+from busdoor.core.arrays import Integers
+from busdoor.core.collector import seldom_collected
+from busdoor.simulator.feed import Feed, Gate, every_row
+from busdoor.simulator.recorder import TableRecorder
+from busdoor.simulator.replica import Replica
+from busdoor.simulator.server import Server
+from busdoor.simulator.system import settled_lookahead
+from busdoor_workloads.windows import Window
+
+# What takes the tables of requests, iterations and stays of one server, part after part.
+Sink = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame], None]
+# Called at each window with its beginning, in seconds, and the requests that have left.
+AtWindow = Callable[[float, int], None]
+
+
+def simulate_windows(
+    windows: Iterable[Window],
+    replicas: Sequence[Replica],
+    sinks: Mapping[int, Sink],
+    router: str | Mapping[str, Any] | Router = "round_robin",
+    *,
+    seed: int = 0,
+    lookahead: int | None = None,
+    engine: Engine | None = None,
+    at_window: AtWindow | None = None,
+) -> float:
+    """Run a trace through replicas window by window; memory holds a window and what waits.
+
+    Where the router assigns requests without a look at the servers (round_robin, random), each
+    replica runs alone, and those without a sink are left out: they may run in another process.
+
+    Parameters
+    ----------
+    windows : iterable of Window
+        The trace.
+    replicas : sequence of Replica
+        All servers of the cluster.
+    sinks : mapping
+        By number of a replica, what takes its tables when a window begins and at the end.
+    router, seed, lookahead, engine
+        As in `busdoor.cluster.simulate.simulate_cluster`.
+    at_window : callable, optional
+        Called with the beginning of a window and the number of requests that have left; a
+        KeyboardInterrupt that it raises stops the run.
+
+    Returns
+    -------
+    float
+        Infinity; or the time in the trace at which a KeyboardInterrupt stopped the run.
+
+    Raises
+    ------
+    ValueError
+        A policy strands requests, or the router needs all replicas and some have no sink.
+
+    Examples
+    --------
+    >>> from busdoor.kv.paged import PagedKV
+    >>> from busdoor.policies import VllmPolicy
+    >>> from busdoor.step_time import LinearStepTime
+    >>> from busdoor_workloads import Trace
+    >>> from busdoor_workloads.windows import windows_of
+    >>> trace = Trace(arrival_s=[0, 0, 5], input_tokens=[8, 8, 8], output_tokens=[4, 9, 4])
+    >>> replicas = [Replica(VllmPolicy(PagedKV(100, 16), 1, 64, 512), LinearStepTime(base_s=1.0)) for _ in range(2)]
+    >>> def show(requests, iterations, stays):
+    ...     print(requests[["request_id", "finish_s"]].round(9).values.tolist())
+    >>> simulate_windows(windows_of(trace, window_s=5), replicas, {0: show})
+    []
+    [[0.0, 4.0]]
+    [[2.0, 9.0]]
+    inf
+    """
+    env = simpy.Environment()
+    ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
+    recorders = {number: TableRecorder(replicas[number].policy, True, number) for number in sinks}
+    servers = {
+        number: Server(
+            env,
+            replicas[number].policy,
+            replicas[number].step_time,
+            lookahead=ahead,
+            recorder=recorder,
+        )
+        for number, recorder in recorders.items()
+    }
+    gates = _gates(as_router(router), replicas, servers, seed)
+    num_left = 0
+
+    def drain() -> None:
+        nonlocal num_left
+        for number, sink in sinks.items():
+            requests, iterations, stays = recorders[number].take()
+            num_left += len(requests)
+            sink(requests, iterations, stays)
+
+    def begin(window: Window) -> None:
+        drain()
+        if at_window is not None:
+            at_window(window.start_s, num_left)
+
+    Feed(env, windows, gates, replicas[0], engine, begin)
+    try:
+        with seldom_collected():
+            env.run()
+    except KeyboardInterrupt:
+        drain()
+        return float(env.now)
+    drain()
+    _check_all_left(sum(gate.num_sent for gate in gates), num_left, replicas)
+    return float("inf")
+
+
+def is_independent(router: str | Mapping[str, Any] | Router, num_replicas: int) -> bool:
+    """Return whether a router assigns requests without a look at its servers.
+
+    >>> is_independent("round_robin", 8), is_independent("least_outstanding", 8)
+    (True, False)
+    """
+    chosen = as_router(router)
+    return num_replicas == 1 or type(chosen).assign is not Router.assign
+
+
+def _gates(
+    router: Router, replicas: Sequence[Replica], servers: Mapping[int, Server], seed: int
+) -> list[Gate]:
+    """Return one gate per server where requests have their servers beforehand, else a router's."""
+    weights = [replica.weight for replica in replicas]
+    if len(replicas) == 1:
+        return [Gate(servers[0], every_row, 0)]
+    if is_independent(router, len(replicas)):
+        router.connect([], weights=weights, seed=seed)
+        shares = _Shares(router)
+        return [Gate(server, shares.of(number), number) for number, server in servers.items()]
+    if len(servers) < len(replicas):
+        raise ValueError(
+            f"{type(router).__name__} looks at all {len(replicas)} servers, so that they run in one "
+            f"process"
+        )
+    router.connect([servers[number] for number in range(len(replicas))], weights=weights, seed=seed)
+    return [Gate(router, every_row)]
+
+
+class _Shares:
+    """Each server's rows of a window, of which a router assigns all at once."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._window: Window | None = None
+        self._servers: Integers | None = None
+
+    def of(self, number: int) -> Callable[[Window], Integers]:
+        """Return what picks a server's rows."""
+
+        def rows(window: Window) -> Integers:
+            if window is not self._window:
+                self._window, self._servers = window, self._router.assign(window.trace)
+            return np.flatnonzero(self._servers == number)
+
+        return rows
+
+
+def _check_all_left(num_sent: int, num_left: int, replicas: Sequence[Replica]) -> None:
+    """Raise ValueError if requests were sent that have not left."""
+    if num_left != num_sent:
+        names = " + ".join(dict.fromkeys(type(replica.policy).__name__ for replica in replicas))
+        raise ValueError(
+            f"{names} schedules nothing more, but {num_sent - num_left} of {num_sent} requests have "
+            f"not left; a policy has to run or refuse every request"
+        )
