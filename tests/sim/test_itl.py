@@ -1,10 +1,12 @@
 """Statistics of the gaps between tokens, taken from runs of them, against the list of all."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from busdoor.metrics.itl import gap_statistics, token_gaps, weighted_percentile
+from busdoor.metrics.itl import GapsInParts, gap_statistics, token_gaps, weighted_percentile
 
 PERCENTS = (0, 1, 50, 90, 99, 99.9, 100)
 
@@ -54,3 +56,14 @@ def test_statistics_are_those_of_every_gap(rows, tied):
     assert percentiles == [weighted_percentile(gaps * 1e3, counts, each) for each in PERCENTS]
     if every is not None:
         np.testing.assert_allclose(percentiles, np.percentile(every, PERCENTS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_in_parts_are_those_of_the_whole(seed):
+    whole = table(60, seed)
+    gaps, counts = token_gaps(whole)
+    for cuts in ([1, 2, 3, 50], range(0, 60, 7), range(60)):
+        parts, bounds = GapsInParts(), [0, *cuts, 60]
+        given = [parts.add(whole[a:b]) for a, b in pairwise(bounds)]
+        own, weights = map(np.concatenate, zip(*given, parts.finish(), strict=True))
+        assert sorted(np.repeat(own, weights)) == sorted(np.repeat(gaps, counts))

@@ -125,30 +125,23 @@ class GapsInParts:
     """
 
     def __init__(self) -> None:
-        self._rest = pd.DataFrame()  # the last row that decodes, once counted, and those after it
-        self._counted = 0  # gaps of that row
+        self._rest = pd.DataFrame()  # the last row that decodes, and those after it
 
-    def add(self, iterations: pd.DataFrame) -> tuple[Floats, NDArray[np.int64]]:
+    def add(self, iterations: pd.DataFrame) -> tuple[Floats, Ints]:
         """Return gaps and weights that are known with this part, as `token_gaps`."""
         table = pd.concat([self._rest, iterations], ignore_index=True)
         decoding = np.flatnonzero(table["num_decode_tokens"].to_numpy() > 0)
-        if not len(decoding):
-            self._rest = table
+        last = int(decoding[-1]) if len(decoding) else -1
+        self._rest = table[max(last, 0) :].copy()
+        if last < 0:
             return np.zeros(0), np.zeros(0, np.int64)
-        last = int(decoding[-1])
-        gaps, weights = token_gaps(table[: last + 1])
-        counted, self._counted = self._counted, int(table["repeat"].iloc[last])
-        resumed = table["num_resumed"][last:].to_numpy().copy()
-        resumed[0] = 0
-        self._rest = table[last:].assign(num_resumed=resumed)
-        return gaps[counted:], weights[counted:]
+        # Its gaps are counted now; the next part needs to know that it decoded, and when it ended.
+        self._rest.loc[last, ["repeat", "num_resumed"]] = 0
+        return token_gaps(table[: last + 1])
 
-    def finish(self) -> tuple[Floats, NDArray[np.int64]]:
+    def finish(self) -> tuple[Floats, Ints]:
         """Return what is left after the last part."""
-        if not len(self._rest):
-            return np.zeros(0), np.zeros(0, np.int64)
-        gaps, weights = token_gaps(self._rest)
-        return gaps[self._counted :], weights[self._counted :]
+        return token_gaps(self._rest) if len(self._rest) else (np.zeros(0), np.zeros(0, np.int64))
 
 
 def by_replica(iterations: pd.DataFrame) -> list[pd.DataFrame]:
