@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -109,6 +111,13 @@ def _comparison(step_time: str, decode_reads: str) -> Any:
 def speed() -> None:
     """Requests per CPU second, by benchmarks/speed.py."""
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / "speed.py")], check=True)
+
+
+@section("docs/how-fast.md")
+def peers() -> None:
+    """Whole commands beside other simulators': PEERS="--dynamo PYTHON --sched-sim COMMAND"."""
+    flags = shlex.split(os.environ.get("PEERS", ""))
+    subprocess.run([sys.executable, "-m", "benchmarks.peers", *flags], cwd=ROOT, check=True)
 
 
 @cache
