@@ -48,7 +48,7 @@ def overrides(*groups: Any, **own: Any) -> dict[str, Any]:
     >>> overrides(ServerFlags(step_time="operators", tp=2, ep=2))
     {'step_time': {'name': 'operators', 'ep': 2}, 'gpu': {'tp': 2}}
     """
-    from busdoor.comparison.api import workload_key
+    from busdoor.config.merge import workload_key
 
     tables: dict[str, Any] = {}
     for flag, value in {**values(*groups), **own}.items():

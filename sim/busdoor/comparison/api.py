@@ -14,6 +14,7 @@ from busdoor.comparison.comparison import Comparison
 from busdoor.comparison.experiment import Draw, Experiment, Report
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.from_calibration import refuse_other_hardware
+from busdoor.config.merge import workload_key
 from busdoor.config.policy import policy_tables
 from busdoor.config.recorded import resampled
 from busdoor.config.scaled import is_scaled
@@ -21,7 +22,7 @@ from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.units import reject_unknown
 from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import as_slo_table
-from busdoor_workloads import Trace, given, workload_names
+from busdoor_workloads import Trace, given
 
 Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # a workload as Python gives it
 
@@ -195,17 +196,6 @@ def workload_table(workload: Load) -> tuple[dict[str, Any], Trace | None]:
         f"workload is of type {type(workload).__name__}; it must be a Trace, a data frame, a "
         "name, a file or a table [workload]"
     )
-
-
-def workload_key(workload: str | Path) -> str:
-    """Return whether a word names a file ("path") or a profile ("name").
-
-    >>> workload_key("azure-conv"), workload_key("traces/mine.csv")
-    ('name', 'path')
-    """
-    if isinstance(workload, Path) or "/" in workload or "." in workload:
-        return "path"
-    return "path" if workload not in workload_names() and Path(workload).exists() else "name"
 
 
 def draws(config: Config, recorded: Trace | None = None) -> Draw:

@@ -12,6 +12,7 @@ from busdoor.config.server import step_time_fields, table_of
 from busdoor.config.server_tables import GPUTable
 from busdoor.config.workload import WorkloadTable, kept_keys
 from busdoor.core.toml import Document
+from busdoor_workloads import workload_names
 
 
 def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:
@@ -76,3 +77,14 @@ def _kept(key: str, old: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping
     if key == "gpu" and "name" in value:
         return {name: item for name, item in old.items() if name != "price_per_hour"}
     return kept_keys(old, value) if key == "workload" else old
+
+
+def workload_key(workload: str | Path) -> str:
+    """Return whether a word names a file ("path") or a profile ("name").
+
+    >>> workload_key("azure-conv"), workload_key("traces/mine.csv")
+    ('name', 'path')
+    """
+    if isinstance(workload, Path) or "/" in workload or "." in workload:
+        return "path"
+    return "path" if workload not in workload_names() and Path(workload).exists() else "name"

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import gamma as gamma_function
 
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.reading.draft import Draft, ReadOptions
@@ -78,6 +77,8 @@ class _Window:
     def gaps(self, number: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw gaps of mean 1; the window's measured rate sets their scale."""
         if self.family.strip() == "Weibull":
+            from scipy.special import gamma as gamma_function  # a tenth of a second to import
+
             return rng.weibull(self.shape, number) / float(gamma_function(1 + 1 / self.shape))
         return rng.gamma(self.shape, 1 / self.shape, number)
 
