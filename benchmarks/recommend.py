@@ -18,6 +18,7 @@ from busdoor.core.toml import Document
 from busdoor.recommend.executors import executor
 from busdoor.recommend.race import STAGES
 from busdoor.recommend.recommender import Recommender
+from busdoor.recommend.records import Records
 from busdoor.recommend.space import Candidate
 from busdoor.recommend.study import Search
 from busdoor.sweep.store import Store
@@ -75,15 +76,14 @@ def study(name: str, rate: float, slo: dict[str, Any]) -> Recommender:
 
 def exhaustive(made: Recommender, jobs: int) -> dict[str, Any]:
     """Run every number of servers with every setup and router until it is decided."""
-    with tempfile.TemporaryDirectory() as folder, executor(jobs, None) as execute:
+    with tempfile.TemporaryDirectory() as folder, executor(jobs, None) as workers:
         search = Search(
             made.servers,
             made.axes,
             made.trace,
             made.request_rate,
             made.num_requests,
-            execute,
-            Store(Path(folder)),
+            Records(workers.execute, Store(Path(folder))),
         )
         entries = []
         for server in made.servers:
@@ -105,7 +105,7 @@ def exhaustive(made: Recommender, jobs: int) -> dict[str, Any]:
             "servers": best.candidate.title,
             "cost_per_hour": best.candidate.cost_per_hour,
             "num_candidates": len(entries),
-            "num_requests": search.num_requests_run,
+            "num_requests": search.records.num_requests,
         }
 
 

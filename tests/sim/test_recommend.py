@@ -213,10 +213,36 @@ def test_the_winner_is_cheaper_than_the_runner_up_and_static_is_dearer(
 
 def test_the_models_error_is_counted_beside_the_race(found: Recommendation) -> None:
     sure = found.certainty
+    assert set(sure["missed"]) == {"ttft_p99", "stability"}
+    assert set(sure["half_widths"]) == {"sampling", "calibration", "model"}
+    assert "P(TTFT p99 > 2 s)" in sure["text"] and "by source: sampling" in sure["text"]
     assert found.winner and 0 < sure["chance"] <= 1 and sure["servers"] >= found.winner.replicas
     assert any(sure["text"] in line for line in notes(found))
     # with the engine's settings, the ladder's vllm is the recommended server
     assert found.ladder.loc["vllm", "replicas"] == found.winner.replicas
+
+
+def test_servers_are_chosen_and_sized_for_a_confidence(tmp_path: Path) -> None:
+    """Three cheap servers for the confidence cost more than the dearer one, which is sure alone."""
+    cards = [{"name": "l40s", "price_per_hour": 1.0}, {"name": "h100", "price_per_hour": 2.5}]
+    tables = {"workload": {"name": "azure-conv"}, "slo": {"ttft_p99": "2s"}}
+    document = Document({**tables, "recommend": {**SMALL, "confidence": 0.97}})
+    made = Recommender(document, cards, 6.0, num_requests=200)
+    assert made.sure.confidence == 0.97
+    numbers = {"l40s": 3, "h100": 1}
+    made.sure.servers = lambda own: numbers[own.server.name]  # type: ignore[method-assign]
+    made.sure.to_dict = lambda own, slo: {"text": own.title}  # type: ignore[method-assign]
+    sized = made.run(tmp_path, 1, None, None, False, with_ladder=False)
+    assert sized.winner is not None and sized.runner_up is not None
+    titles = [sized.best(place).candidate.title for place in (sized.winner, sized.runner_up)]
+    assert titles == ["1 × h100", "3 × l40s"] and notes(sized)[1] == "1 × h100"
+    assert "sized for a confidence of 97 %" in sized.verdict()
+    numbers["l40s"] = 0
+    made.interrupted = False
+    again = made.run(tmp_path, 1, None, None, False, with_ladder=False)
+    assert any("l40s, of which no number is sure enough" in line for line in again.left_out)
+    with pytest.raises(ValueError, match="confidence is 95; it must be between 0 and 1"):
+        Recommender(document, cards, 6.0, confidence=95)
 
 
 def test_a_search_goes_on_in_its_folder_and_only_there(tmp_path: Path, capsys: Any) -> None:

@@ -23,6 +23,8 @@ def recommend(
     gpu: list[str] | None = None,
     tp: list[int] | None = None,
     budget: str | None = None,
+    confidence: float | None = None,
+    validation: Path | None = None,
     no_ladder: bool = False,
     server: EngineFlags = EngineFlags(),
     client: ClientFlags = ClientFlags(),
@@ -55,6 +57,11 @@ def recommend(
         GPUs that share each layer, to choose from; by default 1, 2, 4 and 8.
     budget
         Time after which the search answers with what it knows: 2min.
+    confidence
+        Choose and size servers to meet the SLO with this probability, as in 0.95: sampling, the
+        calibration and the model's error counted together.
+    validation
+        Folder that busdoor validate wrote, which says how far the model is off at each load.
     no_ladder
         Do not say what the SLO costs with other policies, and how sure the answer is if the model
         may be off: the search ends half a minute sooner.
@@ -71,7 +78,8 @@ def recommend(
     from busdoor.core.interrupt import exit_code
 
     own = {"slo": slo or [], "goodput": goodput, "workload": workload}
-    study = _study(_document(server, client, own, tp), rate, gpu, budget)
+    sure = {"confidence": confidence, "validation": validation}
+    study = _study(_document(server, client, own, tp), rate, gpu, budget, sure)
     folder = out or Path(f"busdoor-recommend-{study.key[:8]}")
     with output(json) as answer:
         with progress_bar("drawing requests") as report:
@@ -79,7 +87,7 @@ def recommend(
         print_recommendation(found)
         print(f"Tables and runs: {folder}; busdoor report {folder} makes a page")
         answer(found.to_dict)
-    return 0 if found.complete or study.budget_used else exit_code()
+    return exit_code() if study.interrupted else 0
 
 
 def _document(
@@ -103,15 +111,23 @@ def _document(
 
 
 def _study(
-    document: Document, rate: float | None, gpus: list[str] | None, budget: str | None
+    document: Document,
+    rate: float | None,
+    gpus: list[str] | None,
+    budget: str | None,
+    sure: dict[str, Any],
 ) -> Recommender:
     from busdoor.cli.from_flags import servers
     from busdoor.core.units import number_or_text
     from busdoor.recommend.recommender import Recommender
+    from busdoor.validation.validation import Validation
 
     wanted = rate or document.data.get("workload", {}).get("request_rate")
     if wanted is None:
         raise ValueError("--rate is missing: the requests per second to serve, as in --rate 40")
     document.data.setdefault("workload", {}).pop("request_rate", None)
     cards = [card for card in servers(gpus, None) if card]
-    return Recommender(document, cards, wanted, None if budget is None else number_or_text(budget))
+    if sure["validation"]:
+        sure["validation"] = Validation.load(sure["validation"])
+    most = None if budget is None else number_or_text(budget)
+    return Recommender(document, cards, wanted, most, **sure)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.core.registry import checked
@@ -24,6 +24,9 @@ class RecommendTable:
         Names, or tables [gpu] with a price; by default all of the catalogue that have one.
     budget : float or str
         Time after which the search ends with what it knows.
+    confidence : float
+        Probability of meeting the SLO that the servers are sized for: sampling, the calibration and
+        the model's error counted together.
     tp : tuple of int
         GPUs that share each layer.
     max_num_seqs : tuple of int
@@ -46,6 +49,7 @@ class RecommendTable:
 
     gpu: tuple[str | dict[str, Any], ...] = ()
     budget: Seconds | None = None
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     tp: tuple[PositiveInt, ...] = (1, 2, 4, 8)
     max_num_seqs: tuple[PositiveInt, ...] = (64, 256)
     max_num_batched_tokens: tuple[PositiveInt, ...] = (2048, 8192)

@@ -13,6 +13,7 @@ from busdoor.core.toml import Document
 from busdoor.metrics.slo import as_slo_table
 from busdoor.recommend.recommender import Recommender
 from busdoor.recommend.result import Recommendation
+from busdoor.validation.validation import Validation
 
 
 def recommend(
@@ -24,6 +25,8 @@ def recommend(
     gpus: Sequence[str | Mapping[str, Any]] = (),
     budget: float | str | None = None,
     num_requests: int | None = None,
+    confidence: float | None = None,
+    validation: str | Path | None = None,
     jobs: int = 1,
     cluster: str | None = None,
     out: str | Path | None = None,
@@ -50,6 +53,11 @@ def recommend(
         Seconds, or a time as in "2min", after which the search ends with what it knows.
     num_requests : int, optional
         Of the first runs; by default those of a minute, but 1,000 to 10,000.
+    confidence : float, optional
+        Probability of meeting the SLO that the servers are sized for, as in 0.95: sampling, the
+        calibration and the model's error counted together.
+    validation : str or Path, optional
+        Folder of a validation, which has how far the model is off at each load.
     jobs, cluster
         As in `busdoor.sweep.run_sweep`.
     out : str or Path, optional
@@ -80,6 +88,8 @@ def recommend(
     if recorded is not None:
         raise ValueError("workload: recommend takes a name, a file or a table, not a trace")
     table = {"workload": own, "slo": as_slo_table(slo), "gpu": {"model": model}, **tables}
-    study = Recommender(Document(table), gpus, request_rate, budget, num_requests)
+    checked = None if validation is None else Validation.load(validation)
+    rate = request_rate
+    study = Recommender(Document(table), gpus, rate, budget, num_requests, confidence, checked)
     with tempfile.TemporaryDirectory() as made:
         return study.run(Path(out or made), jobs, cluster, report, overwrite=False)

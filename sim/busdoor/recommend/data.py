@@ -16,7 +16,7 @@ from busdoor.config.energy import hours_per_million_tokens, kwh_per_million_toke
 from busdoor.metrics.slo import SLO
 from busdoor.recommend.command_line import command_line
 from busdoor.recommend.race import Entry, Verdict
-from busdoor.recommend.study import Place
+from busdoor.recommend.space import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,9 @@ class RecommendationData:
     complete : bool
         Whether the search ended by itself.
     certainty : mapping
-        How sure the winner is with the model's error counted; see `recommend.certainty`.
+        How sure the winner is with the model's error counted; see `Certainty.to_dict`.
+    confidence : float or None
+        That the servers are sized for.
     """
 
     config: Config
@@ -63,6 +65,7 @@ class RecommendationData:
     complete: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
     certainty: Mapping[str, Any] = field(default_factory=dict)
+    confidence: float | None = None
 
     def best(self, place: Place) -> Entry:
         """Return the best setup of so many servers."""

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 from busdoor.capacity.runs import processes
-from busdoor.recommend.measure import Job, measure_all
+from busdoor.recommend.measure import measure_all
+from busdoor.recommend.records import Execute
 from busdoor.sweep.batches import run_batches
 from busdoor.sweep.dask_cluster import cluster_executor
 from busdoor.sweep.executors import require
-from busdoor.sweep.task import Record
 
-Execute = Callable[[Iterable[list[Job]]], Iterable[list[Record]]]
+
+class Workers(NamedTuple):
+    """What makes a search's runs, and the processes of this machine, for studies; None without."""
+
+    execute: Execute
+    pool: ProcessPoolExecutor | None = None
 
 
 @contextmanager
-def executor(jobs: int, cluster: str | None) -> Iterator[Execute]:
+def executor(jobs: int, cluster: str | None) -> Iterator[Workers]:
     """Start or connect to the workers, as for a sweep; they stay for the whole search.
 
     Parameters
@@ -41,13 +47,13 @@ def executor(jobs: int, cluster: str | None) -> Iterator[Execute]:
         if cluster is not None:
             require("distributed")
             with cluster_executor(cluster, jobs) as (client, workers):
-                yield partial(run_batches, client.submit, workers, run=measure_all)
+                yield Workers(partial(run_batches, client.submit, workers, run=measure_all))
         elif width == 1:
-            yield partial(map, measure_all)
+            yield Workers(partial(map, measure_all))
         else:
             with processes(width) as pool:
                 assert pool is not None  # of more than one
-                yield partial(run_batches, pool.submit, width, run=measure_all)
+                yield Workers(partial(run_batches, pool.submit, width, run=measure_all), pool)
     except BrokenExecutor as error:
         raise ValueError(
             "a process of the search died: killed, or out of memory; the same command goes on from "

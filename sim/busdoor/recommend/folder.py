@@ -49,6 +49,7 @@ def to_dict(found: RecommendationData, study: str = "") -> dict[str, Any]:
         "front": table[table["on_front"]].to_dict("records"),
         "candidates": table.to_dict("records"),
         "ladder": found.ladder.reset_index().to_dict("records"),
+        "confidence": found.confidence,
         "certainty": dict(found.certainty),
         "notes": notes(found),
         "num_runs": found.num_runs,

@@ -32,16 +32,18 @@ class Stage(NamedTuple):
     bursts: int = 0
 
 
-# One short run of each; three of the best, with other routers; then as many as a decision takes.
+# One short run of each; three of the best, with other routers; then as many as a decision takes. What
+# short runs cannot tell apart, longer ones may: two come so far.
 STAGES = (
     Stage(1),
     Stage(3, most=5),
     Stage(8, most=2, bursts=3),
-    Stage(8, 4, 1, 3),
+    Stage(8, 4, 2, 3),
     Stage(8, 16, 1, 3),
 )
 _HOPELESS = 2.0  # times its limit in the first run: no more of them
 _CAREFUL = 3  # replications from which a candidate is known to miss
+_STEADY = 0.5  # of the replications: one that a slow request makes too short is no trend
 
 
 @dataclass(eq=False)
@@ -119,7 +121,7 @@ class Entry:
         outcomes = {reading.outcome for reading in self.readings}
         if Outcome.MISSES in outcomes:
             return Outcome.MISSES
-        unsure = Outcome.OPEN in outcomes or not self.column("steady").all()
+        unsure = Outcome.OPEN in outcomes or self.column("steady").mean() <= _STEADY
         return Outcome.OPEN if unsure or self.num_requests < self._settling else Outcome.MEETS
 
     @property
@@ -197,8 +199,11 @@ def race(
     alive, seen = list(entries), list(entries)
     for number, stage in enumerate(stages):
         plain = [one for one in alive[stage.most :] if not one.candidate.setup.fields]
-        # the engine's own settings stay in the race, but for the longest runs
-        alive = [*alive[: stage.most], *(plain[:1] if stage.times == 1 else [])]
+        alive = alive[: stage.most]
+        if stage.times == 1:  # the engine's own settings stay in the race, but for the longest runs
+            alive += plain[:1]
+        else:
+            alive = [one for one in alive if one is alive[0] or alive[0].ties(one)]
         run(alive, stage)
         alive = sorted((one for one in alive if not one.error), key=lambda one: one.ratio)
         if not alive or (number == 0 and _hopeless(alive[0])):

@@ -22,17 +22,19 @@ from busdoor.config.limits import limits_for, servable
 from busdoor.config.recommend import parse_recommend
 from busdoor.core.toml import Document
 from busdoor.core.units import parse_seconds
-from busdoor.recommend.certainty import certainty
+from busdoor.recommend.certainty import Certainty
 from busdoor.recommend.executors import executor
 from busdoor.recommend.folder import claim, write
 from busdoor.recommend.ladder import ladder
+from busdoor.recommend.records import Records
 from busdoor.recommend.result import Recommendation
 from busdoor.recommend.space import Server, servers
-from busdoor.recommend.study import Search
+from busdoor.recommend.study import REPORTED, Search
 from busdoor.simulator.describe import versions
 from busdoor.sweep.executors import require
 from busdoor.sweep.key import table_key
 from busdoor.sweep.store import Store
+from busdoor.validation.data import ValidationData
 from busdoor_workloads import Trace
 
 NUM_REQUESTS = 1000  # of the first runs, or so many as come in a minute, if these are more
@@ -56,6 +58,10 @@ class Recommender:
         Seconds, or a time; by default that of [recommend].
     num_requests : int, optional
         Of the first runs.
+    confidence : float, optional
+        That the servers are sized for; by default that of [recommend].
+    validation : ValidationData, optional
+        Where the model's error was measured.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Recommender:
         request_rate: float,
         budget: float | str | None = None,
         num_requests: int | None = None,
+        confidence: float | None = None,
+        validation: ValidationData | None = None,
     ) -> None:
         data = dict(document.data)
         self.axes = parse_recommend(data.pop("recommend", {}))
@@ -74,7 +82,9 @@ class Recommender:
         if not (np.isfinite(request_rate) and request_rate > 0):
             raise ValueError(f"rate is {request_rate}; it must be a number of requests/s above 0")
         self.request_rate = request_rate
-        self.budget_used = False
+        wanted = self.axes.confidence if confidence is None else confidence
+        self.sure = Certainty(request_rate, wanted, validation)
+        self.interrupted = False
         usual = int(min(max(NUM_REQUESTS, _SECONDS * request_rate), _MOST_REQUESTS))
         self.num_requests = num_requests or usual
         self.budget_s = self.axes.budget or inf if budget is None else parse_seconds(budget)
@@ -93,7 +103,7 @@ class Recommender:
             raise ValueError(f"no server can hold the model: {self.left_out[0]}")
         self.key = table_key(
             {"servers": [one.config.to_dict() for one in self.servers], "rate": request_rate}
-            | {"axes": repr(replace(self.axes, budget=None, gpu=()))}
+            | {"axes": repr(replace(self.axes, budget=None, gpu=(), confidence=None))}
         )
 
     def _draw(
@@ -129,32 +139,42 @@ class Recommender:
             self.trace,
             self.request_rate,
             self.num_requests,
-            lambda batches: (),
-            Store(folder / "points"),
+            Records(lambda batches: (), Store(folder / "points")),
             time.monotonic() + self.budget_s,
             report or (lambda share, what: None),
             self.fixed,
+            self.sure.servers if self.sure.confidence else None,
         )
+        more: dict[str, Any] = {}
         try:
-            with executor(jobs, cluster) as search.execute:
+            with executor(jobs, cluster) as workers:
+                search.records.execute, self.sure.pool = workers
                 search.run()
-            rungs = with_ladder and search.winner and search.finished
-            self.budget_used = not search.finished
+                if search.winner and (search.finished or self.sure.confidence):
+                    self._add(search, with_ladder, more)
         except KeyboardInterrupt:
-            rungs = None
-        found = self._result(search, bool(rungs))
+            self.interrupted = True
+        search.report(1.0, "done")
+        found = self._result(search, more)
         write(found, folder, self.key)
         return found
 
-    def _result(self, search: Search, rungs: bool) -> Recommendation:
+    def _add(self, search: Search, with_ladder: bool, more: dict[str, Any]) -> None:
+        """Add how sure the winner is, and the ladder, where there was time for them."""
+        best = search.verdicts[search.met[0]]
+        own = best.best.candidate
+        if with_ladder or self.sure.confidence:
+            search.report(REPORTED, f"{own.title}: how sure it is")
+            more["certainty"] = self.sure.to_dict(own, self.config.slo)
+        if with_ladder and search.finished:
+            search.report(REPORTED, f"{own.title}: what other policies need")
+            more["ladder"] = ladder(best, self.sure)
+
+    def _result(self, search: Search, more: Mapping[str, Any]) -> Recommendation:
         winner = search.winner
         config = self.servers[winner.order].config if winner else self.config
-        steps = pd.DataFrame(columns=["replicas", "gpus", "cost_per_hour", "reason"], dtype=float)
-        sure: dict[str, Any] = {}
-        if rungs and winner:
-            best = search.verdicts[winner].best.candidate
-            steps = ladder(best, self.request_rate)
-            sure = certainty(best, self.request_rate)
+        none = pd.DataFrame(columns=["replicas", "gpus", "cost_per_hour", "reason"], dtype=float)
+        unsure = [f"{name}, of which no number is sure enough" for name in search.unsure]
         return Recommendation(
             config,
             self.config.slo,
@@ -163,13 +183,14 @@ class Recommender:
             search.verdicts,
             winner,
             search.runner_up,
-            steps.rename_axis("policy"),
-            self.left_out,
-            search.num_runs,
-            search.num_requests_run,
+            more.get("ladder", none).rename_axis("policy"),
+            [*self.left_out, *unsure],
+            search.records.num_runs,
+            search.records.num_requests,
             complete=search.finished,
             versions=versions(),
-            certainty=sure,
+            certainty=more.get("certainty", {}),
+            confidence=self.sure.confidence,
         )
 
 

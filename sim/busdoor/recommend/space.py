@@ -125,6 +125,14 @@ class Candidate(NamedTuple):
         return f"{self.replicas} × {f'({name})' if '×' in name else name}"
 
 
+class Place(NamedTuple):
+    """So many of a server, and what they cost; places are tried in this order."""
+
+    cost_per_hour: float
+    order: int
+    replicas: int
+
+
 def servers(
     document: Document, cards: Sequence[Mapping[str, Any]], axes: RecommendTable
 ) -> list[Server | str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil, inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from busdoor.capacity.estimate import Outcome
 from busdoor.comparison.experiment import Report
@@ -16,10 +16,9 @@ from busdoor.config.recommend import RecommendTable
 from busdoor.recommend.closed_form import ClosedForms
 from busdoor.recommend.measure import Job
 from busdoor.recommend.race import STAGES, Entry, Stage, Verdict, race
-from busdoor.recommend.space import Candidate, Server, Setup
+from busdoor.recommend.records import Records
+from busdoor.recommend.space import Candidate, Place, Server, Setup
 from busdoor.sweep.key import point_key, table_key
-from busdoor.sweep.store import Store
-from busdoor.sweep.task import Record
 from busdoor_workloads import Trace
 
 _SLACK = 1.1  # times its closed form, beyond which no server is hoped to carry a rate
@@ -28,19 +27,12 @@ _FRONT = (1.25, 1.5, 2.0)  # times the least cost: where the front is looked at
 _DEAREST = 3.0  # times the least cost: no runner-up beyond
 _AGAIN = (Stage(1), Stage(3, most=3), *STAGES[2:])  # of more of a server that was raced
 _BURST = 4  # times the first runs' requests: more tell little more of the saturated rate
+REPORTED = 0.95  # of the progress, at most: how long the rest takes is not known
 _SECOND = _AGAIN[:-1]  # for the runner-up: nothing dearer has to be known so well
 
 
 class OutOfTimeError(Exception):
     """The budget is used up."""
-
-
-class Place(NamedTuple):
-    """So many of a server, and what they cost; places are tried in this order."""
-
-    cost_per_hour: float
-    order: int
-    replicas: int
 
 
 @dataclass
@@ -55,29 +47,25 @@ class Search:
         Their settings.
     trace : Trace
         A draw of the workload, at one request per second.
-    request_rate : float
-        To be served.
-    num_requests : int
-        Of the first runs.
-    execute : callable
-        Makes runs; yields lists of records as they are done.
-    store : Store
-        Keeps them.
-    deadline_s : float
-        By `time.monotonic`.
-    report : callable
-        Called with progress.
+    request_rate, num_requests : float and int
+        To be served; of the first runs.
+    records : Records
+        What runs say.
+    deadline_s, report : float and callable
+        By `time.monotonic`; called with progress.
     fixed : bool
         Whether the trace is a file, which has no longer draws.
+    size : callable, optional
+        Returns how many servers, at least a candidate's, a confidence takes; 0 if no number does.
 
     Attributes
     ----------
     verdicts : dict
         By place, how its race ended.
-    winner, runner_up : Place or None
-        The cheapest that meets the SLO, and the cheapest of another server.
-    num_runs, num_requests_run : int
-        Everything that was simulated, kept runs of an earlier study included.
+    met : list of Place
+        By server the cheapest that meets the SLO, and is sized; cheapest first.
+    unsure : list of str
+        Servers that meet it, of which no number has the confidence.
     """
 
     servers: Sequence[Server]
@@ -85,21 +73,28 @@ class Search:
     trace: Trace
     request_rate: float
     num_requests: int
-    execute: Callable[[Iterable[list[Job]]], Iterable[list[Record]]]
-    store: Store
+    records: Records
     deadline_s: float = inf
     report: Report = lambda share, what: None
     fixed: bool = False
+    size: Callable[[Candidate], int] | None = None
     verdicts: dict[Place, Verdict] = field(default_factory=dict, init=False)
-    winner: Place | None = field(default=None, init=False)
-    runner_up: Place | None = field(default=None, init=False)
+    met: list[Place] = field(default_factory=list, init=False)
+    unsure: list[str] = field(default_factory=list, init=False)
     finished: bool = field(default=False, init=False)
-    num_runs: int = field(default=0, init=False)
-    num_requests_run: int = field(default=0, init=False)
-    _known: dict[str, Record] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self._forms = ClosedForms(self.trace)
+
+    @property
+    def winner(self) -> Place | None:
+        """The cheapest that meets the SLO."""
+        return self.met[0] if self.met else None
+
+    @property
+    def runner_up(self) -> Place | None:
+        """The cheapest of another server."""
+        return self.met[1] if len(self.met) > 1 else None
 
     def run(self) -> None:
         """Search until the winner, the runner-up and the front are known, or time is up."""
@@ -109,40 +104,65 @@ class Search:
             self.finished = True
         except OutOfTimeError:
             pass
-        self.report(1.0, "done")
 
     def _search(self) -> None:
         places: list[Place] = []
         for order in range(len(self.servers)):
             self._push(places, order, 1)
-        while places:
-            place = heappop(places)
-            winner = self.winner
-            if winner and place.cost_per_hour > _DEAREST * winner.cost_per_hour:
-                return
-            if winner and place.order == winner.order:
+        done: set[int] = set()  # servers
+        while places and not self._settled(place := heappop(places)):
+            if place.order in done:
                 continue
-            verdict = self._race(place)
-            if verdict.outcome is not Outcome.MEETS:
+            if self._race(place).outcome is Outcome.MEETS:
+                done.add(place.order)
+                self._meets(place)
+            else:
                 step = max(1, int(_STEP * place.replicas))
                 self._push(places, place.order, place.replicas + step)
-            elif winner:
-                self.runner_up = place
-                return
+
+    def _settled(self, place: Place) -> bool:
+        """Whether a place, and with it all that follow, cost too much to matter."""
+        winner, second = self.winner, self.runner_up
+        if winner and place.cost_per_hour > _DEAREST * winner.cost_per_hour:
+            return True
+        return bool(second and place.cost_per_hour >= second.cost_per_hour)
+
+    def _meets(self, place: Place) -> None:
+        """Record that a place meets the SLO, with as many servers as the confidence takes."""
+        self.met.append(place)  # so that it is known if the rest is interrupted
+        if self.size is not None:
+            own = self.verdicts[place].best.candidate
+            self.report(REPORTED, f"{own.title}: how sure it is")
+            number = self.size(own)
+            self.met.remove(place)
+            if 0 < number <= self.axes.max_replicas:
+                self.met.append(self._enlarged(own, place.order, number))
             else:
-                self.winner = place
+                self.unsure.append(own.server.name)
+        self.met.sort()
+
+    def _enlarged(self, own: Candidate, order: int, replicas: int) -> Place:
+        """Run so many of a server with its best setup."""
+        prefill = round(own.setup.num_prefill * replicas / own.replicas)
+        setup = own.setup._replace(num_prefill=prefill)
+        return self._try(order, own._replace(replicas=replicas, setup=setup), STAGES[2])
 
     def _front(self) -> None:
         """Look at what more servers of the two best would bring: a few runs of the best setup."""
-        for own in filter(None, (self.winner, self.runner_up)):
-            setup = self.verdicts[own].best.candidate.setup
-            for factor in _FRONT:
-                replicas = ceil(factor * own.replicas)
-                place = self._place(own.order, replicas)
-                if place not in self.verdicts and not setup.num_prefill:
-                    entry = self._entry(Candidate(self.servers[own.order], replicas, setup))
-                    self._stage([entry], STAGES[1])
-                    self.verdicts[place] = Verdict((entry,), entry.outcome)
+        for place in filter(None, (self.winner, self.runner_up)):
+            own = self.verdicts[place].best.candidate
+            for factor in () if own.setup.num_prefill else _FRONT:
+                more = own._replace(replicas=ceil(factor * own.replicas))
+                self._try(place.order, more, STAGES[1])
+
+    def _try(self, order: int, own: Candidate, stage: Stage) -> Place:
+        """Make the runs of a stage of one candidate, if none of its place was raced."""
+        place = self._place(order, own.replicas)
+        if place not in self.verdicts:
+            entry = self._entry(own)
+            self._stage([entry], stage)
+            self.verdicts[place] = Verdict((entry,), entry.outcome)
+        return place
 
     def _place(self, order: int, replicas: int) -> Place:
         return Place(replicas * self.servers[order].price_per_hour, order, replicas)
@@ -217,17 +237,17 @@ class Search:
             for entry in entries
             for burst, count in ((False, stage.replications), (True, stage.bursts))
         }
-        self._make([job for jobs in wanted.values() for job in jobs])
+        self.records.of([job for jobs in wanted.values() for job in jobs])
         for (entry, burst), jobs in wanted.items():
-            records = [self._known[key] for key, _ in jobs]
+            records = self.records.of(jobs)
             entry.num_requests = length
             if not burst:
                 entry.records = records
             elif records:
                 entry.bursts = [record for record in records if not record.error]
         titles = ", ".join(dict.fromkeys(entry.candidate.title for entry in entries))
-        share = min(0.95, self.num_runs / (self.num_runs + 500))
-        self.report(share, f"{titles}: {self.num_runs:,} runs")
+        runs = self.records.num_runs
+        self.report(min(REPORTED, runs / (runs + 500)), f"{titles}: {runs:,} runs")
 
     def _job(self, entry: Entry, length: int, replication: int, burst: bool) -> Job:
         job: dict[str, Any] = {
@@ -238,19 +258,3 @@ class Search:
             "burst": burst,
         }
         return table_key(job | {"table": entry.key}), job
-
-    def _make(self, jobs: Sequence[Job]) -> None:
-        todo = {key: job for key, job in jobs if key not in self._known}
-        kept = self.store.read_all(todo)
-        self._count(kept.values(), todo)
-        batches = [[(key, job)] for key, job in todo.items() if key not in kept]
-        for records in self.execute(batches) if batches else ():
-            for record in records:
-                self.store.write(record)
-            self._count(records, todo)
-
-    def _count(self, records: Iterable[Record], jobs: Mapping[str, Mapping[str, Any]]) -> None:
-        for record in records:
-            self._known[record.key] = record
-            self.num_runs += 1
-            self.num_requests_run += jobs[record.key]["num_requests"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from busdoor.capacity.estimate import Outcome
 from busdoor.recommend.data import RecommendationData
 from busdoor.recommend.race import Entry
 
@@ -11,10 +12,12 @@ def verdict(found: RecommendationData) -> str:
     if found.winner is None:
         return _nothing(found)
     best = found.best(found.winner)
+    sized = f", sized for a confidence of {100 * found.confidence:g} %" if found.confidence else ""
     parts = [
         f"{found.request_rate:.3g} requests/s within {found.slo}: {setup_text(best)}, "
-        f"{found.winner.cost_per_hour:,.2f} per hour. It uses {100 * best.ratio:.0f} % of the SLO "
-        f"({_sure(best)} that it meets it, if the model is right).",
+        f"{found.winner.cost_per_hour:,.2f} per hour{sized}. It uses {100 * best.ratio:.0f} % of "
+        f"the SLO ({_sure(best)} that it meets it, if the model is right).",
+        *_raced(found),
         *_ties(found),
         *_next(found),
         *_static(found),
@@ -59,6 +62,20 @@ def _sure(entry: Entry) -> str:
     )
 
 
+def _raced(found: RecommendationData) -> list[str]:
+    """Return how many would be enough without the confidence, if these are fewer."""
+    assert found.winner is not None
+    own = found.winner
+    fewer = [
+        place.replicas
+        for place, one in found.verdicts.items()
+        if place.order == own.order and one.outcome is Outcome.MEETS
+    ]
+    if found.confidence is None or min(fewer, default=own.replicas) >= own.replicas:
+        return []
+    return [f"Were the model exact, {min(fewer)} of them would do."]
+
+
 def _ties(found: RecommendationData) -> list[str]:
     assert found.winner is not None
     tied = [str(one.candidate.setup) for one in found.ties(found.winner)]
@@ -81,7 +98,7 @@ def _next(found: RecommendationData) -> list[str]:
 
 
 def _static(found: RecommendationData) -> list[str]:
-    """Say what static batching costs, at its best."""
+    """Return what static batching costs, at its best."""
     assert found.winner is not None
     rows = found.ladder[[str(name).startswith("static") for name in found.ladder.index]]
     if not len(rows):

@@ -17,21 +17,27 @@ from busdoor.metrics.slo import SLO
 
 def belief_line(name: str, known: Belief, slo: SLO, servers: float, rate: float | None) -> str:
     """Return what is known of one row: for a number of servers at a rate, or of one server."""
+    if rate is None or not isfinite(servers):
+        return f"{name}; {_rate_text(known, 'one server')}"
+    head = f"{int(servers):,} server{'s' * (servers != 1)} with {name}"
+    return f"{head}: {belief_text(known, slo, rate / servers)}"
+
+
+def belief_text(known: Belief, slo: SLO, rate: float, whose: str = "one server") -> str:
+    """Return how likely a rate per server meets the SLO, and what each source contributes."""
+    missed = [
+        f"P({_beyond(key, slo)}) = {percent(share)}" for key, share in known.missed(rate).items()
+    ]
+    return ", ".join([percent(known.chance(rate)), *missed, _rate_text(known, whose)])
+
+
+def _rate_text(known: Belief, whose: str) -> str:
     low, high = known.interval
-    parts = [f"one server's highest rate is {low:.3g} to {high:.3g} requests/s (95 %)"]
-    head = name
-    if rate is not None and isfinite(servers):
-        each = rate / servers
-        head = f"{int(servers):,} server{'s' * (servers != 1)} with {name}: {percent(known.chance(each))}"
-        missed = [
-            f"P({_beyond(key, slo)}) = {percent(share)}"
-            for key, share in known.missed(each).items()
-        ]
-        parts = [*missed, *parts]
     widths = [
         f"{key} ±{_width(width)} ({known.said[key]})" for key, width in known.half_widths().items()
     ]
-    return f"{head}; {', '.join(parts)}; by source: {'; '.join(widths)}"
+    said = f"the highest rate of {whose} is {low:.3g} to {high:.3g} requests/s (95 %)"
+    return f"{said}; by source: {'; '.join(widths)}"
 
 
 def percent(share: float) -> str:
