@@ -92,6 +92,30 @@ def test_a_sweep_shows_its_points_and_why_some_failed(tmp_path):
     assert '"a"' not in html
 
 
+def test_a_sweep_names_its_subject_and_its_winner(tmp_path):
+    table = {
+        "key": list("abcd"),
+        "workload.request_rate": [4.0, 4.0, 8.0, 8.0],
+        "policy": ["static", "vllm"] * 2,
+        "status": "done",
+        "output_throughput": [500.0, 800.0, 510.0, 1530.0],
+        "p99_e2el_ms": [9e3, 2e3, 19e3, 3e3],
+    }
+    pd.DataFrame(table).to_csv(tmp_path / "sweep.csv", index=False)
+    config = {"workload": {"name": "azure-code"}, "gpu": {"name": "l40s"}, "seed": 7}
+    (tmp_path / "sweep.json").write_text(json.dumps({"config": config}))
+    html = page_of(tmp_path).html()
+    for said in (
+        "policy? azure-code on l40s with llama-3.1-8b, seed 7",
+        "vllm serves 1.6 to 3× the output tokens/s of static in 2 of 2 combinations.",
+        "Most output tokens/s: 1,530, with workload.request_rate 8, policy vllm.",
+        "Output tokens/s over workload.request_rate",
+    ):
+        assert said in html
+    rows = html[html.index("The points") :]
+    assert rows.index("<td>1,530</td>") < rows.index("<td>800</td>") < rows.index("<td>510</td>")
+
+
 def test_a_folder_of_nothing_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds neither a comparison"):
         page_of(tmp_path)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from busdoor.capacity.data import Saved
 from busdoor.capacity.figures import longest, plot_target
 from busdoor.capacity.folder import load
-from busdoor.capacity.table_text import rate_rows, sizing_rows
+from busdoor.capacity.table_text import Rows, rate_rows, sizing_rows
+from busdoor.config.subject import subject
 from busdoor.core.saved import read_csv
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance
@@ -19,6 +19,7 @@ from busdoor.html.tables import bullets, html_table
 from busdoor.plots.hatches import drop_legend
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 _TARGET_IN = 5.0  # high: a legend of seven policies stands below the axes
@@ -44,25 +45,17 @@ def capacity_page(folder: Path) -> Page:
     if "prediction" in study:
         runs += f"; {study['prediction']}"
     return Page(
-        f"Capacity within {study['slo_text']}",
-        f"{_subject(study['config'])}; {runs}",
+        f"Capacity within {study['slo_text']}: {subject(study['config'])}",
+        runs,
         study["verdict"],
         tuple(sections),
     )
 
 
-def _subject(config: Mapping[str, Any]) -> str:
-    """Return the workload, the GPU, the model and the seed of a saved configuration."""
-    workload, card = config.get("workload", {}), config.get("gpu", {})
-    parts = [card.get("name", "a GPU"), card.get("model", "a model")]
-    names = [one if isinstance(one, str) else str(one.get("name")) for one in parts]
-    load = workload.get("name") or workload.get("path") or "laws of its own"
-    return f"{load} on {names[0]} with {names[1]}, seed {config.get('seed', 0)}"
-
-
 def _rates(saved: Saved) -> str:
-    """Return one row per policy, and below the table why some have no rate."""
+    """Return one row per policy, the highest rate first, and below why some have no rate."""
     columns, rows = rate_rows(saved)
+    rows = _sorted(rows, -saved.table["low"].astype(float))
     reasons = {
         name: own["reason"] for name, own in saved.about["policies"].items() if own["reason"]
     }
@@ -73,8 +66,15 @@ def _rates(saved: Saved) -> str:
 
 
 def _sizing(file: Path) -> Section:
-    columns, rows = sizing_rows(read_csv(file).set_index("policy"))
+    plan = read_csv(file).set_index("policy")
+    columns, rows = sizing_rows(plan)
+    rows = _sorted(rows, plan["replicas"].astype(float))
     return Section("GPUs for the rate", html_table([("policy", columns), *rows]))
+
+
+def _sorted(rows: Rows, by: pd.Series[float]) -> Rows:
+    """Return rows in the order of a value each, those without one last: the winner comes first."""
+    return [rows[place] for place in by.reset_index(drop=True).sort_values(kind="stable").index]
 
 
 def _targets(study: Saved) -> Section:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from busdoor.config.subject import subject
 from busdoor.core.format import number
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance
@@ -52,14 +53,11 @@ def recommend_page(folder: Path) -> Page:
         ]
         sections.append(Section("The ladder", html_table([("policy", LADDER_HEADS), *rows])))
     sections.append(provenance(about["config"], about["versions"]))
-    config = about["config"]
-    facts = (
-        f"{config['workload'].get('name') or config['workload'].get('path')}, "
-        f"{config['gpu'].get('model')}; {about['num_runs']:,} runs, {about['num_requests']:,} "
-        f"requests, seed {config['seed']}"
-    )
+    facts = f"{about['num_runs']:,} runs, {about['num_requests']:,} requests"
     wanted = f"{about['request_rate']:.3g} requests/s within {about['slo_text']}"
-    title = f"{about['winner']['servers']} for {wanted}" if about.get("winner") else wanted
+    if about.get("winner"):
+        wanted = f"{about['winner']['servers']} for {wanted}"
+    title = f"{wanted}: {subject(about['config'], without=('gpu.name',))}"
     return Page(title, facts, about["verdict"], tuple(sections))
 
 
@@ -76,7 +74,7 @@ def _front(table: pd.DataFrame, latency: str) -> str:
     known = table[table["latency_s"] < float("inf")].dropna(subset=["latency_s"])
     if not len(known):
         return "<p>No latency was measured.</p>"
-    return figure(
+    drawn = figure(
         lambda ax: plot_front(known, latency, ax=ax),
         "Nothing on the front's line costs less and is as fast. A point shows what it is under the "
         "pointer.",
@@ -86,6 +84,7 @@ def _front(table: pd.DataFrame, latency: str) -> str:
             for _, row in known.iterrows()
         ],
     )
+    return f'<div class="plots wide">{drawn}</div>'
 
 
 def _words(row: pd.Series[Any], latency: str) -> str:

@@ -107,4 +107,4 @@ def _static(found: RecommendationData) -> list[str]:
     if cost != cost:
         return ["With static batching no number of these servers is sure to meet it."]
     times = cost / found.winner.cost_per_hour
-    return [f"With static batching, at its best, it costs {cost:,.2f} per hour, {times:.1f} times."]
+    return [f"With static batching, at its best, it costs {cost:,.2f} per hour, {times:.3g} times."]

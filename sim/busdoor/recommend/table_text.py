@@ -23,7 +23,7 @@ def place_rows(table: pd.DataFrame, most: int = _MOST_ROWS, setups: bool = False
     """
     shown = table[table["outcome"] != "misses"]
     missed = table[table["outcome"] == "misses"].tail(max(0, most - len(shown)))
-    rows = pd.concat([shown.head(most), missed]).sort_values("cost_per_hour", kind="stable")
+    rows = pd.concat([shown.head(most), missed])  # either by cost already
     return [
         (row["servers"], [*_cells(row), *([_setup(row)] if setups else [])])
         for _, row in rows.iterrows()

@@ -77,8 +77,12 @@ class Sweep:
         return [point for point in self.points if self._status(point) == "missing"]
 
     def save(self, folder: str | Path) -> Path:
-        """Write sweep.csv, sweep.parquet (`table`), replications.parquet, sweep.json (counts)."""
+        """Write sweep.csv, sweep.parquet (`table`), replications.parquet, sweep.json.
+
+        The last holds counts, and the first point's configuration, which the others vary.
+        """
         folder = Path(folder)
+        first = self.points[0].table if self.points else {}
         counts = {
             "points": len(self.points),
             "failed": len(self.failed),
@@ -88,7 +92,9 @@ class Sweep:
             write_csv(self.table, part / "sweep.csv", index=False)
             self.table.to_parquet(part / "sweep.parquet", index=False)
             self.replications.to_parquet(part / "replications.parquet", index=False)
-            write_json(part / "sweep.json", {"complete": not counts["missing"], **counts})
+            write_json(
+                part / "sweep.json", {"complete": not counts["missing"], **counts, "config": first}
+            )
         return folder
 
     def _status(self, point: Point) -> str:
