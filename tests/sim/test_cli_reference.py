@@ -38,7 +38,7 @@ def test_a_field_is_shown_with_unit_range_default_and_words(capsys):
     rows = {row["field"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["watermark"] == {
         "field": "watermark",
-        "unit": "",
+        "unit": "share",
         "values": "number, ≥ 0, < 1",
         "default": "0",
         "meaning": "Share of the blocks that an admission leaves free while others run.",

@@ -43,6 +43,14 @@ def test_every_field_has_words():
     ] == []
 
 
+def test_no_two_fields_of_a_table_share_their_words():
+    tables = {}
+    for place, entry in fields(SCHEMA):
+        if words := entry.get("description"):
+            tables.setdefault((place.rpartition(".")[0], words), set()).add(place)
+    assert [places for places in tables.values() if len(places) > 1] == []
+
+
 def test_it_is_a_schema_with_every_policy_and_step_time():
     Draft202012Validator.check_schema(SCHEMA)
     for table, known in (("policy", POLICIES), ("step_time", STEP_TIMES)):

@@ -23,9 +23,10 @@ class Workload(Laws):
         Default number of requests of `generate` (vLLM's `--num-prompts`, same default).
     duration_s : float, optional
         Instead: generate the requests that arrive in this many seconds.
-    input_tokens, output_tokens : Lengths, table or int
-        The two laws, independent of each other. In a session or after a shared prefix, the input is
-        the new tokens.
+    input_tokens : Lengths, table or int
+        Law of the prompts. In a session or after a shared prefix, it is of the new tokens.
+    output_tokens : Lengths, table or int
+        Law of the answers, independent of the prompts.
     lengths : Pairs or table
         Instead of the two: a joint law.
     arrival : Arrivals, table or float
@@ -43,9 +44,12 @@ class Workload(Laws):
         it).
     priorities : list of PriorityClass or tables
         Classes, drawn independently for each request.
-    source, licence, note : str
-        Source and terms of the numbers, and what the workload leaves out; kept in the trace's
-        metadata.
+    source : str
+        Source of the numbers; kept in the trace's metadata, as the next two.
+    licence : str
+        Terms of the numbers.
+    note : str
+        What the workload leaves out.
 
     Raises
     ------

@@ -53,15 +53,22 @@ class Engine:
     ----------
     name : str
         Name in the catalogue.
-    host_per_step_s, host_per_request_s : float
-        Seconds that the GPU waits for the host in a step, and for each request in it.
-    host_per_step_tp_s, host_per_request_tp_s : float, optional
-        The same with tensor parallel, where that differs.
-    frontend_per_request_s, frontend_per_token_s : float
-        Seconds from a request's arrival to its place in the queue: of a request, and of each
-        token of its prompt.
-    max_num_batched_tokens, max_num_seqs : int, optional
-        Token budget of an iteration, and most requests in it; chosen by the GPU if left out.
+    host_per_step_s : float
+        Seconds that the GPU waits for the host in a step.
+    host_per_request_s : float
+        Seconds more of that for each request in the step.
+    host_per_step_tp_s : float, optional
+        `host_per_step_s` with tensor parallel, where that differs.
+    host_per_request_tp_s : float, optional
+        `host_per_request_s` with tensor parallel, where that differs.
+    frontend_per_request_s : float
+        Seconds from a request's arrival to its place in the queue.
+    frontend_per_token_s : float
+        Seconds more of that for each token of its prompt.
+    max_num_batched_tokens : int, optional
+        Token budget of an iteration; chosen by the GPU if left out.
+    max_num_seqs : int, optional
+        Most requests in an iteration; chosen by the GPU if left out.
     gpu_memory_utilization : float, optional
         Share of the GPU's memory that the engine takes.
     memory_share_of : {"all", "free"}

@@ -46,8 +46,10 @@ class GPU:
         rate.
     link_bytes_per_s : float
         GPU to GPU bandwidth in one direction, bytes/s, all links together; PCIe 4 unless given.
-    memory_efficiency, kv_efficiency : float
-        Share of the bandwidth that reading weights, and attention reading the KV cache, reach.
+    memory_efficiency : float
+        Share of the bandwidth that reading weights reaches.
+    kv_efficiency : float
+        Share of the bandwidth that attention reaches, reading the KV cache.
     expert_efficiency : dict of str to float
         Share of the bandwidth that reading routed experts of a format reaches, where that is
         another than weights reach: 4-bit weights that are expanded on the fly.
@@ -58,7 +60,7 @@ class GPU:
     experts_s : float
         The same of one layer's routed experts, which are several kernels, seconds.
     tdp_w : float
-        Power limit, watts; 0 where not given. Energy follows from it, see `busdoor.config.energy`.
+        Power limit, watts; 0 where not given. Energy follows from it.
     price_per_hour : float, optional
         Of one GPU: where `sources` has one, a list price. A run counts it for a GPU of your own
         only.

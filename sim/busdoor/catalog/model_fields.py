@@ -19,38 +19,64 @@ class ModelFields:
     ----------
     name : str
         Name in the catalogue.
-    num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, head_dim : int
-        Layers, width, query heads, KV heads, and width of a head (of queries and keys).
+    num_hidden_layers : int
+        Layers.
+    hidden_size : int
+        Width of the model, in numbers per token.
+    num_attention_heads : int
+        Query heads.
+    num_key_value_heads : int
+        KV heads.
+    head_dim : int
+        Width of a head, of queries and keys.
     intermediate_size : int
         Width of a dense layer's MLP; of one expert too, unless `moe_intermediate_size` is given.
-    vocab_size, max_position_embeddings : int
-        Tokens in the vocabulary; the longest context.
+    vocab_size : int
+        Tokens in the vocabulary.
+    max_position_embeddings : int
+        Longest context, in tokens.
     tie_word_embeddings : bool
         Whether the LM head is the embedding table.
-    num_experts, num_experts_per_tok : int
-        Routed experts of a layer, and how many a token visits; 1 and 1 is a dense model.
-    moe_intermediate_size, shared_intermediate_size : int
-        Width of one routed expert; of all shared experts together, which every token visits.
+    num_experts : int
+        Routed experts of a layer; 1 is a dense model.
+    num_experts_per_tok : int
+        How many of them a token visits.
+    moe_intermediate_size : int
+        Width of one routed expert.
+    shared_intermediate_size : int
+        Width of all shared experts together, which every token visits.
     num_dense_layers : int
         Layers of a mixture of experts that have one MLP instead.
-    kv_lora_rank, q_lora_rank, qk_rope_head_dim, v_head_dim : int
-        Multi-head latent attention: width of the compressed keys and values (0: no such
-        attention) and queries (0: not compressed); of the rotary part of a head, of its values.
-    sliding_window, num_window_layers : int
-        Tokens that a windowed layer attends to, and how many layers are windowed.
+    kv_lora_rank : int
+        Multi-head latent attention: width of the compressed keys and values; 0: no such attention.
+    q_lora_rank : int
+        With it, width of the compressed queries; 0: not compressed.
+    qk_rope_head_dim : int
+        With it, width of the rotary part of a head.
+    v_head_dim : int
+        With it, width of a head's values.
+    sliding_window : int
+        Tokens that a windowed layer attends to.
+    num_window_layers : int
+        Layers that are windowed.
     mlp : {"gated", "plain"}
         Three matrices (SwiGLU) or two (OPT, GPT).
     bias : {"none", "qkv", "attention", "all"}
         Which matrices have a bias; "attention" has one on its output too.
     norms_per_layer : int
         2, or 4 where attention and MLP are normed on both sides (Gemma), or 1 (Phi-2).
-    norm_bias, qk_norm : bool
-        LayerNorm (with bias) instead of RMSNorm; a norm on queries and keys.
+    norm_bias : bool
+        LayerNorm (with bias) instead of RMSNorm.
+    qk_norm : bool
+        Whether queries and keys are normed.
     learned_positions : int
         Rows of a learned table of positions; 0 for rotary positions.
-    weight_dtype, expert_dtype, kv_dtype : str
-        Formats of the checkpoint: linear layers; routed experts where theirs is another; KV cache
-        where it is neither 16-bit nor asked for.
+    weight_dtype : str
+        Format of the checkpoint's linear layers.
+    expert_dtype : str
+        Format of its routed experts, where theirs is another.
+    kv_dtype : str
+        Format of the KV cache, where it is neither 16-bit nor asked for.
     aliases : tuple of str
         Other names.
     source : str

@@ -62,8 +62,8 @@ def capacity(
     ----------
     slo
         An SLO: --slo ttft_p99=2s --slo tpot_p99=100ms, of ttft, tpot, itl, e2e or normalized with
-        mean, p50, p90, p95, p99; or a preset: mlperf-llama3.1-8b-server, distserve-chat-13b ... A
-        plain --slo ttft=2s is for single requests, counted by --goodput.
+        mean, p50, p90, p95, p99; or a preset (MLPerf's of the model unless given, distserve-chat-13b
+        ...). A plain --slo ttft=2s is for single requests, counted by --goodput.
     goodput
         Share of requests that must meet all plain limits; by default 0.99.
     rate
@@ -78,9 +78,9 @@ def capacity(
     gpu_price
         Price of one GPU per hour: prints what the rate costs.
     policy
-        A policy, with fields after commas: --policy static,batch_size=16 --policy vllm.
+        A policy: --policy static,batch_size=16 --policy vllm. By default static, dynamic, orca, vllm.
     num_requests
-        Requests of each replication's first runs; doubled where they are too few to decide.
+        Requests of each replication's first runs; doubled where they are too few; by default 1,000.
     tolerance
         Half of the bracket's width, as a share of the answer; by default 0.02.
     confidence

@@ -52,9 +52,9 @@ def compare(
     ----------
     policy
         A policy to compare, with fields after commas: --policy static,batch_size=16 --policy vllm.
-        The others are compared with the first.
+        The others are compared with the first. By default static, dynamic, orca and vllm.
     num_requests
-        Requests of each replication.
+        Requests of each replication; by default the workload's own number, 2,000 without --workload.
     curve
         Compare over offered loads of 0.1 to 1.2 of what the best continuous policy carries: E2E
         ratio, share within the SLO, idle slot time and cost, and where the policies part. By

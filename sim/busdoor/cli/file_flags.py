@@ -25,13 +25,14 @@ class FileFlags:
     time_unit
         Unit of the file's arrival times; by default the format's own.
     block_size
-        Tokens that one of the file's hash ids stands for.
+        Tokens that one of the file's hash ids stands for; by default what the file or its format says.
     run
-        Which result of a vLLM result file to which several were appended; 1 is the first.
+        Which result of a vLLM result file to which several were appended; 1 is the first. A file of
+        one needs no number.
     skip_bad
         Leave bad rows of the file out and count them.
     max_bytes
-        Largest file to read, in bytes after decompression.
+        Largest file to read, in bytes after decompression; 8 GiB unless given.
     """
 
     from_format: Annotated[str | None, Parameter(name="--from")] = None
@@ -66,13 +67,13 @@ class ReadFlags(FileFlags):
     duration_s
         Length of the part to read, in seconds.
     max_requests
-        Number of requests to take from the start of that part.
+        Number of requests to take from the start of that part; all unless given.
     max_total_tokens
-        Longest request, prompt and answer together.
+        Longest request, prompt and answer together, in tokens; any unless given.
     too_long
         Leave longer requests out, or cut them.
     model
-        Take only this model's requests (BurstGPT).
+        Take only this model's requests (BurstGPT); all unless given.
     """
 
     time_scale: float = 1.0

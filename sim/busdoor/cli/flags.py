@@ -37,19 +37,21 @@ class EngineFlags:
     Parameters
     ----------
     model
-        Model: llama-3.1-8b, qwen3-14b ..., or a Hugging Face config.json or its folder.
+        Model: llama-3.1-8b (the default), qwen3-14b ..., or a Hugging Face config.json or its
+        folder.
     step_time
-        A calibration: the file of busdoor calibrate, or the name of one that busdoor ships;
-        roofline; or operators, from tables measured on the GPU.
+        roofline (the default); a calibration: the file of busdoor calibrate, or the name of one
+        that busdoor ships; or operators, from tables measured on the GPU.
     engine
         The engine whose host, front end, limits and memory share are simulated: vllm (the default),
         trtllm, sglang, tgi ...
     pp
-        Stages of layers, each of tp GPUs; with --step-time operators.
+        Stages of layers, each of tp GPUs, with --step-time operators; 1 unless given.
     dp
-        Groups of tp GPUs that share the requests; with --step-time operators.
+        Groups of tp GPUs that share the requests, with --step-time operators; 1 unless given.
     ep
-        Groups that share the experts, of tp x dp GPUs in all; with --step-time operators.
+        Groups that share the experts, of tp x dp GPUs in all, with --step-time operators; 1 unless
+        given.
     config
         TOML file with [workload], [policy], [kv], [step_time], [gpu] ...; flags override it.
     lookahead
@@ -75,9 +77,9 @@ class ServerFlags(EngineFlags):
     Parameters
     ----------
     gpu
-        GPU of the catalogue: h100, a100-80gb, l40s ...
+        GPU of the catalogue: h100 (the default), a100-80gb, l40s ...
     tp
-        GPUs that share each layer.
+        GPUs that share each layer; 1 unless given.
     """
 
     gpu: str | None = None
@@ -93,11 +95,11 @@ class HardwareFlags:
     ----------
     gpu
         GPU of the catalogue, with its price or other fields of [gpu] after commas; a row for each:
-        --gpu l40s --gpu h100,price_per_hour=2.5.
+        --gpu l40s --gpu h100,price_per_hour=2.5. By default one row: h100.
     tp
-        GPUs that share each layer; a row for each: --tp 1 --tp 2.
+        GPUs that share each layer; a row for each: --tp 1 --tp 2. 1 unless given.
     replicas
-        Servers of this kind behind a router; the rates are then of all together.
+        Servers of this kind behind a router; the rates are then of all together. 1 unless given.
     router
         How requests are assigned to them: round_robin, least_outstanding (the default),
         power_of_two ...
@@ -117,9 +119,9 @@ class ClientFlags:
     Parameters
     ----------
     seed
-        Seed of every random stream: the same seed gives the same numbers.
+        Seed of every random stream: the same seed gives the same numbers; 0 unless given.
     timeout
-        Clients give up after this time: 30, 30s, 2min.
+        Clients give up after this time: 30, 30s, 2min; never unless given.
     """
 
     seed: int | None = None
@@ -135,9 +137,9 @@ class DrawFlags:
     Parameters
     ----------
     workload
-        A profile (azure-conv, azure-code ...) or a trace file.
+        A profile (azure-conv, the default, azure-code ...) or a trace file.
     replications
-        Draws of the workload, the same for every policy and rate.
+        Draws of the workload, the same for every policy and rate; 5 unless given.
     """
 
     workload: str | None = None
@@ -152,7 +154,7 @@ class ClusterFlags:
     Parameters
     ----------
     replicas
-        Servers of this kind, behind a router.
+        Servers of this kind, behind a router; 1 unless given.
     router
         How requests are assigned to them: round_robin, random, least_outstanding (the default),
         shortest_queue, power_of_two, least_kv, session_affinity, prefix_affinity; fields after

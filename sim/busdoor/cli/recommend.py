@@ -43,7 +43,7 @@ def recommend(
     Parameters
     ----------
     workload
-        A profile (azure-conv, azure-code ...) or a trace file.
+        A profile (azure-conv, the default, azure-code ...) or a trace file.
     rate
         Requests per second to serve; by default [workload] request_rate.
     slo
@@ -56,7 +56,7 @@ def recommend(
     tp
         GPUs that share each layer, to choose from; by default 1, 2, 4 and 8.
     budget
-        Time after which the search answers with what it knows: 2min.
+        Time after which the search answers with what it knows: 2min; no limit unless given.
     confidence
         Choose and size servers to meet the SLO with this probability, as in 0.95: sampling, the
         calibration and the model's error counted together.
@@ -68,7 +68,7 @@ def recommend(
     jobs
         Number of processes; -1 starts one per core.
     cluster
-        Run on Dask: the scheduler's address, or local.
+        Run on Dask: the scheduler's address, or local. By default processes of this machine.
     out
         Folder for the answer and the runs; by default busdoor-recommend- and the study's name.
     """

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from busdoor.validation.validation import Validation
     from busdoor_workloads import Trace
 
+_NAME = 32  # columns of a first cell that others make room for
 PIPED_WIDTH = 120  # columns of a file or pipe, which does not fold lines
 
 
@@ -43,7 +44,11 @@ def grid(
 def ruled(heads: Iterable[str], rows: Iterable[Sequence[str]], *, right: bool = False) -> Table:
     """Return a table with a rule below its heads, as `busdoor trace` shows them."""
     first, *others = map(escape, heads)
-    table = Table(first, show_edge=False, pad_edge=False)
+    rows = list(rows)
+    table = Table(show_edge=False, pad_edge=False)
+    # a name that is cut off is of no use
+    width = min(_NAME, max(len(cells[0]) for cells in rows))
+    table.add_column(first, min_width=width, no_wrap=True)
     for head in others:
         table.add_column(head, justify="right" if right else "left")
     for cells in rows:

@@ -32,8 +32,12 @@ class PoolTable:
         Which part of a request they do; both by default.
     weight : float
         Share of the load that each can take, relative to the others, for routers that heed weights.
-    kv, gpu, step_time : KVTable, GPUTable, StepTime
-        What each is made of.
+    kv : KVTable
+        KV memory of each, where it differs from [kv].
+    gpu : GPUTable
+        GPU and model of each, where they differ from [gpu].
+    step_time : StepTime
+        Step time of each, where it differs from [step_time].
     policy : dict
         Fields of [policy] that differ here, or another policy with its `name`.
     measured : dict

@@ -178,13 +178,15 @@ def _slo() -> Schema:
 
 def _slo_of_all() -> Schema:
     limit = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, DURATION]}
-    plain = "Limit for single requests; the share `goodput` must be within all such limits."
+    plain = (
+        "Limit on the {} of single requests; the share `goodput` must be within all such limits."
+    )
     on = "Limit on a statistic of the latency: its mean, or a percentile such as p99."
     return {
         "type": "object",
         "description": "[slo]: targets that must be met together.",
         "properties": {
-            **{name: limit | {"description": plain} for name in LATENCIES},
+            **{name: limit | {"description": plain.format(name)} for name in LATENCIES},
             "goodput": {
                 "type": "number",
                 "exclusiveMinimum": 0,

@@ -41,13 +41,17 @@ class GPUTable:
 
     Parameters
     ----------
-    name, model : str or table
-        From the catalogue, or tables of your own; a model may be a Hugging Face config.json too, or
-        the folder that holds it.
+    name : str or table
+        GPU: from the catalogue, or a table of your own.
+    model : str or table
+        Model: from the catalogue, a table of your own, or a Hugging Face config.json or the folder
+        that holds it.
     tp : int
         GPUs that share the model.
-    weight_dtype, kv_dtype : str
-        Formats; the checkpoint's unless given, the KV cache at 16 bits where it has none.
+    weight_dtype : str
+        Format of the weights; the checkpoint's unless given.
+    kv_dtype : str
+        Format of the KV cache; the checkpoint's unless given, at 16 bits where it has none.
     gpu_memory_utilization : float
         Share of the memory that the engine may take.
     price_per_hour : float, optional

@@ -39,16 +39,25 @@ _UNITS = {
     "num_blocks": "blocks",
     "replicas": "servers",
 }
+# Where words begin with what is counted, or have "in tokens".
+_SAID = re.compile(
+    r"(?i:\bin (tokens|seconds)\b)|^(GPUs)\b|^(Shares?|Tokens|Requests|Layers|Servers|Users|Groups)\b"
+)
 
 
-def unit_of(name: str) -> str:
-    """Return the unit that a field's name carries; empty where it carries none.
+def unit_of(name: str, words: str = "") -> str:
+    """Return the unit that a field's name carries, else its words; empty where neither does.
 
     >>> unit_of("max_wait_s"), unit_of("bandwidth_bytes_per_s"), unit_of("name")
     ('s', 'bytes/s', '')
+    >>> unit_of("p50", "Median, in tokens."), unit_of("watermark", "Share of the blocks.")
+    ('tokens', 'share')
     """
     ends = [end for end in _UNITS if name.endswith(end)]
-    return _UNITS[max(ends, key=len)] if ends else ""
+    if ends:
+        return _UNITS[max(ends, key=len)]
+    said = _SAID.search(words)
+    return (said[1] or said[2] or said[3].lower()) if said else ""
 
 
 def field_words(described: Any) -> dict[str, str]:

@@ -111,7 +111,8 @@ class QueueFields:
     queue: Literal["fcfs", "priority", "sjf"] = "fcfs"
     """The next to enter: the first to arrive, the smallest priority, or the shortest answer."""
     length_error: LengthError = 0.0
-    """How far off the shortest answers are predicted: see `ShortestJobQueue`; 0 is exact."""
+    """With `queue = "sjf"`, how far off lengths are predicted: standard deviation of the logarithm
+    of predicted over true length. 0 is exact, 0.7 is mostly within a factor of two."""
     length_seed: NonNegativeInt = 0
     """Seed of the predictions."""
 

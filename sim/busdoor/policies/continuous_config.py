@@ -94,7 +94,7 @@ class PagedConfig(ContinuousConfig):
     watermark: Share = 0.0
     """Share of the blocks that an admission leaves free while others run."""
     prefix_caching: bool = False
-    """Whether requests share a prefix's blocks: see `PrefixCachedKV`. The memory has it."""
+    """Whether requests with a common beginning share its KV blocks."""
 
     def arguments(self, kv: KVConfig, trace: Trace | None) -> dict[str, Any]:
         """Return what the policy is called with, but for `max_model_len`."""
@@ -196,7 +196,8 @@ class TrtllmConfig(ContinuousConfig):
 
     name = "trtllm"
     capacity: Literal["guaranteed_no_evict", "max_utilization"] = "guaranteed_no_evict"
-    """Memory rule: `GuaranteedNoEvictPolicy` (TensorRT-LLM's) or `MaxUtilizationPolicy`."""
+    """Memory rule: reserve all that a request may need (TensorRT-LLM's default), or fill the memory
+    and pause the newest request when it runs short."""
     max_num_tokens: PositiveInt = MAX_NUM_TOKENS
     """Most tokens of an iteration; the policies' `max_num_batched_tokens`."""
     chunked_prefill: bool = True

@@ -186,7 +186,7 @@ class MaxUtilizationPolicy(InFlightPolicy, PagedPolicy):
 def in_flight_policy(
     *, capacity: str, max_output_tokens: int | None, **arguments: Any
 ) -> InFlightPolicy:
-    """Build a rule's policy for the memory; `max_output_tokens` matters if it reserves."""
+    """Decode first, then read prompts up to the budget; reserve memory, or pause the newest."""
     if capacity == "max_utilization":
         return MaxUtilizationPolicy(**arguments)
     return GuaranteedNoEvictPolicy(max_output_tokens=max_output_tokens, **arguments)

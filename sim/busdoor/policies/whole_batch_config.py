@@ -188,7 +188,8 @@ class MultiBinConfig(StaticConfig):
     """Ascending limits (tokens) of bins but the last, for `num_bins` and `spacing`; without a
     trace they are needed."""
     length_error: LengthError = 0.0
-    """With `by = "output"`, errors of predictions: see `ShortestJobQueue`. 0 is exact."""
+    """With `by = "output"`, how far off lengths are predicted: standard deviation of the logarithm
+    of predicted over true length. 0 is exact."""
     length_seed: NonNegativeInt = 0
     """Seed of the predictions."""
 

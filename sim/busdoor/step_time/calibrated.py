@@ -55,21 +55,32 @@ class CalibratedStepTime(StepTime):
     eager_s : float
         More in an iteration that is no graph: one with prefill, or with more rows or tokens than
         the largest graph.
-    per_chunk_s, per_request_s : float
-        More for each piece of prefill; for each request in the batch.
+    per_chunk_s : float
+        More for each piece of prefill.
+    per_request_s : float
+        More for each request in the batch.
     per_token_s : tuple of float
         Seconds for each position computed, in each segment: GEMMs are flat while weights are the
         bottleneck.
     token_breaks : tuple of int
         Where one segment ends and the next begins, in positions.
-    per_prefill_pair_s, per_context_s : float
-        For each query-key pair of a prefill; for each key that a decode reads.
-    per_mixed_request_s, per_mixed_context_s : float
-        More for each decode beside a prefill, and for each key that it reads: another kernel's work
-        than decodes alone.
-    host_s, host_eager_s, host_per_chunk_s, host_per_request_s : float
-        Of the host, where the log had it apart; launching kernels one by one takes it long.
-        `host_eager_s` belongs to the machine: see `busdoor.calibration.host_launch`.
+    per_prefill_pair_s : float
+        More for each query-key pair of a prefill.
+    per_context_s : float
+        More for each key that a decode reads.
+    per_mixed_request_s : float
+        More for each decode beside a prefill: another kernel's work than decodes alone.
+    per_mixed_context_s : float
+        More for each key that such a decode reads.
+    host_s : float
+        The host, to submit an iteration; this and the next three where the log had the host apart.
+    host_eager_s : float
+        More to launch an iteration's kernels one by one; a fact of the machine, measured at start-
+        up.
+    host_per_chunk_s : float
+        More of the host for each piece of prefill.
+    host_per_request_s : float
+        More of the host for each request.
     overlap : bool
         Whether the host works while the device does, so that the longer of the two counts; else
         they add.

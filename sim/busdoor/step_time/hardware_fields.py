@@ -29,16 +29,22 @@ class HardwareFields:
 
     Parameters
     ----------
-    gpu, model : GPU, ModelShape, or what `busdoor.catalog.gpu` and `model` take
-        What runs what.
+    gpu : GPU, or what `busdoor.catalog.gpu` takes
+        The GPU: its name in the catalogue, or a table of your own.
+    model : ModelShape, or what `busdoor.catalog.model` takes
+        The model: its name, a table of your own, or a Hugging Face config.json.
     tp : int
         GPUs that share each layer.
-    weight_dtype, kv_dtype : str, optional
-        Formats; the checkpoint's unless given.
+    weight_dtype : str, optional
+        Format of the weights; the checkpoint's unless given.
+    kv_dtype : str, optional
+        Format of the KV cache; the checkpoint's unless given.
     engine : Engine, or what `busdoor.catalog.engine` takes
         Whose host it is, and whose kernels; vllm unless given.
-    step_overhead_s, request_overhead_s : float, optional
-        Host time of a step, and of a request in it, in place of the engine's.
+    step_overhead_s : float, optional
+        Host time of a step, in place of the engine's.
+    request_overhead_s : float, optional
+        Host time of a request in a step, in place of the engine's.
     """
 
     name = ""  # in [step_time] and meta.json

@@ -31,17 +31,20 @@ class OperatorStepTime(HardwareFields, StepTime):
 
     Parameters
     ----------
-    pp, dp, ep : int
-        Stages of layers, which a batch passes one after the other; groups of `tp` GPUs that share
-        the requests evenly (attention data parallel); groups that share the experts, of tp · dp
-        GPUs in all.
+    pp : int
+        Stages of layers, which a batch passes one after the other.
+    dp : int
+        Groups of `tp` GPUs that share the requests evenly (attention data parallel).
+    ep : int
+        Groups that share the experts, of tp · dp GPUs in all.
     quant_mode : str, optional
         Format of the weights in the package's words ("fp8_block"), in place of `weight_dtype`.
     backend : str, optional
         Whose kernels, where the engine is another: vllm, sglang or trtllm.
-    system, configuration : str, optional
-        The package's names of GPU and model, where it is not to choose by ours: gb200_sxm,
-        Qwen/Qwen3-VL-8B-Instruct.
+    system : str, optional
+        The package's name of the GPU, where it is not to choose by ours: gb200_sxm.
+    configuration : str, optional
+        The package's name of the model, likewise: Qwen/Qwen3-VL-8B-Instruct.
     version : str, optional
         Version of the backend; the newest complete tables unless given.
     profile : str, optional

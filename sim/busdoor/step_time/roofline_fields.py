@@ -29,18 +29,26 @@ class RooflineFields(HardwareFields):
 
     Parameters
     ----------
-    memory_efficiency, kv_efficiency, gemm_efficiency : float, optional
-        In place of the catalogue's for the GPU.
+    memory_efficiency : float, optional
+        Share of the bandwidth that reading weights reaches, in place of the catalogue's for the
+        GPU.
+    kv_efficiency : float, optional
+        Share of the bandwidth that reading the KV cache reaches, in place of the catalogue's.
+    gemm_efficiency : float, optional
+        Share of the matrix rate that large GEMMs reach, in place of the catalogue's.
     attention_efficiency : float
         Share of the 16-bit matrix rate that prefill attention reaches (FlashAttention 3 on an H100:
         0.39, 0.53 and 0.61 at prompts of 2k, 4k and 8k tokens; aiconfigurator h100_sxm sweep, vLLM
         0.24).
-    layer_overhead_s, experts_overhead_s : float, optional
-        Launch gaps and ramps of a layer's kernels, and of a layer's routed experts, in place of the
-        catalogue's for the GPU.
-    all_reduce_latency_s, link_efficiency : float, optional
-        Latency of one all-reduce, and the share of the link bandwidth that it reaches, in place of
-        those measured on links like the GPU's (see `roofline_costs.all_reduce_of`).
+    layer_overhead_s : float, optional
+        Launch gaps and ramps of a layer's kernels, in place of the catalogue's for the GPU.
+    experts_overhead_s : float, optional
+        The same of a layer's routed experts.
+    all_reduce_latency_s : float, optional
+        Latency of one all-reduce, in place of that measured on links like the GPU's.
+    link_efficiency : float, optional
+        Share of the link bandwidth that an all-reduce reaches, in place of that measured on links
+        like the GPU's.
     """
 
     name = "roofline"

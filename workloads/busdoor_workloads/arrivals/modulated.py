@@ -106,8 +106,10 @@ class Ramp(Modulated):
     ----------
     ramp_up_strategy : {"linear", "exponential"}
         The curve.
-    ramp_up_start_rps, ramp_up_end_rps : float
-        Requests per second at either end.
+    ramp_up_start_rps : float
+        Requests per second at the beginning.
+    ramp_up_end_rps : float
+        Requests per second at the end.
     ramp_up_s : float
         Duration of the ramp, in seconds; by default the expected duration of the trace.
 
@@ -213,8 +215,10 @@ class Spike(Modulated):
         Requests per second outside the spike.
     spike_rate : float
         Requests per second inside it.
-    start_s, duration_s : float
-        Start and duration, in seconds.
+    start_s : float
+        Start of the spike, in seconds.
+    duration_s : float
+        Duration of the spike, in seconds.
 
     Examples
     --------

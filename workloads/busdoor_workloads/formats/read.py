@@ -53,7 +53,7 @@ def read_trace(
     path : str or Path
         The file. Requests need not be sorted, except in our own formats.
     format : str, optional
-        A key of `FORMATS`; by default detected from the file's first record.
+        Name of the format; by default detected from the file's first record.
     columns : mapping, optional
         For any other CSV or JSONL: from our column name to the file's, as in ``{"input_tokens":
         "prompt_len"}``.
@@ -62,12 +62,14 @@ def read_trace(
         formats. Times that count from 1970 are counted from the first request.
     time_scale : float
         Stretches time: 2 halves the rate.
-    start_s, duration_s : float
-        Window of the file to read, in seconds from its start; the window's start becomes time 0.
+    start_s : float
+        Start of the part of the file to read, in seconds from the file's; it becomes time 0.
+    duration_s : float
+        Length of that part, in seconds.
     max_requests : int, optional
         Number of requests to read from the start.
     max_total_tokens : int, optional
-        Longest request, prompt and output together.
+        Longest request, prompt and output together; any by default.
     too_long : {"drop", "clip"}
         Treatment of longer ones: leave them out, or cut the output (and the prompt if it alone is
         too long).

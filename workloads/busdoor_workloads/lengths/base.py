@@ -119,8 +119,10 @@ class Continuous(Lengths):
 
     Parameters
     ----------
-    min, max : int
-        Shortest and longest length, in tokens.
+    min : int
+        Shortest length, in tokens.
+    max : int
+        Longest length, in tokens.
     truncate : {"clip", "reject"}
         Treatment of a draw above `max` or below `min`: it becomes the bound, or is drawn again.
         Rejection tests the draw before rounding and keeps those in (min - 1, max].

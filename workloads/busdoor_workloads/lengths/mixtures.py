@@ -116,8 +116,10 @@ class Bimodal(_Mixed):
 
     Parameters
     ----------
-    short, long : Lengths or table
-        The two laws.
+    short : Lengths or table
+        The law of the short ones.
+    long : Lengths or table
+        The law of the long ones.
     long_share : float
         The long one's probability.
 
@@ -144,10 +146,14 @@ class ParetoLogNormal(_Mixed):
 
     Parameters
     ----------
-    mu, sigma : float
-        Mean and standard deviation of the body's logarithm.
-    alpha, scale : float
-        The tail: exponent, and shortest length in tokens.
+    mu : float
+        Mean of the body's logarithm.
+    sigma : float
+        Standard deviation of the body's logarithm.
+    alpha : float
+        The tail's exponent.
+    scale : float
+        The tail's shortest length, in tokens.
     pareto_share : float
         The tail's probability.
     max : int

@@ -21,8 +21,10 @@ class Normal(Continuous):
 
     Parameters
     ----------
-    mean, std : float
-        Of the uncut law, in tokens. llmperf draws again what is not positive:
+    mean : float
+        Of the uncut law, in tokens.
+    std : float
+        Standard deviation of the uncut law, in tokens. llmperf draws again what is not positive:
         ``truncate="reject"``.
 
     Examples
@@ -50,12 +52,18 @@ class LogNormal(Continuous):
 
     Parameters
     ----------
-    mu, sigma : float
-        Mean and standard deviation of the logarithm.
-    mean, median : float
-        In tokens; the mean is the larger one.
-    p50, p99 : float
-        Percentiles, in tokens.
+    mu : float
+        Mean of the logarithm.
+    sigma : float
+        Standard deviation of the logarithm.
+    mean : float
+        In tokens; larger than the median.
+    median : float
+        In tokens.
+    p50 : float
+        Median, in tokens.
+    p99 : float
+        99th percentile, in tokens.
 
     Examples
     --------

@@ -47,8 +47,10 @@ class Independent(Pairs):
 
     Parameters
     ----------
-    input_tokens, output_tokens : Lengths, table or int
-        The two laws.
+    input_tokens : Lengths, table or int
+        Law of the prompts.
+    output_tokens : Lengths, table or int
+        Law of the answers, independent of it.
     """
 
     type: ClassVar[str] = "independent"
@@ -131,8 +133,10 @@ class Resample(Pairs):
 
     Parameters
     ----------
-    input_tokens, output_tokens : tuple of int
-        The trace's columns.
+    input_tokens : tuple of int
+        The trace's prompt lengths.
+    output_tokens : tuple of int
+        The trace's answer lengths.
     path : str
         Instead of the two: a trace file to read them from.
 

@@ -22,11 +22,13 @@ class RankTable(Pairs):
     ----------
     probabilities : tuple of float
         Of every table, from 0 to 1, increasing.
-    input_values, output_values : tuple of float
-        Quantiles of either, in tokens.
+    input_values : tuple of float
+        Quantiles of the input, in tokens.
+    output_values : tuple of float
+        Quantiles of the output, in tokens.
     output_ranks : tuple of tuples of float
         Quantiles of the output's rank (0 shortest, 1 longest) in each of k equally likely bins of
-        the input, shortest inputs first. None: the two are independent.
+        the input, shortest inputs first. Left out: the two are independent.
 
     Notes
     -----

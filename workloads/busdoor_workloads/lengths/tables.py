@@ -49,8 +49,10 @@ class Zipf(_Table):
     ----------
     theta : float
         The exponent (Vidur's default is 0.6).
-    min, max : int
-        Shortest and longest length, in tokens.
+    min : int
+        Shortest length, in tokens.
+    max : int
+        Longest length, in tokens.
 
     Examples
     --------

@@ -70,8 +70,10 @@ class Uniform(_Range):
 
     Parameters
     ----------
-    low, high : int
-        Shortest and longest, in tokens.
+    low : int
+        Shortest, in tokens.
+    high : int
+        Longest, in tokens.
 
     Examples
     --------

@@ -50,11 +50,12 @@ def observe(
     url
         The server's address, as in http://127.0.0.1:8000.
     workload
-        A profile (azure-conv, azure-code ...) or a trace file.
+        A profile (azure-conv, the default, azure-code ...) or a trace file.
     rate
         Requests per second; several rates run one after the other, each into a folder of its own.
+        By default the workload's own arrivals.
     num_requests
-        Requests per rate.
+        Requests per rate; by default the workload's own number.
     config
         TOML file with [workload]; flags override it.
     out

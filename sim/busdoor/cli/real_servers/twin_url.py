@@ -37,7 +37,7 @@ class UrlFlags:
     static
         Also predict and measure a burst as it comes and in static batches of so many: the gain.
     num_requests
-        Requests per run.
+        Requests per run; by default the workload's own number.
     policy
         How the server schedules, where it does not say: vllm,max_num_seqs=64 ...
     step_log

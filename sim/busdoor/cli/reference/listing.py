@@ -10,6 +10,7 @@ from busdoor.catalog import engine, engine_names, gpu, gpu_names, model, model_n
 from busdoor.cluster.registry import ROUTERS
 from busdoor.config.schema_generator import Schema, cleaned, schema_of
 from busdoor.core.field_words import summary, unit_of
+from busdoor.core.format import NOTHING
 from busdoor.core.names import unknown
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS
@@ -22,6 +23,7 @@ from busdoor_workloads.catalog import resolve
 from busdoor_workloads.config import to_table
 
 GB = 1e9
+_LONG = 12  # values of a list that are all shown
 
 
 class Listing(NamedTuple):
@@ -44,7 +46,7 @@ FIELD_HEADS = ("field", "unit", "values", "default", "meaning")
 
 
 def field_rows(table: Schema) -> list[tuple[str, ...]]:
-    """Return a row for each field of an object's schema, under the heads `FIELD_HEADS`.
+    """Return a row per field of a schema, under `FIELD_HEADS`; "none" is no default of its own.
 
     >>> from busdoor.config.server_tables import KVTable
     >>> field_rows(cleaned(schema_of(KVTable)))[0]
@@ -53,9 +55,9 @@ def field_rows(table: Schema) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            unit_of(name),
+            unit_of(name, entry.get("description", "")) or NOTHING,
             values(entry),
-            _plain(entry.get("default", "")),
+            _plain(entry.get("default", "none")),
             entry.get("description", ""),
         )
         for name, entry in table["properties"].items()
@@ -86,12 +88,17 @@ def values(entry: Schema) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Return a value as a person writes it in TOML.
+    """Return a value as a person writes it in TOML; of a long list only its ends.
 
     >>> _plain([3350000000000.0, True, "vllm"])
     '3.35e+12, true, vllm'
+    >>> _plain(range(2, 200))
+    '2, 3, 4 ... 199 (198 values)'
     """
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
+        if len(value) > _LONG:
+            first = ", ".join(map(_plain, value[:3]))
+            return f"{first} ... {_plain(value[-1])} ({len(value)} values)"
         return ", ".join(map(_plain, value))
     if isinstance(value, bool):
         return str(value).lower()
