@@ -33,9 +33,10 @@ class Weekly(Modulated):
         How much lower the rate is on Saturday and Sunday (Azure 2024: 0.43 for chat, 0.68 for code).
     burst_factor : float
         The rate in a burst over that without; 1 for none.
-    burst_s, burst_gap_s : float
-        Mean length of a burst, and mean time from one's end to the next, in seconds; both are
-        exponential.
+    burst_s : float
+        Mean length of a burst, in seconds; exponential.
+    burst_gap_s : float
+        Mean time from a burst's end to the next burst, in seconds; exponential.
 
     Examples
     --------
