@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import nan
 
+from busdoor.core.prefixes import BlockIds
+
 
 class Request:
     """What a client asked for, and how far the server has come with it.
@@ -22,7 +24,7 @@ class Request:
         none.
     priority : int
         Smaller is served first.
-    hash_ids : tuple of int
+    hash_ids : BlockIds or tuple of int
         Ids of the prompt's blocks; equal ids are equal blocks. Empty: shares nothing.
     session_id : int
         The conversation it belongs to; -1 for none.
@@ -39,7 +41,7 @@ class Request:
         became free (later than `finish_s` in a static batch). NaN until then.
     num_preemptions, cached_tokens : int
         Times it was preempted; prompt tokens found in the prefix cache at first admission.
-    context_ids : tuple of int
+    context_ids : BlockIds or tuple of int
         Ids of the blocks of prompt and answer together, where the session's next prompt repeats
         both; else empty.
     status : str
@@ -89,7 +91,7 @@ class Request:
         output_tokens: int,
         max_output_tokens: int = 0,
         priority: int = 0,
-        hash_ids: tuple[int, ...] = (),
+        hash_ids: BlockIds | tuple[int, ...] = (),
         session_id: int = -1,
     ) -> None:
         self.request_id = request_id
@@ -100,7 +102,7 @@ class Request:
         self.priority = priority
         self.hash_ids = hash_ids
         self.session_id = session_id
-        self.context_ids: tuple[int, ...] = ()
+        self.context_ids: BlockIds | tuple[int, ...] = ()
         self.computed_tokens = 0
         self.generated_tokens = 0
         self.first_scheduled_s = self.first_token_s = self.last_token_s = nan
