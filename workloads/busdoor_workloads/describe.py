@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.describe_plot import draw
-from busdoor_workloads.hashes import flat_ids
+from busdoor_workloads.hashes import HashIds
 from busdoor_workloads.trace import Trace
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def _prefix_reuse(trace: Trace) -> dict[str, float]:
     """Return the shares of blocks and prompt tokens that hit an infinite cache, in order."""
     if trace.hash_ids is None or not trace.block_size:
         return {"prefix_block_hit_share": float("nan"), "prefix_token_hit_share": float("nan")}
-    num_blocks = np.array([len(ids) for ids in trace.hash_ids])
-    flat = flat_ids(trace.hash_ids)
+    ids = HashIds.of(trace.hash_ids)
+    num_blocks, flat = ids.num_blocks, ids.flat()
     seen = np.ones(len(flat), dtype=bool)
     seen[np.unique(flat, return_index=True)[1]] = False
     # A cache serves a prompt up to its first new block: leading seen blocks, row by row.

@@ -11,6 +11,7 @@ from busdoor_workloads.arrivals import ClosedLoop
 from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.durations import draw_seconds
 from busdoor_workloads.given import whole_number
+from busdoor_workloads.hashes import HashIds
 from busdoor_workloads.laws import Laws
 from busdoor_workloads.memory_check import check_memory
 from busdoor_workloads.sessions import (
@@ -184,4 +185,4 @@ def _in_order(columns: Columns, workload: Laws, seed: int) -> Trace:
 def _taken(values: Any, order: IntArray) -> Any:
     if isinstance(values, np.ndarray):
         return values[order]
-    return [values[row] for row in order] if isinstance(values, list) else values
+    return values.take(order) if isinstance(values, HashIds) else values

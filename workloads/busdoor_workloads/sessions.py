@@ -11,6 +11,7 @@ from pydantic import Field
 from busdoor_workloads.columns import FloatArray, IntArray
 from busdoor_workloads.config import Tokens, config
 from busdoor_workloads.durations import AnySeconds
+from busdoor_workloads.hashes import HashIds
 from busdoor_workloads.lengths import AnyLengths
 
 # vLLM's default KV block, so that a block of ids is a block of the cache.
@@ -127,7 +128,7 @@ def block_ids(
     group: IntArray,
     prefix_tokens: IntArray,
     block_size: int,
-) -> list[tuple[int, ...]]:
+) -> HashIds:
     """Return ids of every (whole) prompt's blocks; equal ids are equal tokens.
 
     `owner` has the context of each prompt: a session, or the request itself; `group` is its prefix,
@@ -139,25 +140,13 @@ def block_ids(
     """
     blocks = -(-input_tokens // block_size)
     shared = prefix_tokens // block_size
-    own, group_of = np.zeros((2, int(owner.max(initial=-1)) + 1), dtype=np.int64)
-    group_of[owner] = group
+    own = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.int64)
     np.maximum.at(own, owner, blocks - shared[group])
-    prefixes = _number(shared, 0)
-    rests = _number(own, int(shared.sum()))
-    contexts = [
-        prefixes[its_group] + rest for its_group, rest in zip(group_of.tolist(), rests, strict=True)
-    ]
-    # Slices share their numbers with the context: a long session costs one pointer per block and
-    # turn.
-    return [
-        contexts[its][:count] for its, count in zip(owner.tolist(), blocks.tolist(), strict=True)
-    ]
-
-
-def _number(counts: IntArray, first: int) -> list[tuple[int, ...]]:
-    """Return consecutive numbers for each, from `first` on."""
-    ends = first + np.cumsum(counts)
-    return [
-        tuple(range(end - count, end))
-        for end, count in zip(ends.tolist(), counts.tolist(), strict=True)
-    ]
+    prefixes = np.cumsum(shared) - shared
+    rests = shared.sum() + np.cumsum(own) - own
+    # two runs for each prompt, of the prefix and of what is its own, which may be empty
+    before = shared[group]
+    offsets = np.stack([prefixes[group], rests[owner] - before], axis=1)
+    ends = np.stack([np.minimum(before, blocks), blocks], axis=1)
+    held = np.stack([before > 0, blocks > before], axis=1)
+    return HashIds(offsets[held], ends[held], np.append(0, np.cumsum(held.sum(axis=1))))

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from busdoor_workloads.columns import FloatArray, IntArray, chosen_rows, floats, integers
 from busdoor_workloads.given import instance, positive, whole_number
+from busdoor_workloads.hashes import HashIds
 from busdoor_workloads.reading.frame import frame_fields
 from busdoor_workloads.trace_check import INTEGER_COLUMNS, SECONDS_COLUMNS, check_columns
 
@@ -115,7 +116,7 @@ class Trace:
             instance(
                 "hash_ids", self.hash_ids, Sized, "a list of lists of block ids, one per request"
             )
-            for row in self.hash_ids:
+            for row in () if isinstance(self.hash_ids, HashIds) else self.hash_ids:
                 instance("a row of hash_ids", row, Sized, "a list of block ids")
             if not self.block_size:
                 raise ValueError(
@@ -157,7 +158,10 @@ class Trace:
         chosen = chosen_rows(rows, len(self))
         taken = {c: getattr(self, c)[chosen] for c in columns if getattr(self, c) is not None}
         if self.hash_ids is not None:
-            taken["hash_ids"] = [self.hash_ids[row] for row in chosen]
+            ids = self.hash_ids
+            taken["hash_ids"] = (
+                ids.take(chosen) if isinstance(ids, HashIds) else [ids[row] for row in chosen]
+            )
         return replace(self, **taken)
 
     def with_arrivals(self, arrival_s: ArrayLike) -> Trace:

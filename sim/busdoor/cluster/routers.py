@@ -12,7 +12,9 @@ from pydantic import ConfigDict, Field, NonNegativeInt
 from pydantic.dataclasses import dataclass
 
 from busdoor.cluster.router import Router, max_tokens
+from busdoor.cluster.sent_prefixes import SentPrefix
 from busdoor.core.arrays import Integers
+from busdoor.core.prefixes import NO_IDS, BlockIds
 from busdoor.core.request import Request
 from busdoor_workloads import Trace
 from busdoor_workloads.streams import stream
@@ -214,37 +216,18 @@ class PrefixAffinity(Router):
 
     def prepare(self) -> None:
         """Start with an empty tree of prefixes."""
-        self._nodes: dict[tuple[int, int], int] = {}  # (parent, hash id): node; the root is 0
-        self._servers_of = [0]  # of each node, the servers that were sent this prefix, a bit each
+        self._sent = SentPrefix(NO_IDS, 0, 0, None)
 
     def choose(self, request: Request) -> int:
         """Return the server that knows the beginning, and record that it knows all of it now."""
         index = self.least()
-        if request.hash_ids:
-            known, servers = self._longest(request.hash_ids)
-            if known and known >= self.min_match * len(request.hash_ids) and self._is_even():
-                index = min(_bits(servers), key=self.loads.__getitem__)
-            self._remember(request.hash_ids, index)
+        ids = BlockIds.of(request.hash_ids)
+        if num_blocks := len(ids):
+            path, known = self._sent.below(ids, num_blocks)
+            if known and known >= self.min_match * num_blocks and self._is_even():
+                index = min(_bits(path[-1].servers), key=self.loads.__getitem__)
+            self._sent.send(ids, path, known, index)
         return index
-
-    def _longest(self, hash_ids: tuple[int, ...]) -> tuple[int, int]:
-        """Return how many blocks at the beginning some server was sent before, and which."""
-        node, servers = 0, 0
-        for known, hash_id in enumerate(hash_ids):
-            child = self._nodes.get((node, hash_id))
-            if child is None:
-                return known, servers
-            node, servers = child, self._servers_of[child]
-        return len(hash_ids), servers
-
-    def _remember(self, hash_ids: tuple[int, ...], index: int) -> None:
-        node = 0
-        for hash_id in hash_ids:
-            child = self._nodes.setdefault((node, hash_id), len(self._servers_of))
-            if child == len(self._servers_of):
-                self._servers_of.append(0)
-            self._servers_of[child] |= 1 << index
-            node = child
 
     def _is_even(self) -> bool:
         most, fewest = max(self.outstanding), min(self.outstanding)

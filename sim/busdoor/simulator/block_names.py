@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pandas as pd
 
+from busdoor.core.prefixes import NO_IDS, BlockIds
 from busdoor_workloads import Trace
+from busdoor_workloads.hashes import HashIds
 
-Ids = tuple[int, ...]
+# Ids are numbered anew where their runs are shorter than this, in blocks, and prompts have more of
+# them: each costs about as much as a scheduled request.
+_LONG_RUN, _MANY_RUNS = 4, 16
 
 
 class BlockNames:
@@ -30,27 +35,28 @@ class BlockNames:
     def __init__(self, trace: Trace, kv_block_size: int) -> None:
         self._trace = trace
         self._scale = _scale(trace, kv_block_size)
-        self._contexts = _contexts(trace)
+        self._ids = None if trace.hash_ids is None else _in_long_runs(HashIds.of(trace.hash_ids))
+        self._longest = _longest_prompts(trace, self._ids)
 
-    def hash_ids(self, row: int) -> Ids:
+    def hash_ids(self, row: int) -> BlockIds:
         """Return the names of the prompt's blocks; none in a trace without."""
-        ids = self._trace.hash_ids
-        return () if ids is None else self._scaled(ids[row])
+        return NO_IDS if self._ids is None else self._scaled(BlockIds(*self._ids.runs(row)))
 
-    def context_ids(self, row: int) -> Ids:
+    def context_ids(self, row: int) -> BlockIds:
         """Return the block names of prompt and answer; none unless a next turn repeats them."""
-        ids = self._contexts.get(row)
-        if ids is None:
-            return ()
+        longest = self._longest.get(row)
+        if longest is None or self._ids is None:
+            return NO_IDS
         trace = self._trace
         tokens = int(trace.input_tokens[row]) + int(trace.output_tokens[row])
-        return self._scaled(ids[: -(-tokens // (trace.block_size or 1))])
+        ids = BlockIds(*self._ids.runs(longest))
+        return self._scaled(ids.cut(-(-tokens // (trace.block_size or 1))))
 
-    def _scaled(self, ids: Ids) -> Ids:
+    def _scaled(self, ids: BlockIds) -> BlockIds:
         scale = self._scale
-        return (
-            ids if scale == 1 else tuple([i * scale + part for i in ids for part in range(scale)])
-        )
+        if scale == 1:
+            return ids
+        return BlockIds([o * scale for o in ids.offsets], [e * scale for e in ids.ends])
 
 
 def rows_of_sessions(trace: Trace) -> list[list[int]]:
@@ -63,26 +69,32 @@ def rows_of_sessions(trace: Trace) -> list[list[int]]:
     return list(sessions.values())
 
 
-def _contexts(trace: Trace) -> dict[int, Ids]:
-    """Return, per row whose next turn repeats prompt and answer, the longest prompt's ids."""
-    contexts: dict[int, Ids] = {}
-    if trace.hash_ids is None or not trace.block_size:
-        return contexts
+def _in_long_runs(ids: HashIds) -> HashIds:
+    """Return ids whose runs are long: hashes, which are not, are numbered as they first appear."""
+    num_blocks = ids.num_blocks
+    num_runs = len(ids.offsets)
+    if num_runs * _LONG_RUN <= num_blocks.sum() or num_runs <= _MANY_RUNS * len(ids):
+        return ids
+    return HashIds.of_flat(pd.factorize(ids.flat())[0], num_blocks)
+
+
+def _longest_prompts(trace: Trace, ids: HashIds | None) -> dict[int, int]:
+    """Return, per row whose next turn repeats prompt and answer, the row of the longest prompt."""
+    longest: dict[int, int] = {}
+    if ids is None or not trace.block_size:
+        return longest
     for rows in rows_of_sessions(trace):
-        for row, following in zip(rows[-2::-1], rows[:0:-1], strict=True):
-            if _repeats(trace, row, following):
-                contexts[row] = contexts.get(following, trace.hash_ids[following])
-    return contexts
-
-
-def _repeats(trace: Trace, row: int, following: int) -> bool:
-    """Whether `following`'s prompt begins with row's whole blocks, and has answer room."""
-    assert trace.hash_ids is not None
-    assert trace.block_size
-    inputs, outputs = int(trace.input_tokens[row]), int(trace.output_tokens[row])
-    whole = inputs // trace.block_size
-    same = trace.hash_ids[row][:whole] == trace.hash_ids[following][:whole]
-    return same and int(trace.input_tokens[following]) >= inputs + outputs
+        prompts = [BlockIds(*ids.runs(row)) for row in rows]
+        for turn in range(len(rows) - 2, -1, -1):
+            row, following = rows[turn], rows[turn + 1]
+            whole = int(trace.input_tokens[row]) // trace.block_size
+            context = int(trace.input_tokens[row]) + int(trace.output_tokens[row])
+            if (
+                prompts[turn].cut(whole) == prompts[turn + 1].cut(whole)
+                and trace.input_tokens[following] >= context
+            ):
+                longest[row] = longest.get(following, following)
+    return longest
 
 
 def _scale(trace: Trace, kv_block_size: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor_workloads.columns import FloatArray
+from busdoor_workloads.hashes import HashIds
 from busdoor_workloads.reading.draft import Draft, ReadOptions
 from busdoor_workloads.reading.own_columns import ALL_COLUMNS
 from busdoor_workloads.reading.parse import moments, numbers
@@ -203,7 +204,7 @@ def _fields(
     }
     columns["arrival_s"] = columns["arrival_s"] * options.time_scale
     return columns | {
-        "hash_ids": list(frame["hash_ids"]) if "hash_ids" in frame else None,
+        "hash_ids": HashIds.of(list(frame["hash_ids"])) if "hash_ids" in frame else None,
         "block_size": draft.block_size,
         "concurrency": draft.concurrency,
         "name": options.name or name_of(draft.table.path),
