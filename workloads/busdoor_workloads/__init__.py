@@ -1,18 +1,33 @@
-"""Workloads: lengths, arrival processes, traces and profiles of public traces."""
+"""Workloads: lengths, arrival processes, traces and profiles of public traces.
 
-from busdoor_workloads.catalog import (
-    preset,
-    preset_names,
-    profile,
-    profile_names,
-    resolve,
-    workload_from_table,
-    workload_names,
-)
-from busdoor_workloads.laws import PriorityClass
-from busdoor_workloads.streams import replication_seed, stream
-from busdoor_workloads.trace import Trace
-from busdoor_workloads.workload import Workload
+Everything is imported when it is first used: what reads a trace needs no law of lengths.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from busdoor_workloads.catalog import (
+        preset,
+        preset_names,
+        profile,
+        profile_names,
+        resolve,
+        workload_from_table,
+        workload_names,
+    )
+    from busdoor_workloads.laws import PriorityClass
+    from busdoor_workloads.streams import replication_seed, stream
+    from busdoor_workloads.trace import Trace
+    from busdoor_workloads.workload import Workload
+
+_HOME = {
+    "PriorityClass": "laws",
+    "Trace": "trace",
+    "Workload": "workload",
+    "replication_seed": "streams",
+    "stream": "streams",
+}
 
 __all__ = [
     "PriorityClass",
@@ -28,3 +43,13 @@ __all__ = [
     "workload_from_table",
     "workload_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'busdoor_workloads' has no attribute {name!r}")
+    return getattr(import_module(f"busdoor_workloads.{_HOME.get(name, 'catalog')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from busdoor.cli.app import app
 from busdoor.core.interrupt import exit_code, interruptible
+from busdoor_workloads.collector import seldom_collected
 
 if TYPE_CHECKING:
     from cyclopts import CycloptsError, UnknownOptionError
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _write_what_the_terminal_can()
     try:
-        with interruptible():
+        with interruptible(), seldom_collected():
             code = _run(arguments)
             sys.stdout.flush()  # here, where a closed pipe can still be answered
             return code

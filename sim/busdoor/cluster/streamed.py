@@ -13,12 +13,12 @@ from busdoor.catalog import Engine
 from busdoor.cluster.registry import as_router
 from busdoor.cluster.router import Router
 from busdoor.core.arrays import Integers
-from busdoor.core.collector import seldom_collected
 from busdoor.simulator.feed import Feed, Gate, every_row
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.server import Server
 from busdoor.simulator.system import settled_lookahead
+from busdoor_workloads.collector import seldom_collected
 from busdoor_workloads.windows import Window
 
 # What takes the tables of requests, iterations and stays of one server, part after part.

@@ -11,7 +11,6 @@ import pandas as pd
 import simpy
 
 from busdoor.catalog import Engine
-from busdoor.core.collector import seldom_collected
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import accepted
@@ -23,6 +22,7 @@ from busdoor.simulator.replica import Replica
 from busdoor.simulator.server import Server
 from busdoor.simulator.standstill import check_all_left
 from busdoor_workloads import Trace, given
+from busdoor_workloads.collector import seldom_collected
 from busdoor_workloads.memory_check import check_memory
 
 Progress = Callable[[int, int], None]

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from busdoor_workloads.collector import seldom_collected
 from busdoor_workloads.formats.base import Format
 from busdoor_workloads.formats.registry import FORMATS, known_format, refuse_unused
 from busdoor_workloads.given import path_of
@@ -149,7 +150,8 @@ def read_trace(
     path = settled(path, max_bytes)
     kind = known_format(format) if format else _detected(path, bool(columns), max_bytes)
     refuse_unused(kind, path, options)
-    return Trace(**checked_fields(kind.read(path, options), kind.name, options))
+    with seldom_collected():
+        return Trace(**checked_fields(kind.read(path, options), kind.name, options))
 
 
 def detect_format(path: str | Path) -> str:

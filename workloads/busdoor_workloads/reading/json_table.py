@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from busdoor_workloads.reading.source import MAX_BYTES, open_text
@@ -25,16 +26,16 @@ def read_jsonl(path: Path, *, skip_bad: bool = False, max_bytes: int = MAX_BYTES
 
     Raises ValueError: the file and line of the first line that is not a JSON object.
     """
-    columns, lines, num_malformed = _Columns(), [], 0
-    for chunk in _chunks(path, max_bytes):
-        records = _objects([text for _, text in chunk])
-        for (line, _), record in zip(chunk, records, strict=True):
-            if isinstance(record, dict):
-                lines.append(line)
-            elif skip_bad:
-                num_malformed += 1
-            else:
-                raise ValueError(f"{path.name} line {line}: {record}")
+    columns, num_malformed = _Columns(), 0
+    lines: list[int] = []
+    for places, texts in _chunks(path, max_bytes):
+        records = _objects(texts)
+        good = [isinstance(record, dict) for record in records]
+        if not all(good) and not skip_bad:
+            wrong = good.index(False)
+            raise ValueError(f"{path.name} line {places[wrong]}: {records[wrong]}")
+        num_malformed += len(good) - sum(good)
+        lines.extend(compress(places, good))
         columns.add([record for record in records if isinstance(record, dict)])
     return Table(
         path=path, frame=columns.frame(), line=lines.__getitem__, num_malformed=num_malformed
@@ -129,11 +130,15 @@ def _documents(text: str, path: Path) -> Iterator[Any]:
         yield document
 
 
-def _chunks(path: Path, max_bytes: int) -> Iterator[list[tuple[int, str]]]:
+def _chunks(path: Path, max_bytes: int) -> Iterator[tuple[list[int], list[str]]]:
+    """Yield lines that are not blank, some thousand at a time, and their numbers."""
+    num_lines = 0
     with open_text(path, max_bytes) as file:
-        numbered = ((line, text) for line, text in enumerate(file, 1) if not text.isspace())
-        while chunk := list(islice(numbered, _CHUNK_LINES)):
-            yield chunk
+        while texts := list(islice(file, _CHUNK_LINES)):
+            told = [not text.isspace() for text in texts]
+            places = range(num_lines + 1, num_lines + len(texts) + 1)
+            num_lines += len(texts)
+            yield list(compress(places, told)), list(compress(texts, told))
 
 
 def _objects(texts: list[str]) -> list[dict[str, Any] | str]:
@@ -220,13 +225,16 @@ class _Columns:
         self._num_rows += len(records)
 
     def frame(self) -> pd.DataFrame:
-        # pandas converts whole numbers beside None to floats, which are not exact.
-        columns = {
-            key: _objects_of(values) if None in values else values
-            for key, values in self._values.items()
-        }
+        columns = {key: _column(values) for key, values in self._values.items()}
         return pd.DataFrame(columns, index=range(self._num_rows))
 
 
-def _objects_of(values: list[Any]) -> pd.Series[Any]:
-    return pd.Series(values, dtype=object)
+def _column(values: list[Any]) -> Any:
+    """Return values as pandas takes them fastest, or as they are where it is to choose the type."""
+    types = set(map(type, values))
+    if types in ({int}, {float}):
+        array = np.array(values)
+        # of another type where a whole number needs more than 64 bits
+        return array if array.dtype == (np.int64 if types == {int} else np.float64) else values
+    # pandas converts whole numbers beside None to floats, which are not exact.
+    return pd.Series(values, dtype=object) if {list, type(None)} & types else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,10 @@ def are_moments(raw: pd.Series[Any]) -> bool:
 
 def block_lists(raw: pd.Series[Any]) -> tuple[list[tuple[int, ...]], Mask]:
     """Return the ids of each prompt's blocks, and a mask of the valid rows."""
-    parsed = [_block_ids(value) for value in raw]
+    rows = raw.tolist()
+    if set(map(type, rows)) == {list} and set(map(type, chain.from_iterable(rows))) <= {int}:
+        return list(map(tuple, rows)), np.ones(len(rows), dtype=bool)
+    parsed = [_block_ids(value) for value in rows]
     return [ids or () for ids in parsed], np.array([ids is not None for ids in parsed], dtype=bool)
 
 
