@@ -7,12 +7,13 @@ from math import inf
 
 from busdoor.capacity.bracket import Search
 from busdoor.capacity.draws import NONE_REFUSED, Refused
-from busdoor.capacity.estimate import STABLE, Outcome, Reading
+from busdoor.capacity.estimate import Outcome, Reading
 from busdoor.capacity.least import Least
 from busdoor.capacity.trial import Probe
 from busdoor.config import PolicyTable
 from busdoor.core.format import duration_text
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import STABLE
 
 NO_TOKENS = "an answer that is released whole has no time between tokens"
 

@@ -16,11 +16,10 @@ from busdoor.capacity.runs import Sample
 from busdoor.capacity.steady_state import Window
 from busdoor.core.arrays import Floats
 from busdoor.metrics.metrics import weighted_percentile
-from busdoor.metrics.slo_target import Target
+from busdoor.metrics.slo_target import STABLE, Target
 
 _ERROR = 0.05  # chance that a bound is on the wrong side of the truth: one-sided
 _BATCH_MEANS = 10  # parts of the run in place of replications where there is only one
-STABLE = "stability"
 _ABOVE = 1e-9  # else rounding could make it a rate that is carried
 _NEVER_S = 1e18  # stands for infinity where numbers are subtracted
 

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 
 from busdoor.capacity.data import CapacityData, Drawable
-from busdoor.capacity.estimate import STABLE
 from busdoor.capacity.summary_text import misfits, rate_text
 from busdoor.comparison.bounds import TOLERANCE
 from busdoor.core.format import NOTHING, duration, number, percent
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import STABLE
 
 Rows = list[tuple[str, list[str]]]
 _RATES = [

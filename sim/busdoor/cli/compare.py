@@ -37,6 +37,7 @@ def compare(
     curve: bool = False,
     gain_map: Annotated[bool, Parameter(name="--map")] = False,
     measured: list[Path] | None = None,
+    validation: Path | None = None,
     out: Path | None = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -64,6 +65,9 @@ def compare(
     measured
         With --map: a folder of measured runs to draw on it with their predictions, as busdoor
         validate writes it, or with calibration.toml beside runs/.
+    validation
+        Folder that busdoor validate wrote, which says how far the model is off: how sure an SLO is
+        met rests on it.
     out
         Folder for tables and plots; by default a new busdoor-compare-001.
     """
@@ -75,12 +79,13 @@ def compare(
 
     tables = overrides(server, client, drawn, cluster, policy=policy, num_requests=num_requests)
     if curve or gain_map or measured:
-        _check_over(curve, gain_map, measured, cluster.rate, perfetto)
+        _check_over(curve, gain_map, measured, cluster.rate, perfetto, validation)
         return _over(server.config, tables, gain_map, measured or [], out, overwrite, json)
     settled = configured(server.config, tables, DEFAULT_JOB)
     with output(json) as answer, study_folder(out, "compare", overwrite) as place:
         check_file(perfetto, "--perfetto", made=out)
-        experiment = _experiment(settled, "policy" in tables or names_policies(server.config))
+        chosen = "policy" in tables or names_policies(server.config)
+        experiment = _experiment(settled, chosen, validation)
         finished = _run(experiment)
         if not experiment.summaries:
             raise KeyboardInterrupt
@@ -94,6 +99,7 @@ def _check_over(
     measured: list[Path] | None,
     rate: float | None,
     perfetto: Path | None,
+    validation: Path | None,
 ) -> None:
     """Raise ValueError for flags that do not go together."""
     if curve and gain_map:
@@ -104,6 +110,8 @@ def _check_over(
         raise ValueError(f"--rate {rate:g} does not apply: the loads set the rates; leave it out")
     if perfetto is not None:
         raise ValueError("--perfetto does not apply to --curve and --map; leave it out")
+    if validation is not None:
+        raise ValueError("--validation does not apply to --curve and --map; leave it out")
 
 
 def _over(
@@ -135,17 +143,19 @@ def _over(
     return 0 if whole else exit_code()
 
 
-def _experiment(settled: Config, chosen: bool) -> Experiment:
+def _experiment(settled: Config, chosen: bool, validation: Path | None) -> Experiment:
     """Draw the requests; of policies that the user has not chosen, leave out what does not fit."""
     from busdoor.cli.output import print_warnings
     from busdoor.cli.progress import progress_bar
     from busdoor.comparison.api import draws
     from busdoor.comparison.experiment import Experiment
     from busdoor.config.limits import idle_caches
+    from busdoor.validation.validation import Validation
 
+    checked = None if validation is None else Validation.load(validation)
     with progress_bar("drawing requests"):
         settled = settled if chosen else _fitting(settled, draws(settled)(0))
-        experiment = Experiment(settled, draws(settled))
+        experiment = Experiment(settled, draws(settled), validation=checked)
         print_warnings(idle_caches(settled, experiment.draw(0)))
     return experiment
 

@@ -74,6 +74,7 @@ def print_comparison(comparison: Comparison) -> None:
     from busdoor.comparison.table_text import (
         LADDER,
         LADDER_HEADS,
+        chance_lines,
         comparison_rows,
         heading,
         ladder_rows,
@@ -92,6 +93,7 @@ def print_comparison(comparison: Comparison) -> None:
         console.print(grid(BESIDE_HEADS, beside(comparison.bounds, comparison.policies)))
         console.print()
     console.print(escape(comparison.verdict), soft_wrap=False, highlight=False)
+    print_lines(console, chance_lines(comparison))
     print_lines(console, violations(comparison.bounds), style="yellow")
 
 

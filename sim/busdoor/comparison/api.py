@@ -22,6 +22,7 @@ from busdoor.config.tables import PLAIN_KEYS, TABLES
 from busdoor.core.units import reject_unknown
 from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import as_slo_table
+from busdoor.validation.validation import Validation
 from busdoor_workloads import Trace, given
 
 Load = Trace | pd.DataFrame | Mapping[str, Any] | str | Path  # a workload as Python gives it
@@ -46,6 +47,7 @@ def compare(
     num_requests: int | None = None,
     replications: int = 5,
     seed: int = 0,
+    validation: str | Path | None = None,
     report: Report | None = None,
     **tables: Any,
 ) -> Comparison:
@@ -75,6 +77,9 @@ def compare(
         Number of draws. All policies run on the same ones (common random numbers).
     seed : int
         Seed of every random stream; the same seed gives the same numbers.
+    validation : str or Path, optional
+        Folder of a validation, which has how far the model is off: how sure an SLO is met rests on
+        it.
     report : callable, optional
         Called with progress: the share that is done, and what is being done.
     **tables
@@ -120,7 +125,8 @@ def compare(
     }
     config = Config.from_table(table)
     with notebook_progress(report) as shown:
-        experiment = Experiment(config, draws(config, trace), shown)
+        checked = None if validation is None else Validation.load(validation)
+        experiment = Experiment(config, draws(config, trace), shown, checked)
         experiment.run()
     return Comparison.of(experiment)
 

@@ -19,6 +19,7 @@ from busdoor.theory.at_load import (
     lone_latency_s,
     shared_latency_s,
 )
+from busdoor.validation.data import ValidationData
 from busdoor_workloads import Trace
 
 FLOOR, NEAR = "at least", "about"
@@ -57,7 +58,11 @@ SDS = ("calibration_sd", "model_sd")
 
 
 def closed_forms(
-    config: Config, policy: PolicyTable, trace: Trace, limits: Limits
+    config: Config,
+    policy: PolicyTable,
+    trace: Trace,
+    limits: Limits,
+    validation: ValidationData | None = None,
 ) -> dict[str, float]:
     """Return the closed forms of one server that serves a trace; NaN where none is known.
 
@@ -80,7 +85,9 @@ def closed_forms(
         "shared_e2e_s": nan,
         "batched_e2e_s": nan,
     }
-    sds = throughput_sds(config, lambda other: carried_rps(other, policy, trace, limits))
+    sds = throughput_sds(
+        config, lambda other: carried_rps(other, policy, trace, limits), validation
+    )
     forms |= dict(zip(SDS, sds, strict=True))
     if own.whole_batch and len(trace) < own.num_slots:
         forms["saturated_rps"] = nan

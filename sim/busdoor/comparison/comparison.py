@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from busdoor import plots
-from busdoor.comparison.data import ComparisonData, frame_of
+from busdoor.comparison.data import ComparisonData
 from busdoor.comparison.experiment import Experiment, Report
 from busdoor.comparison.folder import load, write
 from busdoor.comparison.page import comparison_page
@@ -30,19 +28,8 @@ class Comparison(ComparisonData):
 
     @classmethod
     def of(cls, experiment: Experiment) -> Comparison:
-        """Return the results of an experiment so far: the replications that every row has run.
-
-        Before the first is complete: that one, of the rows that have run it.
-        """
-        draws = max(1, experiment.num_complete)
-        rows = {key: row for key, row in experiment.summaries.items() if key[1] < draws}
-        capacities = {key: experiment.capacities[key] for key in rows}
-        rungs = {
-            key: row for key, row in experiment.rungs.items() if key[1] < experiment.num_complete
-        }
-        tables = [frame_of(table) for table in (rows, capacities, rungs)]
-        tables.append(pd.DataFrame.from_dict(experiment.forms, orient="index"))
-        return cls(experiment.config, experiment.results, *tables)
+        """Return the results of an experiment so far; see `Experiment.data`."""
+        return cls(**experiment.data())
 
     @property
     def verdict(self) -> str:
@@ -104,7 +91,7 @@ class Comparison(ComparisonData):
     def load(cls, directory: str | Path) -> Comparison:
         """Read a saved comparison back; ValueError if the folder holds none."""
         saved = load(given.path_of("directory", directory))
-        tables = saved.summaries, saved.capacities, saved.rungs, saved.forms
+        tables = saved.summaries, saved.capacities, saved.rungs, saved.forms, saved.chances
         return cls(saved.config, saved.results, *tables)
 
     def _repr_html_(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import erf, sqrt
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 
 from busdoor.comparison.bounds import SDS, bounds_table
 from busdoor.comparison.ladder import ladder_table
+from busdoor.comparison.rescaled import SAMPLES
 from busdoor.config import Config
 from busdoor.config.energy import hours_per_million_tokens, kwh_per_million_tokens
 from busdoor.metrics.saturation import is_whole_batch
@@ -47,7 +47,8 @@ class ComparisonData:
     every metric of `Result.summary` at the offered load, `capacities` `request_throughput` and
     `output_throughput` (per second) when saturated (see `saturated_rates`), `rungs` the same of
     each step of the ladder; empty where there is none. `forms` has the
-    closed forms by policy.
+    closed forms by policy, `chances` how likely the GPUs of `table` meet the SLO; see
+    `slo_chance.Likelihood.row`.
     """
 
     config: Config
@@ -56,6 +57,7 @@ class ComparisonData:
     capacities: pd.DataFrame
     rungs: pd.DataFrame = field(default_factory=lambda: frame_of({}))
     forms: pd.DataFrame = field(default_factory=pd.DataFrame)
+    chances: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def policies(self) -> list[str]:
@@ -167,19 +169,22 @@ class ComparisonData:
     def gpus_suffice(self) -> pd.Series[float]:
         """By policy, the probability that `gpus` of the table carry the load, by throughput.
 
-        Sampling over the replications, the calibration and the model's error, taken as normal and
-        independent. NaN where one of them is not known.
+        Sampling over the replications (Student's t), the calibration and the model's error (normal,
+        independent). NaN where one of them is not known.
         """
         rates = self.capacities["request_throughput"]
-        chances: dict[str, float] = {}
+        rng, chances = np.random.default_rng(self.config.seed), {}
         for policy in self.policies if SDS[0] in self.forms else ():
             own = np.log(rates.xs(policy, level="policy").to_numpy(float))
-            sampling = float(own.std(ddof=1)) / np.sqrt(len(own)) if len(own) > 1 else np.nan
             sds = self.forms.loc[policy, list(SDS)].to_numpy(float)
-            room = np.log(self.table["gpus"][policy] / self.config.num_gpus * self.config.num_units)
-            room -= np.log(self.table["offered_load"][policy] * self.config.num_units)
-            sd = float(np.sqrt(sampling**2 + (sds**2).sum()))
-            chances[policy] = (1 + erf(room / max(sd, 1e-9) / sqrt(2))) / 2
+            room = np.log(self.table["gpus"][policy] / self.config.num_gpus)
+            room -= np.log(self.table["offered_load"][policy])
+            if len(own) < 2 or not np.isfinite([*sds, room]).all():
+                chances[policy] = np.nan
+                continue
+            sampling = own.std(ddof=1) / np.sqrt(len(own)) * rng.standard_t(len(own) - 1, SAMPLES)
+            model = rng.normal(0.0, np.sqrt((sds**2).sum()), SAMPLES)
+            chances[policy] = float((sampling + model <= room).mean())
         return pd.Series(chances, dtype=float)
 
     @cached_property

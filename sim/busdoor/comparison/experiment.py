@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,20 @@ import pandas as pd
 
 from busdoor.cluster.per_replica import imbalance
 from busdoor.comparison.bounds import closed_forms
+from busdoor.comparison.data import ComparisonData, frame_of
 from busdoor.comparison.ladder import rungs
+from busdoor.comparison.slo_chance import Likelihood, slo_chances
 from busdoor.config import Config, PolicyTable
 from busdoor.config.limits import limits_for, servable
 from busdoor.config.recorded import FULL_REQUESTS, burst
 from busdoor.config.run import run
+from busdoor.core.arrays import Floats
 from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
 from busdoor.results.slo_shares import slo_shares
 from busdoor.simulator.system import Progress
+from busdoor.validation.data import ValidationData
 from busdoor_workloads import Trace
 
 Report = Callable[[float, str], None]  # called with the share that is done, and what is being done
@@ -41,7 +46,13 @@ class Experiment:
     every row has run.
     """
 
-    def __init__(self, config: Config, draw: Draw, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        draw: Draw,
+        report: Report | None = None,
+        validation: ValidationData | None = None,
+    ) -> None:
         self.config = config
         self.draw = draw
         self.server = one_server(config)
@@ -53,12 +64,15 @@ class Experiment:
         self.capacities: dict[Key, pd.Series[float]] = {}
         self.rungs: dict[Key, pd.Series[float]] = {}
         self.forms: dict[str, dict[str, float]] = {}
+        self.chances = pd.DataFrame()
+        self.validation = validation
         self.num_complete = 0
         self.tuned: PolicyTable | None = None
         self.report = report or (lambda share, what: None)
         self._to_tune = next((policy for policy in config.policies if _wants_tuning(policy)), None)
-        # The search is about as long as a replication.
-        self._weight = 1 / (config.replications + (self._to_tune is not None))
+        # The search is about as long as a replication, and so are the chances.
+        others = (self._to_tune is not None) + bool(config.slo)
+        self._weight = 1 / (config.replications + others)
         self._done = 0.0
 
     def run(self) -> None:
@@ -85,7 +99,46 @@ class Experiment:
                 rates = self._capacity(policy, full, progress) if known is None else known
                 self.rungs[title, replication] = rates
             self.num_complete += 1
+        self.chances = self._chances()
         self.report(1.0, "done")
+
+    def data(self) -> dict[str, Any]:
+        """Return the fields of `ComparisonData` so far: replications that every row has run.
+
+        Before the first is complete: that one, of the rows that have run it.
+        """
+        draws = max(1, self.num_complete)
+        rows = {key: row for key, row in self.summaries.items() if key[1] < draws}
+        rungs = {key: row for key, row in self.rungs.items() if key[1] < self.num_complete}
+        return {
+            "config": self.config,
+            "results": self.results,
+            "summaries": frame_of(rows),
+            "capacities": frame_of({key: self.capacities[key] for key in rows}),
+            "rungs": frame_of(rungs),
+            "forms": pd.DataFrame.from_dict(self.forms, orient="index"),
+            "chances": self.chances,
+        }
+
+    def _chances(self) -> pd.DataFrame:
+        """Return how likely each row's GPUs meet the SLO, if there is one and a rate."""
+        config, known = self.config, ComparisonData(**self.data())
+        if not config.slo or config.replications < 2 or self.server.cluster is not None:
+            return pd.DataFrame()
+        traces = [self.draw(number) for number in range(config.replications)]
+        of = Likelihood(self.server, self.limits, traces, self.validation)
+        rates = self.capacities
+
+        def loads(policy: str) -> Floats:
+            own = np.array([rates[policy, n]["request_throughput"] for n in range(len(traces))])
+            middle = float(known.table["offered_load"][policy])
+            middle *= config.num_units / servers[policy]
+            return np.asarray(middle * own.mean() / own, dtype=float)
+
+        units = known.table["gpus"] * config.num_units / config.num_gpus
+        servers = {str(policy): float(number) for policy, number in units.items()}
+        report = partial(_within, self.report, self._done)
+        return slo_chances(of, list(self.policies()), servers, loads, report)
 
     def policies(self) -> Iterator[PolicyTable]:
         """Yield the policies that run; after the first static one, the same at its best."""
@@ -111,7 +164,11 @@ class Experiment:
         if key[1] == 0:
             self.results[policy.label] = result
             self.forms[policy.label] = closed_forms(
-                self.config, policy, accepted(trace, result.requests), self.limits
+                self.config,
+                policy,
+                accepted(trace, result.requests),
+                self.limits,
+                self.validation,
             )
 
     def _capacity(self, policy: PolicyTable, full: Trace, progress: Progress) -> pd.Series[float]:
@@ -179,6 +236,10 @@ def filling(config: Config, trace: Trace) -> Trace:
     batch_size = max(getattr(policy.config, "batch_size", None) or 0 for policy in config.policies)
     each = max(FULL_REQUESTS, (LEAST_BATCHES + 1) * batch_size)
     return burst(servable(config, trace), each * sum(pool.replicas for pool in config.pools))
+
+
+def _within(report: Report, begin: float, share: float, what: str) -> None:
+    report(begin + (1 - begin) * share, what)
 
 
 def _wants_tuning(policy: PolicyTable) -> bool:

@@ -61,6 +61,8 @@ def write(comparison: ComparisonData, place: StudyFolder, report: Report | None 
     if len(comparison.forms):
         write_csv(comparison.forms.rename_axis("policy"), folder / "forms.csv")
         write_csv(comparison.bounds, folder / "bounds.csv")
+    if len(comparison.chances):
+        write_csv(comparison.chances, folder / "chances.csv")
     if len(comparison.rungs):
         write_csv(comparison.ladder, folder / "ladder.csv")
         write_csv(comparison.rungs, folder / "rungs.csv")
@@ -124,7 +126,8 @@ def load(folder: Path) -> ComparisonData:
             if (folder / "rungs.csv").exists()
             else {}
         ),
-        forms=_forms(folder / "forms.csv"),
+        forms=_by_policy(folder / "forms.csv", (*FORMS, *SDS)),
+        chances=_by_policy(folder / "chances.csv", ("chance",)),
     )
 
 
@@ -144,6 +147,7 @@ def to_json(comparison: ComparisonData) -> dict[str, Any]:
         "ladder": [
             {"rung": name, **row} for name, row in comparison.ladder.to_dict("index").items()
         ],
+        "slo_chances": comparison.chances.to_dict("index"),
         "bounds": comparison.bounds.reset_index().to_dict("records"),
         "results": list(comparison.results),
         "replications": int(comparison.summaries.groupby("policy").size().max()),
@@ -172,11 +176,11 @@ def to_perfetto(comparison: ComparisonData, file: str | Path) -> None:
     )
 
 
-def _forms(file: Path) -> pd.DataFrame:
-    """Read the closed forms; earlier versions wrote none."""
+def _by_policy(file: Path, numbers: Collection[str]) -> pd.DataFrame:
+    """Read closed forms, or chances; earlier versions wrote none."""
     if not file.exists():
         return pd.DataFrame()
-    return check_columns(read_csv(file), file, (*FORMS, *SDS), ("policy",)).set_index("policy")
+    return check_columns(read_csv(file), file, numbers, ("policy",)).set_index("policy")
 
 
 def _read(file: Path, numbers: Collection[str], about: Mapping[str, Any]) -> pd.DataFrame:

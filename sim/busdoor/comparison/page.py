@@ -11,6 +11,7 @@ from busdoor.comparison.summary_text import best_policy, verdict
 from busdoor.comparison.table_text import (
     LADDER,
     LADDER_HEADS,
+    chance_lines,
     comparison_rows,
     gain_rows,
     heading,
@@ -48,6 +49,7 @@ def comparison_page(comparison: ComparisonData) -> Page:
     sections = [
         timelines("The bus and the door", _PLAY, comparison.bus_and_door),
         _numbers(comparison),
+        *_chances(comparison),
         *_ladder(comparison),
         *_bounds(comparison),
         latency_plots(results),
@@ -88,6 +90,11 @@ def _numbers(comparison: ComparisonData) -> Section:
     return Section(
         "The numbers", f'<div class="beside">{table}<div class="plots">{plot}</div></div>{gains}'
     )
+
+
+def _chances(comparison: ComparisonData) -> list[Section]:
+    lines = chance_lines(comparison)
+    return [Section("How sure the SLO is met", bullets(lines))] if lines else []
 
 
 def _ladder(comparison: ComparisonData) -> list[Section]:

@@ -14,13 +14,13 @@ from busdoor.catalog.dtypes import Dtype
 from busdoor.catalog.engines import bits_of
 from busdoor.config import Config
 from busdoor.core.registry import checked
+from busdoor.metrics.statistics import CONFIDENCE, student_t
 from busdoor.step_time import StepTime
 from busdoor.step_time.calibration_files import read_calibration_tables, read_draws
 from busdoor.validation.data import ValidationData
 from busdoor.validation.errors import regime
 
 _SD_OF_MEAN = sqrt(pi / 2)  # standard deviation over mean absolute error, of a normal law
-_FEWEST = 3  # runs of a regime: with fewer the largest error stands for all
 _Z = 1.96  # of a normal law: an interval of 95 % is so many standard deviations to either side
 EXACT = "linear"  # a step time that is given, not a model of a machine
 
@@ -35,8 +35,9 @@ class ModelError(NamedTuple):
 def model_error(config: Config, load: float, validation: ValidationData | None) -> ModelError:
     """Return how far the model is off at a load.
 
-    From a validation's runs in the load's regime (their mean TPOT; E2E where there is none), else
-    the engine preset's `checked` record, else the worst error measured so far, named.
+    From a validation's runs in the load's regime (their mean TPOT; E2E where there is none): the
+    fewer, the wider, as Student's t is. Else the engine preset's `checked` record, else the worst
+    error measured so far, named.
     """
     if config.step_time.describe()["name"] == EXACT:
         return ModelError(0.0, "a linear step time is taken as exact")
@@ -55,9 +56,9 @@ def _validated(validation: ValidationData, wanted: str) -> ModelError | None:
         return ModelError(
             float(np.abs(errors).max()), f"no run validated at {wanted}: the worst of the others"
         )
-    many = len(errors) >= _FEWEST
-    sd = float(np.sqrt((errors**2).mean()) if many else np.abs(errors).max())
-    return ModelError(sd, f"{len(errors)} validated runs at {wanted}")
+    many = len(errors)
+    sd = float(np.sqrt((errors**2).mean())) * student_t(CONFIDENCE, many) / _Z
+    return ModelError(sd, f"{many} validated run{'s' * (many > 1)} at {wanted}")
 
 
 def _step_error(errors: dict[str, float]) -> float:
@@ -113,7 +114,10 @@ def step_time_draws(config: Config, count: int) -> tuple[list[StepTime], str]:
 
 
 def throughput_sds(
-    config: Config, closed_rps: Callable[[Config], float], draws: int = 20
+    config: Config,
+    closed_rps: Callable[[Config], float],
+    validation: ValidationData | None = None,
+    draws: int = 20,
 ) -> tuple[float, float]:
     """Return how far calibration and model may move a throughput: relative standard deviations.
 
@@ -122,7 +126,7 @@ def throughput_sds(
     """
     models, _ = step_time_draws(config, draws)
     logs = [np.log(closed_rps(replace(config, step_time=model))) for model in models]
-    return float(np.std(logs)) if logs else 0.0, model_error(config, 1.0, None).sd
+    return float(np.std(logs)) if logs else 0.0, model_error(config, 1.0, validation).sd
 
 
 def _file_of(step_time: StepTime) -> str | None:

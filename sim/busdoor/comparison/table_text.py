@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
+from busdoor.comparison.chance_text import missed_text, sources_text
+from busdoor.comparison.chance_text import percent as chance
 from busdoor.comparison.data import ComparisonData
+from busdoor.comparison.rescaled import SOURCES
 from busdoor.core.format import LATENCIES, NOTHING, duration, number, percent
 from busdoor.metrics.statistics import is_undecided
 
@@ -88,6 +91,10 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
         line("offered load", lambda row: percent(row["offered_load"], 0)),
         line("GPUs by throughput", lambda row: number(row["gpus"])),
     ]
+    if len(comparison.chances):
+        known = comparison.chances["chance"]
+        cells = [chance(known.get(name, nan)) for name in comparison.policies]
+        rows.append(("P(these meet the SLO)", cells))
     if "cost_per_hour" in table:
         rows += [
             line("price per hour", lambda row: f"{row['cost_per_hour']:.2f}"),
@@ -98,6 +105,27 @@ def comparison_rows(comparison: ComparisonData) -> list[tuple[str, list[str]]]:
         rows.append(line("goodput, requests/s", lambda row: number(row["request_goodput"])))
         rows.append(line("SLO met", lambda row: "yes" if row["slo_met"] == 1 else "no"))
     return rows
+
+
+def chance_lines(comparison: ComparisonData) -> list[str]:
+    """Return a sentence per policy: how likely its GPUs meet the SLO, and what that rests on."""
+    gpus, slo = comparison.table["gpus"], comparison.config.slo
+    lines = []
+    known: dict[Any, Any] = comparison.chances.to_dict("index")
+    for policy, row in known.items():
+        missed = {
+            str(key).removeprefix("missed_"): share
+            for key, share in row.items()
+            if str(key).startswith("missed_")
+        }
+        widths = {key: row[f"half_width_{key}"] for key in SOURCES}
+        said = {key: row[f"source_{key}"] for key in SOURCES}
+        number = int(gpus[policy])
+        lines.append(
+            f"{number:,} GPU{'s' * (number != 1)} with {policy}: {chance(row['chance'])}, "
+            f"{missed_text(missed, slo)}; of how much of the SLO it uses, {sources_text(widths, said)}."
+        )
+    return lines
 
 
 def _held(row: pd.Series[Any]) -> str:

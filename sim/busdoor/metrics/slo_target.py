@@ -10,6 +10,7 @@ from busdoor.metrics.metrics import SLO_METRICS
 
 LATENCIES = (*SLO_METRICS, "itl")
 TOKEN_TIMES = ("tpot", "itl")  # an answer that is released whole has none
+STABLE = "stability"  # beside the targets: that the server carries the rate at all
 _NAMES = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "normalized": "E2E per token", "itl": "ITL"}
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from busdoor.capacity.estimate import STABLE, Outcome
+from busdoor.capacity.estimate import Outcome
 from busdoor.config import Config
 from busdoor.config.energy import hours_per_million_tokens, kwh_per_million_tokens
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import STABLE
 from busdoor.recommend.command_line import command_line
 from busdoor.recommend.race import Entry, Verdict
 from busdoor.recommend.space import Place

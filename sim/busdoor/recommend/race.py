@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from busdoor.capacity.estimate import STABLE, Outcome, Reading, bounds, stability
+from busdoor.capacity.estimate import Outcome, Reading, bounds, stability
 from busdoor.capacity.steady_state import settling_requests
 from busdoor.core.arrays import Floats
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import STABLE
 from busdoor.metrics.statistics import paired_difference
 from busdoor.recommend.space import Candidate
 from busdoor.sweep.task import Record

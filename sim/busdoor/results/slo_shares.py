@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor.metrics.metrics import token_gaps
+from busdoor.core.arrays import Floats
+from busdoor.metrics.metrics import latencies, token_gaps, weighted_percentile
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_class import is_of_class
 from busdoor.metrics.slo_target import Target
 from busdoor.results.result import Result
+
+_NEVER = 1e18  # stands for infinity where numbers are subtracted
 
 
 def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
@@ -29,6 +32,44 @@ def slo_shares(result: Result, slo: SLO) -> pd.Series[Any]:
         for target in slo.targets
     )
     return pd.Series({**shares, "slo_met": met if slo else np.nan}, dtype=object)
+
+
+def slo_ratios(result: Result, slo: SLO) -> dict[str, float]:
+    """Return by target its value over its limit: 1 or less is met.
+
+    Infinite where answers are not streamed and so have no such times; 0 without any request or gap.
+    """
+    return {target.key: _used(result, target) for target in slo.targets}
+
+
+def _used(result: Result, target: Target) -> float:
+    if target.needs_tokens and not result.meta.get("streams", True):
+        return np.inf
+    if target.latency == "itl":
+        values, counts = token_gaps(result.iterations)
+    else:
+        values = _worst(result, target)
+        counts = np.ones(len(values), dtype=np.int64)
+    if not len(values):
+        return 0.0
+    over = values / target.limit_s if target.latency == "itl" else values
+    if target.share is not None:
+        return float(weighted_percentile(np.minimum(over, _NEVER), counts, 100 * target.share))
+    known = np.isfinite(over)
+    return float(np.average(over[known], weights=counts[known])) if known.any() else np.inf
+
+
+def _worst(result: Result, target: Target) -> Floats:
+    """Return for each request that is not refused its latency over the limit, the worst of several."""
+    requests = result.requests[~result.requests["status"].str.startswith("refused")]
+    if target.group:
+        requests = requests[is_of_class(requests, target.group)]
+    times = latencies(requests).reindex(requests.index)
+    over = pd.concat([times[name] / limit for name, limit in target.limits_s.items()], axis=1)
+    answered = (requests["status"] == "finished").to_numpy()
+    worst = over.fillna(0.0).max(axis=1) if target.is_goodput else over.max(axis=1)
+    values: Floats = worst.where(answered, np.inf).dropna().to_numpy(float)
+    return values
 
 
 def _reached(result: Result, target: Target) -> float:

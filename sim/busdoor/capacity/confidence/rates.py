@@ -9,24 +9,24 @@ from math import inf, isfinite, log
 import numpy as np
 
 from busdoor.capacity.answer import Answer
-from busdoor.capacity.estimate import STABLE, stability
+from busdoor.capacity.estimate import stability
 from busdoor.capacity.runs import Runs
 from busdoor.capacity.trial import probe
+from busdoor.comparison.rescaled import SAMPLES, Rescaled, half_width, log_ratios
 from busdoor.comparison.sources import ModelError, model_error, step_time_draws
 from busdoor.config import PolicyTable
 from busdoor.core.arrays import Floats
 from busdoor.metrics.slo import SLO
+from busdoor.metrics.slo_target import STABLE
 from busdoor.metrics.statistics import student_t
 from busdoor.validation.data import ValidationData
 
-SAMPLES = 4000  # of the law: a chance of 5 % is then known to 0.7 %
 DRAWS = 24  # of the calibration that run; the law between them is taken as normal
 _REPLICATIONS = 4  # of a run: all on the same draws, so that only what differs shows
 # Rates over the answer's at which the latencies are read: as far as a model's worst error reaches.
 _NODES = (0.5, 0.65, 0.8, 0.9, 0.97, 1.03, 1.1, 1.2, 1.35, 1.6)
 _BATCHES = 10  # that a single run is cut into, in place of replications
 _TWO_SIDED = 0.9  # one-sided 95 %: how the search decides a bracket's ends
-SOURCES = ("sampling", "calibration", "model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,7 @@ class Belief:
 
     def half_widths(self) -> dict[str, float]:
         """Return half the 95 % interval that each source alone leaves, over the middle."""
-        ends = {key: np.percentile(own, [2.5, 50, 97.5]) for key, own in self.alone.items()}
-        return {key: float((own[2] - own[0]) / 2 / own[1]) for key, own in ends.items()}
+        return {key: half_width(own) for key, own in self.alone.items()}
 
     def replicas(self, request_rate: float, confidence: float, at_least: int) -> int:
         """Return the fewest servers, from a number on, that suffice with a confidence."""
@@ -99,8 +98,8 @@ def belief(
     freedom = len(runs.traces) - 1 or _BATCHES - 1
     luck = width / 2 * rng.standard_t(freedom, SAMPLES) / student_t(_TWO_SIDED, freedom)
     model = rng.normal(0.0, error.sd, SAMPLES)
-    number = rng.integers(0, max(1, len(next(iter(scales.values()), ()))), SAMPLES)
-    drawn = {key: own[number] if len(own) else np.zeros(SAMPLES) for key, own in scales.items()}
+    number = rng.integers(0, len(scales[STABLE]), SAMPLES)
+    drawn = {key: own[number] for key, own in scales.items()}
     none = dict.fromkeys(scales, np.zeros(SAMPLES))
     by_target = {key: own * np.exp(luck) for key, own in curve.rates(drawn, model).items()}
     alone = {
@@ -119,25 +118,21 @@ def _least(by_target: Mapping[str, Floats]) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class _Curve:
-    """By target, the logarithm of its value over its limit, at logarithms of rates."""
+class _Curve(Rescaled):
+    """Also the saturated rate's logarithm over the answer's, and that of the answer."""
 
-    rates_log: Floats
-    ratios_log: Mapping[str, Floats]
-    saturated_log: float
-    answer_log: float
+    saturated_log: float = inf
+    answer_log: float = 0.0
 
     @classmethod
     def around(
         cls, runs: Runs, slo: SLO, policy: PolicyTable, answer: Answer, num_requests: int
     ) -> _Curve:
         nodes = answer.rate * np.array(_NODES)
-        rows = [log_ratios(runs, slo, policy, rate, num_requests) for rate in nodes.tolist()]
-        ratios = {
-            key: np.maximum.accumulate(np.array([row[key] for row in rows])) for key in rows[0]
-        }
-        saturated = answer.saturated_rps if isfinite(answer.saturated_rps) else inf
-        return cls(np.log(nodes), ratios, log(saturated), log(answer.rate))
+        rows = [_ratios(runs, slo, policy, rate, num_requests) for rate in nodes.tolist()]
+        own, known = Rescaled.of(_NODES, rows), isfinite(answer.saturated_rps)
+        saturated_log = log(answer.saturated_rps / answer.rate) if known else inf
+        return cls(own.rates_log, own.ratios_log, saturated_log, log(answer.rate))
 
     def rates(self, scales: Mapping[str, Floats], model: Floats) -> dict[str, Floats]:
         """Return the rate at which each target is missed, where step times are scaled so."""
@@ -156,24 +151,15 @@ class _Curve:
         found[STABLE] = self.saturated_log - (scales[STABLE] + model)
         return found
 
-    def scale_of(self, key: str, ratio_log: float) -> float:
-        """Return the scale of all step times that has the effect on a target at the answer."""
-        shifts = np.linspace(-0.7, 0.7, 281)  # a factor of two either way, in steps of 0.5 %
-        effect = np.interp(self.answer_log + shifts, self.rates_log, self.ratios_log[key]) + shifts
-        return float(np.interp(ratio_log, effect, shifts))
 
-
-def log_ratios(
+def _ratios(
     runs: Runs, slo: SLO, policy: PolicyTable, rate: float, num_requests: int
 ) -> dict[str, float]:
     """Return the logarithm of each target's value over its limit at a rate."""
     count = min(_REPLICATIONS, len(runs.traces))
     samples = runs.at_rate(policy, rate, num_requests, count)
     tried = probe(rate, samples, slo.targets, stability(0.0, np.empty(0)))
-    found = {target.key: tried.ratio(target.key) for target in slo.targets}
-    return {
-        key: log(min(max(own, 1e-9), 1e9)) if own == own else -20.0 for key, own in found.items()
-    }
+    return log_ratios({target.key: tried.ratio(target.key) for target in slo.targets})
 
 
 def _calibrated(
@@ -184,13 +170,11 @@ def _calibrated(
     The load scales as the target that binds, or that comes nearest to it.
     """
     models, said = step_time_draws(runs.config, DRAWS)
-    own = log_ratios(runs, slo, policy, answer.rate, num_requests)
-    scales: dict[str, list[float]] = {key: [] for key in (*own, STABLE)}
-    for model in models:
-        other = replace(runs, config=replace(runs.config, step_time=model))
-        ratios = log_ratios(other, slo, policy, answer.rate, num_requests)
-        for key, ratio in ratios.items():
-            scales[key].append(curve.scale_of(key, ratio) - curve.scale_of(key, own[key]))
-        near = max(own, key=lambda key: own[key])
-        scales[STABLE].append(scales[near][-1])
-    return {key: np.array(values) for key, values in scales.items()}, said
+
+    def at(own: Runs) -> dict[str, float]:
+        return _ratios(own, slo, policy, answer.rate, num_requests)
+
+    own = at(runs)
+    rows = [at(replace(runs, config=replace(runs.config, step_time=model))) for model in models]
+    scales = curve.scales(own, rows)
+    return scales | {STABLE: scales[max(own, key=lambda key: own[key])]}, said

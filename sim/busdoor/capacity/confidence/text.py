@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.capacity.confidence.rates import Belief
-from busdoor.capacity.estimate import STABLE
-from busdoor.core.format import duration_text
+from busdoor.comparison.chance_text import missed_text, percent, sources_text, width_text
 from busdoor.metrics.slo import SLO
 
 
@@ -25,43 +24,14 @@ def belief_line(name: str, known: Belief, slo: SLO, servers: float, rate: float 
 
 def belief_text(known: Belief, slo: SLO, rate: float, whose: str = "one server") -> str:
     """Return how likely a rate per server meets the SLO, and what each source contributes."""
-    missed = [
-        f"P({_beyond(key, slo)}) = {percent(share)}" for key, share in known.missed(rate).items()
-    ]
-    return ", ".join([percent(known.chance(rate)), *missed, _rate_text(known, whose)])
+    chance, missed = percent(known.chance(rate)), missed_text(known.missed(rate), slo)
+    return f"{chance}, {missed}, {_rate_text(known, whose)}"
 
 
 def _rate_text(known: Belief, whose: str) -> str:
     low, high = known.interval
-    widths = [
-        f"{key} ±{_width(width)} ({known.said[key]})" for key, width in known.half_widths().items()
-    ]
     said = f"the highest rate of {whose} is {low:.3g} to {high:.3g} requests/s (95 %)"
-    return f"{said}; by source: {'; '.join(widths)}"
-
-
-def percent(share: float) -> str:
-    """Write a probability: never 0 or 100 % of a sample.
-
-    >>> percent(0.97), percent(0.99999), percent(0.0)
-    ('97 %', 'over 99 %', 'under 1 %')
-    """
-    if share > 0.99:
-        return "over 99 %"
-    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"
-
-
-def _width(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def _beyond(key: str, slo: SLO) -> str:
-    if key == STABLE:
-        return "a queue that grows"
-    target = slo.target(key)
-    if key == "goodput":
-        return f"under {100 * (target.share or 0):g} % within the limits"
-    return f"{target.name} > {duration_text(target.limit_s)}"
+    return f"{said}; {sources_text(known.half_widths(), known.said)}"
 
 
 def sized_line(name: str, known: Belief, rate: float, confidence: float, servers: float) -> str:
@@ -82,8 +52,8 @@ def next_line(table: pd.DataFrame, name: str) -> str:
     return (
         f"{name}: measure next {first['request_rate']:.3g} requests/s (load {first['load']:.2f}), "
         f"lengths {first['lengths']}, for {first['seconds']:.0f} s on the server: the 95 % interval "
-        f"of its highest rate narrows from ±{_width(first['before'])} to "
-        f"±{_width(first['half_width'])}"
+        f"of its highest rate narrows from ±{width_text(first['before'])} to "
+        f"±{width_text(first['half_width'])}"
     )
 
 
