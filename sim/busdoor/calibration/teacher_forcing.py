@@ -156,7 +156,7 @@ def serve(
     def result() -> Result:
         return Result(recorder.requests(), recorder.iterations(), recorder.stays(), meta)
 
-    return run_to_end(env, trace, [recorder], result, type(policy).__name__)
+    return run_to_end([env], trace, [recorder], result, type(policy).__name__)
 
 
 def batches_of(result: Result) -> list[Batch]:

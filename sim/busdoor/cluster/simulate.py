@@ -9,7 +9,10 @@ from busdoor.catalog import Engine
 from busdoor.cluster.load import cluster_load
 from busdoor.cluster.registry import as_router, router_name
 from busdoor.cluster.router import Router
+from busdoor.cluster.streamed import is_independent
 from busdoor.results.result import Result
+from busdoor.simulator.apart import sends_in_order, start_apart
+from busdoor.simulator.clients import Clients
 from busdoor.simulator.describe import describe_run
 from busdoor.simulator.replica import Replica, check_replicas
 from busdoor.simulator.system import Entry, Progress, System, run_system, settled_lookahead
@@ -76,9 +79,18 @@ def simulate_cluster(
     ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
     chosen, weights = as_router(router), [replica.weight for replica in replicas]
 
+    assigned = is_independent(chosen, len(replicas)) and sends_in_order(trace)
+    apart = assigned and len(replicas) > 1
+
     def connect(system: System) -> Entry:
         chosen.connect(system.servers, weights=weights, seed=seed, on_leave=system.on_leave)
-        return Entry(chosen, system.recorders)
+        return Entry(lambda clients: start(clients, system), system.recorders)
+
+    def start(clients: Clients, system: System) -> None:
+        if not apart:
+            return clients.start(chosen)
+        hints = chosen.next_server() is not None
+        return start_apart(clients, system.servers, chosen.assign, system.on_leave, hints)
 
     return run_system(
         trace,
@@ -93,6 +105,7 @@ def simulate_cluster(
         step_by_step=step_by_step,
         iterations=iterations,
         progress=progress,
+        apart=apart,
     )
 
 

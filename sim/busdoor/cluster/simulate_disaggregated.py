@@ -102,7 +102,8 @@ def simulate_disaggregated(
         aside = TableRecorder(replicas[0].policy, iterations=False)
         path = Disaggregation(system.env, *routers, links, kv_bytes, aside, system.on_leave)
         path.connect(system.servers, [replica.weight for replica in replicas], num_prefill, seed)
-        return Entry(path, [aside, *system.recorders[num_prefill:]], path.with_transfers)
+        recorders = [aside, *system.recorders[num_prefill:]]
+        return Entry(lambda clients: clients.start(path), recorders, path.with_transfers)
 
     described = describe_cluster(
         trace, replicas, ahead, ["prefill"] * num_prefill + ["decode"] * len(decode_replicas)

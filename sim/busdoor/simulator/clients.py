@@ -18,7 +18,7 @@ Process = Generator[simpy.Event, Any, None]
 # An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot
 # change a batch.
 EARLY = 1e-12
-_CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
+CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
 
 
 class Submits(Protocol):
@@ -74,11 +74,11 @@ class Clients:
             for _ in range(self.trace.concurrency):
                 self.env.process(self._converse(line))
         else:
-            first_turns, later_turns = _turns(self.trace)
+            first_turns, later_turns = turns(self.trace)
             for rows in later_turns:
                 self._answered[rows[0]] = self.env.event()
                 self.env.process(self._converse(iter(rows[1:]), self._answered[rows[0]]))
-            self.env.process(self._send_on_time(self._in_order(first_turns)))
+            self.env.process(self._send_on_time(self.in_order(first_turns)))
 
     def left(self, request: Request) -> None:
         """Note that a request has left the server."""
@@ -86,13 +86,13 @@ class Clients:
         if event is not None:
             event.succeed()
 
-    def _in_order(self, rows: np.ndarray) -> np.ndarray:
+    def in_order(self, rows: np.ndarray) -> np.ndarray:
         """Return rows in the order in which the front end passes them on."""
         if self._delay_s is None:
             return rows
         return rows[np.argsort(self.trace.arrival_s[rows] + self._delay_s[rows], kind="stable")]
 
-    def _reach_s(self, rows: np.ndarray) -> Iterator[float]:
+    def reach_s(self, rows: np.ndarray) -> Iterator[float]:
         """Return when rows have passed the front end, a rounding error early, never late."""
         sent_s = self.trace.arrival_s[rows]
         passed_s = sent_s if self._delay_s is None else sent_s + self._delay_s[rows]
@@ -104,13 +104,13 @@ class Clients:
     def _send_on_time(self, rows: np.ndarray) -> Process:
         env, server = self.env, self._server
         assert server is not None
-        for start in range(0, len(rows), _CHUNK):
-            some = rows[start : start + _CHUNK]
-            for reaches_s, request in zip(self._reach_s(some), self._requests(some), strict=True):
+        for start in range(0, len(rows), CHUNK):
+            some = rows[start : start + CHUNK]
+            for reaches_s, request in zip(self.reach_s(some), self.requests(some), strict=True):
                 if reaches_s > (now := env.now):
                     server.expect(reaches_s)
                     yield env.timeout(reaches_s - now)
-                self._send(request)
+                self.send(request)
         server.expect(inf)
 
     def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
@@ -122,7 +122,7 @@ class Clients:
             row = next(rows, None)  # not before the answer: users of a closed loop share the line
             if row is None:
                 return
-            (request,) = self._requests(np.array([row]))
+            (request,) = self.requests(np.array([row]))
             think_s = (
                 0.0
                 if self.trace.think_time_s is None
@@ -136,9 +136,10 @@ class Clients:
             if wait_s > 0:
                 yield env.timeout(wait_s)
             answer = self._answered[row] = env.event()
-            self._send(request)
+            self.send(request)
 
-    def _send(self, request: Request) -> None:
+    def send(self, request: Request) -> None:
+        """Send a request that arrives now; its client may give up."""
         assert self._server is not None
         if self.trace.timeout_s is not None:
             patience_s = float(self.trace.timeout_s[request.request_id])
@@ -156,7 +157,7 @@ class Clients:
         if request.status in ("waiting", "running"):
             self._server.abandon(request)
 
-    def _requests(self, rows: np.ndarray) -> Iterator[Request]:
+    def requests(self, rows: np.ndarray) -> Iterator[Request]:
         """Make the requests of some rows; their numbers leave numpy a column at a time."""
         trace, names, ids = self.trace, self._names, rows.tolist()
         requests = map(
@@ -189,8 +190,8 @@ def front_end_s(trace: Trace, engine: Engine | None) -> np.ndarray | None:
     return engine.frontend_per_request_s + engine.frontend_per_token_s * trace.input_tokens
 
 
-def _turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:
-    """Rows that are sent on time, and the rows of each session that has later turns, in order."""
+def turns(trace: Trace) -> tuple[np.ndarray, list[list[int]]]:
+    """Return rows that are sent on time, and the rows of each session that has later turns, in order."""
     sessions = rows_of_sessions(trace)
     if not sessions:
         return np.arange(len(trace)), []

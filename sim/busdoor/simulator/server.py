@@ -86,7 +86,7 @@ class Server:
         self._batches = recorder if getattr(recorder, "keeps_batches", True) else None
         self.on_leave = on_leave
         self._fixed_from_s = -inf  # from when on an interruption changes nothing
-        self._expected_s = inf
+        self._expected_s, self._since_s = inf, -inf
         self._stale = False  # whether the next batch was decided before what matters to it
         self._stretch: Stretch | None = None  # the running one, with its repetitions
         self._repeat = 1
@@ -104,9 +104,12 @@ class Server:
         elif matters:
             self._cut()
 
-    def expect(self, arrival_s: float) -> None:
-        """Note when the next request may arrive, a hint: a stretch then ends uninterrupted."""
-        self._expected_s = arrival_s
+    def expect(self, arrival_s: float, since_s: float = -inf) -> None:
+        """Note when the next request may arrive, a hint: a stretch then ends uninterrupted.
+
+        It is for stretches that begin at `since_s` or later.
+        """
+        self._expected_s, self._since_s = arrival_s, since_s
 
     def close(self) -> None:
         """Close: no request will arrive any more."""
@@ -209,7 +212,7 @@ class Server:
 
     def _until_expected(self, stretch: Stretch, repeat: int) -> int:
         """End a stretch in the iteration where the next request is expected, if it could enter."""
-        if not stretch.start_s < self._expected_s < stretch.end_s(repeat):
+        if not self._since_s <= stretch.start_s < self._expected_s < stretch.end_s(repeat):
             return repeat
         if self.policy.num_waiting or self.policy.num_running >= self.policy.num_slots:
             return repeat

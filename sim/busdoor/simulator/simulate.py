@@ -112,7 +112,7 @@ def _only(system: System) -> Entry:
     """Connect one server without a router."""
     (server,) = system.servers
     server.on_leave = system.on_leave
-    return Entry(server, system.recorders)
+    return Entry(lambda clients: clients.start(server), system.recorders)
 
 
 def as_trace(trace: Trace | pd.DataFrame) -> Trace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -15,7 +16,7 @@ from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
-from busdoor.simulator.clients import Clients, Submits
+from busdoor.simulator.clients import Clients
 from busdoor.simulator.describe import mean_utilisation
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.replica import Replica
@@ -46,7 +47,8 @@ class Interrupted(KeyboardInterrupt):
 class System:
     """Servers that are not connected yet, each with its recorder.
 
-    `on_leave` is to be called for every request that leaves the system.
+    `on_leave` is to be called for every request that leaves the system; `env` is the servers', or
+    the first one's of those that run apart.
     """
 
     env: simpy.Environment
@@ -57,12 +59,12 @@ class System:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where requests enter a system of servers, and the recorders of their ends, each once.
+    """How clients start to send to a system of servers, and the recorders of their ends, each once.
 
     `extended` adds the columns that only this system has to the table of requests.
     """
 
-    submits: Submits
+    start: Callable[[Clients], None]
     recorders: Sequence[TableRecorder]
     extended: Callable[[pd.DataFrame], pd.DataFrame] | None = None
 
@@ -80,10 +82,13 @@ def run_system(
     step_by_step: bool = False,
     iterations: bool = True,
     progress: Progress | None = None,
+    apart: bool = False,
 ) -> Result:
     """Run a trace through servers until every request has left.
 
-    `connect` connects the servers and returns where requests enter; `described` is what is known
+    `connect` connects the servers and returns how requests enter; servers that run `apart` have an
+    environment each, and run one after another: their memory stays in the processor's caches, where
+    that of servers that take turns displaces each other's. `described` is what is known
     before the run; `offered_load` computes the load from the trace without its refused requests;
     `meta` replaces keys of the same name. The rest is as in `busdoor.simulator.simulate.simulate`.
 
@@ -93,8 +98,8 @@ def run_system(
     """
     own = given.table("meta", {} if meta is None else meta)
     progress = given.function("progress", progress)
-    env = simpy.Environment()
-    clients = Clients(env, trace, kv_block_size(trace, replicas[0]), engine)
+    envs = [simpy.Environment() for _ in (replicas if apart else [0])]
+    clients = Clients(envs[0], trace, kv_block_size(trace, replicas[0]), engine)
     recorders = [
         TableRecorder(replica.policy, iterations, number) for number, replica in enumerate(replicas)
     ]
@@ -107,10 +112,11 @@ def run_system(
             step_by_step=step_by_step,
             recorder=recorder,
         )
-        for one, recorder in zip(replicas, recorders, strict=True)
+        for env, one, recorder in zip(cycle(envs), replicas, recorders, strict=False)
     ]
-    entry = connect(System(env, servers, recorders, _reporting(clients.left, len(trace), progress)))
-    clients.start(entry.submits)
+    on_leave = _reporting(clients.left, len(trace), progress)
+    entry = connect(System(envs[0], servers, recorders, on_leave))
+    entry.start(clients)
 
     def result() -> Result:
         tables = [recorder.iterations() for recorder in recorders]
@@ -125,7 +131,7 @@ def run_system(
         )
 
     names = dict.fromkeys(type(replica.policy).__name__ for replica in replicas)
-    return run_to_end(env, trace, entry.recorders, result, " + ".join(names))
+    return run_to_end(envs, trace, entry.recorders, result, " + ".join(names))
 
 
 def settled_lookahead(given: int | None, policies: Iterable[Policy]) -> int:
@@ -148,7 +154,7 @@ def settled_lookahead(given: int | None, policies: Iterable[Policy]) -> int:
 
 
 def run_to_end(
-    env: simpy.Environment,
+    envs: Sequence[simpy.Environment],
     trace: Trace,
     recorders: Sequence[TableRecorder],
     result: Callable[[], Result],
@@ -162,7 +168,8 @@ def run_to_end(
     check_memory(len(trace) * REQUEST_BYTES, f"a run of {len(trace):,} requests")
     try:
         with seldom_collected():
-            env.run()
+            for env in envs:
+                env.run()
     except KeyboardInterrupt:
         for recorder in recorders:
             others = (other.known() for other in recorders if other is not recorder)
