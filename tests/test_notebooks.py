@@ -1,6 +1,7 @@
 """The notebooks: executed in full, committed with results, fit for a stranger to see."""
 
 import os
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,8 @@ MACHINE = (
     "site-packages",
 )  # folders of whoever ran it
 MOST_BYTES = 1_500_000  # of a file: what a code host still draws
+MEASURED = re.compile("ttft|tpot|itl|e2e|duration|answer|measured|predicted|simulated|error|share")
+UNIT = re.compile("_(s|ms|µs|%|ratio|gain)$|^gain_")
 HURRY = os.environ.get("BUSDOOR_FAST") == "1"  # shrinks the runs, so that their numbers are others
 
 
@@ -114,6 +117,15 @@ def test_it_is_small_and_names_no_machine(path):
             text for kind, text in output.get("data", {}).items() if kind.startswith("text/")
         )
         assert not any(folder in shown for folder in MACHINE)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=ids)
+def test_a_column_that_has_a_unit_names_it(path):
+    tables = [output.get("data", {}).get("text/html", "") for output in outputs(read(path))]
+    heads = [html.partition("</thead>")[0] for html in tables if "dataframe" in html]
+    columns = {name for head in heads for name in re.findall("<th>(.*?)</th>", head)}
+    timed = {name for name in columns if MEASURED.search(name)}
+    assert [name for name in sorted(timed) if not UNIT.search(name)] == []
 
 
 @pytest.mark.notebook

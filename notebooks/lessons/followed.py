@@ -18,8 +18,8 @@ def followed(run: RunValidation) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `iterations`; means of `measured_ms` and `predicted_ms`; `error`, of their sums in per cent
-        of the run's.
+        `iterations`; means of `measured_ms` and `predicted_ms`; `error_%`, of their sums in per
+        cent of the run's.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def followed(run: RunValidation) -> pd.DataFrame:
     >>> from lessons.twins import measured_twin
     >>> twin = measured_twin("h100-llama-3.1-8b")
     >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time)
-    >>> followed(code.runs[0])["error"].round(1).to_dict()["decodes, then prefill"]
+    >>> followed(code.runs[0])["error_%"].round(1).to_dict()["decodes, then prefill"]
     -4.9
     """
     table = run.measured.iterations.assign(predicted_s=run.predicted_s)
@@ -38,7 +38,7 @@ def followed(run: RunValidation) -> pd.DataFrame:
         "iterations": cells.size(),
         "measured_ms": 1e3 * cells["duration_s"].mean(),
         "predicted_ms": 1e3 * cells["predicted_s"].mean(),
-        "error": 100 * off_s / table["duration_s"].sum(),
+        "error_%": 100 * off_s / table["duration_s"].sum(),
     })  # fmt: skip
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def memory_table(results: Mapping[str, Result]) -> pd.DataFrame:
     """Return what runs' memory held, in per cent by purpose, and how many ran at once."""
-    table = 100 * pd.DataFrame(shares(results, "kv")).T
+    table = 100 * pd.DataFrame(shares(results, "kv")).T.add_suffix("_%")
     table["mean_batch_size"] = [
         float(run.summary["mean_batch_size_time"]) for run in results.values()
     ]

@@ -63,17 +63,18 @@ def predicted_and_measured(validation: Validation) -> pd.DataFrame:
     Examples
     --------
     >>> table = predicted_and_measured(on_h200(transferred()))
-    >>> len(table), bool(table["error"].abs().max() < 8)
+    >>> len(table), bool(table["error_%"].abs().max() < 8)
     (10, True)
     """
     predicted = written_down()
     rows = {
         (run.name, statistic): {
-            "written down (s)": predicted[run.name][f"e2e {statistic}"],
-            "measured (s)": run.table["measured"]["e2e", statistic],
+            "predicted_s": predicted[run.name][f"e2e {statistic}"],
+            "measured_s": run.table["measured"]["e2e", statistic],
         }
         for run in validation.runs
         for statistic in ("mean", "p99")
     }
     table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.assign(error=100 * (table["written down (s)"] / table["measured (s)"] - 1))
+    table["error_%"] = 100 * (table["predicted_s"] / table["measured_s"] - 1)
+    return table

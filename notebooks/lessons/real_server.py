@@ -55,7 +55,7 @@ def runs_of(kind: str) -> list[str]:
 
 
 def repeated(quantity: str) -> pd.DataFrame:
-    """Put the prediction of a kind beside the mean of all its repetitions, in seconds or tokens/s.
+    """Put the prediction of a latency of a kind beside the mean of all its repetitions.
 
     A repetition that was calibrated on counts to the mean and spread, since the machine of that
     time is among those that a prediction may meet.
@@ -63,8 +63,8 @@ def repeated(quantity: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By kind: load, predicted, measured (the mean), spread (standard deviation of the
-        repetitions over it), error, bar (at most, or twice the spread) and met.
+        By kind: load, predicted_s, measured_s (the mean); in per cent of it spread_% (standard
+        deviation of the repetitions), error_% and bar_% (at most, or twice the spread); met.
 
     Examples
     --------
@@ -79,14 +79,14 @@ def repeated(quantity: str) -> pd.DataFrame:
         measured = _measured(kind, quantity, own)
         rows[kind] = {
             "load": own["load"].iloc[0],
-            "predicted": own["predicted"].iloc[0],
-            "measured": measured.mean(),
-            "spread": measured.std(ddof=1) / measured.mean(),
+            "predicted_s": own["predicted"].iloc[0],
+            "measured_s": measured.mean(),
+            "spread_%": 100 * measured.std(ddof=1) / measured.mean(),
         }
     found = pd.DataFrame(rows).T
-    found["error"] = found["predicted"] / found["measured"] - 1
-    found["bar"] = np.maximum(BARS.get(quantity, BARS["e2e_mean"]), 2 * found["spread"])
-    return found.assign(met=found["error"].abs() <= found["bar"])
+    found["error_%"] = 100 * (found["predicted_s"] / found["measured_s"] - 1)
+    found["bar_%"] = np.maximum(100 * BARS.get(quantity, BARS["e2e_mean"]), 2 * found["spread_%"])
+    return found.assign(met=found["error_%"].abs() <= found["bar_%"])
 
 
 def _measured(kind: str, quantity: str, own: pd.DataFrame) -> np.ndarray:
@@ -106,7 +106,7 @@ def gains() -> pd.DataFrame:
     3
     """
     found = pd.DataFrame(read_object(FOLDER / PARTS)["gains"]).set_index("continuous")
-    return found[["predicted", "measured"]].rename_axis(None)
+    return found[["predicted", "measured"]].add_suffix("_gain").rename_axis(None)
 
 
 def batches_that_repeat(name: str) -> tuple[str, int]:

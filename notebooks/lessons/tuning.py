@@ -28,7 +28,7 @@ PANELS = {
     "p99_e2e_s": "E2E p99 (s)",
     "bubble_%": "idle slot time (%)",
     "preemptions": "preemptions",
-    "batch": "mean batch size",
+    "mean_batch_size": "mean batch size",
 }
 
 
@@ -63,7 +63,7 @@ def sweep_setting(
     -------
     DataFrame
         One row a value: `most_tokens_per_s`, output tokens per second when saturated; `p99_ttft_s`,
-        `p99_itl_ms`, `p99_e2e_s`, `bubble_%`, `preemptions` and `batch` (mean size over time) at
+        `p99_itl_ms`, `p99_e2e_s`, `bubble_%`, `preemptions` and `mean_batch_size` (over time) at
         the rate.
 
     Examples
@@ -117,7 +117,7 @@ def _row(config: Config) -> dict[str, float]:
         "p99_e2e_s": summary["p99_e2el_ms"] / 1e3,
         "bubble_%": 100 * summary["bubble_share"],
         "preemptions": float(full.requests["num_preemptions"].sum()),
-        "batch": summary["mean_batch_size_time"],
+        "mean_batch_size": summary["mean_batch_size_time"],
     }
 
 
@@ -195,9 +195,9 @@ def gap_table(results: Mapping[str, Result]) -> pd.DataFrame:
         gaps_s, counts = token_gaps(result.iterations)
         summary = result.summary
         rows[name] = {
-            "median_gap_ms": summary["median_itl_ms"],
-            "p99_gap_ms": summary["p99_itl_ms"],
-            "longest_gap_ms": 1e3 * float(gaps_s[counts > 0].max()),
+            "median_itl_ms": summary["median_itl_ms"],
+            "p99_itl_ms": summary["p99_itl_ms"],
+            "longest_itl_ms": 1e3 * float(gaps_s[counts > 0].max()),
             "median_ttft_s": summary["median_ttft_ms"] / 1e3,
             "p99_ttft_s": summary["p99_ttft_ms"] / 1e3,
         }

@@ -120,7 +120,7 @@ def plot_lateness(validation: Validation, profile: Result, starred: Collection[s
         left,
         {"the profile": profile} | {_title(run, run.name in starred): run.measured for run in runs},
     )
-    _misses(right, pd.DataFrame({run.name: followed(run)["error"] for run in runs}).fillna(0.0))
+    _misses(right, pd.DataFrame({run.name: followed(run)["error_%"] for run in runs}).fillna(0.0))
     return figure
 
 

@@ -20,8 +20,10 @@ from busdoor.validation.validation import Validation
 from lessons.followed import followed
 
 __all__ = [
+    "e2e_ratio",
     "errors",
     "followed",
+    "latency",
     "measured_twin",
     "measured_twins",
     "missed_bars",
@@ -82,7 +84,7 @@ def terms(calibration: Calibration) -> pd.DataFrame:
     Examples
     --------
     >>> terms(Calibration.load("vllm-cpu")).columns.tolist()
-    ['seconds for', 'µs', 'low', 'high']
+    ['what for', 'time_µs', 'low_µs', 'high_µs']
     """
     rows: dict[str, list[str]] = {}
     for term, value in calibration.step_time.describe().items():
@@ -96,7 +98,7 @@ def terms(calibration: Calibration) -> pd.DataFrame:
         elif interval:
             rows[term] = [_meaning(term), *map(_microseconds, (value, *interval))]
     return pd.DataFrame.from_dict(
-        rows, orient="index", columns=["seconds for", "µs", "low", "high"]
+        rows, orient="index", columns=["what for", "time_µs", "low_µs", "high_µs"]
     )
 
 
@@ -149,13 +151,13 @@ def shapes(profile: Result, step_time: CalibratedStepTime) -> pd.DataFrame:
 def errors(validation: Validation) -> pd.DataFrame:
     """Return a row for each run: its load, and the errors of the main quantities in per cent."""
     wanted = {
-        "step, each": "step_mean_absolute",
-        "step, all": "step_total",
-        "TTFT mean": "ttft_mean",
-        "TPOT mean": "tpot_mean",
-        "E2E mean": "e2e_mean",
-        "E2E p99": "e2e_p99",
-        "tokens/s": "output_rate",
+        "step_each_%": "step_mean_absolute",
+        "step_all_%": "step_total",
+        "ttft_mean_%": "ttft_mean",
+        "tpot_mean_%": "tpot_mean",
+        "e2e_mean_%": "e2e_mean",
+        "e2e_p99_%": "e2e_p99",
+        "output_rate_%": "output_rate",
     }
     rows = {
         run.name: {"load": run.load}
@@ -163,6 +165,29 @@ def errors(validation: Validation) -> pd.DataFrame:
         for run in validation.runs
     }
     return pd.DataFrame.from_dict(rows, orient="index").replace({np.nan: None})
+
+
+def latency(run: RunValidation, name: str) -> pd.DataFrame:
+    """Return a latency of a run by statistic, in seconds; its error and interval in per cent.
+
+    Examples
+    --------
+    >>> from busdoor.validation.validate import validate
+    >>> twin = measured_twin("h100-llama-3.1-8b")
+    >>> code = validate([twin.runs["azure-code-0.70"]], twin.calibration.step_time, ["azure-code-0.70"])
+    >>> latency(code.runs[0], "ttft").columns.tolist()
+    ['measured_s', 'simulated_s', 'error_%', 'low_%', 'high_%', 'n']
+    """
+    own = run.table.loc[name]
+    seconds = own[["measured", "simulated"]].add_suffix("_s")
+    return seconds.join(100 * own[["error", "low", "high"]].add_suffix("_%")).join(own["n"])
+
+
+def e2e_ratio(validation: Validation) -> pd.DataFrame:
+    """Return the E2E ratio of each pair of runs, its error in per cent."""
+    table = validation.e2e_ratio
+    named = table.rename(columns={side: f"{side}_ratio" for side in ("measured", "simulated")})
+    return named.drop(columns="error").assign(**{"error_%": 100 * table["error"]})
 
 
 def missed_bars(validation: Validation) -> pd.DataFrame:
@@ -182,18 +207,17 @@ def missed_bars(validation: Validation) -> pd.DataFrame:
         _behind(runs.get(name), quantity)
         for name, quantity in zip(bars["run"], bars["quantity"], strict=True)
     ]
-    percent = bars.assign(error=100 * bars["error"], bar=100 * bars["bar"]).drop(
-        columns=["met", "within"]
-    )
-    return percent.join(pd.DataFrame(rows, index=bars.index))
+    percent = pd.DataFrame({f"{key}_%": 100 * bars[key] for key in ("error", "bar")})
+    kept = bars.drop(columns=["met", "within", "error", "bar"])
+    return kept.join(percent).join(pd.DataFrame(rows, index=bars.index))
 
 
 def _behind(run: RunValidation | None, quantity: str) -> dict[str, float]:
     """Return what an error is of, as far as it is the latency of one run."""
     key = tuple(quantity.split("_", 1))
     if run is None or key not in run.table.index:
-        return {"measured (s)": np.nan, "simulated (s)": np.nan, "requests": np.nan}
-    seconds = {f"{side} (s)": float(run.table[side][key]) for side in ("measured", "simulated")}
+        return {"measured_s": np.nan, "simulated_s": np.nan, "requests": np.nan}
+    seconds = {f"{side}_s": float(run.table[side][key]) for side in ("measured", "simulated")}
     return {**seconds, "requests": len(run.measured.requests)}
 
 
@@ -204,5 +228,8 @@ def scoreboard(validations: dict[str, Validation]) -> pd.DataFrame:
         bars = validation.bars
         judged, calm = bars[bars["met"].notna()], bars[bars["regime"].isin(["ρ < 0.5", "0.5–0.8"])]
         worst = calm.groupby("quantity")["error"].agg(lambda own: 100 * own.abs().max())
-        rows[name] = {"bars met": f"{int(judged['met'].sum())} of {len(judged)}", **worst.round(1)}
+        rows[name] = {
+            "bars met": f"{int(judged['met'].sum())} of {len(judged)}",
+            **worst.round(1).add_suffix("_%"),
+        }
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -23,7 +23,7 @@ def bubble_table(
     batch_sizes: Sequence[int] = BATCH_SIZES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compute the useful share of static slot-steps, E[N] / E[max of b], by data set and b.
+    """Compute the useful share of static slot-iterations, E[N] / E[max of b], by data set and b.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def plot_bubbles(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             axes.annotate(str(name), end, beside, va="center", fontsize=8, arrowprops=leader)
         axes.set(
             xlabel="requests in a static batch",
-            ylabel="useful slot-steps",
+            ylabel="useful share of slot time",
             xscale="log",
             ylim=(0, 1),
         )

@@ -135,6 +135,16 @@ def _memory(result: Result) -> dict[str, float]:
     }
 
 
+_WORDS = {
+    "used": "used",
+    "later": "reserved, will be written",
+    "unused": "reserved, never written",
+    "partial": "ends of blocks",
+    "holes": "holes",
+    "free": "free",
+}
+
+
 def plot_kv_split(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draw what the memory holds, one bar a system: the paper's figure 2."""
     from busdoor.plots.style import INK, PALE, axes_or_new, identity, styled, tint
@@ -152,13 +162,12 @@ def plot_kv_split(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             PALE,
         ]
         left = np.zeros(len(table))
-        for part, shade in zip(
-            ("used", "later", "unused", "partial", "holes", "free"), colors, strict=True
-        ):
-            axes.barh(table.index, table[part], left=left, color=shade, label=part)
-            left = left + table[part].to_numpy()
+        for (part, words), shade in zip(_WORDS.items(), colors, strict=True):
+            widths = 100 * table[part].to_numpy()
+            axes.barh(table.index, widths, left=left, color=shade, label=words)
+            left = left + widths
         axes.invert_yaxis()
-        axes.set(xlabel="share of the KV memory while requests wait", xlim=(0, 1))
+        axes.set(xlabel="KV memory while requests wait (%)", xlim=(0, 100))
         axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
         return axes
 
