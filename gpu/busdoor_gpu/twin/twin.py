@@ -9,6 +9,7 @@ from typing import Any
 
 from busdoor.calibration import Calibration, calibrate
 from busdoor.core.json import read_object, write_json
+from busdoor.core.progress import Report
 from busdoor.results.result import Result
 from busdoor.validation.regression import recorded_errors
 from busdoor.validation.twin_folder import CALIBRATION, ERRORS, PROFILE, RUNS
@@ -17,8 +18,6 @@ from busdoor.validation.validation import Validation
 from busdoor_gpu.replay.replay import replay
 from busdoor_gpu.twin.held_out_runs import PROFILE_SHARE, Machine, Run, held_out_runs
 from busdoor_gpu.twin.profile import profile
-
-Report = Callable[[float, str], None]
 
 SETTINGS = "twin.json"  # in the folder: the settings of its steps
 

@@ -15,10 +15,10 @@ from busdoor.capacity.runs import Runs, processes
 from busdoor.capacity.several import Studies
 from busdoor.capacity.study import Study
 from busdoor.comparison.api import Load, reject_unknown_keywords, server_table, workload_table
-from busdoor.comparison.experiment import Report
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.limits import check_sizes, limits_for
 from busdoor.config.policy import policy_tables
+from busdoor.core.progress import Report
 from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import SLO, as_slo_table
 from busdoor.metrics.slo_presets import default_slo

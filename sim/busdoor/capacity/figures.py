@@ -62,6 +62,8 @@ def plot_target(study: Drawable, key: str, *, ax: Axes | None = None) -> Axes:
     styles = looks(list(study.table.index), points)
     for name, look in styles.items():
         own = points[points["policy"] == name].sort_values("request_rate")
+        rate = float(study.table["request_rate"][name])
+        look["label"] += f": {rate:.3g} requests/s" if rate > 0 else ": at no rate"
         ax.plot(own["request_rate"], percent * own["value"], **look)
         ends = study.table.reindex(columns=["low", "high", "least_misses", "least"]).loc[[name]]
         low, high, misses, least = ends.to_numpy(dtype=float)[0].tolist()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.runs import Runs, Spent
 from busdoor.capacity.study import Study
-from busdoor.comparison.experiment import Report
 from busdoor.config import Config
+from busdoor.core.progress import Report
 from busdoor.metrics.slo import SLO
 
 

@@ -12,9 +12,9 @@ from threading import RLock
 from busdoor.capacity.answer import Answer
 from busdoor.capacity.policy_search import Solver
 from busdoor.capacity.runs import Runs, Spent
-from busdoor.comparison.experiment import Report
 from busdoor.config import Config, PolicyTable
 from busdoor.core.interrupt import end_pool
+from busdoor.core.progress import Report
 from busdoor.metrics.slo import SLO
 
 _TRIES = 12  # rates that a search usually takes: what the progress bar expects

@@ -139,7 +139,7 @@ class DrawFlags:
     workload
         A profile (azure-conv, the default, azure-code ...) or a trace file.
     replications
-        Draws of the workload, the same for every policy and rate; 5 unless given.
+        Draws of the workload, the same for every policy and rate; 5 unless given, for capacity 8.
     """
 
     workload: str | None = None

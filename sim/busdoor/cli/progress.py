@@ -10,12 +10,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from busdoor.cli.output import note
+from busdoor.core.progress import PATIENCE_S
 
 if TYPE_CHECKING:
-    from busdoor.comparison.experiment import Report
+    from busdoor.core.progress import Report
     from busdoor_workloads.download import Progress as Downloaded
 
-PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
 # between two lines in a file or pipe: a log stays short, and no minute is silent
 LINE_EVERY_S = 10.0
 REFRESHES_PER_S = 4  # of the bar: replays beneath it are timed

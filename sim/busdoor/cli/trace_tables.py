@@ -24,7 +24,7 @@ _ARRIVALS = {
     "prompt tokens it hits": "prefix_token_hit_share",
 }
 _EFFICIENCY = {
-    "decode": "decode slot-steps: E[N] / E[max of b]",
+    "decode": "decode slot-iterations: E[N] / E[max of b]",
     "prefill": "prefill, padded prompts",
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from busdoor.comparison.comparison import Comparison
-from busdoor.comparison.experiment import Draw, Experiment, Report
+from busdoor.comparison.experiment import Draw, Experiment
 from busdoor.config import DEFAULT_POLICIES, Config
 from busdoor.config.from_calibration import refuse_other_hardware
 from busdoor.config.merge import workload_key
@@ -19,6 +19,7 @@ from busdoor.config.policy import policy_tables
 from busdoor.config.recorded import resampled
 from busdoor.config.scaled import is_scaled
 from busdoor.config.tables import PLAIN_KEYS, TABLES
+from busdoor.core.progress import Report
 from busdoor.core.units import reject_unknown
 from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import as_slo_table

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from busdoor import plots
 from busdoor.comparison.data import ComparisonData
-from busdoor.comparison.experiment import Experiment, Report
+from busdoor.comparison.experiment import Experiment
 from busdoor.comparison.folder import load, write
 from busdoor.comparison.page import comparison_page
-from busdoor.comparison.summary_text import verdict
+from busdoor.comparison.summary_text import gain_text, verdict
 from busdoor.comparison.table_text import LADDER_HEADS, comparison_rows, heading, ladder_rows
+from busdoor.core.progress import Report
 from busdoor.core.study_folder import study_folder
 from busdoor.html.notebook import notebook_html
 from busdoor.plots.latency import Metric
@@ -38,7 +39,7 @@ class Comparison(ComparisonData):
 
     def plot(self, *, fig: Figure | None = None) -> Figure:
         """Draw everything on one page."""
-        return plots.plot_compare(self.results, fig)
+        return plots.plot_compare(self.results, fig, gain_text(self))
 
     def plot_timeline(self, *, fig: Figure | None = None) -> Figure:
         """Draw which request held which slot: `bus_and_door`, one above the other."""

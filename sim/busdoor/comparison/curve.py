@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from busdoor.comparison.data import frame_of
-from busdoor.comparison.experiment import Draw, Experiment, Report, filling
+from busdoor.comparison.experiment import Draw, Experiment, filling
 from busdoor.config import Config, PolicyTable
 from busdoor.config.energy import hours_per_million_tokens
 from busdoor.config.run import run
+from busdoor.core.progress import Report
 from busdoor.metrics.metrics import latencies
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_presets import PRESETS, default_slo

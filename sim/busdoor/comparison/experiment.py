@@ -20,6 +20,7 @@ from busdoor.config.limits import limits_for, servable
 from busdoor.config.recorded import FULL_REQUESTS, burst
 from busdoor.config.run import run
 from busdoor.core.arrays import Floats
+from busdoor.core.progress import Report
 from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.policies.offered_load import accepted
 from busdoor.results.result import Result
@@ -28,7 +29,6 @@ from busdoor.simulator.system import Progress
 from busdoor.validation.data import ValidationData
 from busdoor_workloads import Trace
 
-Report = Callable[[float, str], None]  # called with the share that is done, and what is being done
 Draw = Callable[[int], Trace]
 Key = tuple[str, int]
 

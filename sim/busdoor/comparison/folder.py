@@ -12,12 +12,12 @@ from busdoor import plots
 from busdoor.cluster.per_replica import replica_table
 from busdoor.comparison.bounds import FORMS, SDS
 from busdoor.comparison.data import METRICS, ComparisonData
-from busdoor.comparison.experiment import Report
-from busdoor.comparison.summary_text import verdict
+from busdoor.comparison.summary_text import gain_text, verdict
 from busdoor.config import Config
 from busdoor.core.import_paths import as_data
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.json import to_json as to_text
+from busdoor.core.progress import Report
 from busdoor.core.saved import (
     REPAIR,
     Keys,
@@ -82,7 +82,7 @@ def save_plots(
     """Draw a comparison into a folder, as PNG and SVG."""
     runs = list(comparison.bus_and_door.values())
     draws: dict[str, Callable[[], Any]] = {
-        "compare": lambda: plots.plot_compare(comparison.results),
+        "compare": lambda: plots.plot_compare(comparison.results, headline=gain_text(comparison)),
         "timeline": lambda: plots.plot_bus_and_door(runs[0], runs[-1]),
     }
     if (

@@ -10,12 +10,13 @@ from math import inf, isfinite, nan
 import numpy as np
 import pandas as pd
 
-from busdoor.comparison.experiment import Draw, Report
+from busdoor.comparison.experiment import Draw
 from busdoor.config import Config, PolicyTable
 from busdoor.config.limits import Limits, limits_for
 from busdoor.config.recorded import burst
 from busdoor.config.run import run
 from busdoor.core.arrays import Floats
+from busdoor.core.progress import Report
 from busdoor.metrics.saturation import LEAST_BATCHES, saturated_rates
 from busdoor.metrics.statistics import paired_ratio
 from busdoor.simulator.describe import versions

@@ -12,6 +12,7 @@ import pandas as pd
 from busdoor.calibration import Calibration, load_measured
 from busdoor.validation.data import ValidationData
 from busdoor.validation.folder import MARKER as VALIDATED
+from busdoor.validation.twin_folder import CALIBRATION, RUNS
 from busdoor.validation.validate import validate
 from busdoor.validation.validation import Validation
 
@@ -52,15 +53,15 @@ def measured_pairs(folder: Path) -> ValidationData:
     """
     if (folder / VALIDATED).exists():
         return Validation.load(folder)
-    places = sorted(path for path in (folder / "runs").glob("*") if path.is_dir())
-    if not places or not (folder / "calibration.toml").is_file():
+    places = sorted(path for path in (folder / RUNS).glob("*") if path.is_dir())
+    if not places or not (folder / CALIBRATION).is_file():
         raise ValueError(
-            f"{folder} is no folder of busdoor validate, and has no calibration.toml beside runs/"
+            f"{folder} is no folder of busdoor validate, and has no {CALIBRATION} beside {RUNS}/"
         )
     found = {place.name: load_measured(place) for place in places}
     sizes = {name: _size(result.requests) for name, result in found.items()}
     kept = [name for name in found if list(sizes.values()).count(sizes[name]) > 1]
-    calibration = Calibration.load(folder / "calibration.toml")
+    calibration = Calibration.load(folder / CALIBRATION)
     return validate([found[name] for name in kept], calibration.step_time, kept)
 
 

@@ -15,7 +15,7 @@ def verdict(comparison: ComparisonData) -> str:
     """Return the best policy's gain, the GPUs it saves, and the policies that cannot keep up."""
     best = best_policy(comparison)
     parts = [
-        _gain(comparison, best),
+        gain_text(comparison),
         _gpus(comparison, best),
         _overloaded(comparison),
         _slo(comparison),
@@ -30,8 +30,9 @@ def best_policy(comparison: ComparisonData) -> str:
     return str(tokens_per_s.idxmax()) if len(tokens_per_s) else comparison.policies[-1]
 
 
-def _gain(comparison: ComparisonData, best: str) -> str:
-    base = comparison.static
+def gain_text(comparison: ComparisonData) -> str:
+    """Return the best policy's gain over static batching in a sentence; empty where unknown."""
+    base, best = comparison.static, best_policy(comparison)
     throughput = float(comparison.table["saturated_output_throughput"][best])
     subject = spoken(best, comparison.is_whole_batch(best))
     subject = subject[0].upper() + subject[1:]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from importlib import import_module
 from time import monotonic
 from typing import Any
 
+from busdoor.core.progress import PATIENCE_S, Report
 from busdoor.html.tables import html_table
 
 Rows = Iterable[tuple[str, Sequence[str]]]
-Report = Callable[[float, str], None]
-PATIENCE_S = 1.0  # before a bar appears: shorter work needs none
 REFRESH_S = 0.25  # between two drawings of it
 
 

@@ -30,7 +30,9 @@ _METRICS: tuple[Metric, ...] = ("ttft", "tpot", "e2e")
 
 
 @styled
-def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figure:
+def plot_compare(
+    results: Mapping[str, Run], fig: Figure | None = None, headline: str = ""
+) -> Figure:
     """Draw policies side by side: latency, slots, batch and queue, KV cache, and their use.
 
     Parameters
@@ -39,6 +41,8 @@ def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figur
         Results on the same requests, by the names shown.
     fig : matplotlib.figure.Figure, optional
         Where to draw; a new one by default.
+    headline : str
+        What came of it, in a sentence above all.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def plot_compare(results: Mapping[str, Run], fig: Figure | None = None) -> Figur
     fig = fig or new_figure(max(10.0, 3.3 * len(results)), 18.0)
     about = next(iter(results.values())).meta
     where = f"{about['trace']} on {about.get('gpu', 'a GPU')} with {about.get('model', 'a model')}"
-    fig.suptitle(f"{where}, seed {about.get('seed', 0)}", x=0.01, ha="left", fontweight="bold")
+    title = f"{headline}\n{where}, seed {about.get('seed', 0)}".lstrip()
+    fig.suptitle(title, x=0.01, ha="left", fontweight="bold")
     draws = {_latencies: 3.2, _timelines: 3.4, _batches: 3.4, _caches: 3.0, _wastes: 4.0}
     strips = fig.subfigures(len(draws), 1, squeeze=False, height_ratios=list(draws.values()))
     for draw, strip in zip(draws, strips[:, 0], strict=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from busdoor.comparison.api import Load, workload_table
-from busdoor.comparison.experiment import Report
+from busdoor.core.progress import Report
 from busdoor.core.toml import Document
 from busdoor.metrics.slo import as_slo_table
 from busdoor.recommend.recommender import Recommender

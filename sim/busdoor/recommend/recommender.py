@@ -16,10 +16,10 @@ from busdoor.capacity.api import with_slo
 from busdoor.capacity.draws import unit_rate
 from busdoor.catalog import gpu as find_gpu
 from busdoor.catalog import gpu_names
-from busdoor.comparison.experiment import Report
 from busdoor.config import Config
 from busdoor.config.limits import limits_for, servable
 from busdoor.config.recommend import parse_recommend
+from busdoor.core.progress import Report
 from busdoor.core.toml import Document
 from busdoor.core.units import parse_seconds
 from busdoor.recommend.certainty import Certainty

@@ -10,9 +10,9 @@ from math import ceil, inf
 from typing import Any
 
 from busdoor.capacity.estimate import Outcome
-from busdoor.comparison.experiment import Report
 from busdoor.config import Config
 from busdoor.config.recommend import RecommendTable
+from busdoor.core.progress import Report
 from busdoor.recommend.closed_form import ClosedForms
 from busdoor.recommend.measure import Job
 from busdoor.recommend.race import STAGES, Entry, Stage, Verdict, race

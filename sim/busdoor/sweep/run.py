@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from busdoor.comparison.experiment import Report
+from busdoor.core.progress import Report
 from busdoor.sweep.batches import Batches, WorkerDiedError
 from busdoor.sweep.executors import Execute, require, workers
 from busdoor.sweep.plan import Point

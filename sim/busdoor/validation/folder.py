@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from busdoor.calibration.quality import StepErrors
 from busdoor.calibration.teacher_forcing import predicted_s, trace_of
 from busdoor.core.import_paths import as_data
 from busdoor.core.json import numbers, plain, read_object, write_json
+from busdoor.core.progress import Report
 from busdoor.core.saved import Keys, check_keys, read_csv, write_csv
 from busdoor.core.study_folder import StudyFolder
 from busdoor.plots.save import save_figure
@@ -36,7 +37,6 @@ _RUN: Keys = {
     "batches": dict,
     "budget": dict,
 }
-Report = Callable[[float, str], object]
 
 
 def write(validation: ValidationData, place: StudyFolder, report: Report | None = None) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import sleep, time
@@ -13,6 +13,7 @@ import numpy as np
 from busdoor.calibration import Calibration, calibrate, calibrate_from_requests
 from busdoor.calibration.request_load import doubts_of
 from busdoor.core.json import write_json
+from busdoor.core.progress import Report
 from busdoor.observe.api import observe
 from busdoor.observe.folder import write_observation
 from busdoor.observe.how import How
@@ -28,8 +29,6 @@ from busdoor.observe.twin.folder import (
 )
 from busdoor.observe.twin.prediction import ServerModel, prediction_rows
 from busdoor_workloads import Trace
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
