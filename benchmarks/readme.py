@@ -147,7 +147,8 @@ def true() -> None:
         (title, *(_largest(group, key) for group in groups.values()))
         for title, key in quantities.items()
     ]
-    markdown(("quantity", *groups), rows)
+    heads = [f"{title} ({_counts(group)})" for title, group in groups.items()]
+    markdown(("quantity", *heads), rows)
     print(
         f"\n{len(runs)} replays at loads of {min(run.load for run in runs):.2f} and more;", end=" "
     )
@@ -161,6 +162,12 @@ def true() -> None:
             f"{title}:\n{table.round(3).to_string(index=False) if len(table) else 'no pair of runs'}\n"
         )
     print(validation(H100).verdict)
+
+
+def _counts(runs: Sequence[Any]) -> str:
+    """Return how many runs and requests a column of errors is the largest of."""
+    requests = sum(len(run.measured.requests) for run in runs)
+    return f"{len(runs)} run{'s' * (len(runs) > 1)}, {requests:,} requests"
 
 
 def _largest(runs: Sequence[Any], key: str) -> str:

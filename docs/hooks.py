@@ -182,7 +182,7 @@ def picture(name: str) -> str:
     requests = example_run(name).requests
     last, mean = requests["finish_s"].max(), (requests["finish_s"] - requests["arrival_s"]).mean()
     words = f"last answer after {last:.2f} s, mean E2E latency {mean:.2f} s"
-    return f"({words})\n\n![Eight requests in four slots under {name}: {words}.]({name}.svg)"
+    return f"({words}):\n\n![Eight requests in four slots under {name}: {words}.]({name}.svg)"
 
 
 def example(name: str) -> str:
