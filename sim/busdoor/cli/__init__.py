@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     _write_what_the_terminal_can()
+    # What is left at the end of the process goes with it: no last search for cycles.
+    atexit.register(gc.freeze)
     try:
         with interruptible(), seldom_collected():
             code = _run(arguments)

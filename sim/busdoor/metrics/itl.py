@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def gap_statistics(
     off = gaps.first - mean
     lines = gaps.weight * (count * off**2 + 2 * off * gaps.slope * ks + gaps.slope**2 * squares)
     variance = (lines.sum() + (point_weight * (gaps.point - mean) ** 2).sum()) / total
-    found = [_percentile(gaps, percent, scale) for percent in percents]
+    found = _percentiles(gaps, percents, scale)
     return float(scale * mean), float(scale * np.sqrt(max(variance, 0.0))), found
 
 
@@ -81,37 +82,43 @@ def _squares(end: Ints) -> Floats:
     return squares
 
 
-def _percentile(gaps: _Gaps, percent: float, scale: float) -> float:
-    """Return a percentile of all gaps, of which only those about it are spread and sorted."""
+def _percentiles(gaps: _Gaps, percents: Sequence[float], scale: float) -> list[float]:
+    """Return percentiles of all gaps, of which only those about one are spread and sorted."""
     ends = gaps.first + gaps.slope * gaps.skip, gaps.first + gaps.slope * (gaps.end - 1)
     low, high = np.minimum(*ends), np.maximum(*ends)
-    weight = gaps.weight * (gaps.end - gaps.skip)
-    place = percent / 100 * (weight.sum() + gaps.point_weight.sum() - 1)
-    lines, points = (slice(None, None, _step(values)) for values in (low, gaps.point))
-    middles = np.concatenate([(low + high)[lines] / 2, gaps.point[points]])
-    weights = np.concatenate([weight[lines], gaps.point_weight[points]])
-    share = 0.5  # per cent of the gaps on either side of the place
-    while True:
-        below, above = percent - share, percent + share
-        least = weighted_percentile(middles, weights, below) if below > 0 else -np.inf
-        most = weighted_percentile(middles, weights, above) if above < 100 else np.inf
-        near = (gaps.point >= least) & (gaps.point <= most)
+    weight, points, of_points = gaps.weight * (gaps.end - gaps.skip), gaps.point, gaps.point_weight
+    total = weight.sum() + of_points.sum()
+    middles, shares = _sample(((low + high) / 2, weight), (points, of_points))
+
+    def within(percent: float, share: float) -> float | None:
+        """Look for a percentile among the gaps that are so near to its place, in per cent."""
+        place = percent / 100 * (total - 1)
+        least = middles[np.searchsorted(shares, percent - share)]
+        most = middles[min(int(np.searchsorted(shares, percent + share)) + 2, len(middles) - 1)]
+        near = (points >= least) & (points <= most)
         values, counts = gaps.spread((high >= least) & (low <= most))
-        values = np.concatenate([values, gaps.point[near]])
-        counts = np.concatenate([counts, gaps.point_weight[near]])
-        within = (values >= least) & (values <= most)
-        before = int(
-            weight[high < least].sum()
-            + gaps.point_weight[gaps.point < least].sum()
-            + counts[values < least].sum()
-        )
-        if before <= place and np.ceil(place) < before + counts[within].sum():
-            return _at(place, scale * values[within], counts[within], before)
-        share *= 4
+        before = weight[high < least].sum() + of_points[points < least].sum()
+        before += counts[values < least].sum()
+        kept = (values >= least) & (values <= most)
+        values = np.concatenate([values[kept], points[near]])
+        counts = np.concatenate([counts[kept], of_points[near]])
+        found = before <= place and np.ceil(place) < before + counts.sum()
+        return _at(place, scale * values, counts, int(before)) if found else None
+
+    tried = ((within(percent, 0.5 * 4**n) for n in count()) for percent in percents)
+    return [next(value for value in values if value is not None) for values in tried]
 
 
-def _step(values: Floats) -> int:
-    return max(1, len(values) // 2**13)  # enough to come within half a per cent of a place
+def _sample(*parts: tuple[Floats, Ints]) -> tuple[Floats, Floats]:
+    """Return some values in order, between the infinities, and per cent of weight up to each."""
+    steps = [max(1, len(values) // 2**13) for values, _ in parts]  # to half a per cent or so
+    values = np.concatenate([own[::step] for (own, _), step in zip(parts, steps, strict=True)])
+    weights = np.concatenate(
+        [own[::step] * step for (_, own), step in zip(parts, steps, strict=True)]
+    )
+    order = np.argsort(values)
+    sums = np.cumsum(np.maximum(weights[order], 1))
+    return np.concatenate([[-np.inf], values[order], [np.inf]]), 100 * sums / sums[-1]
 
 
 class GapsInParts:
