@@ -11,6 +11,7 @@ from busdoor import Comparison, Result, compare, find_capacity, profile
 from busdoor.calibration import Calibration
 from busdoor.comparison.explore import BATCH_SIZES, Scene, explore
 from busdoor.html import notebook
+from busdoor.sweep import plan, run_sweep
 
 RUN = {"num_requests": 60, "replications": 1}
 
@@ -81,6 +82,14 @@ def test_without_a_kernel_nothing_is_drawn(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     with notebook.notebook_progress(None) as report:
         assert report is None
+
+
+def test_a_sweep_has_a_bar_in_a_notebook(display, tmp_path):
+    workload = {"name": "azure-conv", "num_requests": 5}
+    study = {"workload": workload, "policy": "vllm", "replications": 1, "sweep": {"seed": [1, 2]}}
+    assert len(run_sweep(plan(study), tmp_path, jobs=1).table) == 2
+    assert "2 of 2 points" in display.shown[-2]["text/html"]
+    assert display.shown[-1]["text/html"] == ""
 
 
 def test_explore_is_a_picture_without_widgets(monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 from busdoor.comparison.api import Load, workload_table
 from busdoor.core.progress import Report
 from busdoor.core.toml import Document
+from busdoor.html.notebook import notebook_progress
 from busdoor.metrics.slo import as_slo_table
 from busdoor.recommend.recommender import Recommender
 from busdoor.recommend.result import Recommendation
@@ -63,7 +64,7 @@ def recommend(
     out : str or Path, optional
         Folder of the answer and its runs; a search that was ended goes on there.
     report : callable, optional
-        Called with progress.
+        Called with progress; in a notebook it is a bar unless given.
     **tables
         Further tables of a configuration, and `recommend` with fields of
         `busdoor.config.recommend.RecommendTable`.
@@ -91,5 +92,5 @@ def recommend(
     checked = None if validation is None else Validation.load(validation)
     rate = request_rate
     study = Recommender(Document(table), gpus, rate, budget, num_requests, confidence, checked)
-    with tempfile.TemporaryDirectory() as made:
-        return study.run(Path(out or made), jobs, cluster, report, overwrite=False)
+    with tempfile.TemporaryDirectory() as made, notebook_progress(report) as shown:
+        return study.run(Path(out or made), jobs, cluster, shown, overwrite=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from busdoor.core.progress import Report
+from busdoor.html.notebook import notebook_progress
 from busdoor.sweep.batches import Batches, WorkerDiedError
 from busdoor.sweep.executors import Execute, require, workers
 from busdoor.sweep.plan import Point
@@ -42,7 +43,7 @@ def run_sweep(
         A Dask cluster in place of processes: "local", or a scheduler's address such as
         "tcp://10.0.0.5:8786".
     report : callable, optional
-        Told about progress.
+        Called with progress; in a notebook it is a bar unless given.
 
     Returns
     -------
@@ -74,12 +75,13 @@ def run_sweep(
     kept = store.read_all(point.key for point in points)
     finished = {key for key, record in kept.items() if not record.error}
     todo = {point.key: point for point in points if point.key not in finished}
-    keep = _keeper(store, len({point.key for point in points}), len(finished), report)
-    keep([Record(point.key, error=point.error) for point in todo.values() if point.error])
     tasks = [(point.key, point.table) for point in todo.values() if not point.error]
-    if tasks:
-        with workers(jobs, cluster) as execute:
-            work(execute, tasks, keep)
+    with notebook_progress(report) as shown:
+        keep = _keeper(store, len({point.key for point in points}), len(finished), shown)
+        keep([Record(point.key, error=point.error) for point in todo.values() if point.error])
+        if tasks:
+            with workers(jobs, cluster) as execute:
+                work(execute, tasks, keep)
     return Sweep.load(points, folder)
 
 
