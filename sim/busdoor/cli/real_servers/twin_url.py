@@ -29,7 +29,7 @@ class UrlFlags:
         An OpenAI-compatible server, as in http://127.0.0.1:8000. It is measured at some rates,
         calibrated, predicted at others and then measured there.
     workload
-        A profile (azure-conv, azure-code ...) or a trace file.
+        A profile (azure-conv, the default, azure-code ...) or a trace file.
     rate
         Rates to calibrate on, requests per second: two that are well apart.
     predict
