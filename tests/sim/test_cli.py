@@ -281,7 +281,7 @@ SENTENCES = {
     "plot nodir": "nodir is not a folder; name one that busdoor compare, capacity or simulate "
     "wrote",
     "plot .": ". holds neither a comparison (comparison.json) nor a capacity study "
-    "(capacity.json) nor a result "
+    "(capacity.json) nor a long run (hours.csv) nor a result "
     "(meta.json) nor a curve (curve.json) nor a map (map.json)",
 }
 

@@ -150,7 +150,7 @@ SENTENCES = {
     "is not a router; did "
     "you mean 'round_robin'? (known: least_kv, least_outstanding, power_of_two, prefix_affinity, "
     "random, round_robin, "
-    "session_affinity, shortest_queue)",
+    "session_affinity, session_hash, shortest_queue)",
     '[cluster]\nreplicas = 2\nrouter = {name = "random", min_match = 1}': "line 3: [cluster] "
     "router: 'random' has no "
     "settings, so 'min_match' is not one of them",

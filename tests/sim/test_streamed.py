@@ -1,21 +1,26 @@
 """A run in windows is the run of the whole trace, in one process or in several."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from busdoor.catalog import engine
+from busdoor.cluster.registry import make_router
 from busdoor.cluster.simulate import simulate_cluster
 from busdoor.cluster.streamed import is_independent, simulate_windows
+from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.kv.paged import PagedKV
+from busdoor.kv.prefix_cache import PrefixCachedKV
 from busdoor.metrics.hourly import HourlyTotals
 from busdoor.policies import StaticPolicy, VllmPolicy
 from busdoor.results.columns import ITERATION_COLUMNS
 from busdoor.simulator.replica import Replica
 from busdoor.step_time import LinearStepTime
-from busdoor_workloads import resolve
-from busdoor_workloads.windows import windows_of
+from busdoor_workloads import Trace, resolve
+from busdoor_workloads.windows import windows, windows_of
 
 STEP_TIME = LinearStepTime(base_s=0.008, per_token_s=30e-6, per_request_s=60e-6)
 
@@ -29,8 +34,6 @@ def static():
 
 
 def trace(n=600, rate=6.0, **changes):
-    from dataclasses import replace
-
     return replace(
         resolve("azure-conv").generate(seed=3, num_requests=n, request_rate=rate), **changes
     )
@@ -152,3 +155,58 @@ def test_totals_of_parts_are_those_of_the_tables(make):
     )
     assert sums["iterations"] == whole.iterations["repeat"].sum()
     assert set(ITERATION_COLUMNS) <= set(whole.iterations)
+
+
+def test_sessions_run_apart_as_they_run_together():
+    chat = replace(
+        resolve("azure-conv").at_rate(4.0),
+        multi_turn={"turns": 4, "think_time_s": 5.0},
+        shared_prefix={"num_groups": 2, "prefix_tokens": 64},
+    )
+    drawn = list(windows(chat, seed=4, duration_s=120, window_s=20))
+    whole = joined(drawn)
+
+    def servers():
+        kv = [PrefixCachedKV(1500, 16) for _ in range(3)]
+        return [Replica(VllmPolicy(own, 32, 1024, 32768), STEP_TIME) for own in kv]
+
+    expected = simulate_cluster(whole, servers(), "session_hash").requests
+    found = []
+    for own in ([0], [1, 2]):
+        sinks = {number: lambda requests, *_: found.append(requests) for number in own}
+        simulate_windows(drawn, servers(), sinks, "session_hash")
+    requests = pd.concat(found).sort_values(["arrival_s", "request_id"], ignore_index=True)
+    expected = expected.sort_values(["arrival_s", "request_id"], ignore_index=True)
+    columns = [name for name in expected if name != "request_id"]
+    pd.testing.assert_frame_equal(
+        requests[columns], expected[columns], rtol=1e-12, check_dtype=False
+    )
+    assert requests["cached_tokens"].sum() > 0.1 * requests["input_tokens"].sum()
+    assert len(requests) == len(whole) and requests["replica"].nunique() == 3
+
+
+def joined(drawn):
+    """Return windows as one trace, in order of arrival."""
+    traces = [window.trace for window in drawn if len(window.trace)]
+    frame = pd.concat([one.to_frame() for one in traces]).sort_values("arrival_s", kind="stable")
+    columns = {
+        name: frame[name].tolist() if name == "hash_ids" else frame[name].to_numpy()
+        for name in frame
+    }
+    return Trace(**columns, block_size=traces[0].block_size)
+
+
+def test_a_session_hash_shares_by_weight_and_by_turns():
+    router = make_router("session_hash")
+    router.connect([], weights=[1, 3])
+    sessions = Trace(
+        arrival_s=np.zeros(4000), input_tokens=np.ones(4000), output_tokens=np.ones(4000),
+        session_id=np.arange(4000),
+    )  # fmt: skip
+    servers = router.assign(sessions)
+    assert servers.mean() == pytest.approx(0.75, abs=0.03)
+    assert [router.choose(Request(0, 0.0, 1, 1, session_id=s)) for s in range(50)] == (
+        servers[:50].tolist()
+    )
+    alone = router.assign(trace(5))
+    assert [*alone, router.choose(Request(0, 0.0, 1, 1))] == [0, 1, 0, 1, 0, 1]

@@ -26,6 +26,7 @@ from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import Trace
 
 Columns = dict[str, Any]
+_IDS_PER_WINDOW = 2**32  # of sessions and of blocks: more than fit into memory
 REQUEST_BYTES = 80  # at the peak of drawing lengths and arrivals alone: measured 88
 
 
@@ -45,26 +46,27 @@ def generate(workload: Laws, seed: int, num_requests: int) -> Trace:
     return _in_order(columns, workload, seed)
 
 
-def generate_at(workload: Laws, seed: int, arrival_s: FloatArray) -> Trace:
-    """Draw the requests that arrive at given times, in seconds, in order.
+def generate_at(workload: Laws, seed: int, arrival_s: FloatArray, window: int) -> Trace:
+    """Draw the requests of a window whose arrivals are given, in seconds, in order.
 
-    Raises ValueError: requests wait for answers (sessions, a closed loop) or share a prefix, so that
-    they depend on those of other times.
+    Shared prefixes are those of every window of the seed; sessions and other blocks are its own.
+    Raises ValueError for a closed loop, whose requests wait for those of other windows.
     """
-    kinds = {
-        "sessions (multi_turn)": workload.multi_turn is not None,
-        "a shared_prefix": workload.shared_prefix is not None,
-        "a closed loop": isinstance(workload.arrival, ClosedLoop),
-    }
-    for kind, has in kinds.items():
-        if has:
-            raise ValueError(
-                f"workload {workload.name!r} has {kind}, so that it cannot be drawn in windows"
-            )
-    rng, n = partial(stream, seed), len(arrival_s)
+    if isinstance(workload.arrival, ClosedLoop):
+        raise ValueError(
+            f"workload {workload.name!r} is a closed loop, so that it cannot be drawn in windows"
+        )
+    own = int(stream(seed, f"window {window}").integers(2**63))
+    rng, n = partial(stream, own), len(arrival_s)
     inputs, outputs = workload.pairs.sample(n, rng("input_tokens"), rng("output_tokens"))
-    columns = {"arrival_s": arrival_s, "input_tokens": inputs} | _caps(workload, outputs)
-    return _in_order(columns | _clients(workload, seed, n), workload, seed)
+    columns = _caps(workload, outputs) | {"arrival_s": arrival_s}
+    if workload.multi_turn is not None:
+        columns |= _sessions(workload, own, arrival_s)
+    first = window * _IDS_PER_WINDOW
+    columns |= _prompts(workload, own, inputs, columns, prefix_seed=seed, first_block=first)
+    if "session_id" in columns:
+        columns["session_id"] = columns["session_id"] + first
+    return _in_order(columns | _clients(workload, own, n), workload, seed)
 
 
 def generate_until(workload: Laws, seed: int, duration_s: float) -> Trace:
@@ -132,7 +134,14 @@ def _sessions(workload: Laws, seed: int, arrival_s: FloatArray) -> Columns:
     }
 
 
-def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) -> Columns:
+def _prompts(
+    workload: Laws,
+    seed: int,
+    new_tokens: IntArray,
+    columns: Columns,
+    prefix_seed: int | None = None,
+    first_block: int = 0,
+) -> Columns:
     """Return prompts of the shared prefix, the session's history and the new tokens."""
     turns, prefix, n = workload.multi_turn, workload.shared_prefix, len(new_tokens)
     inputs, owner = new_tokens, np.arange(n)
@@ -146,7 +155,7 @@ def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) 
             int(owner.max(initial=-1)) + 1, prefix.num_groups, stream(seed, "prefix_groups")
         )[owner]
         prefix_tokens = prefix.prefix_tokens.sample(
-            prefix.num_groups, stream(seed, "prefix_tokens")
+            prefix.num_groups, stream(seed if prefix_seed is None else prefix_seed, "prefix_tokens")
         )
         inputs = inputs + prefix_tokens[group]
     block_size = (
@@ -154,7 +163,7 @@ def _prompts(workload: Laws, seed: int, new_tokens: IntArray, columns: Columns) 
     )
     if block_size is None:
         return {"input_tokens": inputs}
-    hash_ids = block_ids(inputs, owner, group, prefix_tokens, block_size)
+    hash_ids = block_ids(inputs, owner, group, prefix_tokens, block_size, first_block)
     return {"input_tokens": inputs, "hash_ids": hash_ids, "block_size": block_size}
 
 

@@ -128,12 +128,14 @@ def block_ids(
     group: IntArray,
     prefix_tokens: IntArray,
     block_size: int,
+    first: int = 0,
 ) -> HashIds:
     """Return ids of every (whole) prompt's blocks; equal ids are equal tokens.
 
     `owner` has the context of each prompt: a session, or the request itself; `group` is its prefix,
     and `prefix_tokens` each prefix's length. The last block of a prompt may be partly filled. Only
-    blocks entirely inside the prefix belong to the group.
+    blocks entirely inside the prefix belong to the group; the others are numbered from `first` on,
+    after all of these.
 
     >>> block_ids(np.array([40, 40, 60]), np.array([0, 1, 1]), np.array([0, 0, 0]), np.array([20]), 16)
     [(0, 1, 2), (0, 3, 4), (0, 3, 4, 5)]
@@ -143,7 +145,7 @@ def block_ids(
     own = np.zeros(int(owner.max(initial=-1)) + 1, dtype=np.int64)
     np.maximum.at(own, owner, blocks - shared[group])
     prefixes = np.cumsum(shared) - shared
-    rests = shared.sum() + np.cumsum(own) - own
+    rests = first + shared.sum() + np.cumsum(own) - own
     # two runs for each prompt, of the prefix and of what is its own, which may be empty
     before = shared[group]
     offsets = np.stack([prefixes[group], rests[owner] - before], axis=1)

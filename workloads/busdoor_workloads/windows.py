@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from math import ceil
 
 import numpy as np
 
@@ -20,7 +21,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Window:
-    """The requests that arrive from `start_s` on and before `end_s`.
+    """The requests that arrive from `start_s` on and before `end_s`, or whose sessions begin then.
 
     Parameters
     ----------
@@ -67,8 +68,7 @@ def windows(
     Raises
     ------
     ValueError
-        The workload has sessions, shared prefixes, a closed loop, or arrivals that are not
-        independent; the sentence names which.
+        The workload has a closed loop, or arrivals that depend on one another.
 
     Examples
     --------
@@ -76,38 +76,56 @@ def windows(
     >>> day = {"process": "diurnal", "request_rate": 2, "peak_to_trough": 3}
     >>> chat = Workload(input_tokens=100, output_tokens=10, arrival=day)
     >>> [len(window.trace) for window in windows(chat, seed=1, duration_s=4 * 3600)]
-    [7744, 8583, 9450, 9989]
+    [7591, 8645, 9347, 9961]
     >>> sum(len(window.trace) for window in windows(chat, seed=1, num_requests=10_000))
     10000
     """
     window_s = positive("window_s", window_s)
-    if num_requests is None and duration_s is None:
-        num_requests = None if workload.duration_s else workload.num_requests
-        duration_s = workload.duration_s
-    total = None if num_requests is None else whole_number("num_requests", num_requests)
-    until_s = duration_s or _span_s(workload, seed, total or 0)
+    total, until_s = _extent(workload, seed, num_requests, duration_s)
     seconds, expected = workload.arrival.expected(until_s, stream(seed, "rate"))
     row = 0
     for number in count():
         start_s, end_s = number * window_s, min((number + 1) * window_s, until_s)
         if start_s >= until_s or row == total:
             return
-        own = int(stream(seed, f"window {number}").integers(2**63))
-        arrival_s = _arrivals(own, seconds, expected, start_s, end_s)
-        trace = generate_at(workload, own, arrival_s[: None if total is None else total - row])
+        rng = stream(seed, f"arrivals of window {number}")
+        arrival_s = _arrivals(rng, seconds, expected, start_s, end_s)
+        left = None if total is None else total - row
+        trace = generate_at(workload, seed, arrival_s[:left], number)
         yield Window(start_s, end_s, row, trace)
         row += len(trace)
 
 
 def expected_requests(
+    workload: Laws,
+    seed: int = 0,
+    *,
+    num_requests: int | None = None,
+    duration_s: float | None = None,
+    window_s: float = HOUR_S,
+) -> FloatArray:
+    """Return how many requests each of `windows` is expected to have, with the same arguments.
+
+    >>> from busdoor_workloads import Workload
+    >>> expected_requests(Workload(input_tokens=1, output_tokens=1, arrival=2.0), duration_s=9000).tolist()
+    [7200.0, 7200.0, 3600.0]
+    """
+    total, until_s = _extent(workload, seed, num_requests, duration_s)
+    seconds, expected = workload.arrival.expected(until_s, stream(seed, "rate"))
+    bounds_s = np.minimum(np.arange(ceil(until_s / window_s) + 1) * window_s, until_s)
+    by_bound = np.interp(bounds_s, seconds, expected)
+    return np.diff(by_bound if total is None else np.minimum(by_bound, total))
+
+
+def _extent(
     workload: Laws, seed: int, num_requests: int | None, duration_s: float | None
-) -> float:
-    """Return how many requests `windows` is expected to draw, with the same arguments."""
-    if num_requests is not None or (duration_s is None and workload.duration_s is None):
-        return workload.num_requests if num_requests is None else num_requests
-    until_s = workload.duration_s if duration_s is None else duration_s
-    assert until_s is not None
-    return float(workload.arrival.expected(until_s, stream(seed, "rate"))[1][-1])
+) -> tuple[int | None, float]:
+    """Return the number of requests, if it is given, and seconds in which they arrive."""
+    if num_requests is None and duration_s is None:
+        num_requests = None if workload.duration_s else workload.num_requests
+        duration_s = workload.duration_s
+    total = None if num_requests is None else whole_number("num_requests", num_requests)
+    return total, duration_s or _span_s(workload, seed, total or 0)
 
 
 def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
@@ -133,11 +151,14 @@ def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
 
 
 def _arrivals(
-    seed: int, seconds: FloatArray, expected: FloatArray, start_s: float, end_s: float
+    rng: np.random.Generator,
+    seconds: FloatArray,
+    expected: FloatArray,
+    start_s: float,
+    end_s: float,
 ) -> FloatArray:
     """Draw Poisson arrivals of one window: their number, then their places, by change of time."""
     first, last = np.interp([start_s, end_s], seconds, expected)
-    rng = stream(seed, "arrivals")
     places = np.sort(rng.uniform(first, last, rng.poisson(last - first)))
     times_s = np.interp(places, expected, seconds)
     return np.asarray(np.clip(times_s, start_s, np.nextafter(end_s, start_s)))

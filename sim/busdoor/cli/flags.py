@@ -157,8 +157,8 @@ class ClusterFlags:
         Servers of this kind, behind a router; 1 unless given.
     router
         How requests are assigned to them: round_robin, random, least_outstanding (the default),
-        shortest_queue, power_of_two, least_kv, session_affinity, prefix_affinity; fields after
-        commas.
+        shortest_queue, power_of_two, least_kv, session_affinity, session_hash, prefix_affinity; fields
+        after commas.
     """
 
     rate: Rate = None

@@ -112,10 +112,18 @@ def _result(directory: Path, target: Path) -> list[Path]:
     return save_result_plots(Result.load(directory), target)
 
 
+def _hours(directory: Path, target: Path) -> list[Path]:
+    from busdoor.plots import save_figure
+    from busdoor.results.hourly import HourlyResult
+
+    return save_figure(HourlyResult.load(directory).plot_hours(), target / "hours")
+
+
 # By the file that identifies each kind of folder: its name, and the function that draws it.
 _KINDS = {
     "comparison.json": ("comparison", _comparison),
     "capacity.json": ("capacity study", _capacity),
+    "hours.csv": ("long run", _hours),
     "meta.json": ("result", _result),
     "curve.json": ("curve", _curve),
     "map.json": ("map", _map),

@@ -17,6 +17,8 @@ from busdoor.core.saved import readable
 from busdoor.html.page import Page
 from busdoor.observe.twin.page import twin_page
 from busdoor.recommend.page import recommend_page
+from busdoor.results.hourly import HourlyResult
+from busdoor.results.hourly_page import hourly_page
 from busdoor.results.page import result_page
 from busdoor.results.result import Result
 from busdoor.sweep.page import sweep_page
@@ -47,6 +49,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Page]]] = {
     "recommend.json": ("recommendation", recommend_page),
     "validation.json": ("validation", lambda folder: validation_page(Validation.load(folder))),
     "predictions.csv": ("twin of a server", twin_page),
+    "hours.csv": ("long run", lambda folder: hourly_page(HourlyResult.load(folder))),
     "meta.json": ("result", lambda folder: result_page(Result.load(folder))),
     "curve.json": ("curve", lambda folder: curve_page(load_curve(folder))),
     "map.json": ("map", lambda folder: map_page(load_map(folder))),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from busdoor.core.interrupt import exit_code
 if TYPE_CHECKING:
     from busdoor.config import Config
     from busdoor.core.study_folder import StudyFolder
+    from busdoor.results.hourly import HourlyResult
     from busdoor.results.result import Result
 
 
@@ -29,6 +32,8 @@ def simulate(
     json: Json = False,
     csv: bool = False,
     perfetto: Perfetto = None,
+    stream: bool = False,
+    jobs: int = -1,
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
@@ -36,14 +41,19 @@ def simulate(
     slots; summary.json; meta.json, from which the run can be repeated; and for a cluster
     replicas.csv, a row per server. The tables are Parquet where pyarrow is installed, else CSV.
 
+    A run of over a million requests streams: its requests go to a Parquet file per server, in order
+    of leaving, and iterations are summed by the hour, in hours.csv and replica_hours.csv. Memory
+    holds the requests of an hour.
+
     Parameters
     ----------
     trace
-        A trace file (JSONL, CSV or a public format), or a profile to draw from.
+        A trace file (JSONL, CSV or a public format), a profile to draw from, or a TOML file as for
+        --config, with its [workload].
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     num_requests
-        Number of requests to take from the start of the trace; all unless given.
+        Number of requests to take from the start of the trace.
     step_by_step
         Make every iteration an event of its own: slower, with the same results, to check the
         simulator.
@@ -51,6 +61,11 @@ def simulate(
         Folder for the result; by default a new busdoor-simulate-001.
     csv
         Write the tables as CSV, as a spreadsheet opens them: slower, and three times the size.
+    stream
+        Stream a run of a million requests or fewer, too.
+    jobs
+        Processes of a run that streams, where the router does not look at the servers (round_robin,
+        random, session_hash); by default one per core. The tables do not depend on it.
     """
     from busdoor.cli.from_flags import configured, overrides
     from busdoor.cli.output import output
@@ -58,8 +73,9 @@ def simulate(
     from busdoor.core.study_paths import check_file
 
     policies = [policy] if policy else None
+    workload, server = _source(trace, server)
     tables = overrides(
-        server, client, cluster, workload=trace, policy=policies, num_requests=num_requests
+        server, client, cluster, workload=workload, policy=policies, num_requests=num_requests
     )
     settled = configured(server.config, tables, {"policy": "vllm"})
     if len(settled.policies) != 1:
@@ -69,11 +85,69 @@ def simulate(
             f"--policy vllm"
         )
     with output(json) as answer, study_folder(out, "simulate", overwrite) as place:
+        if _streams(settled, stream):
+            kept = {"--step-by-step": step_by_step, "--csv": csv, "--perfetto": bool(perfetto)}
+            streamed, code = _stream(settled, place, jobs, [flag for flag in kept if kept[flag]])
+            answer(streamed.summary.to_dict)
+            return code
         check_file(perfetto, "--perfetto", made=out)
         result, code = _run(settled, step_by_step)
         _deliver(result, settled, place, perfetto, csv)
         answer(lambda: _numbers(result, settled.cluster is not None))
     return code
+
+
+def _source(trace: str, server: ServerFlags) -> tuple[str | None, ServerFlags]:
+    """Return the workload that a command names, if it does, and its flags with the file."""
+    if not trace.endswith(".toml"):
+        return trace, server
+    if server.config is not None:
+        raise ValueError(f"{trace} and --config {server.config} are both TOML files; give one")
+    return None, replace(server, config=Path(trace))
+
+
+def _streams(settled: Config, asked: bool) -> bool:
+    """Return whether a run streams: it is asked to, or it is long and can be cut into windows."""
+    from busdoor.config.windows import is_long
+
+    return asked or is_long(settled)
+
+
+def _stream(
+    settled: Config, place: StudyFolder, jobs: int, idle: list[str]
+) -> tuple[HourlyResult, int]:
+    """Run window by window, into the folder, and print the whole."""
+    from busdoor.cli.output import note
+    from busdoor.cli.progress import progress_bar
+    from busdoor.config.streamed import run_streamed
+    from busdoor.results.hourly import when
+    from busdoor.results.table_text import summary_rows, what_ran
+
+    if idle:
+        raise ValueError(
+            f"{idle[0]} needs every iteration, which a run that streams does not keep; leave it "
+            f"out, or ask for a million requests or fewer"
+        )
+    if jobs == 0 or jobs < -1:
+        raise ValueError(f"--jobs {jobs}: it must be 1 or more, or -1 for one per core")
+    with progress_bar("drawing requests") as report:
+        result = run_streamed(
+            settled,
+            settled.policies[0],
+            place.part,
+            jobs=jobs if jobs > 0 else os.cpu_count() or 1,
+            progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
+        )
+    folder = place.publish()
+    print(what_ran(result.meta))
+    for title, value in [*summary_rows(result.summary), *result.slo_rows()]:
+        print(f"{title:<26}  {value}")
+    print(result.exactness)
+    print(f"Result: {folder}; its hours as a picture: busdoor plot {folder}")
+    if result.meta["complete"]:
+        return result, 0
+    note(f"stopped at {when(result.meta['stopped_s'])} of the trace; what was done is kept")
+    return result, exit_code()
 
 
 def _deliver(

@@ -16,6 +16,7 @@ from busdoor.cluster.routers import (
     SessionAffinity,
     ShortestQueue,
 )
+from busdoor.cluster.session_hash import SessionHash
 from busdoor.core.registry import Registry, checked, is_import_path
 
 ROUTERS: Registry[type[Router]] = Registry(
@@ -29,6 +30,7 @@ ROUTERS: Registry[type[Router]] = Registry(
         "power_of_two": PowerOfTwo,
         "least_kv": LeastKV,
         "session_affinity": SessionAffinity,
+        "session_hash": SessionHash,
         "prefix_affinity": PrefixAffinity,
     },
 )

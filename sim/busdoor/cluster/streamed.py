@@ -13,11 +13,12 @@ from busdoor.catalog import Engine
 from busdoor.cluster.registry import as_router
 from busdoor.cluster.router import Router
 from busdoor.core.arrays import Integers
+from busdoor.core.interrupt import held_back
 from busdoor.simulator.feed import Feed, Gate, every_row
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.server import Server
-from busdoor.simulator.system import settled_lookahead
+from busdoor.simulator.system import OnLeave, settled_lookahead
 from busdoor_workloads.collector import seldom_collected
 from busdoor_workloads.windows import Window
 
@@ -40,7 +41,7 @@ def simulate_windows(
 ) -> float:
     """Run a trace through replicas window by window; memory holds a window and what waits.
 
-    Where the router assigns requests without a look at the servers (round_robin, random), each
+    Where the router assigns requests without a look at the servers (round_robin, random, session_hash), each
     replica runs alone, and those without a sink are left out: they may run in another process.
 
     Parameters
@@ -97,22 +98,23 @@ def simulate_windows(
         )
         for number, recorder in recorders.items()
     }
-    gates = _gates(as_router(router), replicas, servers, seed)
     num_left = 0
 
     def drain() -> None:
         nonlocal num_left
-        for number, sink in sinks.items():
-            requests, iterations, stays = recorders[number].take()
-            num_left += len(requests)
-            sink(requests, iterations, stays)
+        with held_back():
+            for number, sink in sinks.items():
+                requests, iterations, stays = recorders[number].take()
+                num_left += len(requests)
+                sink(requests, iterations, stays)
 
     def begin(window: Window) -> None:
         drain()
         if at_window is not None:
             at_window(window.start_s, num_left)
 
-    Feed(env, windows, gates, replicas[0], engine, begin)
+    gates = _gates(as_router(router), replicas, servers, seed, lambda request: feed.left(request))
+    feed = Feed(env, windows, gates, replicas[0], engine, begin)
     try:
         with seldom_collected():
             env.run()
@@ -135,22 +137,30 @@ def is_independent(router: str | Mapping[str, Any] | Router, num_replicas: int) 
 
 
 def _gates(
-    router: Router, replicas: Sequence[Replica], servers: Mapping[int, Server], seed: int
+    router: Router,
+    replicas: Sequence[Replica],
+    servers: Mapping[int, Server],
+    seed: int,
+    on_leave: OnLeave,
 ) -> list[Gate]:
     """Return one gate per server where requests have their servers beforehand, else a router's."""
     weights = [replica.weight for replica in replicas]
-    if len(replicas) == 1:
-        return [Gate(servers[0], every_row, 0)]
     if is_independent(router, len(replicas)):
         router.connect([], weights=weights, seed=seed)
-        shares = _Shares(router)
-        return [Gate(server, shares.of(number), number) for number, server in servers.items()]
+        shares = _Shares(router) if len(replicas) > 1 else None
+        for server in servers.values():
+            server.on_leave = on_leave
+        return [
+            Gate(server, every_row if shares is None else shares.of(number), number)
+            for number, server in servers.items()
+        ]
     if len(servers) < len(replicas):
         raise ValueError(
             f"{type(router).__name__} looks at all {len(replicas)} servers, so that they run in one "
             f"process"
         )
-    router.connect([servers[number] for number in range(len(replicas))], weights=weights, seed=seed)
+    ordered = [servers[number] for number in range(len(replicas))]
+    router.connect(ordered, weights=weights, seed=seed, on_leave=on_leave)
     return [Gate(router, every_row)]
 
 

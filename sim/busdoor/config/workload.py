@@ -117,7 +117,8 @@ class WorkloadTable:
         """
         own = {key: value for key, value in table.items() if key in _OWN}
         laws = {key: value for key, value in table.items() if key not in _OWN}
-        if of_files := [key for key in laws if key in READ_OPTIONS and "path" not in own]:
+        options = set() if "path" in own else set(READ_OPTIONS) - set(_law_names())
+        if of_files := [key for key in laws if key in options]:
             raise ValueError(
                 f"[workload] {of_files[0]}: only for a trace file (path), not for a profile or laws"
             )

@@ -48,6 +48,29 @@ def _receive(number: int, frame: FrameType | None) -> None:
         os._exit(128 + number)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM inside the block, which must end whole, and raise them after it.
+
+    Only the main thread can do this; in any other one nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, before[number])
+        for raised in came:
+            signal.raise_signal(raised)
+
+
 def exit_code() -> int:
     """Return an interrupted command's exit code: 128 plus the first signal, as in shells.
 

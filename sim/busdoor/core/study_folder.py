@@ -23,6 +23,7 @@ MARKERS = (
     "replay.json",
     "observe.json",
     "twin.json",
+    "hours.csv",
     "meta.json",
     "bus-and-door.svg",
 )

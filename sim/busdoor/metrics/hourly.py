@@ -48,7 +48,7 @@ class HourlyTotals:
         exact: int = EXACT,
         utilisation: Utilisation | None = None,
     ) -> None:
-        self._streams, self._slo_s = streams, dict(slo_s or {})
+        self._streams, self.slo_s = streams, dict(slo_s or {})
         self._block_size, self._capacity = block_size, block_size * num_blocks
         self._utilisation = utilisation
         self._gaps = GapsInParts()
@@ -57,7 +57,7 @@ class HourlyTotals:
         self.hours: dict[str, dict[int, QuantileSketch]] = {name: {} for name in BY_HOUR}
         self.sketches = {name: QuantileSketch(exact) for name in (*LATENCIES, "itl")}
         self.scalars = {"held_s": 0.0, "mfu_s": 0.0, "mbu_s": 0.0}
-        self.first_s, self.last_finish_s, self.last_s = np.inf, 0.0, 0.0
+        self.first_s, self.last_arrival_s, self.last_finish_s, self.last_s = np.inf, 0.0, 0.0, 0.0
 
     def add(self, requests: pd.DataFrame, iterations: pd.DataFrame, stays: pd.DataFrame) -> None:
         """Add the next part of a run's tables; iterations follow those of the part before."""
@@ -83,8 +83,13 @@ class HourlyTotals:
         for key, value in other.scalars.items():
             self.scalars[key] += value
         self.first_s = min(self.first_s, other.first_s)
-        self.last_finish_s = max(self.last_finish_s, other.last_finish_s)
-        self.last_s = max(self.last_s, other.last_s)
+        for name in ("last_arrival_s", "last_finish_s", "last_s"):
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+
+    @property
+    def num_requests(self) -> int:
+        """Requests that have left, answered or not."""
+        return int(self.sums["arrivals"].sum()) if len(self.sums) else 0
 
     def _of_hour(self, name: str, hour: int) -> QuantileSketch:
         return self.hours[name].setdefault(hour, QuantileSketch(exact=0))
@@ -96,7 +101,7 @@ class HourlyTotals:
         refused = status.str.startswith("refused").to_numpy(bool)
         done = (status == "finished").to_numpy()
         good = np.zeros(len(requests), bool)
-        good[done] = meets_slo(requests, self._slo_s, self._streams).to_numpy()
+        good[done] = meets_slo(requests, self.slo_s, self._streams).to_numpy()
         hour = (arrival_s // HOUR_S).astype(np.int64)
         self._sum(
             hour,
@@ -120,6 +125,7 @@ class HourlyTotals:
             for own in np.unique(hour[done]) if name in BY_HOUR else ():
                 self._of_hour(name, int(own)).add(values[known & (hour[done] == own)])
         self.first_s = min(self.first_s, float(arrival_s.min()))
+        self.last_arrival_s = max(self.last_arrival_s, float(arrival_s.max()))
         finish_s = requests["finish_s"].to_numpy()[done]
         self.last_finish_s = max(self.last_finish_s, float(finish_s.max(initial=0.0)))
         self.last_s = max(self.last_s, float(np.nanmax(requests["released_s"], initial=0.0)))

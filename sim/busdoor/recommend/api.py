@@ -28,7 +28,6 @@ def recommend(
     num_requests: int | None = None,
     confidence: float | None = None,
     validation: str | Path | None = None,
-    ladder: bool = True,
     jobs: int = 1,
     cluster: str | None = None,
     out: str | Path | None = None,
@@ -60,8 +59,6 @@ def recommend(
         calibration and the model's error counted together.
     validation : str or Path, optional
         Folder of a validation, which has how far the model is off at each load.
-    ladder : bool
-        Also find what the SLO costs with other policies, static batching among them: half a minute.
     jobs, cluster
         As in `busdoor.sweep.run_sweep`.
     out : str or Path, optional
@@ -96,5 +93,4 @@ def recommend(
     rate = request_rate
     study = Recommender(Document(table), gpus, rate, budget, num_requests, confidence, checked)
     with tempfile.TemporaryDirectory() as made, notebook_progress(report) as shown:
-        place = Path(out or made)
-        return study.run(place, jobs, cluster, shown, overwrite=False, with_ladder=ladder)
+        return study.run(Path(out or made), jobs, cluster, shown, overwrite=False)

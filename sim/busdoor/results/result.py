@@ -150,6 +150,10 @@ class Result:
         folder = given.path_of("directory", directory)
         if not (folder / "meta.json").exists():
             raise ValueError(f"{folder} holds no result: it has no meta.json")
+        if (folder / "hours.csv").exists():
+            raise ValueError(
+                f"{folder} holds a run by the hour; busdoor.results.hourly.HourlyResult reads it"
+            )
         meta = read_object(folder / "meta.json")
         check_keys(meta, str(folder / "meta.json"), _META)
         rows = {"requests": meta.get("num_requests"), **(meta.pop("rows", None) or {})}

@@ -82,7 +82,12 @@ class Clients:
 
     def left(self, request: Request) -> None:
         """Note that a request has left the server."""
-        event = self._answered.pop(request.request_id, None) if self._answered else None
+        if self._answered:
+            self.answered(request.request_id)
+
+    def answered(self, row: int) -> None:
+        """Note that a row's request has left, after which another may be sent."""
+        event = self._answered.pop(row, None)
         if event is not None:
             event.succeed()
 

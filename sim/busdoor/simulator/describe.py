@@ -67,7 +67,7 @@ def mean_utilisation(
 ) -> dict[str, float]:
     """Return MFU and MBU of busy server time; nothing if a step time knows no GPU."""
     shares = [
-        _utilisation(replica.step_time, table)
+        utilisation(replica.step_time, table)
         for replica, table in zip(replicas, iterations, strict=True)
     ]
     busy_s = np.array([table["duration_s"].sum() for table in iterations])
@@ -82,7 +82,8 @@ def mean_utilisation(
     }
 
 
-def _utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
+def utilisation(step_time: StepTime, iterations: pd.DataFrame) -> dict[str, float]:
+    """Return MFU and MBU of one server's iterations; nothing if the step time knows no GPU."""
     if not isinstance(step_time, RooflineStepTime) or not len(iterations):
         return {}
     return run_utilisation(step_time, iterations)._asdict()

@@ -17,6 +17,8 @@ from busdoor.simulator.system import kv_block_size
 from busdoor_workloads.windows import Window
 
 Rows = Callable[[Window], Integers]
+# By number of a request of a session: the clients that sent it, and its row with them.
+Waiting = dict[int, tuple[Clients, int]]
 
 
 @dataclass
@@ -63,7 +65,14 @@ class Feed:
     ) -> None:
         self._env, self._windows, self._gates = env, windows, gates
         self._replica, self._engine, self._at_window = replica, engine, at_window
+        self._waiting: Waiting = {}
         env.process(self._send())
+
+    def left(self, request: Request) -> None:
+        """Note that a request has left its server: the next turn of its session may be sent."""
+        if self._waiting and request.request_id in self._waiting:
+            clients, row = self._waiting.pop(request.request_id)
+            clients.answered(row)
 
     def _send(self) -> Process:
         last_s = 0.0  # when the last request of all reaches its server
@@ -82,7 +91,9 @@ class Feed:
                     size = kv_block_size(trace, self._replica)
                     clients = Clients(self._env, trace, size, self._engine)
                     gate.num_open += 1
-                    clients.start(_OfWindow(gate, (window.first_row + rows).tolist()))
+                    waiting = None if trace.turn is None else self._waiting
+                    ids = (window.first_row + rows).tolist()
+                    clients.start(_OfWindow(gate, ids, clients, waiting))
         if last_s > self._env.now:
             yield self._env.timeout(last_s - self._env.now)
         for gate in self._gates:
@@ -93,14 +104,19 @@ class Feed:
 class _OfWindow:
     """A gate as a window's clients see it: their rows become those of the whole trace."""
 
-    def __init__(self, gate: Gate, ids: list[int]) -> None:
+    def __init__(
+        self, gate: Gate, ids: list[int], clients: Clients, waiting: Waiting | None
+    ) -> None:
         self._gate, self._ids, self._replica = gate, ids, gate.replica
-        self._submits = gate.submits
+        self._clients, self._waiting, self._submits = clients, waiting, gate.submits
         self.abandon, self.expect = gate.submits.abandon, gate.submits.expect
 
     def submit(self, request: Request) -> None:
         """Submit a request that arrives now, under its number in the whole trace."""
-        request.request_id = self._ids[request.request_id]
+        row = request.request_id
+        request.request_id = self._ids[row]
+        if self._waiting is not None:
+            self._waiting[request.request_id] = self._clients, row
         if self._replica is not None:
             request.replica = self._replica
         self._gate.num_sent += 1
