@@ -21,7 +21,9 @@ MACHINE = (
     "site-packages",
 )  # folders of whoever ran it
 MOST_BYTES = 1_500_000  # of a file: what a code host still draws
-MEASURED = re.compile("ttft|tpot|itl|e2e|duration|answer|measured|predicted|simulated|error|share")
+MEASURED = re.compile(
+    "ttft|tpot|itl|e2e|duration|answered|measured|predicted|simulated|error|share"
+)
 UNIT = re.compile("_(s|ms|µs|%|ratio|gain)$|^gain_")
 HURRY = os.environ.get("BUSDOOR_FAST") == "1"  # shrinks the runs, so that their numbers are others
 
