@@ -24,7 +24,7 @@ MOST_BYTES = 1_500_000  # of a file: what a code host still draws
 MEASURED = re.compile(
     "ttft|tpot|itl|e2e|duration|answered|measured|predicted|simulated|error|share"
 )
-UNIT = re.compile("_(s|ms|µs|%|ratio|gain)$|^gain_")
+UNIT = re.compile(r"_(s|ms|µs|%|ratio|gain)$|^gain_| \(.+\)$")  # or its kind
 HURRY = os.environ.get("BUSDOOR_FAST") == "1"  # shrinks the runs, so that their numbers are others
 
 
