@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
-from busdoor.simulator.recorder import assign_slots
+from busdoor.simulator.rows import assign_slots
 
 
 class History:

@@ -14,10 +14,10 @@ from busdoor.core.batch import Batch
 from busdoor.core.request import Request
 from busdoor.policies.base import KVUse, Policy
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
+from busdoor.simulator.rows import FULL_BYTES, Rows, assign_slots
 from busdoor.simulator.stretch import Stretch
 from busdoor_workloads import Trace
 
-_FLOATS = {"prefill_attention"}
 # Rows are packed into bytes: a third of the time of array.extend, which converts item by item.
 _pack_request = Struct(f"{len(REQUEST_COLUMNS)}d").pack
 _pack_iteration = Struct(f"{len(ITERATION_COLUMNS)}d").pack
@@ -35,13 +35,15 @@ class TableRecorder:
         self._policy = policy
         self.keeps_batches = iterations
         self._replica = replica
-        self._requests = bytearray()
-        self._statuses: dict[int, str] = {}
-        self._iterations = bytearray()
-        self._stays = bytearray()
+        self._forget()
         self._entered: dict[Request, float] = {}
         self._kv_use = KVUse(0, 0, 0, 0, 0)
         self._queue = (0, 0)
+
+    def _forget(self) -> None:
+        self._requests, self._stays = Rows(REQUEST_COLUMNS), Rows(STAY_COLUMNS)
+        self._iterations = Rows(ITERATION_COLUMNS)
+        self._statuses: dict[int, str] = {}
 
     def begin(self, batch: Batch, now_s: float) -> None:
         """Note the requests that enter and leave, and the state of the queue and of the memory."""
@@ -91,6 +93,8 @@ class TableRecorder:
             num_resumed,
             resumed_gap_s,
         )
+        if len(self._iterations) >= FULL_BYTES:
+            self._iterations.settle()
 
     def left(self, request: Request, now_s: float) -> None:
         """Write the row of a request, and of its last stay."""
@@ -111,6 +115,9 @@ class TableRecorder:
         if request.status != "finished":
             self._statuses[request.request_id] = request.status
         self._leave(request, now_s)
+        if len(self._requests) >= FULL_BYTES:
+            self._requests.settle()
+            self._stays.settle()
 
     def _leave(self, request: Request, now_s: float) -> None:
         enter_s = self._entered.pop(request, nan)
@@ -120,11 +127,11 @@ class TableRecorder:
     @property
     def num_left(self) -> int:
         """Requests that have left."""
-        return len(self._requests) // (8 * len(REQUEST_COLUMNS))
+        return self._requests.num_rows
 
     def left_ids(self) -> set[int]:
         """Return the ids of the requests that have left."""
-        return set(_frame(self._requests, REQUEST_COLUMNS)["request_id"].tolist())
+        return set(self._requests.column("request_id").tolist())
 
     def known(self) -> set[int]:
         """Return the ids of the requests that run, and of those that have left."""
@@ -150,15 +157,13 @@ class TableRecorder:
 
     def requests(self) -> pd.DataFrame:
         """Return a row per request, in the trace's order."""
-        return self._left().sort_values("request_id", ignore_index=True)
+        return self._with_status(self._requests.frame("request_id"))
 
-    def _left(self) -> pd.DataFrame:
-        """Return a row per request, in order of leaving."""
-        frame = _frame(self._requests, REQUEST_COLUMNS)
-        status = (
-            pd.Series(self._statuses, dtype=object).reindex(frame["request_id"]).fillna("finished")
-        )
-        frame["status"] = status.to_numpy()
+    def _with_status(self, frame: pd.DataFrame) -> pd.DataFrame:
+        ids, status = frame["request_id"].to_numpy(), np.full(len(frame), "finished", dtype=object)
+        for row in np.flatnonzero(np.isin(ids, list(self._statuses))).tolist():
+            status[row] = self._statuses[int(ids[row])]
+        frame["status"] = status
         return frame
 
     def take(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -166,21 +171,20 @@ class TableRecorder:
 
         Requests are in order of leaving, and stays have no slots.
         """
-        tables = self._left(), self.iterations(), _frame(self._stays, STAY_COLUMNS)
-        self._requests, self._iterations, self._stays = bytearray(), bytearray(), bytearray()
-        self._statuses = {}
+        requests = self._with_status(self._requests.frame())
+        tables = requests, self.iterations(), self._stays.frame()
+        self._forget()
         return tables
 
     def iterations(self) -> pd.DataFrame:
         """Return a row per stretch, in order of time."""
-        frame = _frame(self._iterations, ITERATION_COLUMNS)
+        frame = self._iterations.frame()
         frame["replica"] = self._replica
         return frame
 
     def stays(self) -> pd.DataFrame:
         """Return a row for each time that a request held a slot, in order of entering."""
-        frame = _frame(self._stays, STAY_COLUMNS)
-        frame = frame.sort_values(["enter_s", "request_id"], ignore_index=True)
+        frame = self._stays.frame("enter_s", "request_id")
         frame.insert(
             1, "slot", assign_slots(frame["enter_s"].to_numpy(), frame["leave_s"].to_numpy())
         )
@@ -206,42 +210,6 @@ def _joined(firsts: list[Request], now_s: float) -> tuple[int, int, float]:
             num_resumed += 1
             resumed_gap_s += now_s - request.last_token_s
     return num_joined, num_resumed, resumed_gap_s
-
-
-def assign_slots(enter_s: np.ndarray, leave_s: np.ndarray) -> np.ndarray:
-    """Number the slots: each stay takes the lowest free one (sorted by beginning).
-
-    >>> assign_slots(np.array([0.0, 0.0, 1.0, 2.0]), np.array([1.0, 3.0, 2.0, 3.0])).tolist()
-    [0, 1, 0, 0]
-    """
-    from heapq import heappop, heappush
-
-    free: list[int] = []
-    busy: list[tuple[float, int]] = []
-    slots = []
-    for enter, leave in zip(enter_s.tolist(), leave_s.tolist(), strict=True):
-        while busy and busy[0][0] <= enter:
-            heappush(free, heappop(busy)[1])
-        slot = heappop(free) if free else len(busy)
-        heappush(busy, (leave, slot))
-        slots.append(slot)
-    return np.array(slots, dtype=np.int64)
-
-
-def _frame(values: bytearray, columns: tuple[str, ...]) -> pd.DataFrame:
-    rows = (
-        np.frombuffer(values, dtype=np.float64).reshape(-1, len(columns))
-        if values
-        else np.empty((0, len(columns)))
-    )
-    return pd.DataFrame(
-        {
-            column: rows[:, i].copy()
-            if column.endswith("_s") or column in _FLOATS
-            else rows[:, i].astype(np.int64)
-            for i, column in enumerate(columns)
-        }
-    )
 
 
 class Recorder(Protocol):
