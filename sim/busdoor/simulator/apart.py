@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 import numpy as np
-import simpy
 
 from busdoor.core.arrays import Floats, Integers
 from busdoor.core.request import Request
-from busdoor.simulator.clients import CHUNK, Clients, Process, turns
+from busdoor.simulator.clients import Clients, turns
 from busdoor.simulator.server import Server
 from busdoor_workloads import Trace
 
@@ -39,11 +38,12 @@ def start_apart(
     reach_s = np.fromiter(clients.reach_s(rows), np.float64, len(rows))
     now_s = _clock(reach_s)
     since_s = np.concatenate(([-inf], now_s[:-1])) if hints else np.full(len(rows), inf)
+    close_s = float(now_s.max(initial=0.0))
     for number, server in enumerate(servers):
         server.on_leave = on_leave
         own = np.flatnonzero(server_of == number)
-        share = _Share(clients, server, number, now_s[-1:])
-        share.start_with(rows[own], now_s[own], reach_s[own], since_s[own])
+        times_s = now_s[own], reach_s[own], since_s[own]
+        clients.apart(server.env).start_apart(server, number, rows[own], times_s, close_s)
 
 
 def _clock(reach_s: Floats) -> Floats:
@@ -54,46 +54,3 @@ def _clock(reach_s: Floats) -> Floats:
             now += at_s - now
         times.append(now)
     return np.array(times)
-
-
-class _Share(Clients):
-    """The clients of one server, which close it when those of all have sent."""
-
-    def __init__(self, clients: Clients, server: Server, number: int, close_s: Floats) -> None:
-        self.env, self.trace = server.env, clients.trace
-        self._names, self._delay_s = clients._names, clients._delay_s
-        self._answered, self._to_send = {}, 0
-        self._server = self._own = server
-        self._number, self._close_s = number, float(close_s.max(initial=0.0))
-
-    def start_with(self, rows: Integers, now_s: Floats, reach_s: Floats, since_s: Floats) -> None:
-        """Start to send some rows, at these times; hints of `reach_s` hold from `since_s` on."""
-        self._to_send = len(rows) + 1  # it does not end with its own: the server closes later
-        self.env.process(self._send_apart(rows, now_s, reach_s, since_s))
-
-    def _send_apart(
-        self, rows: Integers, now_s: Floats, reach_s: Floats, since_s: Floats
-    ) -> Process:
-        env, server, number = self.env, self._own, self._number
-        for start in range(0, len(rows), CHUNK):
-            some = slice(start, start + CHUNK)
-            times = (times_s[some].tolist() for times_s in (now_s, reach_s, since_s))
-            for at_s, reaches_s, from_s, request in zip(
-                *times, self.requests(rows[some]), strict=True
-            ):
-                if at_s > env.now:
-                    server.expect(reaches_s, from_s)
-                    yield from _until(env, at_s)
-                request.replica = number
-                self.send(request)
-        server.expect(inf)
-        if self._close_s > env.now:
-            yield from _until(env, self._close_s)
-        server.close()
-
-
-def _until(env: simpy.Environment, time_s: float) -> Process:
-    """Wait until a time, to the last digit: a difference is exact between a number and its half."""
-    if time_s > 2 * env.now:
-        yield env.timeout(0.75 * time_s - env.now)
-    yield env.timeout(time_s - env.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from math import inf, isfinite
 from typing import Any, Protocol
 
@@ -10,15 +10,17 @@ import numpy as np
 import simpy
 
 from busdoor.catalog import Engine
+from busdoor.core.arrays import Floats, Integers
 from busdoor.core.request import Request
 from busdoor.simulator.block_names import BlockNames, rows_of_sessions
+from busdoor.simulator.server import Server
 from busdoor_workloads import Trace
 
 Process = Generator[simpy.Event, Any, None]
 # An arrival so little (relatively) after an iteration's end counts as before it: rounding cannot
 # change a batch.
 EARLY = 1e-12
-CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
+_CHUNK = 16384  # rows turned into Python numbers at a time: memory stays small for long traces
 
 
 class Submits(Protocol):
@@ -55,10 +57,11 @@ class Clients:
         trace: Trace,
         kv_block_size: int = 16,
         engine: Engine | None = None,
+        names: BlockNames | None = None,
     ) -> None:
         self.env = env
         self.trace = trace
-        self._names = BlockNames(trace, kv_block_size)
+        self._names = BlockNames(trace, kv_block_size) if names is None else names
         self._answered: dict[int, simpy.Event] = {}
         self._delay_s = front_end_s(trace, engine)
         self._to_send = len(trace)
@@ -79,6 +82,25 @@ class Clients:
                 self._answered[rows[0]] = self.env.event()
                 self.env.process(self._converse(iter(rows[1:]), self._answered[rows[0]]))
             self.env.process(self._send_on_time(self.in_order(first_turns)))
+
+    def apart(self, env: simpy.Environment) -> Clients:
+        """Return clients of the same trace in another environment."""
+        other = Clients(env, self.trace, names=self._names)
+        other._delay_s = self._delay_s
+        return other
+
+    def start_apart(
+        self, server: Server, number: int, rows: Integers, times_s: Sequence[Floats], close_s: float
+    ) -> None:
+        """Start to send some rows to a server, which closes at `close_s`.
+
+        `times_s` are when each is sent, when it may arrive, and since when that is known.
+        """
+        self._server = server
+        self._to_send = (
+            len(rows) + 1
+        )  # the last does not close the server: others have still to send
+        self.env.process(self._send_apart(server, number, rows, times_s, close_s))
 
     def left(self, request: Request) -> None:
         """Note that a request has left the server."""
@@ -109,14 +131,34 @@ class Clients:
     def _send_on_time(self, rows: np.ndarray) -> Process:
         env, server = self.env, self._server
         assert server is not None
-        for start in range(0, len(rows), CHUNK):
-            some = rows[start : start + CHUNK]
-            for reaches_s, request in zip(self.reach_s(some), self.requests(some), strict=True):
+        for start in range(0, len(rows), _CHUNK):
+            some = rows[start : start + _CHUNK]
+            for reaches_s, request in zip(self.reach_s(some), self._requests(some), strict=True):
                 if reaches_s > (now := env.now):
                     server.expect(reaches_s)
                     yield env.timeout(reaches_s - now)
-                self.send(request)
+                self._send(request)
         server.expect(inf)
+
+    def _send_apart(
+        self, server: Server, number: int, rows: Integers, times_s: Sequence[Floats], close_s: float
+    ) -> Process:
+        env = self.env
+        for start in range(0, len(rows), _CHUNK):
+            some = slice(start, start + _CHUNK)
+            times = (column[some].tolist() for column in times_s)
+            for at_s, reaches_s, since_s, request in zip(
+                *times, self._requests(rows[some]), strict=True
+            ):
+                if at_s > env.now:
+                    server.expect(reaches_s, since_s)
+                    yield from _until(env, at_s)
+                request.replica = number
+                self._send(request)
+        server.expect(inf)
+        if close_s > env.now:
+            yield from _until(env, close_s)
+        server.close()
 
     def _converse(self, rows: Iterator[int], answer: simpy.Event | None = None) -> Process:
         """Send requests one after another, each after the answer to the one before."""
@@ -127,7 +169,7 @@ class Clients:
             row = next(rows, None)  # not before the answer: users of a closed loop share the line
             if row is None:
                 return
-            (request,) = self.requests(np.array([row]))
+            (request,) = self._requests(np.array([row]))
             think_s = (
                 0.0
                 if self.trace.think_time_s is None
@@ -141,9 +183,9 @@ class Clients:
             if wait_s > 0:
                 yield env.timeout(wait_s)
             answer = self._answered[row] = env.event()
-            self.send(request)
+            self._send(request)
 
-    def send(self, request: Request) -> None:
+    def _send(self, request: Request) -> None:
         """Send a request that arrives now; its client may give up."""
         assert self._server is not None
         if self.trace.timeout_s is not None:
@@ -162,7 +204,7 @@ class Clients:
         if request.status in ("waiting", "running"):
             self._server.abandon(request)
 
-    def requests(self, rows: np.ndarray) -> Iterator[Request]:
+    def _requests(self, rows: np.ndarray) -> Iterator[Request]:
         """Make the requests of some rows; their numbers leave numpy a column at a time."""
         trace, names, ids = self.trace, self._names, rows.tolist()
         requests = map(
@@ -181,6 +223,13 @@ class Clients:
     def _with_context(self, request: Request) -> Request:
         request.context_ids = self._names.context_ids(request.request_id)
         return request
+
+
+def _until(env: simpy.Environment, time_s: float) -> Process:
+    """Wait until a time, to the last digit: a difference is exact between a number and its half."""
+    if time_s > 2 * env.now:
+        yield env.timeout(0.75 * time_s - env.now)
+    yield env.timeout(time_s - env.now)
 
 
 def _column(values: np.ndarray | None, rows: np.ndarray, default: int) -> list[int]:
