@@ -145,7 +145,8 @@ def _field_table(rows: Iterable[Sequence[str]]) -> str:
         for name, unit, values, default, meaning in rows
     ]
     name, unit, values, default, meaning = FIELD_HEADS
-    return table((name, meaning, default, values, unit), shown)
+    made = table((name, meaning, default, values, unit), shown)
+    return f'<div class="fields" markdown>\n\n{made}\n\n</div>'
 
 
 def fields_table(name: str) -> str:

@@ -50,11 +50,11 @@ class ModelFields:
     kv_lora_rank : int
         Multi-head latent attention: width of the compressed keys and values; 0: no such attention.
     q_lora_rank : int
-        With it, width of the compressed queries; 0: not compressed.
+        Multi-head latent attention: width of the compressed queries; 0: not compressed.
     qk_rope_head_dim : int
-        With it, width of the rotary part of a head.
+        Multi-head latent attention: width of the rotary part of a head.
     v_head_dim : int
-        With it, width of a head's values.
+        Multi-head latent attention: width of a head's values.
     sliding_window : int
         Tokens that a windowed layer attends to.
     num_window_layers : int

@@ -63,9 +63,11 @@ def compare(
     policies : str, mapping or sequence of them
         Names, also with fields as in "static,batch_size=16", or tables such as
         `{"name": "static", "batch_size": 16}`. The first is the baseline of the others.
-    gpu, model : str or mapping
-        From the catalogue, or tables of your own; a model may be a Hugging Face config.json, or the
-        folder that holds it.
+    gpu : str or mapping
+        From the catalogue, or a table of your own.
+    model : str or mapping
+        From the catalogue, a table of your own, or a Hugging Face config.json or the folder that
+        holds it.
     gpu_options : mapping
         Further keys of the table [gpu], such as `{"tp": 2, "weight_dtype": "fp8"}`.
     request_rate : float, optional

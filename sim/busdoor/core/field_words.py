@@ -41,7 +41,7 @@ _UNITS = {
 }
 # Where words begin with what is counted, or have "in tokens".
 _SAID = re.compile(
-    r"(?i:\bin (tokens|seconds)\b)|^(GPUs)\b|^(Shares?|Tokens|Requests|Layers|Servers|Users|Groups)\b"
+    r"(?i:\bin (tokens|seconds)\b)|^(GPUs)\b|^(Shares?|Tokens|Requests|Layers|Servers|Users)\b"
 )
 
 

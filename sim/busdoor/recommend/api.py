@@ -41,8 +41,10 @@ def recommend(
 
     Parameters
     ----------
-    workload, model
+    workload
         As in `busdoor.compare`, but for a trace or a data frame.
+    model
+        As in `busdoor.compare`.
     slo
         As in `busdoor.capacity`.
     request_rate : float
@@ -59,8 +61,10 @@ def recommend(
         calibration and the model's error counted together.
     validation : str or Path, optional
         Folder of a validation, which has how far the model is off at each load.
-    jobs, cluster
-        As in `busdoor.sweep.run_sweep`.
+    jobs
+        Processes; -1 for one per core.
+    cluster
+        A Dask cluster in place of processes: "local", or a scheduler's address.
     out : str or Path, optional
         Folder of the answer and its runs; a search that was ended goes on there.
     report : callable, optional

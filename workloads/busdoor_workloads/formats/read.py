@@ -66,7 +66,7 @@ def read_trace(
     start_s : float
         Start of the part of the file to read, in seconds from the file's; it becomes time 0.
     duration_s : float
-        Length of that part, in seconds.
+        Length of the part of the file to read, in seconds.
     max_requests : int, optional
         Number of requests to read from the start.
     max_total_tokens : int, optional
