@@ -205,6 +205,7 @@ def _name(draft: Draft, column: str) -> str:
 def _complaint(draft: Draft, row: int, column: str, wanted: str) -> str:
     value = draft.frame[column].iloc[row]
     place = draft.table.place(int(draft.frame.index[row]))
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     wanted = wanted.replace("output_tokens", _name(draft, "output_tokens"))
     if not isinstance(value, list | tuple | dict | np.ndarray) and pd.isna(value):
         return f"{place}: {_name(draft, column)} is missing; it must be {wanted}"

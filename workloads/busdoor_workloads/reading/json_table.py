@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor_workloads.hashes import as_arrays
 from busdoor_workloads.reading.source import MAX_BYTES, open_text
 from busdoor_workloads.reading.table import Table
 from busdoor_workloads.text import printable
@@ -221,7 +222,8 @@ class _Columns:
         for key in {key: None for record in records for key in record}:
             self._values.setdefault(key, [None] * self._num_rows)
         for key, values in self._values.items():
-            values.extend([record.get(key) for record in records])
+            more = [record.get(key) for record in records]
+            values.extend(as_arrays(more) if key == "hash_ids" else more)
         self._num_rows += len(records)
 
     def frame(self) -> pd.DataFrame:
@@ -237,4 +239,4 @@ def _column(values: list[Any]) -> Any:
         # of another type where a whole number needs more than 64 bits
         return array if array.dtype == (np.int64 if types == {int} else np.float64) else values
     # pandas converts whole numbers beside None to floats, which are not exact.
-    return pd.Series(values, dtype=object) if {list, type(None)} & types else values
+    return pd.Series(values, dtype=object) if {list, np.ndarray, type(None)} & types else values

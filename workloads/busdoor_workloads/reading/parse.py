@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from busdoor_workloads.hashes import INT64, as_arrays
 
 Mask = NDArray[np.bool_]
 
@@ -99,11 +100,11 @@ def are_moments(raw: pd.Series[Any]) -> bool:
     return pd.api.types.is_datetime64_any_dtype(raw)
 
 
-def block_lists(raw: pd.Series[Any]) -> tuple[list[tuple[int, ...]], Mask]:
-    """Return the ids of each prompt's blocks, and a mask of the valid rows."""
-    rows = raw.tolist()
-    if set(map(type, rows)) == {list} and set(map(type, chain.from_iterable(rows))) <= {int}:
-        return list(map(tuple, rows)), np.ones(len(rows), dtype=bool)
+def block_lists(raw: pd.Series[Any]) -> tuple[list[Any], Mask]:
+    """Return the ids of each prompt's blocks, in tuples or arrays, and a mask of the valid rows."""
+    rows = as_arrays(raw.tolist())
+    if set(map(type, rows)) == {np.ndarray} and {row.dtype for row in rows} == {INT64}:
+        return rows, np.ones(len(rows), dtype=bool)
     parsed = [_block_ids(value) for value in rows]
     return [ids or () for ids in parsed], np.array([ids is not None for ids in parsed], dtype=bool)
 
