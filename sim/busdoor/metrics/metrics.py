@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from busdoor.core.arrays import Floats
 from busdoor.metrics.itl import gap_statistics, token_gaps, weighted_percentile
 from busdoor.metrics.saturation import burst_rates
-from busdoor.metrics.throughput import throughput_keys
+from busdoor.metrics.throughput import accepted, finished, throughput_keys
 from busdoor.metrics.usage import memory_keys, slot_keys
 
 __all__ = [
@@ -46,7 +46,7 @@ def latencies(requests: pd.DataFrame, streams: bool = True) -> pd.DataFrame:
     >>> latencies(done).to_dict("records")
     [{'ttft': 1.0, 'tpot': 0.5, 'e2e': 3.0, 'normalized': 0.6, 'queue': 0.5}]
     """
-    done = requests[requests["status"] == "finished"]
+    done = finished(requests)
     ttft = done["first_token_s"] - done["arrival_s"]
     e2e = done["finish_s"] - done["arrival_s"]
     gaps = (done["output_tokens"] - 1).where(done["output_tokens"] > 1)
@@ -90,11 +90,11 @@ def summarize(
     """Return every metric of a run; keys and milliseconds as in `vllm bench serve`."""
     # refused requests are counted, but are no load
     streams, slo = bool(meta.get("streams", True)), meta.get("slo")
-    taken = requests[~requests["status"].str.startswith("refused")]
+    taken = accepted(requests)
     good = meets_slo(taken, slo, streams).sum() if slo else np.nan
     summary = {
         **throughput_keys(taken, iterations, good),
-        "failed": len(requests) - int((requests["status"] == "finished").sum()),
+        "failed": len(requests) - len(finished(requests)),
         **_latency_keys(taken, iterations, meta),
         **burst_rates(requests, meta).add_prefix("saturated_"),
         **slot_keys(iterations, stays, meta, taken),

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from busdoor.metrics.throughput import accepted, finished
+
 FILLING_SHARE = 0.25  # of the answers, while the server fills: they would bias the rate by 10 %
 LEAST_BATCHES = 3  # static ones: the first fills, the last drains
 # of continuous answers, before the last admission: fewer would be short ones mostly
@@ -31,7 +33,7 @@ def saturated_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Serie
     """
     counted, since_s, until_s = _window(requests)
     if not until_s > since_s or not _lasting(requests, counted, is_whole_batch(meta)):
-        return pd.Series(np.nan, index=RATES)
+        return _no_rates()
     after = counted[counted["finish_s"] > since_s]
     span_s = until_s - since_s
     return pd.Series([len(after) / span_s, after["output_tokens"].sum() / span_s], index=RATES)
@@ -45,27 +47,28 @@ def burst_rates(requests: pd.DataFrame, meta: Mapping[str, Any]) -> pd.Series[fl
     ['output_throughput', 'request_throughput']
     """
     _, since_s, _ = _window(requests)
-    arrived = requests.loc[~requests["status"].str.startswith("refused"), "arrival_s"].max()
-    rates = saturated_rates(requests, meta)
-    return rates if arrived <= since_s else rates * np.nan
+    arrived = accepted(requests)["arrival_s"].max()
+    return saturated_rates(requests, meta) if arrived <= since_s else _no_rates()
+
+
+def _no_rates() -> pd.Series[float]:
+    return pd.Series(np.nan, index=RATES)
 
 
 def _window(requests: pd.DataFrame) -> tuple[pd.DataFrame, float, float]:
     """Return the answers before the last admission, and the seconds between which they count."""
-    done = requests[requests["status"] == "finished"]
+    done = finished(requests)
     until_s = float(done["first_scheduled_s"].max())
-    counted = done[done["finish_s"] <= until_s].sort_values("finish_s")
-    since_s = (
-        float(counted["finish_s"].iloc[int(FILLING_SHARE * len(counted))])
-        if len(counted)
-        else np.nan
-    )
+    counted = done.loc[done["finish_s"] <= until_s, ["finish_s", "output_tokens"]]
+    first = int(FILLING_SHARE * len(counted))
+    ends_s = counted["finish_s"].to_numpy()
+    since_s = float(np.partition(ends_s, first)[first]) if len(counted) else np.nan
     return counted, since_s, until_s
 
 
 def _lasting(requests: pd.DataFrame, counted: pd.DataFrame, whole_batch: bool) -> bool:
     """Whether the queue lasted long enough for a rate."""
-    done = requests[requests["status"] == "finished"]
+    done = finished(requests)
     if whole_batch:
         return bool((done.groupby("replica")["first_scheduled_s"].nunique() >= LEAST_BATCHES).all())
     return len(counted) >= LEAST_SHARE * len(done)

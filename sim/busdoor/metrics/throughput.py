@@ -18,7 +18,7 @@ def throughput_keys(
 
     `num_good` requests met the SLO; NaN without one.
     """
-    done = requests[requests["status"] == "finished"]
+    done = finished(requests)
     duration = float(done["finish_s"].max() - requests["arrival_s"].min()) if len(done) else 0.0
     tokens_in, tokens_out = int(done["input_tokens"].sum()), int(done["output_tokens"].sum())
     per_s = 1 / duration if duration > 0 else np.nan
@@ -35,6 +35,19 @@ def throughput_keys(
         "max_output_tokens_per_s": _peak_tokens_per_s(iterations),
         "max_concurrent_requests": _most_at_once(arrival_s, finish_s),
     }
+
+
+def finished(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that were answered: the same table where all were, not a copy of it."""
+    own = requests["status"].to_numpy() == "finished"
+    return requests if own.all() else requests[own]
+
+
+def accepted(requests: pd.DataFrame) -> pd.DataFrame:
+    """Return the requests that were not refused; likewise."""
+    if len(finished(requests)) == len(requests):
+        return requests
+    return requests[~requests["status"].str.startswith("refused").to_numpy(dtype=bool)]
 
 
 def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
