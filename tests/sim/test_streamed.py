@@ -106,7 +106,7 @@ def test_unequal_servers_get_their_turns():
 def test_an_interruption_keeps_what_was_done():
     kept = []
 
-    def stop(start_s, num_left):
+    def stop(start_s):
         if start_s >= 40:
             raise KeyboardInterrupt
 

@@ -143,7 +143,7 @@ def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
             f"requests wait for answers, so that it cannot be cut into windows"
         )
     last_s = float(trace.arrival_s[-1]) if len(trace) else 0.0
-    bounds_s = np.arange(int(last_s // window_s) + 2) * window_s
+    bounds_s = (np.arange(int(last_s // window_s) + 2) * float(window_s)).tolist()
     rows = np.searchsorted(trace.arrival_s, bounds_s)
     for number in range(len(bounds_s) - 1):
         own = trace.select(np.arange(rows[number], rows[number + 1]))

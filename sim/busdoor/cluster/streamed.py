@@ -14,18 +14,16 @@ from busdoor.cluster.registry import as_router
 from busdoor.cluster.router import Router
 from busdoor.core.arrays import Integers
 from busdoor.core.interrupt import held_back
-from busdoor.simulator.feed import Feed, Gate, every_row
+from busdoor.simulator.feed import Gate, every_row, reach_s, with_last
 from busdoor.simulator.recorder import TableRecorder
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.server import Server
-from busdoor.simulator.system import OnLeave, settled_lookahead
+from busdoor.simulator.system import settled_lookahead
 from busdoor_workloads.collector import seldom_collected
 from busdoor_workloads.windows import Window
 
 # What takes the tables of requests, iterations and stays of one server, part after part.
 Sink = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame], None]
-# Called at each window with its beginning, in seconds, and the requests that have left.
-AtWindow = Callable[[float, int], None]
 
 
 def simulate_windows(
@@ -37,12 +35,14 @@ def simulate_windows(
     seed: int = 0,
     lookahead: int | None = None,
     engine: Engine | None = None,
-    at_window: AtWindow | None = None,
+    progress: Callable[[int], None] | None = None,
+    at_window: Callable[[float], None] | None = None,
 ) -> float:
     """Run a trace through replicas window by window; memory holds a window and what waits.
 
-    Where the router assigns requests without a look at the servers (round_robin, random, session_hash), each
-    replica runs alone, and those without a sink are left out: they may run in another process.
+    Where the router assigns requests without a look at the servers (round_robin, random,
+    session_hash), each replica runs alone, and those without a sink are left out: they may run in
+    another process.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ def simulate_windows(
     replicas : sequence of Replica
         All servers of the cluster.
     sinks : mapping
-        By number of a replica, what takes its tables when a window begins and at the end.
+        By number of a replica, what takes its tables when a window ends, and after the last.
     router, seed, lookahead, engine
         As in `busdoor.cluster.simulate.simulate_cluster`.
+    progress : callable, optional
+        Called with the number of requests that have left, when tables have been taken.
     at_window : callable, optional
-        Called with the beginning of a window and the number of requests that have left; a
-        KeyboardInterrupt that it raises stops the run.
+        Called with the beginning of a window; a KeyboardInterrupt that it raises stops the run.
 
     Returns
     -------
@@ -80,48 +81,54 @@ def simulate_windows(
     >>> def show(requests, iterations, stays):
     ...     print(requests[["request_id", "finish_s"]].round(9).values.tolist())
     >>> simulate_windows(windows_of(trace, window_s=5), replicas, {0: show})
-    []
     [[0.0, 4.0]]
     [[2.0, 9.0]]
     inf
     """
-    env = simpy.Environment()
     ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
-    recorders = {number: TableRecorder(replicas[number].policy, True, number) for number in sinks}
-    servers = {
-        number: Server(
-            env,
-            replicas[number].policy,
-            replicas[number].step_time,
+    chosen, recorders = as_router(router), {}
+    apart = is_independent(chosen, len(replicas))
+    env, servers = simpy.Environment(), {}
+    for number in sinks:
+        policy, step_time = replicas[number].policy, replicas[number].step_time
+        recorders[number] = TableRecorder(policy, True, number)
+        # Servers that take turns in one environment displace each other from the processor's caches.
+        servers[number] = Server(
+            simpy.Environment() if apart else env,
+            policy,
+            step_time,
             lookahead=ahead,
-            recorder=recorder,
+            recorder=recorders[number],
         )
-        for number, recorder in recorders.items()
-    }
-    num_left = 0
+    gates = _gates(chosen, replicas, servers, seed, engine)
+    num_left, last_s = 0, 0.0
 
-    def drain() -> None:
+    def drain(numbers: Iterable[int]) -> None:
         nonlocal num_left
         with held_back():
-            for number, sink in sinks.items():
+            for number in numbers:
                 requests, iterations, stays = recorders[number].take()
                 num_left += len(requests)
-                sink(requests, iterations, stays)
+                sinks[number](requests, iterations, stays)
+        if progress is not None:
+            progress(num_left)
 
-    def begin(window: Window) -> None:
-        drain()
-        if at_window is not None:
-            at_window(window.start_s, num_left)
-
-    gates = _gates(as_router(router), replicas, servers, seed, lambda request: feed.left(request))
-    feed = Feed(env, windows, gates, replicas[0], engine, begin)
     try:
         with seldom_collected():
-            env.run()
+            for window, last in with_last(windows):
+                if at_window is not None:
+                    at_window(window.start_s)
+                last_s = max(last_s, reach_s(window, engine))
+                for gate in gates:
+                    gate.open(window)
+                    if last:
+                        gate.finish(last_s)
+                    else:
+                        gate.env.run(until=window.end_s)
+                    drain(sinks if gate.number is None else [gate.number])
     except KeyboardInterrupt:
-        drain()
-        return float(env.now)
-    drain()
+        drain(sinks)
+        return float(min(gate.env.now for gate in gates))
     _check_all_left(sum(gate.num_sent for gate in gates), num_left, replicas)
     return float("inf")
 
@@ -141,27 +148,27 @@ def _gates(
     replicas: Sequence[Replica],
     servers: Mapping[int, Server],
     seed: int,
-    on_leave: OnLeave,
+    engine: Engine | None,
 ) -> list[Gate]:
     """Return one gate per server where requests have their servers beforehand, else a router's."""
     weights = [replica.weight for replica in replicas]
     if is_independent(router, len(replicas)):
         router.connect([], weights=weights, seed=seed)
-        shares = _Shares(router) if len(replicas) > 1 else None
-        for server in servers.values():
-            server.on_leave = on_leave
-        return [
-            Gate(server, every_row if shares is None else shares.of(number), number)
-            for number, server in servers.items()
-        ]
+        shares, gates = _Shares(router), []
+        for number, server in servers.items():
+            rows = shares.of(number) if len(replicas) > 1 else every_row
+            gates.append(Gate(server.env, server, rows, replicas[number], engine, number))
+            server.on_leave = gates[-1].left
+        return gates
     if len(servers) < len(replicas):
         raise ValueError(
             f"{type(router).__name__} looks at all {len(replicas)} servers, so that they run in one "
             f"process"
         )
+    gate = Gate(servers[0].env, router, every_row, replicas[0], engine)
     ordered = [servers[number] for number in range(len(replicas))]
-    router.connect(ordered, weights=weights, seed=seed, on_leave=on_leave)
-    return [Gate(router, every_row)]
+    router.connect(ordered, weights=weights, seed=seed, on_leave=gate.left)
+    return [gate]
 
 
 class _Shares:

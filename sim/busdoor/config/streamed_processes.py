@@ -71,7 +71,7 @@ def run_shares(
             if progress is not None:
                 progress(min(num_left, total), total)
 
-        return _serve(parts[0], report)
+        return _serve(parts[0], report, lambda start_s: None)
     # a fork would copy the threads' locks of numpy and pyarrow
     context = multiprocessing.get_context("spawn")
     counts, stop = context.Array("q", len(parts)), context.Event()
@@ -123,14 +123,18 @@ def _serve_here(place: int, share: Share) -> tuple[dict[int, HourlyTotals], floa
 
     def report(num_left: int) -> None:
         _shared["counts"][place] = num_left
+
+    def look(start_s: float) -> None:
         parent = multiprocessing.parent_process()
         if _shared["stop"].is_set() or (parent is not None and not parent.is_alive()):
             raise KeyboardInterrupt
 
-    return _serve(share, report)
+    return _serve(share, report, look)
 
 
-def _serve(share: Share, report: Callable[[int], None]) -> tuple[dict[int, HourlyTotals], float]:
+def _serve(
+    share: Share, report: Callable[[int], None], look: Callable[[float], None]
+) -> tuple[dict[int, HourlyTotals], float]:
     """Run a share's servers to the end, or until a KeyboardInterrupt; return their totals."""
     config = share.config
     windows = Windows(config)
@@ -154,7 +158,8 @@ def _serve(share: Share, report: Callable[[int], None]) -> tuple[dict[int, Hourl
             seed=config.seed,
             lookahead=config.lookahead,
             engine=config.engine,
-            at_window=lambda _, num_left: report(num_left),
+            progress=report,
+            at_window=look,
         )
     finally:
         for writer in writers.values():

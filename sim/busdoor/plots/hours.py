@@ -50,6 +50,7 @@ def plot_hours(hours: pd.DataFrame, meta: Mapping[str, Any]) -> Figure:
 
 def hour_panels(hours: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Callable[[Axes], None]]:
     """Return what draws each panel, by its caption; see `plot_hours`."""
+    hours = hours[: 1 + int(np.flatnonzero(hours["arrivals"]).max(initial=0))]
     in_days = len(hours) >= _DAYS_FROM
     edges = np.arange(len(hours) + 1) / (DAY_HOURS if in_days else 1)
     color = identity(str(meta["policy"]))["color"]
@@ -64,6 +65,7 @@ def hour_panels(hours: pd.DataFrame, meta: Mapping[str, Any]) -> dict[str, Calla
     def drawn(draw: _Panel, ax: Axes) -> None:
         draw(ax, edges, hours, color)
         ax.set(xlabel="day" if in_days else "hour", xlim=(0, edges[-1]))
+        ax.locator_params(axis="x", integer=True, steps=[1, 2, 3, 6, 10])
 
     return {caption: partial(drawn, draw) for caption, draw in panels.items()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import simpy
@@ -11,62 +11,46 @@ import simpy
 from busdoor.catalog import Engine
 from busdoor.core.arrays import Integers
 from busdoor.core.request import Request
-from busdoor.simulator.clients import EARLY, Clients, Process, Submits, front_end_s
+from busdoor.simulator.clients import EARLY, Clients, Submits, front_end_s
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.system import kv_block_size
 from busdoor_workloads.windows import Window
 
 Rows = Callable[[Window], Integers]
-# By number of a request of a session: the clients that sent it, and its row with them.
-Waiting = dict[int, tuple[Clients, int]]
 
 
 @dataclass
 class Gate:
-    """Where requests enter, and which ones of a window, as rows of its trace.
+    """Where requests enter: a server or a router, in its environment.
 
-    `replica` is the server's number, where it is one server and no router that notes it; `num_sent`
-    counts the requests that have entered, `num_open` the windows that still send.
+    `rows` picks the requests of a window that enter here, as rows of its trace; `replica` is one of
+    the servers, all of which have its KV block size; `number` is the server's, unless a router
+    notes it.
     """
 
+    env: simpy.Environment
     submits: Submits
     rows: Rows
-    replica: int | None = None
+    replica: Replica
+    engine: Engine | None = None
+    number: int | None = None
     num_sent: int = 0
-    num_open: int = 0
-    last: bool = False
+    _num_open: int = 0  # windows that still send
+    _last: bool = False
+    # By number of a request of a session: the clients that sent it, and its row with them.
+    _waiting: dict[int, tuple[Clients, int]] = field(default_factory=dict)
 
-    def close_window(self) -> None:
-        """Close behind a window's last request; behind the last window's, the server too."""
-        self.num_open -= 1
-        self.close_if_last()
-
-    def close_if_last(self) -> None:
-        """Close the server if no request will come any more."""
-        if self.last and not self.num_open:
-            self.submits.close()
-
-
-class Feed:
-    """Send the windows of a trace, each from its beginning on, so that one is held at a time.
-
-    `replica` is one of the servers: all have its KV block size. `at_window` is called when a window
-    begins, before anything of it is sent.
-    """
-
-    def __init__(
-        self,
-        env: simpy.Environment,
-        windows: Iterable[Window],
-        gates: Sequence[Gate],
-        replica: Replica,
-        engine: Engine | None,
-        at_window: Callable[[Window], None],
-    ) -> None:
-        self._env, self._windows, self._gates = env, windows, gates
-        self._replica, self._engine, self._at_window = replica, engine, at_window
-        self._waiting: Waiting = {}
-        env.process(self._send())
+    def open(self, window: Window) -> None:
+        """Start to send a window, at its beginning."""
+        rows = self.rows(window)
+        if len(rows):
+            trace = window.trace.select(rows)
+            size = kv_block_size(trace, self.replica)
+            clients = Clients(self.env, trace, size, self.engine)
+            self._num_open += 1
+            ids = (window.first_row + rows).tolist()
+            waiting = None if trace.turn is None else self._waiting
+            clients.start(_OfWindow(self, ids, clients, waiting))
 
     def left(self, request: Request) -> None:
         """Note that a request has left its server: the next turn of its session may be sent."""
@@ -74,40 +58,35 @@ class Feed:
             clients, row = self._waiting.pop(request.request_id)
             clients.answered(row)
 
-    def _send(self) -> Process:
-        last_s = 0.0  # when the last request of all reaches its server
-        for window in self._windows:
-            if window.start_s > self._env.now:
-                yield self._env.timeout(window.start_s - self._env.now)
-            self._at_window(window)
-            if len(window.trace):
-                delay_s = front_end_s(window.trace, self._engine)
-                reach_s = window.trace.arrival_s + (0.0 if delay_s is None else delay_s)
-                last_s = max(last_s, float(reach_s.max()) * (1 - EARLY))
-            for gate in self._gates:
-                rows = gate.rows(window)
-                if len(rows):
-                    trace = window.trace.select(rows)
-                    size = kv_block_size(trace, self._replica)
-                    clients = Clients(self._env, trace, size, self._engine)
-                    gate.num_open += 1
-                    waiting = None if trace.turn is None else self._waiting
-                    ids = (window.first_row + rows).tolist()
-                    clients.start(_OfWindow(gate, ids, clients, waiting))
-        if last_s > self._env.now:
-            yield self._env.timeout(last_s - self._env.now)
-        for gate in self._gates:
-            gate.last = True
-            gate.close_if_last()
+    def finish(self, last_s: float) -> None:
+        """Run to the end; no request but later turns comes after `last_s`."""
+        if last_s > self.env.now:
+            self.env.run(until=last_s)
+        self._last = True
+        self._close_if_last()
+        self.env.run()
+
+    def close_window(self) -> None:
+        """Close behind a window's last request; behind the last window's, the server too."""
+        self._num_open -= 1
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        if self._last and not self._num_open:
+            self.submits.close()
 
 
 class _OfWindow:
     """A gate as a window's clients see it: their rows become those of the whole trace."""
 
     def __init__(
-        self, gate: Gate, ids: list[int], clients: Clients, waiting: Waiting | None
+        self,
+        gate: Gate,
+        ids: list[int],
+        clients: Clients,
+        waiting: dict[int, tuple[Clients, int]] | None,
     ) -> None:
-        self._gate, self._ids, self._replica = gate, ids, gate.replica
+        self._gate, self._ids, self._number = gate, ids, gate.number
         self._clients, self._waiting, self._submits = clients, waiting, gate.submits
         self.abandon, self.expect = gate.submits.abandon, gate.submits.expect
 
@@ -117,8 +96,8 @@ class _OfWindow:
         request.request_id = self._ids[row]
         if self._waiting is not None:
             self._waiting[request.request_id] = self._clients, row
-        if self._replica is not None:
-            request.replica = self._replica
+        if self._number is not None:
+            request.replica = self._number
         self._gate.num_sent += 1
         self._submits.submit(request)
 
@@ -127,6 +106,33 @@ class _OfWindow:
         self._gate.close_window()
 
 
+def reach_s(window: Window, engine: Engine | None) -> float:
+    """Return when the last request of a window reaches its server, by the clients' clock."""
+    if not len(window.trace):
+        return 0.0
+    delay_s = front_end_s(window.trace, engine)
+    reached_s = window.trace.arrival_s + (0.0 if delay_s is None else delay_s)
+    return float(reached_s.max()) * (1 - EARLY)
+
+
 def every_row(window: Window) -> Integers:
     """Return all rows of a window."""
     return np.arange(len(window.trace))
+
+
+def with_last(windows: Iterable[Window]) -> Iterator[tuple[Window, bool]]:
+    """Return each window, and whether it is the last one that has a request.
+
+    >>> from busdoor_workloads import Trace
+    >>> from busdoor_workloads.windows import windows_of
+    >>> trace = Trace(arrival_s=[0, 25], input_tokens=[1, 1], output_tokens=[1, 1])
+    >>> [(window.start_s, last) for window, last in with_last(windows_of(trace, window_s=10))]
+    [(0.0, False), (10.0, False), (20.0, True)]
+    """
+    held: list[Window] = []
+    for window in windows:
+        if len(window.trace):
+            yield from ((one, False) for one in held)
+            held = []
+        held.append(window)
+    yield from ((one, place == 0) for place, one in enumerate(held[:1]))
