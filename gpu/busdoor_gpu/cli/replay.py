@@ -58,14 +58,14 @@ def replay(
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     time_scale
-        Stretch the trace's time: 2 halves the rate.
+        Stretch the trace's time: 2 halves the rate; 1 unless given.
     concurrency
         Closed loop: this many users, each of which sends its next request when the last one is
         answered.
     num_requests
-        Number of requests to take from the start of the trace.
+        Number of requests to take from the start of the trace; all unless given.
     seed
-        Seed of everything that is drawn.
+        Seed of everything that is drawn; 0 unless given.
     """
     from busdoor.cli.render import print_summary
     from busdoor.core.study_folder import study_folder

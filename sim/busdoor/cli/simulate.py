@@ -53,7 +53,7 @@ def simulate(
     policy
         Policy, with fields after commas: vllm,max_num_seqs=64. By default vllm.
     num_requests
-        Number of requests to take from the start of the trace.
+        Number of requests to take from the start of the trace; all unless given.
     step_by_step
         Make every iteration an event of its own: slower, with the same results, to check the
         simulator.

@@ -28,6 +28,7 @@ def recommend(
     num_requests: int | None = None,
     confidence: float | None = None,
     validation: str | Path | None = None,
+    ladder: bool = True,
     jobs: int = 1,
     cluster: str | None = None,
     out: str | Path | None = None,
@@ -61,6 +62,8 @@ def recommend(
         calibration and the model's error counted together.
     validation : str or Path, optional
         Folder of a validation, which has how far the model is off at each load.
+    ladder : bool
+        Also find what the SLO costs with other policies, static batching among them: half a minute.
     jobs
         Processes; -1 for one per core.
     cluster
@@ -97,4 +100,5 @@ def recommend(
     rate = request_rate
     study = Recommender(Document(table), gpus, rate, budget, num_requests, confidence, checked)
     with tempfile.TemporaryDirectory() as made, notebook_progress(report) as shown:
-        return study.run(Path(out or made), jobs, cluster, shown, overwrite=False)
+        place = Path(out or made)
+        return study.run(place, jobs, cluster, shown, overwrite=False, with_ladder=ladder)

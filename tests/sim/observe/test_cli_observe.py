@@ -111,9 +111,11 @@ class TestTwinOfAServer:
         lengths.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows), "utf-8")
         arguments = ["--workload", str(lengths), "--policy", policy, "--out", str(out), *flags]
         # A busy machine makes the fit doubtful.
-        assert main(["twin", "--url", url, *arguments, "--force"]) == 0
-        assert "rate-6, ρ" in capsys.readouterr().out
-        assert "Errors by load" in (out / "report.html").read_text("utf-8")
+        assert main(["twin", "--url", url, *arguments, "--force", "--slo", "e2e_p99=20s"]) == 0
+        printed, page = capsys.readouterr().out, (out / "report.html").read_text("utf-8")
+        assert "rate-6, ρ" in printed and "Errors by load" in page
+        for text in (" ".join(printed.split()), page):
+            assert "E2E p99 ≤ 20 s, vllm: measure next" in text and "narrows from ±" in text
         assert json.loads((out / "twin.json").read_text())["complete"]
         assert {path.name for path in (out / "runs").iterdir()} == {
             *("rate-3", "rate-6", "rate-9", "burst", "burst-static-8")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from busdoor.capacity.api import make_study, with_slo
 from busdoor.capacity.confidence.study import believe, what_next
 from busdoor.capacity.confidence.text import belief_line, next_line, sized_line, to_json
 from busdoor.capacity.data import CapacityData
 from busdoor.capacity.several import Studies
 from busdoor.capacity.study import Study
+from busdoor.config import Config
 from busdoor.validation.data import ValidationData
+
+_ROUGH = 0.1  # tolerance of a search that only compares measurements
 
 
 def uncertainty(
@@ -58,6 +62,24 @@ def uncertainty(
     if next_too:
         lines += _next_lines(study, beliefs)
     return to_json(beliefs, lines)
+
+
+def measure_next(config: Config, num_requests: int) -> list[str]:
+    """Return which measurement narrows each policy's highest rate most, in sentences.
+
+    Parameters
+    ----------
+    config : Config
+        The server; without an SLO its model's default.
+    num_requests : int
+        Of each run of the search, which is a rough one.
+    """
+    settled = with_slo(config)
+    study = make_study(settled, num_requests=num_requests, tolerance=_ROUGH, max_doublings=1)
+    study.run()
+    lines = _next_lines(study, believe(study))
+    unmet = [f"{own.policy}: {own.reason}" for own in study.answers if not own.low > 0]
+    return [f"For {settled.slo}, {line}" for line in lines + unmet]
 
 
 def _next_lines(study: Study | Studies, beliefs: dict[str, Any]) -> list[str]:

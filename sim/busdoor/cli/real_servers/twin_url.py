@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from busdoor_workloads import Trace
 
 SETTINGS = "twin.json"
+_REQUESTS, _REPLICATIONS = 300, 4  # of the search that says what to measure next: a rough one
 _GROUP = Group("A server by its address")
 
 
@@ -29,7 +30,7 @@ class UrlFlags:
         An OpenAI-compatible server, as in http://127.0.0.1:8000. It is measured at some rates,
         calibrated, predicted at others and then measured there.
     workload
-        A profile (azure-conv, azure-code ...) or a trace file.
+        A profile (azure-conv, the default, azure-code ...) or a trace file.
     rate
         Rates to calibrate on, requests per second: two that are well apart.
     predict
@@ -46,6 +47,9 @@ class UrlFlags:
         Model to ask for; only needed where the server has several.
     force
         Predict with a fit to requests though it is doubtful.
+    slo
+        An SLO, as for busdoor capacity: the twin says which measurement tells most of the highest
+        rate within it. By default that of the model.
     """
 
     url: str | None = None
@@ -58,6 +62,7 @@ class UrlFlags:
     step_log: Path | None = None
     served_model: str | None = None
     force: bool = False
+    slo: tuple[str, ...] = ()
 
 
 def refuse_without_url(given: UrlFlags) -> None:
@@ -78,7 +83,7 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
     from busdoor.cli.render import print_calibration
     from busdoor.core.json import write_json
     from busdoor.core.study_paths import locked, resumed_folder
-    from busdoor.observe.twin.folder import CALIBRATION
+    from busdoor.observe.twin.folder import CALIBRATION, NEXT
     from busdoor.observe.twin.make import make_twin
     from busdoor.observe.twin.page import twin_page
 
@@ -101,14 +106,37 @@ def twin_of_url(given: UrlFlags, out: Path | None, overwrite: bool, seed: int, j
         write_json(folder / SETTINGS, {**settings, "seed": seed, "complete": True})
         print_calibration(made.calibration)
         print_predictions(made)
+        with progress_bar("what to measure next"):
+            lines = _next(given, folder, seed)
+        write_json(folder / NEXT, {"lines": lines})
         page = twin_page(folder).write(folder / "report.html")
         print(f"Calibration: {folder / CALIBRATION}; runs and predictions: {folder}; page: {page}")
-        print(
-            f"What to measure next for an SLO: busdoor capacity --what-next --policy vllm "
-            f"--step-time {folder / CALIBRATION} --workload {given.workload} --slo ..."
-        )
-        answer(lambda: _numbers(made))
+        print("\n".join(f"{line}." for line in lines))
+        answer(lambda: {**_numbers(made), "measure_next": lines})
     return 0
+
+
+def _next(given: UrlFlags, folder: Path, seed: int) -> list[str]:
+    """Return which measurement would tell most of the server's highest rate, in sentences."""
+    from busdoor.capacity.confidence.report import measure_next
+    from busdoor.cli.from_flags import configured, overrides
+    from busdoor.metrics.slo import slo_table
+    from busdoor.observe.twin.folder import CALIBRATION
+
+    number = given.num_requests or _REQUESTS
+    tables = overrides(
+        workload=given.workload,
+        policy=[given.policy or "vllm"],
+        step_time=str(folder / CALIBRATION),
+        slo=slo_table(given.slo),
+        replications=_REPLICATIONS,
+        seed=seed,
+    )
+    settled = configured(None, tables, {"workload": {"name": "azure-conv"}})
+    try:
+        return measure_next(settled, min(number, _REQUESTS))
+    except ValueError as error:
+        return [f"What to measure next is not known: {error}"]
 
 
 def _plan(given: UrlFlags, seed: int) -> Plan:

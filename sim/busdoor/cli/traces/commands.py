@@ -35,7 +35,7 @@ def describe(
     source
         A trace file, a fetched public trace, or a profile or preset to draw from.
     num_requests
-        Number of requests to draw from a profile or preset.
+        Number of requests to draw from a profile or preset; its own unless given.
     seed
         Seed for what is drawn, and for spreading arrivals with coarse timestamps.
     out

@@ -10,7 +10,7 @@ from busdoor.calibration.import_logs import ENGINE_FOLDER
 from busdoor.results.result import Result
 
 RUNS, PREDICTIONS, CALIBRATION = "runs", "predictions", "calibration.toml"
-TABLE, PARTS = "predictions.csv", "parts.json"
+TABLE, PARTS, NEXT = "predictions.csv", "parts.json", "next.json"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance, words_used
 from busdoor.html.svg import figure
 from busdoor.html.tables import bullets, html_table
-from busdoor.observe.twin.folder import CALIBRATION, PARTS, TABLE
+from busdoor.observe.twin.folder import CALIBRATION, NEXT, PARTS, TABLE
 from busdoor.observe.twin.text import (
     REGIME_COLUMNS,
     SHOWN,
@@ -69,10 +69,20 @@ def twin_page(folder: Path) -> Page:
         *_budgets(parts["e2e_error_s"]),
         Section("Where the TTFT comes from", _splits(parts)),
         Section("Run by run", html_table(run_cells(table), ("ρ", *SHOWN.values(), "n"), _RUNS)),
+        *_next(folder / NEXT),
         words_used(WORDS),
         provenance(calibration.to_dict(), {"busdoor": __version__}),
     )
     return Page("How far is the twin off?", facts, _verdict(table), sections)
+
+
+def _next(file: Path) -> list[Section]:
+    """Return which measurement to make next; earlier versions wrote none."""
+    if not file.exists():
+        return []
+    return [
+        Section("What to measure next", bullets(f"{one}." for one in read_object(file)["lines"]))
+    ]
 
 
 def _verdict(table: pd.DataFrame) -> str:
