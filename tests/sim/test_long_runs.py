@@ -141,6 +141,12 @@ def test_what_cannot_stream_is_refused(tmp_path, workload, words):
         streamed(settled, tmp_path / "out")
 
 
+def test_a_million_requests_stream():
+    for wanted, long in ((999_999, False), (1_000_000, True)):
+        laws = {"name": "azure-conv", "request_rate": 4.0, "num_requests": wanted}
+        assert is_long(config(workload=laws)) == long
+
+
 def test_the_command_streams_a_toml_file(tmp_path, capsys):
     toml = tmp_path / "study.toml"
     toml.write_text(

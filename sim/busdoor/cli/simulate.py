@@ -41,9 +41,9 @@ def simulate(
     slots; summary.json; meta.json, from which the run can be repeated; and for a cluster
     replicas.csv, a row per server. The tables are Parquet where pyarrow is installed, else CSV.
 
-    A run of over a million requests streams: its requests go to a Parquet file per server, in order
-    of leaving, and iterations are summed by the hour, in hours.csv and replica_hours.csv. Memory
-    holds the requests of an hour.
+    A run of a million requests or more streams: its requests go to a Parquet file per server, in
+    order of leaving, and iterations are summed by the hour, in hours.csv and replica_hours.csv.
+    Memory holds the requests of an hour.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def simulate(
     csv
         Write the tables as CSV, as a spreadsheet opens them: slower, and three times the size.
     stream
-        Stream a run of a million requests or fewer, too.
+        Stream a run of fewer than a million requests, too.
     jobs
         Processes of a run that streams, where the router does not look at the servers (round_robin,
         random, session_hash); by default one per core. The tables do not depend on it.
@@ -126,7 +126,7 @@ def _stream(
     if idle:
         raise ValueError(
             f"{idle[0]} needs every iteration, which a run that streams does not keep; leave it "
-            f"out, or ask for a million requests or fewer"
+            f"out, or ask for fewer than a million requests"
         )
     if jobs == 0 or jobs < -1:
         raise ValueError(f"--jobs {jobs}: it must be 1 or more, or -1 for one per core")

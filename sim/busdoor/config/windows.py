@@ -109,7 +109,7 @@ class Windows:
 
 
 def is_long(config: Config) -> bool:
-    """Return whether a configuration has over a million requests, and they come in windows.
+    """Return whether a configuration has a million requests or more, and they come in windows.
 
     >>> table = {"name": "azure-code", "num_requests": 2_000_000}
     >>> [is_long(Config.from_table({"policy": "vllm", "workload": {**table, **rate}}))
@@ -119,9 +119,9 @@ def is_long(config: Config) -> bool:
     table = config.workload
     if table.path is None and table.workload.duration_s is None:
         wanted = table.num_requests or table.workload.num_requests
-        if wanted <= EXACT:
+        if wanted < EXACT:
             return False
     try:
-        return Windows(config).num_requests > EXACT
+        return Windows(config).num_requests >= EXACT
     except ValueError:
         return False

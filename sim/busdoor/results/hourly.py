@@ -171,7 +171,7 @@ def check_pyarrow() -> None:
     """Raise ValueError if pyarrow, which streamed tables need, is not installed."""
     if find_spec("pyarrow") is None:
         raise ValueError(
-            "a run of over a million requests writes them as Parquet, which needs pyarrow: "
+            "a run of a million requests or more writes them as Parquet, which needs pyarrow: "
             "pip install pyarrow"
         )
 
