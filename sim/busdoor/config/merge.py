@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import busdoor_workloads
 from busdoor.config.policy import parse_policies
 from busdoor.config.server import step_time_fields, table_of
 from busdoor.config.server_tables import GPUTable
 from busdoor.config.workload import WorkloadTable, kept_keys
 from busdoor.core.toml import Document
-from busdoor_workloads import workload_names
 
 
 def override(document: Document, tables: Mapping[str, Any], folder: str | Path = ".") -> Document:
@@ -87,4 +87,8 @@ def workload_key(workload: str | Path) -> str:
     """
     if isinstance(workload, Path) or "/" in workload or "." in workload:
         return "path"
-    return "path" if workload not in workload_names() and Path(workload).exists() else "name"
+    return (
+        "path"
+        if workload not in busdoor_workloads.workload_names() and Path(workload).exists()
+        else "name"
+    )

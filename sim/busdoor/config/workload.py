@@ -12,11 +12,12 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+import busdoor_workloads as workloads  # its laws are imported where a workload has some
 from busdoor.config.recorded import at_rate, resampled
 from busdoor.core.names import Label, unknown
 from busdoor.core.registry import checked
 from busdoor.core.units import STRICT, Seconds, reject_unknown
-from busdoor_workloads import Trace, Workload, replication_seed, workload_from_table, workload_names
+from busdoor_workloads import Trace, replication_seed
 from busdoor_workloads.config import to_table
 from busdoor_workloads.formats import read_trace
 
@@ -143,7 +144,7 @@ class WorkloadTable:
             raise ValueError(f"[workload] path: there is no file {self.path}")
 
     @cached_property
-    def workload(self) -> Workload:
+    def workload(self) -> workloads.Workload:
         """The laws (not for a file)."""
         named = (
             {"name": self.name or "workload"}
@@ -156,13 +157,13 @@ class WorkloadTable:
             for key in ("timeout_s", "max_output_tokens")
             if (value := getattr(self, key)) is not None
         }
-        if table.get("base", DEFAULT_WORKLOAD) not in workload_names():
+        if table.get("base", DEFAULT_WORKLOAD) not in workloads.workload_names():
             raise ValueError(
                 "[workload] name: "
-                f"{unknown('a profile or preset', table['base'], workload_names())}"
+                f"{unknown('a profile or preset', table['base'], workloads.workload_names())}"
             )
         try:
-            return workload_from_table(table)
+            return workloads.workload_from_table(table)
         except ValueError as error:
             raise ValueError(f"[workload] {str(error).removeprefix('Workload, ')}") from error
 
@@ -251,4 +252,4 @@ def kept_keys(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def _law_names() -> list[str]:
-    return ["base", *Workload.__dataclass_fields__]
+    return ["base", *workloads.Workload.__dataclass_fields__]

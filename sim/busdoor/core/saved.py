@@ -101,7 +101,9 @@ def write_table(table: pd.DataFrame, stem: Path, csv: bool = False) -> None:
     repeated = [str(column) for column in table if table[column].dtype.kind != "f"]
     # A column's memory that is shared and strided is copied by one thread as fast as by two.
     columns = pa.Table.from_pandas(table, preserve_index=False, nthreads=1)
-    pq.write_table(columns, stem.with_name(f"{stem.name}.parquet"), use_dictionary=repeated)
+    file = stem.with_name(f"{stem.name}.parquet")
+    # a group of rows is held in memory until it is whole
+    pq.write_table(columns, file, row_group_size=2**17, use_dictionary=repeated)
 
 
 def read_table(stem: Path) -> pd.DataFrame:

@@ -57,13 +57,18 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
     # Nothing changes between a beginning or end of a stretch and the next: their seconds and those
     # after them suffice, so that a clock may span years.
     starts_s = iterations["start_s"].to_numpy()
-    changes = np.unique(
-        np.floor(np.concatenate([starts_s, starts_s + iterations["duration_s"].to_numpy()]))
-    )
+    ends_s = starts_s + iterations["duration_s"].to_numpy()
+    changes = np.unique(np.concatenate([_seconds(starts_s), _seconds(ends_s)]))
     seconds = np.unique(np.concatenate([changes, changes + 1]))
     return float(
         np.sum([_tokens_by_second(own, seconds) for own in by_replica(iterations)], axis=0).max()
     )
+
+
+def _seconds(times_s: Floats) -> Floats:
+    """Return the seconds that times fall in, each once where the times are in order."""
+    seconds: Floats = np.floor(times_s)
+    return seconds[np.diff(seconds, prepend=np.nan) != 0]
 
 
 def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
@@ -82,7 +87,6 @@ def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
 def _most_at_once(begin: Floats, end: Floats) -> int:
     if not len(begin):
         return 0
-    times = np.concatenate([begin, end])
-    steps = np.concatenate([np.ones(len(begin)), -np.ones(len(end))])
-    order = np.lexsort((steps, times))
-    return int(np.cumsum(steps[order]).max())
+    begun, ended = np.sort(begin), np.sort(end)
+    # after each beginning, less those that have ended until then
+    return int((np.arange(1, len(begun) + 1) - np.searchsorted(ended, begun, "right")).max())
