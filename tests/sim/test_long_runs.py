@@ -164,6 +164,8 @@ def test_the_command_streams_a_toml_file(tmp_path, capsys):
     for flag, words in (("--step-by-step", "every iteration"), ("--csv", "every iteration")):
         assert main(["simulate", str(toml), "--stream", flag]) == 2
         assert words in capsys.readouterr().err
+    assert main(["simulate", str(toml), "--jobs", "2"]) == 2
+    assert "applies only to a run that streams" in capsys.readouterr().err
     assert main(["simulate", str(toml), "--config", str(toml)]) == 2
     assert "both TOML files" in capsys.readouterr().err
 

@@ -33,7 +33,7 @@ def simulate(
     csv: bool = False,
     perfetto: Perfetto = None,
     stream: bool = False,
-    jobs: int = -1,
+    jobs: int | None = None,
 ) -> int:
     """Run one policy on one trace, and write what happened to every request.
 
@@ -85,7 +85,7 @@ def simulate(
             f"--policy vllm"
         )
     with output(json) as answer, study_folder(out, "simulate", overwrite) as place:
-        if _streams(settled, stream):
+        if _streams(settled, stream, jobs):
             kept = {"--step-by-step": step_by_step, "--csv": csv, "--perfetto": bool(perfetto)}
             streamed, code = _stream(settled, place, jobs, [flag for flag in kept if kept[flag]])
             answer(streamed.summary.to_dict)
@@ -106,15 +106,18 @@ def _source(trace: str, server: ServerFlags) -> tuple[str | None, ServerFlags]:
     return None, replace(server, config=Path(trace))
 
 
-def _streams(settled: Config, asked: bool) -> bool:
+def _streams(settled: Config, asked: bool, jobs: int | None) -> bool:
     """Return whether a run streams: it is asked to, or it is long and can be cut into windows."""
     from busdoor.config.windows import is_long
 
-    return asked or is_long(settled)
+    streams = asked or is_long(settled)
+    if jobs is not None and not streams:
+        raise ValueError(f"--jobs {jobs} applies only to a run that streams; add --stream")
+    return streams
 
 
 def _stream(
-    settled: Config, place: StudyFolder, jobs: int, idle: list[str]
+    settled: Config, place: StudyFolder, jobs: int | None, idle: list[str]
 ) -> tuple[HourlyResult, int]:
     """Run window by window, into the folder, and print the whole."""
     from busdoor.cli.output import note
@@ -128,14 +131,15 @@ def _stream(
             f"{idle[0]} needs every iteration, which a run that streams does not keep; leave it "
             f"out, or ask for fewer than a million requests"
         )
-    if jobs == 0 or jobs < -1:
+    if jobs is not None and (jobs == 0 or jobs < -1):
         raise ValueError(f"--jobs {jobs}: it must be 1 or more, or -1 for one per core")
+    processes = os.cpu_count() or 1 if jobs in (None, -1) else jobs
     with progress_bar("drawing requests") as report:
         result = run_streamed(
             settled,
             settled.policies[0],
             place.part,
-            jobs=jobs if jobs > 0 else os.cpu_count() or 1,
+            jobs=processes,
             progress=lambda done, total: report(done / total, f"{done:,} of {total:,} requests"),
         )
     folder = place.publish()
