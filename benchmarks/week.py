@@ -34,7 +34,7 @@ def main() -> None:
         study, out = Path(folder) / "week.toml", given.out or Path(folder) / "week"
         study.write_text(toml[1].replace("604800", str(round(3600 * given.hours))))
         began_s = time.monotonic()
-        command = [sys.executable, "-m", "busdoor", "simulate", study, "--out", out]
+        command = [sys.executable, "-m", "busdoor", "simulate", study, "--out", out, "--stream"]
         run = subprocess.Popen([*command, "--jobs", str(given.jobs)])
         peak_bytes = watch(run)
         wall_s = time.monotonic() - began_s
