@@ -87,10 +87,11 @@ def _check_room(windows: Windows, num_processes: int, folder: Path) -> None:
     needed = num_processes * (PROCESS_BYTES + WINDOW_BYTES * windows.most)
     check_memory(needed + OWN_BYTES * windows.most, what)
     files = windows.num_requests * REQUEST_FILE_BYTES
-    free = disk_usage(folder).free
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    free = disk_usage(place).free
     if files > free:
         raise ValueError(
-            f"{what} writes {files / GIB:.3g} GiB, and the disk of {folder.parent} has "
+            f"{what} writes {files / GIB:.3g} GiB, and the disk of {place} has "
             f"{free / GIB:.3g} GiB free; ask for less, or choose another --out"
         )
 
