@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from busdoor.metrics.hourly import BY_HOUR, HOUR_S, HourlyTotals
+from busdoor.metrics.hourly import BY_HOUR, HOUR_S, LATENCIES, HourlyTotals
 from busdoor.metrics.sketch import QuantileSketch
 
 _COUNTS = ("arrivals", "finished", "refused", "abandoned", "num_preemptions")
@@ -79,7 +79,8 @@ def summarize_totals(totals: HourlyTotals, meta: Mapping[str, Any]) -> pd.Series
     """Return the metrics of a run, under the keys of `busdoor.metrics.metrics.summarize`.
 
     What needs all requests side by side is left out: peaks within a second, concurrency, saturated
-    rates. `percentile_error` says how far percentiles may be off, relative to themselves.
+    rates. `percentile_error` says how far percentiles of requests may be off, relative to
+    themselves, `itl_percentile_error` those of the gaps between tokens.
     """
     sums = totals.sums.sum().to_dict() if len(totals.sums) else {}
     total = {
@@ -118,7 +119,8 @@ def summarize_totals(totals: HourlyTotals, meta: Mapping[str, Any]) -> pd.Series
         "offered_load": meta.get("offered_load", np.nan),
         "mfu": _ratio(totals.scalars["mfu_s"], total["busy_s"]) or np.nan,
         "mbu": _ratio(totals.scalars["mbu_s"], total["busy_s"]) or np.nan,
-        "percentile_error": max(sketch.error for sketch in totals.sketches.values()),
+        "percentile_error": max(totals.sketches[name].error for name in LATENCIES),
+        "itl_percentile_error": totals.sketches["itl"].error,
     }
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
 

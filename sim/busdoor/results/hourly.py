@@ -118,9 +118,10 @@ class HourlyResult:
     @property
     def exactness(self) -> str:
         """A sentence on how far the summary's percentiles may be off."""
-        error = self.summary["percentile_error"]
-        words = f"within {percent(error)} of themselves" if error else "exact"
-        return f"Percentiles are {words}; those of single hours within {percent(RELATIVE_ERROR)}."
+        words = {0.0: "exact", RELATIVE_ERROR: f"within {percent(RELATIVE_ERROR)} of themselves"}
+        requests, itl = (words[self.summary[f"{key}percentile_error"]] for key in ("", "itl_"))
+        hours = words[RELATIVE_ERROR]
+        return f"Percentiles are {requests}, those of ITL {itl}, and those of hours {hours}."
 
     def plot_hours(self) -> Figure:
         """Draw rate, queue, SLO share and TTFT by the hour."""
