@@ -95,6 +95,15 @@ def test_hours_add_up(both):
     assert 0 < result.hours["busy_share"][0] <= 1
 
 
+def test_the_last_hour_may_have_no_arrivals(tmp_path):
+    laws = {"name": "azure-conv", "request_rate": 2.0, "num_requests": 7200}
+    slow = {"name": "linear", "base_s": 0.3}
+    hours = streamed(config(workload=laws, step_time=slow), tmp_path / "out").hours
+    assert hours["arrivals"].tolist()[-1] == 0 and hours["arrivals"].sum() == 7200
+    assert (hours["finished"] == hours["arrivals"]).all()
+    assert hours["busy_share"].between(0, 1).all() and hours["slo_share"].isna().iloc[-1]
+
+
 def test_a_folder_is_read_back(both):
     result, _ = both
     again = HourlyResult.load(result.folder)

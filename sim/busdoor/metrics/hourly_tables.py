@@ -40,7 +40,7 @@ def hours_table(totals: HourlyTotals, num_replicas: int = 1) -> pd.DataFrame:
     ['hour', 'arrivals', 'finished']
     """
     hours = np.arange(int(totals.sums.index.max()) + 1 if len(totals.sums) else 0)
-    sums = totals.sums.reindex(hours, fill_value=0.0)
+    sums = totals.sums.reindex(hours).fillna(0.0)  # of an hour without arrivals or iterations
     column = {name: _column(sums, name) for name in ("busy_s", "waiting_s", "batch_s")}
     # the last hour is as long as the run
     length_s = np.minimum(HOUR_S, np.maximum(totals.last_s - hours * HOUR_S, 1e-9))
@@ -54,7 +54,8 @@ def hours_table(totals: HourlyTotals, num_replicas: int = 1) -> pd.DataFrame:
             "mean_waiting": column["waiting_s"] / length_s,
             "max_waiting": most.astype(np.int64),
             "mean_batch_size": column["batch_s"] / column["busy_s"],
-            "busy_share": column["busy_s"] / (length_s * num_replicas),
+            # a stretch that runs into the next hour is all of its own
+            "busy_share": np.minimum(column["busy_s"] / (length_s * num_replicas), 1.0),
             "kv_reserved_share": _column(sums, "kv_reserved_s") / _column(sums, "kv_capacity_s"),
             "slo_share": _column(sums, "slo_met") / taken if totals.slo_s else np.nan,
         }
