@@ -12,6 +12,7 @@ import pandas as pd
 
 from busdoor.comparison.curve import FEWER, LONGER, Curve
 from busdoor.comparison.folder import saved_config
+from busdoor.config.subject import subject
 from busdoor.core.format import NOTHING, number, percent
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.names import listed
@@ -229,7 +230,7 @@ def curve_page(curve: Curve) -> Page:
         *(Section(title[0].upper() + title[1:], table) for title, _, table in shown),
         provenance(curve.config.to_dict(), curve.versions),
     ]  # fmt: skip
-    title = f"{listed(curve.policies, 'or')} at which load?"
+    title = f"{listed(curve.policies, 'or')} at which load? {subject(curve.config.to_dict())}"
     return Page(title, heading(curve), verdict(curve), tuple(sections))
 
 

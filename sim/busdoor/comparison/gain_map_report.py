@@ -18,6 +18,7 @@ from busdoor.comparison.gain_map_figure import (
     values,
 )
 from busdoor.comparison.gain_map_measured import MEASURED
+from busdoor.config.subject import subject
 from busdoor.core.json import plain, read_object, write_json
 from busdoor.core.names import listed
 from busdoor.core.saved import Keys, check_columns, check_keys, read_csv, write_csv
@@ -175,9 +176,11 @@ def map_page(found: GainMap) -> Page:
         table = html_table([("pair", MEASURED_HEADS), *measured_rows(found)])
         sections.append(Section("Measured pairs", table))
     sections += [Section("The numbers", tables), provenance(found.config.to_dict(), found.versions)]
-    return Page(
-        "Where does continuous batching pay?", heading(found), verdict(found), tuple(sections)
-    )
+    where = subject(
+        found.config.to_dict(), without=("workload.name",)
+    )  # the map has its own lengths
+    title = f"Where does continuous batching pay {where}?"
+    return Page(title, heading(found), verdict(found), tuple(sections))
 
 
 def _panel(ax: Axes, found: GainMap, load: float) -> None:

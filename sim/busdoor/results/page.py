@@ -32,16 +32,16 @@ def result_page(result: Result) -> Page:
         words_used(),
         provenance(meta.get("config", meta.get("policy_config", {})), meta.get("versions", {})),
     )
-    return Page(
-        f"{policy} on {meta.get('trace', 'a trace')}", _facts(result), _verdict(result), sections
-    )
+    where = f", {meta['gpu']} with {meta['model']}" if "gpu" in meta else ""
+    seed = f", seed {meta['seed']}" if "seed" in meta else ""
+    title = f"{policy} on {meta.get('trace', 'a trace')}{where}{seed}"
+    return Page(title, _facts(result), _verdict(result), sections)
 
 
 def _facts(result: Result) -> str:
     meta = result.meta
-    where = f", on {meta['gpu']} with {meta['model']}" if "gpu" in meta else ""
     predicted = f"; {meta['prediction']}" if "prediction" in meta else ""
-    return f"{len(result.requests):,} requests{where}{predicted}"
+    return f"{len(result.requests):,} requests{predicted}"
 
 
 def _verdict(result: Result) -> str:
