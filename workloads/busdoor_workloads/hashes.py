@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -156,7 +156,7 @@ def as_arrays(rows: list[Any]) -> list[Any]:
         flat = np.fromiter(chain.from_iterable(rows), np.int64, sum(map(len, rows)))
     except OverflowError:
         return rows
-    return np.split(flat, np.cumsum([len(row) for row in rows])[:-1])
+    return [flat[start:end] for start, end in pairwise(accumulate(map(len, rows), initial=0))]
 
 
 def within_int64(hash_ids: Rows) -> Rows:

@@ -30,7 +30,7 @@ def override(document: Document, tables: Mapping[str, Any], folder: str | Path =
     Traceback (most recent call last):
     ValueError: [workload] request_ratee: unknown; did you mean request_rate?
     """
-    if "workload" in tables:
+    if "workload" in tables and "workload" in document.data:
         with document.blame("workload"):
             WorkloadTable.from_table(table_of(document.data, "workload"), folder, exists=False)
     if "step_time" in tables:

@@ -52,7 +52,8 @@ class TableRecorder:
         for request in batch.admitted:
             self._entered[request] = now_s
         policy = self._policy
-        self._kv_use = _with_writing(policy.kv_use(), batch)
+        use = policy.kv_use()
+        self._kv_use = _with_writing(use, batch) if batch.num_prefill_tokens else use
         self._queue = (policy.num_waiting, policy.num_running)
 
     def end(
@@ -194,8 +195,6 @@ class TableRecorder:
 
 def _with_writing(use: KVUse, batch: Batch) -> KVUse:
     """Count prompt tokens that the iteration writes as used: a running prefill wastes none."""
-    if not batch.num_prefill_tokens:
-        return use
     blocks, reserved, used, unused, hole = use
     return KVUse(blocks, reserved, min(used + batch.num_prefill_tokens, reserved), unused, hole)
 
