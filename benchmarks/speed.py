@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,8 +52,8 @@ QUICK = (
 FULL = (*QUICK, Case("vllm, a million", num_requests=1_000_000, runs=1))
 
 
-def run(case: Case) -> dict[str, Any]:
-    """Time one case in this process."""
+def prepared(case: Case) -> tuple[float, Callable[[], tuple[float, Any]]]:
+    """Return the rate of a case, and what runs it once: its CPU seconds and its result."""
     from busdoor.catalog import kv_capacity
     from busdoor.kv.config import KVConfig
     from busdoor.policies import policy_config
@@ -69,8 +70,8 @@ def run(case: Case) -> dict[str, Any]:
     trace = longer(trace, case.output_scale)
     rate = 0.8 * config.build(kv, trace).capacity_rps(trace, step_time)
     trace = trace.at_rate(rate)
-    times = []
-    for _ in range(case.runs):
+
+    def once() -> tuple[float, Any]:
         policy = config.build(kv, trace)
         begin = time.process_time()
         result = simulate(
@@ -81,7 +82,16 @@ def run(case: Case) -> dict[str, Any]:
             step_by_step=case.step_by_step,
             iterations=case.iterations,
         )
-        times.append(time.process_time() - begin)
+        return time.process_time() - begin, result
+
+    return rate, once
+
+
+def run(case: Case) -> dict[str, Any]:
+    """Time one case in this process."""
+    rate, once = prepared(case)
+    times, results = zip(*[once() for _ in range(case.runs)], strict=True)
+    result = results[-1]
     rows = len(result.iterations) or None
     return {
         "rate": rate,

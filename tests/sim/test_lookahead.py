@@ -137,7 +137,9 @@ class Given(StepTime):
 )
 def test_any_stretch_can_end_otherwise(durations_s, last_s):
     repeat = len(durations_s)
-    stretch = EndedStretch(make_stretch(Given(durations_s), decode(), 5.0, repeat), repeat, last_s)
+    stretch = EndedStretch(
+        make_stretch(Given(durations_s), None, decode(), 5.0, repeat), repeat, last_s
+    )
     seconds = [*durations_s[:-1], last_s]
     assert_is(stretch, seconds)
 

@@ -216,7 +216,7 @@ def test_a_stretch_over_several_lines_is_the_sum_of_its_steps(rows, context, rep
     model = times(Bent(), step_s=1e-3)
     batch = step(rows=rows, context=context)
     alone = [model.duration_s(step(rows=rows, context=context + k)) for k in range(repeat)]
-    stretch = make_stretch(model, batch, 7.0, repeat)
+    stretch = make_stretch(model, model.line(batch), batch, 7.0, repeat)
     ends = 7.0 + np.cumsum(alone)
     at = 1 + int(share * (repeat - 1))
     assert stretch.end_s(repeat) == pytest.approx(ends[-1], rel=1e-12)

@@ -94,7 +94,7 @@ def test_a_stretch_is_its_iterations(first_s, growth_s, host_s, launched, repeat
     assert ahead.durations_s(Batch(), repeat) == pytest.approx(np.array(expected), abs=1e-9)
     assert ahead.last(repeat, Batch())[0] == pytest.approx(expected[-1], abs=1e-9)
     if repeat == 1 or not ahead.single:
-        stretch = make_stretch(ahead, Batch(), 3.0, repeat)
+        stretch = make_stretch(ahead, ahead.line(Batch()), Batch(), 3.0, repeat)
         ends_s = 3.0 + np.cumsum(expected)
         assert [stretch.end_s(i) for i in range(1, repeat + 1)] == pytest.approx(ends_s, rel=1e-9)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from busdoor.core.request import Request
 
 
-class Chunk(NamedTuple):
+class Chunk:
     """Prefill: `num_tokens` of a request after `context_tokens` already in the KV cache."""
 
-    request: Request
-    num_tokens: int
-    context_tokens: int
+    __slots__ = ("context_tokens", "num_tokens", "request")
+
+    def __init__(self, request: Request, num_tokens: int, context_tokens: int) -> None:
+        self.request = request
+        self.num_tokens = num_tokens
+        self.context_tokens = context_tokens
 
     @property
     def completes(self) -> bool:

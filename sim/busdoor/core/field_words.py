@@ -9,6 +9,8 @@ import textwrap
 from itertools import pairwise
 from typing import Any
 
+from busdoor.core.compiled import docstring
+
 _SECTION = re.compile(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL)
 _ENTRY = re.compile(r"^(\S[^\n]*?)(?: :[^\n]*)?\n((?:[ \t]+[^\n]*\n|\n)+)", re.MULTILINE)
 
@@ -80,7 +82,7 @@ def field_words(described: Any) -> dict[str, str]:
 
 def summary(described: Any) -> str:
     """Return the first paragraph of a docstring, in one line."""
-    return " ".join(inspect.cleandoc(described.__doc__ or "").partition("\n\n")[0].split())
+    return " ".join(inspect.cleandoc(docstring(described)).partition("\n\n")[0].split())
 
 
 def _of_docstring(text: str) -> dict[str, str]:

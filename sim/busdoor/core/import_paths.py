@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from busdoor.core.compiled import missing_methods
 from busdoor.core.names import unknown
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -35,9 +36,8 @@ def import_class(path: str, kind: type[Any], what: str) -> Any:
     found = _import_object(path)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise ValueError(f"{path!r} is not {what}; subclass {kind.__module__}.{kind.__qualname__}")
-    missing: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
-    if missing:
-        raise ValueError(f"{path!r} has no {' and no '.join(sorted(missing))}, which {what} needs")
+    if missing := missing_methods(found):
+        raise ValueError(f"{path!r} has no {' and no '.join(missing)}, which {what} needs")
     return found
 
 
@@ -73,7 +73,7 @@ def _stand_in(path: str, kind: type[Any]) -> type[Any]:
     def describe(self: Any) -> dict[str, Any]:
         return {"name": path, **self.fields}
 
-    methods: dict[str, Any] = dict.fromkeys(getattr(kind, "__abstractmethods__", ()), refuse)
+    methods: dict[str, Any] = dict.fromkeys(missing_methods(kind), refuse)
     return type(kind.__name__, (kind,), {**methods, "__init__": keep, "describe": describe})
 
 

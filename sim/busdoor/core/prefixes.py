@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
+from busdoor.core.compiled import mypyc_attr
+
 
 class BlockIds:
     """Ids of a prompt's KV blocks in order, held as runs of consecutive numbers.
@@ -88,6 +90,7 @@ class BlockIds:
 NO_IDS = BlockIds([], [])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prefix:
     """Blocks `start` to `stop` of prompts that agree up to there: a node of a radix tree.
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Hashable
 
+from busdoor.core.compiled import mypyc_attr
 
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ContiguousKV:
     """One range of token slots, cut first fit; what is freed joins the range beside it.
 

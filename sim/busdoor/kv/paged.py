@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.decodes import Decodes
 from busdoor.core.request import Request
 
 
-@dataclass(slots=True)
 class Pages:
     """What a request holds: `num_blocks`, of which those in `block_ids` are named so far."""
 
-    num_blocks: int
-    block_ids: list[int]
+    __slots__ = ("block_ids", "num_blocks")
+
+    def __init__(self) -> None:
+        self.num_blocks = 0
+        self.block_ids: list[int] = []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PagedKV:
     """A pool of KV blocks (`block_size` tokens), handed out singly and given back all at once.
 
@@ -68,7 +70,7 @@ class PagedKV:
         """Allocate the blocks a request lacks for `num_tokens`; the caller has asked `needed`."""
         pages = request.kv
         if not isinstance(pages, Pages):
-            request.kv = pages = Pages(0, [])
+            request.kv = pages = Pages()
         more = -(-num_tokens // self.block_size) - pages.num_blocks
         if more > 0:
             pages.num_blocks += more

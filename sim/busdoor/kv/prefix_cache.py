@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.decodes import Decodes
 from busdoor.core.prefixes import NO_IDS, BlockIds
 from busdoor.core.request import Request
@@ -15,6 +16,7 @@ _OWN_BITS = 40  # blocks of one request: a trace's lengths are below 2**32 token
 _ENDLESS = 1 << 62
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PrefixCachedKV(PagedKV):
     """A pool of KV blocks with a prefix cache, as vLLM keeps it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from math import inf
 from operator import attrgetter
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import check_subclass, missing_methods, mypyc_attr
 from busdoor.core.request import Request
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import continuous_capacity_rps
@@ -56,12 +57,16 @@ def output_caps(
     return left if asked is None else np.minimum(asked, left)
 
 
-class Policy(ABC):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Policy:
     """What the simulator and the engine drive: the requests of the next iteration.
 
     The executor calls `add` for every arrival, `schedule` for the next batch, `stretch` to learn
     for how many iterations that batch would come again, and `complete` when it has run so often.
     The policy allocates KV memory, admits and preempts; it stamps no times.
+
+    Your own policy defines what `REQUIRED` lists; that is checked when a run begins. (An ABC would
+    check it sooner, but compiled classes that are ABCs share one cache of isinstance's answers.)
 
     Attributes
     ----------
@@ -91,7 +96,16 @@ class Policy(ABC):
     whole_batch: ClassVar[bool] = False
     prefill_alone: ClassVar[bool] = False
     lookahead: ClassVar[int] = 0
+    REQUIRED: ClassVar[tuple[str, ...]] = (
+        *("abandon", "add", "complete", "items", "kv_use", "num_running", "num_waiting"),
+        *("schedule", "stretch"),
+    )
     _used: bool = False
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a class that sets what a compiled policy reads of its instances alone."""
+        super().__init_subclass__()
+        check_subclass(cls, ("num_slots", "max_model_len", "max_output_tokens", "streams"))
 
     def begin_run(self) -> None:
         """Mark the policy as used: it holds the state of one run, and serves no second one.
@@ -99,8 +113,13 @@ class Policy(ABC):
         Raises
         ------
         ValueError
-            It has served a run before.
+            It has served a run before, or lacks a method that it has to define.
         """
+        if missing := missing_methods(type(self)):
+            raise ValueError(
+                f"this {type(self).__name__} has no {' and no '.join(missing)}, which a policy "
+                f"needs; define it"
+            )
         if self._used:
             raise ValueError(
                 f"this {type(self).__name__} has served a run already; make a new policy for "

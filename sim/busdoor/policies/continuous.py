@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import ClassVar
 
 from busdoor.core.batch import Batch, Chunk
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.decodes import Decodes
 from busdoor.core.request import Request
 from busdoor.policies.base import Item, Policy, by_admission
 from busdoor.policies.queues import Queue, as_queue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ContinuousPolicy(Policy):
     """Running requests in order of admission; those that decode are kept as sums in `decodes`.
 
@@ -38,6 +41,8 @@ class ContinuousPolicy(Policy):
     decodes : Decodes
         The others.
     """
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("_free",)
 
     def __init__(
         self,

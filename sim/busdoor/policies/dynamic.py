@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.static import StaticPolicy
@@ -17,6 +18,7 @@ from busdoor.policies.whole_batch_config import DynamicConfig
 from busdoor_workloads import Trace
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DynamicPolicy(StaticPolicy):
     """Static batches of requests of like length.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.queues import ShortestJobQueue
@@ -20,6 +21,7 @@ from busdoor.policies.whole_batch_config import MultiBinConfig
 from busdoor_workloads import Trace
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MultiBinPolicy(StaticPolicy):
     """Static batches out of bins: each collects its own, full ones are served as filled.
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import KVUse
@@ -17,6 +18,7 @@ from busdoor.policies.queues import Queue
 from busdoor_workloads import Trace
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OrcaPolicy(ContinuousPolicy):
     """Requests enter and leave each iteration, in order, while slots and unbroken KV are free.
 

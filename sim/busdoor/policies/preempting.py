@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import KVUse
@@ -10,6 +11,7 @@ from busdoor.policies.continuous import ContinuousPolicy
 from busdoor.policies.queues import Queue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PagedPolicy(ContinuousPolicy):
     """Running requests take a KV block on beginning it; if none is free, one is preempted.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.kv.prefix_cache import PrefixCachedKV
@@ -13,6 +14,7 @@ from busdoor.policies.preempting import PagedPolicy
 from busdoor.policies.queues import Queue
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PrefillFirstPolicy(PagedPolicy):
     """While a request can enter, iterations compute prompts alone and every decode stands still.
 

@@ -55,6 +55,12 @@ class FcfsQueue(deque[Request]):
         return not self
 
 
+class BackOfLineQueue(FcfsQueue):
+    """First come, first served; a preempted request goes to the end."""
+
+    push_back = deque.append
+
+
 class PriorityQueue:
     """Smaller priority first, then earlier arrival, then the trace's order."""
 

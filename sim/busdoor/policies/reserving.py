@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.base import KVUse, output_caps
@@ -13,6 +14,7 @@ from busdoor.policies.queues import Queue
 from busdoor_workloads import Trace
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ReservingPolicy(ContinuousPolicy):
     """A request takes its blocks to the end when it enters, so that none is ever preempted.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.contiguous import ContiguousKV
 from busdoor.policies.base import Item, KVUse, Policy, output_caps
@@ -23,6 +24,7 @@ from busdoor.theory.whole_batches import whole_batch_capacity_rps
 from busdoor_workloads import Trace
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class StaticPolicy(Policy):
     """One batch at a time, in order, padded to the longest prompt, run to the longest output.
 

@@ -6,12 +6,14 @@ from math import floor
 from typing import Any
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.continuous_config import MAX_BATCH_PREFILL_TOKENS, TgiConfig
 from busdoor.policies.reserving import ReservingPolicy
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TgiPolicy(ReservingPolicy):
     """A prefill of new requests or a decode of all others; new requests enter in groups.
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.kv.paged import PagedKV
 from busdoor.policies.continuous_config import TransformersConfig
 from busdoor.policies.preempting import PagedPolicy
-from busdoor.policies.queues import FcfsQueue
+from busdoor.policies.queues import BackOfLineQueue
 
 
-class _BackOfLine(FcfsQueue):
-    """First come, first served; a preempted request goes to the end."""
-
-    push_back = deque.append
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TransformersPolicy(PagedPolicy):
     """Decodes first, then prompts that have begun, then waiting requests; smaller ones may overtake.
 
@@ -75,7 +69,7 @@ class TransformersPolicy(PagedPolicy):
         max_model_len: int,
         safety_margin: float = TransformersConfig.safety_margin,
     ) -> None:
-        self.line = _BackOfLine()
+        self.line = BackOfLineQueue()
         super().__init__(kv, max_num_seqs, max_model_len, self.line)
         self.max_num_batched_tokens = max_num_batched_tokens
         self.safety_margin = safety_margin

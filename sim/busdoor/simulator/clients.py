@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from itertools import repeat
 from math import inf, isfinite
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import simpy
 
 from busdoor.catalog import Engine
 from busdoor.core.arrays import Floats, Integers
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.simulator.block_names import BlockNames, rows_of_sessions
 from busdoor.simulator.server import Server
@@ -39,6 +41,7 @@ class Submits(Protocol):
         """Close: no request will arrive any more."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Clients:
     """Send every request of a trace to a server.
 
@@ -215,7 +218,7 @@ class Clients:
             trace.output_tokens[rows].tolist(),
             _column(trace.max_output_tokens, rows, 0),
             _column(trace.priority, rows, 0),
-            map(names.hash_ids, ids),
+            repeat(()) if trace.hash_ids is None else map(names.hash_ids, ids),
             _column(trace.session_id, rows, -1),
         )
         return requests if trace.hash_ids is None else map(self._with_context, requests)

@@ -10,6 +10,7 @@ from typing import Any
 import simpy
 
 from busdoor.core.batch import Batch
+from busdoor.core.compiled import mypyc_attr
 from busdoor.core.request import Request
 from busdoor.policies.base import Policy
 from busdoor.simulator.recorder import Recorder
@@ -23,6 +24,7 @@ Process = Generator[simpy.Event, Any, None]
 Requests = list[Request]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Server:
     """One model replica in a SimPy environment.
 
@@ -79,6 +81,7 @@ class Server:
         self.env = env
         self.policy = policy
         self.step_time = step_time
+        self._line = step_time.line_function()
         self.lookahead = lookahead
         self.step_by_step = step_by_step
         self.recorder = recorder
@@ -202,7 +205,8 @@ class Server:
             self._batches.begin(batch, now)
         single = self.step_by_step or (self._stale and self.lookahead) or (timed and timed.single)
         repeat = 1 if single else self.policy.stretch(batch)
-        stretch = make_stretch(timed or self.step_time, batch, now, repeat)
+        line = timed.line(batch) if timed else self._line(batch)
+        stretch = make_stretch(timed or self.step_time, line, batch, now, repeat)
         if repeat > 1:
             repeat = self._until_expected(stretch, repeat)
             if repeat > 1 + self.lookahead:

@@ -48,7 +48,10 @@ class EndlessPreemption:
             self.watching = False
         elif batch.preempted:
             self.watching = True
-            chunks = [(chunk.request.request_id, *chunk[1:]) for chunk in batch.chunks]
+            chunks = [
+                (chunk.request.request_id, chunk.num_tokens, chunk.context_tokens)
+                for chunk in batch.chunks
+            ]
             key = (*chunks, *[request.request_id for request in batch.preempted])
             seen[key] += 1
             if seen[key] > self._most:

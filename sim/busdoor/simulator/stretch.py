@@ -8,7 +8,7 @@ from math import ceil, inf, sqrt
 import numpy as np
 
 from busdoor.core.batch import Batch
-from busdoor.step_time.base import BatchAhead, Pieces, StepTime
+from busdoor.step_time.base import BatchAhead, Line, Pieces, StepTime
 
 
 class Stretch:
@@ -149,13 +149,15 @@ class VectorStretch(Stretch):
         return min(most, int(np.searchsorted(self._ends_s, now_s, side="left")) + 1)
 
 
-def make_stretch(step_time: StepTime, batch: Batch, start_s: float, repeat: int) -> Stretch:
-    """Time a batch that starts at `start_s` and repeats at most `repeat` times.
+def make_stretch(
+    step_time: StepTime, line: Line | None, batch: Batch, start_s: float, repeat: int
+) -> Stretch:
+    """Time a batch that starts at `start_s`, repeats up to `repeat` times, and has this line.
 
     Raises ValueError if the model gives a duration that is negative, infinite or no number.
     """
-    if line := step_time.line(batch):
-        stretch = Stretch(start_s, *line)
+    if line is not None:
+        stretch = Stretch(start_s, line[0], line[1])
     elif pieces := step_time.pieces(batch, repeat):
         _, first_s, growth_s = pieces[0]
         stretch = (

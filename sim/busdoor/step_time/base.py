@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from busdoor.core.batch import Batch
 # eleven days for one token or request: what is more is no step time, and sums of it overflow
 MAX_TERM_S = 1e6
 TermSeconds = Annotated[float, Field(ge=0, le=MAX_TERM_S)]
+Line = tuple[float, float]
 Pieces = Sequence[tuple[int, float, float]]
 
 
@@ -39,9 +40,13 @@ class StepTime(ABC):
     def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:
         """Durations of the `repeat` iterations of a batch, in seconds, shape (repeat,)."""
 
-    def line(self, batch: Batch) -> tuple[float, float] | None:
+    def line(self, batch: Batch) -> Line | None:
         """Seconds of the first iteration, and growth per repetition; None if it is no line."""
         return None
+
+    def line_function(self) -> Callable[[Batch], Line | None]:
+        """Return what computes `line`; the simulator asks once, and calls it at every event."""
+        return self.line
 
     def pieces(self, batch: Batch, repeat: int) -> Pieces | None:
         """Return lines that follow one another, of a model that is no single line; None as here.
@@ -88,7 +93,7 @@ class LineStepTime(StepTime):
     """A model whose duration is linear in the decodes' context: implement `line` alone."""
 
     @abstractmethod
-    def line(self, batch: Batch) -> tuple[float, float]:
+    def line(self, batch: Batch) -> Line:
         """Seconds of the first iteration, and how many more each repetition takes."""
 
     def durations_s(self, batch: Batch, repeat: int) -> NDArray[np.float64]:

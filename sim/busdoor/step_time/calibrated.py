@@ -16,9 +16,9 @@ from pydantic_core import ArgsKwargs
 
 from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
-from busdoor.step_time.base import StepTime, TermSeconds
+from busdoor.step_time.base import Line, StepTime, TermSeconds
 from busdoor.step_time.calibration_files import read_step_time_table
-from busdoor.step_time.pipeline import Line, PipelinedBatch
+from busdoor.step_time.pipeline import PipelinedBatch
 
 
 def _increasing(values: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from pydantic import ConfigDict
@@ -9,7 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from busdoor.core.batch import Batch
 from busdoor.core.registry import in_one_sentence
-from busdoor.step_time.base import LineStepTime, TermSeconds
+from busdoor.step_time.base import Line, LineStepTime, TermSeconds
+from busdoor.step_time.linear_cost import LinearCost
 
 
 @in_one_sentence
@@ -56,17 +59,17 @@ class LinearStepTime(LineStepTime):
                 "an iteration would take no time; give base_s, or another term above 0"
             )
 
-    def line(self, batch: Batch) -> tuple[float, float]:
+    @cached_property
+    def _cost(self) -> LinearCost:
+        return LinearCost(self.base_s, self.per_token_s, self.per_context_s, self.per_request_s)
+
+    def line(self, batch: Batch) -> Line:
         """Seconds of the first iteration, and how many more each repetition takes."""
-        rows = batch.num_decode_tokens + batch.num_idle_rows
-        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
-        pairs = batch.prefill_attention + (batch.decode_context_tokens + rows)
-        requests = len(batch.chunks) + rows
-        fixed_s = self.base_s + self.per_request_s * requests
-        return (
-            fixed_s + self.per_token_s * tokens + self.per_context_s * pairs,
-            self.per_context_s * rows,
-        )
+        return self._cost.line(batch)
+
+    def line_function(self) -> Callable[[Batch], Line | None]:
+        """Return what computes `line`, without a call in between."""
+        return self._cost.line if type(self).line is LinearStepTime.line else self.line
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, as a result's meta.json keeps them."""

@@ -9,9 +9,7 @@ import numpy as np
 
 from busdoor.core.arrays import Floats
 from busdoor.core.batch import Batch
-from busdoor.step_time.base import BatchAhead, Pieces
-
-Line = tuple[float, float]
+from busdoor.step_time.base import BatchAhead, Line, Pieces
 
 
 class PipelinedBatch(BatchAhead):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from busdoor.catalog import ModelShape
+from busdoor.core.batch import Batch
 from busdoor.step_time.roofline_attention import Windows
-
-Count = TypeVar("Count", float, NDArray[np.float64])
 
 # GEMM tiles have up to 128 rows (cuBLAS and CUTLASS), of which the last is half empty on average;
 # kernels with shorter tiles take over below that, so that never more than as many rows again are
@@ -61,6 +57,27 @@ class Costs:
     decode_pair_s: float
     windows: Windows | None
 
+    def line(self, batch: Batch) -> tuple[float, float]:
+        """Seconds of a batch's first iteration, and growth per repetition; windows left aside."""
+        # The simulator's hot loop: plain floats, one attribute each.
+        rows = batch.num_decode_tokens + batch.num_idle_rows
+        requests = rows + len(batch.chunks)
+        tokens = batch.num_prefill_tokens + batch.num_decode_tokens + batch.num_padded_tokens
+        pair_s = self.decode_pair_s
+        seconds = self.fixed_s + requests * self.request_s + tokens * self.token_s
+        seconds += (batch.decode_context_tokens + rows) * pair_s
+        read_s, compute_s = self.dense_read_s, paid_rows(tokens) * self.dense_row_s
+        seconds += read_s if read_s > compute_s else compute_s
+        read_s, compute_s = self.head_read_s, paid_rows(requests) * self.head_row_s
+        seconds += read_s if read_s > compute_s else compute_s
+        if self.num_experts > 1:
+            seconds += self.experts_s(tokens)
+        if batch.prefill_attention:
+            read_s = batch.prefill_context_tokens * self.key_s
+            compute_s = batch.prefill_attention * self.pair_s
+            seconds += read_s if read_s > compute_s else compute_s
+        return seconds, rows * pair_s
+
     @staticmethod
     def gemm_s(rows: int, read_s: float, row_s: float) -> float:
         """Seconds of a GEMM that reads its weights in `read_s` and takes `row_s` per row."""
@@ -71,8 +88,8 @@ class Costs:
         """Seconds of the experts that so many positions should visit; 0 in a dense model."""
         if self.num_experts == 1:
             return 0.0
-        distinct = distinct_experts(tokens, self.num_experts, self.experts_per_tok)
-        visits, half_tiles = tokens * self.experts_per_tok, HALF_TILE_ROWS * distinct
+        distinct: float = distinct_experts(tokens, self.num_experts, self.experts_per_tok)
+        visits, half_tiles = float(tokens * self.experts_per_tok), HALF_TILE_ROWS * distinct
         compute_s = (visits + (visits if visits < half_tiles else half_tiles)) * self.expert_row_s
         read_s = distinct * self.expert_read_s
         return read_s if read_s > compute_s else compute_s
@@ -90,14 +107,15 @@ def paid_rows(rows: int) -> float:
     return (rows + (rows if rows < wasted else wasted)) * slower
 
 
-def distinct_experts(tokens: Count, num_experts: int, experts_per_tok: int) -> Count:
+def distinct_experts(tokens: Any, num_experts: int, experts_per_tok: int) -> Any:
     """Experts of a layer `tokens` positions are expected to visit, each choosing evenly.
+
+    A float, or an array of them: a TypeVar would not compile.
 
     >>> [round(distinct_experts(tokens, 8, 2), 2) for tokens in (0.0, 1.0, 4.0, 32.0)]
     [0.0, 2.0, 5.47, 8.0]
     """
-    missed: Count = (1.0 - experts_per_tok / num_experts) ** tokens
-    return num_experts * (1.0 - missed)
+    return num_experts * (1.0 - (1.0 - experts_per_tok / num_experts) ** tokens)
 
 
 def activation_bytes(shape: ModelShape, tp: int) -> float:

@@ -114,7 +114,7 @@ def test_a_policy_that_loses_count_is_found_out(policies, models, torch_backend,
     def forgetful(now_s):
         batch = schedule(now_s)
         if batch and batch.chunks and batch.chunks[0].context_tokens:
-            batch.chunks[0] = batch.chunks[0]._replace(context_tokens=1)
+            batch.chunks[0].context_tokens = 1
         return batch
 
     policy.schedule = forgetful
