@@ -21,7 +21,7 @@ from busdoor.recommend.data import _front
 from busdoor.recommend.race import STAGES, Entry, race
 from busdoor.recommend.recommender import Recommender
 from busdoor.recommend.space import Candidate, Server, Setup, servers
-from busdoor.recommend.table_text import notes
+from busdoor.recommend.table_text import ladder_rows, notes
 from busdoor.sweep.task import Record
 
 _PLACE = Path(__file__).parents[2] / "benchmarks" / "recommend.py"
@@ -218,6 +218,8 @@ def test_the_models_error_is_counted_beside_the_race(found: Recommendation) -> N
     assert "P(TTFT p99 > 2 s)" in sure["text"] and "by source: sampling" in sure["text"]
     assert found.winner and 0 < sure["chance"] <= 1 and sure["servers"] >= found.winner.replicas
     assert any(sure["text"] in line for line in notes(found))
+    rows = dict(ladder_rows(found.ladder, found.winner_row))
+    assert rows["recommended"] == rows["vllm"] and rows["recommended"][2] == "2.00"
     # with the engine's settings, the ladder's vllm is the recommended server
     assert found.ladder.loc["vllm", "replicas"] == found.winner.replicas
 

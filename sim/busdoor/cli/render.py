@@ -180,7 +180,7 @@ def print_recommendation(found: Recommendation) -> None:
     print_lines(console, ["", f"'latency' is {found.slo.targets[0].name}."])
     if len(found.ladder):
         print_lines(console, ["", "On these GPUs, by policy:"])
-        console.print(grid(text.LADDER_HEADS, text.ladder_rows(found)))
+        console.print(grid(text.LADDER_HEADS, text.ladder_rows(found.ladder, found.winner_row)))
     if found.command:
         print_lines(console, ["", f"Each server: {found.command}"])
     print_lines(console, text.notes(found), style="yellow")

@@ -32,9 +32,15 @@ def identities(names: Iterable[str]) -> dict[str, Identity]:
     >>> looks = identities(["static", "static (best batch, 32)", "vllm"])
     >>> [look["marker"] for look in looks.values()]
     ['s', '^', 'o']
+    >>> identities(["h100: vllm"])["h100: vllm"]["color"] == identity("vllm")["color"]
+    True
     """
     looks: dict[str, Identity] = {}
+    policies: list[str] = []
     for name in names:
-        earlier = sum(other.split()[:1] == name.split()[:1] for other in looks)
-        looks[name] = variant(identity(name), earlier)
+        policy = name.rpartition(": ")[2]  # without the server
+        earlier = sum(other.split()[:1] == policy.split()[:1] for other in policies)
+        policies.append(policy)
+        looks[name] = variant(identity(policy), earlier)
+        looks[name]["label"] = name
     return looks

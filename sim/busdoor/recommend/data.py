@@ -91,6 +91,14 @@ class RecommendationData:
         table["on_front"] = _front(table)
         return table
 
+    @property
+    def winner_row(self) -> pd.Series[Any] | None:
+        """The winner's row of the table."""
+        if self.winner is None:
+            return None
+        own = self.table["servers"] == self.best(self.winner).candidate.title
+        return self.table[own].iloc[0]
+
     def _row(self, place: Place, verdict: Verdict) -> dict[str, Any]:
         entry = verdict.best
         candidate, tokens = entry.candidate, self.request_rate * self.mean_output_tokens

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from busdoor.config.subject import subject
-from busdoor.core.format import number
 from busdoor.html.page import Page, Section
 from busdoor.html.sections import provenance
 from busdoor.html.svg import figure
@@ -17,7 +16,7 @@ from busdoor.html.tables import bullets, html_table
 from busdoor.metrics.slo import SLO
 from busdoor.recommend.figures import plot_front
 from busdoor.recommend.folder import load
-from busdoor.recommend.table_text import HEADS, LADDER_HEADS, place_rows
+from busdoor.recommend.table_text import HEADS, LADDER_HEADS, ladder_rows, place_rows
 
 _SIZE_IN = 3.6, 6.0  # height, width
 
@@ -44,13 +43,8 @@ def recommend_page(folder: Path) -> Page:
         ),
     ]
     if len(saved.ladder):
-        rows = [
-            (
-                str(row["policy"]),
-                [number(row[key]) for key in ("replicas", "gpus", "cost_per_hour")],
-            )
-            for _, row in saved.ladder.iterrows()
-        ]
+        winner = pd.Series(about["winner"]) if about.get("winner") else None
+        rows = ladder_rows(saved.ladder.set_index("policy"), winner)
         sections.append(Section("The ladder", html_table([("policy", LADDER_HEADS), *rows])))
     sections.append(provenance(about["config"], about["versions"]))
     facts = f"{about['num_runs']:,} runs, {about['num_requests']:,} requests"
@@ -64,7 +58,11 @@ def recommend_page(folder: Path) -> Page:
 def _winner(about: dict[str, object]) -> str:
     winner = about["winner"]
     assert isinstance(winner, dict)
-    command = f"<pre>{escape(winner['command'])}</pre>" if winner["command"] else ""
+    command = (
+        f'<pre style="white-space: pre-wrap">{escape(winner["command"])}</pre>'
+        if winner["command"]
+        else ""
+    )
     notes = about["notes"]
     assert isinstance(notes, list)
     return command + bullets(map(str, notes))

@@ -142,27 +142,25 @@ class Search:
         self.met.sort()
 
     def _enlarged(self, own: Candidate, order: int, replicas: int) -> Place:
-        """Run so many of a server with its best setup."""
-        prefill = round(own.setup.num_prefill * replicas / own.replicas)
-        setup = own.setup._replace(num_prefill=prefill)
-        return self._try(order, own._replace(replicas=replicas, setup=setup), STAGES[2])
+        """Race so many of a server with its best setup."""
+        place = self._place(order, replicas)
+        if place not in self.verdicts:
+            prefill = round(own.setup.num_prefill * replicas / own.replicas)
+            setup = own.setup._replace(num_prefill=prefill)
+            entry = self._entry(own._replace(replicas=replicas, setup=setup))
+            self.verdicts[place] = race([entry], self._stage, lambda one: (), STAGES[2:])
+        return place
 
     def _front(self) -> None:
         """Look at what more servers of the two best would bring: a few runs of the best setup."""
         for place in filter(None, (self.winner, self.runner_up)):
             own = self.verdicts[place].best.candidate
             for factor in () if own.setup.num_prefill else _FRONT:
-                more = own._replace(replicas=ceil(factor * own.replicas))
-                self._try(place.order, more, STAGES[1])
-
-    def _try(self, order: int, own: Candidate, stage: Stage) -> Place:
-        """Make the runs of a stage of one candidate, if none of its place was raced."""
-        place = self._place(order, own.replicas)
-        if place not in self.verdicts:
-            entry = self._entry(own)
-            self._stage([entry], stage)
-            self.verdicts[place] = Verdict((entry,), entry.outcome)
-        return place
+                entry = self._entry(own._replace(replicas=ceil(factor * own.replicas)))
+                more = self._place(place.order, entry.candidate.replicas)
+                if more not in self.verdicts:
+                    self._stage([entry], STAGES[1])
+                    self.verdicts[more] = Verdict((entry,), entry.outcome)
 
     def _place(self, order: int, replicas: int) -> Place:
         return Place(replicas * self.servers[order].price_per_hour, order, replicas)

@@ -48,22 +48,16 @@ def _cells(row: pd.Series[Any]) -> list[str]:
     ]
 
 
-def ladder_rows(found: RecommendationData) -> Rows:
-    """Return a row per policy, dearest first, and the recommended servers last."""
-    rows = [
-        (
-            str(name),
-            [number(row[key]) for key in ("replicas", "gpus")] + [_cost(row["cost_per_hour"])],
-        )
-        for name, row in found.ladder.iterrows()
-    ]
-    if found.winner is None:
+def ladder_rows(ladder: pd.DataFrame, winner: pd.Series[Any] | None = None) -> Rows:
+    """Return a row per policy, dearest first; with a row of the table last, the recommended."""
+    rows = [(str(name), _rung(row["replicas"], row)) for name, row in ladder.iterrows()]
+    if winner is None:
         return rows
-    own = found.best(found.winner).candidate
-    return [
-        *rows,
-        ("recommended", [str(own.replicas), str(own.num_gpus), _cost(own.cost_per_hour)]),
-    ]
+    return [*rows, ("recommended", _rung(float(winner["servers"].split(" ×")[0]), winner))]
+
+
+def _rung(servers: float, row: pd.Series[Any]) -> list[str]:
+    return [number(servers), number(row["gpus"]), _cost(row["cost_per_hour"])]
 
 
 def _cost(value: float) -> str:
