@@ -16,7 +16,9 @@ from busdoor_workloads.columns import MAX_TOKENS, FloatArray
 from busdoor_workloads.windows import HOUR_S, Window, expected_requests, windows, windows_of
 
 _SAMPLE = 20_000  # requests that stand for all where a closed form asks for lengths
-_MOST = 250_000  # requests in a window; a fuller hour is cut into several
+# Requests in a window, of all servers and of each; a fuller hour is cut into several windows. A
+# server's iterations take memory while they are summed.
+_MOST, _MOST_EACH = 250_000, 40_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Windows:
     def most(self) -> float:
         """Requests in the fullest window."""
         return float(self._by_hour.max(initial=0.0)) * self._window_s / HOUR_S
+
+    @property
+    def num_servers(self) -> int:
+        """Servers among which they are shared."""
+        return sum(pool.replicas for pool in self.config.pools)
 
     @cached_property
     def sample(self) -> Trace:
@@ -105,7 +112,8 @@ class Windows:
 
     @cached_property
     def _window_s(self) -> float:
-        return HOUR_S / max(1, ceil(float(self._by_hour.max(initial=0.0)) / _MOST))
+        hour = float(self._by_hour.max(initial=0.0))
+        return HOUR_S / max(1, ceil(hour / min(_MOST, _MOST_EACH * self.num_servers)))
 
 
 def is_long(config: Config) -> bool:
