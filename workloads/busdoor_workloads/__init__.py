@@ -16,17 +16,26 @@ if TYPE_CHECKING:
         workload_from_table,
         workload_names,
     )
+    from busdoor_workloads.generate import generate_at as generate_at
+    from busdoor_workloads.laws import Laws as Laws
     from busdoor_workloads.laws import PriorityClass
     from busdoor_workloads.streams import replication_seed, stream
     from busdoor_workloads.trace import Trace
     from busdoor_workloads.workload import Workload
 
 _HOME = {
+    **dict.fromkeys(
+        ("preset", "preset_names", "profile", "profile_names", "resolve", "workload_from_table"),
+        "catalog",
+    ),
+    "Laws": "laws",
     "PriorityClass": "laws",
     "Trace": "trace",
     "Workload": "workload",
+    "generate_at": "generate",
     "replication_seed": "streams",
     "stream": "streams",
+    "workload_names": "catalog",
 }
 
 __all__ = [
@@ -46,9 +55,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOME:
         raise AttributeError(f"module 'busdoor_workloads' has no attribute {name!r}")
-    return getattr(import_module(f"busdoor_workloads.{_HOME.get(name, 'catalog')}"), name)
+    return getattr(import_module(f"busdoor_workloads.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,10 +9,9 @@ from math import ceil
 
 import numpy as np
 
+import busdoor_workloads as workloads  # its laws: only where windows are drawn
 from busdoor_workloads.columns import FloatArray
-from busdoor_workloads.generate import generate_at
 from busdoor_workloads.given import positive, whole_number
-from busdoor_workloads.laws import Laws
 from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import Trace
 
@@ -40,7 +39,7 @@ class Window:
 
 
 def windows(
-    workload: Laws,
+    workload: workloads.Laws,
     seed: int = 0,
     *,
     num_requests: int | None = None,
@@ -91,13 +90,13 @@ def windows(
         rng = stream(seed, f"arrivals of window {number}")
         arrival_s = _arrivals(rng, seconds, expected, start_s, end_s)
         left = None if total is None else total - row
-        trace = generate_at(workload, seed, arrival_s[:left], number)
+        trace = workloads.generate_at(workload, seed, arrival_s[:left], number)
         yield Window(start_s, end_s, row, trace)
         row += len(trace)
 
 
 def expected_requests(
-    workload: Laws,
+    workload: workloads.Laws,
     seed: int = 0,
     *,
     num_requests: int | None = None,
@@ -118,7 +117,7 @@ def expected_requests(
 
 
 def _extent(
-    workload: Laws, seed: int, num_requests: int | None, duration_s: float | None
+    workload: workloads.Laws, seed: int, num_requests: int | None, duration_s: float | None
 ) -> tuple[int | None, float]:
     """Return the number of requests, if it is given, and seconds in which they arrive."""
     if num_requests is None and duration_s is None:
@@ -164,7 +163,7 @@ def _arrivals(
     return np.asarray(np.clip(times_s, start_s, np.nextafter(end_s, start_s)))
 
 
-def _span_s(workload: Laws, seed: int, num_requests: int) -> float:
+def _span_s(workload: workloads.Laws, seed: int, num_requests: int) -> float:
     """Return seconds in which so many requests surely arrive: five standard deviations more."""
     until_s, wanted = 1.0, num_requests + 5 * num_requests**0.5 + 25
     while workload.arrival.expected(until_s, stream(seed, "rate"))[1][-1] < wanted:

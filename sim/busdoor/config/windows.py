@@ -9,9 +9,10 @@ from math import ceil
 
 import numpy as np
 
+import busdoor_workloads as workloads
 from busdoor.config.config import Config
 from busdoor.metrics.sketch import EXACT
-from busdoor_workloads import Trace, Workload
+from busdoor_workloads import Trace
 from busdoor_workloads.columns import MAX_TOKENS, FloatArray
 from busdoor_workloads.windows import HOUR_S, Window, expected_requests, windows, windows_of
 
@@ -93,7 +94,7 @@ class Windows:
         return None if table.path is None else table.trace(self.config.seed)
 
     @cached_property
-    def _laws(self) -> Workload:
+    def _laws(self) -> workloads.Workload:
         table = self.config.workload
         if table.time_scale is not None:
             raise ValueError(
