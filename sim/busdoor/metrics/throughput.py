@@ -67,8 +67,9 @@ def _peak_tokens_per_s(iterations: pd.DataFrame) -> float:
 
 def _seconds(times_s: Floats) -> Floats:
     """Return the seconds that times fall in, each once where the times are in order."""
-    seconds: Floats = np.floor(times_s)
-    return seconds[np.diff(seconds, prepend=np.nan) != 0]
+    seconds = np.floor(times_s)
+    changes: Floats = seconds[np.diff(seconds, prepend=np.nan) != 0]
+    return changes
 
 
 def _tokens_by_second(iterations: pd.DataFrame, seconds: Floats) -> Floats:
