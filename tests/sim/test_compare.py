@@ -373,6 +373,7 @@ def test_the_folder_has_tables_results_and_pictures(saved):
     assert sorted(path.name for path in saved.iterdir()) == [
         "bounds.csv",
         "capacities.csv",
+        "chances.csv",
         "comparison.json",
         "forms.csv",
         "gain.csv",
