@@ -69,6 +69,10 @@ HEADS = (
 )  # fmt: skip
 
 
+# Installed packages have bytecode; sources run in place may keep theirs, from the first run on.
+_ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+
 @dataclass
 class Runs:
     """What some runs of a tool took, and what the last reported."""
@@ -82,7 +86,11 @@ def run(tool: Tool, case: Case, folder: Path, runs: Runs) -> None:
     """Run a command and add its CPU seconds and peak memory, of its children too."""
     with (folder / "printed.txt").open("w+", encoding="utf-8") as file:
         process = subprocess.Popen(
-            tool.command(case), cwd=tool.cwd or folder, stdout=file, stderr=subprocess.STDOUT
+            tool.command(case),
+            cwd=tool.cwd or folder,
+            env=_ENVIRONMENT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
         )
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
