@@ -36,6 +36,7 @@ ELSEWHERE = (
     ("KV sizes of vLLM's logs", "gpus-and-models.md", "pytest tests/sim/test_kv_tokens.py"),
     ("5,221 serving points", "operators.md", "python benchmarks/silicon.py --every 1"),
     ("what a sweep's point costs", "clusters.md", "python benchmarks/sweep.py"),
+    ("the compiled build", "how-fast.md", "python benchmarks/compiled.py --turns 9"),
     ("what a replica costs", "replicas.md", "python benchmarks/cluster.py"),
     ("transformers' server", "real-servers.md", "python benchmarks/third_party.py"),
     ("the twin of two virtual cores", "how-true.md", "busdoor twin --budget 120s --out twin"),
