@@ -37,7 +37,8 @@ def test_busdoor_and_another_take_turns():
     assert 0 < second["ratio"] < 1
     assert line(second).split(" | ")[1] == "other"
     assert line(second).split(" | ")[8] == "?"
-    assert 5 < second["peak_mib"] < first["peak_mib"]
+    # Equal where the process of the tests, which a child's peak counts, is the largest.
+    assert 5 < second["peak_mib"] <= first["peak_mib"]
 
 
 def test_a_failing_tool_is_named():
