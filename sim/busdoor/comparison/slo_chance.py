@@ -23,6 +23,7 @@ from busdoor_workloads import Trace
 
 _FACTORS = (0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.6)  # of the rate: as far as a model's error reaches
 _PAIRED = 2  # replications at the other factors: on the same draws only what differs shows
+_FAR = 100.0  # a logarithm that Student's t of two replications may pass: over 1e43 times a limit
 _DRAWS = 12  # of the calibration: the law between them is taken as it is
 
 
@@ -118,7 +119,8 @@ class _Law:
         found |= {f"missed_{key}": float((own > 0).mean()) for key, own in used.items()}
         for name, own in zip(SOURCES, alone, strict=True):
             tightest = max(own, key=lambda key: float(np.median(own[key])))
-            found[f"half_width_{name}"] = half_width(np.exp(own[tightest]))
+            in_reach = np.clip(own[tightest], -_FAR, _FAR)
+            found[f"half_width_{name}"] = half_width(np.exp(in_reach))
         return found
 
     def _used(self, luck: Floats, drawn: Mapping[str, Floats], model: Floats) -> dict[str, Floats]:
