@@ -38,13 +38,11 @@ class Server:
         When an iteration is decided: at the end of the one before, or while the one before still
         runs.
     step_by_step : bool
-        Whether every iteration is an event of its own. The results are the same; it is the slow
-        oracle.
+        Whether every iteration is an event of its own: the slow oracle, with the same results.
     recorder : Recorder, optional
         Records what happens.
     on_leave : callable, optional
-        Called with every request that finishes, is refused or abandoned: for closed loops and your
-        own models.
+        Called with every request that finishes, is refused or abandoned: for models of your own.
 
     Examples
     --------
@@ -163,9 +161,12 @@ class Server:
             timed = self.step_time.ahead(batch, lead_s) if ahead else None
             stretch, repeat = self._begin(batch, timed, now)
             if repeat > ahead:
+                cut = False
                 try:
                     yield env.timeout(stretch.end_s(repeat - ahead) - now)
                 except simpy.Interrupt:
+                    cut = True
+                if cut:  # a compiled generator that yields in `except` leaves the error to others
                     repeat = min(repeat, ahead + stretch.repeats_until(env.now, repeat))
                     yield env.timeout(max(0.0, stretch.end_s(repeat - ahead) - env.now))
             self._fixed_from_s = -inf
