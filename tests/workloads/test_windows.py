@@ -116,3 +116,17 @@ def test_sessions_are_whole_and_their_own_prefixes_everybodys():
         starts = trace.arrival_s[trace.turn == 0]
         assert starts.min() >= window.start_s and starts.max() < window.end_s
     assert len(sessions) == len(set(sessions)) and len(first_ids) == 2
+
+
+@pytest.mark.parametrize("process", ["weekly", "mmpp2"])
+def test_a_span_whose_rate_changes_too_often_for_the_memory_is_refused(process):
+    more = (
+        {"rates": (1, 9), "mean_sojourn_s": (3, 1)} if process == "mmpp2" else {"request_rate": 3}
+    )
+    laws = Workload(input_tokens=1, output_tokens=1, arrival={"process": process, **more})
+    with pytest.raises(
+        ValueError, match=r"^a trace of 1,000,000,000,000,000 requests needs .* GiB"
+    ):
+        expected_requests(laws, num_requests=10**15)
+    with pytest.raises(ValueError, match=r"^a trace of 1,000,000,000,000,000 s needs .* GiB"):
+        expected_requests(laws, duration_s=1e15)

@@ -18,7 +18,7 @@ def check_memory(needed_bytes: float, what: str) -> None:
     """
     free = available_bytes()
     if needed_bytes > free:
-        needed, has = (_gib(count) for count in (needed_bytes, free))
+        needed, has = (gib(count) for count in (needed_bytes, free))
         raise ValueError(f"{what} needs {needed} GiB, the machine has {has} GiB free; ask for less")
 
 
@@ -30,10 +30,10 @@ def available_bytes() -> float:
     return max(0.0, min((*_machine(), *_control_groups(), *_process_limit()), default=float("inf")))
 
 
-def _gib(count: float) -> str:
+def gib(count: float) -> str:
     """Return bytes in GiB with three digits, and no exponent.
 
-    >>> _gib(2**30 * 1234.5), _gib(2**29)
+    >>> gib(2**30 * 1234.5), gib(2**29)
     ('1,230', '0.5')
     """
     return f"{float(f'{count / GIB:.3g}'):,.15g}"

@@ -12,10 +12,12 @@ import numpy as np
 import busdoor_workloads as workloads  # its laws: only where windows are drawn
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.given import positive, whole_number
+from busdoor_workloads.memory_check import check_memory
 from busdoor_workloads.streams import stream
 from busdoor_workloads.trace import Trace
 
 HOUR_S = 3600.0
+_HOUR_BYTES = 64  # of an hour of `expected_requests`: eight arrays of floats at most
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,11 @@ def _extent(
         num_requests = None if workload.duration_s else workload.num_requests
         duration_s = workload.duration_s
     total = None if num_requests is None else whole_number("num_requests", num_requests)
-    return total, duration_s or _span_s(workload, seed, total or 0)
+    what = f"a trace of {total:,} requests" if total else f"a trace of {duration_s or 0:,.0f} s"
+    check_memory(workload.arrival.path_bytes(total or 0, duration_s or 0), what)
+    until_s = duration_s or _span_s(workload, seed, total or 0)
+    check_memory(until_s / HOUR_S * _HOUR_BYTES, what)
+    return total, until_s
 
 
 def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:

@@ -26,7 +26,7 @@ from busdoor.results.hourly import (
 from busdoor.simulator.replica import Replica
 from busdoor.simulator.system import Progress
 from busdoor_workloads import Trace
-from busdoor_workloads.memory_check import GIB, check_memory
+from busdoor_workloads.memory_check import check_memory, gib
 
 # Of a process: Python and its packages; of each request of two windows; and of each that is one
 # server's own, while its iterations are summed: measured at 60,000 of azure-conv, 639 MiB in all.
@@ -91,8 +91,8 @@ def _check_room(windows: Windows, num_processes: int, folder: Path) -> None:
     free = disk_usage(place).free
     if files > free:
         raise ValueError(
-            f"{what} writes {files / GIB:.3g} GiB, and the disk of {place} has "
-            f"{free / GIB:.3g} GiB free; ask for less, or choose another --out"
+            f"{what} writes {gib(files)} GiB, and the disk of {place} has {gib(free)} GiB free; "
+            f"ask for less, or choose another --out"
         )
 
 

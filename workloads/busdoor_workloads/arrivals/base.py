@@ -40,6 +40,10 @@ class Arrivals(ABC):
             f"arrival before; use poisson, diurnal, weekly, mmpp2, ramp or spike"
         )
 
+    def path_bytes(self, num_requests: float, duration_s: float) -> float:
+        """Return the memory that `expected` takes for so many requests or seconds, the longer."""
+        return 0.0
+
 
 def as_arrivals(value: object) -> Arrivals:
     """Return the arrival process of a configuration's value: a number is a Poisson rate.

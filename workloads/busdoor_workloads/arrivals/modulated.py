@@ -24,6 +24,7 @@ from busdoor_workloads.config import NonNegative, Positive, config
 _POINTS_A_DAY = 4096
 # Of the table of a whole run's cumulated rate, for windows: 10 s apart in a week.
 _POINTS = 65_536
+CHANGE_BYTES = 160  # of a change of the rate: 80 by tracemalloc, twice where the span doubles
 
 
 class Modulated(Arrivals):
@@ -82,6 +83,11 @@ class MMPP2(Modulated):
         """Return the process with both rates scaled; the sojourns stay."""
         factor = request_rate / self.request_rate
         return replace(self, rates=(self.rates[0] * factor, self.rates[1] * factor))
+
+    def path_bytes(self, num_requests: float, duration_s: float) -> float:
+        """Return the memory that `expected` takes for so many requests or seconds, the longer."""
+        seconds = max(duration_s, num_requests / self.request_rate)
+        return 2 * CHANGE_BYTES * seconds / sum(self.mean_sojourn_s)
 
     def clock(self, expected: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return the times, in seconds, at which this many arrivals are expected."""

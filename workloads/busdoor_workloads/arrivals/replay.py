@@ -123,6 +123,10 @@ class Measured(Arrivals):
         """Return times from 0 to `until_s`, and the arrivals expected by each."""
         return self.fit.expected(until_s, rng)
 
+    def path_bytes(self, num_requests: float, duration_s: float) -> float:
+        """Return the memory that `expected` takes for so many requests or seconds, the longer."""
+        return self.fit.path_bytes(num_requests, duration_s)
+
     def at_rate(self, request_rate: float) -> Arrivals:
         """Return Poisson arrivals: this trace's gaps were not measured at that rate."""
         return Poisson(request_rate=request_rate)

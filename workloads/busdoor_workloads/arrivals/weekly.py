@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from busdoor_workloads.arrivals.modulated import Modulated
+from busdoor_workloads.arrivals.modulated import CHANGE_BYTES, Modulated
 from busdoor_workloads.columns import FloatArray
 from busdoor_workloads.config import Positive, Share, config
 
@@ -74,6 +74,11 @@ class Weekly(Modulated):
         in_burst = np.searchsorted(turns, middle_s) % 2
         rates = self._rate(middle_s) * np.where(in_burst, self.burst_factor, 1.0)
         return seconds, np.concatenate([[0.0], np.cumsum(rates * np.diff(seconds))])
+
+    def path_bytes(self, num_requests: float, duration_s: float) -> float:
+        """Return the memory that `expected` takes for so many requests or seconds, the longer."""
+        seconds = max(duration_s, num_requests / self.request_rate)
+        return CHANGE_BYTES * seconds * (1 / _STEP_S + 2 / (self.burst_gap_s + self.burst_s))
 
     @property
     def _quiet_rate(self) -> float:
