@@ -1,5 +1,6 @@
 """Runs that stream into a folder: their tables, on one process or several, and their command."""
 
+import gc
 import json
 import os
 import subprocess
@@ -12,15 +13,22 @@ import pandas as pd
 import pytest
 
 from busdoor.cli import main
+from busdoor.cluster.streamed import simulate_windows
 from busdoor.config import Config
 from busdoor.config.limits import limits_for
 from busdoor.config.run import run
 from busdoor.config.streamed import run_streamed
 from busdoor.config.windows import Windows, is_long
+from busdoor.kv.paged import PagedKV
+from busdoor.policies import VllmPolicy
 from busdoor.results.hourly import HourlyResult
 from busdoor.results.result import Result
-from busdoor_workloads import resolve
+from busdoor.simulator.clients import Clients
+from busdoor.simulator.replica import Replica
+from busdoor.step_time import LinearStepTime
+from busdoor_workloads import Trace, resolve
 from busdoor_workloads.formats import write_trace
+from busdoor_workloads.windows import windows_of
 
 pytest.importorskip("pyarrow")
 TABLES = {
@@ -207,3 +215,25 @@ def test_a_signal_ends_a_run_and_what_is_done_is_kept(tmp_path, jobs):
     result = HourlyResult.load(tmp_path / "out")
     assert not result.meta["complete"]
     assert len(all_requests(result, ["request_id"])) == result.meta["num_requests"] > 1000
+
+
+def test_the_clients_of_a_window_that_is_over_take_no_memory():
+    trace = Trace(arrival_s=range(60), input_tokens=[8] * 60, output_tokens=[2] * 60)
+    policy = VllmPolicy(PagedKV(100, 16), 4, 64, 512)
+    alive = []
+
+    def look(start_s):
+        alive.append(sum(isinstance(one, Clients) for one in gc.get_objects()))
+
+    sink = {0: lambda *tables: None}
+    gc.disable()
+    try:
+        simulate_windows(
+            windows_of(trace, window_s=10),
+            [Replica(policy, LinearStepTime(base_s=0.1))],
+            sink,
+            at_window=look,
+        )
+    finally:
+        gc.enable()
+    assert max(alive) - alive[0] <= 1
