@@ -34,7 +34,11 @@ class HashIds(Sequence[tuple[int, ...]]):
 
     @classmethod
     def of(cls, rows: Rows) -> HashIds:
-        """Return any ids as runs; numbers of more than 64 bits are numbered anew."""
+        """Return any ids as runs; numbers of more than 64 bits are numbered anew.
+
+        >>> HashIds.of([(7, 8), (7,)]).flat(), HashIds.of([(2**64 - 1, 8), (2**64 - 1,)]).flat()
+        (array([7, 8, 7]), array([0, 1, 0]))
+        """
         if isinstance(rows, cls):
             return rows
         parts = []
@@ -117,18 +121,6 @@ class HashIds(Sequence[tuple[int, ...]]):
 
     def __repr__(self) -> str:
         return repr(list(self))
-
-
-def flat_ids(hash_ids: Rows) -> IntArray:
-    """Return all ids in one array; if some exceed int64, renumbered in the order of appearance.
-
-    >>> flat_ids([(7, 8), (7,)]), flat_ids([(2**64 - 1, 8), (2**64 - 1,)])
-    (array([7, 8, 7]), array([0, 1, 0]))
-    """
-    if isinstance(hash_ids, HashIds):
-        return hash_ids.flat()
-    flat = _flat(hash_ids)
-    return _flat(_numbered(hash_ids)) if flat is None else flat  # type: ignore[return-value]
 
 
 def _flat(hash_ids: Rows) -> IntArray | None:
