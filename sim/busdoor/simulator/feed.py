@@ -121,7 +121,7 @@ def every_row(window: Window) -> Integers:
 
 
 def with_last(windows: Iterable[Window]) -> Iterator[tuple[Window, bool]]:
-    """Return each window, and whether it is the last one that has a request.
+    """Yield each window, and whether it is the last one that has a request.
 
     >>> from busdoor_workloads import Trace
     >>> from busdoor_workloads.windows import windows_of
@@ -135,4 +135,4 @@ def with_last(windows: Iterable[Window]) -> Iterator[tuple[Window, bool]]:
             yield from ((one, False) for one in held)
             held = []
         held.append(window)
-    yield from ((one, place == 0) for place, one in enumerate(held[:1]))
+    yield from ((one, True) for one in held[:1])
