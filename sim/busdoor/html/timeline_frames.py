@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from busdoor.core.arrays import Floats
+from busdoor.metrics.throughput import accepted
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import IterationClock, Run, count_slots, of_replica
 
@@ -118,7 +119,7 @@ def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     """
     times_s = window.times_s * (1 + ROUNDING)
     requests, entered_s = scene.requests, scene.stays["enter_s"].unique()
-    come = requests[~requests["status"].str.startswith("refused")]
+    come = accepted(requests)
     waiting = _by_then(come["arrival_s"], times_s) - _by_then(_seen_to_s(scene, come), times_s)
     return {
         "answered": _by_then(requests["finish_s"], times_s).tolist(),

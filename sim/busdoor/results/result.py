@@ -18,6 +18,7 @@ from busdoor.core.saved import Keys, check_columns, check_keys, check_rows, read
 from busdoor.core.study_folder import study_folder
 from busdoor.html.notebook import notebook_html
 from busdoor.metrics import metrics
+from busdoor.metrics.throughput import accepted
 from busdoor.results.columns import ITERATION_COLUMNS, REQUEST_COLUMNS, STAY_COLUMNS
 from busdoor.results.perfetto import to_perfetto
 from busdoor_workloads import given
@@ -119,7 +120,7 @@ class Result:
         for name, limit_s in limits_s.items():
             given.positive(name, limit_s, infinite=True)
         good = metrics.meets_slo(self.requests, limits_s, bool(self.meta.get("streams", True)))
-        taken = (~self.requests["status"].str.startswith("refused")).sum()
+        taken = len(accepted(self.requests))
         return float(good.sum() / taken) if taken else float("nan")
 
     def save(self, directory: str | Path, overwrite: bool = False, csv: bool = False) -> Path:

@@ -13,6 +13,7 @@ from busdoor.metrics.metrics import latencies, token_gaps, weighted_percentile
 from busdoor.metrics.slo import SLO
 from busdoor.metrics.slo_class import is_of_class
 from busdoor.metrics.slo_target import Target
+from busdoor.metrics.throughput import accepted
 from busdoor.results.result import Result
 
 _NEVER = 1e18  # stands for infinity where numbers are subtracted
@@ -61,7 +62,7 @@ def _used(result: Result, target: Target) -> float:
 
 def _worst(result: Result, target: Target) -> Floats:
     """Return for each request that is not refused its latency over the limit, the worst of several."""
-    requests = result.requests[~result.requests["status"].str.startswith("refused")]
+    requests = accepted(result.requests)
     if target.group:
         requests = requests[is_of_class(requests, target.group)]
     times = latencies(requests).reindex(requests.index)
