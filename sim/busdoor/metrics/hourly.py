@@ -11,6 +11,7 @@ from busdoor.core.arrays import Integers
 from busdoor.metrics.itl import GapsInParts
 from busdoor.metrics.metrics import latencies, meets_slo
 from busdoor.metrics.sketch import EXACT, QuantileSketch
+from busdoor.metrics.usage import memory_tokens, slot_terms
 
 HOUR_S = 3600.0
 LATENCIES = ("ttft", "tpot", "e2e", "normalized", "queue")
@@ -133,29 +134,18 @@ class HourlyTotals:
     def _add_iterations(self, iterations: pd.DataFrame) -> None:
         if not len(iterations):
             return
-        column = {name: iterations[name].to_numpy() for name in iterations}
-        repeat, duration_s = column["repeat"], column["duration_s"]
-        grown = column["kv_blocks_used_last"] - column["kv_blocks_used"]
-        rows = (column["context_tokens_last"] - column["context_tokens"]) / 2
-        reserved = column["kv_reserved_tokens"] + grown * self._block_size / 2
-        batch, padded = column["num_requests"], column["num_padded_tokens"]
-        wanted = column["num_prefill_tokens"] + column["num_decode_tokens"]
+        column = {str(name): iterations[name].to_numpy() for name in iterations}
+        duration_s = column["duration_s"]
+        reserved, used, holes = memory_tokens(column, self._block_size)
         hour = (column["start_s"] // HOUR_S).astype(np.int64)
         self._sum(
             hour,
             {
-                "busy_s": duration_s,
-                "iterations": repeat,
+                **slot_terms(column),
                 "waiting_s": column["num_waiting"] * duration_s,
-                "batch_s": batch * duration_s,
-                "batch_iterations": batch * repeat,
-                "useful": (batch - column["num_idle_rows"]) * repeat,
-                "taken": column["num_running"] * repeat,
-                "padded": padded * repeat,
-                "computed": (wanted + padded) * repeat,
                 "kv_reserved_s": reserved * duration_s,
-                "kv_used_s": (column["kv_used_tokens"] + rows) * duration_s,
-                "kv_hole_s": column["kv_hole_tokens"] * duration_s,
+                "kv_used_s": used * duration_s,
+                "kv_hole_s": holes * duration_s,
                 "kv_capacity_s": self._capacity * duration_s,
             },
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from busdoor.metrics.hourly import BY_HOUR, HOUR_S, LATENCIES, HourlyTotals
 from busdoor.metrics.sketch import QuantileSketch
+from busdoor.metrics.usage import ratio, slot_shares
 
 _COUNTS = ("arrivals", "finished", "refused", "abandoned", "num_preemptions")
 _TOKENS = ("input_tokens", "output_tokens")
@@ -83,10 +85,8 @@ def summarize_totals(totals: HourlyTotals, meta: Mapping[str, Any]) -> pd.Series
     rates. `percentile_error` says how far percentiles of requests may be off, relative to
     themselves, `itl_percentile_error` those of the gaps between tokens.
     """
-    sums = totals.sums.sum().to_dict() if len(totals.sums) else {}
-    total = {
-        key: float(sums.get(key, 0.0)) for key in (*_COUNTS, *_TOKENS, *_ITERATIONS, "slo_met")
-    }
+    # of a run without requests or iterations there is nothing to sum
+    total = defaultdict[str, float](float, {str(k): v for k, v in totals.sums.sum().items()})
     duration = max(0.0, totals.last_finish_s - totals.first_s) if total["finished"] else 0.0
     good = total["slo_met"] if totals.slo_s else np.nan
     tokens_in, tokens_out = int(total["input_tokens"]), int(total["output_tokens"])
@@ -97,49 +97,28 @@ def summarize_totals(totals: HourlyTotals, meta: Mapping[str, Any]) -> pd.Series
         "duration": duration,
         "total_input_tokens": tokens_in,
         "total_output_tokens": tokens_out,
-        "request_throughput": _ratio(total["finished"], duration),
-        "request_goodput": _ratio(good, duration),
-        "output_throughput": _ratio(tokens_out, duration),
-        "total_token_throughput": _ratio(tokens_in + tokens_out, duration),
+        "request_throughput": ratio(total["finished"], duration),
+        "request_goodput": ratio(good, duration),
+        "output_throughput": ratio(tokens_out, duration),
+        "total_token_throughput": ratio(tokens_in + tokens_out, duration),
         "failed": int(total["arrivals"] - total["finished"]),
         **_latency_keys(totals.sketches),
-        "slot_use": _ratio(totals.scalars["held_s"], span_s * meta["num_slots"]),
-        "useful_share": _ratio(total["useful"], total["taken"]),
-        "bubble_share": 1 - _ratio(total["useful"], total["taken"]),
-        "padding_share": _ratio(total["padded"], total["computed"]),
-        "mean_batch_size_time": _ratio(total["batch_s"], total["busy_s"]),
-        "mean_batch_size_iterations": _ratio(total["batch_iterations"], total["iterations"]),
-        "kv_used_share": _ratio(total["kv_used_s"], total["kv_capacity_s"]),
-        "kv_reserved_share": _ratio(total["kv_reserved_s"], total["kv_capacity_s"]),
-        "kv_wasted_share": 1 - _ratio(total["kv_used_s"], waste),
+        **slot_shares(total, totals.scalars["held_s"], span_s * meta["num_slots"]),
+        "kv_used_share": ratio(total["kv_used_s"], total["kv_capacity_s"]),
+        "kv_reserved_share": ratio(total["kv_reserved_s"], total["kv_capacity_s"]),
+        "kv_wasted_share": 1 - ratio(total["kv_used_s"], waste),
         "num_preemptions": int(total["num_preemptions"]),
-        "cached_tokens": int(sums.get("cached_tokens", 0)),
+        "cached_tokens": int(total["cached_tokens"]),
         "num_refused": int(total["refused"]),
         "num_abandoned": int(total["abandoned"]),
-        "slo_share": _ratio(good, total["arrivals"] - total["refused"]),
+        "slo_share": ratio(good, total["arrivals"] - total["refused"]),
         "offered_load": meta.get("offered_load", np.nan),
-        "mfu": _ratio(totals.scalars["mfu_s"], total["busy_s"]) or np.nan,
-        "mbu": _ratio(totals.scalars["mbu_s"], total["busy_s"]) or np.nan,
+        "mfu": ratio(totals.scalars["mfu_s"], total["busy_s"]) or np.nan,
+        "mbu": ratio(totals.scalars["mbu_s"], total["busy_s"]) or np.nan,
         "percentile_error": max(totals.sketches[name].error for name in LATENCIES),
         "itl_percentile_error": totals.sketches["itl"].error,
     }
     return pd.Series(summary, dtype=object, name=meta.get("policy"))
-
-
-_ITERATIONS = (
-    "busy_s",
-    "iterations",
-    "batch_s",
-    "batch_iterations",
-    "useful",
-    "taken",
-    "padded",
-    "computed",
-    "kv_reserved_s",
-    "kv_used_s",
-    "kv_hole_s",
-    "kv_capacity_s",
-)
 
 
 def _latency_keys(sketches: Mapping[str, QuantileSketch]) -> dict[str, float]:
@@ -164,7 +143,3 @@ def _statistics(name: str, sketch: QuantileSketch) -> dict[str, float]:
 
 def _column(sums: pd.DataFrame, name: str) -> np.ndarray:
     return sums[name].to_numpy(float) if name in sums else np.zeros(len(sums))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else np.nan
