@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from busdoor.core.format import duration_text, number, percent
-from busdoor.core.json import read_object, write_json
+from busdoor.core.json import numbers, read_object, write_json
 from busdoor.core.saved import check_columns, check_keys, read_csv, write_csv
 from busdoor.html.notebook import notebook_html
 from busdoor.metrics.hourly_tables import HOUR_COLUMNS
@@ -70,8 +70,7 @@ class HourlyResult:
             check_columns(read_csv(folder / file), folder / file, HOUR_COLUMNS)
             for file in (MARKER, "replica_hours.csv")
         )
-        numbers = read_object(folder / "summary.json").items()
-        told = {key: float("nan") if value is None else value for key, value in numbers}
+        told = numbers(read_object(folder / "summary.json"))
         summary = pd.Series(told, dtype=object, name=meta["policy"])
         return cls(hours, replica_hours, summary, meta, folder)
 
