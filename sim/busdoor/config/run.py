@@ -36,18 +36,11 @@ def run(
     the run can be repeated, and `meta`.
     """
     policy = policy.capped(limits.max_output_tokens)
-    noted: dict[str, Any] = {
-        "policy": policy.label,
-        "policy_config": policy.to_dict(),
+    noted = {
+        **described(config, policy),
         "max_model_len": limits.kv.max_model_len,
-        "gpu": " + ".join(dict.fromkeys(pool.gpu.name.name for pool in config.pools)),
-        "model": config.gpu.model.name,
-        "tp": config.pools[0].gpu.tp,
-        "seed": config.seed,
-        "slo": config.slo.per_request_s,
-        "prediction": config.prediction,
-        "config": config.with_policy(policy).to_dict(),
-    } | (meta or {})
+        **(meta or {}),
+    }
     settings: dict[str, Any] = {
         "lookahead": config.lookahead,
         "engine": config.engine,
@@ -64,6 +57,21 @@ def run(
     seed = replication_seed(config.seed, noted.get("replication", 0))
     result = _run_cluster(config.cluster, pools, trace, seed=seed, meta=noted, **settings)
     return _classed(config, trace, result)
+
+
+def described(config: Config, policy: PolicyTable) -> dict[str, Any]:
+    """Return what a run of a configuration has in its meta, from which it can be repeated."""
+    return {
+        "policy": policy.label,
+        "policy_config": policy.to_dict(),
+        "gpu": " + ".join(dict.fromkeys(pool.gpu.name.name for pool in config.pools)),
+        "model": config.gpu.model.name,
+        "tp": config.pools[0].gpu.tp,
+        "seed": config.seed,
+        "slo": config.slo.per_request_s,
+        "prediction": config.prediction,
+        "config": config.with_policy(policy).to_dict(),
+    }
 
 
 def _classed(config: Config, trace: Trace, result: Result) -> Result:

@@ -13,6 +13,7 @@ import pandas as pd
 from busdoor.cluster.simulate import describe_cluster
 from busdoor.cluster.streamed import is_independent
 from busdoor.config import Config, PolicyTable
+from busdoor.config.run import described
 from busdoor.config.streamed_processes import Share, Totals, run_shares, servers_of
 from busdoor.config.windows import Windows
 from busdoor.metrics.hourly_tables import hours_table, joined_totals, summarize_totals
@@ -110,22 +111,15 @@ def _result(
     whole = joined_totals([totals[number] for number in sorted(totals)], exact)
     capacity_rps = sum(one.policy.capacity_rps(sample, one.step_time) for one in servers)
     span_s = max(whole.last_arrival_s - whole.first_s, 1e-9)
-    meta: dict[str, Any] = describe_cluster(sample, servers, config.lookahead) | {
+    meta: dict[str, Any] = {
+        **describe_cluster(sample, servers, config.lookahead),
+        **described(config, policy),
         "complete": stopped_s == inf,
         **({} if stopped_s == inf else {"stopped_s": stopped_s}),
-        "policy": policy.label,
-        "policy_config": policy.to_dict(),
-        "gpu": " + ".join(dict.fromkeys(pool.gpu.name.name for pool in config.pools)),
-        "model": config.gpu.model.name,
-        "tp": config.pools[0].gpu.tp,
         "num_requests": whole.num_requests,
         "trace_duration_s": span_s,
         "capacity_rps": capacity_rps,
         "offered_load": whole.num_requests / span_s / capacity_rps,
-        "seed": config.seed,
-        "slo": config.slo.per_request_s,
-        "prediction": config.prediction,
-        "config": config.with_policy(policy).to_dict(),
         **({} if config.engine is None else {"engine": config.engine.title}),
     }
     by_replica = [hours_table(totals[number]).assign(replica=number) for number in sorted(totals)]
