@@ -71,9 +71,8 @@ def run_streamed(
     windows = Windows(config)
     sample, servers = servers_of(config, policy, windows)
     router = "round_robin" if config.cluster is None else config.cluster.router
-    shares = jobs if is_independent(router, len(servers)) else 1
-    dealt = [tuple(range(first, len(servers), shares)) for first in range(shares)]
-    own = [numbers for numbers in dealt if numbers]
+    shares = min(jobs, len(servers)) if is_independent(router, len(servers)) else 1
+    own = [tuple(range(first, len(servers), shares)) for first in range(shares)]
     _check_room(windows, len(own), folder)
     (folder / REQUESTS).mkdir(parents=True, exist_ok=True)
     exact = EXACT if windows.num_requests <= EXACT else 0
