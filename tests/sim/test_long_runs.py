@@ -164,6 +164,16 @@ def test_a_million_requests_stream():
         assert is_long(config(workload=laws)) == long
 
 
+def test_a_long_file_whose_requests_wait_for_answers_is_no_long_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("busdoor.config.windows.EXACT", 3)
+    columns = {"arrival_s": [0, 1, 2], "input_tokens": [1, 1, 1], "output_tokens": [1, 1, 1]}
+    sessions = {"session_id": [0, 0, 1], "turn": [0, 1, 0]}
+    for more, long in (({}, True), (sessions, False), ({"concurrency": 2}, False)):
+        file = tmp_path / f"trace-{'-'.join(more)}.jsonl"
+        write_trace(Trace(**columns, **more), file)
+        assert is_long(config(workload={"path": str(file)})) == long
+
+
 def test_the_command_streams_a_toml_file(tmp_path, capsys):
     toml = tmp_path / "study.toml"
     toml.write_text(

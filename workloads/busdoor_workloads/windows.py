@@ -133,20 +133,23 @@ def _extent(
     return total, until_s
 
 
-def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
-    """Cut a trace into windows.
-
-    Raises ValueError for a closed loop and for sessions, whose requests wait for answers.
-
-    >>> trace = Trace(arrival_s=[0, 5, 25], input_tokens=[1, 2, 3], output_tokens=[1, 1, 1])
-    >>> [window.trace.input_tokens.tolist() for window in windows_of(trace, window_s=10)]
-    [[1, 2], [], [3]]
-    """
+def check_cut(trace: Trace) -> None:
+    """Raise ValueError for a closed loop and for sessions, whose requests wait for answers."""
     if trace.concurrency or trace.turn is not None:
         raise ValueError(
             f"{trace.name} has {'a closed loop' if trace.concurrency else 'sessions'}, whose "
             f"requests wait for answers, so that it cannot be cut into windows"
         )
+
+
+def windows_of(trace: Trace, window_s: float = HOUR_S) -> Iterator[Window]:
+    """Cut a trace into windows; see `check_cut`.
+
+    >>> trace = Trace(arrival_s=[0, 5, 25], input_tokens=[1, 2, 3], output_tokens=[1, 1, 1])
+    >>> [window.trace.input_tokens.tolist() for window in windows_of(trace, window_s=10)]
+    [[1, 2], [], [3]]
+    """
+    check_cut(trace)
     last_s = float(trace.arrival_s[-1]) if len(trace) else 0.0
     bounds_s = (np.arange(int(last_s // window_s) + 2) * float(window_s)).tolist()
     rows = np.searchsorted(trace.arrival_s, bounds_s)

@@ -14,7 +14,14 @@ from busdoor.config.config import Config
 from busdoor.metrics.sketch import EXACT
 from busdoor_workloads import Trace
 from busdoor_workloads.columns import MAX_TOKENS, FloatArray
-from busdoor_workloads.windows import HOUR_S, Window, expected_requests, windows, windows_of
+from busdoor_workloads.windows import (
+    HOUR_S,
+    Window,
+    check_cut,
+    expected_requests,
+    windows,
+    windows_of,
+)
 
 _SAMPLE = 20_000  # requests that stand for all where a closed form asks for lengths
 # Requests in a window, of all servers and of each; a fuller hour is cut into several windows. A
@@ -91,7 +98,11 @@ class Windows:
     @cached_property
     def _file(self) -> Trace | None:
         table = self.config.workload
-        return None if table.path is None else table.trace(self.config.seed)
+        if table.path is None:
+            return None
+        trace = table.trace(self.config.seed)
+        check_cut(trace)
+        return trace
 
     @cached_property
     def _laws(self) -> workloads.Workload:
