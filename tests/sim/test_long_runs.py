@@ -164,6 +164,15 @@ def test_a_million_requests_stream():
         assert is_long(config(workload=laws)) == long
 
 
+def test_prefill_and_decode_apart_are_no_long_run(tmp_path):
+    laws = {"name": "azure-conv", "request_rate": 4.0, "num_requests": 1_000_000}
+    pools = [{"role": role, "replicas": 1} for role in ("prefill", "decode")]
+    settled = config(workload=laws, cluster={"pool": pools, "link_bytes_per_s": 1e10})
+    assert not is_long(settled)
+    with pytest.raises(ValueError, match="do not run window by window; leave out --stream"):
+        streamed(settled, tmp_path / "out")
+
+
 def test_a_long_file_whose_requests_wait_for_answers_is_no_long_run(tmp_path, monkeypatch):
     monkeypatch.setattr("busdoor.config.windows.EXACT", 3)
     columns = {"arrival_s": [0, 1, 2], "input_tokens": [1, 1, 1], "output_tokens": [1, 1, 1]}

@@ -50,8 +50,7 @@ def servers_of(
     """Return the sample that settles the limits, and the servers within them."""
     if config.cluster is not None and config.cluster.disaggregated:
         raise ValueError(
-            "[cluster] prefill and decode pools do not run window by window; ask for fewer than a "
-            "million requests"
+            "[cluster] prefill and decode pools do not run window by window; leave out --stream"
         )
     sample = windows.sample
     limits = limits_for(config, [sample])

@@ -136,6 +136,8 @@ def is_long(config: Config) -> bool:
     ...  for rate in ({"request_rate": 4}, {})]      # the profile's own gaps are a table
     [True, False]
     """
+    if config.cluster is not None and config.cluster.disaggregated:
+        return False
     table = config.workload
     if table.path is None and table.workload.duration_s is None:
         wanted = table.num_requests or table.workload.num_requests
