@@ -78,9 +78,8 @@ def simulate_cluster(
     check_replicas(replicas, trace)
     ahead = settled_lookahead(lookahead, [replica.policy for replica in replicas])
     chosen, weights = as_router(router), [replica.weight for replica in replicas]
-
-    assigned = is_independent(chosen, len(replicas)) and sends_in_order(trace)
-    apart = assigned and len(replicas) > 1
+    several = len(replicas) > 1
+    apart = several and is_independent(chosen, len(replicas)) and sends_in_order(trace)
 
     def connect(system: System) -> Entry:
         chosen.connect(system.servers, weights=weights, seed=seed, on_leave=system.on_leave)
