@@ -100,9 +100,8 @@ class Clients:
         `times_s` are when each is sent, when it may arrive, and since when that is known.
         """
         self._server = server
-        self._to_send = (
-            len(rows) + 1
-        )  # the last does not close the server: others have still to send
+        # the last does not close the server: others have still to send
+        self._to_send = len(rows) + 1
         self.env.process(self._send_apart(server, number, rows, times_s, close_s))
 
     def left(self, request: Request) -> None:
