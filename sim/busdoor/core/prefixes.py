@@ -142,6 +142,6 @@ class Prefix:
         self.start, self.parent = at, head
 
     def remove(self) -> None:
-        """Take this node, which has no children, out of the tree."""
+        """Remove this node, which has no children, from the tree."""
         assert self.parent is not None
         del self.parent.children[self.ids[self.start]]

@@ -150,7 +150,7 @@ class PrefixCachedKV(PagedKV):
         return BlockIds([*ids.offsets, own], [*ids.ends, _ENDLESS])
 
     def _share(self, pages: CachedPages, found: Found, limit: int) -> None:
-        """Let a request hold what was found, at most `limit` blocks."""
+        """Add what was found to what a request holds, at most `limit` blocks."""
         limit = min(limit, found.num_blocks)
         for prefix in found.path:
             if prefix.start >= limit:
@@ -196,7 +196,7 @@ class PrefixCachedKV(PagedKV):
         pages.runs.append((run, prefix.start))
 
     def _take(self, num_blocks: int) -> None:
-        """Take free blocks: first empty ones, then those that have been free longest."""
+        """Use free blocks: first empty ones, then those that have been free longest."""
         self.num_free_blocks -= num_blocks
         empty = min(num_blocks, self._num_empty)
         self._num_empty -= empty
