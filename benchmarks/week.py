@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
+
+from busdoor.core.compiled import is_compiled
 
 DOCS = Path(__file__).parents[1] / "docs"
 LOOK_EVERY_S = 1.0
@@ -70,12 +71,6 @@ def draw(folder: Path, whole: bool) -> None:
         target = DOCS / "images" / "week.png" if whole else folder / "week.png"
         target.write_bytes(png.read_bytes())
         print(target)
-
-
-def is_compiled() -> bool:
-    """Return whether the simulator's loop is a compiled module."""
-    spec = find_spec("busdoor.simulator.server")
-    return spec is not None and not str(spec.origin).endswith(".py")
 
 
 def _family(pid: int) -> list[int]:
