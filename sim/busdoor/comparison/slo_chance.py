@@ -15,6 +15,7 @@ from busdoor.config import Config, PolicyTable
 from busdoor.config.limits import Limits, servable
 from busdoor.config.run import run
 from busdoor.core.arrays import Floats
+from busdoor.core.progress import Report
 from busdoor.metrics.slo_target import STABLE
 from busdoor.results.slo_shares import slo_ratios
 from busdoor.step_time import StepTime
@@ -145,7 +146,7 @@ def slo_chances(
     policies: Sequence[PolicyTable],
     servers: Mapping[str, float],
     loads: Callable[[str], Floats],
-    report: Callable[[float, str], None],
+    report: Report,
 ) -> pd.DataFrame:
     """Return a row of `Likelihood.row` per policy with a number of servers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from time import time
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import uuid4
 import aiohttp
 import numpy as np
 
+from busdoor.core.progress import Report
 from busdoor.observe.client import Answer, Target, ask, connection_times
 from busdoor.observe.how import How
 from busdoor.observe.load import Load, send_all
@@ -30,7 +31,6 @@ from busdoor.observe.watch import (
 )
 from busdoor_workloads import Trace
 
-Progress = Callable[[float, str], None]
 # Prompts of 16 and answers of 4 tokens touch prefill and decode.
 _WARM_LENGTHS = (16, 4)
 _LEAD_S = 0.1  # between the last preparation and the trace's time 0
@@ -43,7 +43,7 @@ def observe(
     how: How | None = None,
     *,
     meta: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Observation:
     """Send a trace to an OpenAI-compatible server and measure its answers.
 
@@ -76,7 +76,7 @@ def observe(
 class _Run:
     """One observation while it runs; what it has is there after an interruption too."""
 
-    def __init__(self, url: str, trace: Trace, how: How, progress: Progress | None) -> None:
+    def __init__(self, url: str, trace: Trace, how: How, progress: Report | None) -> None:
         self.url = url
         self.trace = trace
         self.how = how
