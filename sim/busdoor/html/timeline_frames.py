@@ -8,14 +8,12 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from busdoor.core.arrays import Floats
+from busdoor.core.arrays import Floats, Integers
 from busdoor.metrics.throughput import accepted
 from busdoor.plots.phases import stay_phases
 from busdoor.plots.runs import IterationClock, Run, count_slots, of_replica
-
-IntArray = NDArray[np.int64]
 
 VISIBLE_SLOTS = 20  # rows that are still distinct on a phone; the others are reached by scrolling
 MAX_SLOTS = 256  # rows of a timeline: vLLM's usual limit on requests in a step
@@ -129,7 +127,7 @@ def counters(scene: Scene, window: Window) -> dict[str, list[int]]:
     }
 
 
-def _by_then(moments_s: ArrayLike, times_s: Floats) -> IntArray:
+def _by_then(moments_s: ArrayLike, times_s: Floats) -> Integers:
     """Count the moments up to each time; NaN never comes."""
     return np.searchsorted(np.sort(np.asarray(moments_s, float)), times_s, side="right")
 
@@ -145,7 +143,7 @@ def _seen_to_s(scene: Scene, requests: pd.DataFrame) -> Floats:
     return seen_s
 
 
-def _useful_permille(scene: Scene, times_s: Floats) -> IntArray:
+def _useful_permille(scene: Scene, times_s: Floats) -> Integers:
     clock, table = IterationClock(scene.iterations), scene.iterations
     repeat = table["repeat"].to_numpy(float)
     working = (table["num_requests"] - table["num_idle_rows"]).to_numpy(float) * repeat
@@ -155,7 +153,7 @@ def _useful_permille(scene: Scene, times_s: Floats) -> IntArray:
     held = _passed(now, entered) - _passed(now, left)
     share = np.divide(useful, held, out=np.full_like(held, -1e-3), where=held > 1e-9)
     # A policy may leave a slot a rounding error before its last iteration ends.
-    thousandths: IntArray = np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
+    thousandths: Integers = np.round(1000 * np.minimum(share, 1.0)).astype(np.int64)
     return thousandths
 
 

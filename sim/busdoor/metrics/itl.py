@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from busdoor.core.arrays import Floats
-
-Ints = NDArray[np.int64]
+from busdoor.core.arrays import Floats, Integers
 
 
 class _Gaps(NamedTuple):
@@ -23,13 +21,13 @@ class _Gaps(NamedTuple):
 
     first: Floats
     slope: Floats
-    skip: Ints
-    end: Ints
-    weight: Ints
+    skip: Integers
+    end: Integers
+    weight: Integers
     point: Floats
-    point_weight: Ints
+    point_weight: Integers
 
-    def spread(self, lines: NDArray[np.bool_] | slice) -> tuple[Floats, Ints]:
+    def spread(self, lines: NDArray[np.bool_] | slice) -> tuple[Floats, Integers]:
         """Return every gap of some lines, and its weight."""
         skip = self.skip[lines]
         count = self.end[lines] - skip
@@ -39,7 +37,7 @@ class _Gaps(NamedTuple):
         return np.repeat(self.first[lines], count) + along, np.repeat(self.weight[lines], count)
 
 
-def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, Ints]:
+def token_gaps(iterations: pd.DataFrame) -> tuple[Floats, Integers]:
     """Collect all gaps between tokens: their lengths in seconds, and how many tokens had each.
 
     A decode's gap is the iteration that made it, and whatever ran before it in which the request
@@ -75,7 +73,7 @@ def gap_statistics(
     return float(scale * mean), float(scale * np.sqrt(max(variance, 0.0))), found
 
 
-def _squares(end: Ints) -> Floats:
+def _squares(end: Integers) -> Floats:
     """Sum of the squares of the whole numbers below `end`."""
     below: Floats = end.astype(float)
     squares: Floats = (below - 1) * below * (2 * below - 1) / 6
@@ -109,7 +107,7 @@ def _percentiles(gaps: _Gaps, percents: Sequence[float], scale: float) -> list[f
     return [next(value for value in values if value is not None) for values in tried]
 
 
-def _sample(*parts: tuple[Floats, Ints]) -> tuple[Floats, Floats]:
+def _sample(*parts: tuple[Floats, Integers]) -> tuple[Floats, Floats]:
     """Return some values in order, between the infinities, and per cent of weight up to each."""
     steps = [max(1, len(values) // 2**13) for values, _ in parts]  # to half a per cent or so
     values = np.concatenate([own[::step] for (own, _), step in zip(parts, steps, strict=True)])
@@ -134,7 +132,7 @@ class GapsInParts:
     def __init__(self) -> None:
         self._rest = pd.DataFrame()  # the last row that decodes, and those after it
 
-    def add(self, iterations: pd.DataFrame) -> tuple[Floats, Ints]:
+    def add(self, iterations: pd.DataFrame) -> tuple[Floats, Integers]:
         """Return gaps and weights that are known with this part, as `token_gaps`."""
         table = pd.concat([self._rest, iterations], ignore_index=True)
         decoding = np.flatnonzero(table["num_decode_tokens"].to_numpy() > 0)
@@ -146,7 +144,7 @@ class GapsInParts:
         self._rest.loc[last, ["repeat", "num_resumed"]] = 0
         return token_gaps(table[: last + 1])
 
-    def finish(self) -> tuple[Floats, Ints]:
+    def finish(self) -> tuple[Floats, Integers]:
         """Return what is left after the last part."""
         return token_gaps(self._rest) if len(self._rest) else (np.zeros(0), np.zeros(0, np.int64))
 
@@ -195,7 +193,7 @@ def _gaps(iterations: pd.DataFrame) -> _Gaps:
     )
 
 
-def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, Ints, Ints]:
+def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, Integers, Integers]:
     """Return the gaps of decodes that paused for other iterations, and the rows that resume."""
     decodes = iterations["num_decode_tokens"].to_numpy()
     joined = iterations["num_joined"].to_numpy()
@@ -219,7 +217,7 @@ def _stalls(iterations: pd.DataFrame, end_s: Floats) -> tuple[Floats, Ints, Ints
     return np.array(gaps, dtype=np.float64), np.array(weights, dtype=np.int64), after_pause
 
 
-def weighted_percentile(values: Floats, weights: Ints, percent: float) -> float:
+def weighted_percentile(values: Floats, weights: Integers, percent: float) -> float:
     """Percentile by linear interpolation, as numpy's of the values repeated `weights` times.
 
     >>> weighted_percentile(np.array([3.0, 1.0]), np.array([1, 3]), 75)
@@ -229,7 +227,7 @@ def weighted_percentile(values: Floats, weights: Ints, percent: float) -> float:
     return _at(percent / 100 * (total - 1), values, weights) if total else float("nan")
 
 
-def _at(place: float, values: Floats, weights: Ints, before: int = 0) -> float:
+def _at(place: float, values: Floats, weights: Integers, before: int = 0) -> float:
     """Return the value at a place in the order of values, before which there are others."""
     order = np.argsort(values)
     counts = np.cumsum(weights[order])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import ceil, log
 
 import numpy as np
-from numpy.typing import NDArray
 
-from busdoor.core.arrays import Floats
+from busdoor.core.arrays import Floats, Integers
 from busdoor.metrics.itl import weighted_percentile
 
 EXACT = 1_000_000  # values that are kept as they are
@@ -39,7 +38,7 @@ class QuantileSketch:
 
     def __init__(self, exact: int = EXACT) -> None:
         self._exact = exact
-        self._kept: list[tuple[Floats, NDArray[np.int64] | None]] | None = [] if exact else None
+        self._kept: list[tuple[Floats, Integers | None]] | None = [] if exact else None
         self._num_kept = 0
         self._bins = np.zeros(0 if exact else _BINS, dtype=np.int64)
         self.count = 0
@@ -57,7 +56,7 @@ class QuantileSketch:
         """Standard deviation of the values; NaN without any."""
         return float((self._squares / self.count) ** 0.5) if self.count else float("nan")
 
-    def add(self, values: Floats, weights: NDArray[np.int64] | None = None) -> None:
+    def add(self, values: Floats, weights: Integers | None = None) -> None:
         """Add values, in seconds, each so many times as its weight says; once by default."""
         count = len(values) if weights is None else int(weights.sum())
         if not count:
@@ -118,7 +117,7 @@ class QuantileSketch:
             for values, weights in kept:
                 self._count(values, weights)
 
-    def _count(self, values: Floats, weights: NDArray[np.int64] | None) -> None:
+    def _count(self, values: Floats, weights: Integers | None) -> None:
         places = np.ceil(np.log(np.maximum(values, _LOWEST_S) / _LOWEST_S) / _LOG_GAMMA)
         bins = np.minimum(places, _BINS - 1).astype(np.int64)
         counts = np.bincount(bins, weights, minlength=_BINS)  # whole numbers below 2**53

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from busdoor.capacity.control.fcfs import backlogs
 from busdoor.capacity.control.variate import Control, compared
-from busdoor.core.arrays import Floats
+from busdoor.core.arrays import Floats, Integers
 from busdoor.core.batch import Batch
 from busdoor.metrics.slo_target import Target
 from busdoor.step_time.base import StepTime
 from busdoor.theory.capacity import prompts_s
 from busdoor_workloads import Trace
 
-Ints = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
 
 # lengths at which a prefill is timed; it is a line between them to a part in a thousand
@@ -29,7 +28,7 @@ class Draws(NamedTuple):
     """Requests by draw: arrivals at one per second, tokens, seconds from the batch's start."""
 
     arrival: Floats
-    output_tokens: Ints
+    output_tokens: Integers
     first_token_s: Floats
     finish_s: Floats
     busy_s: Floats  # of each batch
@@ -71,7 +70,7 @@ class WholeBatches:
         keys = prompts.astype(np.float64) if self.reads_padding else self._mean(inputs)
         contexts_s = self._contexts_s(int(prompts.max() + max(answers.max(), outputs.max())))
 
-        def decode_s(keys: Floats, answers: Ints) -> Floats:
+        def decode_s(keys: Floats, answers: Integers) -> Floats:
             """Return seconds from prefill to an answer's end, with so many keys per row."""
             ends_s: Floats = np.interp(
                 [keys + answers - 1, keys], np.arange(len(contexts_s)), contexts_s
@@ -110,15 +109,15 @@ class WholeBatches:
             return compared(own, others, slope=target.limit_s)
         return compared(own > 1, others > 1, slope=1.0)
 
-    def _edges(self, length: int) -> Ints:
+    def _edges(self, length: int) -> Integers:
         return np.arange(0, length, self.batch_size)
 
-    def _longest(self, tokens: Ints, place: int) -> Ints:
+    def _longest(self, tokens: Integers, place: int) -> Integers:
         """Return the longest of every batch, or what it is padded to."""
-        longest: Ints = np.maximum.reduceat(tokens, self._edges(tokens.shape[1]), axis=1)
+        longest: Integers = np.maximum.reduceat(tokens, self._edges(tokens.shape[1]), axis=1)
         return longest if self.padding is None else np.full_like(longest, self.padding[place])
 
-    def _mean(self, tokens: Ints) -> Floats:
+    def _mean(self, tokens: Integers) -> Floats:
         """Return the mean of every batch."""
         edges = self._edges(tokens.shape[1])
         sizes = np.diff(np.append(edges, tokens.shape[1]))
@@ -134,7 +133,7 @@ class WholeBatches:
         batch = Batch(num_decode_tokens=self.batch_size, decode_context_tokens=0)
         return np.concatenate([[0.0], np.cumsum(self.step_time.durations_s(batch, longest))])
 
-    def _prefills(self, longest: int) -> tuple[Ints, Floats]:
+    def _prefills(self, longest: int) -> tuple[Integers, Floats]:
         """Lengths of prompts, and the seconds that full batches of them take to prefill."""
         lengths = np.unique(np.geomspace(1, longest, _PROMPTS).astype(np.int64))
         rows, step_time = self.batch_size, self.step_time
