@@ -223,7 +223,7 @@ class PrefixAffinity(Router):
         index = self.least()
         ids = BlockIds.of(request.hash_ids)
         if num_blocks := len(ids):
-            path, known = self._sent.below(ids, num_blocks)
+            path, known = self._sent.find(ids, num_blocks)
             if known and known >= self.min_match * num_blocks and self._is_even():
                 index = min(_bits(path[-1].servers), key=self.loads.__getitem__)
             self._sent.send(ids, path, known, index)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from busdoor.core.prefixes import NO_IDS, BlockIds, Prefix
 
 
@@ -12,8 +10,8 @@ class SentPrefix(Prefix):
 
     >>> root = SentPrefix(NO_IDS, 0, 0, None)
     >>> for server, ids in enumerate([(1, 2, 3), (1, 2, 9)]):
-    ...     root.send(BlockIds.of(ids), *root.below(BlockIds.of(ids), 3), server)
-    >>> [(prefix.stop, bin(prefix.servers)) for prefix in root.below(BlockIds.of((1, 2, 3)), 3)[0]]
+    ...     root.send(BlockIds.of(ids), *root.find(BlockIds.of(ids), 3), server)
+    >>> [(prefix.stop, bin(prefix.servers)) for prefix in root.find(BlockIds.of((1, 2, 3)), 3)[0]]
     [(2, '0b11'), (3, '0b1')]
     """
 
@@ -22,11 +20,6 @@ class SentPrefix(Prefix):
     def __init__(self, ids: BlockIds, start: int, stop: int, parent: Prefix | None) -> None:
         super().__init__(ids, start, stop, parent)
         self.servers = 0
-
-    def below(self, ids: BlockIds, limit: int) -> tuple[list[SentPrefix], int]:
-        """Return what `find` does."""
-        path, known = self.find(ids, limit)
-        return cast("list[SentPrefix]", path), known
 
     def send(self, ids: BlockIds, path: list[SentPrefix], known: int, server: int) -> None:
         """Record that a server is sent a prompt, of which `path` has the first `known` blocks."""

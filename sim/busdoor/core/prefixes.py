@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 from busdoor.core.compiled import mypyc_attr
 
@@ -95,7 +96,7 @@ class Prefix:
     """Blocks `start` to `stop` of prompts that agree up to there: a node of a radix tree.
 
     What a prompt goes on with is a child, found by the id of its first block. The root has no
-    blocks and no parent.
+    blocks and no parent. All nodes of a tree are of one class.
 
     >>> root = Prefix(NO_IDS, 0, 0, None)
     >>> old = Prefix(BlockIds.of([7, 8, 9]), 0, 3, root)
@@ -113,16 +114,16 @@ class Prefix:
         self.start = start
         self.stop = stop
         self.parent = parent
-        self.children: dict[int, Prefix] = {}
+        self.children: dict[int, Self] = {}
         if parent is not None:
             parent.children[ids[start]] = self
 
-    def find(self, ids: BlockIds, limit: int) -> tuple[list[Prefix], int]:
+    def find(self, ids: BlockIds, limit: int) -> tuple[list[Self], int]:
         """Return the nodes below this one that `ids` follow, and up to which block.
 
         The last node may be followed in part. At most `limit` blocks are followed.
         """
-        path: list[Prefix] = []
+        path: list[Self] = []
         node, known = self, self.stop
         while known == node.stop and known < limit and node.children:
             child = node.children.get(ids[known])

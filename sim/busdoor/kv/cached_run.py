@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from busdoor.core.prefixes import NO_IDS, BlockIds, Prefix
 from busdoor.core.request import Request
 
@@ -16,11 +14,6 @@ class CachedPrefix(Prefix):
     def __init__(self, ids: BlockIds, start: int, stop: int, parent: Prefix | None) -> None:
         super().__init__(ids, start, stop, parent)
         self.copies: list[CachedRun] = []
-
-    def below(self, ids: BlockIds, limit: int) -> tuple[list[CachedPrefix], int]:
-        """Return what `find` does."""
-        path, known = self.find(ids, limit)
-        return cast("list[CachedPrefix]", path), known
 
 
 class CachedRun:
@@ -113,7 +106,7 @@ class Found:
         self.request = request
         self.ids = ids
         self.limit = limit
-        self.path, self.num_blocks = root.below(ids, limit)
+        self.path, self.num_blocks = root.find(ids, limit)
 
     def num_idle(self, num_blocks: int) -> int:
         """Count those of the first `num_blocks` found blocks that no request holds."""

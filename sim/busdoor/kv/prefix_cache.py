@@ -171,7 +171,7 @@ class PrefixCachedKV(PagedKV):
             return
         self._found = None
         last = pages.runs[-1][0].prefix if pages.runs else self._root
-        path, known = last.below(pages.ids, num_full)
+        path, known = last.find(pages.ids, num_full)
         for prefix in path:  # another request has computed these blocks too
             last = split(prefix, known) if prefix.stop > known else prefix
             self._hold(pages, last)
