@@ -90,8 +90,10 @@ def prepared(case: Case) -> tuple[float, Callable[[], tuple[float, Any]]]:
 def run(case: Case) -> dict[str, Any]:
     """Time one case in this process."""
     rate, once = prepared(case)
-    times, results = zip(*[once() for _ in range(case.runs)], strict=True)
-    result = results[-1]
+    times = []
+    for _ in range(case.runs):
+        cpu_s, result = once()
+        times.append(cpu_s)
     rows = len(result.iterations) or None
     return {
         "rate": rate,
